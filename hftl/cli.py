@@ -1,0 +1,289 @@
+"""The command line: verbs → functions. Heavy libraries are imported inside the verb that needs them.
+
+To add a verb, write a function `(positional, flags) -> exit code or None` and put it in `VERBS`.
+"""
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hftl.config import SECTIONS
+from hftl.errors import ConfigError, HftlError, did_you_mean
+from hftl.flags import Flags, check_flags, read_words
+from hftl.progress import quiet_libraries
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A word after `hftl`."""
+
+    run: Callable[[list[str], Flags], None]
+    usage: str
+    summary: str
+    example: str
+    flags: dict[str, str]
+
+
+def _train(positional: list[str], flags: Flags) -> None:
+    from hftl.config import build_config, read_yaml
+    from hftl.names import check_method, check_task
+
+    if len(positional) != 1:
+        raise ConfigError(
+            "hftl train needs one TASK or config.yaml, such as: hftl train text-classification --data t.csv"
+        )
+    target = positional[0]
+    values: Flags = {}
+    if target.endswith((".yaml", ".yml")):
+        values = read_yaml(Path(target))
+        target = str(values.pop("task"))
+    as_json = flags.pop("json", False)
+    task = check_task(target)
+    values.update(flags)
+    check_method(values.get("method"))
+    config = build_config(task, values)
+    from hftl.adapt import complete, run
+    from hftl.run_folder import partial_of
+
+    quiet_libraries()
+    config = complete(config)
+    assert config.output_dir is not None
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # Trainer prints its log lines; stdout is for what was asked for
+            result = run(config)
+    except KeyboardInterrupt:
+        where = partial_of(config.output_dir)
+        if where.is_dir():
+            words = ["hftl", "train", str(where / "config.yaml"), "--output_dir", str(config.output_dir), "--resume"]
+            _say(f"Interrupted. Go on with: {shlex.join(words)}")
+        raise
+    if as_json and int(os.environ.get("RANK", "0")) == 0:
+        _print_json({"run_dir": str(result.run_dir), **result.report})
+
+
+def _predict(positional: list[str], flags: Flags) -> None:
+    if not positional:
+        raise ConfigError('hftl predict needs a RUN or model, such as: hftl predict runs/tickets "my card was stolen"')
+    known = {"data", "output", "revision", "text_column", "image_column", "json", "strict"}
+    check_flags(flags, known, "predict")
+    if bool(positional[1:]) == ("data" in flags):
+        raise ConfigError("hftl predict needs either texts (or image paths) as arguments, or --data new.csv.")
+    from hftl.predict import load
+    from hftl.predict_file import answers_for, predict_data
+
+    quiet_libraries()
+    predictor = load(positional[0], flags.get("revision"))
+    if "data" in flags:
+        rows = predict_data(predictor, flags)
+        if "json" in flags:
+            _print_json(rows)
+        elif "output" not in flags:
+            for row in rows:
+                print(f"{row['prediction']}\t{row['probability']:.4f}")
+        return
+    rows = answers_for(predictor, positional[1:])
+    if "json" in flags:
+        _print_json(rows)
+        return
+    for row in rows:
+        print(f"{row['prediction']}\t{row['probability']:.4f}\t{row['input']}")
+
+
+def _eval(positional: list[str], flags: Flags) -> None:
+    check_flags(flags, {"data", "revision", "text_column", "image_column", "label_column", "json", "strict"}, "eval")
+    if len(positional) != 1 or "data" not in flags:
+        raise ConfigError("hftl eval needs a RUN and --data, such as: hftl eval runs/tickets --data test.csv")
+    from hftl.predict_file import evaluate_data
+
+    quiet_libraries()
+    scores = evaluate_data(positional[0], flags)
+    if "json" in flags:
+        _print_json(scores)
+        return
+    from hftl.report.table import print_table
+
+    rows = [
+        (name, f"{v['value']:.4f}", f"{v['low']:.4f} to {v['high']:.4f}")
+        if isinstance(v, dict)
+        else (name, f"{v:.4f}", "")
+        for name, v in scores["metrics"].items()
+    ]
+    print_table(f"{scores['rows']} rows", ("metric", "value", "95% interval"), rows, stdout=True)
+
+
+def _tasks(positional: list[str], flags: Flags) -> None:
+    from hftl.names import TASK_NAMES
+
+    _listing("tasks", [{"name": k, "summary": v} for k, v in TASK_NAMES.items()], positional, flags)
+
+
+def _methods(positional: list[str], flags: Flags) -> None:
+    from hftl.names import METHOD_NAMES
+
+    _listing("methods", [{"name": k, "summary": v} for k, v in METHOD_NAMES.items()], positional, flags)
+
+
+def _models(positional: list[str], flags: Flags) -> None:
+    from hftl.models.packaged import PACKAGED, is_installed
+
+    _listing(
+        "models",
+        [
+            {"name": p.name, "input": p.input, "parameters": p.parameters, "licence": p.license,
+             "installed": is_installed(p.name), "summary": p.description}
+            for p in PACKAGED.values()
+        ],
+        positional,
+        flags,
+    )  # fmt: skip
+
+
+def _samples(positional: list[str], flags: Flags) -> None:
+    from hftl.data.samples import SAMPLES
+
+    _listing(
+        "samples",
+        [
+            {"name": f"sample:{s.name}", "task": s.task, "licence": s.license, "summary": s.description}
+            for s in SAMPLES.values()
+        ],
+        positional,
+        flags,
+    )
+
+
+def _listing(verb: str, rows: list[dict[str, Any]], positional: list[str], flags: Flags) -> None:
+    check_flags(flags, {"json"}, verb)
+    if positional:
+        raise ConfigError(f"hftl {verb} takes no further words, but got {positional[0]!r}.")
+    if "json" in flags:
+        _print_json(rows)
+        return
+    from hftl.report.table import print_table
+
+    header = tuple(rows[0])
+    print_table("", header, [tuple(r.values()) for r in rows], stdout=True)
+
+
+_JSON = {"json": "print one JSON document and nothing else on stdout"}
+_DATA = {
+    "data": "file, folder, sample:<name> or Hub id",
+    "text_column": "column with the text",
+    "image_column": "column with the image",
+    "revision": "branch, tag or commit of a Hub model",
+    "strict": "a broken image is an error",
+}
+VERBS: dict[str, Verb] = {
+    "train": Verb(
+        _train,
+        "hftl train TASK|config.yaml --data DATA [--model MODEL] [--method METHOD] [flags]",
+        "adapt a pretrained model to labelled data",
+        "hftl train text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --method lora",
+        {f.name: f.metadata["help"] for s in SECTIONS for f in s.__dataclass_fields__.values()} | _JSON,
+    ),
+    "predict": Verb(
+        _predict,
+        "hftl predict RUN_OR_MODEL TEXT|IMAGE ... | --data new.csv [--output out.csv]",
+        "label new texts or images",
+        "hftl predict runs/tickets --data new.csv --output out.csv",
+        _DATA | {"output": "CSV to write: the input's columns plus prediction and probability"} | _JSON,
+    ),
+    "eval": Verb(
+        _eval,
+        "hftl eval RUN_OR_MODEL --data test.csv",
+        "score a run on labelled rows",
+        "hftl eval runs/tickets --data test.csv",
+        _DATA | {"label_column": "column with the label"} | _JSON,
+    ),
+    "tasks": Verb(_tasks, "hftl tasks", "what can be learned", "hftl tasks --json", _JSON),
+    "methods": Verb(_methods, "hftl methods", "how it can be learned", "hftl methods", _JSON),
+    "models": Verb(_models, "hftl models", "checkpoints that need no Hub", "hftl models --json", _JSON),
+    "samples": Verb(_samples, "hftl samples", "real data that needs no Hub", "hftl samples", _JSON),
+}
+
+
+def _usage() -> str:
+    width = max(len(v) for v in VERBS)
+    lines = [f"  {name.ljust(width)}  {verb.summary}" for name, verb in VERBS.items()]
+    return "\n".join(
+        [
+            "hftl: adapt any Hugging Face model to your data, and know that it worked.", "",
+            "usage: hftl VERB ... [--json]", "", *lines, "",
+            "hftl VERB --help explains a verb. Example:", f"  {VERBS['train'].example}",
+        ]
+    )  # fmt: skip
+
+
+def _verb_help(verb: Verb) -> str:
+    width = max(len(name) for name in verb.flags) + 2
+    lines = [f"  --{name.ljust(width)}{text}" for name, text in verb.flags.items()]
+    more = []
+    if verb.run is _train:
+        more = [
+            "", "Every field of transformers.TrainingArguments works too, such as --learning_rate, --num_train_epochs,",
+            "--per_device_train_batch_size, --gradient_accumulation_steps, --warmup_steps, --bf16, --report_to.",
+        ]  # fmt: skip
+    return "\n".join(
+        [f"usage: {verb.usage}", "", verb.summary, "", *lines, *more, "", "Example:", f"  {verb.example}"]
+    )
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _say(text: str) -> None:
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(text, file=sys.stderr)
+
+
+def run_command(argv: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    if argv and argv[0] in ("--help", "-h", "help"):
+        print(_usage())
+        return 0
+    if argv and argv[0] == "--version":
+        import hftl
+
+        print(hftl.__version__)
+        return 0
+    if not argv:
+        _say(_usage())
+        return 2
+    try:
+        if argv[0] not in VERBS:
+            raise ConfigError(f"hftl has no verb {argv[0]!r}.{did_you_mean(argv[0], VERBS)} See hftl --help.")
+        verb = VERBS[argv[0]]
+        if "--help" in argv or "-h" in argv:
+            print(_verb_help(verb))
+            return 0
+        positional, flags = read_words(argv[1:])
+        verb.run(positional, flags)
+    except HftlError as error:
+        _say(f"error: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point of `hftl` and `python -m hftl`."""
+    # Third-party notices go to stderr already; these two are noise on every run.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        code = run_command(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `hftl ... | head`: nobody reads on, also not what Python would flush at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)

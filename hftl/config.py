@@ -1,0 +1,298 @@
+"""What a run is asked to do: frozen dataclasses, filled alike from Python keywords, YAML and command-line flags.
+
+To add a flag of hftl's own, add a field below: the parser, the help and `config.yaml` follow from it.
+Every other flag is a field of `transformers.TrainingArguments` and goes to the Trainer untouched.
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hftl.errors import ConfigError, did_you_mean
+
+
+def _flag(default: Any, kind: type, text: str, choices: tuple[str, ...] = ()) -> Any:
+    return field(default=default, metadata={"kind": kind, "help": text, "choices": choices})
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the rows come from and how they are split."""
+
+    data: Any = _flag(None, str, "file, folder, sample:<name>, or Hub id name[:config][@revision]")
+    text_column: str | None = _flag(None, str, "column with the text (default: found by name and type)")
+    label_column: str | None = _flag(None, str, "column with the label (default: found by name)")
+    image_column: str | None = _flag(None, str, "column with the image (default: found by type)")
+    max_train_samples: int | None = _flag(None, int, "train on at most so many rows, sampled stratified")
+    max_eval_samples: int | None = _flag(None, int, "validate and test on at most so many rows each")
+    validation_size: float = _flag(0.1, float, "share of train to validate on when the data has no validation split")
+    test_size: float = _flag(0.2, float, "share to test on when the data has no test split")
+    strict: bool = _flag(False, bool, "a broken image is an error instead of being skipped and named")
+    seed: int = _flag(42, int, "seed of the splits, the head and the training")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which checkpoint, and how it reads its input."""
+
+    model: str | None = _flag(None, str, "folder, packaged checkpoint or Hub id")
+    revision: str | None = _flag(None, str, "branch, tag or commit of the Hub model")
+    allow_pickle: bool = _flag(False, bool, "read a checkpoint that has no safetensors (with weights_only)")
+    trust_remote_code: bool = _flag(False, bool, "run the modelling code that the checkpoint brings along")
+    max_seq_length: int | None = _flag(None, int, "tokens per text (default: the longest text, at most the model's)")
+    image_size: int | None = _flag(None, int, "pixels per side, a multiple of 32 (default: from model and data)")
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Which weights learn, and the knobs of the methods."""
+
+    method: str | None = _flag(None, str, "probe, head, lora or full (default: lora for text, full for images)")
+    pooling: str = _flag("auto", str, "probe and head: which features of a text", ("auto", "native", "mean"))
+    layer_decay: float | None = _flag(None, float, "full: rate of each layer relative to the one above it")
+    lora_r: int = _flag(16, int, "lora: rank")
+    lora_alpha: int | None = _flag(None, int, "lora: scale (default: twice the rank)")
+    lora_dropout: float = _flag(0.05, float, "lora: dropout")
+    lora_target_modules: tuple[str, ...] | None = _flag(None, tuple, "lora: names or suffixes of the layers to adapt")
+    no_flip: bool = _flag(False, bool, "images: never mirror (digits, text, left and right hands)")
+    early_stopping_patience: int = _flag(3, int, "stop after so many evaluations without a better one")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run, fully said."""
+
+    task: str
+    data: DataConfig
+    model: ModelConfig
+    method: MethodConfig
+    training: dict[str, Any] = field(default_factory=dict)  # TrainingArguments fields that the user typed
+    output_dir: Path | None = None
+    overwrite: bool = False
+    resume: bool = False
+    evidence: bool = True
+
+
+@dataclass(frozen=True)
+class _OutputConfig:
+    output_dir: str | None = _flag(None, str, "the run folder (default: runs/<data>-<model>-<method>)")
+    overwrite: bool = _flag(False, bool, "replace a run folder that exists")
+    resume: bool = _flag(False, bool, "go on with the run that was cut off in <output_dir>.partial")
+    evidence: bool = _flag(True, bool, "off: skip the no-pretraining baselines")
+
+
+_IN_MEMORY = "(in memory: "  # what config.yaml says of data that has no name
+SECTIONS = (DataConfig, ModelConfig, MethodConfig, _OutputConfig)
+OWN_FLAGS = {f.name: f for section in SECTIONS for f in dataclasses.fields(section)}
+ALIASES = {
+    "model_name_or_path": "model",
+    "dataset_name": "data",
+    "text_column_name": "text_column",
+    "label_column_name": "label_column",
+    "image_column_name": "image_column",
+    "max_length": "max_seq_length",
+    "max_predict_samples": "max_eval_samples",
+}
+# TrainingArguments fields that would cut across what hftl does, with what to use instead.
+OWNED = {
+    "push_to_hub": "publish the finished run with `hf upload ns/name RUN/final`",
+    "resume_from_checkpoint": "use --resume",
+    "do_train": "hftl train always trains",
+    "do_eval": "hftl train always evaluates",
+    "do_predict": "use `hftl predict RUN --data new.csv`",
+    "remove_unused_columns": "hftl encodes the columns itself",
+    "load_best_model_at_end": "the best checkpoint by --metric_for_best_model is always kept",
+}
+
+
+def build_config(task: str, values: dict[str, Any]) -> RunConfig:
+    """Return the run that `values` (flag name → typed or text value) asks for.
+
+    Raises `ConfigError` for an unknown flag, a value of the wrong type, or a flag that hftl owns.
+    """
+    own: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    for name, value in values.items():
+        key = str(name).replace("-", "_")
+        key = ALIASES.get(key, key)
+        if value is None:
+            continue
+        if key in OWNED or key.startswith("hub_"):
+            mend = OWNED["push_to_hub"] if key.startswith("hub_") else OWNED[key]
+            raise ConfigError(f"--{key} is not taken: {mend}.")
+        if key in OWN_FLAGS:
+            own[key] = _coerce(key, OWN_FLAGS[key], value)
+        else:
+            training[key] = value
+    if "seed" in own:
+        training["seed"] = own["seed"]
+    sections = [_fill(section, own) for section in SECTIONS]
+    out = sections[3]
+    return RunConfig(
+        task=task,
+        data=sections[0],
+        model=sections[1],
+        method=sections[2],
+        training=_training_values(training),
+        output_dir=Path(out.output_dir) if out.output_dir else None,
+        overwrite=out.overwrite,
+        resume=out.resume,
+        evidence=out.evidence,
+    )
+
+
+def _fill(section: type, own: dict[str, Any]) -> Any:
+    return section(**{f.name: own[f.name] for f in dataclasses.fields(section) if f.name in own})
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the flat mapping in a config file. Raises `ConfigError` when it is missing or not a mapping."""
+    import yaml
+
+    if not path.is_file():
+        raise ConfigError(f"There is no config file {path}.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict) or "task" not in values:
+        raise ConfigError(f"{path} must be a mapping of flags to values with a `task:`, such as config.yaml of a run.")
+    return values
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Return the config as flat YAML that `hftl train config.yaml` repeats (without the place it wrote to)."""
+    import yaml
+
+    flat: dict[str, Any] = {"task": config.task}
+    for section in (config.data, config.model, config.method):
+        flat.update({k: v for k, v in dataclasses.asdict(section).items() if v is not None and k != "data"})
+    data = config.data.data
+    flat["data"] = data if isinstance(data, str) else f"{_IN_MEMORY}{type(data).__name__})"
+    flat["evidence"] = config.evidence
+    flat.update({k: v for k, v in config.training.items() if k != "seed"})
+    plain = json.loads(json.dumps(flat, default=str))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
+    kind = spec.metadata["kind"]
+    if name == "data" and not isinstance(value, bool | str):
+        return str(value) if isinstance(value, Path) else value
+    if name == "data" and str(value).startswith(_IN_MEMORY):
+        raise ConfigError(f"The run had its data {value}: name a file, folder, sample or Hub id with --data.")
+    try:
+        result = _convert(kind, value)
+    except (TypeError, ValueError, OverflowError):
+        got = "nothing" if value is True else repr(value)
+        raise ConfigError(f"--{name} needs {_KIND_WORDS[kind]}, but got {got}.") from None
+    choices = spec.metadata["choices"]
+    if choices and result not in choices:
+        raise ConfigError(
+            f"--{name} is one of {', '.join(choices)}, not {value!r}.{did_you_mean(str(value), choices)}"
+        )
+    _check_bounds(name, result)
+    return result
+
+
+# Of flags whose value could be read and yet make no sense; (low, high) are themselves allowed.
+_TINY = 1e-12
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "validation_size": (_TINY, 1 - _TINY),
+    "test_size": (_TINY, 1 - _TINY),
+    "max_train_samples": (1, math.inf),
+    "max_eval_samples": (1, math.inf),
+    "seed": (0, 2**32 - 1),
+    "layer_decay": (_TINY, 1),
+    "lora_r": (1, math.inf),
+    "lora_alpha": (1, math.inf),
+    "lora_dropout": (0, 1 - _TINY),
+    "early_stopping_patience": (1, math.inf),
+    "learning_rate": (0, math.inf),
+    "num_train_epochs": (_TINY, math.inf),
+    "per_device_train_batch_size": (1, math.inf),
+    "per_device_eval_batch_size": (1, math.inf),
+    "gradient_accumulation_steps": (1, math.inf),
+}
+
+
+def _check_bounds(name: str, value: Any) -> None:
+    low, high = _BOUNDS.get(name, (-math.inf, math.inf))
+    if not isinstance(value, int | float) or low <= value <= high:
+        return
+    above = "0 (not itself)" if low == _TINY else f"{low:g}"
+    below = "" if high == math.inf else " to 1 (not itself)" if high == 1 - _TINY else f" to {high:g}"
+    raise ConfigError(f"--{name} is a number from {above}{below or ' on'}, not {value}.")
+
+
+_KIND_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false (or on, off)",
+    str: "one value",
+    tuple: "names",
+}
+_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
+def _convert(kind: type, value: Any) -> Any:
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() not in _TRUTH:
+            raise ValueError(value)
+        return _TRUTH[str(value).lower()]
+    if kind is tuple and value is not True and value != "":
+        return tuple(str(v) for v in value) if isinstance(value, list | tuple) else tuple(str(value).split(","))
+    if isinstance(value, list | tuple | dict | bool) or value == "":  # a flag without a value is True
+        raise TypeError(value)
+    if kind is int and isinstance(value, float) and value != int(value):
+        raise ValueError(value)
+    return kind(value)
+
+
+def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
+    """Check names and types of TrainingArguments fields with transformers' own parser."""
+    if not typed:
+        return {}
+    # transformers.training_args imports torch: only a run pays for that.
+    import argparse
+    import contextlib
+    import io
+
+    from transformers import HfArgumentParser, TrainingArguments
+
+    known = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
+    for name in typed:
+        if name not in known:
+            raise ConfigError(f"There is no flag --{name}.{did_you_mean(name, known | set(OWN_FLAGS))}")
+    parser = HfArgumentParser(TrainingArguments)  # type: ignore[arg-type]
+    for action in parser._actions:  # set_defaults(SUPPRESS) would be parsed as the text of a value
+        action.default = argparse.SUPPRESS
+    argv: list[str] = []
+    for name, value in typed.items():
+        argv += [f"--{name}", *_words(value)]
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            parsed = argparse.ArgumentParser.parse_args(parser, argv)
+    except SystemExit:
+        last = complaint.getvalue().strip().splitlines()[-1].split("error: ")[-1]
+        raise ConfigError(f"A training flag has a wrong value: {last}.") from None
+    values = {k: v for k, v in vars(parsed).items() if k in typed}
+    for name, value in values.items():
+        _check_bounds(name, value)
+    return values
+
+
+def _words(value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [str(value).lower()]
+    if isinstance(value, dict):
+        return [json.dumps(value)]
+    if isinstance(value, list | tuple):
+        return [str(v) for v in value]
+    return [str(value)]

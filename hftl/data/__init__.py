@@ -1,0 +1,1 @@
+"""Data in: any labelled source becomes `Splits`."""

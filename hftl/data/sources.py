@@ -1,0 +1,298 @@
+"""Reads any source of data into tables in memory, by split, under the source's own split names.
+
+Local files are read by pandas, pyarrow and json rather than by `datasets`: no cache on disk that outlives a change to
+the file, no "NA" read as missing, and errors that name the line.
+"""
+
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets, load_from_disk
+from datasets.table import InMemoryTable
+
+from hftl.data.columns import frame_table, records_table
+from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images, image_table, read_image_tree
+from hftl.data.splits import split_of
+from hftl.errors import DataError, did_you_mean
+from hftl.hub_access import hub_reachable
+
+
+_FILE_KINDS = "CSV, TSV, JSON, JSONL or parquet"
+_JSON_LINES = (".jsonl", ".ndjson")
+DATA_SUFFIXES = (".csv", ".tsv", ".json", *_JSON_LINES, ".parquet")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Tables by the source's own split names, and what is known of where they come from."""
+
+    tables: dict[str, Dataset]
+    name: str
+    base: Path = Path()  # what relative image paths are relative to
+    empty_classes: dict[str, list[str]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    bases: dict[str, Path] = field(default_factory=dict)  # by split, where it differs
+
+    def base_of(self, split: str) -> Path:
+        """Return the folder that relative image paths of the split start from."""
+        return self.bases.get(split, self.base)
+
+
+def read_source(data: Any, input_column: str) -> Source:
+    """Read a path, "sample:x", a Hub id, or an object that holds data.
+
+    Raises:
+        DataError: there is no such data, or it cannot be read; the message names the cause and the mend.
+    """
+    if isinstance(data, (IterableDataset, IterableDatasetDict)):
+        raise DataError("the data set is a stream: load it without streaming=True")
+    if isinstance(data, (DatasetDict, Mapping)):
+        return Source({str(name): _as_table(table) for name, table in data.items()}, "a DatasetDict")
+    if isinstance(data, (Dataset, pd.DataFrame)):
+        return Source({"train": _as_table(data)}, "a DataFrame" if isinstance(data, pd.DataFrame) else "a Dataset")
+    if not isinstance(data, (str, Path)) or not str(data):
+        raise DataError(
+            f"the data is {data!r:.60}, a {type(data).__name__}: give a path, a 'sample:' name, a Hub id, "
+            "a Dataset, a DatasetDict or a DataFrame"
+        )
+    if str(data).startswith("sample:"):
+        from hftl.data.samples import load_sample  # late: nothing else needs the sample data
+
+        return Source(dict(load_sample(str(data).removeprefix("sample:"))), str(data))
+    path = Path(data).expanduser()
+    if path.exists():
+        return _read_path(path, input_column)
+    return _read_name(str(data), path)
+
+
+def _as_table(data: Any) -> Dataset:
+    """Return any table-like object as a plain Dataset."""
+    if isinstance(data, Dataset):
+        return data.with_format(None)
+    if isinstance(data, pd.DataFrame):
+        return frame_table(data, "the DataFrame")
+    raise DataError(f"a split is a {type(data).__name__}: a Dataset or a DataFrame is needed")
+
+
+def _read_name(name: str, path: Path) -> Source:
+    """Read a name that no path has: a Hub id, unless it looks like a path."""
+    parent = path.parent
+    siblings = [child.name for child in parent.iterdir()] if parent.is_dir() else []
+    hint = did_you_mean(path.name, siblings)
+    looks_like_path = re.search(r"^[./~\\]|/$|\\|/.*/|\.[A-Za-z][A-Za-z0-9]{1,7}$", name.partition("@")[0])
+    if looks_like_path:
+        where = "" if parent.is_dir() else f" (there is no folder {str(parent)!r} either)"
+        raise DataError(f"no such file or folder: {name!r}{where}.{hint}")
+    return Source(_load_hub(name, hint), name)
+
+
+def _load_hub(name: str, hint: str) -> dict[str, Dataset]:
+    """Load "name[:config][@revision]" from the Hub, or from its cache when the Hub is out of reach."""
+    parts = re.fullmatch(r"(?P<id>[\w.-]+(/[\w.-]+)?)(:(?P<config>[^@]+))?(@(?P<revision>.+))?", name)
+    instead = f"use a file ({_FILE_KINDS}), a folder or a 'sample:' name instead"
+    if parts is None:
+        raise DataError(f"no such file, and not a Hub id either: {name!r}; {instead}.{hint}")
+    online = hub_reachable()
+    try:
+        with ExitStack() as stack:
+            if not online:  # the Hub client would try again and again for half a minute before it asks its cache
+                stack.enter_context(_switched(datasets.config, "HF_HUB_OFFLINE"))
+                stack.enter_context(_switched(huggingface_hub.constants, "HF_HUB_OFFLINE"))
+            loaded = datasets.load_dataset(parts["id"], parts["config"], revision=parts["revision"])
+    except datasets.exceptions.DatasetNotFoundError:
+        raise DataError(
+            f"the Hub has no data set {name!r}, or it is private (log in with `hf auth login`); {instead}.{hint}"
+        ) from None
+    except Exception as error:  # a wrong config, no network, no cache, broken files: each has a type of its own
+        if online:
+            raise DataError(f"the data set {name!r} cannot be loaded from the Hub: {_line(error)}") from None
+        raise DataError(
+            f"no such file {name!r}, and the Hub cannot be reached and has not been used for it before: {instead}.{hint}"
+        ) from None
+    return {str(split): table for split, table in loaded.items()}
+
+
+@contextmanager
+def _switched(module: Any, name: str) -> Iterator[None]:
+    """Set a switch of a module for a while; the libraries read them from the environment at import only."""
+    before = getattr(module, name)
+    setattr(module, name, True)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+def _read_path(path: Path, input_column: str) -> Source:
+    if path.is_dir():
+        return _read_folder(path, input_column)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return Source({"train": image_table([path], [path.name], None)}, path.name)
+    return Source({"train": read_file(path)}, path.name, base=path.parent)
+
+
+def _read_folder(folder: Path, input_column: str) -> Source:
+    """Read a folder: saved by `save_to_disk`, of images, or of files by split."""
+    name = folder.resolve().name
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        saved = load_from_disk(str(folder))
+        return Source(dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}, name)
+    pictures = has_images(folder)
+    if input_column == "image" and pictures:
+        return _read_images(folder, name)
+    files = _data_files(folder)
+    if not files:
+        if pictures:
+            raise DataError(f"the folder {name!r} holds images, not text: use the task image-classification")
+        needed = "images, and no files of data" if input_column == "image" else f"files of data ({_FILE_KINDS})"
+        raise DataError(f"the folder {name!r} holds no {needed}")
+    tables = {split: _join([read_file(path) for path in paths], split) for split, paths in files.items()}
+    return Source(tables, name, base=folder)
+
+
+def _read_images(folder: Path, name: str) -> Source:
+    tree = read_image_tree(folder)
+    tables = tree.tables | {split: read_file(path) for split, path in tree.metadata.items()}
+    bases = {split: path.parent for split, path in tree.metadata.items()}
+    return Source(tables, name, folder, tree.empty_classes, tuple(tree.warnings), bases)
+
+
+def _data_files(folder: Path) -> dict[str, list[Path]]:
+    """Return the data files of a folder by split: named for it (also in shards), or in a folder named for it.
+
+    Raises:
+        DataError: there are several files and none is called train, or a split is there in two formats.
+    """
+    found = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if _is_data_file(path))
+    files: dict[str, list[Path]] = {}
+    for path in found:
+        split = split_of(path.stem) or (split_of(path.parent.name) if path.parent != folder else None)
+        if split is not None:
+            files.setdefault(split, []).append(path)
+    if not files and len(found) == 1:
+        return {"train": found}
+    names = ", ".join(path.name for path in found[:6])
+    if found and not files:
+        raise DataError(f"which of the files in {folder.name!r} is the training data ({names})? Name one 'train'")
+    for split, paths in files.items():
+        if len({path.suffix.lower() for path in paths}) > 1:
+            both = ", ".join(path.name for path in paths[:6])
+            raise DataError(f"the folder {folder.name!r} holds {split} in two formats ({both}): keep one")
+    return files
+
+
+def _is_data_file(path: Path) -> bool:
+    """Tell a file of rows from others; macOS leaves "._train.csv" beside every file that it archives."""
+    known = path.suffix.lower() in DATA_SUFFIXES and path.name not in METADATA_NAMES
+    return known and not path.name.startswith(".") and path.is_file()
+
+
+def _join(tables: list[Dataset], split: str) -> Dataset:
+    if len(tables) == 1:
+        return tables[0]
+    try:
+        return concatenate_datasets(tables)
+    except Exception as error:  # datasets and pyarrow raise several kinds when shards do not agree
+        raise DataError(f"the {len(tables)} files of {split} have different columns: {_line(error)}") from None
+
+
+def read_file(path: Path) -> Dataset:
+    """Read one file into memory; the cells of a CSV file stay as they are written.
+
+    Raises:
+        DataError: the file is empty, cannot be parsed, or is of another kind.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in DATA_SUFFIXES:
+        raise DataError(
+            f"{path.name}: cannot read files of the kind {suffix or 'without a suffix'}: use {_FILE_KINDS}"
+        )
+    if not path.stat().st_size:
+        raise DataError(f"{path.name} is empty")
+    try:
+        if suffix == ".parquet":
+            return _plain_table(pq.read_table(path, partitioning=None))
+        if suffix in (".csv", ".tsv"):
+            return _read_csv(path)
+        return _read_json(path)
+    except UnicodeDecodeError:
+        raise DataError(f"{path.name} is not in UTF-8: save it in that encoding") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, pa.ArrowException) as error:
+        raise DataError(f"{path.name} cannot be parsed: {_line(error)}") from None
+
+
+def _plain_table(table: pa.Table) -> Dataset:
+    """Return the table with its features where Hugging Face wrote them, without what pandas added."""
+    return Dataset(
+        InMemoryTable(table.drop_columns([n for n in table.column_names if n.startswith("__index_level_")]))
+    )
+
+
+def _read_csv(path: Path) -> Dataset:
+    """Read every cell as written: only the empty cell is missing, "007" keeps its zeros and "NA" is a text."""
+    tab = path.suffix.lower() == ".tsv"
+    with path.open(encoding="utf-8-sig") as file:
+        header = file.readline()
+    separator = "\t" if tab else ";" if ";" in header and "," not in header else ","
+    with warnings.catch_warnings():
+        # Rows longer than the header would otherwise be cut short, with no more than a warning.
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        frame = pd.read_csv(
+            path,
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            na_values=[""],
+            index_col=False,
+            encoding="utf-8-sig",
+        )
+    return frame_table(frame, path.name)
+
+
+def _read_json(path: Path) -> Dataset:
+    """Read a list of records, records line by line, or a dict of columns."""
+    text = path.read_text(encoding="utf-8-sig")
+    if path.suffix.lower() in _JSON_LINES:
+        return records_table(_json_lines(text, path.name), path.name)
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        if not error.msg.startswith("Extra data"):
+            raise DataError(f"{path.name} cannot be parsed: {error}") from None
+        content = _json_lines(text, path.name)
+    if isinstance(content, dict):
+        lists = [value for value in content.values() if isinstance(value, list)]
+        if len(lists) == 1 and lists[0] and isinstance(lists[0][0], dict):
+            content = lists[0]  # {"data": [records]}
+        elif lists and len(lists) == len(content) and len({len(value) for value in lists}) == 1:
+            content = [dict(zip(content, row, strict=True)) for row in zip(*lists, strict=True)]
+        else:
+            content = [content]
+    return records_table(content, path.name)
+
+
+def _json_lines(text: str, name: str) -> list[Any]:
+    records = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise DataError(f"{name} cannot be parsed: line {number}: {error.msg}: {line.strip():.60}") from None
+    return records
+
+
+def _line(error: BaseException) -> str:
+    """Return the first 200 characters of the error on one line."""
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,148 @@
+"""The splits that a run works on, and the seeded stratified cuts and samples that make them.
+
+scikit-learn's stratified split refuses a class of one row and a cut smaller than the number of classes; few rows and
+many classes are the daily case of transfer learning, so the rows are allotted here by largest remainder.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset
+
+from hftl.errors import DataError
+
+
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "devel", "development"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Train, validation and test rows with one set of labels.
+
+    The tables have the columns "text" (str) or "image" (`datasets.Image(decode=False)`), "label" (an index into
+    `labels`) and "row" (the row number in the split of the source that the row came from).
+    """
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    labels: tuple[str, ...]
+    name: str  # what the report calls the data
+    origins: dict[str, str]  # how each split came about, such as "cut from train: 10%, stratified, seed 42"
+    skipped: tuple[str, ...]  # "path: reason" for each broken image that was left out
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One table to predict or to evaluate: every column of the source, plus "text" or "image"."""
+
+    table: Dataset
+    labels: list[int] | None  # an index per row, when labels were asked for
+    skipped: tuple[str, ...]
+
+
+def split_of(name: str) -> str | None:
+    """Return "train", "validation" or "test" for a usual name of one ("val", "reviews_dev"), else None."""
+    words = re.split(r"[^a-z]+", name.lower())
+    for split, names in _SPLIT_NAMES.items():
+        if any(word in names for word in words):
+            return split
+    return None
+
+
+def exact_split(name: str) -> str | None:
+    """Return the split that the whole name stands for: "train" is one, "train_station" is a class folder."""
+    return split_of(name) if name.isalpha() else None
+
+
+def recognise_splits(names: Sequence[str]) -> dict[str, str]:
+    """Map "train", "validation" and "test" to the source's own names; a split with another name is left out.
+
+    Exact names win over names that only contain the word, and "eval" beside "test" is the validation split. The one
+    split of a source is the train split, unless its name says that it is another.
+    """
+    found: dict[str, str] = {}
+    for split, words in _SPLIT_NAMES.items():
+        exact = [name for word in words for name in names if name.lower() == word]
+        loose = [name for name in names if split_of(name) == split]
+        if exact or loose:
+            found[split] = (exact or loose)[0]
+    evaluations = [name for name in names if name.lower() in ("eval", "evaluation")]
+    if "validation" not in found and evaluations and found.get("test") not in (None, *evaluations):
+        found["validation"] = evaluations[0]
+    if len(names) == 1 and not found:
+        return {"train": names[0]}
+    return found
+
+
+def allocate(counts: np.ndarray, total: int, low: np.ndarray, high: np.ndarray, seed: int) -> np.ndarray:
+    """Share `total` rows among classes of `counts` rows by largest remainder, within `low` and `high` per class.
+
+    Ties go by a seeded order, so that among many equal classes it is not always the first ones that gain. A total
+    outside what the bounds allow gives the nearest that they do.
+    """
+    total = int(np.clip(total, low.sum(), high.sum()))
+    ideal = counts * (total / max(counts.sum(), 1))
+    quota = np.clip(np.floor(ideal + 1e-9).astype(np.int64), low, high)
+    order = np.random.default_rng(seed).permutation(len(counts))
+    while quota.sum() != total:
+        step = 1 if quota.sum() < total else -1
+        room = quota < high if step > 0 else quota > low
+        need = np.where(room, step * (ideal - quota), -np.inf)
+        quota[order[np.argmax(np.round(need[order], 9))]] += step
+    return quota
+
+
+def _pick(labels: np.ndarray, quota: np.ndarray, seed: int) -> np.ndarray:
+    """Return the sorted positions of `quota[k]` random rows of every class k."""
+    rng = np.random.default_rng(seed)
+    chosen = [rng.permutation(np.flatnonzero(labels == label))[:size] for label, size in enumerate(quota)]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def cut(labels: np.ndarray, classes: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions (kept, cut) of a stratified cut of `share` of the rows, at least one.
+
+    Every class keeps a row, so a class of two rows may be absent from what is cut.
+
+    Raises:
+        DataError: when no class has a row to spare.
+    """
+    counts = np.bincount(labels, minlength=classes)
+    spare = np.maximum(counts - 1, 0)
+    if not spare.sum():
+        raise DataError(
+            f"too few rows: {len(labels)} rows in {classes} classes leave none to cut off for validation and test: "
+            "add rows, or give validation and test splits of your own"
+        )
+    wanted = max(1, int(np.floor(share * len(labels) + 0.5)))
+    taken = _pick(labels, allocate(counts, wanted, np.zeros_like(counts), spare, seed), seed)
+    return np.setdiff1d(np.arange(len(labels)), taken), taken
+
+
+def sample(labels: np.ndarray, classes: int, limit: int | None, seed: int, every_class: bool) -> np.ndarray:
+    """Return the sorted positions of a stratified sample of at most `limit` rows.
+
+    With `every_class`, each class that has rows keeps at least one.
+
+    Raises:
+        DataError: when `limit` is below one, or below the number of classes with `every_class`.
+    """
+    if limit is None:
+        return np.arange(len(labels))
+    counts = np.bincount(labels, minlength=classes)
+    low = np.minimum(counts, 1) if every_class else np.zeros_like(counts)
+    if limit < max(1, low.sum()):
+        name = "max_train_samples" if every_class else "max_eval_samples"
+        mend = f"a row of each of the {int(low.sum())} classes is needed" if every_class else "one at least is needed"
+        raise DataError(f"{name} is {limit}: {mend}; raise it")
+    if limit >= len(labels):
+        return np.arange(len(labels))
+    return _pick(labels, allocate(counts, limit, low, counts, seed), seed)

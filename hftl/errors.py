@@ -1,0 +1,39 @@
+"""The errors that hftl raises for bad input: one clear line that names the cause and the mend.
+
+The CLI prints the line and exits with `exit_code`; Python callers catch the type.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class HftlError(Exception):
+    """Base of every error that the user can mend."""
+
+    exit_code = 2
+
+
+class ConfigError(HftlError):
+    """A flag, value, task, method or config file is wrong."""
+
+
+class DataError(HftlError):
+    """The data cannot be used as given."""
+
+
+class ModelError(HftlError):
+    """The checkpoint cannot be found or cannot do the task."""
+
+
+class RunError(HftlError):
+    """A run folder is in the way, is not a run, or cannot be written."""
+
+
+class TrainingError(HftlError):
+    """Training itself failed: a loss that is not a number, or processes that are not what was asked for."""
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the option closest to `name`, or "" when none is close."""
+    close = difflib.get_close_matches(name, list(options), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,30 @@
+"""The methods: which weights learn, when, at which rate. To add one, write its file and put it in `METHODS`."""
+
+from collections.abc import Callable
+
+from hftl.config import MethodConfig
+from hftl.errors import ConfigError, did_you_mean
+from hftl.methods.full import full
+from hftl.methods.head import head
+from hftl.methods.lora import lora
+from hftl.methods.plan import Plan
+from hftl.methods.probe import probe
+from hftl.models.load import Loaded
+
+
+METHODS: dict[str, Callable[[Loaded, MethodConfig, int], Plan]] = {
+    "probe": probe,
+    "head": head,
+    "lora": lora,
+    "full": full,
+}
+
+# Methods whose body stays frozen may end in the mean-pooled class; the others always save the stock class.
+FROZEN_BODY = ("probe", "head")
+
+
+def get_method(name: str) -> Callable[[Loaded, MethodConfig, int], Plan]:
+    """Return the method called `name`. Raises `ConfigError` naming the ones there are."""
+    if name not in METHODS:
+        raise ConfigError(f"There is no method {name!r}; there are {', '.join(METHODS)}.{did_you_mean(name, METHODS)}")
+    return METHODS[name]

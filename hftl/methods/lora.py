@@ -1,0 +1,69 @@
+"""`lora`: probe-initialised head, then low-rank adapters on every Linear and ungrouped Conv2d of the body."""
+
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from hftl.config import MethodConfig
+from hftl.errors import ConfigError, did_you_mean
+from hftl.methods.full import full
+from hftl.methods.plan import Group, Plan, Stage, probe_stage
+from hftl.models.load import Loaded
+
+
+RATE_FACTOR = 10  # best LoRA rate over best full rate ("LoRA Without Regret", Thinking Machines 2025)
+
+
+def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
+    """The probe, then LoRA (Hu et al. 2021) on all layers, not attention alone, with alpha = 2r.
+
+    peft's `all-linear` fails on convnets and on heads whose names contain each other, so the layers are named here:
+    everything of the body; the whole head trains in full (`modules_to_save`) and is saved with the adapter. Batch
+    norms stay frozen, statistics included: the adapter file could not hold them.
+    """
+    targets = _targets(loaded, config.lora_target_modules)
+    peft_config = LoraConfig(
+        r=config.lora_r,
+        lora_alpha=config.lora_alpha or 2 * config.lora_r,
+        lora_dropout=config.lora_dropout,
+        target_modules=targets,
+        modules_to_save=list(loaded.head),
+    )
+    model = get_peft_model(loaded.model, peft_config)
+    output = next(
+        name for name, module in model.named_modules() if _saved_copy(name, loaded) and isinstance(module, nn.Linear)
+    )
+    learning = [name for name, p in model.named_parameters() if p.requires_grad]
+    adapters = tuple(name for name in learning if ".lora_" in name)
+    head = tuple(name for name in learning if ".lora_" not in name)
+    base = full(loaded, config, n_train).defaults
+    defaults = {**base, "learning_rate": base["learning_rate"] * RATE_FACTOR, "weight_decay": 0.0}
+    if base["learning_rate"] >= 5e-4:
+        defaults["learning_rate"] = 3e-3  # a convnet's full rate is high already
+    stage = Stage("lora", (Group("adapters", adapters, 1.0), Group("head", head, 0.1)), 1.0)
+    return Plan(model, output, (probe_stage(output), stage), defaults)
+
+
+def _saved_copy(name: str, loaded: Loaded) -> bool:
+    """Is `name` the trainable copy of the output layer that peft keeps under modules_to_save?"""
+    owner = next(h for h in loaded.head if (loaded.output + ".").startswith(h + "."))
+    rest = loaded.output[len(owner) :]
+    return name == f"base_model.model.{owner}.modules_to_save.default{rest}"
+
+
+def _targets(loaded: Loaded, wanted: tuple[str, ...] | None) -> list[str]:
+    able = [
+        name
+        for name, module in loaded.model.named_modules()
+        if (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
+        and not any((name + ".").startswith(h + ".") for h in loaded.head)
+    ]
+    if not wanted or wanted == ("all-linear",):
+        return able
+    chosen = [name for name in able if any(name == w or name.endswith("." + w) for w in wanted)]
+    if not chosen:
+        endings = {name.rpartition(".")[2] for name in able}
+        raise ConfigError(
+            f"--lora_target_modules {' '.join(wanted)} matches no layer of {loaded.name}; "
+            f"there are {', '.join(sorted(endings))}.{did_you_mean(wanted[0], endings)}"
+        )
+    return chosen

@@ -1,0 +1,1 @@
+"""Checkpoints in: any model with the task's Auto class becomes `Loaded`."""

@@ -1,0 +1,122 @@
+"""The ordered layer groups of any architecture, found from its module tree."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from hftl.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Parameter names, bottom to top. `blocks[-1]` includes what runs after the last block (final norm, pooler)."""
+
+    stem: tuple[str, ...]
+    blocks: tuple[tuple[str, ...], ...]
+    head: tuple[str, ...]
+
+    @property
+    def body(self) -> tuple[str, ...]:
+        """Every parameter below the head."""
+        return self.stem + tuple(name for block in self.blocks for name in block)
+
+
+def head_modules(model: nn.Module, loading_info: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the modules that the checkpoint did not bring: those outside the body, and those with missing keys.
+
+    A masked-language checkpoint lacks BERT's pooler, which lies inside the body; freezing it would freeze noise.
+    """
+    body = model.base_model
+    names = {
+        name for name, child in model.named_children() if child is not body and any(True for _ in child.parameters())
+    }
+    if body is model:
+        names = set()
+    mismatched = [key[0] if isinstance(key, tuple | list) else key for key in loading_info["mismatched_keys"]]
+    for key in [*loading_info["missing_keys"], *mismatched]:
+        owner = key.rpartition(".")[0]
+        if not any(owner == name or owner.startswith(name + ".") for name in names):
+            names.add(owner)
+    names = {n for n in names if not any(n != o and n.startswith(o + ".") for o in names)}
+    if not names:
+        raise ModelError(f"{type(model).__name__} has no head that could be told from its body.")
+    return tuple(name for name, _ in model.named_modules() if name in names)
+
+
+def find_layers(model: Any, head: tuple[str, ...], batch: dict[str, torch.Tensor]) -> Layers:
+    """Group the parameters: stem, the repeated blocks bottom to top, head.
+
+    The blocks are the children of the module list that holds most parameters of the body. What lies beside it is
+    sorted by when it runs on `batch`: before the first block is stem, after the last belongs to the last block. What
+    runs in between or is never called as a module (relative position tables) counts as stem, the side on which
+    freezing is always safe.
+    """
+    container, children = _blocks(model, head)
+    late = _after_blocks(model, container, children, batch)
+    stem: list[str] = []
+    blocks: list[list[str]] = [[] for _ in children]
+    head_names: list[str] = []
+    for name, _ in model.named_parameters():
+        owner = name.rpartition(".")[0]
+        if any(owner == h or owner.startswith(h + ".") for h in head):
+            head_names.append(name)
+        elif container and owner.startswith(container + "."):
+            blocks[children.index(owner[len(container) + 1 :].split(".")[0])].append(name)
+        elif owner in late:
+            blocks[-1].append(name)
+        else:
+            stem.append(name)
+    return Layers(tuple(stem), tuple(tuple(b) for b in blocks), tuple(head_names))
+
+
+def _blocks(model: nn.Module, head: tuple[str, ...]) -> tuple[str, list[str]]:
+    best, best_size = ("", [""]), 0
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.ModuleList | nn.Sequential) or any(
+            (name + ".").startswith(h + ".") for h in head
+        ):
+            continue
+        children = [child for child, m in module.named_children() if any(True for _ in m.parameters())]
+        size = sum(p.numel() for p in module.parameters())
+        if len(children) >= 2 and size > best_size:
+            best, best_size = (name, children), size
+    return best
+
+
+def _after_blocks(model: Any, container: str, children: list[str], batch: dict[str, torch.Tensor]) -> set[str]:
+    """Names of modules whose first call on `batch` comes after the last block has returned."""
+    if not container:
+        return set()
+    called: dict[str, str] = {}
+    phase = "before"
+
+    def enter(value: str) -> Any:
+        def hook(*_: Any) -> None:
+            nonlocal phase
+            phase = value
+
+        return hook
+
+    def note(name: str) -> Any:
+        def hook(*_: Any) -> None:
+            called.setdefault(name, phase)
+
+        return hook
+
+    hooks = [
+        model.get_submodule(f"{container}.{children[0]}").register_forward_pre_hook(enter("inside")),
+        model.get_submodule(f"{container}.{children[-1]}").register_forward_hook(enter("after")),
+    ]
+    hooks += [m.register_forward_pre_hook(note(name)) for name, m in model.named_modules()]
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(**{k: v.to(model.device) for k, v in batch.items()})
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return {name for name, when in called.items() if when == "after"}

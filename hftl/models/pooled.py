@@ -1,0 +1,55 @@
+"""A text classifier that reads the mean of the token states: a frozen encoder, mean pooling and one Linear.
+
+This file needs transformers and torch alone. It is saved beside the weights of every model of this class, so that
+`pipeline("text-classification", folder, trust_remote_code=True)` serves the model without hftl. Mean pooling is what
+sentence encoders are trained for (Reimers & Gurevych 2019, Sentence-BERT); the stock classes read one token.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class MeanPooledConfig(PretrainedConfig):
+    """The encoder's own config under `encoder`. A model type of its own makes a load without this file fail loudly."""
+
+    model_type = "hftl_mean_pooled"
+
+    def __init__(self, encoder: dict | None = None, **kwargs):
+        self.encoder = encoder or {}
+        super().__init__(**kwargs)
+
+
+class MeanPooledForSequenceClassification(PreTrainedModel):
+    """encoder → mean over the tokens that are not padding → Linear."""
+
+    config_class = MeanPooledConfig
+    base_model_prefix = "encoder"
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: MeanPooledConfig):
+        super().__init__(config)
+        fields = dict(config.encoder)
+        encoder_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+        self.num_labels = config.num_labels
+        # The pooler of BERT's kin is not used here, and some checkpoints (RoBERTa's classifier) have none to load.
+        body_class: Any = AutoModel._model_mapping[type(encoder_config)]
+        takes = inspect.signature(body_class).parameters
+        without_pooler = {"add_pooling_layer": False} if "add_pooling_layer" in takes else {}
+        self.encoder = AutoModel.from_config(encoder_config, **without_pooler)
+        self.classifier = nn.Linear(encoder_config.hidden_size, len(config.id2label or {}))
+        self.post_init()
+
+    def forward(self, input_ids=None, attention_mask=None, labels=None, **inputs):
+        """Return logits [batch, labels], and the loss when `labels` [batch] are given."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        states = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs)[0]
+        weights = attention_mask.unsqueeze(-1).to(states.dtype)
+        logits = self.classifier((states * weights).sum(1) / weights.sum(1).clamp(min=1e-9))
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)

@@ -1,0 +1,132 @@
+"""Load a finished run or any classifier, and predict label strings with probabilities."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from datasets import Dataset, Features, Value
+from datasets import Image as ImageFeature
+
+from hftl.data.images import decode_image
+from hftl.errors import DataError, ModelError
+from hftl.models.load import find_checkpoint, hub_errors
+from hftl.models.pooled import MeanPooledConfig, MeanPooledForSequenceClassification
+from hftl.tasks import TASKS
+from hftl.tasks.task import Task
+from hftl.training.features import predict_logits
+from hftl.training.precision import runs_on_cpu
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A loaded classifier."""
+
+    model: Any
+    processor: Any
+    task: Task
+    labels: tuple[str, ...]
+
+    def logits(self, table: Dataset) -> np.ndarray:
+        """Return [n, classes] in fp32 for a table with the task's input column."""
+        if len(table) == 0:
+            return np.zeros((0, len(self.labels)), dtype=np.float32)
+        # a label column of the table is not a number yet, and not needed
+        encoded = self.task.encode(table.select_columns([self.task.input_column]), self.processor)
+        collate = self.task.collator(self.processor)
+        return predict_logits(self.model, encoded, collate, use_cpu=runs_on_cpu({}), title="predict")
+
+    def predict(self, inputs: Sequence[Any]) -> list[Prediction]:
+        """Return one `Prediction` per text, or per image path or PIL image. Raises `DataError` for anything else."""
+        if isinstance(inputs, str | Path):
+            inputs = [inputs]
+        return self.predict_table(self._table(list(inputs)))
+
+    def predict_table(self, table: Dataset) -> list[Prediction]:
+        """Return one `Prediction` per row."""
+        logits = torch.from_numpy(self.logits(table)).double()
+        return [
+            Prediction(self.labels[int(p.argmax())], float(p.max()), dict(zip(self.labels, p.tolist(), strict=True)))
+            for p in logits.softmax(-1)
+        ]
+
+    def _table(self, inputs: list[Any]) -> Dataset:
+        if self.task.input_column == "text":
+            wrong = [i for i in inputs if not isinstance(i, str)]
+            if wrong:
+                raise DataError(f"A text model predicts texts, not {type(wrong[0]).__name__}.")
+            return Dataset.from_dict({"text": inputs}, features=Features({"text": Value("string")}))
+        for item in inputs:
+            if isinstance(item, str | Path) and not Path(item).is_file():
+                raise DataError(f"There is no image file {item}.")
+            try:
+                decode_image(item)
+            except OSError as error:
+                raise DataError(f"{item} cannot be read as an image: {error}.") from None
+        plain = [str(i) if isinstance(i, Path) else i for i in inputs]
+        return Dataset.from_dict({"image": plain}, features=Features({"image": ImageFeature()})).cast_column(
+            "image", ImageFeature(decode=False)
+        )
+
+
+def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
+    """Load a run folder, a model folder or a Hub id. A modelling file in it is never executed.
+
+    Raises `ModelError` when there is no such model, or it is no classifier that hftl knows.
+    """
+    name = str(run_or_model)
+    final = Path(name) / "final"
+    checkpoint = find_checkpoint(str(final) if (final / "config.json").is_file() else name, revision)
+    common: dict[str, Any] = {"local_files_only": checkpoint.local_only}
+    if checkpoint.source in ("cache", "hub"):
+        common["revision"] = revision
+    with hub_errors(name, "predicting", trusting=False):
+        fields, _ = transformers.PretrainedConfig.get_config_dict(checkpoint.path, **common)
+        task = _task_of(fields, name)
+        processor = getattr(transformers, task.auto_processor).from_pretrained(
+            checkpoint.path, trust_remote_code=False, **_processor_config(fields), **common
+        )
+        model: Any
+        if fields.get("model_type") == MeanPooledConfig.model_type:
+            model = MeanPooledForSequenceClassification.from_pretrained(checkpoint.path, **common)
+        else:
+            auto_model = getattr(transformers, task.auto_model)
+            model = auto_model.from_pretrained(
+                checkpoint.path, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, **common
+            )
+    names = {int(i): str(label) for i, label in model.config.id2label.items()}
+    return Predictor(model.eval(), processor, task, tuple(names[i] for i in range(len(names))))
+
+
+def _processor_config(fields: dict[str, Any]) -> dict[str, Any]:
+    """The pooled class's config is known to hftl, not to AutoTokenizer, which would ask to run remote code for it."""
+    return {"config": MeanPooledConfig(**fields)} if fields.get("model_type") == MeanPooledConfig.model_type else {}
+
+
+def _task_of(fields: dict[str, Any], name: str) -> Task:
+    architecture = (fields.get("architectures") or ["?"])[0]
+    for task in TASKS.values():
+        if architecture.endswith(task.auto_model.removeprefix("AutoModel")):
+            return task
+    raise ModelError(
+        f"{name} holds a {architecture}, not a trained classifier. Adapt it first: hftl train TASK --model {name}"
+    )
+
+
+def read_report(run: str | Path) -> dict[str, Any] | None:
+    """Return report.json of a run folder, or None when the path is not a run."""
+    path = Path(run) / "report.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

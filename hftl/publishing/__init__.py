@@ -1,0 +1,1 @@
+"""From trained weights to artifacts that plain transformers loads."""

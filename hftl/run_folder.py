@@ -1,0 +1,100 @@
+"""The run folder: whole or absent. Work happens in `<output_dir>.partial/`, which is renamed at success."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from hftl.errors import RunError
+
+
+def default_output_dir(data_name: str, model: str, method: str) -> Path:
+    """Return runs/<data>-<model>-<method>, with a number where that is taken."""
+    words = "-".join(
+        re.sub(r"[^A-Za-z0-9._]+", "-", Path(str(w)).name).strip("-.") or "data" for w in (data_name, model, method)
+    )
+    path = Path("runs") / words
+    number = 2
+    while path.exists():
+        path = Path("runs") / f"{words}-{number}"
+        number += 1
+    return path
+
+
+def partial_of(output_dir: Path) -> Path:
+    """Return the folder in which the run is being made."""
+    return output_dir.with_name(output_dir.name + ".partial")
+
+
+def check_output(output_dir: Path, *, overwrite: bool, resume: bool) -> None:
+    """Raise `RunError` when the run could not be written there, or would destroy something not given up."""
+    if output_dir.name in ("", ".."):
+        raise RunError(f"{output_dir} is no folder to make. Give --output_dir a name, such as runs/mine.")
+    if output_dir.exists() and not output_dir.is_dir():
+        raise RunError(f"{output_dir} is a file, not a folder. Choose another --output_dir.")
+    if output_dir.exists() and any(output_dir.iterdir()) and not overwrite:
+        raise RunError(f"{output_dir} exists already. Choose another --output_dir, or add --overwrite to replace it.")
+    if output_dir.exists() and any(output_dir.iterdir()) and not (output_dir / "report.json").is_file():
+        raise RunError(f"{output_dir} is not a run of hftl, so --overwrite does not remove it. Choose another folder.")
+    if partial_of(output_dir).exists() and not _is_partial(partial_of(output_dir)):
+        raise RunError(f"{partial_of(output_dir)} is in the way and not a run of hftl. Choose another --output_dir.")
+    if partial_of(output_dir).exists() and not resume and not overwrite:
+        raise RunError(
+            f"{partial_of(output_dir)} holds a run that was cut off. Add --resume to go on with it, "
+            "or --overwrite to start anew."
+        )
+    parent = output_dir.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(f"{output_dir} cannot be written: no permission in {parent}. Choose another --output_dir.")
+
+
+def _is_partial(folder: Path) -> bool:
+    """True for what `open_partial` makes, at any time before it gets its final name."""
+    return folder.is_dir() and (
+        not any(folder.iterdir()) or any((folder / name).is_file() for name in ("rows.json", "report.json"))
+    )
+
+
+def open_partial(output_dir: Path, config_yaml: str, rows: dict[str, Any], *, resume: bool) -> Path:
+    """Make `<output_dir>.partial`, or reopen the one that a cut-off run with the same config and data left.
+
+    Raises `RunError` when it belongs to another config or other data, or cannot be made.
+    """
+    folder = partial_of(output_dir)
+    identity = json.dumps(rows, sort_keys=True)
+    if resume and (folder / "config.yaml").is_file() and (folder / "rows.json").is_file():
+        same = (folder / "config.yaml").read_text(encoding="utf-8") == config_yaml
+        if not same or (folder / "rows.json").read_text(encoding="utf-8") != identity:
+            what = "data" if same else "flags"
+            raise RunError(f"{folder} was begun with other {what}. Use the same ones, or --overwrite to start anew.")
+        return folder
+    if folder.exists():
+        shutil.rmtree(folder)
+    try:
+        folder.mkdir(parents=True)
+        (folder / "rows.json").write_text(identity, encoding="utf-8")
+        (folder / "config.yaml").write_text(config_yaml, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written: {error.strerror}. Choose another --output_dir.") from None
+    return folder
+
+
+def close_partial(output_dir: Path) -> None:
+    """Drop what only a restart needs, and give the folder its final name."""
+    folder = partial_of(output_dir)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for leftover in [*folder.glob("stage-*.safetensors"), folder / "stage.json", folder / "rows.json"]:
+        leftover.unlink(missing_ok=True)
+    if output_dir.exists():  # --overwrite, checked before; the old run goes only now that the new one is whole
+        shutil.rmtree(output_dir)
+    folder.rename(output_dir)
+
+
+def discard_partial(output_dir: Path, *, keep: bool) -> None:
+    """Remove what a run that failed for a reason the user must mend has left; a resumed one keeps its stages."""
+    if not keep:
+        shutil.rmtree(partial_of(output_dir), ignore_errors=True)

@@ -1,0 +1,116 @@
+"""Forward passes outside Trainer, sharded over the processes: frozen features, and the logits of a finished model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader
+
+from hftl.models.heads import pick_features
+from hftl.progress import progress
+from hftl.tasks.encoded import EncodedImages, EncodedText
+from hftl.training.precision import autocast
+
+
+Encoded = EncodedText | EncodedImages
+BATCH_TOKENS = 4096  # tokens of a forward batch, so that long texts come in smaller batches
+BATCH_ROWS = 32
+
+
+def batches_by_length(lengths: np.ndarray) -> list[list[int]]:
+    """Cut the rows, longest first, into batches of similar length, so that little is padded.
+
+    The cut does not depend on the number of processes, so that the features do not either.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches: list[list[int]] = []
+    start = 0
+    while start < len(order):
+        size = int(np.clip(BATCH_TOKENS // max(1, lengths[order[start]]), 1, BATCH_ROWS))
+        batches.append([int(i) for i in order[start : start + size]])
+        start += size
+    return batches
+
+
+def forward_rows(
+    model: Any,
+    encoded: Encoded,
+    collate: Callable,
+    read: Callable[[Any, dict[str, torch.Tensor]], dict[str, torch.Tensor]],
+    *,
+    bf16: bool,
+    use_cpu: bool,
+    title: str,
+) -> dict[str, np.ndarray]:
+    """Run every row through `model` in eval mode and return what `read(output, batch)` picks, as [n, ...] arrays.
+
+    Rows are shared out over the processes and come back whole and in order on every one of them.
+    """
+    # An Accelerator must not outlive this function: TrainingArguments resets the state it stands on.
+    accelerator = Accelerator(cpu=use_cpu)
+    batches = batches_by_length(encoded.lengths)
+    mine = batches[accelerator.process_index :: accelerator.num_processes]
+    # A generator of its own: else a run that finds its features in the cache would start LoRA from other numbers.
+    loader = DataLoader(encoded, batch_sampler=mine, collate_fn=collate, generator=torch.Generator())
+    model = model.to(accelerator.device).eval()
+    parts: list[tuple[list[int], dict[str, np.ndarray]]] = []
+    with torch.inference_mode(), autocast(accelerator.device, bf16):
+        for rows, batch in zip(mine, progress(loader, title, "batch"), strict=True):
+            batch = {k: v.to(accelerator.device) for k, v in batch.items()}
+            labels = batch.pop("labels")
+            picked = read(model(**batch), {**batch, "labels": labels})
+            parts.append((rows, {k: v.float().cpu().numpy() for k, v in picked.items()}))
+    if accelerator.num_processes > 1:
+        parts = gather_object(parts)
+    return _in_order(parts, len(encoded))
+
+
+def _in_order(parts: list[tuple[list[int], dict[str, np.ndarray]]], n: int) -> dict[str, np.ndarray]:
+    out: dict[str, np.ndarray] = {}
+    for rows, values in parts:
+        for key, value in values.items():
+            if key not in out:
+                out[key] = np.empty((n, *value.shape[1:]), dtype=np.float32)
+            out[key][rows] = value
+    return out
+
+
+def extract_features(
+    model: Any, output: str, encoded: Encoded, collate: Callable, *, mean: bool, bf16: bool, use_cpu: bool, title: str
+) -> dict[str, np.ndarray]:
+    """Return {"native": [n, d]} and, when `mean`, {"mean": [n, hidden]} for every row, in order.
+
+    `native` is the input of the Linear named `output`; `mean` the average of the body's last states over the tokens
+    that are not padding.
+    """
+    seen: dict[str, torch.Tensor] = {}
+    hooks = [
+        model.get_submodule(output).register_forward_pre_hook(lambda _, args: seen.update(native=args[0])),
+        model.base_model.register_forward_hook(lambda _, __, out: seen.update(states=out[0])),
+    ]
+
+    def read(_: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        mask = batch.get("attention_mask")
+        picked = {"native": pick_features(seen["native"], mask)}
+        if mean and mask is not None:
+            weights = mask.unsqueeze(-1).float()
+            picked["mean"] = (seen["states"].float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+        return picked
+
+    try:
+        return forward_rows(model, encoded, collate, read, bf16=bf16, use_cpu=use_cpu, title=title)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def predict_logits(
+    model: Any, encoded: Encoded, collate: Callable, *, use_cpu: bool, title: str = "evaluate"
+) -> np.ndarray:
+    """Return the logits [n, labels] in fp32: what plain `pipeline` will compute from the saved weights."""
+    return forward_rows(
+        model, encoded, collate, lambda out, _: {"logits": out.logits}, bf16=False, use_cpu=use_cpu, title=title
+    )["logits"]

@@ -1,0 +1,31 @@
+"""Which number format the forward passes use on this machine."""
+
+import contextlib
+from typing import Any
+
+import torch
+
+
+def runs_on_cpu(training: dict[str, Any]) -> bool:
+    """The user's `--use_cpu` decides; else True where torch sees no accelerator."""
+    return bool(training.get("use_cpu", not torch.accelerator.is_available()))
+
+
+def bf16_is_fast(use_cpu: bool) -> bool:
+    """True where bf16 is hardware arithmetic: CUDA from compute capability 8.0, CPUs with AVX512-BF16 or AMX."""
+    if not use_cpu:
+        return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def choose_bf16(training: dict[str, Any]) -> bool:
+    """The user's `--bf16` or `--fp16` decides; else bf16 wherever it is fast."""
+    if "bf16" in training:
+        return bool(training["bf16"])
+    return not training.get("fp16", False) and bf16_is_fast(runs_on_cpu(training))
+
+
+def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager:
+    """Return the autocast context of a forward pass outside Trainer."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else contextlib.nullcontext()

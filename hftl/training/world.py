@@ -1,0 +1,97 @@
+"""The processes of a run: how many there are, and whether they are the ones that were asked for."""
+
+import atexit
+import os
+from typing import Any
+
+import psutil
+import torch
+from accelerate import Accelerator
+
+from hftl.errors import TrainingError
+
+
+def check_world(use_cpu: bool) -> int:
+    """Return the number of processes. Raises `TrainingError` when it is not the number asked for at launch.
+
+    `accelerate launch --cpu --num_processes 2` silently runs one process, and a multi_gpu or FSDP config on a machine
+    without GPU silently starts independent ones, each of which would believe that it is alone.
+    """
+    accelerator = Accelerator(cpu=use_cpu)
+    actual = accelerator.num_processes
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    kind = str(accelerator.distributed_type).rpartition(".")[2]
+    if asked > 1 and actual != asked:
+        mend = "" if torch.cuda.is_available() else " This machine has no GPU: set ACCELERATE_USE_CPU=true."
+        raise TrainingError(f"{asked} processes were launched, but each runs on its own ({kind}).{mend}")
+    launched, wanted = _asked_of_accelerate()
+    if launched > 1 and actual == 1:
+        raise TrainingError(
+            f"accelerate launch was asked for {launched} processes but started 1, as it does for CPU configs. Use "
+            f"`torchrun --nproc_per_node {launched} -m hftl train ...`, or ACCELERATE_USE_CPU=true accelerate launch "
+            f"--multi_gpu --num_processes {launched}."
+        )
+    on_purpose = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    if wanted == "MULTI_GPU" and kind == "MULTI_CPU" and not on_purpose:
+        raise TrainingError(
+            "accelerate launch was asked for several GPUs, but there is none here. To train on the CPU with "
+            f"{asked} processes, set ACCELERATE_USE_CPU=true."
+        )
+    for flag, name in (("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "DEEPSPEED")):
+        if os.environ.get(flag, "").lower() == "true" and kind != name:
+            raise TrainingError(f"The launch config asks for {name}, but what runs is {kind}: it needs GPUs.")
+    if actual > 1:
+        atexit.register(_leave)
+    return actual
+
+
+def _leave() -> None:
+    """End the process group before Python ends: else its threads may abort a process whose run succeeded."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def _asked_of_accelerate() -> tuple[int, str]:
+    """Return the number of processes and the kind that a parent `accelerate launch` was asked for, else (1, "")."""
+    try:
+        parent = psutil.Process().parent()
+        words = parent.cmdline() if parent else []
+    except psutil.Error:
+        return 1, ""
+    if "launch" not in words or not any("accelerate" in w for w in words[: words.index("launch")]):
+        return 1, ""
+    from accelerate.commands.config.config_args import load_config_from_file
+    from accelerate.commands.launch import launch_command_parser
+
+    args, _ = launch_command_parser().parse_known_args(words[words.index("launch") + 1 :])
+    config = load_config_from_file(args.config_file) if args.config_file else None
+    processes = args.num_processes or (config.num_processes if config else 1)
+    kind = "MULTI_GPU" if args.multi_gpu else str(config.distributed_type).rpartition(".")[2] if config else ""
+    return processes, kind
+
+
+def is_main_process() -> bool:
+    """True on rank 0, before and after torch.distributed is up."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def is_local_main_process() -> bool:
+    """True on one process per machine."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
+def wait_for_all() -> None:
+    """Barrier over all processes; nothing when there is one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
+def broadcast_from_main(value: Any) -> Any:
+    """Return rank 0's `value` on every process."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return value
+    box = [value]
+    torch.distributed.broadcast_object_list(box, src=0)
+    return box[0]

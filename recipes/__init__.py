@@ -1,0 +1,1 @@
+"""Recipes: a task, a model, data and a method, joined."""

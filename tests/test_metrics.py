@@ -1,0 +1,152 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from hftl.errors import DataError
+from hftl.evaluation.metrics import combined_metrics, compute_metrics, log_loss, metric_classes, per_class
+
+
+def random_ids(rows, classes, seed=0):
+    rng = np.random.default_rng(seed)
+    references = rng.integers(0, classes, rows)
+    return np.where(rng.random(rows) < 0.6, references, rng.integers(0, classes, rows)), references
+
+
+def sklearn_scores(predictions, references):
+    options = {"average": "macro", "zero_division": 0}
+    return {
+        "accuracy": sk.accuracy_score(references, predictions),
+        "macro_f1": sk.f1_score(references, predictions, **options),
+        "macro_precision": sk.precision_score(references, predictions, **options),
+        "macro_recall": sk.recall_score(references, predictions, **options),
+    }
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(1, 2), (7, 20), (500, 2), (3000, 77)])
+def test_compute_metrics_equals_sklearn(rows, classes):
+    predictions, references = random_ids(rows, classes)
+    assert compute_metrics(predictions, references) == pytest.approx(
+        sklearn_scores(predictions, references), abs=1e-12
+    )
+
+
+def test_by_hand():
+    # Class 0: precision 1/1, recall 1/2; class 1: precision 1/3, recall 1/1; class 2: never predicted.
+    scores = compute_metrics(np.array([0, 1, 1, 1]), np.array([0, 0, 1, 2]))
+    assert scores == pytest.approx(
+        {
+            "accuracy": 0.5,
+            "macro_precision": (1 + 1 / 3) / 3,
+            "macro_recall": (1 / 2 + 1) / 3,
+            "macro_f1": (2 / 3 + 1 / 2) / 3,
+        }
+    )
+    assert all(type(value) is float for value in scores.values())
+
+
+def test_macro_runs_over_the_classes_that_occur():
+    # Class 5 is only predicted, class 7 never occurs: two classes, one of them at 0.
+    assert compute_metrics(np.array([3, 3, 5]), np.array([3, 3, 3]))["macro_f1"] == pytest.approx(0.8 / 2)
+
+
+def test_a_second_call_does_not_remember_the_first():
+    compute_metrics(np.array([0, 1]), np.array([1, 0]))
+    assert compute_metrics(np.array([0, 1]), np.array([0, 1]))["accuracy"] == 1.0
+
+
+def test_metrics_are_evaluate_metrics_that_take_batches():
+    import evaluate
+
+    assert all(issubclass(cls, evaluate.Metric) for cls in metric_classes().values())
+    predictions, references = random_ids(100, 4)
+    combined = combined_metrics()
+    for start in range(0, 100, 32):
+        combined.add_batch(predictions=predictions[start : start + 32], references=references[start : start + 32])
+    assert combined.compute() == pytest.approx(sklearn_scores(predictions, references), abs=1e-12)
+
+
+def test_metrics_need_no_network_and_write_no_file(tmp_path):
+    code = (
+        "import socket\n"
+        "def refuse(*a, **k): raise AssertionError('network')\n"
+        "socket.socket.connect = refuse\n"
+        "import numpy as np\n"
+        "from hftl.evaluation.metrics import compute_metrics\n"
+        "assert compute_metrics(np.array([0, 1]), np.array([0, 0]))['accuracy'] == 0.5\n"
+    )
+    env = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=env, timeout=120)
+    assert not list(tmp_path.rglob("*.arrow"))
+
+
+def test_importing_the_module_does_not_import_evaluate():
+    code = "import sys, hftl.evaluation.metrics; sys.exit('evaluate' in sys.modules or 'torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references", "message"),
+    [
+        ([0, 1], [0], "pair up"),
+        ([], [], "non-empty"),
+        ([[0.1, 0.9]], [1], "non-empty"),
+        ([0.1, 0.9], [0, 1], "argmax"),
+    ],
+)
+def test_bad_input_is_named(predictions, references, message):
+    with pytest.raises(DataError, match=message):
+        compute_metrics(np.array(predictions), np.array(references))
+
+
+def test_per_class_equals_sklearn_report():
+    predictions, references = random_ids(400, 5)
+    labels = ["a", "b", "c", "d", "e"]
+    rows = per_class(predictions, references, labels)
+    report = sk.classification_report(references, predictions, target_names=labels, output_dict=True)
+    assert [row["label"] for row in rows] == labels
+    for row in rows:
+        expected = report[row["label"]]
+        assert (row["precision"], row["recall"]) == pytest.approx((expected["precision"], expected["recall"]))
+        assert row["f1"] == pytest.approx(expected["f1-score"])
+        assert row["support"] == expected["support"]
+        assert [type(row[key]) for key in ("precision", "recall", "f1", "support")] == [float, float, float, int]
+
+
+def test_per_class_lists_classes_that_never_occur():
+    rows = per_class(np.array([0, 0]), np.array([0, 0]), ["seen", "unseen"])
+    assert rows[0] == {"label": "seen", "precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 2}
+    assert rows[1] == {"label": "unseen", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+
+
+def test_per_class_refuses_ids_without_a_label():
+    with pytest.raises(DataError, match="0 to 1"):
+        per_class(np.array([0, 2]), np.array([0, 1]), ["a", "b"])
+
+
+def test_log_loss_equals_sklearn():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(200, 6)) * 3
+    references = rng.integers(0, 6, 200)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    expected = sk.log_loss(references, probabilities, labels=range(6))
+    assert log_loss(logits, references) == pytest.approx(expected, abs=1e-12)
+    assert log_loss(logits + 1e4, references) == pytest.approx(expected, abs=1e-9)
+
+
+def test_log_loss_of_a_confidently_wrong_row_is_finite():
+    assert log_loss(np.array([[0.0, 2000.0]], dtype=np.float32), np.array([0])) == pytest.approx(2000.0)
+
+
+@pytest.mark.parametrize("references", [[-100, 0], [0, 3], [0]])
+def test_log_loss_refuses_bad_references(references):
+    with pytest.raises(DataError):
+        log_loss(np.zeros((2, 3)), np.array(references))
+
+
+def test_log_loss_refuses_flat_logits():
+    with pytest.raises(DataError, match="rows, classes"):
+        log_loss(np.zeros(3), np.array([0, 1, 0]))

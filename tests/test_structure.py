@@ -1,0 +1,129 @@
+"""The shape of the code: imports point one way, files and functions stay small, names say what is inside."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from accelerate.commands.config.config_args import load_config_from_file
+
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "hftl"
+FILES = sorted(PACKAGE.rglob("*.py"))
+MAX_LINES, MAX_FUNCTION = 300, 50
+
+# From the ground up: a module imports from its own line and those above it.
+LAYERS = (
+    ("hftl", "hftl.errors"),  # the package itself imports nothing before it is asked to
+    ("hftl.names", "hftl.paths", "hftl.progress", "hftl.config", "hftl.flags"),
+    ("hftl.data",),
+    ("hftl.tasks",),
+    ("hftl.hub_access",),
+    ("hftl.models",),
+    ("hftl.evaluation",),
+    ("hftl.methods",),
+    ("hftl.training",),
+    ("hftl.report", "hftl.publishing", "hftl.run_folder"),
+    ("hftl.predict", "hftl.predict_file"),
+    ("hftl.adapt",),
+    ("hftl.cli",),
+    ("hftl.__main__",),
+)
+# (importer, imported): known crossings, each with its reason.
+EXCEPTIONS: dict[tuple[str, str], str] = {
+    ("hftl.data.sources", "hftl.hub_access"): "the same question, whether there is a Hub, as for models",
+}
+LONG_FUNCTIONS = {
+    "hftl.adapt.run": "the flow from data to artefact, one step per line, read from top to bottom",
+    "hftl.report.report.build_report": "the document, one field per line",
+}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path) for path in FILES}
+
+
+def layer(module: str) -> int:
+    """The layer of the longest entry that names the module or a package around it."""
+    found = [
+        (len(entry), level)
+        for level, entries in enumerate(LAYERS)
+        for entry in entries
+        if module == entry or (module.startswith(entry + ".") and entry != "hftl")
+    ]
+    assert found, f"{module} is in no layer"
+    return max(found)[1]
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of hftl that a file imports anywhere, functions included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            deeper = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (deeper & MODULES) or {node.module}
+    return {name for name in found if name.split(".")[0] == "hftl"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_point_down(path):
+    module = module_of(path)
+    for imported in imports_of(path):
+        allowed = layer(imported) <= layer(module) or (module, imported) in EXCEPTIONS
+        assert allowed, f"{module} imports {imported}, which is above it"
+
+
+def test_exceptions_are_still_needed():
+    for importer, imported in EXCEPTIONS:
+        path = PACKAGE.joinpath(*importer.split(".")[1:]).with_suffix(".py")
+        assert imported in imports_of(path)
+        assert layer(imported) > layer(importer)
+
+
+def test_no_cycles():
+    graph = {module_of(path): imports_of(path) & MODULES for path in FILES}
+    done: set[str] = set()
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        assert module not in trail, " -> ".join((*trail, module))
+        if module not in done:
+            for imported in graph[module] - {module}:
+                visit(imported, (*trail, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_files_are_small(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def test_functions_are_small():
+    long = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                if length > MAX_FUNCTION:
+                    long[f"{module_of(path)}.{node.name}"] = length
+    assert set(long) <= set(LONG_FUNCTIONS), long
+
+
+def test_names_say_what_is_inside():
+    vague = {"utils.py", "util.py", "core.py", "base.py", "registry.py", "helpers.py", "common.py", "misc.py"}
+    assert not [path for path in FILES if path.name in vague]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "accelerate_configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_accelerate_configs_load(path):
+    config = load_config_from_file(str(path))
+    assert config.num_processes >= 1
+    assert str(config.mixed_precision) == "no"  # precision is a flag of hftl
