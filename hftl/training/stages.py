@@ -25,7 +25,7 @@ from hftl.training.freeze import pin_frozen, set_trainable
 from hftl.training.logistic import Probe
 from hftl.training.losses import LossGuard, make_loss
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.world import is_main_process, wait_for_all
+from hftl.training.world import broadcast_from_main, is_main_process, wait_for_all
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def fit_plan(
 
     Raises `TrainingError` when the loss is no number.
     """
-    done = _read_done(work)
+    done = broadcast_from_main(_read_done(work) if is_main_process() else None)  # rank 0 writes that list, below
     reports = [StageReport(**entry) for entry in done]
     for i, stage in enumerate(plan.stages):
         if i < len(done):
