@@ -3,33 +3,34 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from transformers import set_seed
 
+from hftl.combinations import check_combination
 from hftl.config import RunConfig, build_config, to_yaml
 from hftl.data.load import load_splits
 from hftl.data.splits import Splits
-from hftl.errors import DataError, HftlError, ModelError, RunError
+from hftl.errors import DataError, HftlError, Preempted, RunError
 from hftl.evaluation.evidence import no_pretraining_baselines
-from hftl.methods import FROZEN_BODY, get_method
-from hftl.models.heads import pool_mean
-from hftl.models.load import Loaded, load_model
+from hftl.methods import get_method
+from hftl.models.load import load_model
 from hftl.predict import Prediction, Predictor, load
 from hftl.publishing.save import merge_adapter, save_final, write_card
 from hftl.report.report import build_report, score, score_predictions, write_report
 from hftl.report.show import show_plan, show_result
 from hftl.run_folder import check_output, close_partial, default_output_dir, discard_partial, open_partial, partial_of
+from hftl.seeds import run_seeds
 from hftl.tasks import get_task
-from hftl.tasks.task import Task
-from hftl.training.cache import cache_key, cached_arrays, weights_hash
-from hftl.training.features import Encoded, extract_features, predict_logits
-from hftl.training.logistic import Probe, fit_probe
+from hftl.training.features import Encoded, predict_logits
+from hftl.training.inputs import StageData
+from hftl.training.losses import class_weights
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.stages import StageData, fit_plan
+from hftl.training.preempt import heed_sigterm
+from hftl.training.probing import cache_identity, first_probe, frozen_features, mean_pooled
+from hftl.training.stages import fit_plan
+from hftl.training.strategies import check_strategy, current_strategy
 from hftl.training.world import broadcast_from_main, check_world, is_main_process, wait_for_all
 
 
@@ -69,31 +70,44 @@ def adapt(
 
 
 def run(config: RunConfig) -> Result:
+    """Do one run, or one for each of `--seeds`; SIGTERM ends it with `Preempted` and what `--resume` needs."""
+    config = complete(config)
+    check_combination(config)
+    with heed_sigterm():
+        if config.seeds == 1:
+            return _run(config)
+        report = run_seeds(config, lambda one: _run(one).report)
+    assert config.output_dir is not None
+    return Result(report["metrics"]["test"], report, config.output_dir)
+
+
+def _run(config: RunConfig) -> Result:
     """Do one run: load, extract, probe, train, evaluate, save."""
     start = time.perf_counter()
-    config = complete(config)
     task, build_plan = get_task(config.task), get_method(str(config.method.method))
     use_cpu = runs_on_cpu(config.training)
     output_dir = config.output_dir
     assert output_dir is not None
     check_output(output_dir, overwrite=config.overwrite, resume=config.resume)
     processes = check_world(use_cpu)
+    check_strategy(str(config.method.method), *current_strategy(), half=choose_bf16(config.training))
 
-    splits = load_splits(task.input_column, config.data)
-    set_seed(config.data.seed)
+    splits = load_splits(task.input_column, config.data, config.train_seed)
+    set_seed(config.train_seed)
     loaded = load_model(task, config.model, splits.labels)
     notes = task.fit_processor(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
-    collate = task.collator(loaded.processor, not config.method.no_flip)
+    collate = task.collator(loaded.processor, not config.method.no_flip, config.method.augment)
     train = task.encode(splits.train, loaded.processor)
     validation = task.encode(splits.validation, loaded.processor)
+    weights, said = class_weights(config.method.class_weights, train.labels, len(splits.labels))
+    notes += said
 
     clock = time.perf_counter()
-    features, origin = _features(task, loaded, {"train": train, "validation": validation}, collate, config)
-    _check_finite(features, loaded.name)
-    probe = _probe(features, train.labels, len(splits.labels), config)
+    features, origin = frozen_features(task, loaded, {"train": train, "validation": validation}, collate, config)
+    probe = first_probe(features, train.labels, len(splits.labels), config, weights)
     features_seconds = time.perf_counter() - clock
     if probe.pooling == "mean":
-        loaded = _mean_pooled(loaded, splits.labels)
+        loaded = mean_pooled(loaded, splits.labels)
 
     plan = build_plan(loaded, config.method, len(train))
     if is_main_process():
@@ -102,10 +116,13 @@ def run(config: RunConfig) -> Result:
     work = _open_once(output_dir, to_yaml(config), identity, resume=config.resume)
     try:
         clock = time.perf_counter()
-        augmented = replace(train, augment=True) if task.input_column == "image" else train
+        moved = task.input_column == "image" and config.method.augment != "none"
         chosen = {part: arrays[probe.pooling] for part, arrays in features.items()}
-        data = StageData(augmented, validation, collate, chosen["train"], chosen["validation"])
-        stages = fit_plan(plan, probe, data, config, task.best_metric, work)
+        data = StageData(
+            replace(train, augment=True) if moved else train, validation, collate, len(splits.labels),
+            chosen["train"], chosen["validation"], weights,
+        )  # fmt: skip
+        fitted = fit_plan(plan, probe, data, config, task.best_metric, work, cache_identity(config, collate, train))
         train_seconds = time.perf_counter() - clock
 
         model = merge_adapter(plan.model, work / "adapter", loaded)
@@ -124,8 +141,8 @@ def run(config: RunConfig) -> Result:
             timing = {"features_seconds": features_seconds, "train_seconds": train_seconds}
             timing["total_seconds"] = time.perf_counter() - start
             report = build_report(
-                config, replace(loaded, model=model), splits, probe, stages, metrics, logits["test"], baselines,
-                timing, origin, notes + _partial_batch_note(processes), processes,
+                config, replace(loaded, model=model), splits, probe, fitted.stages, metrics, logits["test"], baselines,
+                timing, origin, notes + fitted.notes + _partial_batch_note(processes), processes,
             )  # fmt: skip
             save_final(model, loaded, work / "final")
             write_card(work / "final", report)
@@ -133,8 +150,8 @@ def run(config: RunConfig) -> Result:
             close_partial(output_dir)
             show_result(report, str(output_dir))
         wait_for_all()
-    except HftlError:
-        discard_partial(output_dir, keep=config.resume)
+    except HftlError as error:
+        discard_partial(output_dir, keep=config.resume or isinstance(error, Preempted))
         raise
     report = broadcast_from_main(report)
     return Result(report["metrics"]["test"], report, output_dir)
@@ -164,53 +181,6 @@ def _open_once(output_dir: Path, config_yaml: str, identity: dict[str, Any], *, 
     if problem is not None:
         raise RunError(problem)
     return partial_of(output_dir)
-
-
-def _features(
-    task: Task, loaded: Loaded, parts: dict[str, Encoded], collate: Any, config: RunConfig
-) -> tuple[dict[str, dict[str, np.ndarray]], str]:
-    """Return the frozen features of every part by pooling, from the cache where they are known."""
-    bf16 = choose_bf16(config.training)
-    weights = weights_hash(loaded.model)
-    found, origins = {}, []
-    for part, encoded in parts.items():
-        collated = {k: v for k, v in collate([encoded[0]]).items() if k != "labels"}
-        sample = {
-            k: float(v.double().sum()) for k, v in collated.items()
-        }  # what padding and normalisation make of a row
-        key = cache_key(weights=weights, rows=encoded.fingerprint(), layer=loaded.output, bf16=bf16, sample=sample)
-        make = partial(
-            extract_features, loaded.model, loaded.output, encoded, collate,
-            mean=task.input_column == "text", bf16=bf16, use_cpu=runs_on_cpu(config.training), title=f"features ({part})",
-        )  # fmt: skip
-        found[part], origin = cached_arrays(key, make)
-        origins.append(origin)
-    return found, origins[0]
-
-
-def _check_finite(features: dict[str, dict[str, np.ndarray]], name: str) -> None:
-    if not all(np.isfinite(array).all() for arrays in features.values() for array in arrays.values()):
-        raise ModelError(
-            f"{name} puts out features that are not numbers: its weights are broken, or need --bf16 false."
-        )
-
-
-def _probe(features: dict[str, dict[str, np.ndarray]], labels: np.ndarray, n_labels: int, config: RunConfig) -> Probe:
-    """Fit the probe on the main process; the others get its solution."""
-    pooling = config.method.pooling if config.method.method in FROZEN_BODY else "native"
-    if pooling == "mean" and "mean" not in features["train"]:
-        raise DataError("--pooling mean is for texts: an image model pools in its own way.")
-    probe = fit_probe(features["train"], labels, n_labels, pooling, config.data.seed) if is_main_process() else None
-    return broadcast_from_main(probe)
-
-
-def _mean_pooled(loaded: Loaded, labels: tuple[str, ...]) -> Loaded:
-    model = pool_mean(loaded.model, labels)
-    head = ("classifier.weight", "classifier.bias")
-    layers = replace(
-        loaded.layers, stem=tuple(n for n, _ in model.named_parameters() if n not in head), blocks=((),), head=head
-    )
-    return replace(loaded, model=model, layers=layers, head=("classifier",), output="classifier")
 
 
 def _baselines(splits: Splits, train: Encoded, test: Encoded) -> list[dict[str, Any]]:

@@ -6,12 +6,12 @@ Every other flag is a field of `transformers.TrainingArguments` and goes to the 
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hftl.errors import ConfigError, did_you_mean
+from hftl.flag_values import KIND_WORDS, check_bounds, convert
 
 
 def _flag(default: Any, kind: type, text: str, choices: tuple[str, ...] = ()) -> Any:
@@ -30,6 +30,7 @@ class DataConfig:
     max_eval_samples: int | None = _flag(None, int, "validate and test on at most so many rows each")
     validation_size: float = _flag(0.1, float, "share of train to validate on when the data has no validation split")
     test_size: float = _flag(0.2, float, "share to test on when the data has no test split")
+    shots: int | None = _flag(None, int, "train on so many rows of every class, drawn by --seed")
     strict: bool = _flag(False, bool, "a broken image is an error instead of being skipped and named")
     seed: int = _flag(42, int, "seed of the splits, the head and the training")
 
@@ -50,13 +51,35 @@ class ModelConfig:
 class MethodConfig:
     """Which weights learn, and the knobs of the methods."""
 
-    method: str | None = _flag(None, str, "probe, head, lora or full (default: lora for text, full for images)")
+    method: str | None = _flag(None, str, "see `hftl methods` (default: lora for text, full for images)")
     pooling: str = _flag("auto", str, "probe and head: which features of a text", ("auto", "native", "mean"))
     layer_decay: float | None = _flag(None, float, "full: rate of each layer relative to the one above it")
+    init_head: str = _flag("probe", str, "how the head starts: from the probe, or random", ("probe", "random"))
+    train_top: int | None = _flag(None, int, "full, lora: only the top so many blocks and the head learn")
+    train_norms: bool = _flag(False, bool, "full: of the body only the normalisation layers learn")
+    train_bias: bool = _flag(False, bool, "full: of the body only the biases learn (BitFit)")
+    thaw_every: float | None = _flag(None, float, "gradual: epochs per stage (default: the epochs shared out)")
+    thaw_to: int | None = _flag(None, int, "gradual: thaw the top so many blocks (default: all, and the stem)")
+    class_weights: str = _flag(
+        "none",
+        str,
+        "balanced: rare classes count more; auto: balanced when some are rare",
+        ("auto", "balanced", "none"),
+    )
+    cache: str = _flag(
+        "auto", str, "states under the lowest layer that learns, once instead of every epoch", ("auto", "on", "off")
+    )
+    cache_views: int = _flag(4, int, "images: augmented views per row in that cache")
     lora_r: int = _flag(16, int, "lora: rank")
     lora_alpha: int | None = _flag(None, int, "lora: scale (default: twice the rank)")
     lora_dropout: float = _flag(0.05, float, "lora: dropout")
     lora_target_modules: tuple[str, ...] | None = _flag(None, tuple, "lora: names or suffixes of the layers to adapt")
+    augment: str = _flag(
+        "light",
+        str,
+        "images: none; light (when not given, full and lora): shift, scale, flip; default: rotate, colours; strong: more",
+        ("none", "light", "default", "strong"),
+    )
     no_flip: bool = _flag(False, bool, "images: never mirror (digits, text, left and right hands)")
     early_stopping_patience: int = _flag(3, int, "stop after so many evaluations without a better one")
 
@@ -74,6 +97,12 @@ class RunConfig:
     overwrite: bool = False
     resume: bool = False
     evidence: bool = True
+    seeds: int = 1
+
+    @property
+    def train_seed(self) -> int:
+        """Seed of the head, the training and the draw of `--shots`; `data.seed` cuts the splits."""
+        return int(self.training.get("seed", self.data.seed))
 
 
 @dataclass(frozen=True)
@@ -81,6 +110,7 @@ class _OutputConfig:
     output_dir: str | None = _flag(None, str, "the run folder (default: runs/<data>-<model>-<method>)")
     overwrite: bool = _flag(False, bool, "replace a run folder that exists")
     resume: bool = _flag(False, bool, "go on with the run that was cut off in <output_dir>.partial")
+    seeds: int = _flag(1, int, "train with so many seeds, report mean and deviation, keep the best on validation")
     evidence: bool = _flag(True, bool, "off: skip the no-pretraining baselines")
 
 
@@ -141,6 +171,7 @@ def build_config(task: str, values: dict[str, Any]) -> RunConfig:
         overwrite=out.overwrite,
         resume=out.resume,
         evidence=out.evidence,
+        seeds=out.seeds,
     )
 
 
@@ -173,6 +204,7 @@ def to_yaml(config: RunConfig) -> str:
     data = config.data.data
     flat["data"] = data if isinstance(data, str) else f"{_IN_MEMORY}{type(data).__name__})"
     flat["evidence"] = config.evidence
+    flat["seeds"] = config.seeds
     flat.update({k: v for k, v in config.training.items() if k != "seed"})
     plain = json.loads(json.dumps(flat, default=str))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
@@ -185,73 +217,17 @@ def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
     if name == "data" and str(value).startswith(_IN_MEMORY):
         raise ConfigError(f"The run had its data {value}: name a file, folder, sample or Hub id with --data.")
     try:
-        result = _convert(kind, value)
+        result = convert(kind, value)
     except (TypeError, ValueError, OverflowError):
         got = "nothing" if value is True else repr(value)
-        raise ConfigError(f"--{name} needs {_KIND_WORDS[kind]}, but got {got}.") from None
+        raise ConfigError(f"--{name} needs {KIND_WORDS[kind]}, but got {got}.") from None
     choices = spec.metadata["choices"]
     if choices and result not in choices:
         raise ConfigError(
             f"--{name} is one of {', '.join(choices)}, not {value!r}.{did_you_mean(str(value), choices)}"
         )
-    _check_bounds(name, result)
+    check_bounds(name, result)
     return result
-
-
-# Of flags whose value could be read and yet make no sense; (low, high) are themselves allowed.
-_TINY = 1e-12
-_BOUNDS: dict[str, tuple[float, float]] = {
-    "validation_size": (_TINY, 1 - _TINY),
-    "test_size": (_TINY, 1 - _TINY),
-    "max_train_samples": (1, math.inf),
-    "max_eval_samples": (1, math.inf),
-    "seed": (0, 2**32 - 1),
-    "layer_decay": (_TINY, 1),
-    "lora_r": (1, math.inf),
-    "lora_alpha": (1, math.inf),
-    "lora_dropout": (0, 1 - _TINY),
-    "early_stopping_patience": (1, math.inf),
-    "learning_rate": (0, math.inf),
-    "num_train_epochs": (_TINY, math.inf),
-    "per_device_train_batch_size": (1, math.inf),
-    "per_device_eval_batch_size": (1, math.inf),
-    "gradient_accumulation_steps": (1, math.inf),
-}
-
-
-def _check_bounds(name: str, value: Any) -> None:
-    low, high = _BOUNDS.get(name, (-math.inf, math.inf))
-    if not isinstance(value, int | float) or low <= value <= high:
-        return
-    above = "0 (not itself)" if low == _TINY else f"{low:g}"
-    below = "" if high == math.inf else " to 1 (not itself)" if high == 1 - _TINY else f" to {high:g}"
-    raise ConfigError(f"--{name} is a number from {above}{below or ' on'}, not {value}.")
-
-
-_KIND_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false (or on, off)",
-    str: "one value",
-    tuple: "names",
-}
-_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-
-
-def _convert(kind: type, value: Any) -> Any:
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-        if str(value).lower() not in _TRUTH:
-            raise ValueError(value)
-        return _TRUTH[str(value).lower()]
-    if kind is tuple and value is not True and value != "":
-        return tuple(str(v) for v in value) if isinstance(value, list | tuple) else tuple(str(value).split(","))
-    if isinstance(value, list | tuple | dict | bool) or value == "":  # a flag without a value is True
-        raise TypeError(value)
-    if kind is int and isinstance(value, float) and value != int(value):
-        raise ValueError(value)
-    return kind(value)
 
 
 def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
@@ -284,7 +260,7 @@ def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"A training flag has a wrong value: {last}.") from None
     values = {k: v for k, v in vars(parsed).items() if k in typed}
     for name, value in values.items():
-        _check_bounds(name, value)
+        check_bounds(name, value)
     return values
 
 

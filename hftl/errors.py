@@ -33,6 +33,12 @@ class TrainingError(HftlError):
     """Training itself failed: a loss that is not a number, or processes that are not what was asked for."""
 
 
+class Preempted(HftlError):  # noqa: N818  not a fault
+    """SIGTERM came: what is finished is kept, and `--resume` goes on with it."""
+
+    exit_code = 143  # 128 + SIGTERM, as shells report it
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the option closest to `name`, or "" when none is close."""
     close = difflib.get_close_matches(name, list(options), n=1, cutoff=0.6)

@@ -15,6 +15,7 @@ METHOD_NAMES = {
     "head": "a new head trained by gradient on a frozen body",
     "lora": "probe, then low-rank adapters on every layer: few parameters, a small adapter file",
     "full": "probe, then every layer at low rates, lower towards the input",
+    "gradual": "probe, head, then the blocks thawed from the top, one stage after another (ULMFiT)",
 }
 
 

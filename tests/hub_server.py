@@ -1,24 +1,23 @@
 """A small Hub on the loopback address, for downloads: models and datasets come from folders of this machine.
 
-Standard library only, except the two dataset writers, which need pyarrow. Nothing here imports `huggingface_hub`, so a
-process may start the server, set `env()` and only then import the libraries that read it.
+Standard library only. Nothing here imports `huggingface_hub`, so a process may start the server, set `env()` and only
+then import the libraries that read it.
 """
 
-import hashlib
 import json
 import re
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
+from tests.hub_files import Snapshot, folder_entry
 
-LFS_SUFFIXES = frozenset({".safetensors", ".bin", ".parquet", ".onnx", ".png", ".jpg", ".model"})
+
 KINDS = ("models", "datasets", "spaces")
 
 _VERBS = frozenset({"resolve", "revision", "tree", "refs", "paths-info", "discussions", "commits"})
@@ -42,61 +41,6 @@ class _Reply(NamedTuple):
 
 def _json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> _Reply:
     return _Reply(json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})}, status)
-
-
-@lru_cache(maxsize=4096)
-def _digests(path: Path, size: int, modified: int) -> tuple[str, str]:
-    """The git blob sha1 and the sha256 of a file; size and time are there to notice a change."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(), hashlib.sha256(content).hexdigest()
-
-
-class _Snapshot:
-    """The files of one repository at one revision."""
-
-    def __init__(self, folder: Path) -> None:
-        self.files = {
-            path.relative_to(folder).as_posix(): path
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and ".cache" not in path.relative_to(folder).parts
-        }
-
-    def entry(self, name: str) -> dict[str, Any]:
-        path = self.files[name]
-        facts = path.stat()
-        blob, sha256 = _digests(path, facts.st_size, facts.st_mtime_ns)
-        entry: dict[str, Any] = {"type": "file", "path": name, "size": facts.st_size, "oid": blob}
-        if path.suffix in LFS_SUFFIXES:
-            entry["lfs"] = {"oid": sha256, "size": facts.st_size, "pointerSize": 134}
-        return entry
-
-    @property
-    def commit(self) -> str:
-        """Forty hex digits that change when any file does."""
-        listing = [(name, self.entry(name)["oid"]) for name in self.files]
-        return hashlib.sha1(json.dumps(listing).encode()).hexdigest()
-
-    def folders(self) -> set[str]:
-        return {str(parent) for name in self.files for parent in _parents(name)}
-
-    def listing(self, sub: str, recursive: bool) -> list[dict[str, Any]]:
-        """What the tree endpoint shows: folders first, and with `recursive` all that lies below `sub`."""
-        start = f"{sub}/" if sub else ""
-
-        def shown(name: str) -> bool:
-            return name.startswith(start) and (recursive or "/" not in name[len(start) :])
-
-        folders = [_folder_entry(name) for name in sorted(self.folders()) if shown(name)]
-        return folders + [self.entry(name) for name in self.files if shown(name)]
-
-
-def _parents(name: str) -> list[str]:
-    parts = name.split("/")[:-1]
-    return ["/".join(parts[: count + 1]) for count in range(len(parts))]
-
-
-def _folder_entry(name: str) -> dict[str, Any]:
-    return {"type": "directory", "path": name, "size": 0, "oid": hashlib.sha1(name.encode()).hexdigest()}
 
 
 class HubServer:
@@ -189,14 +133,14 @@ class HubServer:
         key = hub_id if kind == "models" else f"{kind}/{hub_id}"
         return {"main": folder, **{name: Path(path) for name, path in self.revisions.get(key, {}).items()}}
 
-    def _snapshot(self, kind: str, hub_id: str, revision: str) -> tuple[str, _Snapshot]:
+    def _snapshot(self, kind: str, hub_id: str, revision: str) -> tuple[str, Snapshot]:
         branches = self._branches(kind, hub_id)
         if revision in branches:
-            found = _Snapshot(branches[revision])
+            found = Snapshot(branches[revision])
             return found.commit, found
         if re.fullmatch(r"[0-9a-f]{7,40}", revision):
             for folder in branches.values():
-                found = _Snapshot(folder)
+                found = Snapshot(folder)
                 commit = found.commit
                 if commit.startswith(revision):
                     return commit, found
@@ -255,11 +199,11 @@ class HubServer:
         _, found = self._snapshot(kind, hub_id, revision)
         folders = found.folders()
         files = [found.entry(name) for name in names if name in found.files]
-        return _json_reply(files + [_folder_entry(name) for name in names if name in folders])
+        return _json_reply(files + [folder_entry(name) for name in names if name in folders])
 
     def _refs(self, kind: str, hub_id: str) -> _Reply:
         branches = [
-            {"name": name, "ref": f"refs/heads/{name}", "targetCommit": _Snapshot(folder).commit}
+            {"name": name, "ref": f"refs/heads/{name}", "targetCommit": Snapshot(folder).commit}
             for name, folder in self._branches(kind, hub_id).items()
         ]
         return _json_reply({"branches": branches, "converts": [], "tags": []})
@@ -344,118 +288,3 @@ def _ranged(reply: _Reply, wanted: str | None) -> _Reply:
     return _Reply(
         reply.body[first : last + 1], {**reply.headers, "Content-Range": f"bytes {first}-{last}/{total}"}, 206
     )
-
-
-# ---------------------------------------------------------------------------------------------- datasets
-
-EMOTION_NAMES = ("sadness", "joy", "love", "anger", "fear", "surprise")
-BEANS_NAMES = ("angular_leaf_spot", "bean_rust", "healthy")
-
-_Splits = Mapping[str, Sequence[tuple[Any, int]]]
-
-
-def _as_splits(rows: Sequence[tuple[Any, int]] | _Splits) -> _Splits:
-    """Rows that are not split yet become train, validation and test: 80, 10 and 10 percent, in order."""
-    if isinstance(rows, Mapping):
-        return rows
-    first, second = len(rows) * 8 // 10, len(rows) * 9 // 10
-    return {"train": rows[:first], "validation": rows[first:second], "test": rows[second:]}
-
-
-def _write_parquet(path: Path, columns: Mapping[str, Any], features: Mapping[str, Any]) -> int:
-    """Write the table with the features in its metadata, as `push_to_hub` does; return its size in memory."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    note = json.dumps({"info": {"features": features}})
-    table = pa.table(dict(columns)).replace_schema_metadata({"huggingface": note})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path)
-    return int(table.nbytes)
-
-
-def _class_label_yaml(name: str, names: Sequence[str]) -> str:
-    listed = "".join(f"          '{index}': {label}\n" for index, label in enumerate(names))
-    return f"  - name: {name}\n    dtype:\n      class_label:\n        names:\n{listed}"
-
-
-def _info_yaml(config: str, features: str, splits: Mapping[str, tuple[int, int]]) -> str:
-    """One entry of the card's `dataset_info`; each split comes with its bytes and its rows."""
-    lines = "".join(
-        f"  - name: {split}\n    num_bytes: {size}\n    num_examples: {count}\n"
-        for split, (size, count) in splits.items()
-    )
-    total = sum(size for size, _ in splits.values())
-    return f"- config_name: {config}\n  features:\n{features}  splits:\n{lines}  dataset_size: {total}\n"
-
-
-def _config_yaml(config: str, prefix: str, splits: Sequence[str], default: bool) -> str:
-    files = "".join(f"  - split: {split}\n    path: {prefix}/{split}-*\n" for split in splits)
-    return f"- config_name: {config}\n  data_files:\n{files}" + ("  default: true\n" if default else "")
-
-
-def _write_card(folder: Path, title: str, infos: str, configs: str) -> None:
-    text = f"---\ndataset_info:\n{infos}configs:\n{configs}---\n\n# {title}\n\nMade up for a test.\n"
-    (folder / "README.md").write_text(text, encoding="utf-8")
-
-
-def serve_text_dataset(
-    root: Path,
-    hub_id: str,
-    rows: Sequence[tuple[str, int]] | _Splits,
-    names: Sequence[str] = EMOTION_NAMES,
-) -> Path:
-    """Write a dataset laid out as dair-ai/emotion is: configurations `split` (the default) and `unsplit`.
-
-    `rows` are (text, label), cut into 80/10/10, or {split: rows}. Returns the dataset's folder below `root`.
-    """
-    folder = Path(root) / "datasets" / hub_id
-    splits = _as_splits(rows)
-    label = {"names": list(names), "_type": "ClassLabel"}
-    features = {"text": {"dtype": "string", "_type": "Value"}, "label": label}
-    features_yaml = "  - name: text\n    dtype: string\n" + _class_label_yaml("label", names)
-    tables: dict[str, _Splits] = {
-        "split": splits,
-        "unsplit": {"train": [row for part in splits.values() for row in part]},
-    }
-    infos = configs = ""
-    for config, parts in tables.items():
-        sizes = {}
-        for split, part in parts.items():
-            columns = {"text": [text for text, _ in part], "label": [index for _, index in part]}
-            size = _write_parquet(folder / config / f"{split}-00000-of-00001.parquet", columns, features)
-            sizes[split] = (size, len(part))
-        infos += _info_yaml(config, features_yaml, sizes)
-        configs += _config_yaml(config, config, list(parts), default=config == "split")
-    _write_card(folder, hub_id.split("/")[-1], infos, configs)
-    return folder
-
-
-def serve_image_dataset(
-    root: Path,
-    hub_id: str,
-    rows: Sequence[tuple[bytes, int]] | _Splits,
-    names: Sequence[str] = BEANS_NAMES,
-) -> Path:
-    """Write a dataset laid out as AI-Lab-Makerere/beans is: columns `image_file_path`, `image` and `labels`.
-
-    `rows` are (PNG bytes, label), cut into 80/10/10, or {split: rows}. Returns the dataset's folder below `root`.
-    """
-    folder = Path(root) / "datasets" / hub_id
-    splits = _as_splits(rows)
-    features = {
-        "image_file_path": {"dtype": "string", "_type": "Value"},
-        "image": {"_type": "Image"},
-        "labels": {"names": list(names), "_type": "ClassLabel"},
-    }
-    sizes = {}
-    for split, part in splits.items():
-        paths = [f"{split}/{names[label]}/{names[label]}_{split}.{index}.png" for index, (_, label) in enumerate(part)]
-        images = [{"bytes": content, "path": Path(path).name} for (content, _), path in zip(part, paths, strict=True)]
-        columns = {"image_file_path": paths, "image": images, "labels": [label for _, label in part]}
-        size = _write_parquet(folder / "data" / f"{split}-00000-of-00001.parquet", columns, features)
-        sizes[split] = (size, len(part))
-    features_yaml = "  - name: image_file_path\n    dtype: string\n  - name: image\n    dtype: image\n"
-    infos = _info_yaml("default", features_yaml + _class_label_yaml("labels", names), sizes)
-    _write_card(folder, hub_id.split("/")[-1], infos, _config_yaml("default", "data", list(splits), default=False))
-    return folder

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, TrainerCallback
 from hftl.adapt import adapt
 from hftl.tasks import TASKS, get_task
 from hftl.training.features import extract_features
-from hftl.training.stages import GroupedTrainer
+from hftl.training.trainer import GroupedTrainer
 from tests.runs import split_folder, stock_model, subprocess_env, tiny_run
 from tests.tiny import build
 

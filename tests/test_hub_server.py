@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.hub_server import BEANS_NAMES, EMOTION_NAMES, HubServer, serve_image_dataset, serve_text_dataset
+from tests.hub_datasets import BEANS_NAMES, EMOTION_NAMES, serve_image_dataset, serve_text_dataset
+from tests.hub_server import HubServer
 from tests.tiny import DEFAULT_IDS, build, build_default, tiny_image_rows, tiny_text_rows
 
 

@@ -150,6 +150,17 @@ def test_lora_moves_adapters_and_head_alone(family: str, folder: Path) -> None:
     assert all(torch.equal(base[n], before[n]) for n in body)
 
 
+BLOCKS = {"resnet": 4, "convnext": 4, "efficientnet": 7}
+
+
+def _stages(family: str, method: str) -> list[str]:
+    if method == "gradual":
+        n = BLOCKS.get(family, 3)
+        tops = [f"top {k} of {n} blocks" for k in range(1, n)]
+        return ["probe", "head", *tops, f"all {n} blocks and the stem"]
+    return ["probe"] if method == "probe" else ["probe", method]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_artifacts(family: str, folder: Path) -> None:
     private = (str(folder), str(folder.parent), str(Path.home()))
@@ -165,7 +176,7 @@ def test_artifacts(family: str, folder: Path) -> None:
         assert config["architectures"][0].endswith("Classification")
         assert not list((result.run_dir / "final").glob("*.py"))
         assert list(config["id2label"].values()) == ["class_0", "class_1", "class_2"]
-        assert [s["name"] for s in result.report["stages"]] == (["probe"] if method == "probe" else ["probe", method])
+        assert [s["name"] for s in result.report["stages"]] == _stages(family, method)
         assert not result.run_dir.with_name(result.run_dir.name + ".partial").exists()
         for path in files:
             if path.parent.name in ("final", "adapter") and path.suffix in (".json", ".md", ".yaml"):

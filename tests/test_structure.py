@@ -15,7 +15,15 @@ MAX_LINES, MAX_FUNCTION = 300, 50
 # From the ground up: a module imports from its own line and those above it.
 LAYERS = (
     ("hftl", "hftl.errors"),  # the package itself imports nothing before it is asked to
-    ("hftl.names", "hftl.paths", "hftl.progress", "hftl.config", "hftl.flags"),
+    (
+        "hftl.names",
+        "hftl.paths",
+        "hftl.progress",
+        "hftl.config",
+        "hftl.flags",
+        "hftl.flag_values",
+        "hftl.combinations",
+    ),
     ("hftl.data",),
     ("hftl.tasks",),
     ("hftl.hub_access",),
@@ -25,6 +33,7 @@ LAYERS = (
     ("hftl.training",),
     ("hftl.report", "hftl.publishing", "hftl.run_folder"),
     ("hftl.predict", "hftl.predict_file"),
+    ("hftl.seeds",),
     ("hftl.adapt",),
     ("hftl.cli",),
     ("hftl.__main__",),
@@ -34,7 +43,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("hftl.data.sources", "hftl.hub_access"): "the same question, whether there is a Hub, as for models",
 }
 LONG_FUNCTIONS = {
-    "hftl.adapt.run": "the flow from data to artefact, one step per line, read from top to bottom",
+    "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
     "hftl.report.report.build_report": "the document, one field per line",
 }
 

@@ -18,7 +18,7 @@ from hftl.config import DataConfig
 from hftl.data.columns import Columns, find_columns, label_order, labels_of, rows_named, texts_of
 from hftl.data.images import check_images
 from hftl.data.sources import Source, read_source
-from hftl.data.splits import Rows, Splits, cut, recognise_splits, sample
+from hftl.data.splits import Rows, Splits, cut, pick_shots, recognise_splits, sample
 from hftl.errors import DataError, did_you_mean
 
 
@@ -35,12 +35,13 @@ class _Part:
     rows: np.ndarray
 
 
-def load_splits(input_column: InputColumn, config: DataConfig) -> Splits:
+def load_splits(input_column: InputColumn, config: DataConfig, draw_seed: int | None = None) -> Splits:
     """Load labelled data as train, validation and test, cutting from train what the source lacks.
 
     Args:
         input_column: "text" or "image", by the task.
         config: the data and how to read and split it.
+        draw_seed: draws the rows of `--shots`; by default the seed that cuts the splits.
 
     Raises:
         DataError: the data cannot be found, read or learnt from; one line names the cause and the mend.
@@ -61,7 +62,7 @@ def load_splits(input_column: InputColumn, config: DataConfig) -> Splits:
     labels = _classes(source, named["train"], columns, parts, notes)
     if skipped:
         notes.append(f"{len(skipped)} broken images are left out; the first: {skipped[0]}")
-    tables, origins = _cut_and_sample(parts, named, labels, config)
+    tables, origins = _cut_and_sample(parts, named, labels, config, config.seed if draw_seed is None else draw_seed)
     return Splits(
         **tables, labels=labels, name=source.name, origins=origins, skipped=tuple(skipped), warnings=tuple(notes)
     )
@@ -204,7 +205,7 @@ def _quoted(names: Sequence[str]) -> str:
 
 
 def _cut_and_sample(
-    parts: dict[str, _Part], named: dict[str, str], labels: tuple[str, ...], config: DataConfig
+    parts: dict[str, _Part], named: dict[str, str], labels: tuple[str, ...], config: DataConfig, draw_seed: int
 ) -> tuple[dict[str, Dataset], dict[str, str]]:
     """Cut test, then validation, off train where they are missing; then sample down to the limits."""
     index = {name: position for position, name in enumerate(labels)}
@@ -227,6 +228,9 @@ def _cut_and_sample(
         chosen = sample(ids[home[split]][here], len(labels), limit, config.seed + 2, every_class=split == "train")
         if len(chosen) < len(here):
             origins[split] += f"; {len(chosen)} of {len(here)} rows, stratified, seed {config.seed}"
+        if split == "train" and config.shots is not None:
+            chosen = chosen[pick_shots(ids[home[split]][here][chosen], labels, config.shots, draw_seed)]
+            origins[split] += f"; {config.shots} rows of every class, seed {draw_seed}"
         tables[split] = _labelled(part, ids[home[split]], here[chosen])
     return tables, origins
 

@@ -146,3 +146,18 @@ def sample(labels: np.ndarray, classes: int, limit: int | None, seed: int, every
     if limit >= len(labels):
         return np.arange(len(labels))
     return _pick(labels, allocate(counts, limit, low, counts, seed), seed)
+
+
+def pick_shots(labels: np.ndarray, names: Sequence[str], shots: int, seed: int) -> np.ndarray:
+    """Return the sorted positions of `shots` rows of every class.
+
+    Raises:
+        DataError: when a class has fewer.
+    """
+    counts = np.bincount(labels, minlength=len(names))
+    least = int(counts.argmin())
+    if counts[least] < shots:
+        raise DataError(
+            f"shots is {shots}, but the class {names[least]!r} has {counts[least]} training rows; lower it to that"
+        )
+    return _pick(labels, np.full(len(names), shots), seed)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from hftl.config import MethodConfig
 from hftl.errors import ConfigError, did_you_mean
 from hftl.methods.full import full
+from hftl.methods.gradual import gradual
 from hftl.methods.head import head
 from hftl.methods.lora import lora
 from hftl.methods.plan import Plan
@@ -17,6 +18,7 @@ METHODS: dict[str, Callable[[Loaded, MethodConfig, int], Plan]] = {
     "head": head,
     "lora": lora,
     "full": full,
+    "gradual": gradual,
 }
 
 # Methods whose body stays frozen may end in the mean-pooled class; the others always save the stock class.

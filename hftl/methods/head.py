@@ -1,7 +1,7 @@
 """`head`: replace the head and train it alone by gradient, the guide's "feature extraction" with Trainer's options."""
 
 from hftl.config import MethodConfig
-from hftl.methods.plan import Group, Plan, Stage, probe_stage
+from hftl.methods.plan import Plan, first_stage, head_stage
 from hftl.models.load import Loaded
 
 
@@ -13,9 +13,9 @@ def head(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     """The probe, then the head by gradient from there, with the body frozen, its batch norms included.
 
     A head that is one Linear trains on cached features. Inner head layers that the checkpoint lacks (DistilBERT's
-    `pre_classifier`, RoBERTa's `dense`) keep their seeded random start and learn here together with the output.
+    `pre_classifier`, RoBERTa's `dense`) keep their seeded random start and learn here together with the output, on
+    the cached states of the last block.
     """
-    single = set(loaded.layers.head) <= {f"{loaded.output}.weight", f"{loaded.output}.bias"}
-    stage = Stage("head", (Group("head", loaded.layers.head, 1.0),), 1.0, body_frozen=True, on_features=single)
+    stages = (*first_stage(loaded.output, config.init_head), head_stage(loaded.layers, loaded.output, 1.0))
     defaults = {"learning_rate": LEARNING_RATE, "num_train_epochs": EPOCHS, "per_device_train_batch_size": 32}
-    return Plan(loaded.model, loaded.output, (probe_stage(loaded.output), stage), defaults)
+    return Plan(loaded.model, loaded.output, loaded.layers, stages, defaults)

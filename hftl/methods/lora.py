@@ -5,11 +5,13 @@ from torch import nn
 
 from hftl.config import MethodConfig
 from hftl.errors import ConfigError, did_you_mean
-from hftl.methods.full import full
-from hftl.methods.plan import Group, Plan, Stage, probe_stage
+from hftl.methods.full import check_top, full_defaults
+from hftl.methods.plan import Group, Plan, Stage, first_stage, is_convnet, top_in_words
+from hftl.models.layers import is_under
 from hftl.models.load import Loaded
 
 
+RATE_CONVNET = 3e-3  # ten times full's would be too much: a convnet's full rate is high already
 RATE_FACTOR = 10  # best LoRA rate over best full rate ("LoRA Without Regret", Thinking Machines 2025)
 
 
@@ -20,7 +22,8 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     everything of the body; the whole head trains in full (`modules_to_save`) and is saved with the adapter. Batch
     norms stay frozen, statistics included: the adapter file could not hold them.
     """
-    targets = _targets(loaded, config.lora_target_modules)
+    check_top("train_top", config.train_top, loaded)
+    targets = _targets(loaded, config.lora_target_modules, config.train_top)
     peft_config = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha or 2 * config.lora_r,
@@ -35,12 +38,19 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     learning = [name for name, p in model.named_parameters() if p.requires_grad]
     adapters = tuple(name for name in learning if ".lora_" in name)
     head = tuple(name for name in learning if ".lora_" not in name)
-    base = full(loaded, config, n_train).defaults
-    defaults = {**base, "learning_rate": base["learning_rate"] * RATE_FACTOR, "weight_decay": 0.0}
-    if base["learning_rate"] >= 5e-4:
-        defaults["learning_rate"] = 3e-3  # a convnet's full rate is high already
-    stage = Stage("lora", (Group("adapters", adapters, 1.0), Group("head", head, 0.1)), 1.0)
-    return Plan(model, output, (probe_stage(output), stage), defaults)
+    rate, _, epochs, batch = full_defaults(loaded)
+    defaults = {
+        "learning_rate": RATE_CONVNET if is_convnet(loaded.model) else rate * RATE_FACTOR,
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": batch,
+        "warmup_steps": 0.1,
+        "lr_scheduler_type": "cosine" if is_convnet(loaded.model) else "linear",
+        "weight_decay": 0.0,
+    }
+    name = "lora" if config.train_top is None else f"lora on the {top_in_words(loaded.layers, config.train_top)}"
+    stage = Stage(name, (Group("adapters", adapters, 1.0), Group("head", head, 0.1)), 1.0)
+    stages = (*first_stage(output, config.init_head), stage)
+    return Plan(model, output, loaded.layers, stages, defaults, path="base_model.model.")
 
 
 def _saved_copy(name: str, loaded: Loaded) -> bool:
@@ -50,13 +60,15 @@ def _saved_copy(name: str, loaded: Loaded) -> bool:
     return name == f"base_model.model.{owner}.modules_to_save.default{rest}"
 
 
-def _targets(loaded: Loaded, wanted: tuple[str, ...] | None) -> list[str]:
+def _targets(loaded: Loaded, wanted: tuple[str, ...] | None, top: int | None) -> list[str]:
     able = [
         name
         for name, module in loaded.model.named_modules()
         if (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
-        and not any((name + ".").startswith(h + ".") for h in loaded.head)
+        and not is_under(name, loaded.head)
     ]
+    if top is not None:
+        able = [name for name in able if is_under(name, (*loaded.layers.modules[-top:], *loaded.layers.above))]
     if not wanted or wanted == ("all-linear",):
         return able
     chosen = [name for name in able if any(name == w or name.endswith("." + w) for w in wanted)]

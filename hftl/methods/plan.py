@@ -26,6 +26,7 @@ class Stage:
     share: float | None  # of the run's epochs
     body_frozen: bool = False  # nothing but the head learns: what does not learn stays in eval mode, without dropout
     on_features: bool = False  # the body is frozen and the head is one Linear: train it on cached features
+    epochs: float | None = None  # instead of a share
 
     @property
     def trainable(self) -> tuple[str, ...]:
@@ -39,8 +40,14 @@ class Plan:
 
     model: Any
     output: str  # the Linear that puts out the logits, by its name in `model`
+    layers: Layers  # of the model before a wrap
     stages: tuple[Stage, ...]
     defaults: dict[str, Any] = field(default_factory=dict)
+    path: str = ""  # where the model lies inside a wrap: "base_model.model." for peft
+
+    def frozen_blocks(self, stage: Stage) -> int:
+        """How many blocks lie under the lowest layer that learns in `stage`: what the stage's cache stands for."""
+        return self.layers.frozen_blocks(name.removeprefix(self.path) for name in stage.trainable)
 
 
 def probe_stage(output: str) -> Stage:
@@ -48,18 +55,37 @@ def probe_stage(output: str) -> Stage:
     return Stage("probe", (Group("head", (f"{output}.weight", f"{output}.bias"), 1.0),), None)
 
 
+def first_stage(output: str, init_head: str) -> tuple[Stage, ...]:
+    """The probe, or nothing where `--init_head random` asks for the seeded random head that the model came with."""
+    return (probe_stage(output),) if init_head == "probe" else ()
+
+
+def head_stage(layers: Layers, output: str, share: float, epochs: float | None = None) -> Stage:
+    """The head alone by gradient; on cached features where it is one Linear."""
+    single = set(layers.head) <= {f"{output}.weight", f"{output}.bias"}
+    return Stage("head", (Group("head", layers.head, 1.0),), share, True, single, epochs)
+
+
 def is_convnet(model: nn.Module) -> bool:
     """True when the model normalises by batch, as ResNet and EfficientNet do; such nets want other rates."""
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
 
 
-def decayed_groups(layers: Layers, decay: float, head_rate: float) -> tuple[Group, ...]:
+def decayed_groups(layers: Layers, decay: float, head_rate: float, top: int | None = None) -> tuple[Group, ...]:
     """Layer-wise rates: 1 for the top block, times `decay` for each one below it, the stem lowest; head apart.
 
-    ULMFiT's discriminative rates (Howard & Ruder 2018, section 3.2) in the exponential form of ELECTRA and BEiT.
+    ULMFiT's discriminative rates (Howard & Ruder 2018, section 3.2) in the exponential form of ELECTRA and BEiT. With
+    `top`, only so many blocks, and no stem.
     """
     n = len(layers.blocks)
-    groups = [Group("stem", layers.stem, decay**n)]
-    groups += [Group(f"block {i + 1}", block, decay ** (n - 1 - i)) for i, block in enumerate(layers.blocks)]
+    groups = [Group("stem", layers.stem, decay**n)] if top is None else []
+    first = 0 if top is None else n - top
+    groups += [Group(f"block {i + 1}", layers.blocks[i], decay ** (n - 1 - i)) for i in range(first, n)]
     groups.append(Group("head", layers.head, head_rate))
     return tuple(g for g in groups if g.parameters)
+
+
+def top_in_words(layers: Layers, top: int | None) -> str:
+    """Say which blocks learn: "top 2 of 6 blocks", or all of them with the stem."""
+    n = len(layers.blocks)
+    return f"all {n} blocks and the stem" if top is None else f"top {top} of {n} blocks"

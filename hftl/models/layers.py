@@ -1,5 +1,6 @@
 """The ordered layer groups of any architecture, found from its module tree."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,30 @@ class Layers:
     stem: tuple[str, ...]
     blocks: tuple[tuple[str, ...], ...]
     head: tuple[str, ...]
+    modules: tuple[str, ...] = ()  # of the blocks, in the same order
+    above: tuple[str, ...] = ()  # modules that run after the last block: those of the head, a final norm, a pooler
 
     @property
     def body(self) -> tuple[str, ...]:
         """Every parameter below the head."""
         return self.stem + tuple(name for block in self.blocks for name in block)
+
+    def frozen_blocks(self, learning: Iterable[str]) -> int:
+        """How many blocks, counted from the bottom, lie under the lowest of the parameters called `learning`.
+
+        0 when the stem learns; all of them when only what runs after the last block does.
+        """
+        lowest = len(self.modules)
+        for name in learning:
+            if not is_under(name, self.above):
+                at = [i for i, module in enumerate(self.modules) if is_under(name, (module,))]
+                lowest = min(lowest, at[0] if at else 0)
+        return lowest
+
+
+def is_under(name: str, modules: Iterable[str]) -> bool:
+    """Is `name` one of these modules, or inside one of them?"""
+    return any((name + ".").startswith(module + ".") for module in modules)
 
 
 def head_modules(model: nn.Module, loading_info: dict[str, Any]) -> tuple[str, ...]:
@@ -60,7 +80,7 @@ def find_layers(model: Any, head: tuple[str, ...], batch: dict[str, torch.Tensor
     head_names: list[str] = []
     for name, _ in model.named_parameters():
         owner = name.rpartition(".")[0]
-        if any(owner == h or owner.startswith(h + ".") for h in head):
+        if is_under(owner, head):
             head_names.append(name)
         elif container and owner.startswith(container + "."):
             blocks[children.index(owner[len(container) + 1 :].split(".")[0])].append(name)
@@ -68,7 +88,8 @@ def find_layers(model: Any, head: tuple[str, ...], batch: dict[str, torch.Tensor
             blocks[-1].append(name)
         else:
             stem.append(name)
-    return Layers(tuple(stem), tuple(tuple(b) for b in blocks), tuple(head_names))
+    modules = tuple(f"{container}.{child}" for child in children) if container else ()
+    return Layers(tuple(stem), tuple(tuple(b) for b in blocks), tuple(head_names), modules, (*head, *sorted(late)))
 
 
 def _blocks(model: nn.Module, head: tuple[str, ...]) -> tuple[str, list[str]]:

@@ -36,3 +36,14 @@ def _cells(scores: dict[str, Any]) -> tuple[str, str]:
     return tuple(
         f"{scores[k]['value']:.3f} [{scores[k]['low']:.3f}, {scores[k]['high']:.3f}]" for k in ("accuracy", "macro_f1")
     )  # type: ignore[return-value]
+
+
+def show_seeds(seeds: dict[str, Any]) -> None:
+    """Print mean and standard deviation over the seeds."""
+    rows = [
+        (split, metric, f"{found['mean']:.4f} ± {found['std']:.4f}", " ".join(f"{v:.4f}" for v in found["values"]))
+        for split in ("test", "validation")
+        for metric, found in seeds[split].items()
+    ]
+    title = f"{len(seeds['seeds'])} seeds; kept: {seeds['kept']}, the best on validation"
+    print_table(title, ("split", "metric", "mean ± deviation", "by seed"), rows)

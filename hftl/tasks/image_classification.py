@@ -11,7 +11,7 @@ from hftl.config import ModelConfig
 from hftl.data.images import decode_image
 from hftl.errors import ConfigError
 from hftl.progress import progress
-from hftl.tasks.augment import augment_batch
+from hftl.tasks.augment import erase, jitter_colours, move_pixels
 from hftl.tasks.encoded import EncodedImages
 from hftl.tasks.task import Task
 
@@ -121,15 +121,26 @@ def _is_affine(processor: Any, images: list[Image.Image]) -> bool:
     return bool((torch.tensor(raw).float() * scale + offset - full).abs().max() < 1e-5)
 
 
-def collator(processor: Any, flip: bool = True) -> Any:
-    """Return a function that stacks items, normalises them, and shifts, scales and mirrors those of the train split."""
+def collator(processor: Any, flip: bool = True, augment: str = "light") -> Any:
+    """Return a function that stacks items and normalises them, those of the train split augmented by a preset.
+
+    The preset's colours change in [0, 1], before normalisation. Pixels that a processor had to put out as floats, since
+    its map is not affine, are only moved: their colours stay, and nothing is erased.
+    """
     scale, offset = affine_map(processor)
+
+    def from_bytes(pixels: torch.Tensor, preset: str) -> torch.Tensor:
+        values = pixels.float()
+        if preset in ("none", "light"):  # no colours to change, and no rounding by 255
+            return values * scale + offset
+        return jitter_colours(values / 255, preset) * 255 * scale + offset
 
     def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         pixels = torch.from_numpy(np.stack([item["pixels"] for item in items]))
-        values = pixels.float() * scale + offset if pixels.dtype == torch.uint8 else pixels
-        if items[0]["augment"]:
-            values = augment_batch(values, flip=flip)
+        preset = augment if items[0]["augment"] else "none"
+        as_bytes = pixels.dtype == torch.uint8
+        values = move_pixels(from_bytes(pixels, preset) if as_bytes else pixels, preset, flip)
+        values = erase(values, preset) if as_bytes else values
         return {"pixel_values": values, "labels": torch.tensor([item["labels"] for item in items])}
 
     return collate

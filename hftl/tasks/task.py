@@ -19,5 +19,5 @@ class Task:
     best_metric: str  # key of `hftl.evaluation.metrics.compute_metrics`
     fit_processor: Callable[..., Any]  # (loaded, datasets, ModelConfig) -> warnings; fixes lengths or sizes in place
     encode: Callable[..., Any]  # (dataset, processor, augment) -> Encoded
-    collator: Callable[..., Any]  # (processor, flip) -> list of items -> batch of tensors
+    collator: Callable[..., Any]  # (processor, flip, augment) -> list of items -> batch of tensors
     default_model_inputs: Callable[..., Any]  # (loaded model, processor) -> a smallest batch, to trace the modules

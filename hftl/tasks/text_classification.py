@@ -72,8 +72,13 @@ def encode(dataset: Dataset, tokenizer: Any, augment: bool = False) -> EncodedTe
     return EncodedText(_tokenize(list(dataset["text"][:]), tokenizer), np.asarray(labels, dtype=np.int64))
 
 
-def collator(tokenizer: Any, flip: bool = True) -> Any:
-    """Return a function that pads a list of items to the longest of them."""
+def collator(tokenizer: Any, flip: bool = True, augment: str = "light") -> Any:
+    """Return a function that pads a list of items to the longest of them.
+
+    Raises `ConfigError` for a preset that was asked for: texts are not augmented (`light` is every run's default).
+    """
+    if augment not in ("light", "none"):
+        raise ConfigError(f"--augment {augment} is for images: texts are not augmented.")
 
     def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = tokenizer.pad({"input_ids": [item["input_ids"] for item in items]}, return_tensors="pt")

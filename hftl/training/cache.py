@@ -1,30 +1,37 @@
-"""Frozen features on disk: computed once, keyed by everything that they depend on, memory-mapped when read."""
+"""Frozen features and states on disk: computed once, keyed by all that they depend on, memory-mapped when read."""
 
 import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 import transformers
+from numpy.lib.format import open_memmap
 
 from hftl.paths import cache_dir
-from hftl.training.world import is_local_main_process, wait_for_all
+from hftl.training.world import from_every_process, is_local_main_process, wait_for_all
 
 
 VERSION = 1  # raise it when the meaning of the arrays changes
 DEFAULT_BUDGET = 20 * 2**30  # bytes, HFTL_CACHE_BUDGET overrides it
+SPARE = 2**30  # bytes of the disk that are left to others
 
 
-def weights_hash(model: torch.nn.Module) -> str:
-    """Hash of every parameter and buffer, names included."""
+def weights_hash(model: torch.nn.Module, names: Iterable[str] | None = None) -> str:
+    """Hash of every parameter and buffer (or of those called `names`), names included."""
+    state = model.state_dict()
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name in sorted(state if names is None else names):
+        tensor = state[name]
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -43,10 +50,10 @@ def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> tuple[
     together, since `make` shares the work out over them.
     """
     folder = cache_dir() / "features" / key
-    found = folder.is_dir()
-    wait_for_all()  # every process decides before one of them writes
-    if found:
-        return {p.stem: np.load(p, mmap_mode="r") for p in sorted(folder.glob("*.npy"))}, "cache"
+    arrays = _read_folder(folder)
+    # All decide alike, before any of them writes: another machine may have another cache.
+    if all(from_every_process(arrays is not None)) and arrays is not None:
+        return arrays, "cache"
     arrays = make()
     origin = "computed"
     if is_local_main_process():
@@ -55,19 +62,117 @@ def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> tuple[
     return arrays, origin
 
 
+def _read_folder(folder: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a folder; None when there is none, or when a full disk or a crash has left a broken one."""
+    try:
+        return {p.stem: np.load(p, mmap_mode="r") for p in sorted(folder.glob("*.npy"))} or None
+    except (ValueError, EOFError, OSError):
+        return None
+
+
+def _budget() -> int:
+    return int(os.environ.get("HFTL_CACHE_BUDGET", DEFAULT_BUDGET))
+
+
+def _used(root: Path) -> int:
+    return sum(p.stat().st_size for p in root.rglob("*.npy"))
+
+
 def _keep(folder: Path, arrays: dict[str, np.ndarray]) -> str:
-    budget = int(os.environ.get("HFTL_CACHE_BUDGET", DEFAULT_BUDGET))
     root = folder.parent
     root.mkdir(parents=True, exist_ok=True)
-    used = sum(p.stat().st_size for p in root.rglob("*.npy"))
-    if used + sum(a.nbytes for a in arrays.values()) > budget:
-        return f"computed, not kept: the cache in {root} has reached HFTL_CACHE_BUDGET ({budget} bytes)"
+    if _used(root) + sum(a.nbytes for a in arrays.values()) > _budget():
+        return f"computed, not kept: the cache in {root} has reached HFTL_CACHE_BUDGET ({_budget()} bytes)"
     # Whole or absent: written beside and renamed, so a killed run leaves nothing that could be read.
     partial = Path(tempfile.mkdtemp(dir=root, prefix=".partial-"))
     for name, array in arrays.items():
         np.save(partial / f"{name}.npy", array)
+    _publish(partial, folder)
+    return "computed"
+
+
+def _publish(partial: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # a broken one; a whole one would have been read
     try:
         partial.rename(folder)
     except OSError:  # another run was faster
         shutil.rmtree(partial)
-    return "computed"
+
+
+def _states_root() -> Path:
+    return cache_dir() / "states"
+
+
+def open_states(key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
+    """Return the stored states under `key`, mapped read-only; None when there are none, or a broken file."""
+    folder = _states_root() / key
+    found = _read_folder(folder)
+    if found is None or "states" not in found or found["states"].shape != shape or found["states"].dtype != dtype:
+        return None
+    os.utime(folder)  # used now: the oldest go first when room is needed
+    return found["states"]
+
+
+@contextmanager
+def reserve_states(
+    wanted: dict[str, tuple[tuple[int, ...], np.dtype]], *, main: bool
+) -> Iterator[dict[str, np.ndarray]]:
+    """Give the processes of this machine one writable array per key; they become readable together at the end.
+
+    All processes enter and leave together; `main` is the one that makes the files. Raises OSError on every process
+    when the budget or the disk has no room.
+    """
+    root = _states_root()
+    size = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in wanted.values())
+    host = socket.gethostname()
+    owners = from_every_process((host, main, os.getpid()))
+    owner = next(pid for at, is_main, pid in owners if at == host and is_main)
+    partial = {key: root / f".partial-{owner}-{key}" for key in wanted}
+    problems = [p for p in from_every_process(_make_room(root, size) if main else None) if p]
+    if problems:
+        raise OSError(problems[0])
+    if main:
+        for key, (shape, dtype) in wanted.items():
+            shutil.rmtree(partial[key], ignore_errors=True)
+            partial[key].mkdir(parents=True)
+            open_memmap(partial[key] / "states.npy", mode="w+", dtype=dtype, shape=shape).flush()
+    wait_for_all()
+    arrays = {key: np.load(partial[key] / "states.npy", mmap_mode="r+") for key in wanted}
+    yield arrays
+    for array in arrays.values():
+        array.flush()
+    wait_for_all()
+    if main:
+        for key in wanted:
+            _publish(partial[key], root / key)
+    wait_for_all()
+
+
+def _make_room(root: Path, size: int) -> str | None:
+    """Remove what killed runs left half-written, then the longest unused, until `size` bytes fit; else say why not."""
+    root.mkdir(parents=True, exist_ok=True)
+    for folder in root.glob(".partial-*"):
+        if not psutil.pid_exists(int(folder.name.split("-")[1])):
+            shutil.rmtree(folder, ignore_errors=True)
+    budget = _budget()
+    if size > budget:
+        return f"its {size / 2**30:.1f} GiB are more than HFTL_CACHE_BUDGET ({budget} bytes)"
+    oldest = sorted((p for p in root.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime)
+    for folder in oldest:
+        if _used(root) + size <= budget:
+            break
+        shutil.rmtree(folder, ignore_errors=True)
+    free = shutil.disk_usage(root).free
+    if _used(root) + size > budget:
+        return "other runs hold all of HFTL_CACHE_BUDGET"
+    if size + SPARE > free:
+        return f"its {size / 2**30:.1f} GiB do not fit on the disk of {root}"
+    return None
+
+
+def drop_states(keys: list[str]) -> None:
+    """Remove states that nobody needs any more."""
+    wait_for_all()
+    if is_local_main_process():
+        for key in keys:
+            shutil.rmtree(_states_root() / key, ignore_errors=True)

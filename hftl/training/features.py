@@ -35,6 +35,37 @@ def batches_by_length(lengths: np.ndarray) -> list[list[int]]:
     return batches
 
 
+def run_batches(
+    model: Any,
+    encoded: Encoded,
+    collate: Callable,
+    use: Callable[[list[int], Any, dict[str, torch.Tensor]], None],
+    *,
+    bf16: bool,
+    use_cpu: bool,
+    title: str,
+    shard: tuple[int, int] | None = None,
+) -> int:
+    """Run every row through `model` in eval mode, in batches of similar length; return the number of processes.
+
+    `use(rows, output, batch)` gets the row numbers, what the model put out, and the batch with its labels. Batches
+    are shared out over the processes, or as `shard` (index, count) says.
+    """
+    # An Accelerator must not outlive this function: TrainingArguments resets the state it stands on.
+    accelerator = Accelerator(cpu=use_cpu)
+    index, count = shard or (accelerator.process_index, accelerator.num_processes)
+    mine = batches_by_length(encoded.lengths)[index::count]
+    # A generator of its own: else a run that finds its features in the cache would start LoRA from other numbers.
+    loader = DataLoader(encoded, batch_sampler=mine, collate_fn=collate, generator=torch.Generator())
+    model = model.to(accelerator.device).eval()
+    with torch.inference_mode(), autocast(accelerator.device, bf16):
+        for rows, batch in zip(mine, progress(loader, title, "batch"), strict=True):
+            batch = {k: v.to(accelerator.device) for k, v in batch.items()}
+            labels = batch.pop("labels")
+            use(rows, model(**batch), {**batch, "labels": labels})
+    return int(accelerator.num_processes)
+
+
 def forward_rows(
     model: Any,
     encoded: Encoded,
@@ -49,21 +80,12 @@ def forward_rows(
 
     Rows are shared out over the processes and come back whole and in order on every one of them.
     """
-    # An Accelerator must not outlive this function: TrainingArguments resets the state it stands on.
-    accelerator = Accelerator(cpu=use_cpu)
-    batches = batches_by_length(encoded.lengths)
-    mine = batches[accelerator.process_index :: accelerator.num_processes]
-    # A generator of its own: else a run that finds its features in the cache would start LoRA from other numbers.
-    loader = DataLoader(encoded, batch_sampler=mine, collate_fn=collate, generator=torch.Generator())
-    model = model.to(accelerator.device).eval()
     parts: list[tuple[list[int], dict[str, np.ndarray]]] = []
-    with torch.inference_mode(), autocast(accelerator.device, bf16):
-        for rows, batch in zip(mine, progress(loader, title, "batch"), strict=True):
-            batch = {k: v.to(accelerator.device) for k, v in batch.items()}
-            labels = batch.pop("labels")
-            picked = read(model(**batch), {**batch, "labels": labels})
-            parts.append((rows, {k: v.float().cpu().numpy() for k, v in picked.items()}))
-    if accelerator.num_processes > 1:
+
+    def use(rows: list[int], output: Any, batch: dict[str, torch.Tensor]) -> None:
+        parts.append((rows, {k: v.float().cpu().numpy() for k, v in read(output, batch).items()}))
+
+    if run_batches(model, encoded, collate, use, bf16=bf16, use_cpu=use_cpu, title=title) > 1:
         parts = gather_object(parts)
     return _in_order(parts, len(encoded))
 

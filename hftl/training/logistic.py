@@ -34,10 +34,17 @@ class Probe:
         return features @ self.weight.T + self.bias
 
 
-def fit_probe(features: dict[str, np.ndarray], labels: np.ndarray, num_labels: int, pooling: str, seed: int) -> Probe:
+def fit_probe(
+    features: dict[str, np.ndarray],
+    labels: np.ndarray,
+    num_labels: int,
+    pooling: str,
+    seed: int,
+    class_weights: np.ndarray | None = None,
+) -> Probe:
     """Choose pooling and C by 3-fold cross-validation on at most 3,000 rows, then fit once on all rows.
 
-    `features` maps pooling to [n, d]; `pooling` is auto, native or mean.
+    `features` maps pooling to [n, d]; `pooling` is auto, native or mean; `class_weights` is one factor per class.
     """
     candidates = {k: v for k, v in features.items() if pooling in ("auto", k)}
     rows = _cv_rows(labels, seed)
@@ -46,7 +53,7 @@ def fit_probe(features: dict[str, np.ndarray], labels: np.ndarray, num_labels: i
     chosen = max(best_c, key=lambda k: scores[k][best_c[k]])
     if "native" in scores and scores["native"][best_c["native"]] >= scores[chosen][best_c[chosen]] - NATIVE_MARGIN:
         chosen = "native"
-    weight, bias = fit_logistic(np.asarray(features[chosen]), labels, num_labels, best_c[chosen])
+    weight, bias = fit_logistic(np.asarray(features[chosen]), labels, num_labels, best_c[chosen], class_weights)
     table = {k: {f"{c:g}": round(v, 5) for c, v in s.items()} for k, s in scores.items()}
     return Probe(weight, bias, best_c[chosen], chosen, table)
 
@@ -77,14 +84,17 @@ def _cv_scores(features: np.ndarray, labels: np.ndarray, seed: int) -> dict[floa
     return scores
 
 
-def fit_logistic(features: np.ndarray, labels: np.ndarray, num_labels: int, c: float) -> tuple[np.ndarray, np.ndarray]:
+def fit_logistic(
+    features: np.ndarray, labels: np.ndarray, num_labels: int, c: float, class_weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return (weight [classes, d], bias [classes]) on raw features, at the optimum of scikit-learn's objective.
 
     A class without rows gets a bias that no input outweighs. Two classes are written as two opposite halves: the
     same probabilities.
     """
     x, mean, scale = _standardise(features)
-    model = LogisticRegression(C=c, solver="newton-cg", max_iter=1000, tol=TOLERANCE).fit(x, labels)
+    model = LogisticRegression(C=c, solver="newton-cg", max_iter=1000, tol=TOLERANCE)
+    model.fit(x, labels, sample_weight=None if class_weights is None else class_weights[labels])
     coef, intercept = model.coef_, model.intercept_
     if len(model.classes_) == 2:
         coef, intercept = np.vstack([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2

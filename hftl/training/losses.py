@@ -1,40 +1,146 @@
-"""The loss that every stage uses, and the guard that stops a run whose loss is no number."""
+"""The loss that every stage uses, and the guard that stops a run whose loss is no number or explodes."""
 
+import math
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
 from hftl.errors import TrainingError
 
 
-def make_loss(label_smoothing: float) -> Any:
+RARE = 5.0  # `--class_weights auto` weighs when the largest class has more than so many times the rows of the smallest
+EXPLODED = 100.0  # times the loss of a guess among all classes, ln K
+PENDING = 32  # losses that may wait on a GPU before one look at all of them stalls it
+
+
+def class_weights(rule: str, labels: np.ndarray, num_labels: int) -> tuple[np.ndarray | None, list[str]]:
+    """Return one weight per class (or None) and what the report says about them.
+
+    Balanced weights are n / (K n_k), scikit-learn's "balanced" (King & Zeng 2001): their mean over the training rows
+    is 1, so that dividing by the number of rows stays exact under accumulation and on several processes.
+    """
+    counts = np.bincount(labels, minlength=num_labels)
+    present = counts[counts > 0]
+    ratio = present.max() / present.min()
+    said = f"the largest class has {ratio:.1f} times the training rows of the smallest"
+    if rule == "auto":
+        rule = "balanced" if ratio > RARE else "none"
+        said = f"--class_weights auto: {said}, so weights are {rule} (balanced above {RARE:g} times)."
+    elif rule == "balanced":
+        said = f"--class_weights balanced: {said}."
+    else:
+        return None, []
+    if rule == "none":
+        return None, [said]
+    weights = np.where(counts > 0, len(labels) / (len(present) * np.maximum(counts, 1)), 1.0)
+    return weights, [said]
+
+
+class Numbered(Dataset):
+    """Rows that say their number, so that the guard can name those of a bad batch."""
+
+    def __init__(self, rows: Any):
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self.rows[index], "row": index}
+
+
+class LossGuard(TrainerCallback):
+    """Stops training at the step whose loss is no number or has exploded, before anything of it is saved.
+
+    `collate` and `loss` are the stage's own, watched: the k-th collated training batch is the k-th whose loss is taken.
+    """
+
+    def __init__(self, collate: Callable, loss: Callable, num_labels: int):
+        self._collate, self._loss = collate, loss
+        self.limit = EXPLODED * math.log(max(2, num_labels))
+        self._batches: deque[tuple[int, list[int]]] = deque(maxlen=1024)
+        self._made = self._taken = 0
+        self._pending: list[tuple[int, torch.Tensor]] = []
+
+    def collate(self, items: list[dict[str, Any]]) -> Any:
+        """Collate, and remember the rows of a training batch."""
+        rows = [item.pop("row") for item in items if "row" in item]
+        if rows:
+            self._batches.append((self._made, rows))
+            self._made += 1
+        return self._collate(items)
+
+    def loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        """The loss, kept until the end of the step."""
+        value = self._loss(outputs, labels, num_items_in_batch)
+        if value.requires_grad:
+            share = len(labels) / (len(labels) if num_items_in_batch is None else float(num_items_in_batch))
+            self._pending.append((self._taken, value.detach() / share))
+            self._taken += 1
+        return value
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Raise `TrainingError` for NaN, infinity, or a loss beyond any use."""
+        due = control.should_log or control.should_save or control.should_evaluate or len(self._pending) >= PENDING
+        if not self._pending or (self._pending[0][1].is_cuda and not due):
+            return
+        values = torch.stack([value for _, value in self._pending]).tolist()
+        numbers = [number for number, _ in self._pending]
+        self._pending.clear()
+        for number, value in zip(numbers, values, strict=True):
+            if not value <= self.limit:  # NaN is not
+                self._stop(number, value, state.global_step, args.learning_rate)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        """Raise `TrainingError` when the validation loss is no number."""
+        value = (logs or {}).get("eval_loss")
+        if value is not None and not math.isfinite(value):
+            raise TrainingError(
+                f"The validation loss is {value} at step {state.global_step}. Nothing was saved. Lower "
+                f"--learning_rate (it is {args.learning_rate:g}), or set --bf16 false."
+            )
+
+    def _stop(self, number: int, value: float, step: int, rate: float) -> None:
+        rows = next((rows for n, rows in self._batches if n == number), None)
+        where = f" Its batch holds the training rows {', '.join(map(str, rows))} (counted from 0)." if rows else ""
+        what = (
+            f"The loss is {value:g} at step {step}"
+            if math.isnan(value) or math.isinf(value)
+            else (f"The loss has exploded to {value:.3g} at step {step}")
+        )
+        raise TrainingError(
+            f"{what}: training has diverged. Nothing was saved.{where} Lower --learning_rate (it is {rate:g}), set "
+            "--bf16 false, or look at those rows."
+        )
+
+
+def make_loss(label_smoothing: float, weights: np.ndarray | None = None) -> Any:
     """Return a `compute_loss_func`: summed cross entropy over the number of rows of the whole global batch.
 
     The stock BERT and DistilBERT losses multiply the gradient by the accumulation steps (transformers issue 47688);
-    this one is exact under accumulation and on several processes.
+    this one is exact under accumulation and on several processes. `weights` is one factor per class [K], with mean 1
+    over the training rows; validation losses are neither weighted nor smoothed.
     """
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         logits = outputs["logits"] if isinstance(outputs, dict) else outputs.logits
+        training = logits.requires_grad
+        weight = (
+            None if weights is None or not training else torch.tensor(weights, dtype=torch.float32).to(logits.device)
+        )
         summed = F.cross_entropy(
-            logits.float(), labels, reduction="sum", label_smoothing=label_smoothing if logits.requires_grad else 0.0
+            logits.float(),
+            labels,
+            weight=weight,
+            reduction="sum",
+            label_smoothing=label_smoothing if training else 0.0,
         )
         return summed / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
     return loss
-
-
-class LossGuard(TrainerCallback):
-    """Stops training at the first logged loss or gradient norm that is not a number."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        """Raise `TrainingError` for NaN or infinity."""
-        for key in ("loss", "eval_loss"):
-            value = (logs or {}).get(key)
-            if value is not None and not torch.isfinite(torch.tensor(float(value))):
-                raise TrainingError(
-                    f"The {key} is {value} at step {state.global_step}: training has diverged. Nothing was saved. "
-                    f"Lower --learning_rate (it is {args.learning_rate:g}), or set --bf16 false."
-                )

@@ -1,31 +1,36 @@
 """Fit a plan: for every stage a new optimizer and a new Trainer, hence a new DDP wrap."""
 
+import gc
+import hashlib
 import json
+import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils.memory import should_reduce_batch_size
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import EarlyStoppingCallback, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments, set_seed
-from transformers.modeling_outputs import SequenceClassifierOutput
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
 from hftl.config import RunConfig
+from hftl.errors import TrainingError
 from hftl.evaluation.metrics import compute_metrics
-from hftl.methods.plan import Group, Plan, Stage
-from hftl.progress import hide_bars
-from hftl.tasks.encoded import EncodedText
-from hftl.training.features import Encoded
+from hftl.methods.plan import Plan, Stage
+from hftl.training.arguments import smaller_batch, stage_arguments, stage_epochs
+from hftl.training.checkpoints import MarkWhole, last_whole
 from hftl.training.freeze import pin_frozen, set_trainable
+from hftl.training.inputs import StageData, stage_inputs
 from hftl.training.logistic import Probe
-from hftl.training.losses import LossGuard, make_loss
+from hftl.training.losses import LossGuard, Numbered, make_loss
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.world import broadcast_from_main, is_main_process, wait_for_all
+from hftl.training.preempt import SaveWhenAsked, stage_running
+from hftl.training.states import StateCache, store
+from hftl.training.trainer import GroupedTrainer
+from hftl.training.world import broadcast_from_main, from_every_process, is_main_process, wait_for_all
 
 
 @dataclass(frozen=True)
@@ -39,132 +44,110 @@ class StageReport:
     steps: int
     epochs: float
     history: list[dict[str, float]]
-
-
-class GroupedTrainer(Trainer):
-    """Trainer with the stage's parameter groups; the optimizer class and its arguments stay Trainer's own."""
-
-    stage_groups: tuple[Group, ...] = ()
-
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Build one group per (stage group, decayed or not), so that biases and norms keep their zero weight decay."""
-        if self.optimizer is not None:
-            return self.optimizer
-        model = self.model if model is None else model
-        decayed = set(self.get_decay_parameter_names(model))
-        parameters = dict(model.named_parameters())
-        groups = []
-        for group in self.stage_groups:
-            for decay in (True, False):
-                chosen = [parameters[n] for n in group.parameters if (n in decayed) is decay]
-                if chosen:
-                    rate = self.args.learning_rate * group.rate
-                    weight_decay = self.args.weight_decay if decay else 0.0
-                    groups.append({"params": chosen, "lr": rate, "weight_decay": weight_decay})
-        optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
-        self.optimizer = optimizer_class(groups, **arguments)
-        return self.optimizer
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Evaluate every row: `dataloader_drop_last` is for training, but Trainer would drop evaluation rows as well."""
-        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-        try:
-            return super().get_eval_dataloader(eval_dataset)
-        finally:
-            self.args.dataloader_drop_last = drop_last
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        """Write checkpoints with the parameter names of the model in memory.
-
-        transformers saves ViT and others under older names, and Trainer reads checkpoints back with
-        `load_state_dict(strict=False)`: the best checkpoint, or a resumed one, would bring its head alone.
-        """
-        if not isinstance(self.model, PreTrainedModel):
-            super()._save(output_dir, state_dict)
-        elif self.args.should_save:
-            folder = output_dir or str(self.args.output_dir)
-            self.model.save_pretrained(folder, state_dict=state_dict, save_original_format=False)
-
-
-class OnFeatures(nn.Module):
-    """The head's one Linear, trained on cached features instead of the frozen body's repeated forward passes."""
-
-    accepts_loss_kwargs = False
-
-    def __init__(self, linear: nn.Linear):
-        super().__init__()
-        self.linear = linear
-
-    def forward(self, features: torch.Tensor, labels: torch.Tensor | None = None) -> SequenceClassifierOutput:
-        """Return logits [n, classes] for features [n, d]."""
-        return SequenceClassifierOutput(logits=self.linear(features))
-
-
-class FeatureRows(torch.utils.data.Dataset):
-    """Cached features with their labels."""
-
-    def __init__(self, features: np.ndarray, labels: np.ndarray):
-        self.features, self.labels = features, labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"features": torch.tensor(self.features[index]), "labels": int(self.labels[index])}
+    reads: str = ""  # what it trained on: "rows", cached "states" or "features"
+    weights: str = ""  # hash of the weights at its end, equal on all processes
 
 
 @dataclass(frozen=True)
-class StageData:
-    """What the stages train and validate on."""
+class Fitted:
+    """The stages' reports, and what the run's report must say beside them."""
 
-    train: Encoded
-    validation: Encoded
-    collate: Callable
-    train_features: np.ndarray | None = None  # for a stage on features
-    validation_features: np.ndarray | None = None
+    stages: list[StageReport]
+    notes: list[str]
 
 
 def fit_plan(
-    plan: Plan, probe: Probe, data: StageData, config: RunConfig, best_metric: str, work: Path
-) -> list[StageReport]:
+    plan: Plan,
+    probe: Probe,
+    data: StageData,
+    config: RunConfig,
+    best_metric: str,
+    work: Path,
+    identity: dict[str, Any] | None = None,
+) -> Fitted:
     """Run the stages in order; `plan.model` holds the result. Finished stages are in `work` and are not run again.
 
-    Raises `TrainingError` when the loss is no number.
+    `identity` says what the batches depend on beside the rows, for the cache. Raises `TrainingError` when the loss is
+    no number, `Preempted` after SIGTERM.
     """
-    done = broadcast_from_main(_read_done(work) if is_main_process() else None)  # rank 0 writes that list, below
-    reports = [StageReport(**entry) for entry in done]
+    # Rank 0 alone writes that list, below; the others must not find a stage in it that they have yet to run.
+    done = broadcast_from_main(_read_done(work) if is_main_process() else None)
+    reports = [StageReport(**entry) for entry in done["stages"]]
+    notes: list[str] = done["notes"]
+    done_before = len(reports)
+    states, note = _store_states(plan, data, config, identity or {}, done_before)
+    notes += [note] if note and note not in notes else []
     for i, stage in enumerate(plan.stages):
-        if i < len(done):
-            _load_stage(plan.model, work / f"stage-{i}.safetensors")
+        if i < done_before:
+            if i == done_before - 1:
+                plan.model.load_state_dict(load_file(work / f"stage-{i}.safetensors"))
             continue
         start = time.perf_counter()
         if stage.share is None:
             report = _closed_form(plan, stage, probe)
         else:
-            report = _by_gradient(plan, stage, data, config, best_metric, work / "checkpoints" / f"{i}-{stage.name}")
-        reports.append(StageReport(**{**asdict(report), "seconds": round(time.perf_counter() - start, 3)}))
+            report, more = _with_room(
+                plan, stage, data, config, best_metric, work / "checkpoints" / f"stage-{i}", states
+            )
+            notes += more
+        report = replace(report, weights=_same_on_all(plan.model), seconds=round(time.perf_counter() - start, 3))
+        reports.append(report)
         if is_main_process():
-            _save_stage(plan.model, work, i, reports)
+            _save_stage(plan.model, work, i, reports, notes)
         wait_for_all()
-    return reports
+        _drop_states(plan, states, i)
+    return Fitted(reports, notes)
 
 
-def _read_done(work: Path) -> list[dict[str, Any]]:
+def _read_done(work: Path) -> dict[str, Any]:
     path = work / "stage.json"
-    return json.loads(path.read_text()) if path.is_file() else []
+    return json.loads(path.read_text()) if path.is_file() else {"stages": [], "notes": []}
 
 
-def _save_stage(model: nn.Module, work: Path, index: int, reports: list[StageReport]) -> None:
+def _save_stage(model: nn.Module, work: Path, index: int, reports: list[StageReport], notes: list[str]) -> None:
     """Weights first, then the list of finished stages by rename: a stage counts as done only when it is whole."""
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     save_file(state, work / f"stage-{index}.safetensors")
     partial = work / "stage.json.new"
-    partial.write_text(json.dumps([asdict(r) for r in reports]))
+    partial.write_text(json.dumps({"stages": [asdict(r) for r in reports], "notes": notes}))
     partial.replace(work / "stage.json")
+    shutil.rmtree(work / "checkpoints" / f"stage-{index}", ignore_errors=True)
+    (work / f"stage-{index - 1}.safetensors").unlink(missing_ok=True)
 
 
-def _load_stage(model: nn.Module, path: Path) -> None:
-    model.load_state_dict(load_file(path))
+def _same_on_all(model: nn.Module) -> str:
+    """Hash of all weights on several processes, "" on one. Raises `TrainingError` when the processes do not hold the same ones, bit by bit."""
+    if len(from_every_process(None)) == 1:
+        return ""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    found = from_every_process(digest.hexdigest()[:16])
+    if len(set(found)) > 1:
+        raise TrainingError(
+            f"After a stage the processes hold different weights ({', '.join(found)}): gradients were not shared. This "
+            "is a bug of hftl or of the launcher; train on one process and report it."
+        )
+    return str(found[0])
+
+
+def _store_states(
+    plan: Plan, data: StageData, config: RunConfig, identity: dict[str, Any], done: int
+) -> tuple[StateCache | None, str]:
+    """States for the stages that are left; those of a resumed run are still on disk."""
+    epochs = [0.0 if i < done else stage_epochs(plan, stage, config) for i, stage in enumerate(plan.stages)]
+    return store(
+        plan, epochs, (data.train, data.validation), data.collate, config.method.cache, config.method.cache_views,
+        bf16=choose_bf16(config.training), use_cpu=runs_on_cpu(config.training), identity=identity,
+    )  # fmt: skip
+
+
+def _drop_states(plan: Plan, states: StateCache | None, index: int) -> None:
+    if states is None or plan.stages[index].share is None:
+        return
+    later = {plan.frozen_blocks(s) for s in plan.stages[index + 1 :] if s.share is not None}
+    states.drop(plan.frozen_blocks(plan.stages[index]), later)
 
 
 def _closed_form(plan: Plan, stage: Stage, probe: Probe) -> StageReport:
@@ -172,92 +155,90 @@ def _closed_form(plan: Plan, stage: Stage, probe: Probe) -> StageReport:
     with torch.no_grad():
         weight.copy_(torch.from_numpy(probe.weight))
         bias.copy_(torch.from_numpy(probe.bias))
-    return StageReport(stage.name, weight.numel() + bias.numel(), {}, 0.0, 0, 0.0, [])
+    return StageReport(stage.name, weight.numel() + bias.numel(), {}, 0.0, 0, 0.0, [], "features")
 
 
-def stage_arguments(plan: Plan, stage: Stage, config: RunConfig, best_metric: str, folder: Path) -> TrainingArguments:
-    """Return Trainer's arguments: hftl's habits, then the method's defaults, then what the user typed."""
-    values: dict[str, Any] = {
-        "eval_strategy": "epoch",
-        "save_strategy": config.training.get("eval_strategy", "epoch"),
-        "save_total_limit": 1,
-        "load_best_model_at_end": config.training.get("eval_strategy", "epoch") != "no",
-        "metric_for_best_model": best_metric,
-        "logging_steps": 10,
-        "logging_nan_inf_filter": False,  # Trainer would hide a NaN loss behind the average
-        "report_to": "none",
-        "disable_tqdm": hide_bars(),
-        "seed": config.data.seed,
-        "bf16": choose_bf16(config.training),
-        "per_device_eval_batch_size": 64,
-        "use_cpu": runs_on_cpu(config.training),
-        **plan.defaults,
-        **config.training,
-        "output_dir": str(folder),
-        "remove_unused_columns": False,
-        "label_names": ["labels"],
-    }
-    if "eval_steps" in config.training and "save_steps" not in config.training:
-        values["save_steps"] = config.training["eval_steps"]
-    epochs, steps = values.get("num_train_epochs", 3.0), values.get("max_steps", -1)
-    share = stage.share or 1.0
-    values["num_train_epochs"] = float(epochs) * share
-    if steps > 0:
-        values["max_steps"] = max(1, round(steps * share))
-    return TrainingArguments(**values)
+def _with_room(
+    plan: Plan,
+    stage: Stage,
+    data: StageData,
+    config: RunConfig,
+    best_metric: str,
+    folder: Path,
+    states: StateCache | None,
+) -> tuple[StageReport, list[str]]:
+    """Run the stage; after out-of-memory again from its start, with half the batch and twice the accumulation."""
+    start = {k: v.detach().cpu().clone() for k, v in plan.model.state_dict().items()}
+    args = stage_arguments(plan, stage, config, best_metric, folder)
+    notes: list[str] = []
+    while True:
+        try:
+            return _by_gradient(plan, stage, data, config, args, states), notes
+        except Exception as error:
+            if isinstance(error, TrainingError) or not (
+                should_reduce_batch_size(error) or isinstance(error, MemoryError)
+            ):
+                raise
+            if args.world_size > 1 or args.per_device_train_batch_size == 1:
+                raise TrainingError(
+                    f"Out of memory at {args.per_device_train_batch_size} rows a step. Lower "
+                    "--per_device_train_batch_size and raise --gradient_accumulation_steps as much, lower "
+                    "--max_seq_length or --image_size, or use --method lora or --train_top."
+                ) from None
+        size, steps = smaller_batch(args.per_device_train_batch_size, args.gradient_accumulation_steps)
+        notes.append(
+            f"{stage.name}: out of memory at {args.per_device_train_batch_size} rows; went on from the stage's start with "
+            f"{size} rows x {steps} accumulation steps, the same effective batch."
+        )
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        plan.model.load_state_dict(start)
+        shutil.rmtree(folder, ignore_errors=True)
+        args.per_device_train_batch_size, args.gradient_accumulation_steps = size, steps
 
 
 def _by_gradient(
-    plan: Plan, stage: Stage, data: StageData, config: RunConfig, best_metric: str, folder: Path
+    plan: Plan, stage: Stage, data: StageData, config: RunConfig, args: TrainingArguments, states: StateCache | None
 ) -> StageReport:
     set_trainable(plan.model, stage.trainable)
-    set_seed(config.data.seed)  # so that a stage starts alike whatever ran before it
-    args = stage_arguments(plan, stage, config, best_metric, folder)
-    module, groups, train, validation, collate = _inputs(plan, stage, data)
-    if isinstance(train, EncodedText) and "train_sampling_strategy" not in config.training:
+    set_seed(config.train_seed)  # so that a stage starts alike whatever ran before it
+    inputs = stage_inputs(plan, stage, data, states, config.method.cache)
+    if "input_ids" in inputs.train[0] and "train_sampling_strategy" not in config.training:
         args.train_sampling_strategy = "group_by_length"
-    if (
-        args.world_size > 1
-        and len(train) >= args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    ):
+    per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    if args.world_size > 1 and len(inputs.train) >= per_step:
         args.dataloader_drop_last = True  # accelerate would repeat rows to fill the last batch
-    callbacks: list[TrainerCallback] = [LossGuard()]
+    guard = LossGuard(inputs.collate, make_loss(args.label_smoothing_factor, data.class_weights), data.num_labels)
+    callbacks: list[TrainerCallback] = [guard, SaveWhenAsked(), MarkWhole()]
     if args.load_best_model_at_end:
         callbacks.append(EarlyStoppingCallback(config.method.early_stopping_patience))
-    hook = pin_frozen(module, body_frozen=stage.body_frozen)
+    hook = pin_frozen(inputs.module, plan, stage)
     trainer = GroupedTrainer(
-        model=module,
+        model=inputs.module,
         args=args,
-        data_collator=collate,
-        train_dataset=train,
-        eval_dataset=validation,
-        compute_loss_func=make_loss(args.label_smoothing_factor),
-        compute_metrics=lambda p: compute_metrics(np.asarray(p.predictions).argmax(-1), np.asarray(p.label_ids)),
+        data_collator=guard.collate,
+        train_dataset=Numbered(inputs.train),
+        eval_dataset=inputs.validation,
+        compute_loss_func=guard.loss,
+        compute_metrics=lambda p: compute_metrics(np.asarray(p.predictions), np.asarray(p.label_ids)),
+        # Only the winners are kept: the logits of a large validation split would fill the memory.
+        preprocess_logits_for_metrics=lambda logits, _: _logits(logits).argmax(-1),
         callbacks=callbacks,
     )
-    trainer.stage_groups = groups
-    last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    trainer.stage_groups = inputs.groups
     try:
-        result = trainer.train(resume_from_checkpoint=last)
+        with stage_running():
+            result = trainer.train(resume_from_checkpoint=last_whole(Path(str(args.output_dir))))
     finally:
         hook.remove()
-    trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    trainable = sum(p.numel() for p in inputs.module.parameters() if p.requires_grad)
     rates = {g.name: args.learning_rate * g.rate for g in stage.groups}
     history = [{k: float(v) for k, v in entry.items()} for entry in trainer.state.log_history]
-    return StageReport(stage.name, trainable, rates, 0.0, result.global_step, float(trainer.state.epoch or 0), history)
-
-
-def _inputs(plan: Plan, stage: Stage, data: StageData) -> tuple[Any, tuple[Group, ...], Any, Any, Any]:
-    """Return module, groups, train rows, validation rows and collator: the whole model's, or the cached features'."""
-    model: PreTrainedModel = plan.model
-    if not stage.on_features or data.train_features is None or data.validation_features is None:
-        return model, stage.groups, data.train, data.validation, data.collate
-    linear = model.get_submodule(plan.output)
-    assert isinstance(linear, nn.Linear)
-    module = OnFeatures(linear)
-    groups = tuple(
-        Group(g.name, tuple("linear." + n.rpartition(".")[2] for n in g.parameters), g.rate) for g in stage.groups
+    return StageReport(
+        stage.name, trainable, rates, 0.0, result.global_step, float(trainer.state.epoch or 0), history, inputs.reads
     )
-    train = FeatureRows(data.train_features, data.train.labels)
-    validation = FeatureRows(data.validation_features, data.validation.labels)
-    return module, groups, train, validation, None
+
+
+def _logits(value: Any) -> torch.Tensor:
+    return value[0] if isinstance(value, tuple | list) else value

@@ -95,3 +95,17 @@ def broadcast_from_main(value: Any) -> Any:
     box = [value]
     torch.distributed.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def local_world() -> tuple[int, int]:
+    """Return this process's number on its machine, and how many processes the machine has."""
+    return int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def from_every_process(value: Any) -> list[Any]:
+    """Return every process's `value`, in order of rank, on all of them."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    box: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(box, value)
+    return box

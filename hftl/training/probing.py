@@ -1,0 +1,92 @@
+"""What every run begins with: frozen features of the train and validation rows, and the probe fitted on them."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hftl.config import RunConfig
+from hftl.errors import DataError, ModelError
+from hftl.methods import FROZEN_BODY
+from hftl.models.heads import pool_mean
+from hftl.models.load import Loaded
+from hftl.tasks.encoded import EncodedImages
+from hftl.tasks.task import Task
+from hftl.training.cache import cache_key, cached_arrays, weights_hash
+from hftl.training.features import Encoded, extract_features
+from hftl.training.logistic import Probe, fit_probe
+from hftl.training.precision import choose_bf16, runs_on_cpu
+from hftl.training.world import broadcast_from_main, is_main_process
+
+
+Features = dict[str, dict[str, np.ndarray]]  # part → pooling → [n, d]
+
+
+def frozen_features(
+    task: Task, loaded: Loaded, parts: dict[str, Encoded], collate: Any, config: RunConfig
+) -> tuple[Features, str]:
+    """Return the frozen features of every part by pooling, and whether they were computed or came from the cache.
+
+    Raises `ModelError` for weights that put out no numbers.
+    """
+    bf16 = choose_bf16(config.training)
+    weights = weights_hash(loaded.model)
+    found, origins = {}, []
+    for part, encoded in parts.items():
+        key = cache_key(
+            weights=weights, rows=encoded.fingerprint(), layer=loaded.output, bf16=bf16,
+            sample=preprocessing(collate, encoded),
+        )  # fmt: skip
+        make = partial(
+            extract_features, loaded.model, loaded.output, encoded, collate,
+            mean=task.input_column == "text", bf16=bf16, use_cpu=runs_on_cpu(config.training), title=f"features ({part})",
+        )  # fmt: skip
+        found[part], origin = cached_arrays(key, make)
+        origins.append(origin)
+    if not all(np.isfinite(array).all() for arrays in found.values() for array in arrays.values()):
+        raise ModelError(
+            f"{loaded.name} puts out features that are not numbers: its weights are broken, or need --bf16 false."
+        )
+    return found, origins[0]
+
+
+def preprocessing(collate: Any, encoded: Encoded) -> dict[str, float]:
+    """What padding and normalisation make of a row, in sums: a part of every cache key. Augmentation is left out."""
+    plain = replace(encoded, augment=False) if isinstance(encoded, EncodedImages) else encoded
+    batch = collate([plain[0]])
+    return {k: float(v.double().sum()) for k, v in batch.items() if k != "labels"}
+
+
+def cache_identity(config: RunConfig, collate: Any, encoded: Encoded) -> dict[str, Any]:
+    """What the states of frozen layers depend on beside weights and rows."""
+    identity: dict[str, Any] = {"sample": preprocessing(collate, encoded)}
+    if isinstance(encoded, EncodedImages):
+        identity.update(augment=config.method.augment, no_flip=config.method.no_flip)
+    return identity
+
+
+def first_probe(
+    features: Features, labels: np.ndarray, num_labels: int, config: RunConfig, weights: np.ndarray | None
+) -> Probe:
+    """Fit the probe on the main process; the others get its solution."""
+    pooling = config.method.pooling if config.method.method in FROZEN_BODY else "native"
+    if pooling == "mean" and "mean" not in features["train"]:
+        raise DataError("--pooling mean is for texts: an image model pools in its own way.")
+    fit = partial(fit_probe, features["train"], labels, num_labels, pooling, config.train_seed, weights)
+    return broadcast_from_main(fit() if is_main_process() else None)
+
+
+def mean_pooled(loaded: Loaded, labels: tuple[str, ...]) -> Loaded:
+    """The same encoder under the mean-pooled head, for a probe that reads it much better than the stock head would."""
+    model = pool_mean(loaded.model, labels)
+    head = ("classifier.weight", "classifier.bias")
+    layers = replace(
+        loaded.layers,
+        stem=tuple(n for n, _ in model.named_parameters() if n not in head),
+        blocks=((),),
+        head=head,
+        modules=(),
+        above=("classifier",),
+    )
+    return replace(loaded, model=model, layers=layers, head=("classifier",), output="classifier")

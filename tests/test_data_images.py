@@ -1,0 +1,158 @@
+"""Images from folders, tables and objects: how they are found, decoded and checked."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from datasets import Dataset, Features, Image, Value
+from PIL import Image as PILImage
+from transformers.image_utils import load_image
+
+from hftl.config import DataConfig
+from hftl.data.images import decode_image, is_sixteen_bit
+from hftl.data.load import load_rows
+from tests.small_data import all_rows, image_folder, load, picture, write
+
+
+def test_unlabelled_images_can_be_predicted(tmp_path):
+    picture().save(tmp_path / "a.png")
+    (tmp_path / "b.jpg").write_bytes(b"broken")
+    rows = load_rows("image", DataConfig(data=tmp_path), None)
+    assert rows.table["file_name"][:] == ["a.png"]
+    assert "b.jpg" in rows.skipped[0]
+    assert len(load_rows("image", DataConfig(data=tmp_path / "a.png"), None).table) == 1
+
+
+def test_image_folders(tmp_path):
+    flat = load(image_folder(tmp_path / "flat"), "image")
+    assert flat.labels == ("cat", "dog")
+    assert flat.train.features["image"] == Image(decode=False)
+    assert len(flat.train) + len(flat.validation) + len(flat.test) == 12
+    for name in ("train", "val", "test"):
+        image_folder(tmp_path / "split" / name, count=3)
+    split = load(tmp_path / "split", "image")
+    assert (len(split.train), len(split.validation), len(split.test)) == (6, 6, 6)
+    row = split.train[0]
+    assert Path(row["image"]["path"]).parent.name == split.labels[row["label"]]
+
+
+def test_classes_may_be_called_like_splits(tmp_path):
+    assert load(image_folder(tmp_path / "x", ("test", "cat")), "image").labels == ("cat", "test")
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_image_folder_with_metadata(tmp_path, name):
+    for i in range(12):
+        picture(i).save(tmp_path / f"{i}.png")
+    table = pd.DataFrame({"file_name": [f"{i}.png" for i in range(12)], "label": ["a", "b"] * 6})
+    write(table, tmp_path / name)
+    splits = load(tmp_path, "image")
+    assert splits.labels == ("a", "b")
+    for row in splits.train:
+        assert (np.asarray(decode_image(row["image"])) == np.asarray(picture(row["row"]))).all()
+
+
+def test_images_from_objects_paths_and_parquet(tmp_path):
+    pictures = [picture(i) for i in range(12)]
+    labels = ["a", "b"] * 6
+    objects = Dataset.from_dict({"image": pictures, "label": labels})
+    assert isinstance(objects.features["image"], Image)
+    (tmp_path / "p").mkdir()
+    for i, each in enumerate(pictures):
+        each.save(tmp_path / "p" / f"{i}.png")
+    objects.to_parquet(tmp_path / "x.parquet")
+    paths = pd.DataFrame({"image_path": [f"p/{i}.png" for i in range(12)], "label": labels})
+    for data in (
+        objects,
+        tmp_path / "x.parquet",
+        write(paths, tmp_path / "paths.csv"),
+        pd.DataFrame({"picture": pictures, "label": labels}),
+        pd.DataFrame({"img": [(tmp_path / "p" / f"{i}.png").read_bytes() for i in range(12)], "label": labels}),
+    ):
+        splits = load(data, "image")
+        assert len(splits.train) == 9
+        for row in splits.train:
+            assert (np.asarray(decode_image(row["image"])) == np.asarray(pictures[row["row"]])).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "gif", "bmp", "webp"])
+def test_images_decode_as_transformers_does(tmp_path, mode, suffix):
+    image = picture(3, 16).convert("L").convert(mode) if mode in ("I", "F") else picture(3, 16).convert(mode)
+    path = tmp_path / f"x.{suffix}"
+    try:
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            image.save(path)
+        expected = np.asarray(load_image(str(path)))
+    except (OSError, ValueError, KeyError):
+        return  # the format lacks the mode
+    for value in (path, str(path), {"bytes": None, "path": str(path)}, {"bytes": path.read_bytes(), "path": "x"}):
+        decoded = decode_image(value)
+        assert decoded.mode == "RGB"
+        if not is_sixteen_bit(value):  # PNG stores "I" in 16 bits
+            assert (np.asarray(decoded) == expected).all()
+    if not is_sixteen_bit(image):
+        assert (np.asarray(decode_image(image)) == np.asarray(load_image(image))).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation(tmp_path, orientation):
+    exif = PILImage.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "x.jpg"
+    picture(1, 16).crop((0, 0, 16, 8)).save(path, exif=exif)
+    decoded = decode_image(path)
+    assert decoded.size == ((16, 8) if orientation < 5 else (8, 16))
+    assert (np.asarray(decoded) == np.asarray(load_image(str(path)))).all()
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_scaled(tmp_path, suffix):
+    pixels = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    path = tmp_path / f"x.{suffix}"
+    PILImage.fromarray(pixels).save(path)
+    assert is_sixteen_bit(path)
+    assert (np.asarray(decode_image(path))[:, :, 0] == pixels // 257).all()
+    assert np.asarray(load_image(str(path)))[1:].min() == 255  # what transformers makes of it: white
+    deep = PILImage.fromarray(pixels.astype(np.int32))
+    assert deep.mode == "I"
+    assert is_sixteen_bit(deep)
+    assert (np.asarray(decode_image(deep))[:, :, 1] == pixels // 257).all()
+    assert not is_sixteen_bit(PILImage.fromarray((pixels // 257).astype(np.int32)))
+    assert not is_sixteen_bit(picture())
+
+
+def test_broken_images_are_left_out_and_named(tmp_path):
+    root = image_folder(tmp_path / "x")
+    whole = (root / "cat" / "0.png").read_bytes()
+    (root / "cat" / "0.png").write_bytes(whole[: len(whole) // 2])
+    (root / "dog" / "1.png").write_bytes(b"not an image")
+    splits = load(root, "image")
+    assert len(splits.skipped) == 2
+    assert "0.png: " in splits.skipped[0]
+    assert "unknown format" in splits.skipped[1]
+    assert "2 broken images" in splits.warnings[0]
+    assert all_rows(splits) == [row for row in range(12) if row not in (0, 7)]
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_progress_goes_to_stderr_where_someone_looks(hidden, capfd, monkeypatch):
+    monkeypatch.setattr("hftl.progress.hide_bars", lambda: hidden)
+    tiny = [{"bytes": b, "path": None} for b in [_png(picture(0, 2))] * 501]
+    table = Dataset.from_dict(
+        {"image": tiny, "label": ["a", "b"] * 250 + ["a"]},
+        features=Features({"image": Image(decode=False), "label": Value("string")}),
+    )
+    load(table, "image")
+    out, err = capfd.readouterr()
+    assert not out
+    assert ("checking images" in err) is not hidden
+
+
+def _png(image: PILImage.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,120 @@
+"""The steps of training: the loss, the arguments and the rows that are seen."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
+from transformers import TrainingArguments
+
+from hftl.errors import TrainingError
+from hftl.methods.plan import Plan, Stage
+from hftl.models.layers import Layers
+from hftl.training.arguments import stage_arguments
+from hftl.training.inputs import OnFeatures
+from hftl.training.losses import LossGuard, class_weights, make_loss
+from hftl.training.trainer import GroupedTrainer
+from tests.traps.loading import config_of, load, text_data
+
+
+# 4: the loss under accumulation
+
+
+def test_loss_is_exact_under_accumulation() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(8, 3, requires_grad=True), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
+    loss = make_loss(0.1)
+    whole = loss(SimpleNamespace(logits=logits), labels, torch.tensor(8))
+    parts = [loss({"logits": logits[i : i + 2]}, labels[i : i + 2], torch.tensor(8)) for i in range(0, 8, 2)]
+    torch.testing.assert_close(sum(parts), whole)
+    torch.testing.assert_close(whole, nn.functional.cross_entropy(logits, labels, label_smoothing=0.1))
+    alone = loss(SimpleNamespace(logits=logits.detach()), labels)  # evaluation: the mean, not smoothed
+    torch.testing.assert_close(alone, nn.functional.cross_entropy(logits.detach(), labels))
+    assert OnFeatures.accepts_loss_kwargs is False
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_stops_the_run(value: float) -> None:
+    args, state = SimpleNamespace(learning_rate=1.0), SimpleNamespace(global_step=3)
+    control = SimpleNamespace(should_log=False, should_save=False, should_evaluate=False)
+    values = iter([1.0, value])
+    guard = LossGuard(len, lambda *_: torch.tensor(next(values), requires_grad=True) * 1, 3)
+    for rows in ([4, 2], [0, 7]):
+        guard.collate([{"row": row} for row in rows])
+    guard.loss(None, torch.zeros(2))
+    guard.on_step_end(args, state, control)
+    guard.loss(None, torch.zeros(2))
+    with pytest.raises(TrainingError, match=r"step 3.*rows 0, 7 .*--learning_rate"):
+        guard.on_step_end(args, state, control)
+    with pytest.raises(TrainingError, match="validation loss"):
+        guard.on_log(args, state, None, logs={"eval_loss": value})
+
+
+def test_a_loss_that_explodes_stops_the_run() -> None:
+    args, state = SimpleNamespace(learning_rate=1.0), SimpleNamespace(global_step=3)
+    control = SimpleNamespace(should_log=False, should_save=False, should_evaluate=False)
+    guard = LossGuard(len, lambda *_: torch.tensor(1e4, requires_grad=True) * 1, 3)
+    guard.loss(None, torch.zeros(2))
+    with pytest.raises(TrainingError, match="exploded"):
+        guard.on_step_end(args, state, control)
+
+
+def test_class_weights_are_scikit_learns_and_exact_under_accumulation() -> None:
+    labels = np.array([0] * 12 + [1] * 3 + [2])
+    weights, said = class_weights("balanced", labels, 3)
+    assert weights is not None
+    np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(3), y=labels))
+    assert weights[labels].mean() == pytest.approx(1)
+    assert "12.0 times" in said[0]
+    assert class_weights("none", labels, 3) == (None, [])
+    auto, said = class_weights("auto", labels, 3)
+    assert auto is not None
+    assert "balanced above 5 times" in said[0]
+    assert class_weights("auto", np.array([0, 0, 1]), 2)[0] is None
+    torch.manual_seed(0)
+    logits, targets = torch.randn(16, 3, requires_grad=True), torch.tensor(labels)
+    loss = make_loss(0.1, weights)
+    whole = loss(SimpleNamespace(logits=logits), targets, torch.tensor(16))
+    parts = [loss({"logits": logits[i : i + 4]}, targets[i : i + 4], torch.tensor(16)) for i in range(0, 16, 4)]
+    torch.testing.assert_close(sum(parts), whole)
+    reference = nn.functional.cross_entropy(
+        logits, targets, weight=torch.tensor(weights).float(), label_smoothing=0.1, reduction="sum"
+    )
+    torch.testing.assert_close(whole, reference / 16)
+
+
+def test_arguments_by_default(folder: Path) -> None:
+    plan = Plan(nn.Linear(2, 2), "", Layers((), (), ()), (), {"learning_rate": 1e-4, "num_train_epochs": 3})
+    args = stage_arguments(plan, Stage("s", (), 1.0), config_of(folder), "macro_f1", folder / "args")
+    assert args.torch_compile is False
+    assert args.push_to_hub is False
+    assert args.remove_unused_columns is False
+    assert args.report_to in ([], "none", ["none"])
+    assert args.learning_rate == 1e-4
+    assert args.seed == 42
+
+
+def test_evaluation_keeps_every_row_when_training_drops_some(folder: Path) -> None:
+    loaded = load("bert", folder)
+    data = text_data(loaded, 10)
+    args = TrainingArguments(
+        output_dir=str(folder / "args"),
+        use_cpu=True,
+        report_to="none",
+        dataloader_drop_last=True,
+        per_device_train_batch_size=4,
+        per_device_eval_batch_size=4,
+        remove_unused_columns=False,
+    )
+    trainer = GroupedTrainer(
+        model=loaded.model,
+        args=args,
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        data_collator=data.collate,
+    )
+    assert sum(len(b["labels"]) for b in trainer.get_eval_dataloader()) == 10
+    assert sum(len(b["labels"]) for b in trainer.get_train_dataloader()) == 8
