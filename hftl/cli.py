@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hftl.config import SECTIONS
-from hftl.errors import ConfigError, HftlError, did_you_mean
+from hftl.errors import ConfigError, HftlError, Preempted, did_you_mean
 from hftl.flags import Flags, check_flags, read_words
 from hftl.progress import quiet_libraries
 
@@ -49,7 +49,6 @@ def _train(positional: list[str], flags: Flags) -> None:
     check_method(values.get("method"))
     config = build_config(task, values)
     from hftl.adapt import complete, run
-    from hftl.run_folder import partial_of
 
     quiet_libraries()
     config = complete(config)
@@ -57,14 +56,25 @@ def _train(positional: list[str], flags: Flags) -> None:
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Trainer prints its log lines; stdout is for what was asked for
             result = run(config)
-    except KeyboardInterrupt:
-        where = partial_of(config.output_dir)
-        if where.is_dir():
-            words = ["hftl", "train", str(where / "config.yaml"), "--output_dir", str(config.output_dir), "--resume"]
-            _say(f"Interrupted. Go on with: {shlex.join(words)}")
+    except BaseException as error:  # Ctrl-C, SIGTERM, a crash: what is finished lies there still
+        if not isinstance(error, HftlError) or isinstance(error, Preempted):
+            _say_how_to_resume(config.output_dir)
         raise
     if as_json and int(os.environ.get("RANK", "0")) == 0:
         _print_json({"run_dir": str(result.run_dir), **result.report})
+
+
+def _say_how_to_resume(output_dir: Path) -> None:
+    from hftl.run_folder import partial_of
+    from hftl.seeds import seeds_folder
+
+    where = partial_of(output_dir)
+    config = where / "config.yaml"
+    if seeds_folder(output_dir).is_dir():
+        _say(f"{seeds_folder(output_dir)} holds what is finished. Go on with the same command and --resume.")
+    elif config.is_file():
+        words = ["hftl", "train", str(config), "--output_dir", str(output_dir), "--resume"]
+        _say(f"Interrupted. Go on with: {shlex.join(words)}")
 
 
 def _predict(positional: list[str], flags: Flags) -> None:

@@ -18,7 +18,9 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoTokenizer, TrainerCallback
 
 from hftl.adapt import adapt
+from hftl.errors import TrainingError
 from hftl.tasks import TASKS, get_task
+from hftl.training import stages
 from hftl.training.features import extract_features
 from hftl.training.trainer import GroupedTrainer
 from tests.runs import split_folder, stock_model, subprocess_env, tiny_run
@@ -34,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     path = tmp_path_factory.mktemp("exact")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HFTL_CACHE", str(path / "cache"))
-        split_folder(path / "data", ROWS)
+        split_folder(path / "data", ROWS, other=13)  # rows that two processes cannot share evenly
         build("bert", path / "base", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
         yield path
 
@@ -78,10 +80,11 @@ _WHOLE: dict[str, Any] = {}
 def _whole(folder: Path, method: str) -> Any:
     """One process, 8 rows at once; it must have gone somewhere for equality to mean anything."""
     if method not in _WHOLE:
-        _WHOLE[method] = _run(folder, f"{method}-whole", method)
+        _WHOLE[method] = _run(folder, f"{method}-whole", method, **MORE.get(method, {}))
         base = load_file(folder / "base" / "model.safetensors")
         final = _state(_WHOLE[method].run_dir)
-        assert max(float((base[k] - final[k]).abs().max()) for k in base if k in final) > 1e-3
+        moved = max(float((base[k] - final[k]).abs().max()) for k in base if k in final)
+        assert moved == 0 if method == "head" else moved > 1e-3
     return _WHOLE[method]
 
 
@@ -95,10 +98,17 @@ def test_accumulation_is_exact(method: str, optimizer: str, folder: Path) -> Non
     assert _distance(_state(whole.run_dir), _state(parts.run_dir)) < 1e-5
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
+MORE: dict[str, dict[str, Any]] = {
+    "gradual": {"max_steps": -1, "num_train_epochs": 4, "cache": "on", "class_weights": "balanced"},
+    "head": {"pooling": "native"},
+}
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "head", "gradual"])
 def test_two_processes_are_exact(method: str, folder: Path) -> None:
     target = folder / f"{method}-two"
-    flags = {**_flags(method, 4, 1), "data": folder / "data", "model": folder / "base", "output_dir": target}
+    more = MORE.get(method, {})
+    flags = {**_flags(method, 4, 1), **more, "data": folder / "data", "model": folder / "base", "output_dir": target}
     words = [w for k, v in flags.items() for w in (f"--{k}", str(v).lower() if isinstance(v, bool) else str(v))]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
@@ -113,14 +123,31 @@ def test_two_processes_are_exact(method: str, folder: Path) -> None:
     report = json.loads((target / "report.json").read_text())
     whole = _whole(folder, method)
     assert report["environment"]["processes"] == 2
-    assert report["stages"][-1]["steps"] == STEPS
+    assert [s["steps"] for s in report["stages"]] == [s["steps"] for s in whole.report["stages"]]
+    # Bit-equal on both ranks after every stage: hftl compares them, stops where they differ, and notes the hash.
+    assert all(len(stage["weights"]) == 16 for stage in report["stages"])
+    assert len({stage["weights"] for stage in report["stages"]}) == len(report["stages"])
     assert _distance(_state(whole.run_dir), _state(target)) < 1e-5
     mine, theirs = whole.report["metrics"]["test"], report["metrics"]["test"]
     assert theirs["accuracy"] == mine["accuracy"]
-    assert theirs["log_loss"] == pytest.approx(mine["log_loss"], abs=1e-4)
+    assert sum(row["support"] for row in report["per_class"]) == report["data"]["rows"]["test"] == 13
+    if method != "head":  # whose history counts features
+        histories = [
+            [e["eval_accuracy"] for s in r["stages"] for e in s["history"] if "eval_accuracy" in e]
+            for r in (report, whole.report)
+        ]
+        assert histories[0] == histories[1]
+    assert theirs["log_loss"] == pytest.approx(mine["log_loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize("method", ["probe", "head", "lora", "full"])
+def test_processes_that_drift_apart_are_stopped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "from_every_process", lambda mine: [mine, "another"])
+    with pytest.raises(TrainingError, match="different weights"):
+        _run(folder, "drifted", "full")
+    assert not (folder / "drifted").exists()
+
+
+@pytest.mark.parametrize("method", ["probe", "head", "lora", "full", "gradual"])
 def test_same_seed_same_run(method: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the defaults left on, dropout and length groups included; the second run reads its features cached."""
     monkeypatch.setenv("HFTL_CACHE", str(folder / f"fresh-{method}"))
@@ -129,7 +156,7 @@ def test_same_seed_same_run(method: str, folder: Path, monkeypatch: pytest.Monke
     assert _distance(_state(runs[0].run_dir), _state(runs[1].run_dir)) == 0.0
     assert runs[0].report["metrics"] == runs[1].report["metrics"]
     assert [run.report["probe"]["features"] for run in runs] == ["computed", "cache"]
-    if method in ("lora", "full"):
+    if method in ("lora", "full", "gradual"):
         other = _run(folder, f"{method}-seed-other", method, seed=7, **more)
         assert _distance(_state(runs[0].run_dir), _state(other.run_dir)) > 0
 

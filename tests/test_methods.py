@@ -150,12 +150,12 @@ def test_lora_moves_adapters_and_head_alone(family: str, folder: Path) -> None:
     assert all(torch.equal(base[n], before[n]) for n in body)
 
 
-BLOCKS = {"resnet": 4, "convnext": 4, "efficientnet": 7}
+BLOCKS = {**dict.fromkeys(FAMILIES, 3), "resnet": 4, "convnext": 4, "efficientnet": 4}
 
 
 def _stages(family: str, method: str) -> list[str]:
     if method == "gradual":
-        n = BLOCKS.get(family, 3)
+        n = BLOCKS[family]
         tops = [f"top {k} of {n} blocks" for k in range(1, n)]
         return ["probe", "head", *tops, f"all {n} blocks and the stem"]
     return ["probe"] if method == "probe" else ["probe", method]

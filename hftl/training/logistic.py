@@ -47,7 +47,7 @@ def fit_probe(
     `features` maps pooling to [n, d]; `pooling` is auto, native or mean; `class_weights` is one factor per class.
     """
     candidates = {k: v for k, v in features.items() if pooling in ("auto", k)}
-    rows = _cv_rows(labels, seed)
+    rows = cv_rows(labels, seed)
     scores = {k: _cv_scores(np.asarray(v[rows]), labels[rows], seed) for k, v in candidates.items()}
     best_c = {k: max(s, key=lambda c: s[c]) for k, s in scores.items()}
     chosen = max(best_c, key=lambda k: scores[k][best_c[k]])
@@ -58,7 +58,8 @@ def fit_probe(
     return Probe(weight, bias, best_c[chosen], chosen, table)
 
 
-def _cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:
+def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return the rows that cross-validation looks at: all, or a stratified 3,000 of them."""
     rows = np.arange(len(labels))
     if len(rows) <= CV_ROWS:
         return rows

@@ -34,10 +34,7 @@ def frozen_features(
     weights = weights_hash(loaded.model)
     found, origins = {}, []
     for part, encoded in parts.items():
-        key = cache_key(
-            weights=weights, rows=encoded.fingerprint(), layer=loaded.output, bf16=bf16,
-            sample=preprocessing(collate, encoded),
-        )  # fmt: skip
+        key = features_key(weights, loaded.output, encoded, collate, bf16=bf16)
         make = partial(
             extract_features, loaded.model, loaded.output, encoded, collate,
             mean=task.input_column == "text", bf16=bf16, use_cpu=runs_on_cpu(config.training), title=f"features ({part})",
@@ -49,6 +46,12 @@ def frozen_features(
             f"{loaded.name} puts out features that are not numbers: its weights are broken, or need --bf16 false."
         )
     return found, origins[0]
+
+
+def features_key(weights: str, output: str, encoded: Encoded, collate: Any, *, bf16: bool) -> str:
+    """The key under which the frozen features of `encoded` are cached; `weights` is the hash of the model's."""
+    rows, sample = encoded.fingerprint(), preprocessing(collate, encoded)
+    return cache_key(weights=weights, rows=rows, layer=output, bf16=bf16, sample=sample)
 
 
 def preprocessing(collate: Any, encoded: Encoded) -> dict[str, float]:

@@ -1,0 +1,107 @@
+"""Asks the server for commands, and compares the runs that they leave."""
+
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from safetensors.torch import load_file
+
+from tests.command import ROOT, Outcome
+from tests.runs import subprocess_env
+
+
+KILL, TERM, INTERRUPT = int(signal.SIGKILL), int(signal.SIGTERM), int(signal.SIGINT)
+Moment = tuple[str, str, int, int]  # function, "before" or "after", which call, signal
+
+SMALL = {"use_cpu": "true", "bf16": "false", "evidence": "false", "per_device_train_batch_size": 8}
+KINDS = {
+    "gradual": {"data": "t.csv", "model": "bert", "method": "gradual", "num_train_epochs": 8},  # 4 stages of 2 epochs
+    "full": {"data": "t.csv", "model": "bert", "method": "full", "num_train_epochs": 3},
+    "resnet": {"data": "images", "model": "resnet", "method": "full", "num_train_epochs": 3, "augment": "default"},
+}
+
+
+def killed(function: str, count: int = 1, when: str = "before") -> Moment:
+    return (function, when, count, KILL)
+
+
+@dataclass
+class Server:
+    """The process that forks; `place` holds the data and the checkpoints."""
+
+    process: subprocess.Popen[str]
+    place: Path
+
+    @classmethod
+    def start(cls, place: Path) -> "Server":
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.server"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=subprocess_env(),
+        )  # fmt: skip
+        server = cls(process, place)
+        assert server._file("stdout").readline() == "ready\n"
+        return server
+
+    def stop(self) -> None:
+        self._file("stdin").close()
+        self.process.wait(timeout=60)
+
+    def _file(self, name: str) -> IO[str]:
+        file = getattr(self.process, name)
+        assert file is not None
+        return file
+
+    def command(
+        self, cwd: Path, *words: object, moments: list[Moment] | None = None, setup: str = "", **env: str
+    ) -> Outcome:
+        """Run `hftl WORDS` in `cwd`, with a cache of its own there; `setup` names a function to be called before."""
+        request: dict[str, Any] = {
+            "words": [str(word) for word in words],
+            "cwd": str(cwd),
+            "env": {"HFTL_CACHE": str(cwd / "cache"), **env},
+            "moments": moments or [],
+            "setup": setup,
+            "out": str(cwd / "stdout"),
+            "err": str(cwd / "stderr"),
+        }
+        file = self._file("stdin")
+        file.write(json.dumps(request) + "\n")
+        file.flush()
+        code = int(self._file("stdout").readline())
+        return Outcome(code, (cwd / "stdout").read_text(), (cwd / "stderr").read_text())
+
+    def train(self, cwd: Path, kind: str, *more: object, **options: Any) -> Outcome:
+        """Train one of `KINDS` into `run`."""
+        return self.command(cwd, *train_words(self.place, kind), *more, **options)
+
+
+def train_words(place: Path, kind: str) -> list[object]:
+    task = "image-classification" if kind == "resnet" else "text-classification"
+    flags = {**SMALL, **KINDS[kind]}
+    flags |= {"data": place / str(flags["data"]), "model": place / str(flags["model"]), "output_dir": "run"}
+    return ["train", task, *(word for name, value in flags.items() for word in (f"--{name}", value))]
+
+
+def report_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "report.json").read_text())
+
+
+def assert_same_run(run: Path, other: Path) -> None:
+    """The same weights bit by bit, the same metrics, and as many steps in every stage."""
+    ours, theirs = (load_file(path / "final" / "model.safetensors") for path in (run, other))
+    assert set(ours) == set(theirs)
+    assert [name for name in ours if not ours[name].equal(theirs[name])] == []
+    ours, theirs = report_of(run), report_of(other)
+    assert ours["metrics"] == theirs["metrics"]
+    assert [s["steps"] for s in ours["stages"]] == [s["steps"] for s in theirs["stages"]]
+
+
+def assert_whole(folder: Path) -> None:
+    """The run folder holds what a finished run holds, and nothing lies beside it."""
+    assert {path.name for path in (folder / "run").iterdir()} == {"config.yaml", "report.json", "final"}
+    assert {path.name for path in folder.iterdir()} == {"run", "cache", "stdout", "stderr"}
+    assert list((folder / "cache").rglob(".partial-*")) == []

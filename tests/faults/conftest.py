@@ -1,0 +1,45 @@
+"""The server, the tiny checkpoints and data, and runs that nothing disturbed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.commands import Server
+from tests.runs import text_frame
+from tests.tiny import build, tiny_images
+
+
+@pytest.fixture(scope="package")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("faults")
+    text_frame(60).to_csv(folder / "t.csv", index=False)
+    build("bert", folder / "bert")  # dropout is on
+    build("resnet", folder / "resnet")
+    tiny_images(folder / "images", per_class=12)
+    return folder
+
+
+@pytest.fixture(scope="package")
+def server(place: Path) -> Iterator[Server]:
+    server = Server.start(place)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="package")
+def undisturbed(server: Server) -> Any:
+    """kind → the folder of a run of that kind that ran through."""
+    done: dict[str, Path] = {}
+
+    def run(kind: str) -> Path:
+        if kind not in done:
+            folder = server.place / f"undisturbed-{kind}"
+            folder.mkdir()
+            outcome = server.train(folder, kind)
+            assert outcome.code == 0, outcome.err
+            done[kind] = folder / "run"
+        return done[kind]
+
+    return run
