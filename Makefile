@@ -4,7 +4,7 @@ PY := .venv/bin/python
 TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-hub check format clean
+.PHONY: help setup run test test-all test-hub bench check format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test-all: setup ## the slow tests too
 
 test-hub: setup ## against the real Hub: HFTL_TEST_HUB=1 make test-hub
 	HFTL_TEST_HUB=1 $(PY) -m pytest -m hub
+
+bench: setup ## speed beside what people run today; writes benchmarks/RESULTS.md (alone on the machine)
+	HF_HUB_OFFLINE=1 $(PY) -m benchmarks.speed
 
 check: setup ## lint and types
 	.venv/bin/ruff check .
