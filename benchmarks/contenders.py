@@ -94,6 +94,7 @@ def mean_states(output: Any, batch: Any) -> torch.Tensor:
 def regression(features: np.ndarray, targets: np.ndarray, c: float) -> Any:
     """scikit-learn's logistic regression on standardised features, at its own default tolerance."""
     mean, scale = features.mean(0), features.std(0)
+    scale[scale < 1e-8] = 1.0  # MiniLM has a dimension that never changes
     model = LogisticRegression(C=c, max_iter=1000).fit((features - mean) / scale, targets)
     return lambda x: model.predict((x - mean) / scale)
 

@@ -105,10 +105,11 @@ def full_lines(text: Text, bf16: bool, n: int, folder: str) -> list[Line]:
 def step_lines(text: Text, bf16: bool, n: int, folder: str, steps: int) -> list[Line]:
     """Rows per second of whole-model training, in turns so that a busy moment meets both."""
     lines = []
-    equal = _of_one_length(text, 64)
+    length_of_one = n // 2
+    equal = _of_one_length(text, length_of_one)
     for what, rows, wanted, length in (
         ("full / Trainer: rows per second, texts of mixed length", text, 1.3, n),
-        ("full / Trainer: rows per second, texts of one length", equal, 0.98, 64),
+        ("full / Trainer: rows per second, texts of one length", equal, 0.98, length_of_one),
     ):
         ours, theirs = [], []
         for _ in range(2):

@@ -105,6 +105,15 @@ class OnStates(nn.Module):
         self.model = model
         self.anatomy, self.first = anatomy, first
 
+    @property
+    def _keys_to_ignore_on_save(self) -> set[str]:
+        """Trainer asks for what a checkpoint need not hold: all that does not learn."""
+        learning = {name for name, p in self.named_parameters() if p.requires_grad}
+        return set(self.state_dict()) - learning
+
+    def tie_weights(self) -> None:
+        """Trainer calls this after such a checkpoint; nothing is tied here."""
+
     def forward(self, states: torch.Tensor, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> Any:
         """Return the model's output for `states`, the input of block `first` ([n, ...]); `inputs` give the masks."""
         a = self.anatomy

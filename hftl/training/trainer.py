@@ -1,11 +1,16 @@
 """The one subclass of Trainer: our parameter groups, and checkpoints that come back whole."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import PreTrainedModel, Trainer
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from hftl.methods.plan import Group
+from hftl.training.inputs import OnFeatures
+from hftl.training.replay import OnStates
 
 
 class GroupedTrainer(Trainer):
@@ -46,8 +51,17 @@ class GroupedTrainer(Trainer):
         transformers saves ViT and others under older names, and Trainer reads checkpoints back with
         `load_state_dict(strict=False)`: the best checkpoint, or a resumed one, would bring its head alone.
         """
-        if not isinstance(self.model, PreTrainedModel):
+        if isinstance(self.model, OnStates | OnFeatures):
+            self._save_learning(self.model, output_dir or str(self.args.output_dir))
+        elif not isinstance(self.model, PreTrainedModel):
             super()._save(output_dir, state_dict)
         elif self.args.should_save:
             folder = output_dir or str(self.args.output_dir)
             self.model.save_pretrained(folder, state_dict=state_dict, save_original_format=False)
+
+    def _save_learning(self, model: torch.nn.Module, folder: str) -> None:
+        """Of a model that runs on stored states, only what learns changes; the rest stays in memory as it is."""
+        if self.args.should_save:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            learning = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+            save_file(learning, Path(folder) / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
