@@ -20,16 +20,20 @@ setup: .venv/ready ## make .venv and install everything, pinned
 run: setup ## adapt two real models to two real data sets, offline
 	HF_HUB_OFFLINE=1 $(PY) -m recipes.tour
 
+# One thread each: several processes with several threads each only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: setup ## the tests (under 12 minutes on two cores)
-	$(PY) -m pytest
+	$(PYTEST)
 
 test-all: setup ## the slow tests too
-	$(PY) -m pytest -m 'not hub'
+	$(PYTEST) -m 'not hub'
 
 test-hub: setup ## against the real Hub: HFTL_TEST_HUB=1 make test-hub
-	HFTL_TEST_HUB=1 $(PY) -m pytest -m hub
+	HFTL_TEST_HUB=1 $(PYTEST) -m hub
 
 bench: setup ## speed beside what people run today; writes benchmarks/RESULTS.md (alone on the machine)
+	.venv/bin/pip install -q -e '.[bench]' -c constraints.txt
 	HF_HUB_OFFLINE=1 $(PY) -m benchmarks.speed
 
 check: setup ## lint and types

@@ -151,3 +151,28 @@ def bare_steps(text: Text, steps: int, bf16: bool, batch: int = 16) -> dict[str,
 
     seconds, _ = timed(work)
     return {"seconds": seconds, "rows_per_second": steps * batch / seconds}
+
+
+def setfit(text: Text, iterations: int, folder: str) -> dict[str, Any]:
+    """(d): SetFit (Tunstall et al. 2022) by its own package: contrastive pairs, then a logistic regression."""
+    from setfit import SetFitModel
+    from setfit import Trainer as SetFitTrainer
+    from setfit import TrainingArguments as SetFitArguments
+
+    model = SetFitModel.from_pretrained(text.checkpoint, labels=list(text.labels))
+    model.model_body.max_seq_length = text.max_length
+    args = SetFitArguments(
+        output_dir=folder,
+        batch_size=16,
+        num_iterations=iterations,
+        num_epochs=1,
+        report_to="none",
+        show_progress_bar=False,
+    )
+    trainer = SetFitTrainer(model=model, args=args, train_dataset=text.data["train"])
+    seconds, _ = timed(trainer.train)
+    found = model.predict(list(text.data["test"]["text"][:]))
+    return {
+        "seconds": seconds,
+        "accuracy": float(np.mean([str(a) == b for a, b in zip(found, text.data["test"]["label"][:], strict=True)])),
+    }

@@ -36,7 +36,7 @@ def trainer_on_tensors(data: Any, checkpoint: str, side: int, steps: int, bf16: 
     set_image_side(processor, side)
     images = [decode_image(v) for v in data["train"]["image"][:]]
     pixels = torch.tensor(np.stack([np.asarray(processor(i)["pixel_values"][0]) for i in images]))
-    labels = torch.tensor(data["train"]["label"][:])
+    labels = torch.tensor([int(label) for label in data["train"]["label"][:]])
     model = AutoModelForImageClassification.from_pretrained(checkpoint, num_labels=10, ignore_mismatched_sizes=True)
     args = TrainingArguments(
         output_dir="unused", max_steps=steps, per_device_train_batch_size=32, bf16=bf16, report_to="none",

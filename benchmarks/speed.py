@@ -8,7 +8,7 @@ import json
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from datasets import DatasetDict
 from benchmarks import contenders
 from benchmarks.growth import growth
 from benchmarks.ours import hftl, hftl_images
-from benchmarks.rows import Text, wikipedia
+from benchmarks.rows import Text, twelve_blocks, wikipedia
 from hftl.progress import quiet_libraries
 from hftl.training.precision import choose_bf16
 
@@ -135,6 +135,31 @@ def _of_one_length(text: Text, n: int) -> Text:
     return Text(data, text.labels, tokens, targets, text.tokenizer, text.checkpoint, n)
 
 
+def few_shot_lines(n: int, folder: str) -> list[Line]:
+    """Eight rows per class: SetFit's own package beside the probe and `full`."""
+    text = wikipedia(7000, 600, n, shots=8)
+    theirs = contenders.setfit(text, 5, folder)
+    lines = []
+    for method, flags in (("probe", {}), ("full", {"num_train_epochs": 10, "learning_rate": 2e-4})):
+        ours = hftl(text, method, n, **flags)
+        what = f"8 rows a class: SetFit, 5 iterations / {method}"
+        lines.append(Line(what, _seconds(ours), _seconds(theirs), theirs["seconds"] / ours["seconds"], "", True))
+    return lines
+
+
+def deep_lines(text: Text, bf16: bool, n: int, folder: str) -> list[Line]:
+    """Twelve blocks (random weights: time alone counts): the whole model by Trainer beside the top third, cached."""
+    with tempfile.TemporaryDirectory() as deep:
+        text = replace(text, checkpoint=twelve_blocks(text, deep))
+        usual = contenders.trainer_script(text, folder, frozen=False, epochs=1, rate=1e-4, bf16=bf16)
+        ours = hftl(text, "full", n, train_top=4, num_train_epochs=6, cache="on", learning_rate=1e-4)
+    usual = {"seconds": 6 * usual["seconds"]}
+    mine = {"seconds": _training(ours)["seconds"]}
+    ratio = usual["seconds"] / mine["seconds"]
+    what = "12 blocks, 6 epochs: Trainer, all / --train_top 4 with its cache (AutoFreeze: 2.55)"
+    return [Line(what, _seconds(mine), _seconds(usual), ratio, "> 2.55", ratio > 2.55)]
+
+
 def image_lines(steps: int, side: int, bf16: bool) -> list[Line]:
     """Whole-model training from hftl's rows beside the same Trainer on tensors that lie ready in memory."""
     from benchmarks.images import digits, trainer_on_tensors
@@ -168,7 +193,7 @@ def write(path: Path, command: str, lines: list[Line], extra: str) -> None:
     path.write_text("\n".join([*head, *body, "", extra]).rstrip() + "\n", encoding="utf-8")
 
 
-PARTS = ("probe", "cache", "full", "steps", "images", "growth")
+PARTS = ("probe", "cache", "full", "steps", "deep", "few", "images", "growth")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -190,6 +215,8 @@ def main(argv: list[str] | None = None) -> None:
             "cache": lambda: cache_lines(text, args.max_length),
             "full": lambda: full_lines(text, bf16, args.max_length, folder),
             "steps": lambda: step_lines(text, bf16, args.max_length, folder, 20),
+            "deep": lambda: deep_lines(text, bf16, args.max_length, folder),
+            "few": lambda: few_shot_lines(args.max_length, folder),
             "images": lambda: image_lines(20, 64, bf16),
         }
         for part in [p for p in args.parts if p in work]:
