@@ -8,26 +8,15 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hftl.cli_help import Verb, usage, verb_help
+from hftl.cli_plan import plan_verb
 from hftl.config import SECTIONS
 from hftl.errors import ConfigError, HftlError, Preempted, did_you_mean
 from hftl.flags import Flags, check_flags, read_words
 from hftl.progress import quiet_libraries
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A word after `hftl`."""
-
-    run: Callable[[list[str], Flags], None]
-    usage: str
-    summary: str
-    example: str
-    flags: dict[str, str]
 
 
 def _train(positional: list[str], flags: Flags) -> None:
@@ -53,18 +42,28 @@ def _train(positional: list[str], flags: Flags) -> None:
     quiet_libraries()
     config = complete(config)
     assert config.output_dir is not None
+    if config.resume:
+        _say_whether_resumed(config.output_dir)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Trainer prints its log lines; stdout is for what was asked for
             result = run(config)
     except BaseException as error:  # Ctrl-C, SIGTERM, a crash: what is finished lies there still
         if not isinstance(error, HftlError) or isinstance(error, Preempted):
-            _say_how_to_resume(config.output_dir)
+            _say_how_to_resume(config.output_dir, ["--overwrite"] if config.overwrite else [])
         raise
     if as_json and int(os.environ.get("RANK", "0")) == 0:
         _print_json({"run_dir": str(result.run_dir), **result.report})
 
 
-def _say_how_to_resume(output_dir: Path) -> None:
+def _say_whether_resumed(output_dir: Path) -> None:
+    from hftl.run_folder import is_resumable, partial_of
+    from hftl.seeds import seeds_folder
+
+    if not is_resumable(output_dir) and not seeds_folder(output_dir).is_dir():
+        _say(f"{partial_of(output_dir)} holds nothing to go on with: the run starts from the beginning.")
+
+
+def _say_how_to_resume(output_dir: Path, flags: list[str]) -> None:
     from hftl.run_folder import partial_of
     from hftl.seeds import seeds_folder
 
@@ -73,7 +72,7 @@ def _say_how_to_resume(output_dir: Path) -> None:
     if seeds_folder(output_dir).is_dir():
         _say(f"{seeds_folder(output_dir)} holds what is finished. Go on with the same command and --resume.")
     elif config.is_file():
-        words = ["hftl", "train", str(config), "--output_dir", str(output_dir), "--resume"]
+        words = ["hftl", "train", str(config), "--output_dir", str(output_dir), "--resume", *flags]
         _say(f"Interrupted. Go on with: {shlex.join(words)}")
 
 
@@ -189,13 +188,23 @@ _DATA = {
     "revision": "branch, tag or commit of a Hub model",
     "strict": "a broken image is an error",
 }
+_TRAIN = {f.name: f.metadata["help"] for s in SECTIONS for f in s.__dataclass_fields__.values()}
 VERBS: dict[str, Verb] = {
     "train": Verb(
         _train,
         "hftl train TASK|config.yaml --data DATA [--model MODEL] [--method METHOD] [flags]",
         "adapt a pretrained model to labelled data",
         "hftl train text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --method lora",
-        {f.name: f.metadata["help"] for s in SECTIONS for f in s.__dataclass_fields__.values()} | _JSON,
+        _TRAIN | _JSON,
+        training=True,
+    ),
+    "plan": Verb(
+        plan_verb,
+        "hftl plan TASK|config.yaml --data DATA [--model MODEL] [--method METHOD] [flags of hftl train]",
+        "show what hftl train would do, need and take, and which method fits; nothing is trained",
+        "hftl plan text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --method lora",
+        _TRAIN | _JSON,
+        training=True,
     ),
     "predict": Verb(
         _predict,
@@ -218,32 +227,6 @@ VERBS: dict[str, Verb] = {
 }
 
 
-def _usage() -> str:
-    width = max(len(v) for v in VERBS)
-    lines = [f"  {name.ljust(width)}  {verb.summary}" for name, verb in VERBS.items()]
-    return "\n".join(
-        [
-            "hftl: adapt any Hugging Face model to your data, and know that it worked.", "",
-            "usage: hftl VERB ... [--json]", "", *lines, "",
-            "hftl VERB --help explains a verb. Example:", f"  {VERBS['train'].example}",
-        ]
-    )  # fmt: skip
-
-
-def _verb_help(verb: Verb) -> str:
-    width = max(len(name) for name in verb.flags) + 2
-    lines = [f"  --{name.ljust(width)}{text}" for name, text in verb.flags.items()]
-    more = []
-    if verb.run is _train:
-        more = [
-            "", "Every field of transformers.TrainingArguments works too, such as --learning_rate, --num_train_epochs,",
-            "--per_device_train_batch_size, --gradient_accumulation_steps, --warmup_steps, --bf16, --report_to.",
-        ]  # fmt: skip
-    return "\n".join(
-        [f"usage: {verb.usage}", "", verb.summary, "", *lines, *more, "", "Example:", f"  {verb.example}"]
-    )
-
-
 def _print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, default=str))
 
@@ -256,7 +239,7 @@ def _say(text: str) -> None:
 def run_command(argv: list[str]) -> int:
     """Run one command line and return its exit code."""
     if argv and argv[0] in ("--help", "-h", "help"):
-        print(_usage())
+        print(usage(VERBS))
         return 0
     if argv and argv[0] == "--version":
         import hftl
@@ -264,19 +247,20 @@ def run_command(argv: list[str]) -> int:
         print(hftl.__version__)
         return 0
     if not argv:
-        _say(_usage())
+        _say(usage(VERBS))
         return 2
     try:
         if argv[0] not in VERBS:
             raise ConfigError(f"hftl has no verb {argv[0]!r}.{did_you_mean(argv[0], VERBS)} See hftl --help.")
         verb = VERBS[argv[0]]
         if "--help" in argv or "-h" in argv:
-            print(_verb_help(verb))
+            print(verb_help(verb))
             return 0
         positional, flags = read_words(argv[1:])
         verb.run(positional, flags)
     except HftlError as error:
-        _say(f"error: {error}")
+        if not isinstance(error, Preempted):  # no error; how to go on has been said
+            _say(f"error: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         return 130

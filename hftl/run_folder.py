@@ -59,6 +59,11 @@ def _is_partial(folder: Path) -> bool:
     )
 
 
+def is_resumable(output_dir: Path) -> bool:
+    """True when a run was cut off there and `--resume` has something to go on with."""
+    return all((partial_of(output_dir) / name).is_file() for name in ("config.yaml", "rows.json"))
+
+
 def open_partial(output_dir: Path, config_yaml: str, rows: dict[str, Any], *, resume: bool) -> Path:
     """Make `<output_dir>.partial`, or reopen the one that a cut-off run with the same config and data left.
 
@@ -66,18 +71,19 @@ def open_partial(output_dir: Path, config_yaml: str, rows: dict[str, Any], *, re
     """
     folder = partial_of(output_dir)
     identity = json.dumps(rows, sort_keys=True)
-    if resume and (folder / "config.yaml").is_file() and (folder / "rows.json").is_file():
+    if resume and is_resumable(output_dir):
         same = (folder / "config.yaml").read_text(encoding="utf-8") == config_yaml
         if not same or (folder / "rows.json").read_text(encoding="utf-8") != identity:
             what = "data" if same else "flags"
             raise RunError(f"{folder} was begun with other {what}. Use the same ones, or --overwrite to start anew.")
         return folder
-    if folder.exists():
-        shutil.rmtree(folder)
+    _remove(folder)
     try:
         folder.mkdir(parents=True)
         (folder / "rows.json").write_text(identity, encoding="utf-8")
-        (folder / "config.yaml").write_text(config_yaml, encoding="utf-8")
+        whole = folder / "config.yaml.new"  # what a kill cuts off would pass for other flags
+        whole.write_text(config_yaml, encoding="utf-8")
+        whole.replace(folder / "config.yaml")
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror}. Choose another --output_dir.") from None
     return folder
@@ -86,15 +92,26 @@ def open_partial(output_dir: Path, config_yaml: str, rows: dict[str, Any], *, re
 def close_partial(output_dir: Path) -> None:
     """Drop what only a restart needs, and give the folder its final name."""
     folder = partial_of(output_dir)
+    (folder / "stage.json").unlink(missing_ok=True)  # first: it says that the weights of a stage are here
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    for leftover in [*folder.glob("stage-*.safetensors"), folder / "stage.json", folder / "rows.json"]:
+    for leftover in [*folder.glob("stage-*.safetensors"), folder / "stage.json.new", folder / "rows.json"]:
         leftover.unlink(missing_ok=True)
     if output_dir.exists():  # --overwrite, checked before; the old run goes only now that the new one is whole
-        shutil.rmtree(output_dir)
+        output_dir.rename(folder / "replaced")  # half removed in its own place, it would be no run and in the way
+        shutil.rmtree(folder / "replaced")
     folder.rename(output_dir)
 
 
 def discard_partial(output_dir: Path, *, keep: bool) -> None:
     """Remove what a run that failed for a reason the user must mend has left; a resumed one keeps its stages."""
     if not keep:
-        shutil.rmtree(partial_of(output_dir), ignore_errors=True)
+        _remove(partial_of(output_dir))
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder of an unfinished run, its mark last: what a kill leaves of it is still known as hftl's."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if path.name != "rows.json":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        shutil.rmtree(folder)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hftl.config import RunConfig, to_yaml
+from hftl.errors import RunError
 from hftl.report.report import write_report
 from hftl.report.show import show_seeds
 from hftl.run_folder import check_output
@@ -23,23 +24,27 @@ def seeds_folder(output_dir: Path) -> Path:
 def run_seeds(config: RunConfig, run_one: Callable[[RunConfig], dict[str, Any]]) -> dict[str, Any]:
     """Train with seeds s, s+1, ...; keep the run that is best on validation, and write what all of them reached.
 
-    `run_one` does one run and returns its report. A resumed call takes finished seeds as they are.
+    `run_one` does one run and returns its report. A resumed call takes finished seeds as they are. Raises `RunError`
+    when they were made with other flags, or would be lost.
     """
     output_dir = config.output_dir
     assert output_dir is not None
     check_output(output_dir, overwrite=config.overwrite, resume=config.resume)
+    if broadcast_from_main(seeds_folder(output_dir).exists()) and not config.resume and not config.overwrite:
+        raise RunError(
+            f"{seeds_folder(output_dir)} holds seeds of a run that was cut off. Add --resume to go on with it, or "
+            "--overwrite to start anew."
+        )
     reports: dict[int, dict[str, Any]] = {}
     for i in range(config.seeds):
         seed = config.train_seed + i
         folder = seeds_folder(output_dir) / f"seed-{seed}"
-        finished = broadcast_from_main((folder / "report.json").is_file() if is_main_process() else None)
-        if finished and config.resume:
-            reports[seed] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-            continue
         training = {**config.training, "seed": seed}
-        reports[seed] = run_one(
-            replace(config, training=training, output_dir=folder, seeds=1, overwrite=not config.resume)
-        )
+        one = replace(config, training=training, output_dir=folder, seeds=1, overwrite=not config.resume)
+        finished = broadcast_from_main(_finished(folder, (one, config)) if is_main_process() else None)
+        if isinstance(finished, RunError):
+            raise finished
+        reports[seed] = finished or run_one(one)
     best = max(reports, key=lambda seed: reports[seed]["metrics"]["validation"]["macro_f1"]["value"])
     report = {**reports[best], "seeds": summary(reports, best)}
     if is_main_process():
@@ -65,12 +70,21 @@ def summary(reports: dict[int, dict[str, Any]], kept: int) -> dict[str, Any]:
     return found
 
 
+def _finished(folder: Path, configs: tuple[RunConfig, RunConfig]) -> dict[str, Any] | RunError | None:
+    """The report of the run in `folder`, which `--resume` takes; an error when none of `configs` made it."""
+    if not configs[0].resume or not (folder / "report.json").is_file():
+        return None
+    if (folder / "config.yaml").read_text(encoding="utf-8") not in [to_yaml(config) for config in configs]:
+        return RunError(f"{folder} was made with other flags. Use the same ones, or --overwrite to start anew.")
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
 def _keep_best(config: RunConfig, best: Path, report: dict[str, Any]) -> None:
     output_dir = config.output_dir
     assert output_dir is not None
     write_report(best / "report.json", report)
     (best / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     if output_dir.exists():  # --overwrite, checked before
-        shutil.rmtree(output_dir)
+        output_dir.rename(seeds_folder(output_dir) / "replaced")  # and is removed with the folder
     best.rename(output_dir)
     shutil.rmtree(seeds_folder(output_dir))

@@ -34,8 +34,8 @@ LAYERS = (
     ("hftl.report", "hftl.publishing", "hftl.run_folder"),
     ("hftl.predict", "hftl.predict_file"),
     ("hftl.seeds",),
-    ("hftl.adapt",),
-    ("hftl.cli",),
+    ("hftl.adapt", "hftl.planning"),
+    ("hftl.cli", "hftl.cli_help", "hftl.cli_plan"),
     ("hftl.__main__",),
 )
 # (importer, imported): known crossings, each with its reason.

@@ -14,6 +14,9 @@ from sklearn import metrics as sk_metrics
 from hftl.errors import DataError
 
 
+_CHUNK_ROWS = 4096  # logits in float64 at once: all of them would be gigabytes for many rows and classes
+
+
 def _paired_ids(predictions: Any, references: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return both as int64 [n], or raise when they are not two equally long, non-empty lists of class ids."""
     arrays = []
@@ -130,14 +133,18 @@ def log_loss(logits: np.ndarray, references: np.ndarray) -> float:
     Computed from the logits in float64 rather than from probabilities: a confidently wrong row then costs its real
     loss, where a probability rounded to 0 would have to be clipped.
     """
-    scores = np.asarray(logits, dtype=np.float64)
+    scores = np.asarray(logits)
     if scores.ndim != 2:
         raise DataError(f"logits must have shape [rows, classes], got {scores.shape}.")
     _, true = _paired_ids(np.zeros(len(scores), dtype=np.int64), references)
     _check_range("references", true, scores.shape[1])
-    shifted = scores - scores.max(axis=1, keepdims=True)
-    log_norm = np.log(np.exp(shifted).sum(axis=1))
-    return float(np.mean(log_norm - shifted[np.arange(len(true)), true]))
+    losses = np.empty(len(true))
+    for start in range(0, len(true), _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
+        shifted = scores[part].astype(np.float64)
+        shifted -= shifted.max(axis=1, keepdims=True)
+        losses[part] = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(shifted)), true[part]]
+    return float(losses.mean())
 
 
 def _check_range(name: str, ids: np.ndarray, classes: int) -> None:

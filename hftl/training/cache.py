@@ -3,9 +3,10 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
-import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,7 @@ from hftl.training.world import from_every_process, is_local_main_process, wait_
 VERSION = 1  # raise it when the meaning of the arrays changes
 DEFAULT_BUDGET = 20 * 2**30  # bytes, HFTL_CACHE_BUDGET overrides it
 SPARE = 2**30  # bytes of the disk that are left to others
+ABANDONED = 24 * 3600  # seconds since the last write to what another machine has left half-written
 
 
 def weights_hash(model: torch.nn.Module, names: Iterable[str] | None = None) -> str:
@@ -70,7 +72,8 @@ def _read_folder(folder: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _budget() -> int:
+def budget() -> int:
+    """Bytes that features, and states, may take on disk: `HFTL_CACHE_BUDGET`, else 20 GB."""
     return int(os.environ.get("HFTL_CACHE_BUDGET", DEFAULT_BUDGET))
 
 
@@ -80,15 +83,37 @@ def _used(root: Path) -> int:
 
 def _keep(folder: Path, arrays: dict[str, np.ndarray]) -> str:
     root = folder.parent
-    root.mkdir(parents=True, exist_ok=True)
-    if _used(root) + sum(a.nbytes for a in arrays.values()) > _budget():
-        return f"computed, not kept: the cache in {root} has reached HFTL_CACHE_BUDGET ({_budget()} bytes)"
-    # Whole or absent: written beside and renamed, so a killed run leaves nothing that could be read.
-    partial = Path(tempfile.mkdtemp(dir=root, prefix=".partial-"))
-    for name, array in arrays.items():
-        np.save(partial / f"{name}.npy", array)
-    _publish(partial, folder)
+    partial = _partial(root, folder.name, os.getpid())
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(root)
+        if _used(root) + sum(a.nbytes for a in arrays.values()) > budget():
+            return f"computed, not kept: the cache in {root} has reached HFTL_CACHE_BUDGET ({budget()} bytes)"
+        # Whole or absent: written beside and renamed, so a killed run leaves nothing that could be read.
+        partial.mkdir()
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", array)
+        _publish(partial, folder)
+    except OSError as error:  # a full disk; the run needs no cache
+        shutil.rmtree(partial, ignore_errors=True)
+        return f"computed, not kept: {error}"
     return "computed"
+
+
+def _partial(root: Path, key: str, owner: int) -> Path:
+    """Where process `owner` of this machine writes the arrays of `key`."""
+    return root / f".partial-{owner}-{key}-{socket.gethostname()}"
+
+
+def _remove_abandoned(root: Path) -> None:
+    """Remove what killed runs left half-written: those of this machine, and any that nobody has touched for a day."""
+    for folder in root.glob(".partial-*"):
+        named = re.fullmatch(r"\.partial-(\d+)-\w+-(.+)", folder.name)
+        owner, host = (int(named[1]), named[2]) if named else (0, "")
+        ended = host == socket.gethostname() and (owner == os.getpid() or not psutil.pid_exists(owner))
+        written = max(p.stat().st_mtime for p in (folder, *folder.glob("*.npy")))
+        if ended or time.time() - written > ABANDONED:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish(partial: Path, folder: Path) -> None:
@@ -97,6 +122,9 @@ def _publish(partial: Path, folder: Path) -> None:
         partial.rename(folder)
     except OSError:  # another run was faster
         shutil.rmtree(partial)
+
+
+_IN_USE: set[str] = set()  # keys of the states that this process reads
 
 
 def _states_root() -> Path:
@@ -110,6 +138,7 @@ def open_states(key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray
     if found is None or "states" not in found or found["states"].shape != shape or found["states"].dtype != dtype:
         return None
     os.utime(folder)  # used now: the oldest go first when room is needed
+    _IN_USE.add(key)
     return found["states"]
 
 
@@ -127,44 +156,58 @@ def reserve_states(
     host = socket.gethostname()
     owners = from_every_process((host, main, os.getpid()))
     owner = next(pid for at, is_main, pid in owners if at == host and is_main)
-    partial = {key: root / f".partial-{owner}-{key}" for key in wanted}
-    problems = [p for p in from_every_process(_make_room(root, size) if main else None) if p]
-    if problems:
-        raise OSError(problems[0])
-    if main:
-        for key, (shape, dtype) in wanted.items():
-            shutil.rmtree(partial[key], ignore_errors=True)
-            partial[key].mkdir(parents=True)
-            open_memmap(partial[key] / "states.npy", mode="w+", dtype=dtype, shape=shape).flush()
-    wait_for_all()
-    arrays = {key: np.load(partial[key] / "states.npy", mmap_mode="r+") for key in wanted}
-    yield arrays
-    for array in arrays.values():
-        array.flush()
-    wait_for_all()
-    if main:
-        for key in wanted:
-            _publish(partial[key], root / key)
-    wait_for_all()
+    partial = {key: _partial(root, key, owner) for key in wanted}
+    files = {partial[key] / "states.npy": form for key, form in wanted.items()}
+    try:
+        problems = [p for p in from_every_process(_set_up(root, size, files) if main else None) if p]
+        if problems:
+            raise OSError(problems[0])
+        arrays = {key: np.load(partial[key] / "states.npy", mmap_mode="r+") for key in wanted}
+        yield arrays
+        for array in arrays.values():
+            array.flush()
+        wait_for_all()
+        if main:
+            for key in wanted:
+                _publish(partial[key], root / key)
+        wait_for_all()
+    finally:
+        for folder in partial.values() if main else ():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _set_up(root: Path, size: int, files: dict[Path, tuple[tuple[int, ...], np.dtype]]) -> str | None:
+    """Make the files with all their blocks; return what stands in the way."""
+    try:
+        problem = _make_room(root, size)
+        if problem is None:
+            for file, (shape, dtype) in files.items():
+                file.parent.mkdir()
+                open_memmap(file, mode="w+", dtype=dtype, shape=shape).flush()
+                if hasattr(os, "posix_fallocate"):  # else a disk that fills up kills whoever writes to the map
+                    with file.open("r+b") as handle:
+                        os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+    except OSError as error:
+        return str(error)
+    return problem
 
 
 def _make_room(root: Path, size: int) -> str | None:
     """Remove what killed runs left half-written, then the longest unused, until `size` bytes fit; else say why not."""
     root.mkdir(parents=True, exist_ok=True)
-    for folder in root.glob(".partial-*"):
-        if not psutil.pid_exists(int(folder.name.split("-")[1])):
-            shutil.rmtree(folder, ignore_errors=True)
-    budget = _budget()
-    if size > budget:
-        return f"its {size / 2**30:.1f} GiB are more than HFTL_CACHE_BUDGET ({budget} bytes)"
-    oldest = sorted((p for p in root.iterdir() if not p.name.startswith(".")), key=lambda p: p.stat().st_mtime)
+    _remove_abandoned(root)
+    limit = budget()
+    if size > limit:
+        return f"its {size / 2**30:.1f} GiB are more than HFTL_CACHE_BUDGET ({limit} bytes)"
+    unused = [p for p in root.iterdir() if not p.name.startswith(".") and p.name not in _IN_USE]
+    oldest = sorted(unused, key=lambda p: p.stat().st_mtime)
     for folder in oldest:
-        if _used(root) + size <= budget:
+        if _used(root) + size <= limit:
             break
         shutil.rmtree(folder, ignore_errors=True)
     free = shutil.disk_usage(root).free
-    if _used(root) + size > budget:
-        return "other runs hold all of HFTL_CACHE_BUDGET"
+    if _used(root) + size > limit:
+        return f"states that are in use hold all of HFTL_CACHE_BUDGET ({limit} bytes)"
     if size + SPARE > free:
         return f"its {size / 2**30:.1f} GiB do not fit on the disk of {root}"
     return None
@@ -173,6 +216,7 @@ def _make_room(root: Path, size: int) -> str | None:
 def drop_states(keys: list[str]) -> None:
     """Remove states that nobody needs any more."""
     wait_for_all()
+    _IN_USE.difference_update(keys)
     if is_local_main_process():
         for key in keys:
             shutil.rmtree(_states_root() / key, ignore_errors=True)

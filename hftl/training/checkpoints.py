@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hftl.training.world import is_main_process, wait_for_all
@@ -26,6 +26,29 @@ class MarkWhole(TrainerCallback):
             for path in folder.iterdir():
                 _flush(path)
             (folder / _MARK).touch()
+
+
+class StageOver(Exception):  # noqa: N818  no fault: how Trainer's loop is left
+    """The checkpoint is that of the stage's last step."""
+
+
+class NoStepMore(TrainerCallback):
+    """Keeps Trainer from a step beyond the end: resumed after --max_steps or an early stop, it would take one."""
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Raise `StageOver` when the checkpoint was written at the end."""
+        saved = state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
+        if state.global_step >= state.max_steps or saved.get("should_training_stop"):
+            raise StageOver
+
+
+def train_on(trainer: Trainer, folder: Path) -> None:
+    """Train from the last whole checkpoint in `folder`, or from the beginning."""
+    try:
+        trainer.train(resume_from_checkpoint=last_whole(folder))
+    except StageOver:
+        if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
+            trainer._load_best_model()
 
 
 def _flush(path: Path) -> None:

@@ -80,23 +80,22 @@ def forward_rows(
 
     Rows are shared out over the processes and come back whole and in order on every one of them.
     """
-    parts: list[tuple[list[int], dict[str, np.ndarray]]] = []
+    out: dict[str, np.ndarray] = {}  # written in place: the logits of many rows and classes are gigabytes
+    mine: list[int] = []
 
-    def use(rows: list[int], output: Any, batch: dict[str, torch.Tensor]) -> None:
-        parts.append((rows, {k: v.float().cpu().numpy() for k, v in read(output, batch).items()}))
-
-    if run_batches(model, encoded, collate, use, bf16=bf16, use_cpu=use_cpu, title=title) > 1:
-        parts = gather_object(parts)
-    return _in_order(parts, len(encoded))
-
-
-def _in_order(parts: list[tuple[list[int], dict[str, np.ndarray]]], n: int) -> dict[str, np.ndarray]:
-    out: dict[str, np.ndarray] = {}
-    for rows, values in parts:
+    def put(rows: list[int], values: dict[str, np.ndarray]) -> None:
         for key, value in values.items():
             if key not in out:
-                out[key] = np.empty((n, *value.shape[1:]), dtype=np.float32)
+                out[key] = np.empty((len(encoded), *value.shape[1:]), dtype=np.float32)
             out[key][rows] = value
+
+    def use(rows: list[int], output: Any, batch: dict[str, torch.Tensor]) -> None:
+        put(rows, {k: v.float().cpu().numpy() for k, v in read(output, batch).items()})
+        mine.extend(rows)
+
+    if run_batches(model, encoded, collate, use, bf16=bf16, use_cpu=use_cpu, title=title) > 1:
+        for rows, values in gather_object([(mine, {key: array[mine] for key, array in out.items()})]):
+            put(rows, values)
     return out
 
 

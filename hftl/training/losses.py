@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import Dataset
 from transformers import TrainerCallback
 
 from hftl.errors import TrainingError
+from hftl.training.order import draws_from
 
 
 RARE = 5.0  # `--class_weights auto` weighs when the largest class has more than so many times the rows of the smallest
@@ -42,19 +42,6 @@ def class_weights(rule: str, labels: np.ndarray, num_labels: int) -> tuple[np.nd
     return weights, [said]
 
 
-class Numbered(Dataset):
-    """Rows that say their number, so that the guard can name those of a bad batch."""
-
-    def __init__(self, rows: Any):
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {**self.rows[index], "row": index}
-
-
 class LossGuard(TrainerCallback):
     """Stops training at the step whose loss is no number or has exploded, before anything of it is saved.
 
@@ -69,12 +56,14 @@ class LossGuard(TrainerCallback):
         self._pending: list[tuple[int, torch.Tensor]] = []
 
     def collate(self, items: list[dict[str, Any]]) -> Any:
-        """Collate, and remember the rows of a training batch."""
+        """Collate, and remember the rows of a training batch, whose augmentation follows from them."""
         rows = [item.pop("row") for item in items if "row" in item]
-        if rows:
-            self._batches.append((self._made, rows))
-            self._made += 1
-        return self._collate(items)
+        if not rows:
+            return self._collate(items)
+        self._batches.append((self._made, rows))
+        self._made += 1
+        with draws_from(*(item.pop("draw") for item in items)):
+            return self._collate(items)
 
     def loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         """The loss, kept until the end of the step."""

@@ -16,11 +16,16 @@ _asked = False
 _in_stage = False
 
 
+def _end_if_asked() -> None:
+    if _asked:
+        raise Preempted("SIGTERM came. --resume goes on with the run.")
+
+
 def _on_signal(*_: Any) -> None:
     global _asked
     _asked = True
     if not _in_stage:
-        raise Preempted()
+        _end_if_asked()
 
 
 @contextmanager
@@ -40,29 +45,41 @@ def heed_sigterm() -> Iterator[None]:
 
 @contextmanager
 def stage_running() -> Iterator[None]:
-    """While the block runs, SIGTERM waits for the end of the step; `Preempted` is raised when the block ends."""
+    """While the block runs, SIGTERM waits for a checkpoint, or for the end of the block, which raises `Preempted`."""
     global _in_stage
     _in_stage = True
     try:
         yield
     finally:
         _in_stage = False
-    if _asked:
-        raise Preempted()
+    _end_if_asked()
 
 
 class SaveWhenAsked(TrainerCallback):
-    """Writes a checkpoint and stops at the end of the step in which SIGTERM came to any process."""
+    """Writes a checkpoint at the end of the step in which SIGTERM came to any process, and ends the run there.
+
+    An evaluation that the step or the end of its epoch brings comes first, else the resumed run would lack it; in the
+    middle of an epoch there is none. A stage at its end is finished.
+    """
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        """Ask Trainer for the checkpoint and the end."""
+        """Agree on the step, and ask Trainer for the checkpoint."""
         global _asked
         if args.world_size > 1:  # the ranks must agree on the step, or they would wait for each other for ever
             flag = torch.tensor(float(_asked), device=args.device)
             torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
             _asked = bool(flag.item())
+        if _asked and not control.should_training_stop and not float(state.epoch).is_integer():
+            control.should_save = True
+        return control
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        """Ask for the checkpoint that was not written at the last step."""
         if _asked:
             control.should_save = True
-            control.should_evaluate = False
-            control.should_training_stop = True
         return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """End the run, unless the stage is over anyway."""
+        if not control.should_training_stop and state.global_step < state.max_steps:
+            _end_if_asked()

@@ -21,11 +21,12 @@ from hftl.errors import TrainingError
 from hftl.evaluation.metrics import compute_metrics
 from hftl.methods.plan import Plan, Stage
 from hftl.training.arguments import smaller_batch, stage_arguments, stage_epochs
-from hftl.training.checkpoints import MarkWhole, last_whole
+from hftl.training.checkpoints import MarkWhole, NoStepMore, train_on
 from hftl.training.freeze import pin_frozen, set_trainable
 from hftl.training.inputs import StageData, stage_inputs
 from hftl.training.logistic import Probe
-from hftl.training.losses import LossGuard, Numbered, make_loss
+from hftl.training.losses import LossGuard, make_loss
+from hftl.training.order import Numbered, SeededEpochs
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.preempt import SaveWhenAsked, stage_running
 from hftl.training.states import StateCache, store
@@ -83,18 +84,18 @@ def fit_plan(
                 plan.model.load_state_dict(load_file(work / f"stage-{i}.safetensors"))
             continue
         start = time.perf_counter()
-        if stage.share is None:
-            report = _closed_form(plan, stage, probe)
-        else:
-            report, more = _with_room(
-                plan, stage, data, config, best_metric, work / "checkpoints" / f"stage-{i}", states
-            )
-            notes += more
-        report = replace(report, weights=_same_on_all(plan.model), seconds=round(time.perf_counter() - start, 3))
-        reports.append(report)
-        if is_main_process():
-            _save_stage(plan.model, work, i, reports, notes)
-        wait_for_all()
+        with stage_running():
+            if stage.share is None:
+                report = _closed_form(plan, stage, probe)
+            else:
+                folder = work / "checkpoints" / f"stage-{i}"
+                report, more = _with_room(plan, stage, data, config, best_metric, folder, states)
+                notes += more
+            report = replace(report, weights=_same_on_all(plan.model), seconds=round(time.perf_counter() - start, 3))
+            reports.append(report)
+            if is_main_process():
+                _save_stage(plan.model, work, i, reports, notes)
+            wait_for_all()
         _drop_states(plan, states, i)
     return Fitted(reports, notes)
 
@@ -196,6 +197,9 @@ def _with_room(
         plan.model.load_state_dict(start)
         shutil.rmtree(folder, ignore_errors=True)
         args.per_device_train_batch_size, args.gradient_accumulation_steps = size, steps
+        args.per_device_eval_batch_size = min(
+            args.per_device_eval_batch_size, size
+        )  # what did not fit may be its batch
 
 
 def _by_gradient(
@@ -210,7 +214,9 @@ def _by_gradient(
     if args.world_size > 1 and len(inputs.train) >= per_step:
         args.dataloader_drop_last = True  # accelerate would repeat rows to fill the last batch
     guard = LossGuard(inputs.collate, make_loss(args.label_smoothing_factor, data.class_weights), data.num_labels)
-    callbacks: list[TrainerCallback] = [guard, SaveWhenAsked(), MarkWhole()]
+    rows = Numbered(inputs.train, config.train_seed)
+    # SaveWhenAsked comes last: it ends the run once the checkpoint is marked.
+    callbacks: list[TrainerCallback] = [guard, NoStepMore(), SeededEpochs(rows), MarkWhole(), SaveWhenAsked()]
     if args.load_best_model_at_end:
         callbacks.append(EarlyStoppingCallback(config.method.early_stopping_patience))
     hook = pin_frozen(inputs.module, plan, stage)
@@ -218,7 +224,7 @@ def _by_gradient(
         model=inputs.module,
         args=args,
         data_collator=guard.collate,
-        train_dataset=Numbered(inputs.train),
+        train_dataset=rows,
         eval_dataset=inputs.validation,
         compute_loss_func=guard.loss,
         compute_metrics=lambda p: compute_metrics(np.asarray(p.predictions), np.asarray(p.label_ids)),
@@ -228,15 +234,21 @@ def _by_gradient(
     )
     trainer.stage_groups = inputs.groups
     try:
-        with stage_running():
-            result = trainer.train(resume_from_checkpoint=last_whole(Path(str(args.output_dir))))
+        train_on(trainer, Path(str(args.output_dir)))
     finally:
         hook.remove()
     trainable = sum(p.numel() for p in inputs.module.parameters() if p.requires_grad)
     rates = {g.name: args.learning_rate * g.rate for g in stage.groups}
     history = [{k: float(v) for k, v in entry.items()} for entry in trainer.state.log_history]
     return StageReport(
-        stage.name, trainable, rates, 0.0, result.global_step, float(trainer.state.epoch or 0), history, inputs.reads
+        stage.name,
+        trainable,
+        rates,
+        0.0,
+        trainer.state.global_step,
+        float(trainer.state.epoch or 0),
+        history,
+        inputs.reads,
     )
 
 

@@ -37,8 +37,7 @@ class StateRows(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         if self.starts is not None:
             return {**self.inner[index], "states": self.states[self.starts[index] : self.starts[index + 1]]}
-        # torch's global generator, whose state Trainer saves: a resumed run draws the same views.
-        view = int(torch.randint(self.views, (1,))) if self.views > 1 else 0
+        view = int(torch.randint(self.views, (1,))) if self.views > 1 else 0  # `Numbered` seeds it by epoch and row
         return {"labels": int(self.inner.labels[index]), "states": self.states[view * len(self) + index]}
 
 
@@ -119,6 +118,28 @@ def store(
     validation rows; `identity` whatever the batches depend on beside the rows. `mode` "auto" gives up with a message
     where caching cannot work, would not pay or would not fit; "on" raises `TrainingError` instead.
     """
+    chosen, note = choose_states(plan, epochs, parts, collate, mode, views)
+    if chosen is None:
+        return None, note
+    anatomy, firsts, passes = chosen
+    keys: dict[int, list[str]] = {}
+    try:
+        made = _Maker(plan, anatomy, firsts, collate, bf16, use_cpu, identity)
+        train, keys, how = made.rows(parts[0], passes, "train")
+        validation, more, _ = made.rows(parts[1], 1, "validation")
+    except OSError as error:  # no room: said by reserve_states, or by the disk itself
+        drop_states([key for made_keys in keys.values() for key in made_keys])
+        return _without(mode, str(error))
+    return StateCache(anatomy, train, validation, {k: keys[k] + more[k] for k in keys}, how), ""
+
+
+def choose_states(
+    plan: Plan, epochs: list[float], parts: tuple[Encoded, Encoded], collate: Callable, mode: str, views: int
+) -> tuple[tuple[Anatomy, list[int], int] | None, str]:
+    """Return (anatomy, first blocks, views) of the states that `store` would keep, or None and why not.
+
+    Nothing is stored. Raises `TrainingError` for `mode` "on" where caching cannot work.
+    """
     wanted = boundaries(plan, epochs)
     if mode == "off" or not wanted:
         return None, ""
@@ -132,13 +153,14 @@ def store(
     small = _small_inputs(sample)
     if anatomy is None or not replays_exactly(plan.model, anatomy, sorted(wanted), sample, small):
         return _without(mode, "this model's layers cannot be run from stored states")
-    try:
-        made = _Maker(plan, anatomy, sorted(wanted), collate, bf16, use_cpu, identity)
-        train, keys, how = made.rows(parts[0], passes, "train")
-        validation, more, _ = made.rows(parts[1], 1, "validation")
-    except OSError as error:  # no room: said by reserve_states, or by the disk itself
-        return _without(mode, str(error))
-    return StateCache(anatomy, train, validation, {k: keys[k] + more[k] for k in keys}, how), ""
+    return (anatomy, sorted(wanted), passes), ""
+
+
+def state_shapes(anatomy: Anatomy, firsts: list[int], encoded: Encoded, views: int) -> dict[int, tuple[int, ...]]:
+    """First block → shape of the stored states of all rows."""
+    if isinstance(encoded, EncodedText):
+        return {f: (int(encoded.lengths.sum()), anatomy.shapes[f][-1]) for f in firsts}
+    return {f: (views * len(encoded), *anatomy.shapes[f][1:]) for f in firsts}
 
 
 def _without(mode: str, why: str) -> tuple[None, str]:
@@ -166,7 +188,8 @@ class _Maker:
     def rows(self, encoded: Encoded, views: int, title: str) -> tuple[dict[int, StateRows], dict[int, list[str]], str]:
         """Return the rows by first block, their keys, and "computed" or "cache"."""
         keys = {first: self._key(first, encoded, views) for first in self.firsts}
-        starts, shapes = self._shapes(encoded, views)
+        shapes = state_shapes(self.anatomy, self.firsts, encoded, views)
+        starts = np.concatenate([[0], np.cumsum(encoded.lengths)]) if isinstance(encoded, EncodedText) else None
         dtype = np.dtype(np.uint16 if self.bf16 else np.float32)
         found = {first: open_states(keys[first], shapes[first], dtype) for first in self.firsts}
         lacking = from_every_process([first for first, array in found.items() if array is None])
@@ -187,12 +210,6 @@ class _Maker:
             kind="states", first=first, weights=weights_hash(self.plan.model, below), rows=encoded.fingerprint(),
             bf16=self.bf16, views=views, augmented=augmented, identity=self.identity,
         )  # fmt: skip
-
-    def _shapes(self, encoded: Encoded, views: int) -> tuple[np.ndarray | None, dict[int, tuple[int, ...]]]:
-        if isinstance(encoded, EncodedText):
-            starts = np.concatenate([[0], np.cumsum(encoded.lengths)])
-            return starts, {f: (int(starts[-1]), self.anatomy.shapes[f][-1]) for f in self.firsts}
-        return None, {f: (views * len(encoded), *self.anatomy.shapes[f][1:]) for f in self.firsts}
 
     def _fill(
         self,

@@ -15,18 +15,26 @@ from tests.runs import subprocess_env
 
 
 KILL, TERM, INTERRUPT = int(signal.SIGKILL), int(signal.SIGTERM), int(signal.SIGINT)
-Moment = tuple[str, str, int, int]  # function, "before" or "after", which call, signal
+Moment = tuple[str, str, int, str, int]  # function, "before" or "after", which call, within what, signal
 
 SMALL = {"use_cpu": "true", "bf16": "false", "evidence": "false", "per_device_train_batch_size": 8}
-KINDS = {
-    "gradual": {"data": "t.csv", "model": "bert", "method": "gradual", "num_train_epochs": 8},  # 4 stages of 2 epochs
-    "full": {"data": "t.csv", "model": "bert", "method": "full", "num_train_epochs": 3},
-    "resnet": {"data": "images", "model": "resnet", "method": "full", "num_train_epochs": 3, "augment": "default"},
+TEXT = {"data": "t.csv", "model": "bert"}
+IMAGES = {"data": "images", "model": "resnet", "method": "full", "augment": "default", "num_train_epochs": 3}
+BY_STEPS = {"eval_strategy": "steps", "eval_steps": 4, "save_steps": 4}  # in the middle of an epoch, that is
+KINDS: dict[str, dict[str, object]] = {
+    "gradual": {**TEXT, "method": "gradual", "num_train_epochs": 8},  # 4 stages of 2 epochs of 6 steps
+    "full": {**TEXT, "method": "full", "num_train_epochs": 3},
+    "resnet": IMAGES,
+    "full by steps": {**TEXT, "method": "full", "num_train_epochs": 3, **BY_STEPS},
+    "resnet by steps": {**IMAGES, **BY_STEPS, "eval_steps": 3, "save_steps": 3},
+    "resnet on states": {**IMAGES, **BY_STEPS, "num_train_epochs": 8, "train_top": 2, "cache": "on"},
+    "max_steps": {**TEXT, "method": "full", "max_steps": 8},
+    "early stop": {**TEXT, "method": "full", "num_train_epochs": 9, "early_stopping_patience": 1},
 }
 
 
-def killed(function: str, count: int = 1, when: str = "before") -> Moment:
-    return (function, when, count, KILL)
+def killed(function: str, count: int = 1, when: str = "before", within: str = "") -> Moment:
+    return (function, when, count, within, KILL)
 
 
 @dataclass
@@ -80,8 +88,8 @@ class Server:
 
 
 def train_words(place: Path, kind: str) -> list[object]:
-    task = "image-classification" if kind == "resnet" else "text-classification"
     flags = {**SMALL, **KINDS[kind]}
+    task = "image-classification" if flags["model"] == "resnet" else "text-classification"
     flags |= {"data": place / str(flags["data"]), "model": place / str(flags["model"]), "output_dir": "run"}
     return ["train", task, *(word for name, value in flags.items() for word in (f"--{name}", value))]
 

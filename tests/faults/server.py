@@ -4,6 +4,7 @@
 the n-th call of a function: the command then kills (or stops, or interrupts) itself at a moment that is always the same.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -23,16 +24,20 @@ def resolve(path: str) -> tuple[Any, str]:
     return holder, name
 
 
-def signal_at(path: str, when: str, count: int, number: int) -> None:
-    """Send this process the signal `number` before or after the `count`-th call of the function at `path`."""
+def signal_at(path: str, when: str, count: int, within: str, number: int) -> None:
+    """Send this process the signal `number` before or after the `count`-th call of the function at `path`.
+
+    With `within`, only calls from inside of that function count.
+    """
     holder, name = resolve(path)
     original = getattr(holder, name)
     calls = 0
+    depth = watch_depth(within) if within else [1]
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         nonlocal calls
-        calls += 1
-        mine = calls == count
+        calls += depth[0] > 0
+        mine = depth[0] > 0 and calls == count
         if mine and when == "before":
             os.kill(os.getpid(), number)
         result = original(*args, **kwargs)
@@ -41,6 +46,23 @@ def signal_at(path: str, when: str, count: int, number: int) -> None:
         return result
 
     setattr(holder, name, watched)
+
+
+def watch_depth(path: str) -> list[int]:
+    """Return a list whose one entry says how many calls of the function at `path` are going on."""
+    holder, name = resolve(path)
+    original = getattr(holder, name)
+    depth = [0]
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        depth[0] += 1
+        try:
+            return original(*args, **kwargs)
+        finally:
+            depth[0] -= 1
+
+    setattr(holder, name, watched)
+    return depth
 
 
 def run_here(request: dict[str, Any]) -> int:
@@ -81,17 +103,11 @@ def fork(work: Callable[[], int]) -> int:
 
 def serve() -> None:
     """Answer requests until there are no more."""
-    from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
-    from transformers import BertForSequenceClassification, BertTokenizer, ResNetForImageClassification
-
-    import hftl.adapt
-
-    assert hftl.adapt
-    assert AutoModelForImageClassification
-    assert AutoModelForSequenceClassification
-    assert BertForSequenceClassification
-    assert BertTokenizer
-    assert ResNetForImageClassification
+    for module in ("bert.modeling_bert", "bert.tokenization_bert", "resnet.modeling_resnet", "align"):
+        importlib.import_module(f"transformers.models.{module}")
+    for module in ("transformers.pipelines", "transformers.hf_argparser", "evaluate", "kornia", "hftl.adapt"):
+        importlib.import_module(module)
+    gc.freeze()  # what is imported is not looked through again in every fork
     print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)

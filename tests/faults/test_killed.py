@@ -10,43 +10,47 @@ from tests.faults.commands import KILL, Moment, Server, assert_same_run, assert_
 
 
 TRAINER = "transformers.trainer:Trainer"
+CLOSE = "hftl.adapt:close_partial"
+FINAL = "hftl.adapt:save_final"
 DRAW = random.Random(20)
-STAGES = 4  # of gradient, of 12 steps each; the probe's stage is before them
+STAGES = 4  # by gradient, of 2 epochs and 12 steps each; the probe's stage is before them
 
 
-def drawn(function: str, most: int, when: str = "before") -> Moment:
-    return killed(function, DRAW.randint(1, most), when)
+def drawn(function: str, most: int, when: str = "before", within: str = "") -> Moment:
+    return killed(function, DRAW.randint(1, most), when, within)
 
 
 MOMENTS: dict[str, Moment] = {
     "features are extracted": drawn("hftl.training.features:pick_features", 2),
-    "feature cache is written": drawn("hftl.training.cache:np.save", 4),
-    "feature cache is written whole": killed("hftl.training.cache:_publish"),
-    "the run's folder is made": killed("hftl.run_folder:Path.write_text", 2),
-    "state cache is reserved": killed("hftl.training.cache:open_memmap", 2, "after"),
-    "state cache is filled": drawn("hftl.training.states:_write", 6),
-    "state cache is published": drawn("hftl.training.cache:_publish", 6),
+    "features are written": drawn("hftl.training.cache:np.save", 4),
+    "the state cache is filled": drawn("hftl.training.states:_write", 6),
     "the first stage begins": killed("hftl.training.stages:GroupedTrainer.__init__"),
     "a stage is in the middle": drawn(f"{TRAINER}.training_step", 12 * STAGES, "after"),
-    "a later stage is in the middle": killed(f"{TRAINER}.training_step", 12 + 9, "after"),
     "a checkpoint has weights alone": drawn(f"{TRAINER}._save_optimizer_and_scheduler", 2 * STAGES),
-    "a checkpoint has an optimizer, no scheduler": killed("torch:save", 3 * 3 + 1, "after"),
     "a checkpoint has no trainer state": drawn("transformers.trainer:TrainerState.save_to_json", 2 * STAGES),
     "a checkpoint is not marked": drawn("hftl.training.checkpoints:_flush", 20),
+    "a stage is over": killed("hftl.training.stages:save_file", 3),
+    "a stage is not listed": killed("hftl.training.stages:save_file", 3, "after"),
+    "the next stage is to begin": killed("hftl.training.states:drop_states", 1),
+    "final has no tokenizer": killed("transformers:PreTrainedTokenizerBase.save_pretrained", within=FINAL),
+    "the run is to be closed": killed(CLOSE),
+    "leftovers are half removed": killed("hftl.run_folder:Path.unlink", 2, "after", within=CLOSE),
+    "leftovers are removed": killed("hftl.run_folder:Path.rename", within=CLOSE),
+}
+MORE: dict[str, Moment] = {
+    "features are published": killed("hftl.training.cache:_publish"),
+    "the run's folder is made": killed("hftl.run_folder:Path.write_text", 2),
+    "the state cache is reserved": killed("hftl.training.cache:open_memmap", 2, "after"),
+    "the state cache is published": drawn("hftl.training.cache:_publish", 6, within="hftl.training.stages:store"),
+    "a later stage is in the middle": killed(f"{TRAINER}.training_step", 12 + 9, "after"),
+    "a checkpoint has an optimizer alone": killed("torch:save", 3 * 3 + 1, "after"),
     "an old checkpoint is removed": killed("hftl.training.checkpoints:Path.touch", 3, "after"),
-    "the weights of a stage are written": killed("hftl.training.stages:save_file", 3),
-    "a stage is not listed as done": killed("hftl.training.stages:save_file", 3, "after"),
-    "a stage is listed as done": killed("hftl.training.stages:Path.replace", 3, "after"),
-    "states of a stage are dropped": killed("hftl.training.states:drop_states", 1),
-    "the test split is scored": killed("hftl.adapt:predict_logits", 1),
-    "final is begun": killed("transformers.modeling_utils:PreTrainedModel.save_pretrained", 2 * STAGES + 1),
-    "final has weights": killed("transformers:PreTrainedTokenizerBase.save_pretrained", 1),
+    "a stage is listed": killed("hftl.training.stages:Path.replace", 3, "after", "hftl.training.stages:_save_stage"),
+    "the test split is scored": killed("hftl.adapt:predict_logits"),
+    "final is begun": killed("transformers.modeling_utils:PreTrainedModel.save_pretrained", within=FINAL),
     "final has no card": killed("hftl.adapt:write_card"),
     "the report is written": killed("hftl.adapt:write_report", 1, "after"),
-    "leftovers are removed": killed("hftl.run_folder:shutil.rmtree", 1, "after"),
-    "leftovers are removed still": killed("hftl.run_folder:Path.unlink", 1, "after"),
-    "leftovers are removed but for rows": killed("hftl.run_folder:Path.unlink", 2, "after"),
-    "the folder gets its name": killed("hftl.run_folder:Path.rename"),
+    "checkpoints are removed": killed("hftl.run_folder:shutil.rmtree", 1, "after", within=CLOSE),
 }
 
 
@@ -65,3 +69,40 @@ def check(server: Server, undisturbed: Any, folder: Path, kind: str, *moments: M
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_gradual_run_is_killed_while(moment: str, server: Server, undisturbed: Any, tmp_path: Path) -> None:
     check(server, undisturbed, tmp_path, "gradual", MOMENTS[moment])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MORE)
+def test_gradual_run_is_also_killed_while(moment: str, server: Server, undisturbed: Any, tmp_path: Path) -> None:
+    check(server, undisturbed, tmp_path, "gradual", MORE[moment])
+
+
+@pytest.mark.parametrize(
+    ("kind", "moment"),
+    [
+        ("full", killed(f"{TRAINER}.training_step", 15)),
+        ("resnet", killed(f"{TRAINER}.training_step", 7)),
+        ("resnet", killed("hftl.training.checkpoints:_flush", 2)),
+        ("full by steps", killed(f"{TRAINER}.training_step", 11)),
+        ("resnet by steps", killed(f"{TRAINER}.training_step", 8)),
+        ("resnet on states", killed(f"{TRAINER}.training_step", 11)),
+        ("max_steps", killed("hftl.training.stages:_save_stage", 2)),
+        ("early stop", killed("hftl.training.stages:_save_stage", 2)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0].rpartition(":")[2],
+)
+def test_run_of_one_stage_is_killed(
+    kind: str, moment: Moment, server: Server, undisturbed: Any, tmp_path: Path
+) -> None:
+    """By steps, it goes on in the middle of an epoch; at a stage's end, it takes no step more."""
+    check(server, undisturbed, tmp_path, kind, moment)
+
+
+def test_resumed_run_is_killed_too(server: Server, undisturbed: Any, tmp_path: Path) -> None:
+    """First in the middle of a stage, then in the middle of a checkpoint, then between two stages."""
+    moments = (
+        killed(f"{TRAINER}.training_step", 12 + 8),
+        killed(f"{TRAINER}._save_optimizer_and_scheduler"),
+        killed("hftl.training.stages:save_file", 1, "after"),
+    )
+    check(server, undisturbed, tmp_path, "gradual", *moments)

@@ -1,0 +1,79 @@
+"""The probe against the baseline without pretraining, by cross-validation on training rows alone."""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold
+
+from hftl.evaluation.evidence import no_pretraining_baselines
+from hftl.planning.prepare import Prepared, take
+from hftl.planning.recommend import Gap
+from hftl.progress import progress
+from hftl.training.logistic import FOLDS, fit_probe
+
+
+ENOUGH = 2 * FOLDS  # rows that a class needs: in two of three folds, and in the folds within them that choose C
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both accuracies on the same held-out training rows, and their paired difference."""
+
+    rows: int
+    baseline: str
+    probe_accuracy: float
+    baseline_accuracy: float
+    gap: Gap
+
+
+def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) -> Comparison | None:
+    """Cross-validate both in three folds of the training rows numbered `rows`; `features` are of those, by pooling.
+
+    Each chooses its penalty, and the probe its pooling, inside the two folds that it learns from, so that neither has
+    seen what it is scored on. Classes of fewer than six rows sit this out; None when fewer than two are left.
+    """
+    labels = ready.train.labels[rows]
+    counts = np.bincount(labels, minlength=len(ready.splits.labels))
+    enough = counts >= ENOUGH
+    if enough.sum() < 2:
+        return None
+    kept = np.flatnonzero(enough[labels])
+    hits = {"probe": np.zeros(len(kept), bool), "baseline": np.zeros(len(kept), bool)}
+    name = ""
+    seed = ready.config.train_seed
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(kept, labels[kept])
+    for learn, held in progress(folds, "probe against baseline", "fold", FOLDS):
+        a, b = kept[learn], kept[held]
+        hits["probe"][held] = _probe(features, labels, a, b, len(counts), seed) == labels[b]
+        train = ready.splits.train
+        baseline = no_pretraining_baselines(
+            train.select(rows[a]), train.select(rows[b]), take(ready.train, rows[a]), take(ready.train, rows[b])
+        )[-1]
+        name = baseline.name
+        hits["baseline"][held] = baseline.predictions == labels[b]
+    return Comparison(len(kept), name, float(hits["probe"].mean()), float(hits["baseline"].mean()), paired_gap(**hits))
+
+
+def _probe(
+    features: dict[str, np.ndarray], labels: np.ndarray, learn: np.ndarray, held: np.ndarray, classes: int, seed: int
+) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        probe = fit_probe({k: v[learn] for k, v in features.items()}, labels[learn], classes, "auto", seed)
+    return probe.logits(features[probe.pooling][held]).argmax(-1)
+
+
+def paired_gap(probe: np.ndarray, baseline: np.ndarray) -> Gap:
+    """Accuracy of `probe` minus that of `baseline`, right or wrong per row [n], with 95% paired bootstrap bounds.
+
+    The bounds speak of the choice of rows, not of the folds, so they are a little narrow.
+    """
+    n = len(probe)
+    wins, losses = int((probe & ~baseline).sum()), int((~probe & baseline).sum())
+    # Rows that both get right, or both wrong, add nothing: a resample is a draw of how many of each kind it holds.
+    shares = [wins / n, losses / n, 1 - (wins + losses) / n]
+    drawn = np.random.default_rng(0).multinomial(n, shares, size=RESAMPLES)
+    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [0.025, 0.975])
+    return Gap((wins - losses) / n, float(low), float(high))

@@ -1,0 +1,172 @@
+"""The report of `hftl plan`: the first half of a run, a few measured steps, and nothing trained or written."""
+
+import time
+from typing import Any
+
+import numpy as np
+
+from hftl.config import RunConfig
+from hftl.methods import get_method
+from hftl.methods.full import full_defaults
+from hftl.methods.plan import Plan, is_convnet
+from hftl.planning.compare import Comparison, compare
+from hftl.planning.describe import describe_data, describe_images, describe_tokens, learns
+from hftl.planning.estimate import ADAMW_BYTES, GRADIENT_BYTES, learning_parameters, memory, seconds, weight_bytes
+from hftl.planning.features import FeatureCost, are_cached, comparison_features, time_features
+from hftl.planning.machine import look_at_machine
+from hftl.planning.prepare import Prepared, prepare
+from hftl.planning.recommend import Facts, recommend
+from hftl.planning.stage_costs import StageCost, choose_cache, stage_costs
+from hftl.training.precision import runs_on_cpu
+from hftl.training.probing import first_probe, mean_pooled
+
+
+FULL_STEP = (
+    3  # forward passes that a step of all layers costs: the backward one counts twice (Kaplan et al. 2020, 2.1)
+)
+
+
+def plan_report(config: RunConfig) -> dict[str, Any]:
+    """Return what `hftl plan --json` prints, as plain values.
+
+    Only features are kept, in the usual cache. Raises the `HftlError` that `hftl train` would raise before training.
+    """
+    machine = look_at_machine(runs_on_cpu(config.training))
+    ready = prepare(config)
+    convnet, full_epochs = is_convnet(ready.loaded.model), full_defaults(ready.loaded)[2]
+    cost = time_features(ready)
+    rows, features = comparison_features(ready, cost, are_cached(ready)["train"])
+    cached = are_cached(ready)  # as a run would find it now
+    pooling, regression = _first_probe(ready, rows, features)
+    compared = compare(ready, rows, features)
+
+    loaded = mean_pooled(ready.loaded, ready.splits.labels) if pooling == "mean" else ready.loaded
+    body = weight_bytes(loaded.model)
+    parameters = sum(p.numel() for p in loaded.model.parameters())
+    plan = get_method(str(config.method.method))(loaded, config.method, len(ready.train))
+    cache = choose_cache(ready, plan, machine["disk_free_bytes"])
+    costs = stage_costs(ready, plan, cache, pooling)
+    needed = memory(ready, plan, costs, cache, cost, machine)
+    times = seconds(ready, costs, cache, cost, cached, regression)
+    facts = Facts(
+        rows_per_class=_rows_per_class(ready),
+        gap=compared.gap if compared else None,
+        baseline=compared.baseline if compared else "",
+        full_seconds=_full_seconds(ready, cost, costs, times, full_epochs),
+        full_fits=_full_fits(body, parameters, needed),
+        convnet=convnet,
+    )
+    return {
+        "task": config.task,
+        "method": config.method.method,
+        "model": _model(ready, parameters),
+        "data": describe_data(ready.splits),
+        **_inputs(ready),
+        "stages": [_stage(ready, plan, c) for c in costs],
+        "memory": needed,
+        "time": times,
+        "recommendation": _recommendation(facts, compared),
+        "notes": [*ready.splits.warnings, *ready.notes, *([cache.note] if cache.note else []), *_notes(costs)],
+    }
+
+
+def _first_probe(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) -> tuple[str, float]:
+    """Return the pooling that the run would choose, and the seconds of its regression (on more rows, in proportion)."""
+    start = time.perf_counter()
+    labels, classes = ready.train.labels[rows], len(ready.splits.labels)
+    probe = first_probe({"train": features}, labels, classes, ready.config, ready.weights)
+    return probe.pooling, (time.perf_counter() - start) * len(ready.train) / len(rows)
+
+
+def _model(ready: Prepared, parameters: int) -> dict[str, Any]:
+    loaded = ready.loaded
+    return {
+        "name": loaded.name,
+        "source": loaded.source,
+        "revision": loaded.revision,
+        "architecture": type(loaded.model).__name__,
+        "parameters": parameters,
+    }
+
+
+def _inputs(ready: Prepared) -> dict[str, Any]:
+    if ready.task.input_column == "text":
+        return {"tokens": describe_tokens(ready.splits, ready.loaded.processor)}
+    return {"images": describe_images(ready.splits.train, ready.loaded.processor)}
+
+
+def _stage(ready: Prepared, plan: Plan, cost: StageCost) -> dict[str, Any]:
+    count = learning_parameters(plan, cost)
+    args = cost.args
+    return {
+        "name": cost.stage.name,
+        "learns": learns(plan, cost.stage),
+        "trainable_parameters": count,
+        "share": count / sum(p.numel() for p in plan.model.parameters()),
+        "learning_rates": {g.name: args.learning_rate * g.rate for g in cost.stage.groups} if args else {},
+        "epochs": cost.epochs,
+        "steps": cost.steps,
+        "rows": len(ready.train),
+        "device_batch": args.train_batch_size if args else 0,
+        "accumulation": args.gradient_accumulation_steps if args else 0,
+        "processes": 1,
+        "reads": cost.reads,
+    }
+
+
+def _rows_per_class(ready: Prepared) -> float:
+    counts = np.bincount(ready.train.labels)
+    return float(np.median(counts[counts > 0]))
+
+
+def _full_seconds(
+    ready: Prepared, cost: FeatureCost, costs: list[StageCost], times: dict[str, Any], epochs: float
+) -> float:
+    """Fine-tuning of every layer: as measured where that is the plan, else from the forward pass."""
+    method = ready.config.method
+    whole = method.method == "full" and method.train_top is None and not (method.train_norms or method.train_bias)
+    measured = times["stages"][-1]["train_seconds"]
+    if whole and measured is not None:
+        return float(measured)
+    epochs = ready.config.training.get("num_train_epochs", epochs)
+    return FULL_STEP * float(epochs) * cost.seconds(ready.train)
+
+
+def _full_fits(weights: int, parameters: int, needed: dict[str, Any]) -> bool | None:
+    """Would all layers fit? Their activations are at least those of this plan's stages."""
+    machine = needed["machine"]
+    free = machine["gpu"]["free_bytes"] if machine["gpu"] else machine["memory_free_bytes"]
+    activations = needed["activations_bytes"]
+    per_row = activations["longest"] / max(needed["batch_rows"], 1) if activations else 0  # a batch can be cut up
+    return weights + (GRADIENT_BYTES + ADAMW_BYTES) * parameters + per_row <= free
+
+
+def _recommendation(facts: Facts, compared: Comparison | None) -> dict[str, Any]:
+    chosen = recommend(facts)
+    return {
+        "method": chosen.method,
+        "reason": chosen.reason,
+        "rows_per_class": facts.rows_per_class,
+        "comparison": None
+        if compared is None
+        else {
+            "rows": compared.rows,
+            "probe_accuracy": compared.probe_accuracy,
+            "baseline": compared.baseline,
+            "baseline_accuracy": compared.baseline_accuracy,
+            "difference": {"value": compared.gap.value, "low": compared.gap.low, "high": compared.gap.high},
+        },
+        "full_seconds": facts.full_seconds,
+        "full_fits": facts.full_fits,
+    }
+
+
+def _notes(costs: list[StageCost]) -> list[str]:
+    """What the figures leave out."""
+    args = [c.args for c in costs if c.args is not None]
+    notes = []
+    if any(a.gradient_checkpointing for a in args):
+        notes.append("--gradient_checkpointing: the activations and seconds shown are those without it.")
+    if any(c.args is not None and c.measured is None for c in costs):
+        notes.append("Steps were not timed: the weights, gradients and one row do not fit in the free memory.")
+    return notes

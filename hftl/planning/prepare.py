@@ -1,0 +1,89 @@
+"""What a plan stands on: the data, the model and the encoded rows, got in the order and from the seeds of a run."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers import set_seed
+
+from hftl.combinations import check_combination
+from hftl.config import RunConfig
+from hftl.data.load import load_splits
+from hftl.data.splits import Splits
+from hftl.errors import ConfigError
+from hftl.methods import get_method
+from hftl.models.load import Loaded, load_model
+from hftl.tasks import get_task
+from hftl.tasks.encoded import EncodedImages, EncodedText
+from hftl.tasks.task import Task
+from hftl.training.features import Encoded
+from hftl.training.losses import class_weights
+from hftl.training.precision import choose_bf16, runs_on_cpu
+from hftl.training.strategies import check_strategy, current_strategy
+from hftl.training.world import check_world
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run has in hand when it begins to extract features."""
+
+    config: RunConfig
+    task: Task
+    splits: Splits
+    loaded: Loaded
+    collate: Any
+    train: Encoded  # not augmented
+    validation: Encoded
+    weights: np.ndarray | None  # one factor per class
+    notes: list[str]
+
+    @property
+    def bf16(self) -> bool:
+        """Do forward passes run in bf16?"""
+        return choose_bf16(self.config.training)
+
+    @property
+    def use_cpu(self) -> bool:
+        """Does the run leave an accelerator alone, or find none?"""
+        return runs_on_cpu(self.config.training)
+
+    @property
+    def augmented(self) -> bool:
+        """Are the training rows augmented?"""
+        return self.task.input_column == "image" and self.config.method.augment != "none"
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Load and encode what `hftl train` would, with its checks. Raises the `HftlError` that it would raise."""
+    check_combination(config)
+    get_method(str(config.method.method))
+    _check_one_process(config)
+    task = get_task(config.task)
+    splits = load_splits(task.input_column, config.data, config.train_seed)
+    set_seed(config.train_seed)
+    loaded = load_model(task, config.model, splits.labels)
+    notes = task.fit_processor(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
+    collate = task.collator(loaded.processor, not config.method.no_flip, config.method.augment)
+    train = task.encode(splits.train, loaded.processor)
+    validation = task.encode(splits.validation, loaded.processor)
+    weights, said = class_weights(config.method.class_weights, train.labels, len(splits.labels))
+    return Prepared(config, task, splits, loaded, collate, train, validation, weights, [*notes, *said])
+
+
+def take(encoded: Encoded, rows: Sequence[int] | np.ndarray) -> Encoded:
+    """Return the rows numbered `rows`, in that order."""
+    index = np.asarray(rows)
+    if isinstance(encoded, EncodedText):
+        return EncodedText([encoded.token_ids[i] for i in index], encoded.labels[index])
+    return EncodedImages(encoded.pixels[index], encoded.labels[index], encoded.augment)
+
+
+def _check_one_process(config: RunConfig) -> None:
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if asked > 1 or check_world(runs_on_cpu(config.training)) > 1:
+        raise ConfigError(
+            f"hftl plan runs in one process, not in {asked}: start it without torchrun or accelerate launch."
+        )
+    check_strategy(str(config.method.method), *current_strategy(), half=choose_bf16(config.training))

@@ -1,0 +1,56 @@
+"""The order of the rows, and the draws of augmentation: both follow from the seed, the epoch and the rows alone.
+
+torch's global generator would do for one process that nobody stops. A run that goes on in the middle of an epoch has
+not drawn what the epoch began with. Processes whose dropout drew different amounts would each cut the rows in another
+way, so that some rows would come twice in an epoch and others not at all.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from transformers import TrainerCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+
+@contextmanager
+def draws_from(*numbers: int) -> Iterator[None]:
+    """Let the CPU's generator start from `numbers` while the block runs; after it, it goes on as before."""
+    before = torch.get_rng_state()
+    torch.default_generator.manual_seed(hash(numbers))  # torch.manual_seed would reset the GPUs as well
+    try:
+        yield
+    finally:
+        torch.set_rng_state(before)
+
+
+class Numbered(Dataset):
+    """Training rows that say their number, so that a bad batch can be named, and the seed of their augmentation."""
+
+    def __init__(self, rows: Any, seed: int):
+        self.rows, self.seed = rows, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        with draws_from(self.seed, self.epoch, index):  # which stored view
+            return {**self.rows[index], "row": index, "draw": hash((self.seed, self.epoch, index))}
+
+
+class SeededEpochs(TrainerCallback):
+    """Tells rows and sampler which epoch it is. The samplers of torch and accelerate know it already."""
+
+    def __init__(self, rows: Numbered):
+        self._rows = rows
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
+        """Seed what is drawn in the epoch."""
+        self._rows.epoch = int(state.epoch or 0)
+        batches = train_dataloader.batch_sampler
+        sampler = getattr(batches, "batch_sampler", batches).sampler  # on several processes accelerate wraps it
+        if isinstance(sampler, LengthGroupedSampler):
+            sampler.generator = torch.Generator().manual_seed(self._rows.seed + self._rows.epoch)
