@@ -6,17 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from transformers import set_seed
-
 from hftl.combinations import check_combination
 from hftl.config import RunConfig, build_config, to_yaml
-from hftl.data.load import load_splits
 from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError, Preempted, RunError
 from hftl.evaluation.evidence import no_pretraining_baselines
 from hftl.methods import get_method
-from hftl.models.load import load_model
 from hftl.predict import Prediction, Predictor, load
+from hftl.prepare import prepare
 from hftl.publishing.save import merge_adapter, save_final, write_card
 from hftl.report.report import build_report, score, score_predictions, write_report
 from hftl.report.show import show_plan, show_result
@@ -25,7 +22,6 @@ from hftl.seeds import run_seeds
 from hftl.tasks import get_task
 from hftl.training.features import Encoded, predict_logits
 from hftl.training.inputs import StageData
-from hftl.training.losses import class_weights
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.preempt import heed_sigterm
 from hftl.training.probing import cache_identity, first_probe, frozen_features, mean_pooled
@@ -84,7 +80,7 @@ def run(config: RunConfig) -> Result:
 def _run(config: RunConfig) -> Result:
     """Do one run: load, extract, probe, train, evaluate, save."""
     start = time.perf_counter()
-    task, build_plan = get_task(config.task), get_method(str(config.method.method))
+    build_plan = get_method(str(config.method.method))
     use_cpu = runs_on_cpu(config.training)
     output_dir = config.output_dir
     assert output_dir is not None
@@ -92,19 +88,13 @@ def _run(config: RunConfig) -> Result:
     processes = check_world(use_cpu)
     check_strategy(str(config.method.method), *current_strategy(), half=choose_bf16(config.training))
 
-    splits = load_splits(task.input_column, config.data, config.train_seed)
-    set_seed(config.train_seed)
-    loaded = load_model(task, config.model, splits.labels)
-    notes = task.fit_processor(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
-    collate = task.collator(loaded.processor, not config.method.no_flip, config.method.augment)
-    train = task.encode(splits.train, loaded.processor)
-    validation = task.encode(splits.validation, loaded.processor)
-    weights, said = class_weights(config.method.class_weights, train.labels, len(splits.labels))
-    notes += said
+    ready = prepare(config)
+    task, splits, loaded, collate = ready.task, ready.splits, ready.loaded, ready.collate
+    train, validation = ready.train, ready.validation
 
     clock = time.perf_counter()
     features, origin = frozen_features(task, loaded, {"train": train, "validation": validation}, collate, config)
-    probe = first_probe(features, train.labels, len(splits.labels), config, weights)
+    probe = first_probe(features, train.labels, len(splits.labels), config, ready.weights)
     features_seconds = time.perf_counter() - clock
     if probe.pooling == "mean":
         loaded = mean_pooled(loaded, splits.labels)
@@ -116,11 +106,10 @@ def _run(config: RunConfig) -> Result:
     work = _open_once(output_dir, to_yaml(config), identity, resume=config.resume)
     try:
         clock = time.perf_counter()
-        moved = task.input_column == "image" and config.method.augment != "none"
         chosen = {part: arrays[probe.pooling] for part, arrays in features.items()}
         data = StageData(
-            replace(train, augment=True) if moved else train, validation, collate, len(splits.labels),
-            chosen["train"], chosen["validation"], weights,
+            ready.rows_to_train_on, validation, collate, len(splits.labels),
+            chosen["train"], chosen["validation"], ready.weights,
         )  # fmt: skip
         fitted = fit_plan(plan, probe, data, config, task.best_metric, work, cache_identity(config, collate, train))
         train_seconds = time.perf_counter() - clock
@@ -142,7 +131,7 @@ def _run(config: RunConfig) -> Result:
             timing["total_seconds"] = time.perf_counter() - start
             report = build_report(
                 config, replace(loaded, model=model), splits, probe, fitted.stages, metrics, logits["test"], baselines,
-                timing, origin, notes + fitted.notes + _partial_batch_note(processes), processes,
+                timing, origin, ready.notes + fitted.notes + _partial_batch_note(processes), processes,
             )  # fmt: skip
             save_final(model, loaded, work / "final")
             write_card(work / "final", report)

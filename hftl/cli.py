@@ -20,23 +20,10 @@ from hftl.progress import quiet_libraries
 
 
 def _train(positional: list[str], flags: Flags) -> None:
-    from hftl.config import build_config, read_yaml
-    from hftl.names import check_method, check_task
+    from hftl.cli_config import read_config
 
-    if len(positional) != 1:
-        raise ConfigError(
-            "hftl train needs one TASK or config.yaml, such as: hftl train text-classification --data t.csv"
-        )
-    target = positional[0]
-    values: Flags = {}
-    if target.endswith((".yaml", ".yml")):
-        values = read_yaml(Path(target))
-        target = str(values.pop("task"))
     as_json = flags.pop("json", False)
-    task = check_task(target)
-    values.update(flags)
-    check_method(values.get("method"))
-    config = build_config(task, values)
+    config = read_config("train", positional, flags)
     from hftl.adapt import complete, run
 
     quiet_libraries()

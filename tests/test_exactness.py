@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from transformers import AutoTokenizer, TrainerCallback
 
+from hftl import prepare
 from hftl.adapt import adapt
 from hftl.errors import TrainingError
 from hftl.tasks import TASKS, get_task
@@ -214,7 +215,7 @@ class _Spy:
 @pytest.mark.parametrize("method", ["probe", "lora"])
 def test_test_split_is_read_last(method: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    load_splits, fit_plan = FLOW.load_splits, FLOW.fit_plan
+    load_splits, fit_plan = prepare.load_splits, FLOW.fit_plan
 
     def spied_splits(*args: Any) -> Any:
         splits = load_splits(*args)
@@ -231,7 +232,7 @@ def test_test_split_is_read_last(method: str, folder: Path, monkeypatch: pytest.
         events.append("encode test" if isinstance(table, _Spy) else "encode")
         return task.encode(table, processor, augment)
 
-    monkeypatch.setattr(FLOW, "load_splits", spied_splits)
+    monkeypatch.setattr(prepare, "load_splits", spied_splits)
     monkeypatch.setattr(FLOW, "fit_plan", spied_fit)
     monkeypatch.setitem(TASKS, "text-classification", dataclasses.replace(task, encode=spied_encode))
     _run(folder, f"{method}-spied", method)
@@ -245,7 +246,7 @@ def test_best_checkpoint_comes_back_whole(family: str, tmp_path: Path, monkeypat
     """ViT's files use older key names; Trainer's own restore would bring back the head alone, without an error."""
     monkeypatch.setenv("HFTL_CACHE", str(tmp_path / "cache"))
     more = {"metric_for_best_model": "loss", "greater_is_better": True}  # the worst loss, which is not the last
-    run = tiny_run(family, "full", tmp_path, max_steps=-1, num_train_epochs=3, learning_rate=1e-3, **more)
+    run = tiny_run(family, "full", tmp_path, max_steps=-1, num_train_epochs=3, learning_rate=3e-4, **more)
     losses = [entry["eval_loss"] for entry in run.report["stages"][-1]["history"] if "eval_loss" in entry]
     assert len(set(losses)) == 3
     assert max(losses) != losses[-1]

@@ -22,7 +22,7 @@ from hftl.planning.compare import paired_gap
 from hftl.planning.describe import describe_tokens, learns
 from hftl.planning.features import are_cached
 from hftl.planning.measure import pick_batches, saved_bytes
-from hftl.planning.prepare import prepare
+from hftl.prepare import prepare
 from hftl.training.cache import weights_hash
 from hftl.training.probing import frozen_features
 from tests.command import hftl, shell, text_csv

@@ -33,9 +33,10 @@ LAYERS = (
     ("hftl.training",),
     ("hftl.report", "hftl.publishing", "hftl.run_folder"),
     ("hftl.predict", "hftl.predict_file"),
-    ("hftl.seeds",),
+    ("hftl.seeds", "hftl.prepare"),
     ("hftl.adapt", "hftl.planning"),
-    ("hftl.cli", "hftl.cli_help", "hftl.cli_plan"),
+    ("hftl.cli_config", "hftl.cli_help"),
+    ("hftl.cli", "hftl.cli_plan"),
     ("hftl.__main__",),
 )
 # (importer, imported): known crossings, each with its reason.

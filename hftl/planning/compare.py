@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from hftl.evaluation.evidence import no_pretraining_baselines
-from hftl.planning.prepare import Prepared, take
 from hftl.planning.recommend import Gap
+from hftl.prepare import Prepared, take
 from hftl.progress import progress
 from hftl.training.logistic import FOLDS, fit_probe
 

@@ -6,8 +6,8 @@ import torch
 
 from hftl.methods.plan import Plan
 from hftl.planning.features import FeatureCost
-from hftl.planning.prepare import Prepared
 from hftl.planning.stage_costs import StageCost, StateChoice
+from hftl.prepare import Prepared
 from hftl.training.arguments import smaller_batch
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hftl.planning.prepare import Prepared, take
+from hftl.prepare import Prepared, take
 from hftl.training.cache import cached_arrays, weights_hash
 from hftl.training.features import Encoded, batches_by_length, extract_features
 from hftl.training.logistic import cv_rows

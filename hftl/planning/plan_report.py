@@ -1,11 +1,14 @@
 """The report of `hftl plan`: the first half of a run, a few measured steps, and nothing trained or written."""
 
+import os
 import time
 from typing import Any
 
 import numpy as np
 
+from hftl.combinations import check_combination
 from hftl.config import RunConfig
+from hftl.errors import ConfigError
 from hftl.methods import get_method
 from hftl.methods.full import full_defaults
 from hftl.methods.plan import Plan, is_convnet
@@ -14,11 +17,13 @@ from hftl.planning.describe import describe_data, describe_images, describe_toke
 from hftl.planning.estimate import ADAMW_BYTES, GRADIENT_BYTES, learning_parameters, memory, seconds, weight_bytes
 from hftl.planning.features import FeatureCost, are_cached, comparison_features, time_features
 from hftl.planning.machine import look_at_machine
-from hftl.planning.prepare import Prepared, prepare
 from hftl.planning.recommend import Facts, recommend
 from hftl.planning.stage_costs import StageCost, choose_cache, stage_costs
-from hftl.training.precision import runs_on_cpu
+from hftl.prepare import Prepared, prepare
+from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.probing import first_probe, mean_pooled
+from hftl.training.strategies import check_strategy, current_strategy
+from hftl.training.world import check_world
 
 
 FULL_STEP = (
@@ -31,6 +36,8 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
 
     Only features are kept, in the usual cache. Raises the `HftlError` that `hftl train` would raise before training.
     """
+    check_combination(config)
+    _check_one_process(config)
     machine = look_at_machine(runs_on_cpu(config.training))
     ready = prepare(config)
     convnet, full_epochs = is_convnet(ready.loaded.model), full_defaults(ready.loaded)[2]
@@ -170,3 +177,12 @@ def _notes(costs: list[StageCost]) -> list[str]:
     if any(c.args is not None and c.measured is None for c in costs):
         notes.append("Steps were not timed: the weights, gradients and one row do not fit in the free memory.")
     return notes
+
+
+def _check_one_process(config: RunConfig) -> None:
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if asked > 1 or check_world(runs_on_cpu(config.training)) > 1:
+        raise ConfigError(
+            f"hftl plan runs in one process, not in {asked}: start it without torchrun or accelerate launch."
+        )
+    check_strategy(str(config.method.method), *current_strategy(), half=choose_bf16(config.training))

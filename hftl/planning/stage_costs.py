@@ -14,7 +14,7 @@ from hftl.methods.plan import Plan, Stage
 from hftl.planning.features import extract_small
 from hftl.planning.machine import free_memory
 from hftl.planning.measure import Measured, measure_stage, pick_batches, unchanged
-from hftl.planning.prepare import Prepared, take
+from hftl.prepare import Prepared, take
 from hftl.progress import progress
 from hftl.tasks.encoded import EncodedImages, EncodedText
 from hftl.training.arguments import stage_arguments, stage_epochs

@@ -62,7 +62,7 @@ class LossGuard(TrainerCallback):
             return self._collate(items)
         self._batches.append((self._made, rows))
         self._made += 1
-        with draws_from(*(item.pop("draw") for item in items)):
+        with draws_from(*(item.pop("draw", 0) for item in items)):
             return self._collate(items)
 
     def loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:

@@ -98,14 +98,20 @@ def report_of(run: Path) -> dict[str, Any]:
     return json.loads((run / "report.json").read_text())
 
 
+def path_of(report: dict[str, Any]) -> list[list[tuple[float, float]]]:
+    """Epoch and validation loss of every evaluation of every stage: where the weights went, the best and the others."""
+    return [[(e["epoch"], e["eval_loss"]) for e in s["history"] if "eval_loss" in e] for s in report["stages"]]
+
+
 def assert_same_run(run: Path, other: Path) -> None:
-    """The same weights bit by bit, the same metrics, and as many steps in every stage."""
+    """The same weights bit by bit, the same metrics, the same path, and as many steps in every stage."""
     ours, theirs = (load_file(path / "final" / "model.safetensors") for path in (run, other))
     assert set(ours) == set(theirs)
     assert [name for name in ours if not ours[name].equal(theirs[name])] == []
     ours, theirs = report_of(run), report_of(other)
     assert ours["metrics"] == theirs["metrics"]
     assert [s["steps"] for s in ours["stages"]] == [s["steps"] for s in theirs["stages"]]
+    assert path_of(ours) == path_of(theirs)
 
 
 def assert_whole(folder: Path) -> None:

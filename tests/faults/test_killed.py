@@ -86,8 +86,8 @@ def test_gradual_run_is_also_killed_while(moment: str, server: Server, undisturb
         ("full by steps", killed(f"{TRAINER}.training_step", 11)),
         ("resnet by steps", killed(f"{TRAINER}.training_step", 8)),
         ("resnet on states", killed(f"{TRAINER}.training_step", 11)),
-        ("max_steps", killed("hftl.training.stages:_save_stage", 2)),
-        ("early stop", killed("hftl.training.stages:_save_stage", 2)),
+        ("max_steps", killed(f"{TRAINER}._finalize_training")),
+        ("early stop", killed(f"{TRAINER}._finalize_training")),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0].rpartition(":")[2],
 )

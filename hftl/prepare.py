@@ -1,19 +1,15 @@
-"""What a plan stands on: the data, the model and the encoded rows, got in the order and from the seeds of a run."""
+"""The first steps of every run and of every plan: data, splits, model, encoded rows."""
 
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from transformers import set_seed
 
-from hftl.combinations import check_combination
 from hftl.config import RunConfig
 from hftl.data.load import load_splits
 from hftl.data.splits import Splits
-from hftl.errors import ConfigError
-from hftl.methods import get_method
 from hftl.models.load import Loaded, load_model
 from hftl.tasks import get_task
 from hftl.tasks.encoded import EncodedImages, EncodedText
@@ -21,8 +17,6 @@ from hftl.tasks.task import Task
 from hftl.training.features import Encoded
 from hftl.training.losses import class_weights
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.strategies import check_strategy, current_strategy
-from hftl.training.world import check_world
 
 
 @dataclass(frozen=True)
@@ -54,12 +48,19 @@ class Prepared:
         """Are the training rows augmented?"""
         return self.task.input_column == "image" and self.config.method.augment != "none"
 
+    @property
+    def rows_to_train_on(self) -> Encoded:
+        """The train rows, which the collator augments where the run asks for it."""
+        if isinstance(self.train, EncodedImages) and self.augmented:
+            return replace(self.train, augment=True)
+        return self.train
+
 
 def prepare(config: RunConfig) -> Prepared:
-    """Load and encode what `hftl train` would, with its checks. Raises the `HftlError` that it would raise."""
-    check_combination(config)
-    get_method(str(config.method.method))
-    _check_one_process(config)
+    """Load the data and the model, and encode train and validation rows; the test rows are not looked at.
+
+    Raises `DataError` and `ModelError` for what cannot be used.
+    """
     task = get_task(config.task)
     splits = load_splits(task.input_column, config.data, config.train_seed)
     set_seed(config.train_seed)
@@ -78,12 +79,3 @@ def take(encoded: Encoded, rows: Sequence[int] | np.ndarray) -> Encoded:
     if isinstance(encoded, EncodedText):
         return EncodedText([encoded.token_ids[i] for i in index], encoded.labels[index])
     return EncodedImages(encoded.pixels[index], encoded.labels[index], encoded.augment)
-
-
-def _check_one_process(config: RunConfig) -> None:
-    asked = int(os.environ.get("WORLD_SIZE", "1"))
-    if asked > 1 or check_world(runs_on_cpu(config.training)) > 1:
-        raise ConfigError(
-            f"hftl plan runs in one process, not in {asked}: start it without torchrun or accelerate launch."
-        )
-    check_strategy(str(config.method.method), *current_strategy(), half=choose_bf16(config.training))
