@@ -20,11 +20,12 @@ from hftl.report.show import show_plan, show_result
 from hftl.run_folder import check_output, close_partial, default_output_dir, discard_partial, open_partial, partial_of
 from hftl.seeds import run_seeds
 from hftl.tasks import get_task
+from hftl.training.cache import weights_hash
 from hftl.training.features import Encoded, predict_logits
 from hftl.training.inputs import StageData
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.preempt import heed_sigterm
-from hftl.training.probing import cache_identity, first_probe, frozen_features, mean_pooled
+from hftl.training.probing import cache_identity, first_probe, frozen_features, mean_pooled, rows_identity
 from hftl.training.stages import fit_plan
 from hftl.training.strategies import check_strategy, current_strategy
 from hftl.training.world import broadcast_from_main, check_world, is_main_process, wait_for_all
@@ -102,7 +103,11 @@ def _run(config: RunConfig) -> Result:
     plan = build_plan(loaded, config.method, len(train))
     if is_main_process():
         show_plan(plan, config.training.get("learning_rate", plan.defaults.get("learning_rate")))
-    identity = {"train": train.fingerprint(), "labels": list(splits.labels)}
+    identity = {
+        **rows_identity(train, validation),
+        "labels": list(splits.labels),
+        "weights": weights_hash(loaded.model),
+    }
     work = _open_once(output_dir, to_yaml(config), identity, resume=config.resume)
     try:
         clock = time.perf_counter()

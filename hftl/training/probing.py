@@ -1,5 +1,6 @@
 """What every run begins with: frozen features of the train and validation rows, and the probe fitted on them."""
 
+import hashlib
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -67,6 +68,15 @@ def cache_identity(config: RunConfig, collate: Any, encoded: Encoded) -> dict[st
     if isinstance(encoded, EncodedImages):
         identity.update(augment=config.method.augment, no_flip=config.method.no_flip)
     return identity
+
+
+def rows_identity(train: Encoded, validation: Encoded) -> dict[str, Any]:
+    """Hashes of the rows and labels that a cut-off run was begun with. The test rows are not looked at before the end."""
+    parts = {"train": train, "validation": validation}
+    labels = {
+        f"{k}_labels": hashlib.sha256(np.ascontiguousarray(v.labels).tobytes()).hexdigest() for k, v in parts.items()
+    }
+    return {**{k: v.fingerprint() for k, v in parts.items()}, **labels}
 
 
 def first_probe(

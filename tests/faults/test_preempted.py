@@ -89,7 +89,9 @@ def test_stopped_twice(server: Server, undisturbed: Any, tmp_path: Path) -> None
     assert_same_run(tmp_path / "run", undisturbed("full"))
 
 
-@pytest.mark.parametrize("moment", [stopped("hftl.adapt:load_model"), stopped("hftl.training.features:pick_features")])
+@pytest.mark.parametrize(
+    "moment", [stopped("hftl.models.load:find_checkpoint"), stopped("hftl.training.features:pick_features")]
+)
 def test_stopped_before_training(moment: Moment, server: Server, tmp_path: Path) -> None:
     done = server.train(tmp_path, "full", moments=[moment])
     assert done.code == 143, done.err
