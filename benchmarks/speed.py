@@ -200,7 +200,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the parts asked for and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
-    parser.add_argument("--rows", type=int, default=1000, help="training rows")
+    parser.add_argument("--rows", type=int, default=800, help="training rows")
     parser.add_argument("--max_length", type=int, default=128)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/RESULTS.md"))
     args = parser.parse_args(argv)

@@ -74,7 +74,7 @@ def open_partial(output_dir: Path, config_yaml: str, rows: dict[str, Any], *, re
     if resume and is_resumable(output_dir):
         same = (folder / "config.yaml").read_text(encoding="utf-8") == config_yaml
         if not same or (folder / "rows.json").read_text(encoding="utf-8") != identity:
-            what = "data" if same else "flags"
+            what = "data or weights" if same else "flags"
             raise RunError(f"{folder} was begun with other {what}. Use the same ones, or --overwrite to start anew.")
         return folder
     _remove(folder)

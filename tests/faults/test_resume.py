@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tests.command import Outcome
@@ -79,6 +80,25 @@ def test_other_rows_under_the_same_name(server: Server, folder: Path) -> None:
     shutil.copy(folder / "other.csv", folder / "t.csv")
     line = error_of(server.command(folder, *train_words(folder, "full"), "--resume"))
     assert "other data" in line
+    assert contents(folder / "run.partial") == before
+
+
+def test_other_labels_of_the_same_rows(server: Server, folder: Path) -> None:
+    before = contents(folder / "run.partial")
+    frame = pd.read_csv(folder / "t.csv")
+    swap = {"class_0": "class_1", "class_1": "class_0"}
+    frame.assign(label=[swap.get(x, x) for x in frame.label]).to_csv(folder / "t.csv", index=False)
+    line = error_of(server.command(folder, *train_words(folder, "full"), "--resume"))
+    assert "other data" in line
+    assert contents(folder / "run.partial") == before
+
+
+def test_other_weights_under_the_same_name(server: Server, folder: Path) -> None:
+    before = contents(folder / "run.partial")
+    shutil.rmtree(folder / "bert")
+    shutil.copytree(folder / "bert-2", folder / "bert")
+    line = error_of(server.command(folder, *train_words(folder, "full"), "--resume"))
+    assert "other data or weights" in line
     assert contents(folder / "run.partial") == before
 
 
