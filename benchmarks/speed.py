@@ -214,7 +214,7 @@ def main(argv: list[str] | None = None) -> None:
             "probe": lambda: probe_lines(text, bf16, args.max_length, folder),
             "cache": lambda: cache_lines(text, args.max_length),
             "full": lambda: full_lines(text, bf16, args.max_length, folder),
-            "steps": lambda: step_lines(text, bf16, args.max_length, folder, 20),
+            "steps": lambda: step_lines(text, bf16, args.max_length, folder, args.rows // 16),
             "deep": lambda: deep_lines(text, bf16, args.max_length, folder),
             "few": lambda: few_shot_lines(args.max_length, folder),
             "images": lambda: image_lines(20, 64, bf16),

@@ -61,7 +61,7 @@ def pictures(folder: Path) -> list[str]:
 def runs(folder: Path) -> dict[str, Any]:
     return {
         "bert": tiny_run("bert", "full", folder, max_seq_length=12),
-        "distilbert": tiny_run("distilbert", "lora", folder, max_seq_length=12),
+        "distilbert": tiny_run("distilbert", "lora", folder, max_seq_length=12, max_steps=20, learning_rate=1e-2),
         "resnet": tiny_run("resnet", "lora", folder),
         "vit": tiny_run("vit", "full", folder),
         "roberta-mean": tiny_run("roberta", "probe", folder, "roberta-mean", pooling="mean", max_seq_length=12),

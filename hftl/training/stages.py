@@ -117,7 +117,10 @@ def _save_stage(model: nn.Module, work: Path, index: int, reports: list[StageRep
 
 
 def _same_on_all(model: nn.Module) -> str:
-    """Hash of all weights on several processes, "" on one. Raises `TrainingError` when the processes do not hold the same ones, bit by bit."""
+    """Hash of all weights on several processes, "" on one.
+
+    Raises `TrainingError` when the processes do not hold the same ones, bit by bit.
+    """
     if len(from_every_process(None)) == 1:
         return ""
     digest = hashlib.sha256()
