@@ -3,8 +3,8 @@
 `none` changes nothing. `light` is written in torch below: it is the default and needs no further import. `default`
 and `strong` are kornia's operations: kornia is kept up, needs torch alone (no torchvision), works on batches instead
 of image by image (5 to 10 ms per operation for 32 images of 96 pixels on one core), and draws its random numbers from
-torch's global generator. Trainer saves and restores that one, so a resumed run draws the same numbers, and the same
-seed gives the same run. kornia is imported when the first image is augmented (0.3 s).
+torch's global generator, which the training loop seeds for each batch (`hftl/training/order.py`): a resumed run draws
+the same numbers. kornia is imported when the first image is augmented (0.3 s).
 
 Three steps, because each belongs to another space: `jitter_colours` acts on values in [0, 1], before normalisation;
 `move_pixels` commutes with normalisation, a map per channel, and acts after it; `erase` fills with 0 after it.
@@ -80,8 +80,7 @@ def erase(images: torch.Tensor, preset: str) -> torch.Tensor:
 def augment_batch(images: torch.Tensor, flip: bool) -> torch.Tensor:
     """Shift by up to 1/16 of the side, scale by up to 1.1 either way, and mirror half of them when `flip`.
 
-    `images` is [n, channels, height, width]; edges repeat. Random numbers come from torch's global generator, which
-    Trainer saves and restores, so that a resumed run draws the same ones.
+    `images` is [n, channels, height, width]; edges repeat. Random numbers come from torch's global generator.
     """
     n = len(images)
     shift = (torch.rand(n, 2) * 2 - 1) * 2 * MAX_SHIFT  # affine_grid counts from -1 to 1
