@@ -16,6 +16,7 @@ import torch
 from datasets import DatasetDict
 
 from benchmarks import contenders
+from benchmarks.flops import matmul_flops, utilisation
 from benchmarks.growth import growth
 from benchmarks.ours import hftl, hftl_images
 from benchmarks.rows import Text, twelve_blocks, wikipedia
@@ -75,9 +76,8 @@ def cache_lines(text: Text, n: int) -> list[Line]:
     ):
         cached = hftl(text, method, n, cache="on", **flags)
         plain = hftl(text, method, n, cache="off", **flags)
-        mine, theirs = (_training(r) for r in (cached, plain))
-        ratio = theirs["seconds"] / mine["seconds"]
-        lines.append(Line(what, _seconds(mine), _seconds(theirs), ratio, f">= {wanted}", ratio >= wanted))
+        ratio = plain["seconds"] / cached["seconds"]
+        lines.append(Line(what, _seconds(cached), _seconds(plain), ratio, f">= {wanted}", ratio >= wanted))
     return lines
 
 
@@ -121,9 +121,18 @@ def step_lines(text: Text, bf16: bool, n: int, folder: str, steps: int) -> list[
             theirs.append(steps * 16 / usual["seconds"])
         bare = contenders.bare_steps(rows, steps, bf16)["rows_per_second"]
         ratio = max(ours) / max(theirs)
-        other = f"{max(theirs):.1f} rows/s (bare loop {bare:.1f})"
-        lines.append(Line(what, f"{max(ours):.1f} rows/s", other, ratio, f">= {wanted}", ratio >= wanted))
+        other = f"{max(theirs):.1f} rows/s (bare loop {bare:.1f}{_busy(rows, bare)})"
+        mine = f"{max(ours):.1f} rows/s{_busy(rows, max(ours))}"
+        lines.append(Line(what, mine, other, ratio, f">= {wanted}", ratio >= wanted))
     return lines
+
+
+def _busy(text: Text, rows_per_second: float) -> str:
+    """On a GPU: the share of its bf16 matrix arithmetic that this is."""
+    if not torch.cuda.is_available():
+        return ""
+    lengths = [len(ids) for ids in text.tokens["train"]]
+    return f", {utilisation(text.model(), lengths, rows_per_second, matmul_flops()):.0%} of the matrix units"
 
 
 def _of_one_length(text: Text, n: int) -> Text:

@@ -12,6 +12,7 @@ from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError, Preempted, RunError
 from hftl.evaluation.evidence import no_pretraining_baselines
 from hftl.methods import get_method
+from hftl.methods.lora import without_adapters
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import prepare
 from hftl.publishing.save import merge_adapter, save_final, write_card
@@ -25,7 +26,14 @@ from hftl.training.features import Encoded, predict_logits
 from hftl.training.inputs import StageData
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.preempt import heed_sigterm
-from hftl.training.probing import cache_identity, first_probe, frozen_features, mean_pooled, rows_identity
+from hftl.training.probing import (
+    cache_identity,
+    first_probe,
+    frozen_features,
+    mean_pooled,
+    rows_identity,
+    states_beside,
+)
 from hftl.training.stages import fit_plan
 from hftl.training.strategies import check_strategy, current_strategy
 from hftl.training.world import broadcast_from_main, check_world, is_main_process, wait_for_all
@@ -73,6 +81,9 @@ def run(config: RunConfig) -> Result:
     with heed_sigterm():
         if config.seeds == 1:
             return _run(config)
+        check_world(runs_on_cpu(config.training))
+        half = choose_bf16(config.training)
+        check_strategy(str(config.method.method), *current_strategy(), half=half, seeds=config.seeds)
         report = run_seeds(config, lambda one: _run(one).report)
     assert config.output_dir is not None
     return Result(report["metrics"]["test"], report, config.output_dir)
@@ -93,20 +104,25 @@ def _run(config: RunConfig) -> Result:
     task, splits, loaded, collate = ready.task, ready.splits, ready.loaded, ready.collate
     train, validation = ready.train, ready.validation
 
+    weights, inputs = weights_hash(loaded.model), cache_identity(config, collate, train)
+    plan = build_plan(loaded, config.method, len(train))  # first, so that what cannot be done costs no forward pass
     clock = time.perf_counter()
-    features, origin = frozen_features(task, loaded, {"train": train, "validation": validation}, collate, config)
+    with without_adapters(plan.model):
+        features, origin = frozen_features(
+            task, loaded, {"train": train, "validation": validation}, collate, config, weights=weights,
+            beside=states_beside(plan, (ready.rows_to_train_on, validation), collate, config, inputs),
+        )  # fmt: skip
     probe = first_probe(features, train.labels, len(splits.labels), config, ready.weights)
     features_seconds = time.perf_counter() - clock
     if probe.pooling == "mean":
         loaded = mean_pooled(loaded, splits.labels)
-
-    plan = build_plan(loaded, config.method, len(train))
+        plan = build_plan(loaded, config.method, len(train))
     if is_main_process():
         show_plan(plan, config.training.get("learning_rate", plan.defaults.get("learning_rate")))
     identity = {
         **rows_identity(train, validation),
         "labels": list(splits.labels),
-        "weights": weights_hash(loaded.model),
+        "weights": weights,
     }
     work = _open_once(output_dir, to_yaml(config), identity, resume=config.resume)
     try:
@@ -116,7 +132,7 @@ def _run(config: RunConfig) -> Result:
             ready.rows_to_train_on, validation, collate, len(splits.labels),
             chosen["train"], chosen["validation"], ready.weights,
         )  # fmt: skip
-        fitted = fit_plan(plan, probe, data, config, task.best_metric, work, cache_identity(config, collate, train))
+        fitted = fit_plan(plan, probe, data, config, task.best_metric, work, inputs)
         train_seconds = time.perf_counter() - clock
 
         model = merge_adapter(plan.model, work / "adapter", loaded)

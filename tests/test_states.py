@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from hftl.errors import TrainingError
 from hftl.methods import METHODS
-from hftl.training import states
+from hftl.training import state_pass, states
 from hftl.training.replay import OnStates, capture, look
 from tests.runs import stock_model, tiny_run
 from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES
@@ -88,6 +88,52 @@ def test_states_are_gone_when_no_stage_needs_them(
     tiny_run("bert", "gradual", tmp_path, max_steps=-1, num_train_epochs=4, cache="on")
     assert seen == [6, 4, 2, 0]  # three boundaries of train and validation, one less after every stage
     assert not list((tmp_path / "cache" / "states").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("family", "method", "flags", "of_its_own"),
+    [
+        ("bert", "full", {"train_top": 1}, []),
+        ("bert", "lora", {"train_top": 1}, []),
+        ("bert", "gradual", {"num_train_epochs": 4}, []),
+        ("bert", "head", {"pooling": "native"}, []),
+        ("resnet", "full", {"train_top": 1, "augment": "none"}, []),
+        ("resnet", "full", {"train_top": 1, "cache_views": 2}, ["train"]),  # augmented, which features are not
+    ],
+)
+def test_features_and_states_come_from_one_pass(
+    family: str, method: str, flags: dict[str, Any], of_its_own: list[str], folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What the feature pass stores is what a pass of its own stores, bit by bit."""
+    flags = {"max_steps": -1, "num_train_epochs": 2, "cache": "on", **flags}
+    passes: list[int] = []
+    fill = state_pass.StateMaker._fill
+    monkeypatch.setattr(
+        state_pass.StateMaker, "_fill", lambda self, rows, *a: (passes.append(len(rows)), fill(self, rows, *a))
+    )
+    stored: list[dict[str, bytes]] = []
+    drop = states.StateCache.drop
+
+    def read(self: Any, *args: Any) -> None:
+        root = tmp_path / "cache" / "states"
+        stored[-1] |= {p.parent.name: p.read_bytes() for p in root.rglob("states.npy")}
+        drop(self, *args)
+
+    monkeypatch.setattr(states.StateCache, "drop", read)
+    monkeypatch.setenv("HFTL_CACHE", str(tmp_path / "cache"))
+    runs = []
+    for name in ("shared", "apart"):
+        stored.append({})
+        runs.append(tiny_run(family, method, tmp_path, name, **flags))
+        if name == "shared":
+            assert len(passes) == len(of_its_own)
+            assert stored[0]
+    # The features are in the cache now, so that the second run has to store the states in a pass of its own.
+    assert len(passes) == len(of_its_own) + 2
+    assert stored[0] == stored[1]
+    weights = [load_file(run.run_dir / "final" / "model.safetensors") for run in runs]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
 @pytest.mark.parametrize("family", TEXT_FAMILIES + IMAGE_FAMILIES)
@@ -168,7 +214,7 @@ def test_which_stages_can_share_one_pass(folder: Path) -> None:
 def test_bf16_states_take_half_the_room() -> None:
     value = torch.randn(3, 5)
     target = np.zeros((3, 5), dtype=np.uint16)
-    states._write(target, value, [2, 0, 1], None, None, 0)
+    state_pass._write(target, value, [2, 0, 1], None, None, 0)
     back = states._as_tensor(target[[2, 0, 1]])
     assert torch.equal(back, value.to(torch.bfloat16).float())
 

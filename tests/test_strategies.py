@@ -49,6 +49,14 @@ def test_deepspeed_refuses_what_needs_several_engines(method: str) -> None:
     assert method in _refusal(method, "DEEPSPEED", 2, None)
 
 
+@pytest.mark.parametrize("method", TRAINED_ONCE)
+def test_deepspeed_trains_one_seed_a_process(method: str) -> None:
+    with pytest.raises(TrainingError, match="Start one run per --seed"):
+        check_strategy(method, "DEEPSPEED", 2, None, seeds=3)
+    check_strategy("probe", "DEEPSPEED", 2, None, seeds=3)  # never reaches DeepSpeed's engine
+    check_strategy(method, "MULTI_GPU", None, None, seeds=3)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_shards_are_refused(method: str) -> None:
     for text in (

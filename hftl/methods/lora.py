@@ -1,6 +1,9 @@
 """`lora`: probe-initialised head, then low-rank adapters on every Linear and ungrouped Conv2d of the body."""
 
-from peft import LoraConfig, get_peft_model
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
 from hftl.config import MethodConfig
@@ -51,6 +54,11 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     stage = Stage(name, (Group("adapters", adapters, 1.0), Group("head", head, 0.1)), 1.0)
     stages = (*first_stage(output, config.init_head), stage)
     return Plan(model, output, loaded.layers, stages, defaults, path="base_model.model.")
+
+
+def without_adapters(model: Any) -> AbstractContextManager[Any]:
+    """While the block runs, the model computes what it did before adapters were added; others are left alone."""
+    return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
 
 
 def _saved_copy(name: str, loaded: Loaded) -> bool:

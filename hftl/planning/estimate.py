@@ -9,6 +9,7 @@ from hftl.planning.features import FeatureCost
 from hftl.planning.stage_costs import StageCost, StateChoice
 from hftl.prepare import Prepared
 from hftl.training.arguments import smaller_batch
+from hftl.training.probing import shares_pass
 
 
 ADAMW_BYTES = 8  # two fp32 moments per learning parameter
@@ -120,7 +121,7 @@ def seconds(
         for part, rows in (("train", ready.train), ("validation", ready.validation))
     )
     stages = [_stage_seconds(ready, cost) for cost in costs]
-    states = cache.passes * features.seconds(ready.train) + (features.seconds(ready.validation) if cache.passes else 0)
+    states = _states_seconds(ready, cache, features, cached)
     per_row = features.seconds(ready.train) / len(ready.train)
     final = per_row * (len(ready.splits.test) + len(ready.validation))
     parts = [regression, states, final, *(s[key] for s in stages for key in ("train_seconds", "evaluation_seconds"))]
@@ -137,6 +138,18 @@ def seconds(
         "seeds": ready.config.seeds,
         "total_seconds": total,
     }
+
+
+def _states_seconds(ready: Prepared, cache: StateChoice, features: FeatureCost, cached: dict[str, bool]) -> float:
+    """Passes over frozen layers beside those that extract the features, which store the states of plain rows."""
+    if not cache.passes:
+        return 0.0
+    shared = {
+        "train": shares_pass(ready.config) and not cached["train"] and not ready.augmented,
+        "validation": shares_pass(ready.config) and not cached["validation"],
+    }
+    train = 0.0 if shared["train"] else cache.passes * features.seconds(ready.train)
+    return train + (0.0 if shared["validation"] else features.seconds(ready.validation))
 
 
 def _stage_seconds(ready: Prepared, cost: StageCost) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from hftl.training.features import Encoded, run_batches
 from hftl.training.inputs import StageData, StageInputs, stage_inputs
 from hftl.training.losses import make_loss
 from hftl.training.replay import Anatomy, capture
-from hftl.training.states import StateCache, StateRows, choose_states, state_shapes
+from hftl.training.state_pass import state_shapes
+from hftl.training.states import StateCache, StateRows, choose_states
 
 
 @dataclass(frozen=True)
@@ -152,4 +153,4 @@ def _states(ready: Prepared, plan: Plan, anatomy: Anatomy, first: int, sample: E
         rows = StateRows(sample, np.concatenate(ordered), starts)
     else:
         rows = StateRows(sample, np.stack(ordered), None)
-    return StateCache(anatomy, {first: rows}, {first: rows}, {}, "")
+    return StateCache(anatomy, {first: rows}, {first: rows}, {})

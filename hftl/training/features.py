@@ -1,6 +1,7 @@
 """Forward passes outside Trainer, sharded over the processes: frozen features, and the logits of a finished model."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -75,10 +76,12 @@ def forward_rows(
     bf16: bool,
     use_cpu: bool,
     title: str,
+    also: Callable[[list[int], dict[str, torch.Tensor]], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Run every row through `model` in eval mode and return what `read(output, batch)` picks, as [n, ...] arrays.
 
-    Rows are shared out over the processes and come back whole and in order on every one of them.
+    Rows are shared out over the processes and come back whole and in order on every one of them. `also(rows, batch)`
+    is called after every batch of this process.
     """
     out: dict[str, np.ndarray] = {}  # written in place: the logits of many rows and classes are gigabytes
     mine: list[int] = []
@@ -92,6 +95,8 @@ def forward_rows(
     def use(rows: list[int], output: Any, batch: dict[str, torch.Tensor]) -> None:
         put(rows, {k: v.float().cpu().numpy() for k, v in read(output, batch).items()})
         mine.extend(rows)
+        if also is not None:
+            also(rows, batch)
 
     if run_batches(model, encoded, collate, use, bf16=bf16, use_cpu=use_cpu, title=title) > 1:
         for rows, values in gather_object([(mine, {key: array[mine] for key, array in out.items()})]):
@@ -100,12 +105,21 @@ def forward_rows(
 
 
 def extract_features(
-    model: Any, output: str, encoded: Encoded, collate: Callable, *, mean: bool, bf16: bool, use_cpu: bool, title: str
+    model: Any,
+    output: str,
+    encoded: Encoded,
+    collate: Callable,
+    *,
+    mean: bool,
+    bf16: bool,
+    use_cpu: bool,
+    title: str,
+    beside: Callable[[Encoded], AbstractContextManager[Any]] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return {"native": [n, d]} and, when `mean`, {"mean": [n, hidden]} for every row, in order.
 
     `native` is the input of the Linear named `output`; `mean` the average of the body's last states over the tokens
-    that are not padding.
+    that are not padding. `beside` gives what else is done with every batch (`StateMaker.beside`).
     """
     seen: dict[str, torch.Tensor] = {}
     hooks = [
@@ -122,7 +136,8 @@ def extract_features(
         return picked
 
     try:
-        return forward_rows(model, encoded, collate, read, bf16=bf16, use_cpu=use_cpu, title=title)
+        with beside(encoded) if beside else nullcontext() as also:
+            return forward_rows(model, encoded, collate, read, bf16=bf16, use_cpu=use_cpu, title=title, also=also)
     finally:
         for hook in hooks:
             hook.remove()

@@ -1,6 +1,7 @@
 """What every run begins with: frozen features of the train and validation rows, and the probe fitted on them."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from hftl.config import RunConfig
 from hftl.errors import DataError, ModelError
 from hftl.methods import FROZEN_BODY
+from hftl.methods.plan import Plan
 from hftl.models.heads import pool_mean
 from hftl.models.load import Loaded
 from hftl.tasks.encoded import EncodedImages
@@ -18,6 +20,7 @@ from hftl.training.cache import cache_key, cached_arrays, weights_hash
 from hftl.training.features import Encoded, extract_features
 from hftl.training.logistic import Probe, fit_probe
 from hftl.training.precision import choose_bf16, runs_on_cpu
+from hftl.training.states import state_maker
 from hftl.training.world import broadcast_from_main, is_main_process
 
 
@@ -25,20 +28,29 @@ Features = dict[str, dict[str, np.ndarray]]  # part → pooling → [n, d]
 
 
 def frozen_features(
-    task: Task, loaded: Loaded, parts: dict[str, Encoded], collate: Any, config: RunConfig
+    task: Task,
+    loaded: Loaded,
+    parts: dict[str, Encoded],
+    collate: Any,
+    config: RunConfig,
+    *,
+    weights: str | None = None,
+    beside: Callable[[Encoded], Any] | None = None,
 ) -> tuple[Features, str]:
     """Return the frozen features of every part by pooling, and whether they were computed or came from the cache.
 
-    Raises `ModelError` for weights that put out no numbers.
+    `weights` is the hash of the checkpoint's weights, for a model that adapters have been added to since; `beside`
+    what else to do in the forward pass. Raises `ModelError` for weights that put out no numbers.
     """
     bf16 = choose_bf16(config.training)
-    weights = weights_hash(loaded.model)
+    weights = weights or weights_hash(loaded.model)
     found, origins = {}, []
     for part, encoded in parts.items():
         key = features_key(weights, loaded.output, encoded, collate, bf16=bf16)
         make = partial(
             extract_features, loaded.model, loaded.output, encoded, collate,
             mean=task.input_column == "text", bf16=bf16, use_cpu=runs_on_cpu(config.training), title=f"features ({part})",
+            beside=beside,
         )  # fmt: skip
         found[part], origin = cached_arrays(key, make)
         origins.append(origin)
@@ -77,6 +89,24 @@ def rows_identity(train: Encoded, validation: Encoded) -> dict[str, Any]:
         f"{k}_labels": hashlib.sha256(np.ascontiguousarray(v.labels).tobytes()).hexdigest() for k, v in parts.items()
     }
     return {**{k: v.fingerprint() for k, v in parts.items()}, **labels}
+
+
+def states_beside(
+    plan: Plan, parts: tuple[Encoded, Encoded], collate: Any, config: RunConfig, identity: dict[str, Any]
+) -> Callable[[Encoded], Any] | None:
+    """Return what stores the states that the plan will read in the pass that extracts the features, or None.
+
+    A head that may yet become the mean-pooled one is left out: that one reads features. The arguments are `store`'s.
+    """
+    if not shares_pass(config):
+        return None
+    maker = state_maker(plan, parts, collate, config, identity)[0]
+    return maker.beside if maker else None
+
+
+def shares_pass(config: RunConfig) -> bool:
+    """Does one forward pass give features and states? Not while the probe may still choose another head."""
+    return config.method.method not in FROZEN_BODY or config.method.pooling == "native"
 
 
 def first_probe(

@@ -20,14 +20,13 @@ from hftl.config import RunConfig
 from hftl.errors import TrainingError
 from hftl.evaluation.metrics import compute_metrics
 from hftl.methods.plan import Plan, Stage
-from hftl.training.arguments import smaller_batch, stage_arguments, stage_epochs
+from hftl.training.arguments import smaller_batch, stage_arguments
 from hftl.training.checkpoints import MarkWhole, NoStepMore, train_on
 from hftl.training.freeze import pin_frozen, set_trainable
 from hftl.training.inputs import StageData, stage_inputs
 from hftl.training.logistic import Probe
 from hftl.training.losses import LossGuard, make_loss
 from hftl.training.order import Numbered, SeededEpochs
-from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.preempt import SaveWhenAsked, stage_running
 from hftl.training.states import StateCache, store
 from hftl.training.trainer import GroupedTrainer
@@ -76,7 +75,8 @@ def fit_plan(
     reports = [StageReport(**entry) for entry in done["stages"]]
     notes: list[str] = done["notes"]
     done_before = len(reports)
-    states, note = _store_states(plan, data, config, identity or {}, done_before)
+    parts = (data.train, data.validation)
+    states, note = store(plan, parts, data.collate, config, identity or {}, done_before)  # a resumed run finds them
     notes += [note] if note and note not in notes else []
     for i, stage in enumerate(plan.stages):
         if i < done_before:
@@ -134,17 +134,6 @@ def _same_on_all(model: nn.Module) -> str:
             "is a bug of hftl or of the launcher; train on one process and report it."
         )
     return str(found[0])
-
-
-def _store_states(
-    plan: Plan, data: StageData, config: RunConfig, identity: dict[str, Any], done: int
-) -> tuple[StateCache | None, str]:
-    """States for the stages that are left; those of a resumed run are still on disk."""
-    epochs = [0.0 if i < done else stage_epochs(plan, stage, config) for i, stage in enumerate(plan.stages)]
-    return store(
-        plan, epochs, (data.train, data.validation), data.collate, config.method.cache, config.method.cache_views,
-        bf16=choose_bf16(config.training), use_cpu=runs_on_cpu(config.training), identity=identity,
-    )  # fmt: skip
 
 
 def _drop_states(plan: Plan, states: StateCache | None, index: int) -> None:

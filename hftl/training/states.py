@@ -12,14 +12,16 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from hftl.config import RunConfig
 from hftl.errors import TrainingError
 from hftl.methods.plan import Plan
-from hftl.models.layers import is_under
-from hftl.tasks.encoded import EncodedImages, EncodedText
-from hftl.training.cache import cache_key, drop_states, open_states, reserve_states, weights_hash
-from hftl.training.features import Encoded, run_batches
-from hftl.training.replay import Anatomy, capture, look, replays_exactly
-from hftl.training.world import from_every_process, local_world
+from hftl.tasks.encoded import EncodedImages
+from hftl.training.arguments import stage_epochs
+from hftl.training.cache import drop_states
+from hftl.training.features import Encoded
+from hftl.training.precision import choose_bf16, runs_on_cpu
+from hftl.training.replay import Anatomy, look, replays_exactly
+from hftl.training.state_pass import StateMaker, row_starts
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,6 @@ class StateCache:
     train: dict[int, StateRows]  # first block → rows
     validation: dict[int, StateRows]
     keys: dict[int, list[str]]
-    origin: str  # "computed", "cache", or both
 
     def drop(self, first: int, still_needed: set[int]) -> None:
         """Remove from disk what no later stage reads."""
@@ -102,35 +103,50 @@ def boundaries(plan: Plan, epochs: list[float]) -> dict[int, float]:
 
 def store(
     plan: Plan,
-    epochs: list[float],
     parts: tuple[Encoded, Encoded],
     collate: Callable,
-    mode: str,
-    views: int,
-    *,
-    bf16: bool,
-    use_cpu: bool,
+    config: RunConfig,
     identity: dict[str, Any],
+    done: int,
 ) -> tuple[StateCache | None, str]:
-    """Store the states that the plan's stages can use, or say why not.
+    """Store the states that the plan's stages from number `done` on can use, or say why not.
 
-    `epochs` are those of every stage; `parts` the train rows (augmented ones get `views` stored views) and the
-    validation rows; `identity` whatever the batches depend on beside the rows. `mode` "auto" gives up with a message
-    where caching cannot work, would not pay or would not fit; "on" raises `TrainingError` instead.
+    `parts` are the train rows (augmented ones get `--cache_views` stored views) and the validation rows; `identity`
+    whatever the batches depend on beside the rows. `--cache auto` gives up with a message where caching cannot work,
+    would not pay or would not fit; `on` raises `TrainingError` instead.
     """
-    chosen, note = choose_states(plan, epochs, parts, collate, mode, views)
-    if chosen is None:
+    maker, passes, note = state_maker(plan, parts, collate, config, identity, done)
+    if maker is None:
         return None, note
-    anatomy, firsts, passes = chosen
-    keys: dict[int, list[str]] = {}
+    keys = [maker.keys(encoded, views) for encoded, views in zip(parts, (passes, 1), strict=True)]
+    rows: list[dict[int, StateRows]] = []
     try:
-        made = _Maker(plan, anatomy, firsts, collate, bf16, use_cpu, identity)
-        train, keys, how = made.rows(parts[0], passes, "train")
-        validation, more, _ = made.rows(parts[1], 1, "validation")
+        for encoded, views in zip(parts, (passes, 1), strict=True):
+            arrays, starts = maker.open(encoded, views), row_starts(encoded)
+            rows.append({first: StateRows(encoded, array, starts, views) for first, array in arrays.items()})
     except OSError as error:  # no room: said by reserve_states, or by the disk itself
-        drop_states([key for made_keys in keys.values() for key in made_keys])
-        return _without(mode, str(error))
-    return StateCache(anatomy, train, validation, {k: keys[k] + more[k] for k in keys}, how), ""
+        drop_states([key for of_part in keys for key in of_part.values()])
+        return _without(config.method.cache, str(error))
+    by_first = {first: [of_part[first] for of_part in keys] for first in maker.firsts}
+    return StateCache(maker.anatomy, rows[0], rows[1], by_first), ""
+
+
+def state_maker(
+    plan: Plan,
+    parts: tuple[Encoded, Encoded],
+    collate: Callable,
+    config: RunConfig,
+    identity: dict[str, Any],
+    done: int = 0,
+) -> tuple[StateMaker | None, int, str]:
+    """Return what stores the states of `store`, and the views of a train row; None and why not."""
+    epochs = [0.0 if i < done else stage_epochs(plan, stage, config) for i, stage in enumerate(plan.stages)]
+    chosen, note = choose_states(plan, epochs, parts, collate, config.method.cache, config.method.cache_views)
+    if chosen is None:
+        return None, 0, note
+    anatomy, firsts, passes = chosen
+    bf16, use_cpu = choose_bf16(config.training), runs_on_cpu(config.training)
+    return StateMaker(plan, anatomy, firsts, collate, bf16, use_cpu, identity), passes, ""
 
 
 def choose_states(
@@ -156,13 +172,6 @@ def choose_states(
     return (anatomy, sorted(wanted), passes), ""
 
 
-def state_shapes(anatomy: Anatomy, firsts: list[int], encoded: Encoded, views: int) -> dict[int, tuple[int, ...]]:
-    """First block → shape of the stored states of all rows."""
-    if isinstance(encoded, EncodedText):
-        return {f: (int(encoded.lengths.sum()), anatomy.shapes[f][-1]) for f in firsts}
-    return {f: (views * len(encoded), *anatomy.shapes[f][1:]) for f in firsts}
-
-
 def _without(mode: str, why: str) -> tuple[None, str]:
     if mode == "on":
         raise TrainingError(f"--cache on cannot be held: {why}. Use --cache auto.")
@@ -173,128 +182,3 @@ def _small_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     if "pixel_values" in batch:
         return _no_pixels(len(batch["labels"]))
     return {k: v for k, v in batch.items() if k != "labels"}
-
-
-@dataclass(frozen=True)
-class _Maker:
-    plan: Plan
-    anatomy: Anatomy
-    firsts: list[int]
-    collate: Callable
-    bf16: bool
-    use_cpu: bool
-    identity: dict[str, Any]
-
-    def rows(self, encoded: Encoded, views: int, title: str) -> tuple[dict[int, StateRows], dict[int, list[str]], str]:
-        """Return the rows by first block, their keys, and "computed" or "cache"."""
-        keys = {first: self._key(first, encoded, views) for first in self.firsts}
-        shapes = state_shapes(self.anatomy, self.firsts, encoded, views)
-        starts = np.concatenate([[0], np.cumsum(encoded.lengths)]) if isinstance(encoded, EncodedText) else None
-        dtype = np.dtype(np.uint16 if self.bf16 else np.float32)
-        found = {first: open_states(keys[first], shapes[first], dtype) for first in self.firsts}
-        lacking = from_every_process([first for first, array in found.items() if array is None])
-        missing = sorted({first for process in lacking for first in process})
-        if missing:
-            index, count = local_world()
-            with reserve_states({keys[f]: (shapes[f], dtype) for f in missing}, main=index == 0) as arrays:
-                targets = {first: arrays[keys[first]] for first in missing}
-                self._fill(encoded, targets, starts, views, (index, count), title)
-            found = {first: open_states(keys[first], shapes[first], dtype) for first in self.firsts}
-        out = {first: StateRows(encoded, array, starts, views) for first, array in found.items() if array is not None}
-        return out, {first: [key] for first, key in keys.items()}, "computed" if missing else "cache"
-
-    def _key(self, first: int, encoded: Encoded, views: int) -> str:
-        below = _below(self.plan, first)
-        augmented = isinstance(encoded, EncodedImages) and encoded.augment
-        return cache_key(
-            kind="states", first=first, weights=weights_hash(self.plan.model, below), rows=encoded.fingerprint(),
-            bf16=self.bf16, views=views, augmented=augmented, identity=self.identity,
-        )  # fmt: skip
-
-    def _fill(
-        self,
-        encoded: Encoded,
-        targets: dict[int, np.ndarray],
-        starts: np.ndarray | None,
-        views: int,
-        shard: tuple[int, int],
-        title: str,
-    ) -> None:
-        got: dict[int, torch.Tensor] = {}
-
-        def keep(first: int, value: torch.Tensor) -> None:
-            got[first] = value
-            if len(got) == len(targets):
-                raise _Enough  # what lies above is not needed
-
-        hooks = capture(self.plan.model, self.anatomy, sorted(targets), keep)
-        try:
-            for view in range(views):
-
-                def use(rows: list[int], _: Any, batch: dict[str, torch.Tensor], view: int = view) -> None:
-                    for first, value in got.items():
-                        _write(targets[first], value, rows, starts, batch.get("attention_mask"), view * len(encoded))
-                    got.clear()
-
-                model = _UntilEnough(self.plan.model)
-                batches = _seeded(self.collate, view) if views > 1 else self.collate
-                run_batches(
-                    model, encoded, batches, use, bf16=self.bf16, use_cpu=self.use_cpu, shard=shard,
-                    title=f"frozen layers ({title})",
-                )  # fmt: skip
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-
-class _Enough(Exception):  # noqa: N818  no fault: how a forward pass is left
-    """Every wanted state has been seen in this pass."""
-
-
-class _UntilEnough(torch.nn.Module):
-    def __init__(self, model: torch.nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, **inputs: torch.Tensor) -> None:
-        try:
-            self.model(**inputs)
-        except _Enough:
-            return
-
-
-def _seeded(collate: Callable, view: int) -> Callable:
-    """Draw a batch's augmentation from its own rows, so that it does not depend on the number of processes."""
-
-    def seeded(items: list[dict[str, Any]]) -> Any:
-        pixels = items[0]["pixels"]
-        with torch.random.fork_rng():
-            torch.manual_seed(int(np.asarray(pixels, dtype=np.float64).sum()) * 1009 + view)
-            return collate(items)
-
-    return seeded
-
-
-def _write(
-    target: np.ndarray,
-    value: torch.Tensor,
-    rows: list[int],
-    starts: np.ndarray | None,
-    mask: torch.Tensor | None,
-    offset: int,
-) -> None:
-    value = (value.to(torch.bfloat16).view(torch.uint16) if target.dtype == np.uint16 else value.float()).cpu()
-    array = value.numpy()
-    if starts is None:
-        target[[offset + row for row in rows]] = array
-        return
-    assert mask is not None
-    kept = mask.bool().cpu().numpy()
-    for i, row in enumerate(rows):
-        target[starts[row] : starts[row + 1]] = array[i][kept[i]]
-
-
-def _below(plan: Plan, first: int) -> list[str]:
-    """Names of the parameters and buffers under block `first`, which alone decide about its input."""
-    above = (*plan.layers.modules[first:], *plan.layers.above)
-    return [name for name in plan.model.state_dict() if not is_under(name.removeprefix(plan.path), above)]

@@ -37,11 +37,18 @@ def current_strategy() -> tuple[str, int | None, int | None]:
 
 
 def check_strategy(
-    method_name: str, kind: str, zero_stage: int | None, fsdp_version: int | None, *, half: bool = False
+    method_name: str,
+    kind: str,
+    zero_stage: int | None,
+    fsdp_version: int | None,
+    *,
+    half: bool = False,
+    seeds: int = 1,
 ) -> None:
     """Raise `TrainingError`, with cause and mend in one line, when the method cannot be right under the strategy.
 
-    `kind` is the name of an accelerate DistributedType; `half` says that training runs in bf16 or fp16.
+    `kind` is the name of an accelerate DistributedType; `half` says that training runs in bf16 or fp16; `seeds` how
+    many trainings follow each other in the process.
     """
     if kind in WHOLE_WEIGHTS:
         return
@@ -49,6 +56,11 @@ def check_strategy(
         _refuse_fsdp(method_name, fsdp_version)
     elif kind == "DEEPSPEED":
         _check_deepspeed(method_name, zero_stage, half)
+        if seeds > 1 and method_name != "probe":
+            raise TrainingError(
+                "--seeds trains several times in one process, and a DeepSpeed engine is not known to end cleanly before "
+                "the next. Start one run per --seed, or use accelerate_configs/multi_gpu.yaml."
+            )
     else:
         raise TrainingError(
             f"hftl has not been made for {kind}. Use accelerate_configs/single_gpu.yaml, multi_gpu.yaml or cpu.yaml."

@@ -102,6 +102,11 @@ def local_world() -> tuple[int, int]:
     return int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def one_machine() -> bool:
+    """True when all processes of the run share this machine's disk."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == local_world()[1]
+
+
 def from_every_process(value: Any) -> list[Any]:
     """Return every process's `value`, in order of rank, on all of them."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
