@@ -13,6 +13,7 @@ _PUBLIC = {
     "adapt": "hftl.adapt",
     "Result": "hftl.adapt",
     "load": "hftl.predict",
+    "doctor": "hftl.doctor",
     "Predictor": "hftl.predict",
     "Prediction": "hftl.predict",
     "TASKS": "hftl.tasks",
@@ -39,11 +40,11 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `hftl.adapt` the function: importing the module of that name would otherwise replace it."""
+    """Keeps `hftl.adapt` and `hftl.doctor` the functions: importing the modules would otherwise replace them."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "adapt" and isinstance(value, ModuleType):
-            value = value.adapt
+        if name in ("adapt", "doctor") and isinstance(value, ModuleType):
+            value = getattr(value, name)
         super().__setattr__(name, value)
 
 

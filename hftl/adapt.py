@@ -8,21 +8,34 @@ from typing import Any
 
 from hftl.combinations import check_combination
 from hftl.config import RunConfig, build_config, to_yaml
-from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError, Preempted, RunError
-from hftl.evaluation.evidence import no_pretraining_baselines
+from hftl.evidence.base import look
+from hftl.evidence.control import train_scratch
+from hftl.evidence.gather import Outcome, gather
+from hftl.evidence.page import write_run_page
+from hftl.evidence.temperature import calibrate
+from hftl.forgetting.measure import forgetting
 from hftl.methods import get_method
+from hftl.methods.full import check_blocks
 from hftl.methods.lora import without_adapters
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import prepare
 from hftl.publishing.save import merge_adapter, save_final, write_card
-from hftl.report.report import build_report, score, score_predictions, write_report
+from hftl.report.report import build_report, score, write_report
 from hftl.report.show import show_plan, show_result
-from hftl.run_folder import check_output, close_partial, default_output_dir, discard_partial, open_partial, partial_of
+from hftl.run_folder import (
+    CONTROL,
+    check_output,
+    close_partial,
+    default_output_dir,
+    discard_partial,
+    open_partial,
+    partial_of,
+)
 from hftl.seeds import run_seeds
 from hftl.tasks import get_task
 from hftl.training.cache import weights_hash
-from hftl.training.features import Encoded, predict_logits
+from hftl.training.features import predict_logits
 from hftl.training.inputs import StageData
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.preempt import heed_sigterm
@@ -105,7 +118,9 @@ def _run(config: RunConfig) -> Result:
     train, validation = ready.train, ready.validation
 
     weights, inputs = weights_hash(loaded.model), cache_identity(config, collate, train)
-    plan = build_plan(loaded, config.method, len(train))  # first, so that what cannot be done costs no forward pass
+    check_blocks(config.method, loaded)  # first, so that what cannot be done costs no forward pass
+    base = look(ready, weights) if config.evidence else None
+    plan = build_plan(loaded, config.method, len(train))
     clock = time.perf_counter()
     with without_adapters(plan.model):
         features, origin = frozen_features(
@@ -117,8 +132,9 @@ def _run(config: RunConfig) -> Result:
     if probe.pooling == "mean":
         loaded = mean_pooled(loaded, splits.labels)
         plan = build_plan(loaded, config.method, len(train))
+    learning_rate = config.training.get("learning_rate", plan.defaults.get("learning_rate"))
     if is_main_process():
-        show_plan(plan, config.training.get("learning_rate", plan.defaults.get("learning_rate")))
+        show_plan(plan, learning_rate)
     identity = {
         **rows_identity(train, validation),
         "labels": list(splits.labels),
@@ -135,27 +151,35 @@ def _run(config: RunConfig) -> Result:
         fitted = fit_plan(plan, probe, data, config, task.best_metric, work, inputs)
         train_seconds = time.perf_counter() - clock
 
+        control = None
+        if base is not None and config.control == "scratch":
+            control = train_scratch(ready, base.test, plan.defaults, probe, work / CONTROL)
+        temperature, validation_logits = calibrate(plan, ready, fit=base is not None)
         model = merge_adapter(plan.model, work / "adapter", loaded)
-        test = task.encode(splits.test, loaded.processor)  # the test split is read here for the first time
+        test = base.test if base else task.encode(splits.test, loaded.processor)  # seen by nothing that chooses
         logits = {
             "test": predict_logits(model, test, collate, use_cpu=use_cpu, title="test"),
-            "validation": predict_logits(model, validation, collate, use_cpu=use_cpu, title="validation"),
+            "validation": validation_logits / temperature.value,
         }
+        kept = forgetting(base.retention, model, ready) if base else None
         report = {}
         if is_main_process():
             metrics = {
                 "test": score(logits["test"], test.labels),
                 "validation": score(logits["validation"], validation.labels),
             }
-            baselines = _baselines(splits, train, test) if config.evidence else []
             timing = {"features_seconds": features_seconds, "train_seconds": train_seconds}
+            outcome = Outcome(logits, temperature, learning_rate, sum(timing.values()))
+            evidence = gather(ready, features, base, control, outcome, kept, work) if base else None
             timing["total_seconds"] = time.perf_counter() - start
             report = build_report(
-                config, replace(loaded, model=model), splits, probe, fitted.stages, metrics, logits["test"], baselines,
+                config, replace(loaded, model=model), splits, probe, fitted.stages, metrics, logits["test"], evidence,
                 timing, origin, ready.notes + fitted.notes + _partial_batch_note(processes), processes,
             )  # fmt: skip
             save_final(model, loaded, work / "final")
             write_card(work / "final", report)
+            if base:
+                write_run_page(work / "report.html", report, ready, logits["test"])
             write_report(work / "report.json", report)
             close_partial(output_dir)
             show_result(report, str(output_dir))
@@ -191,14 +215,6 @@ def _open_once(output_dir: Path, config_yaml: str, identity: dict[str, Any], *, 
     if problem is not None:
         raise RunError(problem)
     return partial_of(output_dir)
-
-
-def _baselines(splits: Splits, train: Encoded, test: Encoded) -> list[dict[str, Any]]:
-    found = no_pretraining_baselines(splits.train, splits.test, train, test)
-    return [
-        {"name": b.name, **score_predictions(b.predictions, test.labels), "seconds": round(b.seconds, 3)}
-        for b in found
-    ]
 
 
 def _partial_batch_note(processes: int) -> list[str]:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hftl.cli_doctor import DOCTOR_FLAGS, doctor_verb
 from hftl.cli_help import Verb, usage, verb_help
 from hftl.cli_plan import plan_verb
 from hftl.config import SECTIONS
@@ -192,6 +193,13 @@ VERBS: dict[str, Verb] = {
         "hftl plan text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --method lora",
         _TRAIN | _JSON,
         training=True,
+    ),
+    "doctor": Verb(
+        doctor_verb,
+        "hftl doctor DATA [--fix OUT] [flags]",
+        "find duplicates, leaks, faulty rows and labels in data, before training",
+        "hftl doctor tickets.csv --fix cleaned",
+        DOCTOR_FLAGS,
     ),
     "predict": Verb(
         _predict,

@@ -30,6 +30,7 @@ class DataConfig:
     max_eval_samples: int | None = _flag(None, int, "validate and test on at most so many rows each")
     validation_size: float = _flag(0.1, float, "share of train to validate on when the data has no validation split")
     test_size: float = _flag(0.2, float, "share to test on when the data has no test split")
+    slice_column: str | None = _flag(None, str, "column whose values the report scores apart, such as the source")
     shots: int | None = _flag(None, int, "train on so many rows of every class, drawn by --seed")
     strict: bool = _flag(False, bool, "a broken image is an error instead of being skipped and named")
     seed: int = _flag(42, int, "seed of the splits, the head and the training")
@@ -98,6 +99,9 @@ class RunConfig:
     resume: bool = False
     evidence: bool = True
     seeds: int = 1
+    retain: str | None = None
+    control: str = "none"
+    target_precision: float = 0.95
 
     @property
     def train_seed(self) -> int:
@@ -111,7 +115,19 @@ class _OutputConfig:
     overwrite: bool = _flag(False, bool, "replace a run folder that exists")
     resume: bool = _flag(False, bool, "go on with the run that was cut off in <output_dir>.partial")
     seeds: int = _flag(1, int, "train with so many seeds, report mean and deviation, keep the best on validation")
-    evidence: bool = _flag(True, bool, "off: skip the no-pretraining baselines")
+    evidence: bool = _flag(True, bool, "off: skip baselines, verdict, forgetting, calibration and report.html")
+    control: str = _flag(
+        "none",
+        str,
+        "scratch: also train this architecture from random weights, with the same budget",
+        ("none", "scratch"),
+    )
+    target_precision: float = _flag(0.95, float, "share of right answers that the abstain threshold aims at")
+    retain: str | None = _flag(
+        None,
+        str,
+        "retention set for forgetting: file, folder, sample:<name> or Hub id (default: the packaged sample of the modality)",
+    )
 
 
 _IN_MEMORY = "(in memory: "  # what config.yaml says of data that has no name
@@ -172,6 +188,9 @@ def build_config(task: str, values: dict[str, Any]) -> RunConfig:
         resume=out.resume,
         evidence=out.evidence,
         seeds=out.seeds,
+        retain=out.retain,
+        control=out.control,
+        target_precision=out.target_precision,
     )
 
 
@@ -205,6 +224,8 @@ def to_yaml(config: RunConfig) -> str:
     flat["data"] = data if isinstance(data, str) else f"{_IN_MEMORY}{type(data).__name__})"
     flat["evidence"] = config.evidence
     flat["seeds"] = config.seeds
+    flat.update(control=config.control, target_precision=config.target_precision)
+    flat.update({"retain": config.retain} if config.retain is not None else {})
     flat.update({k: v for k, v in config.training.items() if k != "seed"})
     plain = json.loads(json.dumps(flat, default=str))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

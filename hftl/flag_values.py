@@ -27,6 +27,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "early_stopping_patience": (1, math.inf),
     "learning_rate": (0, math.inf),
     "num_train_epochs": (_TINY, math.inf),
+    "target_precision": (_TINY, 1 - _TINY),
     "per_device_train_batch_size": (1, math.inf),
     "per_device_eval_batch_size": (1, math.inf),
     "gradient_accumulation_steps": (1, math.inf),

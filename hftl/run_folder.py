@@ -10,6 +10,9 @@ from typing import Any
 from hftl.errors import RunError
 
 
+CONTROL = "control"  # of a partial folder: what `--control scratch` needs to go on
+
+
 def default_output_dir(data_name: str, model: str, method: str) -> Path:
     """Return runs/<data>-<model>-<method>, with a number where that is taken."""
     words = "-".join(
@@ -93,7 +96,8 @@ def close_partial(output_dir: Path) -> None:
     """Drop what only a restart needs, and give the folder its final name."""
     folder = partial_of(output_dir)
     (folder / "stage.json").unlink(missing_ok=True)  # first: it says that the weights of a stage are here
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    for name in ("checkpoints", CONTROL):
+        shutil.rmtree(folder / name, ignore_errors=True)
     for leftover in [*folder.glob("stage-*.safetensors"), folder / "stage.json.new", folder / "rows.json"]:
         leftover.unlink(missing_ok=True)
     if output_dir.exists():  # --overwrite, checked before; the old run goes only now that the new one is whole

@@ -32,11 +32,12 @@ LAYERS = (
     ("hftl.methods",),
     ("hftl.training",),
     ("hftl.report", "hftl.publishing", "hftl.run_folder"),
+    ("hftl.doctor",),
     ("hftl.predict", "hftl.predict_file"),
-    ("hftl.seeds", "hftl.prepare"),
+    ("hftl.seeds", "hftl.prepare", "hftl.forgetting", "hftl.evidence"),
     ("hftl.adapt", "hftl.planning"),
     ("hftl.cli_config", "hftl.cli_help"),
-    ("hftl.cli", "hftl.cli_plan"),
+    ("hftl.cli", "hftl.cli_plan", "hftl.cli_doctor"),
     ("hftl.__main__",),
 )
 # (importer, imported): known crossings, each with its reason.

@@ -85,6 +85,16 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def mode_and_size(value: Any) -> tuple[str, int, int]:
+    """Return Pillow's mode ("RGB", "L", ...), width and height of an image that `decode_image` reads, without its pixels.
+
+    Raises:
+        OSError: the image is broken or missing.
+    """
+    image = _open(value)
+    return image.mode, image.width, image.height
+
+
 def is_sixteen_bit(value: Any) -> bool:
     """Tell whether `decode_image` scales this image from 16 bits to eight.
 

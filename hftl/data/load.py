@@ -33,6 +33,7 @@ class _Part:
     inputs: Dataset  # the canonical input column alone
     names: list[str]
     rows: np.ndarray
+    slices: list[str] | None = None  # values of --slice_column
 
 
 def load_splits(input_column: InputColumn, config: DataConfig, draw_seed: int | None = None) -> Splits:
@@ -109,7 +110,19 @@ def _read_part(
     _refuse_missing(names, label, name)
     inputs, kept, broken = _inputs(table, columns.input, input_column, source.base_of(name), name, config, True)
     skipped += broken
-    return _Part(inputs, [str(names[row]) for row in kept], kept)
+    slices = _slice_values(table, config.slice_column, name)
+    chosen = None if slices is None else [slices[row] for row in kept]
+    return _Part(inputs, [str(names[row]) for row in kept], kept, chosen)
+
+
+def _slice_values(table: Dataset, column: str | None, where: str) -> list[str] | None:
+    """Return the values of the column by which the report scores rows apart, as text; None when none was named."""
+    if column is None:
+        return None
+    if column not in table.column_names:
+        have = ", ".join(table.column_names)
+        raise DataError(f"{where} has no column {column!r} for --slice_column; it has: {have}")
+    return ["(missing)" if value is None else str(value) for value in table[column][:]]
 
 
 def _refuse_missing(names: Sequence[str | None], column: str, where: str) -> None:
@@ -241,7 +254,11 @@ def _labelled(part: _Part, ids: np.ndarray, chosen: np.ndarray) -> Dataset:
     column = inputs.column_names[0]
     array = inputs.with_format("arrow")[:].column(column)
     features = {column: inputs.features[column], "label": Value("int64"), "row": Value("int64")}
-    return _dataset({column: array, "label": ids[chosen], "row": part.rows[chosen]}, features)
+    columns = {column: array, "label": ids[chosen], "row": part.rows[chosen]}
+    if part.slices is not None:
+        features["slice"] = Value("string")
+        columns["slice"] = pa.array([part.slices[row] for row in chosen], pa.string())
+    return _dataset(columns, features)
 
 
 def load_rows(input_column: InputColumn, config: DataConfig, labels: Sequence[str] | None) -> Rows:

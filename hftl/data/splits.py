@@ -26,7 +26,8 @@ class Splits:
     """Train, validation and test rows with one set of labels.
 
     The tables have the columns "text" (str) or "image" (`datasets.Image(decode=False)`), "label" (an index into
-    `labels`) and "row" (the row number in the split of the source that the row came from).
+    `labels`) and "row" (the row number in the split of the source that the row came from); with `--slice_column` also
+    "slice" (str).
     """
 
     train: Dataset

@@ -63,6 +63,12 @@ def full(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     return Plan(loaded.model, loaded.output, loaded.layers, stages, defaults)
 
 
+def check_blocks(config: MethodConfig, loaded: Loaded) -> None:
+    """Raise `ConfigError` when a flag asks for more blocks than the model has."""
+    check_top("train_top", config.train_top, loaded)
+    check_top("thaw_to", config.thaw_to, loaded)
+
+
 def check_top(flag: str, top: int | None, loaded: Loaded) -> None:
     """Raise `ConfigError` when `--<flag>` asks for more blocks than the model has."""
     n = len(loaded.layers.modules)

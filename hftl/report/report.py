@@ -50,7 +50,7 @@ def build_report(
     stages: list[StageReport],
     metrics: dict[str, Any],
     test_logits: np.ndarray,
-    baselines: list[dict[str, Any]],
+    evidence: dict[str, Any] | None,
     timing: dict[str, float],
     features_origin: str,
     warnings: list[str],
@@ -78,7 +78,7 @@ def build_report(
             "skipped": list(splits.skipped),
         },
         "metrics": metrics,
-        "baselines": baselines,
+        "baselines": _baselines(evidence),
         "per_class": per_class(test_logits.argmax(-1), references, list(splits.labels)),
         "probe": {
             "C": probe.C,
@@ -96,7 +96,18 @@ def build_report(
         },
         "seed": config.data.seed,
         "warnings": [*splits.warnings, *warnings],
+        "evidence": evidence,
     }
+
+
+def _baselines(evidence: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The rungs without pretraining."""
+    rungs = evidence["ladder"] if evidence else []
+    return [
+        {k: v for k, v in rung.items() if k != "kind"}
+        for rung in rungs
+        if rung["kind"] in ("majority", "no-pretraining")
+    ]
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:

@@ -22,14 +22,40 @@ def show_plan(plan: Plan, learning_rate: float | None) -> None:
 
 
 def show_result(report: dict[str, Any], run_dir: str) -> None:
-    """Print the method beside the baselines on the same test rows, and where the run is."""
-    rows = [(b["name"], *_cells(b)) for b in report["baselines"]]
-    rows.append((f"{report['method']} ({report['model']['name']})", *_cells(report["metrics"]["test"])))
+    """Print the ladder on the same test rows, the verdict, and where the run is."""
+    evidence = report["evidence"]
+    rows = [(r["name"], *_cells(r)) for r in (evidence["ladder"] if evidence else [])]
+    if not rows:
+        rows = [(f"{report['method']} ({report['model']['name']})", *_cells(report["metrics"]["test"]))]
     print_table(f"Test, {report['data']['rows']['test']} rows", ("model", "accuracy", "macro F1"), rows)
+    if evidence:
+        print_table("Evidence", ("", ""), _evidence_rows(evidence))
     for warning in report["warnings"]:
         print_table("Note", ("",), [(warning,)])
     seconds = report["timing"]["total_seconds"]
-    print_table("Run", ("",), [(f"{run_dir} ({seconds:.0f} s); the model is in {run_dir}/final",)])
+    page = f"; open {run_dir}/report.html" if evidence else ""
+    print_table("Run", ("",), [(f"{run_dir} ({seconds:.0f} s); the model is in {run_dir}/final{page}",)])
+
+
+def _evidence_rows(evidence: dict[str, Any]) -> list[tuple[str, str]]:
+    """Verdict, advice, forgetting, calibration and what the doctor found, a line each."""
+    verdict, kept = evidence["verdict"], evidence["forgetting"]
+    bounds = f"95% {100 * verdict['low']:+.1f} to {100 * verdict['high']:+.1f}; McNemar p {verdict['p']:.2g}"
+    rows = [
+        (f"{verdict['label']} transfer", f"{100 * verdict['gap']:+.1f} points against {verdict['against']} ({bounds})")
+    ]
+    rows += [("advice", f"{a['advice']}: {a['reason']}") for a in verdict["advice"]]
+    if kept and kept["kept"] is not None:
+        rows.append(("kept of the base", f"{kept['kept']:.1%} of what a linear model could read from its features"))
+    calibration = evidence["calibration"]
+    ece = [calibration[when]["ece"] for when in ("before", "after")]
+    rows.append(("calibration error", f"{ece[0]:.3f}, with temperature {calibration['temperature']:.2f} {ece[1]:.3f}"))
+    rows += [
+        (f"doctor: {f['level']}", f"{f['check']} ({f['count']}): {f['mend']}")
+        for f in evidence["doctor"]
+        if f["level"] != "PASS"
+    ]
+    return rows
 
 
 def _cells(scores: dict[str, Any]) -> tuple[str, str]:

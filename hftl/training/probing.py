@@ -36,11 +36,13 @@ def frozen_features(
     *,
     weights: str | None = None,
     beside: Callable[[Encoded], Any] | None = None,
+    check: bool = True,
 ) -> tuple[Features, str]:
     """Return the frozen features of every part by pooling, and whether they were computed or came from the cache.
 
     `weights` is the hash of the checkpoint's weights, for a model that adapters have been added to since; `beside`
-    what else to do in the forward pass. Raises `ModelError` for weights that put out no numbers.
+    what else to do in the forward pass. Raises `ModelError` for weights that put out no numbers, unless `check` is
+    False.
     """
     bf16 = choose_bf16(config.training)
     weights = weights or weights_hash(loaded.model)
@@ -54,7 +56,7 @@ def frozen_features(
         )  # fmt: skip
         found[part], origin = cached_arrays(key, make)
         origins.append(origin)
-    if not all(np.isfinite(array).all() for arrays in found.values() for array in arrays.values()):
+    if check and not all(np.isfinite(array).all() for arrays in found.values() for array in arrays.values()):
         raise ModelError(
             f"{loaded.name} puts out features that are not numbers: its weights are broken, or need --bf16 false."
         )

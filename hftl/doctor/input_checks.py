@@ -1,0 +1,137 @@
+"""Inputs that are missing, empty, cut off, broken, or of a size or kind that images seldom have."""
+
+from collections import Counter
+
+import numpy as np
+
+from hftl.doctor.duplicates import SERIOUS
+from hftl.doctor.findings import Finding, passed, plural, warned
+from hftl.doctor.image_facts import ImageFacts
+from hftl.doctor.label_checks import missing_labels
+from hftl.doctor.records import Records
+
+
+# Texts are cut off where the longest length recurs: at least so many texts and this share of all have exactly it,
+# and it is no natural length of short texts.
+_PILE, _PILE_SHARE, _SHORTEST_CUT = 5, 0.01, 50
+_ELLIPSES = ("...", "\u2026")  # a sign of a cut only in texts about as long as the longest
+_NEAR_LONGEST = 0.9
+TINY = 32  # pixels: the smallest side that hftl reads images at
+_STRETCHED = 5.0  # times as long as wide
+_HUGE = 50_000_000  # pixels
+_USUAL_MODES = ("RGB", "L", "P", "1")
+_FLAT = 1.0  # standard deviation of grey: one colour and nothing else
+
+
+def missing_inputs(records: Records) -> np.ndarray:
+    """Return a mask [n] of rows with no text or image at all."""
+    if records.kind == "text":
+        return np.array([text is None for text in records.texts], dtype=bool)
+    return np.array([image.missing for image in records.images], dtype=bool)
+
+
+def missing_values(records: Records) -> Finding:
+    """Count the rows without an input or without a label."""
+    inputs = np.flatnonzero(missing_inputs(records))
+    labels = np.concatenate([*missing_labels(records).values(), np.empty(0, dtype=np.int64)])
+    rows = np.union1d(inputs, labels)
+    if not len(rows):
+        return passed("missing_values")
+    mend = (
+        f"Fill them in ({plural(len(labels), 'label')}, {plural(len(inputs), records.kind)}) or remove the rows: "
+        "--fix OUT removes them."
+    )
+    return records.finding("missing_values", "FAIL", rows, mend)
+
+
+def empty_texts(records: Records) -> np.ndarray:
+    """Return a mask [n] of texts of spaces only, or of nothing."""
+    return np.array([text is not None and not text.strip() for text in records.texts], dtype=bool)
+
+
+def cut_texts(texts: list[str]) -> np.ndarray:
+    """Return a mask [n] of texts that look cut off.
+
+    Either many have the very length of the longest, in characters or in bytes (a field that held no more), or one
+    ends in an ellipsis after a letter and is about as long as the longest.
+    """
+    if not texts:
+        return np.zeros(0, dtype=bool)
+    found = np.zeros(len(texts), dtype=bool)
+    letters = np.array([len(text) for text in texts])
+    for lengths in (letters, np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts])):
+        at_end = lengths == lengths.max()
+        # A natural spread of lengths thins out towards the longest; a limit piles texts up there.
+        just_below = (lengths < lengths.max()) & (lengths >= lengths.max() - 10)
+        enough = max(_PILE, _PILE_SHARE * len(texts), just_below.sum())
+        if lengths.max() >= _SHORTEST_CUT and enough <= at_end.sum() < len(texts):
+            found |= at_end
+    marked = [text.rstrip().endswith(_ELLIPSES) and text.rstrip(".\u2026 ")[-1:].isalnum() for text in texts]
+    return found | (np.array(marked) & (letters >= max(_SHORTEST_CUT, _NEAR_LONGEST * letters.max())))
+
+
+def empty_or_truncated_texts(records: Records) -> Finding:
+    """Count the texts with nothing in them, and those that look cut off."""
+    empty = np.flatnonzero(empty_texts(records))
+    present = np.array([i for i, text in enumerate(records.texts) if text and text.strip()], dtype=np.int64)
+    cut = present[cut_texts([str(records.texts[i]) for i in present])]
+    if not len(empty) and not len(cut):
+        return passed("empty_or_truncated_texts")
+    parts = []
+    if len(empty):
+        parts.append(f"remove or fill in {plural(len(empty), 'empty text')} (--fix OUT removes them)")
+    if len(cut):
+        parts.append(f"look for the whole of {plural(len(cut), 'text that seems', 'texts that seem')} cut off")
+    text = "; ".join(parts)
+    level = warned(fails=bool(len(empty)))
+    return records.finding("empty_or_truncated_texts", level, np.union1d(empty, cut), f"{text[0].upper()}{text[1:]}.")
+
+
+def broken_images(records: Records) -> Finding:
+    """Count the images that cannot be decoded."""
+    broken = np.array([i for i, image in enumerate(records.images) if image.fault is not None], dtype=np.int64)
+    if not len(broken):
+        return passed("broken_images")
+    share = max(len(rows) / records.within(split).sum() for split, rows in records.of(broken).items())
+    reasons = Counter(_kind_of(str(records.images[i].fault)) for i in broken)
+    said = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    mend = f"Mend or remove these files ({said}): hftl leaves them out, and so does --fix OUT."
+    return records.finding("broken_images", warned(fails=share >= SERIOUS), broken, mend)
+
+
+def _kind_of(fault: str) -> str:
+    """Return the fault in two words; the message itself may name the file."""
+    if "no such file" in fault:
+        return "not there"
+    return "cut off" if "truncated" in fault.lower() else "unreadable"
+
+
+def oddities(image: ImageFacts) -> list[str]:
+    """Return what is unusual about an image that can be decoded."""
+    found = []
+    short, long = min(image.width, image.height), max(image.width, image.height)
+    if short < TINY:
+        found.append(f"a side below {TINY} pixels")
+    if long > _STRETCHED * short:
+        found.append(f"more than {_STRETCHED:g} times as long as wide")
+    if image.width * image.height > _HUGE:
+        found.append("more than 50 megapixels")
+    if image.frames > 1:
+        found.append("several frames, of which the first is used")
+    if image.mode not in _USUAL_MODES:
+        found.append(f"mode {image.mode}")
+    if image.thumb is not None and image.thumb.std() < _FLAT and short > 1:
+        found.append("one colour only")
+    return found
+
+
+def tiny_or_odd_images(records: Records) -> Finding:
+    """Count the images of unusual size, shape or mode, those of several frames, and those of one colour."""
+    of = {i: oddities(image) for i, image in enumerate(records.images) if image.fault is None and not image.missing}
+    odd = np.array([i for i, found in of.items() if found], dtype=np.int64)
+    if not len(odd):
+        return passed("tiny_or_odd_images")
+    kinds = Counter(kind for found in of.values() for kind in found)
+    said = ", ".join(f"{count:,}: {kind}" for kind, count in kinds.most_common())
+    mend = f"Check that these are the images you mean ({said}); all are read as RGB, enlarged or squeezed to one size."
+    return records.finding("tiny_or_odd_images", "WARN", odd, mend)

@@ -1,0 +1,182 @@
+"""Labels: missing ones, classes that are one class by two names, absent, rare, or sorted."""
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from hftl.doctor.findings import Finding, passed, quoted, warned
+from hftl.doctor.records import NO_LABEL, Records
+
+
+# `--class_weights auto` weighs classes when the largest has more than so many times the rows of the smallest
+# (hftl.training.losses.RARE; a test holds the two together).
+RARE = 5.0
+# Rows per class (median) below which a method is short of data. 32: the recommendation of `hftl plan`, whose file
+# names the source. 8: the fewest at which SetFit (Tunstall et al. 2022) reports few-shot results.
+ENOUGH = {"probe": 8, "head": 8, "lora": 32, "full": 32, "gradual": 32}
+_DEFAULT_METHOD = {"text": "lora", "image": "full"}
+# Rows count as sorted when the runs of equal labels are at least half way from the number that a random order has to
+# that of a sorted one, by a margin that chance does not give (standard deviations of the number of runs).
+_HALF_WAY, _SORTED_DEVIATIONS = 0.5, 4.0
+
+
+def missing_labels(records: Records) -> dict[str, np.ndarray]:
+    """Return the positions without a label, by split; a split that has none at all is not missing some."""
+    found = {}
+    for split in records.splits:
+        rows = np.flatnonzero(records.within(split))
+        without = rows[records.label[rows] == NO_LABEL]
+        if len(without) and (len(without) < len(rows) or split == "train"):
+            found[split] = without
+    return found
+
+
+def folded_name(name: str) -> str:
+    """Return what is equal for class names that differ in case, spaces, hyphens or underscores only.
+
+    Signs at the ends stay ("A-" is not "A", "-1" is not "1"), and so does a gap between digits ("1-2" is not "12").
+    """
+    name = unicodedata.normalize("NFKC", name).casefold().strip()
+    name = re.sub(r"(?<=\d)[\s_-]+(?=\d)", " ", name)
+    return re.sub(r"(?<=[^\W\d])[\s_-]+(?=\w)|(?<=\d)[\s_-]+(?=[^\W\d])", "", name)
+
+
+def merged_names(records: Records) -> dict[int, int]:
+    """Return, for each spelling too many of a class, the index of the one to keep.
+
+    That is one that test has, since test is never changed; else, or of several, the one that most rows have, of all
+    splits; of equally frequent ones the first.
+    """
+    groups = defaultdict(list)
+    for code, name in enumerate(records.labels):
+        groups[folded_name(name)].append(code)
+    counts = np.bincount(records.label[records.label != NO_LABEL], minlength=len(records.labels))
+    in_test = set(records.label[records.within("test")].tolist())
+    found = {}
+    for codes in groups.values():
+        kept = max(codes, key=lambda code: (code in in_test, counts[code], -code))
+        found.update({code: kept for code in codes if code != kept})
+    return found
+
+
+def similar_class_names(records: Records) -> Finding:
+    """Count the spellings too many, such as "Billing" beside "billing"."""
+    merged = merged_names(records)
+    if not merged:
+        return passed("similar_class_names")
+    pairs = "; ".join(f"{records.labels[a]!r:.42} is {records.labels[b]!r:.42}" for a, b in list(merged.items())[:5])
+    positions = np.flatnonzero(np.isin(records.label, list(merged)))
+    mend = f"Make each one class ({pairs}{'; ...' if len(merged) > 5 else ''}): --fix OUT takes the spelling of test, else the most frequent."
+    of = records.of(positions)
+    shown = records.finding("similar_class_names", "FAIL", positions, mend)
+    by_split = {split: len(np.unique(records.label[rows])) for split, rows in of.items()}
+    return Finding(shown.check, "FAIL", len(merged), by_split, shown.rows, mend)
+
+
+def missing_classes(records: Records) -> Finding:
+    """Count the classes that a split lacks: those of test and validation in train above all."""
+    counts = {split: np.bincount(_known(records, split), minlength=len(records.labels)) for split in records.splits}
+    train = counts.get("train", np.zeros(len(records.labels), dtype=np.int64))
+    by_split: dict[str, int] = {}
+    graver: list[str] = []
+    lesser: list[str] = []
+    if (train > 0).sum() < 2:
+        graver.append("train needs at least two classes")
+        by_split["train"] = 2 - int((train > 0).sum())
+    if records.unused:
+        verb = "has" if len(records.unused) == 1 else "have"
+        said = f"{quoted(records.unused)} {verb} no rows in train: add some or remove"
+        (graver if records.empty_folders else lesser).append(said)
+        by_split["train"] = by_split.get("train", 0) + len(records.unused)
+    for split in [split for split, found in counts.items() if split != "train" and found.sum()]:
+        unknown, absent = (counts[split] > 0) & (train == 0), (counts[split] == 0) & (train > 0)
+        if unknown.any():
+            names = quoted(records.labels[i] for i in np.flatnonzero(unknown))
+            graver.append(f"train lacks {names}, which {split} has: add such rows to train or remove them there")
+        if absent.any():
+            names = quoted(records.labels[i] for i in np.flatnonzero(absent))
+            lesser.append(f"{split} lacks {names}: nothing will be known of them there, add rows")
+        if unknown.any() or absent.any():
+            by_split[split] = int(unknown.sum() + absent.sum())
+    if not graver and not lesser:
+        return passed("missing_classes")
+    strange = np.flatnonzero(np.isin(records.label, np.flatnonzero(train == 0)))
+    mend = "; ".join([*graver, *lesser])
+    return records.finding(
+        "missing_classes", warned(fails=bool(graver)), strange, f"{mend[0].upper()}{mend[1:]}.", by_split
+    )
+
+
+def _known(records: Records, split: str) -> np.ndarray:
+    labels = records.label[records.within(split)]
+    return labels[labels != NO_LABEL]
+
+
+def imbalance(records: Records) -> Finding:
+    """Count the classes with less than a fifth of the training rows of the largest."""
+    counts = np.bincount(_known(records, "train"), minlength=len(records.labels))
+    present = counts[counts > 0]
+    if len(present) < 2 or present.max() <= RARE * present.min():
+        return passed("imbalance")
+    rare = np.flatnonzero((counts > 0) & (counts * RARE < counts.max()))
+    weights = present.sum() / (len(present) * present)
+    mend = (
+        f"The largest class has {present.max() / present.min():.1f} times the rows of the smallest "
+        f"({records.labels[rare[counts[rare].argmin()]]!r:.42}): train with --class_weights auto (factors {weights.min():.2f} "
+        f"to {weights.max():.2f}), and read macro F1 beside accuracy."
+    )
+    return Finding("imbalance", "WARN", len(rare), {"train": len(rare)}, {}, mend)
+
+
+def too_few_rows(records: Records, method: str | None) -> Finding:
+    """Count the classes with fewer training rows than the method can use; a class of one row cannot be learnt."""
+    counts = np.bincount(_known(records, "train"), minlength=len(records.labels))
+    single = np.flatnonzero(counts == 1)
+    if len(single):
+        rows = np.flatnonzero(records.within("train") & np.isin(records.label, single))
+        names = quoted(records.labels[i] for i in single)
+        mend = f"Add rows of {names}, or remove {'it' if len(single) == 1 else 'them'}: one row cannot be learnt and tested."
+        return records.finding("too_few_rows", "FAIL", rows, mend)
+    present = counts[counts > 0]
+    name = method or _DEFAULT_METHOD[records.kind]
+    median = float(np.median(present)) if len(present) else 0.0
+    if median >= ENOUGH[name]:
+        return passed("too_few_rows")
+    few = int((present < ENOUGH[name]).sum())
+    chosen = f"--method {name}" if method else f"{name}, the default method here"
+    instead = "more rows help more than another method" if name in ("probe", "head") else "use --method probe"
+    mend = f"{median:g} rows per class (median) are few for {chosen}, which wants {ENOUGH[name]}: {instead}."
+    return Finding("too_few_rows", "WARN", few, {"train": few}, {}, mend)
+
+
+def is_sorted(records: Records) -> bool:
+    """Tell whether train is sorted by class: far fewer runs of equal labels than a random order has.
+
+    The mean and variance of the number of runs of several kinds are those of Wald & Wolfowitz (1940) as extended to
+    k kinds by Barton & David (1957).
+    """
+    labels = _known(records, "train")
+    counts = np.array(list(Counter(labels.tolist()).values()), dtype=np.float64)
+    n = len(labels)
+    if n < 4 or len(counts) < 2 or counts.max() == 1:
+        return False
+    runs = 1 + int((labels[1:] != labels[:-1]).sum())
+    squares, cubes = float((counts**2).sum()), float((counts**3).sum())
+    mean = 1 + n - squares / n
+    variance = (squares * (squares + n * (n + 1)) - 2 * n * cubes - n**3) / (n**2 * (n - 1))
+    gap = mean - runs
+    return gap >= _HALF_WAY * (mean - len(counts)) and gap > _SORTED_DEVIATIONS * max(variance, 1e-12) ** 0.5
+
+
+def sorted_rows(records: Records) -> Finding:
+    """Count the rows of a train split that is sorted by class; class folders have no order of their own."""
+    if records.in_class_folders or not is_sorted(records):
+        return passed("sorted_rows")
+    rows = int(records.within("train").sum())
+    mend = (
+        "hftl shuffles in training and stratifies its splits, but a part cut off by other tools would lack classes: "
+        "--fix OUT shuffles train."
+    )
+    return Finding("sorted_rows", "WARN", rows, {"train": rows}, {}, mend)

@@ -1,0 +1,148 @@
+"""Features that should not tell the label, and do: another column, a length, a file's size or its name."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hftl.doctor.findings import Finding, passed
+from hftl.doctor.records import NO_LABEL, Records
+from hftl.progress import progress
+
+
+# Share of the majority class's errors that a feature alone must remove, in cross-validation, to be named; and by how
+# many standard errors it must beat the majority class. Ours: the length of real texts stays far below (docs/doctor.md).
+LEAK = 0.3
+_DEVIATIONS = 4.0
+_ROWS = 5_000  # training rows that are looked at, drawn at random
+_FOLDS = 5
+_LEAST = 20  # rows, below which nothing is certain
+_MAX_COLUMNS = 100
+_MANY = 0.5  # of the values differ: a column of strings is read by its pattern, not by its values
+_SEED = 0
+
+Feature = tuple[str, Sequence[Any]]
+
+
+def leaky_feature(records: Records) -> Finding:
+    """Count the features that alone predict the label far better than the most frequent class does."""
+    train = np.flatnonzero(records.within("train"))
+    labelled = train[records.label[train] != NO_LABEL]
+    sizes = np.bincount(records.label[labelled], minlength=len(records.labels))
+    chosen = labelled[sizes[records.label[labelled]] >= 2]
+    if len(chosen) > _ROWS:
+        chosen = np.sort(np.random.default_rng(_SEED).choice(chosen, _ROWS, replace=False))
+    labels = records.label[chosen]
+    if len(chosen) < _LEAST or len(np.unique(labels)) < 2:
+        return passed("leaky_feature")
+    hits = []
+    for name, values in progress(features_of(records, chosen), "leaks", "feature"):
+        accuracy, majority = predictability(values, labels)
+        error = (accuracy * (1 - accuracy) + majority * (1 - majority)) ** 0.5 / len(labels) ** 0.5
+        if accuracy - majority >= max(LEAK * (1 - majority), _DEVIATIONS * error):
+            hits.append(
+                f"{name} tells the label of {accuracy:.0%} of the rows (the largest class alone: {majority:.0%})"
+            )
+    if not hits:
+        return passed("leaky_feature")
+    mend = (
+        f"{'; '.join(hits)}: find out why, and even it out if the model could learn that instead of the task "
+        "(hftl reads no other columns and no file names)."
+    )
+    return Finding("leaky_feature", "WARN", len(hits), {"train": len(hits)}, {}, mend[0].upper() + mend[1:])
+
+
+def features_of(records: Records, chosen: np.ndarray) -> list[Feature]:
+    """Return (what it is, its values [m] at the positions chosen): numbers, or strings."""
+    found: list[Feature] = []
+    if records.kind == "text":
+        texts = [records.texts[i] or "" for i in chosen]
+        found += [
+            ("the length of the text", [len(text) for text in texts]),
+            ("the number of its lines", [text.count("\n") for text in texts]),
+        ]
+    else:
+        images = [records.images[i] for i in chosen]
+        found += [
+            ("the size of the file", [image.file_bytes for image in images]),
+            ("the width of the image", [image.width for image in images]),
+            ("the height of the image", [image.height for image in images]),
+            ("the mode of the image", [image.mode for image in images]),
+            *_name_features([image.name for image in images]),
+        ]
+    place = np.flatnonzero(records.within("train")).tolist()
+    where = {position: i for i, position in enumerate(place)}
+    for column, values in list(records.others.items())[:_MAX_COLUMNS]:
+        found.append((f"the column {column!r:.42}", [values[where[int(i)]] for i in chosen]))
+    return found
+
+
+def _name_features(names: list[str]) -> list[Feature]:
+    """Return the letters of file names and their first number: "IMG_0042.jpg" is "IMG_#.jpg" and 42."""
+    numbers = [float(m.group()) if (m := re.search(r"\d{1,15}", name)) else None for name in names]
+    return [
+        ("the wording of the file name", [_pattern(name) for name in names]),
+        ("the number in the file name", numbers),
+    ]
+
+
+def _pattern(value: str) -> str:
+    return re.sub(r"\d+", "#", value)
+
+
+def predictability(values: Sequence[Any], labels: np.ndarray) -> tuple[float, float]:
+    """Return the accuracy of predicting `labels` [m] from one feature, and that of the most frequent class.
+
+    Both are cross-validated on the same stratified folds. Numbers go into a decision tree with at least five rows per
+    leaf, strings are looked up: their most frequent label, or that of all rows for a string that was not seen.
+    """
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.tree import DecisionTreeClassifier
+
+    column = pd.Series(list(values))
+    numeric = _as_numbers(column)
+    codes = _as_codes(column) if numeric is None else np.empty(0)
+    folds = StratifiedKFold(min(_FOLDS, int(np.bincount(labels).max())), shuffle=True, random_state=_SEED)
+    hits = majority_hits = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classes with fewer rows than there are folds
+        for train, test in folds.split(labels, labels):
+            most = int(np.bincount(labels[train]).argmax())
+            majority_hits += int((labels[test] == most).sum())
+            if numeric is None:
+                predicted = _look_up(codes, labels, train, test, most)
+            else:
+                tree = DecisionTreeClassifier(min_samples_leaf=5, max_leaf_nodes=256, random_state=_SEED)
+                predicted = tree.fit(numeric[train, None], labels[train]).predict(numeric[test, None])
+            hits += int((predicted == labels[test]).sum())
+    return hits / len(labels), majority_hits / len(labels)
+
+
+def _as_numbers(column: pd.Series) -> np.ndarray | None:
+    """Return the values as float64, missing ones far below all others; None when they are no numbers."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    if numbers.isna().sum() > column.isna().sum():
+        return None
+    values = numbers.to_numpy(dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    low = finite.min(initial=0.0) - 1.0
+    return np.clip(np.where(np.isnan(values), low, values), -1e30, 1e30)
+
+
+def _as_codes(column: pd.Series) -> np.ndarray:
+    """Return a number per string; where most strings differ, per pattern of the string."""
+    strings = column.fillna("").astype(str)
+    if strings.nunique() > _MANY * len(strings):
+        strings = strings.str.slice(0, 200).map(_pattern)
+    return pd.factorize(strings)[0]
+
+
+def _look_up(codes: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, most: int) -> np.ndarray:
+    """Predict the most frequent label of the code in `train`; of equally frequent ones, the smallest."""
+    counts = pd.DataFrame({"code": codes[train], "label": labels[train]}).value_counts(sort=True).reset_index()
+    best = counts.sort_values(["count", "label"], ascending=[False, True]).drop_duplicates("code")
+    known = dict(zip(best["code"], best["label"], strict=True))
+    return np.array([known.get(code, most) for code in codes[test]])

@@ -1,0 +1,145 @@
+"""From which confidence on to trust the model: the threshold for a wished precision, and what it costs in coverage."""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from hftl.errors import ConfigError
+from hftl.evaluation.proportions import proportion_interval
+from hftl.evaluation.row_scores import RowScores, row_scores
+
+
+# How far the threshold lies under the confidence of the last accepted row, so that the same row put through
+# `pipeline`, which computes in fp32, is accepted again.
+_ROUNDING = 1e-6
+
+
+def abstain_threshold(scores: RowScores, precision: float) -> float | None:
+    """Return the smallest confidence from which on the rows (confidence >= threshold) have the wished precision.
+
+    0 when all rows together have it; None when no threshold reaches it on enough rows: 1 / (1 - precision), the
+    fewest that may hold one mistake (20 for 95%), since a handful of right rows would show nothing. The precision is
+    the plain share of right rows, so that other rows fall short of it about as often as they exceed it; their own
+    interval tells (`abstain_report`). Rows of equal confidence are accepted or refused together.
+
+    Raises `ConfigError` unless 0 < precision < 1: no number of rows shows that a model is always right.
+    """
+    least = _least_rows(precision)
+    confidence, accepted, hits = _accepted(scores)
+    reached = (hits >= precision * accepted - 1e-9) & (accepted >= least)
+    if not reached.any():
+        return None
+    last = int(np.flatnonzero(reached)[-1])
+    if last == len(confidence) - 1:
+        return 0.0
+    return float(confidence[last] - min(_ROUNDING, (confidence[last] - confidence[last + 1]) / 2))
+
+
+def _least_rows(precision: float) -> int:
+    if not 0 < precision < 1:
+        raise ConfigError(f"The wished precision must lie between 0 and 1, such as 0.95, got {precision}.")
+    return math.ceil(1 / (1 - precision) - 1e-9)
+
+
+def _accepted(scores: RowScores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distinct confidences from high to low, and for each how many rows have at least it and are right."""
+    order = np.argsort(-scores.confidence, kind="stable")
+    confidence = scores.confidence[order]
+    ends = np.append(np.flatnonzero(confidence[1:] != confidence[:-1]), len(confidence) - 1)
+    return confidence[ends], ends + 1, scores.correct[order].cumsum()[ends]
+
+
+def risk_coverage(scores: RowScores, points: int = 100) -> list[dict[str, float]]:
+    """Return at most `points` of {threshold, coverage, precision}, from the most confident rows to all rows.
+
+    `coverage` is the share of rows with a confidence of at least `threshold`, `precision` how many of them are right
+    (El-Yaniv and Wiener 2010, as 1 - risk). The points lie at even steps of coverage, as far as equal confidences
+    allow.
+    """
+    if points < 1:
+        raise ConfigError(f"points must be 1 or more, got {points}.")
+    confidence, accepted, hits = _accepted(scores)
+    rows = accepted[-1]
+    wanted = np.ceil(np.arange(1, points + 1) * rows / points)
+    chosen = np.unique(np.searchsorted(accepted, wanted))
+    return [
+        {
+            "threshold": float(confidence[i]),
+            "coverage": float(accepted[i] / rows),
+            "precision": float(hits[i] / accepted[i]),
+        }
+        for i in chosen
+    ]
+
+
+def abstain_report(
+    validation_logits: np.ndarray,
+    validation_references: np.ndarray,
+    test_logits: np.ndarray,
+    test_references: np.ndarray,
+    precision: float,
+    temperature: float = 1.0,
+) -> dict[str, Any]:
+    """Return the threshold chosen on validation and what it gives on validation and test, as plain JSON values.
+
+    {wished, threshold, reason, validation, test, curve}; the parts hold rows, accepted, coverage (the accepted share)
+    and precision {value, low, high} with its exact 95% interval, None where no row is accepted. `threshold` is None,
+    with the parts, when validation does not reach the wish. `curve` is the `risk_coverage` of the test rows. The
+    confidence is that of logits / `temperature`.
+    """
+    validation = row_scores(validation_logits, validation_references, temperature)
+    test = row_scores(test_logits, test_references, temperature)
+    threshold = abstain_threshold(validation, precision)
+    report: dict[str, Any] = {"wished": float(precision), "threshold": threshold, "curve": risk_coverage(test)}
+    if threshold is None:
+        reason = _why_not(validation, precision)
+        return {**report, "reason": reason, "validation": None, "test": None}
+    parts = {"validation": _at_threshold(validation, threshold), "test": _at_threshold(test, threshold)}
+    return {**report, "reason": _in_words(threshold, precision, parts), **parts}
+
+
+def _at_threshold(scores: RowScores, threshold: float) -> dict[str, Any]:
+    accept = scores.confidence >= threshold
+    rows, accepted = len(accept), int(accept.sum())
+    interval = proportion_interval(int(scores.correct[accept].sum()), accepted) if accepted else None
+    return {
+        "rows": rows,
+        "accepted": accepted,
+        "coverage": accepted / rows,
+        "precision": asdict(interval) if interval else None,
+    }
+
+
+def _why_not(validation: RowScores, precision: float) -> str:
+    least = _least_rows(precision)
+    rows = len(validation.confidence)
+    if rows < least:
+        return f"{rows} validation rows are too few for a precision of {precision:.1%}: it takes {least}."
+    _, accepted, hits = _accepted(validation)
+    best = (hits / accepted)[accepted >= least].max()
+    return (
+        f"No threshold reaches a precision of {precision:.1%} on {least} or more of the {rows} validation rows: "
+        f"the best is {best:.1%}."
+    )
+
+
+def _in_words(threshold: float, precision: float, parts: dict[str, dict[str, Any]]) -> str:
+    held, seen = parts["test"], parts["test"]["precision"]
+    if threshold == 0:
+        rule = f"All validation rows together reach {precision:.1%}: no row has to be held back."
+    else:
+        rule = f"A confidence of {threshold:.4f} or more reaches {precision:.1%} on validation."
+    if seen is None:
+        return f"{rule} No test row has it."
+    if seen["high"] < precision:
+        verdict = "is below the wish, beyond chance"
+    elif seen["low"] >= precision:
+        verdict = "is above the wish, beyond chance"
+    else:
+        verdict = "agrees with the wish within chance"
+    return (
+        f"{rule} On test it accepts {held['accepted']} of {held['rows']} rows, and their precision of "
+        f"{seen['value']:.1%} ({seen['low']:.1%} to {seen['high']:.1%}) {verdict}."
+    )

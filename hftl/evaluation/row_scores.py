@@ -1,0 +1,94 @@
+"""What the logits of each test row come to: the predicted class, its probability, the loss. One pass, in chunks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hftl.errors import ConfigError, DataError
+
+
+# Logits in float64 at once: 32 MB. All of them would be gigabytes for many rows and classes.
+_CHUNK_VALUES = 4_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class RowScores:
+    """One value per row, each [n]."""
+
+    true: np.ndarray  # class ids
+    predicted: np.ndarray  # class ids; of equally high ones the smallest
+    confidence: np.ndarray  # probability of the predicted class, 0 to 1
+    true_probability: np.ndarray
+    loss: np.ndarray  # nats: minus the log-probability of the true class
+    brier: np.ndarray  # squared distance of the probabilities from the one-hot truth, 0 to 2 (Brier 1950)
+
+    @property
+    def correct(self) -> np.ndarray:
+        """Whether the prediction is right, [n] bool."""
+        return self.predicted == self.true
+
+
+def row_scores(logits: np.ndarray, references: np.ndarray, temperature: float = 1.0) -> RowScores:
+    """Score `logits` [n, classes] divided by `temperature` under softmax against the true class ids [n].
+
+    In float64 from the logits themselves, so that a loss is exact where the probability has become 0 or 1. Raises
+    `DataError` for shapes that do not pair up, ids that are no class and logits that are not finite, `ConfigError`
+    for a temperature that is not above 0.
+    """
+    scores, true = check_logits(logits, references)
+    if not 0 < temperature < np.inf:
+        raise ConfigError(f"A temperature is a finite number above 0, got {temperature}.")
+    rows, classes = scores.shape
+    found = np.empty((4, rows))
+    predicted = np.empty(rows, dtype=np.int64)
+    step = max(1, _CHUNK_VALUES // classes)
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        best, values = _score_chunk(scores[part], true[part], temperature)
+        predicted[part], found[:, part] = best, values
+    return RowScores(true, predicted, *found)
+
+
+def _score_chunk(logits: np.ndarray, true: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the predicted ids [m] and [4, m]: confidence, probability of the truth, loss, Brier score."""
+    shifted = logits.astype(np.float64)
+    if not np.isfinite(shifted).all():
+        raise DataError("logits hold values that are not finite numbers: the model's weights or inputs are broken.")
+    at = np.arange(len(true))
+    best = shifted.argmax(axis=1)
+    shifted -= shifted[at, best][:, None]
+    shifted /= temperature
+    gap = shifted[at, true]
+    probabilities = np.exp(shifted, out=shifted)
+    total = probabilities.sum(axis=1)
+    probabilities /= total[:, None]
+    confidence, of_truth = probabilities[at, best], probabilities[at, true]
+    probabilities[at, true] -= 1
+    squared = np.einsum("ij,ij->i", probabilities, probabilities)
+    return best, np.stack([confidence, of_truth, np.log(total) - gap, squared])
+
+
+def check_logits(logits: Any, references: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as arrays, the ids as int64. Raises `DataError` unless they are [n, k] and n ids below k, n >= 1."""
+    scores = np.asarray(logits)
+    if scores.ndim != 2 or 0 in scores.shape:
+        raise DataError(f"logits must have shape [rows, classes], at least one each, got {scores.shape}.")
+    return scores, check_ids("references", references, len(scores), scores.shape[1])
+
+
+def check_ids(name: str, ids: Any, rows: int, classes: int | None = None) -> np.ndarray:
+    """Return `ids` as int64 [rows]. Raises `DataError` for another shape, for other than whole numbers, and for ids
+    outside 0 to `classes` - 1.
+    """
+    array = np.asarray(ids)
+    if array.shape != (rows,):
+        raise DataError(f"{name} must be {rows} class ids, one per row, got an array of shape {array.shape}.")
+    if array.dtype.kind not in "iub" and rows:
+        raise DataError(f"{name} must be whole class ids, got {array.dtype}.")
+    array = array.astype(np.int64)
+    if classes is not None and rows and (array.min() < 0 or array.max() >= classes):
+        raise DataError(
+            f"{name} hold class ids {array.min()} to {array.max()}, but the classes are 0 to {classes - 1}."
+        )
+    return array

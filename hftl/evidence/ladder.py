@@ -1,0 +1,105 @@
+"""The ladder: what simpler models reach on the very same test rows, from the majority class up to the run's method."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hftl.evaluation.baselines import MAJORITY, Baseline, best_baseline
+from hftl.evaluation.evidence import no_pretraining_baselines
+from hftl.evaluation.neighbours import nearest_neighbours
+from hftl.evidence.base import Base, RandomFeatures
+from hftl.prepare import Prepared
+from hftl.report.report import score_predictions
+from hftl.training.logistic import Probe, fit_probe
+from hftl.training.probing import Features
+
+
+NEIGHBOURS, PROBE = "kNN on frozen features", "probe on frozen features"
+RANDOM, SCRATCH = "probe, random weights", "trained from random weights"
+
+
+@dataclass(frozen=True, eq=False)
+class Ladder:
+    """The rungs as they stand in report.json, and the baseline that counts."""
+
+    rungs: list[dict[str, Any]]
+    baselines: list[Baseline]
+    best: Baseline
+
+    def accuracy(self, name: str) -> float | None:
+        """Accuracy of the rung called `name`, None where there is none."""
+        return next((float(r["accuracy"]["value"]) for r in self.rungs if r["name"] == name), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """The architecture trained from random weights: what it predicts for the test rows, and how long it took."""
+
+    predictions: np.ndarray
+    seconds: float
+    note: str
+
+
+def build_ladder(
+    ready: Prepared, features: Features, base: Base, predictions: np.ndarray, seconds: float, control: Control | None
+) -> Ladder:
+    """Fit every rung on the training rows and score it on the test rows; `predictions` are those of the run's method.
+
+    `features` are the frozen ones of train and validation, by pooling. Of the models without pretraining the best in
+    cross-validation on training rows counts.
+    """
+    splits, references = ready.splits, base.test.labels
+    baselines = no_pretraining_baselines(splits.train, splits.test, ready.train, base.test)
+    rungs = [
+        _rung(b.name, "majority" if b.name == MAJORITY else "no-pretraining", b.predictions, references, b.seconds)
+        for b in baselines
+    ]
+    if base.random is not None:
+        rungs.append(_random_rung(base.random, ready, references))
+    pooling, probe, probe_seconds = _probe(ready, features)
+    train, test = np.asarray(features["train"][pooling]), np.asarray(base.features[pooling])
+    near, knn_seconds = _timed(lambda: nearest_neighbours(train, ready.train.labels, test))
+    rungs.append(_rung(NEIGHBOURS, "features", near.predictions, references, knn_seconds + base.features_seconds))
+    found = probe.logits(test).argmax(-1)
+    rungs.append(_rung(PROBE, "features", found, references, probe_seconds + base.features_seconds))
+    if control is not None:
+        rungs.append(_rung(SCRATCH, "control", control.predictions, references, control.seconds, control.note))
+    name = f"{ready.config.method.method} ({ready.loaded.name})"
+    rungs.append(_rung(name, "method", predictions, references, seconds))
+    return Ladder(rungs, baselines, best_baseline(baselines))
+
+
+def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    return work(), time.perf_counter() - start
+
+
+def _probe(ready: Prepared, features: Features) -> tuple[str, Probe, float]:
+    """The best probe there is, whatever head the run's method needs: of a text it may read the mean of the states."""
+    labels, n = ready.train.labels, len(ready.splits.labels)
+    probe, seconds = _timed(
+        lambda: fit_probe(features["train"], labels, n, "auto", ready.config.train_seed, ready.weights)
+    )
+    return probe.pooling, probe, seconds
+
+
+def _random_rung(random: RandomFeatures, ready: Prepared, references: np.ndarray) -> dict[str, Any]:
+    labels = ready.train.labels[random.train_rows]
+    n = len(ready.splits.labels)
+    probe, seconds = _timed(lambda: fit_probe(random.train, labels, n, "auto", ready.config.train_seed, ready.weights))
+    predictions = probe.logits(np.asarray(random.test[probe.pooling])).argmax(-1)
+    rung = _rung(RANDOM, "control", predictions, references[random.test_rows], seconds + random.seconds)
+    if len(labels) == len(ready.train.labels) and len(random.test_rows) == len(references):
+        return rung
+    note = f"fitted on {len(labels):,} of the training rows, scored on {len(random.test_rows):,} of the test rows"
+    return {**rung, "note": note}
+
+
+def _rung(
+    name: str, kind: str, predictions: np.ndarray, references: np.ndarray, seconds: float, note: str = ""
+) -> dict[str, Any]:
+    rung = {"name": name, "kind": kind, **score_predictions(predictions, references), "seconds": round(seconds, 3)}
+    return {**rung, "note": note} if note else rung

@@ -1,0 +1,192 @@
+"""The head that the checkpoint came with, on the tuned body: how much worse does it do its old work?"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from torch import nn
+
+from hftl.config import ModelConfig
+from hftl.errors import ModelError
+from hftl.evaluation.metrics import log_loss
+from hftl.models.load import find_checkpoint, hub_errors
+from hftl.prepare import Prepared, take
+from hftl.tasks.encoded import EncodedText
+from hftl.training.features import Encoded, forward_rows
+from hftl.training.world import from_every_process
+
+
+CLASSES, MASKED = "classification", "masked language"
+_KINDS = {"ForImageClassification": CLASSES, "ForSequenceClassification": CLASSES, "ForMaskedLM": MASKED}
+ROWS = 200  # of the retention rows: two more passes
+MASK_SHARE = 0.15  # BERT's (Devlin et al. 2019); here every chosen token is masked, none is exchanged or left
+_NO_LOSS = -100
+
+
+def original_losses(ready: Prepared, tuned: Any, encoded: Encoded) -> dict[str, Any] | None:
+    """Return {kind, loss_before, loss_after} of the checkpoint's own head, in nats; None where it has none.
+
+    The head stays as the checkpoint has it, and reads the base's body, then `tuned`'s. A classification head is held
+    against the base's own first choice for each row, a masked-language head against the tokens under 15% seeded masks,
+    the same before and after. All processes call this together. Raises `ModelError` where the checkpoint can no longer
+    be read.
+    """
+    found = _on_every_process(ready)
+    if found is None:
+        return None
+    original, kind = found
+    rows = take(encoded, np.arange(min(ROWS, len(encoded))))
+    if kind == CLASSES:
+        before, after = _both(original, tuned, lambda title: _logits(original, rows, ready, title))
+        chosen = before.argmax(1)
+        losses = log_loss(before, chosen), log_loss(after, chosen)
+    else:
+        masked, targets = mask_tokens(rows, ready.loaded.processor)
+        if not len(masked):
+            return None
+        before, after = _both(original, tuned, lambda title: _masked_losses(original, masked, targets, ready, title))
+        losses = float(before.mean()), float(after.mean())
+    return {"kind": kind, "loss_before": losses[0], "loss_after": losses[1]}
+
+
+def _on_every_process(ready: Prepared) -> tuple[Any, str] | None:
+    """Load the original on all processes, or fail on all: a pass that only some of them run would never end."""
+    found, problem = None, None
+    try:
+        found = _load_original(ready)
+    except ModelError as error:
+        problem = str(error)
+    problems = [p for p in from_every_process(problem) if p]
+    if problems:
+        raise ModelError(problems[0])
+    return found
+
+
+def _both(original: Any, tuned: Any, measure: Any) -> tuple[np.ndarray, np.ndarray]:
+    before = measure("the original head before")
+    swap_body(original, tuned)
+    return before, measure("the original head after")
+
+
+def _load_original(ready: Prepared) -> tuple[Any, str] | None:
+    """Return the checkpoint under the class that it was saved from, and the kind of its head; None without one."""
+    config = ready.config.model
+    name = config.model or ready.task.default_model
+    checkpoint = find_checkpoint(name, config.revision)
+    common: dict[str, Any] = {"local_files_only": checkpoint.local_only}
+    if checkpoint.source in ("cache", "hub"):
+        common["revision"] = checkpoint.revision
+    with hub_errors(name, ready.task.name), torch.random.fork_rng(devices=[]):
+        own = transformers.AutoConfig.from_pretrained(checkpoint.path, **common)
+        found = _class_of(own)
+        return None if found is None else _with_its_head(found, checkpoint.path, config, common)
+
+
+def _class_of(config: Any) -> tuple[Any, str] | None:
+    """The class in transformers that the config names, and what its head does; None for bodies and other heads."""
+    name = (config.architectures or [""])[0]
+    kind = next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
+    found = getattr(transformers, name, None) if kind else None
+    if found is None or kind is None or (kind == CLASSES and config.num_labels < 2):
+        return None
+    return found, kind
+
+
+def _with_its_head(found: tuple[Any, str], path: str, config: ModelConfig, common: dict[str, Any]) -> Any:
+    cls, kind = found
+    model, info = cls.from_pretrained(
+        path, dtype=torch.float32, use_safetensors=None if config.allow_pickle else True, output_loading_info=True,
+        **common,
+    )  # fmt: skip
+    if info["missing_keys"] or info["mismatched_keys"]:
+        return None  # the class is named, but its head is not in the file
+    return model.eval(), kind
+
+
+def swap_body(original: Any, tuned: Any) -> None:
+    """Give `original` the body of `tuned`; its head stays, also where it shares a matrix with the embeddings."""
+    output = original.get_output_embeddings()
+    if output is not None:
+        output.weight = nn.Parameter(output.weight.detach().clone())
+    body = original.base_model.state_dict()
+    new = {k: v for k, v in tuned.base_model.state_dict().items() if k in body and v.shape == body[k].shape}
+    original.base_model.load_state_dict({**body, **new})
+
+
+def _logits(model: Any, rows: Encoded, ready: Prepared, title: str) -> np.ndarray:
+    return forward_rows(
+        model, rows, ready.collate, lambda out, _: {"logits": out.logits},
+        bf16=ready.bf16, use_cpu=ready.use_cpu, title=title,
+    )["logits"]  # fmt: skip
+
+
+def mask_tokens(rows: Encoded, tokenizer: Any, seed: int = 0) -> tuple[EncodedText, np.ndarray]:
+    """Return texts with 15% of their words' tokens (at least one) masked, and the tokens that were there.
+
+    The targets [n, most] are padded with -100; the labels of the texts are the numbers of their targets' rows. Texts
+    of special tokens alone, and those that hold a mask already, are left out.
+    """
+    assert isinstance(rows, EncodedText)
+    rng, special = np.random.default_rng(seed), set(tokenizer.all_special_ids)
+    masked, targets = [], []
+    for ids in rows.token_ids if tokenizer.mask_token_id is not None else []:
+        plain = [i for i, token in enumerate(ids) if token not in special]
+        if not plain or tokenizer.mask_token_id in ids:
+            continue
+        hidden = sorted(rng.choice(plain, size=max(1, round(MASK_SHARE * len(plain))), replace=False).tolist())
+        targets.append([ids[i] for i in hidden])
+        masked.append([tokenizer.mask_token_id if i in set(hidden) else token for i, token in enumerate(ids)])
+    padded = np.full((len(masked), max(map(len, targets), default=0)), _NO_LOSS)
+    for row, tokens in zip(padded, targets, strict=True):
+        row[: len(tokens)] = tokens
+    return EncodedText(masked, np.arange(len(masked))), padded
+
+
+def _masked_losses(model: Any, rows: EncodedText, targets: np.ndarray, ready: Prepared, title: str) -> np.ndarray:
+    """Return the loss of every masked token of every row, in order, [tokens]."""
+    wanted = torch.from_numpy(targets)
+
+    def read(out: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        logits = out.logits.float()  # [rows, masks, vocabulary]
+        here = wanted[batch["labels"].cpu()].to(logits.device)
+        here = here[:, : logits.shape[1]]
+        loss = nn.functional.cross_entropy(logits.transpose(1, 2), here, ignore_index=_NO_LOSS, reduction="none")
+        return {"loss": nn.functional.pad(loss, (0, wanted.shape[1] - loss.shape[1]))}
+
+    with only_masked(model, ready.loaded.processor.mask_token_id):
+        found = forward_rows(
+            model, rows, ready.collate, read, bf16=ready.bf16, use_cpu=ready.use_cpu, title=title
+        )["loss"]  # fmt: skip
+    return found[targets != _NO_LOSS]
+
+
+@contextmanager
+def only_masked(model: Any, mask_id: int) -> Iterator[None]:
+    """Let the head of `model` see the masked places alone, [rows, most masks of a row, d], not every token.
+
+    Such heads look at each place by itself, and a vocabulary of 250,000 words times 4,096 tokens would be gigabytes.
+    """
+    places: dict[str, torch.Tensor] = {}
+
+    def note(_: Any, __: Any, kwargs: dict[str, Any]) -> None:
+        masked = kwargs["input_ids"] == mask_id
+        first = torch.argsort(masked.int(), dim=1, descending=True, stable=True)  # masked places, in their order
+        places["index"] = first[:, : int(masked.sum(1).max())]
+
+    def narrow(_: Any, __: Any, out: Any) -> Any:
+        index = places["index"].unsqueeze(-1).expand(-1, -1, out[0].shape[-1])
+        out.last_hidden_state = out[0].gather(1, index)
+        return out
+
+    hooks = [
+        model.register_forward_pre_hook(note, with_kwargs=True),
+        model.base_model.register_forward_hook(narrow),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

@@ -1,0 +1,182 @@
+"""The retention set: rows on which the base and the tuned model are compared."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from hftl.config import DataConfig
+from hftl.data.columns import find_columns, labels_of
+from hftl.data.load import load_rows
+from hftl.data.sources import read_source
+from hftl.data.splits import sample
+from hftl.errors import DataError
+from hftl.prepare import Prepared, take
+from hftl.tasks.encoded import EncodedImages
+from hftl.training.features import Encoded
+from hftl.training.world import from_every_process
+
+
+DEFAULTS = {"text": "sample:wikipedia-topics", "image": "sample:digits"}
+ROWS = 400  # enough for a ridge regression of some hundred features; two passes cost a few percent of a small run
+LEAST = 30  # below, the figures would be noise
+TOKENS = 64  # of each text: more rows tell more than longer ones
+SEED = 0
+UNLABELLED = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Retention:
+    """Rows to compare on. `encoded.labels` index the retention set's own classes, -1 where a row has none."""
+
+    name: str
+    encoded: Encoded
+    notes: tuple[str, ...] = ()
+    left_out: int = 0  # rows that the run trains on
+
+
+def choose_retention(ready: Prepared) -> Retention | str:
+    """Return at most 400 rows of `--retain` or of the packaged sample, stratified; or why there is no such sample.
+
+    Of a set with splits it is the test split, else the first one. Rows that the run trains on are left out. All
+    processes call this together and decide alike. Raises `DataError` for a `--retain` that cannot be used.
+    """
+    asked = ready.config.retain
+    name = asked or DEFAULTS[ready.task.input_column]
+    found: Retention | str
+    try:
+        found = _choose(name, ready)
+    except DataError as error:
+        found = str(error)
+    problems = [p for p in from_every_process(found if isinstance(found, str) else None) if p]
+    if not problems:
+        return found
+    if asked:
+        raise DataError(f"--retain {_shown(name)}: {problems[0]}")
+    return f"There is no retention set: {problems[0]}"
+
+
+def _choose(name: str, ready: Prepared) -> Retention:
+    column = ready.task.input_column
+    config = _config(name, ready)
+    rows = load_rows(column, config, None)
+    notes = [f"{len(rows.skipped)} broken images of the retention set are left out."] if rows.skipped else []
+    labels, said = _labels(rows.table, column, config)
+    notes += said
+    table = rows.table.select_columns([column])
+    trained = set(_keys(ready.splits.train, column))
+    keys = list(_keys(table, column))
+    fresh = np.array([i for i, key in enumerate(keys) if key not in trained], dtype=np.int64)
+    chosen = fresh[_stratified(labels[fresh])]
+    _check_enough(len(chosen), len(keys) - len(fresh))
+    with _short_texts(ready.loaded.processor):
+        encoded = replace(ready.task.encode(table.select(chosen), ready.loaded.processor), labels=labels[chosen])
+    encoded, seen = _without_trained_pixels(encoded, ready.train)
+    left_out = len(keys) - len(fresh) + seen
+    _check_enough(len(encoded), left_out)
+    own = (isinstance(ready.config.data.data, str) and name == ready.config.data.data) or 2 * len(
+        trained & set(keys)
+    ) >= len(trained)
+    if own:
+        notes.append("The retention set is the run's own data: rows like those that were trained on.")
+    if left_out:
+        notes.append(f"{left_out} rows of the retention set that the run trains on are left out.")
+    return Retention(_shown(name), encoded, tuple(notes), left_out)
+
+
+def _check_enough(rows: int, left_out: int) -> None:
+    if rows < LEAST:
+        trained_on = f", beside {left_out} that the run trains on" if left_out else ""
+        raise DataError(f"it has {rows} rows to look at{trained_on}; at least {LEAST} are needed.")
+
+
+def _shown(name: str) -> str:
+    """The name without the folders of this machine."""
+    path = Path(name).expanduser()
+    return path.resolve().name if path.exists() else name
+
+
+def _config(name: str, ready: Prepared) -> DataConfig:
+    """The run's column flags hold where the retention set has such columns: it may be the same data, or other."""
+    run = ready.config.data
+    told: dict[str, Any] = {
+        "text_column": run.text_column,
+        "image_column": run.image_column,
+        "label_column": run.label_column,
+    }
+    told = {flag: column for flag, column in told.items() if column is not None}
+    if told:
+        tables = read_source(name, ready.task.input_column).tables.values()
+        there = {column for table in tables for column in table.column_names}
+        told = {flag: column for flag, column in told.items() if column in there}
+    return DataConfig(data=name, strict=run.strict, **told)
+
+
+def _labels(table: Dataset, column: str, config: DataConfig) -> tuple[np.ndarray, list[str]]:
+    """Return each row's class [n], -1 where it has none; without a label column that can be read, all have none."""
+    none = np.full(len(table), UNLABELLED)
+    told = config.label_column if config.label_column in table.column_names else None
+    here = DataConfig(text_column="text", image_column="image", label_column=told)
+    label = find_columns(table, column, here, need_label=False).label
+    if label is None:
+        return none, []
+    try:
+        names = labels_of(table, label, "the retention set")
+    except DataError as error:  # a column that was only guessed need not hold classes
+        if told:
+            raise
+        return none, [f"No labels to probe: {error}."]
+    classes = {name: i for i, name in enumerate(sorted({name for name in names if name is not None}))}
+    return np.array([UNLABELLED if name is None else classes[name] for name in names], dtype=np.int64), []
+
+
+def _keys(table: Dataset, column: str) -> Iterator[str]:
+    """What makes a row the same row: its text but for case and spaces; its image file's path or bytes."""
+    values = table[column][:]
+    if column == "text":
+        return (" ".join(text.split()).casefold() for text in values)
+    return (_image_key(value) for value in values)
+
+
+def _image_key(value: dict[str, Any]) -> str:
+    if value.get("bytes") is not None:
+        return hashlib.sha256(value["bytes"]).hexdigest()
+    return os.path.abspath(value["path"])  # noqa: PTH100  resolve() would ask the disk for every row
+
+
+def _stratified(labels: np.ndarray) -> np.ndarray:
+    codes = np.unique(labels, return_inverse=True)[1]
+    return sample(codes, int(codes.max(initial=-1)) + 1, ROWS, SEED, every_class=False)
+
+
+@contextmanager
+def _short_texts(processor: Any) -> Iterator[None]:
+    """Let a tokenizer cut texts at 64 tokens for a while; image processors have no such limit."""
+    usual = getattr(processor, "model_max_length", None)
+    if usual is None:
+        yield
+        return
+    processor.model_max_length = min(usual, TOKENS)
+    try:
+        yield
+    finally:
+        processor.model_max_length = usual
+
+
+def _without_trained_pixels(encoded: Encoded, train: Encoded) -> tuple[Encoded, int]:
+    """Leave out images that the run trains on under other file names, as the model sees them."""
+    if not isinstance(encoded, EncodedImages) or not isinstance(train, EncodedImages):
+        return encoded, 0
+    trained = set(_digests(train.pixels))
+    kept = [i for i, digest in enumerate(_digests(encoded.pixels)) if digest not in trained]
+    return take(encoded, np.array(kept, dtype=np.int64)), len(encoded) - len(kept)
+
+
+def _digests(pixels: np.ndarray) -> Iterable[bytes]:
+    return (hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest() for image in pixels)

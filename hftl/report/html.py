@@ -1,0 +1,161 @@
+"""report.html: a finished run as one page that opens with no network, for who has never seen hftl.
+
+Everything is in the file: the style sheet, one script, the charts as SVG, texts and thumbnails of the rows behind the
+confusion matrix. The page's Content-Security-Policy allows nothing else, and of scripts only that one, by its hash.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from hftl.report import views, words
+from hftl.report.charts import Chart
+from hftl.report.confusion import Confusion, confusion
+from hftl.report.draw import draw
+from hftl.report.figures import figures
+from hftl.report.rows import PageRows, rows_to_show, shown
+from hftl.report.visible import isolated, one_line, visible
+
+
+LABEL_CHARACTERS = 120
+
+
+def write_page(path: Path, report: dict[str, Any], rows: PageRows) -> None:
+    """Write the page of a run.
+
+    `report` is report.json as a dict; of its `evidence` every part may be missing or None. `rows` are the test rows.
+    Charts that cannot be drawn leave a line that says why; their figures stand in tables all the same.
+    """
+    path.write_text(render_page(path, report, rows), encoding="utf-8", newline="\n")
+
+
+def render_page(path: Path, report: dict[str, Any], rows: PageRows) -> str:
+    """Return the page as HTML; `path` is where it will lie, from which the command to repeat the run is told."""
+    evidence: dict[str, Any] = report.get("evidence") or {}
+    mixed_up = confusion(rows)
+    style, script = _asset("page.css"), _asset("page.js")
+    listed, hidden_classes = views.classes(report)
+    grouped, hidden_slices = views.slices(evidence)
+    return _environment().get_template("page.html").render(
+        style=Markup(style),  # noqa: S704  our own files
+        script=Markup(script),  # noqa: S704
+        policy=_policy(style, script),
+        report=report,
+        labels=list(rows.labels),
+        verdict=words.verdict(report, evidence),
+        cards=views.cards(report, evidence),
+        ladder=views.ladder(report, evidence),
+        compared=bool(evidence.get("verdict")),
+        forgetting=views.forgetting(evidence),
+        stages=views.stages(report),
+        confusion=mixed_up,
+        long_names=any(len(rows.labels[i]) > 3 for i in mixed_up.classes),
+        classes=listed,
+        hidden_classes=hidden_classes,
+        worst=_with_content(evidence.get("worst_rows"), rows.test_content, views.MAX_WORST),
+        suspects=_with_content(evidence.get("suspects"), rows.train_content, views.MAX_SUSPECTS),
+        calibration=views.calibration(evidence),
+        abstain=views.abstain(evidence),
+        slices=grouped,
+        hidden_slices=hidden_slices,
+        findings=views.findings(evidence),
+        seeds=report.get("seeds"),
+        reproduction=views.reproduction(report, path),
+        evidence_seconds=evidence.get("seconds"),
+        notes=[*report["warnings"], *(f"Left out: {s}" for s in report["data"]["skipped"][:20])],
+        charts=_drawn(figures(report, evidence)),
+        data=_json(_page_data(rows, mixed_up)),
+    )  # fmt: skip
+
+
+def _with_content(found: Sequence[dict[str, Any]] | None, read: Any, limit: int) -> list[dict[str, Any]]:
+    return [{**entry, "content": shown(read, int(entry["row"]))} for entry in (found or [])[:limit]]
+
+
+def _page_data(rows: PageRows, mixed_up: Confusion) -> dict[str, Any]:
+    """Return what the script needs: the rows behind each cell, all counts, the names of the labels that it shows."""
+    cells = mixed_up.cells
+    totals = {f"{p['true']},{p['predicted']}": p["count"] for p in mixed_up.pairs}
+    for true, line in zip(mixed_up.classes, mixed_up.matrix, strict=True):
+        for predicted, cell in zip(mixed_up.classes, line, strict=True):
+            if cell["count"]:
+                totals[f"{true},{predicted}"] = cell["count"]
+    used = sorted({i for cell in cells for i in cell})
+    return {
+        "cells": rows_to_show(rows, cells),
+        "totals": totals,
+        "labels": {str(i): one_line(str(rows.labels[i]), LABEL_CHARACTERS) for i in used},
+        "first": f"{cells[0][0]},{cells[0][1]}" if cells else None,
+    }
+
+
+def _drawn(charts: dict[str, Chart]) -> dict[str, Markup]:
+    """Return each chart as a figure's content: the wide and the narrow SVG, or the line that says why there is none."""
+    drawn = draw([spec for chart in charts.values() for spec in (chart.wide, chart.narrow)])
+    if isinstance(drawn, str):
+        said = Markup('<p class="note">This chart could not be drawn: {}</p>').format(visible(drawn))
+        return dict.fromkeys(charts, said)
+    found = {}
+    for i, (name, chart) in enumerate(charts.items()):
+        pair = zip(("wide", "narrow"), drawn[2 * i : 2 * i + 2], strict=True)
+        found[name] = Markup("").join(
+            Markup('<div class="chart {}" role="img" aria-label="{}">{}</div>').format(
+                size, chart.summary, Markup(svg)  # noqa: S704  Vega escapes what it writes
+            )
+            for size, svg in pair
+        )  # fmt: skip
+    return found
+
+
+def _json(data: dict[str, Any]) -> Markup:
+    """Return JSON that can stand in a script element: nothing in it can end the element or open a comment."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for char in "<>&\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return Markup(text)  # noqa: S704
+
+
+def _policy(style: str, script: str) -> str:
+    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in (style, script)]
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _asset(name: str) -> str:
+    return files("hftl.report").joinpath("templates", name).read_text(encoding="utf-8").replace("\r\n", "\n")
+
+
+def _finalize(value: Any) -> Any:
+    """Make what is hidden in a string visible, wherever the template prints one that is not markup of our own."""
+    return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("hftl.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=words.percent,
+        number=words.number,
+        duration=words.duration,
+        interval=words.interval,
+        label=lambda text: one_line(str(text), LABEL_CHARACTERS),
+        isolated=lambda text: escape(isolated(str(text), LABEL_CHARACTERS)),
+    )
+    return environment

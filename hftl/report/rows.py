@@ -1,0 +1,108 @@
+"""Which rows the page shows, and their texts or thumbnails: bounded, so that a page of any run opens at once."""
+
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from hftl.report.visible import one_line, shorten
+
+
+ROWS_PER_CELL = 20
+IMAGES_PER_CELL = 12
+TEXT_CHARACTERS = 300
+TEXT_LINES = 12
+THUMBNAIL_SIDE = 96  # pixels
+MAX_BYTES = 1_200_000  # of all rows behind the confusion matrix, as they stand in the page
+MAX_IMAGES = 400  # each is decoded once more, about 5 ms for a photo of 500 pixels
+
+Content = str | Image.Image
+Cell = tuple[int, int]  # (true class id, predicted class id)
+
+
+@dataclass(frozen=True)
+class PageRows:
+    """The test rows' outcome, and how to get at the content of any row.
+
+    `references`, `predictions` (class ids) and `probabilities` (of the predicted class, 0 to 1) are [n], in the order
+    of the test split. `test_content(i)` and `train_content(i)` return the text of row i of that split, or its image.
+    """
+
+    labels: Sequence[str]
+    references: np.ndarray
+    predictions: np.ndarray
+    probabilities: np.ndarray
+    test_content: Callable[[int], Content]
+    train_content: Callable[[int], Content]
+
+
+def thumbnail(image: Image.Image) -> dict[str, Any]:
+    """Return the image as a data URI of at most 96 pixels a side, with its own size; it is never enlarged."""
+    width, height = image.size
+    small = image.convert("RGB")
+    small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+    buffer = BytesIO()
+    tiny = max(small.size) <= 32  # a digit of 8 x 8 pixels is smaller without loss
+    small.save(buffer, "WEBP", lossless=tiny, quality=75, method=4)
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return {"image": f"data:image/webp;base64,{data}", "width": width, "height": height, "tiny": tiny}
+
+
+def shown(read: Callable[[int], Content], row: int) -> dict[str, Any]:
+    """Return what the page shows of a row: `text` (cut), or `image` (a data URI), or `unreadable` (why)."""
+    try:
+        content = read(row)
+        if isinstance(content, Image.Image):
+            return thumbnail(content)
+    except OSError as error:  # the file of an image may have gone since the run read it
+        return {"unreadable": one_line(str(error), 120)}
+    text, cut = shorten(content, TEXT_CHARACTERS, TEXT_LINES)
+    return {"text": text, "length": len(content)} if cut else {"text": text}
+
+
+def rows_by_cell(rows: PageRows, cells: Iterable[Cell]) -> dict[Cell, np.ndarray]:
+    """Return the test rows of each cell: the most certain errors first, of right answers the least certain first."""
+    references, predictions = np.asarray(rows.references), np.asarray(rows.predictions)
+    classes = max(len(rows.labels), 1)
+    codes = references.astype(np.int64) * classes + predictions
+    certainty = np.nan_to_num(np.asarray(rows.probabilities, dtype=np.float64))
+    order = np.lexsort((np.where(references == predictions, certainty, -certainty), codes))
+    ordered = codes[order]
+    found = {}
+    for true, predicted in cells:
+        start, stop = np.searchsorted(ordered, true * classes + predicted + np.arange(2))
+        found[true, predicted] = order[start:stop]
+    return found
+
+
+def rows_to_show(rows: PageRows, cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows behind each cell as "true,predicted": [{row, p, text | image | unreadable}, ...].
+
+    The cells are given in order of importance. They are filled in turns, one row each, up to 20 texts or 12 images a
+    cell and 1.2 MB or 400 images in all, so that what is cut off is the depth of a cell and not whole cells.
+    """
+    by_cell = rows_by_cell(rows, cells)
+    found: dict[str, list[dict[str, Any]]] = {}
+    used = images = 0
+    for depth in range(ROWS_PER_CELL):
+        for cell in cells:
+            if depth >= len(by_cell[cell]) or (depth >= IMAGES_PER_CELL and images):
+                continue
+            row = int(by_cell[cell][depth])
+            entry = {"row": row, "p": certainty_of(rows, row), **shown(rows.test_content, row)}
+            used += len(entry.get("text", "").encode()) + len(entry.get("image", "")) + 60
+            images += "image" in entry
+            if used > MAX_BYTES or images > MAX_IMAGES:
+                return found
+            found.setdefault(f"{cell[0]},{cell[1]}", []).append(entry)
+    return found
+
+
+def certainty_of(rows: PageRows, row: int) -> float | None:
+    """Return the probability that the model gave its answer on a test row, or None when it is no number."""
+    value = float(rows.probabilities[row])
+    return round(value, 4) if np.isfinite(value) else None

@@ -1,0 +1,205 @@
+"""What each section of the page shows, taken from the report: a dict with every key the template asks for, or None."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from hftl.report.words import KINDS, METHODS, duration, interval, number, percent, rate
+
+
+MAX_CLASSES = 2_000  # rows of the table of classes
+MAX_SLICES, MAX_FINDINGS, MAX_WORST, MAX_SUSPECTS = 40, 100, 30, 50
+_LEVELS = {"FAIL": 0, "WARN": 1, "PASS": 2}
+_RUNG_KINDS = {"majority class": "majority"}
+
+
+def ladder(report: dict[str, Any], evidence: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rungs, the run's own last; without the ladder, the baselines that the report holds."""
+    rungs = evidence.get("ladder")
+    if not rungs:
+        rungs = [{**b, "kind": _RUNG_KINDS.get(b["name"], "no-pretraining")} for b in report["baselines"]]
+        own = {k: report["metrics"]["test"][k] for k in ("accuracy", "macro_f1")}
+        rungs.append({"name": str(report["method"]), "kind": "method", **own, "seconds": None})
+    return [{**r, "kind_words": KINDS.get(r["kind"], r["kind"]), "note": r.get("note")} for r in rungs]
+
+
+def cards(report: dict[str, Any], evidence: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the headline figures: name, value, what stands below it."""
+    test = report["metrics"]["test"]
+    found = [
+        {"name": name, "value": percent(test[key]["value"]), "below": f"95%: {interval(test[key])}"}
+        for name, key in (("Accuracy", "accuracy"), ("Macro F1", "macro_f1"))
+    ]
+    forgetting = evidence.get("forgetting")
+    if forgetting and forgetting.get("kept") is not None:
+        found.append({"name": "Kept of the base", "value": percent(forgetting["kept"]), "below": "of its old ability"})
+    calibration = evidence.get("calibration")
+    if calibration:
+        after, before = calibration["after"]["ece"], calibration["before"]["ece"]
+        found.append(
+            {"name": "Calibration error", "value": percent(after), "below": f"{percent(before)} before correction"}
+        )
+    seconds = report["timing"]["total_seconds"]
+    below = f"{report['data']['rows']['train']:,} training rows"
+    return [*found, {"name": "Time", "value": duration(seconds), "below": below}]
+
+
+def forgetting(evidence: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the headline, its definition, and before and after of each measure."""
+    found = evidence.get("forgetting")
+    if not found:
+        return None
+    rows = []
+    probe = found.get("probe")
+    if probe:
+        low, high = probe.get("low"), probe.get("high")
+        after = percent(probe["after"]) + (f" ({interval(probe)})" if low is not None and high is not None else "")
+        rows.append(("Accuracy of a probe on its features", percent(probe["before"]), after))
+    if found.get("knn_agreement") is not None:
+        rows.append(("Nearest neighbours that stayed the same", "100.0%", percent(found["knn_agreement"])))
+    head = found.get("original_head")
+    if head:
+        name = f"Loss of its original head ({head['kind']})"
+        rows.append((name, number(head["loss_before"]), number(head["loss_after"])))
+    kept = found.get("kept")
+    bounds = f"95%: {interval(found)}" if found.get("low") is not None and found.get("high") is not None else ""
+    return {
+        "headline": f"Kept {percent(kept)} of the base model's ability" if kept is not None else "Not measured",
+        "bounds": bounds,
+        "definition": found.get("definition") or "",
+        "retention": found.get("retention"),
+        "retention_rows": found.get("rows"),
+        "note": found.get("note"),
+        "rows": rows,
+        "cka": [b for b in found.get("cka") or [] if b.get("value") is not None],
+    }
+
+
+def stages(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a line per stage, its learning rates as their range and one by one."""
+    found = []
+    for stage in report["stages"]:
+        rates = list(stage["learning_rates"].items())
+        values = [value for _, value in rates]
+        same = not values or rate(min(values)) == rate(max(values))
+        span = (
+            (rate(values[0]) if same else f"{rate(min(values))} to {rate(max(values))}") if values else "closed form"
+        )
+        found.append(
+            {
+                **{k: stage[k] for k in ("name", "trainable_parameters", "steps", "epochs", "seconds")},
+                "reads": stage.get("reads") or "\u2013",
+                "span": span,
+                "rates": [(name, rate(value)) for name, value in rates] if len(rates) > 1 else [],
+            }
+        )
+    return found
+
+
+def classes(report: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
+    """Return the classes, the lowest F1 first, and how many were left out."""
+    found = sorted(report["per_class"], key=lambda c: (c["support"] == 0, c["f1"], -c["support"]))
+    return found[:MAX_CLASSES], max(0, len(found) - MAX_CLASSES)
+
+
+def calibration(evidence: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the temperature, the scores before and after it, and the bins."""
+    found = evidence.get("calibration")
+    if not found:
+        return None
+    names = (("Calibration error (ECE)", "ece"), ("Log loss", "log_loss"), ("Brier score", "brier"))
+    rows = [(name, number(found["before"].get(key)), number(found["after"].get(key))) for name, key in names]
+    return {
+        "temperature": number(found.get("temperature"), 2),
+        "rows": rows,
+        "before": found.get("bins_before") or [],
+        "after": found.get("bins_after") or [],
+        "note": found.get("note"),
+    }
+
+
+def abstain(evidence: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what answering only when sure would bring."""
+    found = evidence.get("abstain")
+    if not found:
+        return None
+    wished = percent(found["precision"], 0)
+    right = found.get("test_precision")
+    if found.get("threshold") is None:
+        sentence = f"No threshold reached the wished {wished} of right answers on the validation rows."
+    elif right is None:
+        sentence = f"No test row is answered with at least {percent(found['threshold'])} certainty."
+    else:
+        sentence = (
+            f"Answering only when at least {percent(found['threshold'])} sure, it is right in {percent(right['value'])} "
+            f"of its answers (95% interval {interval(right)}; wished: {wished}) and answers "
+            f"{percent(found.get('coverage'))} of the rows."
+        )
+    return {
+        "sentence": sentence,
+        "wished": found["precision"],
+        "curve": found.get("curve") or [],
+        "note": found.get("note"),
+    }
+
+
+def slices(evidence: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
+    """Return the groups of slices in their order, each {by, rows}, and how many slices were left out."""
+    found = evidence.get("slices") or []
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for one in found[:MAX_SLICES]:
+        groups.setdefault(str(one["by"]), []).append(one)
+    return [{"by": by, "rows": rows} for by, rows in groups.items()], max(0, len(found) - MAX_SLICES)
+
+
+def findings(evidence: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Return the doctor's findings, the gravest first; None when it did not run."""
+    found = evidence.get("doctor")
+    if found is None:
+        return None
+    ordered = sorted(found, key=lambda f: _LEVELS.get(f["level"], 1))[:MAX_FINDINGS]
+    return [
+        {**{k: f.get(k) for k in ("check", "level", "count", "mend")}, "rows": _first_rows(f.get("rows"))}
+        for f in ordered
+    ]
+
+
+def _first_rows(rows: Any, limit: int = 8) -> str:
+    """Return the first rows of a finding in one line."""
+    if not isinstance(rows, list | tuple):
+        return ""
+    said = ", ".join(_row_name(row) for row in rows[:limit])
+    return said + (f" and {len(rows) - limit:,} more" if len(rows) > limit else "")
+
+
+def _row_name(row: Any) -> str:
+    if isinstance(row, dict):
+        return " ".join(str(v) for v in row.values())
+    return " = ".join(map(str, row)) if isinstance(row, list | tuple) else str(row)
+
+
+def reproduction(report: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the command that repeats the run, and what it ran on."""
+    folder = path.parent.with_name(path.parent.name.removesuffix(".partial"))
+    model, environment = report["model"], report["environment"]
+    rows = report["data"]["rows"]
+    return {
+        "command": f"hftl train {shlex.quote(str(folder / 'config.yaml'))}",
+        "facts": [
+            ("Data", report["data"]["name"]),
+            *((f"{split.capitalize()} rows", f"{rows[split]:,}: {report['data']['origins'].get(split, '')}".rstrip(": "))
+              for split in ("train", "validation", "test")),
+            ("Base model", f"{model['name']} ({model['architecture']}, {model['parameters']:,} parameters)"),
+            ("Weights", " ".join(str(v) for v in (model["source"], model["revision"]) if v)),
+            ("Method", f"{report['method']}: {METHODS.get(str(report['method']), '')}".rstrip(": ")),
+            ("Seed", str(report["seed"])),
+            ("Machine", f"{environment['device']}, {_count(environment['processes'], 'process', 'processes')}, "
+                        f"{_count(environment['threads'], 'thread', 'threads')}"),
+            ("Versions", ", ".join(f"{k} {v}" for k, v in environment["versions"].items())),
+        ],
+        "times": [(k.removesuffix("_seconds"), duration(v)) for k, v in report["timing"].items()],
+    }  # fmt: skip
+
+
+def _count(number_of: int, one: str, many: str) -> str:
+    return f"{number_of} {one if number_of == 1 else many}"

@@ -1,0 +1,128 @@
+"""Figures and findings in words that need no knowledge of hftl."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from hftl.report.visible import one_line
+
+
+METHODS = {
+    "probe": "a simple classifier on top of the frozen model",
+    "head": "a new last layer on top of the frozen model",
+    "lora": "small trainable adapters inside the frozen model",
+    "full": "all layers trained, the lower ones more gently",
+    "gradual": "layers trained from the top down, one stage after another",
+}
+KINDS = {
+    "majority": "always the most frequent class",
+    "no-pretraining": "learns from this data alone",
+    "features": "frozen features of the pretrained model",
+    "control": "same architecture, random weights",
+    "method": "this run",
+}
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a share (0 to 1) as a percentage, and a dash for no number."""
+    return "\u2013" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}%"
+
+
+def points(value: float) -> str:
+    """Return a difference of shares in percentage points, with its sign."""
+    rounded = round(100 * value, 1)
+    sign = "\u2212" if rounded < 0 else "+"
+    return f"{sign}{abs(rounded):.1f}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with a fixed count of decimals, and a dash for none."""
+    return "\u2013" if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", "\u2212")
+
+
+def rate(value: float) -> str:
+    """Return a learning rate, such as 2e-05."""
+    return f"{value:.2g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as a person says them: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
+    if seconds is None or not math.isfinite(seconds):
+        return "\u2013"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def interval(score: Mapping[str, float]) -> str:
+    """Return the bounds of a score, such as 80.1 to 87.2%."""
+    return f"{100 * score['low']:.1f} to {percent(score['high'])}"
+
+
+def p_value(p: float) -> str:
+    """Return p as it is usually written."""
+    return "p\u00a0<\u00a00.001" if p < 0.001 else f"p\u00a0=\u00a0{p:.3f}"
+
+
+def verdict(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
+    """Return the banner: `look` (good, bad, even, none), `title`, `sentence`, `details` and `advice`."""
+    found = evidence.get("verdict")
+    accuracy = report["metrics"]["test"]["accuracy"]
+    reached = f"On {report['data']['rows']['test']:,} test rows it is right in {percent(accuracy['value'])} of them"
+    reached += f" (95% interval {interval(accuracy)})."
+    if not found:
+        return {
+            "look": "none",
+            "title": "No verdict",
+            "sentence": "This run was not compared with models that learn without transfer.",
+            "details": [reached],
+            "advice": [],
+        }
+    look, title, words = {
+        "POSITIVE": ("good", "Transfer worked", "over"),
+        "NEGATIVE": ("bad", "Transfer hurt", "against"),
+        "NEUTRAL": ("even", "No clear difference", "against"),
+    }[found["label"]]
+    bounds = f"{points(found['low'])} to {points(found['high'])}"
+    return {
+        "look": look,
+        "title": title,
+        "sentence": Markup("{} points of accuracy {} {} (95% interval {}).").format(
+            points(found["gap"]), words, _named(found["against"]), bounds
+        ),
+        "details": [_meaning(found), *_other_metric(found), reached],
+        "advice": found.get("advice") or [],
+    }
+
+
+def _named(name: str) -> Markup:
+    return Markup("<bdi>{}</bdi>").format(one_line(name, 120))
+
+
+def _meaning(found: dict[str, Any]) -> Markup:
+    """Say what the interval means for the question that was asked."""
+    meaning = {
+        "POSITIVE": "The whole interval lies above zero: more than luck of the test rows",
+        "NEGATIVE": "The whole interval lies below zero: more than luck of the test rows",
+        "NEUTRAL": "The interval includes zero: on these test rows neither is shown to be better",
+    }[found["label"]]
+    tail = f" (McNemar's test: {p_value(found['p'])})." if found.get("p") is not None else "."
+    return Markup("It was compared with {}, the best model here that learns from this data alone. {}{}").format(
+        _named(found["against"]), meaning, tail
+    )
+
+
+def _other_metric(found: dict[str, Any]) -> list[str]:
+    other = found.get("macro_f1")
+    if not other:
+        return []
+    bounds = f"95% interval {points(other['low'])} to {points(other['high'])}"
+    same = "says the same" if other["label"] == found["label"] else f"says {other['label'].lower()}"
+    return [f"Macro F1, which counts every class alike, {same}: {points(other['gap'])} points ({bounds})."]

@@ -1,0 +1,80 @@
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+from sklearn.metrics import confusion_matrix
+
+from hftl.errors import ConfigError, DataError
+from hftl.evaluation.mistakes import ConfusedPair, confusion, most_confused, worst_rows
+from tests.certainty.cases import drawn_logits, plain
+
+
+@pytest.mark.parametrize(("rows", "classes"), [(1, 2), (2, 3), (400, 6), (5000, 1000)])
+def test_cells_are_those_of_sklearn(rows, classes):
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, classes, rows)
+    predicted = np.where(rng.random(rows) < 0.6, truth, rng.integers(0, classes, rows))
+    cells = confusion(predicted, truth, classes)
+    matrix = np.zeros((classes, classes), dtype=int)
+    for true, guess, count in cells:
+        matrix[true, guess] = count
+    np.testing.assert_array_equal(matrix, confusion_matrix(truth, predicted, labels=range(classes)))
+    assert len(cells) == np.count_nonzero(matrix) <= rows
+    assert cells == sorted(cells)
+    assert plain(cells) == [list(cell) for cell in cells]
+
+
+def test_no_rows():
+    empty = np.array([], dtype=int)
+    assert confusion(empty, empty, 3) == []
+    assert most_confused([]) == []
+
+
+def test_most_confused_pairs():
+    cells = [(0, 0, 50), (0, 1, 4), (0, 2, 9), (1, 0, 4), (1, 1, 6), (2, 2, 100)]
+    assert most_confused(cells) == [
+        ConfusedPair(0, 2, 9, 9 / 63),
+        ConfusedPair(1, 0, 4, 0.4),  # the larger share of two equal counts first
+        ConfusedPair(0, 1, 4, 4 / 63),
+    ]
+    assert most_confused(cells, 1) == [ConfusedPair(0, 2, 9, 9 / 63)]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "classes"),
+    [([0, 3], [0, 1], 3), ([0], [0, 1], 3), ([0.5, 1.0], [0, 1], 3), ([0, -1], [0, 1], 3)],
+)
+def test_ids_that_are_no_class_are_refused(predicted, truth, classes):
+    with pytest.raises(DataError):
+        confusion(np.array(predicted), np.array(truth), classes)
+
+
+def test_worst_rows_equal_a_sort_over_all():
+    logits, labels = drawn_logits(500, 6, temperature=2)
+    losses = -log_softmax(logits, axis=1)[np.arange(500), labels]
+    found = worst_rows(logits, labels, 20)
+    assert [row.row for row in found] == sorted(range(500), key=lambda i: -losses[i])[:20]
+    for row in found:
+        assert row.loss == pytest.approx(losses[row.row], rel=1e-10)
+        assert row.true_probability == pytest.approx(np.exp(-row.loss), rel=1e-9)
+        assert (row.true, row.predicted) == (labels[row.row], logits[row.row].argmax())
+        assert row.probability >= row.true_probability
+    assert plain([asdict(row) for row in found])[0]["row"] == found[0].row
+
+
+def test_huge_losses_are_told_apart():
+    # All three have a probability of exactly 0 for the truth.
+    logits = np.array([[0, 2000], [0, 3e38], [0, 2001], [5, 0]], dtype=np.float32)
+    found = worst_rows(logits, np.zeros(4, dtype=int), 3)
+    assert [(row.row, row.loss) for row in found] == [(1, float(np.float32(3e38))), (2, 2001.0), (0, 2000.0)]
+    assert {(row.probability, row.true_probability) for row in found} == {(1.0, 0.0)}
+
+
+def test_equal_losses_keep_their_order_and_limits_hold():
+    logits, labels = np.zeros((5, 2)), np.zeros(5, dtype=int)
+    assert [row.row for row in worst_rows(logits, labels, 3)] == [0, 1, 2]
+    assert len(worst_rows(logits, labels, 99)) == 5
+    assert worst_rows(logits, labels, 0) == []
+    with pytest.raises(ConfigError, match="limit"):
+        worst_rows(logits, labels, -1)

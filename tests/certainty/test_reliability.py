@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.calibration import calibration_curve
+
+from hftl.errors import ConfigError, DataError
+from hftl.evaluation import reliability
+from hftl.evaluation.reliability import ece_with_interval, expected_calibration_error, reliability_bins
+from hftl.evaluation.row_scores import row_scores
+from tests.certainty.cases import drawn_logits, plain
+
+
+def slow_ece(logits, labels, bins):
+    """The definition of Guo et al. 2017, equation 3, row by row."""
+    total = 0.0
+    probabilities = softmax(np.asarray(logits, dtype=np.float64), axis=1)
+    for m in range(bins):
+        inside = []
+        for row, label in zip(probabilities, labels, strict=True):
+            if m / bins < row.max() <= (m + 1) / bins:
+                inside.append((float(row.argmax() == label), row.max()))
+        if inside:
+            accuracy, confidence = np.mean(inside, axis=0)
+            total += len(inside) / len(labels) * abs(accuracy - confidence)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "bins"), [(1, 2, 15), (2, 3, 15), (400, 2, 15), (300, 1000, 10), (50, 5, 1)]
+)
+def test_equals_a_loop_over_the_definition(rows, classes, bins):
+    logits, labels = drawn_logits(rows, classes, temperature=1.6)
+    assert expected_calibration_error(logits, labels, bins) == pytest.approx(slow_ece(logits, labels, bins), abs=1e-12)
+
+
+def test_temperature_is_a_division():
+    logits, labels = drawn_logits(300, 4)
+    expected = expected_calibration_error(logits / 2.5, labels)
+    assert expected_calibration_error(logits, labels, temperature=2.5) == pytest.approx(expected, abs=1e-12)
+
+
+def test_certain_rows():
+    certain = np.array([[2000.0, 0], [2000.0, 0], [2000.0, 0], [0, 2000.0]])
+    assert expected_calibration_error(certain, np.array([0, 0, 0, 1])) == 0.0
+    assert expected_calibration_error(certain, np.array([0, 0, 1, 0])) == 0.5
+    assert expected_calibration_error(np.zeros((4, 2)), np.array([0, 1, 0, 1])) == 0.0  # .5, right half the time
+
+
+def test_bins_hold_every_row_and_match_sklearn():
+    logits, labels = drawn_logits(2000, 3, strength=2)
+    scores = row_scores(logits, labels)
+    bins = plain(reliability_bins(scores))
+    assert sum(b["count"] for b in bins) == 2000
+    assert [bins[0]["low"], bins[-1]["high"]] == [0.0, 1.0]
+    assert [b["high"] for b in bins[:-1]] == [b["low"] for b in bins[1:]]
+    accuracy, confidence = calibration_curve(scores.correct, scores.confidence, n_bins=15)
+    filled = [b for b in bins if b["count"]]
+    np.testing.assert_allclose([b["accuracy"] for b in filled], accuracy)
+    np.testing.assert_allclose([b["confidence"] for b in filled], confidence)
+    empty = [b for b in bins if not b["count"]]
+    assert empty  # no prediction of three classes has a confidence under a third
+    assert all(b["accuracy"] is None and b["confidence"] is None for b in empty)
+    gaps = [b["count"] / 2000 * abs(b["accuracy"] - b["confidence"]) for b in filled]
+    assert sum(gaps) == pytest.approx(expected_calibration_error(logits, labels), abs=1e-12)
+
+
+def test_bins_are_closed_above():
+    logits = np.log(np.array([[0.5, 0.5], [0.75, 0.25], [1.0, 1e-300]]))
+    counts = [b["count"] for b in reliability_bins(row_scores(logits, np.zeros(3, dtype=int)), 4)]
+    assert counts == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "temperature", "least"),
+    [(100, 1.0, 0.93), (1000, 1.0, 0.93), (200, 1.5, 0.87), (1000, 2.0, 0.9), (400, 0.6, 0.87)],
+)
+def test_interval_holds_the_true_error(rows, temperature, least):
+    big, labels = drawn_logits(100_000, 5, seed=99, temperature=temperature)
+    calibrated = row_scores(big / temperature, labels).confidence  # the true chance that a row is right
+    scores = row_scores(big, labels)
+    inside = reliability._bin_of(scores.confidence, 15)
+    truth = np.abs(np.bincount(inside, weights=calibrated - scores.confidence)).sum() / len(labels)
+    assert (truth < 1e-12) == (temperature == 1)
+    found = []
+    for seed in range(150):
+        interval, _ = ece_with_interval(row_scores(*drawn_logits(rows, 5, seed, temperature=temperature)))
+        assert interval.low <= interval.value <= interval.high
+        found.append(interval.low <= truth <= interval.high)
+    assert np.mean(found) >= least
+
+
+def test_what_chance_alone_shows():
+    values, chances = [], []
+    for seed in range(60):
+        interval, by_chance = ece_with_interval(row_scores(*drawn_logits(150, 4, seed, strength=2)))
+        values.append(interval.value)
+        chances.append(by_chance)
+    assert np.mean(chances) == pytest.approx(np.mean(values), rel=0.1)
+    assert np.mean(values) > 0.05  # although the model is calibrated
+
+
+def test_chunks_do_not_change_the_interval(monkeypatch):
+    scores = row_scores(*drawn_logits(90, 4, temperature=2))
+    whole = ece_with_interval(scores)
+    monkeypatch.setattr(reliability, "_CHUNK_DRAWS", 90 * 2)
+    parts = ece_with_interval(scores)
+    assert parts[0].value == whole[0].value
+    assert (parts[0].low, parts[0].high) == pytest.approx((whole[0].low, whole[0].high), abs=1e-12)
+
+
+def test_one_row():
+    interval, _ = ece_with_interval(row_scores(np.array([[800.0, 0]]), np.array([0])))
+    assert (interval.low, interval.value, interval.high) == (0.0, 0.0, 0.0)
+
+
+def test_bad_input_is_refused():
+    with pytest.raises(ConfigError, match="bins"):
+        expected_calibration_error(np.zeros((1, 2)), np.array([0]), bins=0)
+    with pytest.raises(DataError):
+        expected_calibration_error(np.zeros((0, 2)), np.array([], dtype=int))

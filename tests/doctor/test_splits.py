@@ -1,0 +1,58 @@
+"""The quick look at the splits of a run."""
+
+import sys
+
+from hftl.doctor import doctor_splits
+from tests.doctor.tables import by_name, sentence, table
+from tests.doctor.test_images import bmp, folder, scene, stored
+from tests.small_data import load
+
+
+def test_rows_are_those_of_the_source():
+    data = table(120)
+    data.loc[len(data)] = [sentence(7), data["label"][7]]
+    splits = load(data)
+    found = by_name(doctor_splits(splits, "text", "probe"))
+    place = {row: split for split in ("train", "validation", "test") for row in getattr(splits, split)["row"][:]}
+    again = found["exact_duplicates" if place[7] == place[120] else "cross_split_duplicates"]
+    assert again.count == 1
+    assert next(iter(again.rows.values()))[0] in (7, 120)
+    assert [f.check for f in found.values() if f.level != "PASS"] == [again.check]
+
+
+def test_images_are_equal_when_their_files_are(tmp_path):
+    root = folder(tmp_path / "x", 20)
+    (root / "cat" / "z.png").write_bytes((root / "dog" / "a0.png").read_bytes())
+    found = by_name(doctor_splits(load(root, "image"), "image", "probe"))
+    assert found["conflicting_labels"].count == 1
+    assert found["exact_duplicates"].count + found["cross_split_duplicates"].count == 1
+    assert found["near_duplicates"].count == 0
+
+
+def test_large_sets_of_images_are_not_decoded(tmp_path, monkeypatch):
+    root = folder(tmp_path / "x", 20)
+    scene(3).resize((64, 64)).save(root / "cat" / "z.png")
+    splits = load(root, "image")
+    assert by_name(doctor_splits(splits, "image"))["near_duplicates"].count == 1
+    reading = sys.modules["hftl.doctor.reading"]
+    monkeypatch.setattr(reading, "_QUICK_PIXELS", 1000)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: 1 / 0)
+    found = by_name(doctor_splits(splits, "image"))
+    assert "near_duplicates" not in found
+    assert found["exact_duplicates"].level == "PASS"
+
+
+def test_files_that_differ_in_the_middle_only_are_not_equal():
+    splits = load(stored([bmp(i) for i in range(20)], ["a", "b"] * 10), "image")
+    found = by_name(doctor_splits(splits, "image"))
+    assert found["exact_duplicates"].count == found["cross_split_duplicates"].count == 0
+    same = load(stored([bmp(i // 2) for i in range(20)], ["a", "a", "b", "b"] * 5), "image")
+    found = by_name(doctor_splits(same, "image"))
+    assert found["exact_duplicates"].count + found["cross_split_duplicates"].count == 10
+
+
+def test_skipped_images_are_counted(tmp_path):
+    root = folder(tmp_path / "x", 20)
+    (root / "cat" / "z.png").write_bytes(b"")
+    finding = by_name(doctor_splits(load(root, "image"), "image"))["broken_images"]
+    assert (finding.level, finding.count) == ("FAIL", 1)

@@ -1,0 +1,151 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import f1_score
+
+from hftl.errors import ConfigError, DataError
+from hftl.evaluation import verdict
+from hftl.evaluation.verdict import compare_paired, mcnemar_p
+from tests.evidence.populations import population
+
+
+def drawn(rows, seed=0, classes=4, accuracy=0.85, gap=0.08):
+    return population(classes, accuracy, gap, 0.5, skewed=True).draw(rows, np.random.default_rng(seed))
+
+
+def rows_with(wins, losses, same):
+    """Two classes; rows that the method alone has right, the baseline alone, and both."""
+    method = np.repeat([1, 0, 1], [wins, losses, same])
+    baseline = np.repeat([0, 1, 1], [wins, losses, same])
+    return method, baseline, np.ones_like(method)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_gaps_equal_sklearn(seed):
+    method, baseline, true = drawn(300, seed)
+    found = compare_paired(method, baseline, true, resamples=50)
+    assert found.gap == pytest.approx(np.mean(method == true) - np.mean(baseline == true), abs=1e-12)
+    labels = np.unique(true)  # every class is true at least once here
+    f1 = [f1_score(true, p, labels=labels, average="macro", zero_division=0) for p in (method, baseline)]
+    assert found.macro_f1.gap == pytest.approx(f1[0] - f1[1], abs=1e-12)
+
+
+def test_interval_of_accuracy_equals_a_slow_loop():
+    method, baseline, true = drawn(150)
+    p = np.append((method == true).astype(int) - (baseline == true).astype(int), 0)
+    rng = np.random.default_rng(1)
+    gaps = []
+    for _ in range(20_000):
+        rows = rng.integers(0, 151, 150)  # the last is the made-up row: a coin says whose it is
+        made_up = int((rows == 150).sum())
+        gaps.append((p[rows].sum() + 2 * rng.binomial(made_up, 0.5) - made_up) / 150)
+    low, high = np.quantile(gaps, [0.025, 0.975])
+    found = compare_paired(method, baseline, true, resamples=20_000)
+    assert found.p < 0.05  # else the interval is stretched
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.007)  # one row of 150
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0, 0), (5, 0), (6, 0), (1, 9), (20, 9), (40, 15)])
+def test_mcnemar_equals_the_binomial_test(wins, losses):
+    method, baseline, true = rows_with(wins, losses, 60)
+    expected = binomtest(wins, wins + losses, 0.5).pvalue if wins + losses else 1.0
+    assert mcnemar_p(true, method, baseline) == pytest.approx(expected)
+    found = compare_paired(method, baseline, true)
+    assert found.p == pytest.approx(expected)
+    assert (found.label == "NEUTRAL") == (found.low <= 0 <= found.high)
+    assert found.label == "NEUTRAL" or expected < 0.05
+
+
+def test_swap_p_of_macro_f1_equals_a_slow_loop():
+    method, baseline, true = drawn(60, seed=4, gap=0.15)
+    gap = f1_score(true, method, average="macro") - f1_score(true, baseline, average="macro")
+    rng, extreme = np.random.default_rng(0), 0
+    for _ in range(1500):
+        swap = rng.random(60) < 0.5
+        a, b = np.where(swap, baseline, method), np.where(swap, method, baseline)
+        other = f1_score(true, a, average="macro") - f1_score(true, b, average="macro")
+        extreme += abs(other) >= abs(gap) - 1e-12
+    found = compare_paired(method, baseline, true, resamples=4000)
+    assert found.macro_f1.p == pytest.approx(extreme / 1500, abs=0.04)
+
+
+def test_turned_round_it_says_the_opposite():
+    method, baseline, true = drawn(1000, gap=0.1)
+    one, other = compare_paired(method, baseline, true), compare_paired(baseline, method, true)
+    assert (one.label, other.label) == ("POSITIVE", "NEGATIVE")
+    assert one.gap == pytest.approx(-other.gap)
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=0.005)
+    assert one.p == pytest.approx(other.p)
+
+
+@pytest.mark.parametrize(
+    ("method", "baseline", "true"),
+    [([1], [0], [1]), ([0], [1], [1]), ([0], [0], [0]), ([1, 1], [0, 0], [1, 1]), ([0, 1], [1, 0], [0, 1]), ([2], [3], [4])],
+)
+def test_one_or_two_rows_show_nothing(method, baseline, true):
+    found = compare_paired(np.array(method), np.array(baseline), np.array(true))
+    for score in (found, found.macro_f1):
+        assert score.label == "NEUTRAL"
+        assert -1 <= score.low <= 0 <= score.high <= 1
+        assert score.low <= score.gap <= score.high
+        assert score.p >= 0.5
+
+
+@pytest.mark.parametrize("rows", [3, 50, 1000])
+def test_identical_predictions_are_neutral_within_the_rule_of_three(rows):
+    method, _, true = drawn(rows)
+    found = compare_paired(method, method, true)
+    assert (found.label, found.gap, found.p, found.macro_f1.gap, found.macro_f1.p) == ("NEUTRAL", 0, 1, 0, 1)
+    assert -3 / rows <= found.low < 0 < found.high <= 3 / rows
+
+
+def test_one_class_that_both_have_right():
+    ones = np.ones(40, dtype=int)
+    found = compare_paired(ones, ones, ones)
+    assert (found.label, found.gap, found.macro_f1.gap) == ("NEUTRAL", 0, 0)
+
+
+def test_any_ids_will_do_and_the_order_of_rows_does_not_matter_much():
+    method, baseline, true = drawn(400)
+    names = np.array([-100, 7, 10**12, 10**13])
+    found = compare_paired(method, baseline, true)
+    assert compare_paired(names[method], names[baseline], names[true]) == found
+    assert compare_paired(method, baseline, true) == found
+    assert compare_paired(method, baseline, true, seed=1) != found
+
+
+def test_chunks_do_not_change_the_result(monkeypatch):
+    rows = drawn(201)
+    whole = compare_paired(*rows, resamples=100)
+    for draws in (1, 201 * 7):
+        monkeypatch.setattr(verdict, "_CHUNK_DRAWS", draws)
+        found = compare_paired(*rows, resamples=100)
+        assert (found.low, found.high, found.p) == (whole.low, whole.high, whole.p)
+        assert (found.macro_f1.low, found.macro_f1.high) == (whole.macro_f1.low, whole.macro_f1.high)
+
+
+def test_many_rows_and_classes_stay_small():
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 1000, 100_000)
+    method, baseline = (np.where(rng.random(100_000) < p, true, rng.integers(0, 1000, 100_000)) for p in (0.8, 0.79))
+    tracemalloc.start()
+    found = compare_paired(method, baseline, true, resamples=60)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500e6
+    assert found.label == "POSITIVE"
+
+
+@pytest.mark.parametrize(
+    ("method", "baseline", "true"), [([], [], []), ([1], [1, 0], [1]), ([1], [1], [1, 0]), ([[1]], [[1]], [[1]])]
+)
+def test_bad_data_is_refused(method, baseline, true):
+    with pytest.raises(DataError, match="A verdict needs"):
+        compare_paired(np.array(method), np.array(baseline), np.array(true))
+
+
+def test_bad_options_are_refused():
+    with pytest.raises(ConfigError):
+        compare_paired(np.array([1]), np.array([1]), np.array([1]), resamples=0)

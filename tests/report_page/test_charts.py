@@ -1,0 +1,156 @@
+"""The charts put figures where they belong, follow the page's colours, and fail without taking the run along."""
+
+import json
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from hftl.report.charts import Series, intervals, lines, reliability, similarity
+from hftl.report.curves import learning_curves
+from hftl.report.draw import draw
+from hftl.report.figures import figures
+from tests.report_page.example import bins, evidence, report, score, stage, text_rows
+
+
+def marks(svg: str, kind: str) -> list[ET.Element]:
+    return [e for e in ET.fromstring(svg).iter() if e.get("aria-roledescription") == kind]
+
+
+def place(mark: ET.Element) -> tuple[float, float]:
+    found = re.match(r"translate\(([-\d.e]+),([-\d.e]+)\)", mark.get("transform", ""))
+    assert found
+    return float(found[1]), float(found[2])
+
+
+def affine(xs: list[float], ys: list[float]) -> bool:
+    return abs(np.corrcoef(xs, ys)[0, 1]) > 1 - 1e-9
+
+
+@pytest.mark.parametrize("form", ["wide", "narrow"])
+def test_intervals_stand_where_they_should(form):
+    values = [0.2, 0.91, 0.55, 0.55]  # equal names and values stay apart
+    rows = [{"name": "n", "kind": "method", **score(v, 0.02)} for v in values]
+    [svg] = draw([getattr(intervals(rows, 0.5, "s"), form)])
+    points = [place(m) for m in marks(svg, "point")]
+    assert affine(values, [x for x, _ in points])
+    assert np.all(np.diff([y for _, y in points]) > 10)
+    ends = [(place(m)[0], float(m.get("x2", 0))) for m in marks(svg, "rule mark")]
+    assert affine([v - 0.02 for v in values] + [v + 0.02 for v in values],
+                  [x for x, _ in ends] + [x + width for x, width in ends])  # fmt: skip
+    assert "55.0%, 95% interval 53.0% to 57.0%" in marks(svg, "point")[2].get("aria-label", "")
+
+
+def test_lines_and_reliability():
+    points = [(float(x), float(x * x), f"at {x}") for x in range(5)]
+    line = lines([Series("a", points, "var(--accent)")], ("x", "y"), "s", end=4)
+    dots = reliability([("before", "var(--base)", bins()), ("after", "var(--accent)", bins())], "s")
+    first, second = draw([line.wide, dots.narrow])
+    drawn = [place(m) for m in marks(first, "point")]
+    assert affine([p[0] for p in points], [x for x, _ in drawn])
+    assert affine([p[1] for p in points], [y for _, y in drawn])
+    filled = [b for b in bins() if b["count"]]
+    drawn = [place(m) for m in marks(second, "point")][: len(filled)]
+    assert affine([b["confidence"] for b in filled], [x for x, _ in drawn])
+    assert affine([b["accuracy"] for b in filled], [y for _, y in drawn])
+    assert len(marks(second, "point")) == 2 * len(filled)
+
+
+def test_similarity_names_blocks():
+    blocks = [{"block": name, "value": 1 - i / 10} for i, name in enumerate(["stem", "block 1", "block 1", "a'];x//"])]
+    [svg] = draw([similarity(blocks, "s").wide])
+    assert affine([b["value"] for b in blocks], [place(m)[1] for m in marks(svg, "point")])
+    assert [m.get("aria-label") for m in marks(svg, "point")][0] == "\u2068stem\u2069: 1.000"
+    assert {"stem", "block 1", "a...x.."} <= {e.text for e in ET.fromstring(svg).iter() if e.text}
+
+
+HOSTILE = ("<script>x</script>", 'a"b&c<d>', "\u202egpj", "a\nb", "]]>", "\x00", "&#60;", "x" * 5000, "datum.v", "")
+
+
+def test_hostile_names_stay_text():
+    rows = [{"name": name, "kind": "slice", **score(0.5)} for name in HOSTILE]
+    svgs = draw([intervals(rows, None, "s").wide, intervals(rows, None, "s").narrow])
+    for svg in svgs:
+        assert not isinstance(svg, int)
+        tree = ET.fromstring(svg)
+        assert not [e for e in tree.iter() if e.tag.endswith("script")]
+        texts = {e.text for e in tree.iter() if e.tag.endswith("text")}
+        assert {"<script>x</script>", 'a"b&c<d>', "[U+202E]gpj", "a\u23ceb", "\u2400", "&#60;"} <= texts
+
+
+def test_every_chart_uses_the_pages_colours_and_no_ids():
+    rows = text_rows()
+    charts = figures(report(rows), evidence(rows))
+    assert set(charts) == {"ladder", "similarity", "loss", "scores", "calibration", "abstain", "slices-0"}
+    svgs = draw([spec for chart in charts.values() for spec in (chart.wide, chart.narrow)])
+    assert isinstance(svgs, list)
+    for svg in svgs:
+        colours = set(re.findall(r'(?:fill|stroke)="([^"]+)"', svg)) - {"none", "transparent"}
+        assert colours
+        assert all(colour.startswith("var(--") for colour in colours), colours
+        assert " id=" not in svg  # several stand in one page
+        assert "url(" not in svg
+        assert "style=" not in svg  # the page's policy would refuse it
+    for chart, svg in zip(charts.values(), svgs[::2], strict=True):
+        assert float(ET.fromstring(svg).get("width", 0)) == chart.wide["width"]
+
+
+def test_nothing_is_fetched():
+    spec = {"data": {"url": "http://127.0.0.1:9/x.json"}, "mark": "point", "encoding": {"x": {"field": "a"}}}
+    assert isinstance(draw([spec]), str) or '"point"' not in draw([spec])[0]
+
+
+def test_no_charts_need_no_engine(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert draw([]) == []
+    assert "No such file" in draw([{"mark": "point"}])
+
+
+def test_too_little_address_space_is_said(tmp_path):
+    """The engine reserves 64 GB and aborts where it may not: its own process ends, this one goes on."""
+    code = (
+        "import json, resource; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
+        "from hftl.report.draw import draw\n"
+        "print(json.dumps(draw([{'data': {'values': [{'a': 1}]}, 'mark': 'point'}])))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert json.loads(done.stdout).startswith("the process that draws them ended with code -")
+
+
+def test_a_bad_spec_is_said():
+    found = draw([{"mark": "no-such-mark"}])
+    assert isinstance(found, str)
+    assert "\n" not in found
+
+
+def test_curves_count_steps_through_the_stages():
+    found = learning_curves([stage("probe", 0), stage("a", 4), stage("b", 6)])
+    assert found is not None
+    assert [x for x, _, _ in found.train_loss] == list(range(1, 11))
+    assert [y for _, y, _ in found.train_loss] == [2 / s for s in (1, 2, 3, 4, 1, 2, 3, 4, 5, 6)]
+    assert [x for x, _, _ in found.validation_loss] == [4, 10]
+    assert (found.ends, found.steps, found.averaged) == ([4], 10, False)
+    assert found.accuracy[1][2] == "validation accuracy 80.0% at step 10, stage b"
+
+
+def test_curves_of_short_and_broken_logs():
+    only_mean = [{"train_loss": 0.7, "step": 3}, {"eval_loss": float("nan"), "eval_accuracy": 0.5, "step": 3}]
+    found = learning_curves([stage("a", 3, history=only_mean)])
+    assert found is not None
+    assert [(x, y) for x, y, _ in found.train_loss] == [(3, 0.7)]
+    assert found.validation_loss == []
+    assert learning_curves([]) is None
+    assert learning_curves([stage("probe", 0)]) is None
+
+
+def test_long_logs_are_averaged():
+    logs = [{"loss": float(i % 2), "step": i + 1} for i in range(1000)]
+    found = learning_curves([stage("a", 1000, history=logs)])
+    assert found is not None
+    assert found.averaged
+    assert len(found.train_loss) == 200
+    assert found.train_loss[-1][0] == 1000
+    assert np.mean([y for _, y, _ in found.train_loss]) == pytest.approx(0.5, abs=1e-9)
