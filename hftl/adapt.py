@@ -9,7 +9,7 @@ from typing import Any
 from hftl.combinations import check_combination
 from hftl.config import RunConfig, build_config, to_yaml
 from hftl.errors import DataError, HftlError, Preempted, RunError
-from hftl.evidence.base import look
+from hftl.evidence.before import look
 from hftl.evidence.control import train_scratch
 from hftl.evidence.gather import Outcome, gather
 from hftl.evidence.page import write_run_page

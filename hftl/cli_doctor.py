@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hftl.errors import ConfigError, HftlError
 from hftl.flags import Flags, check_flags
-from hftl.progress import quiet_libraries
+from hftl.progress import hide_bars, quiet_libraries
 
 
 DOCTOR_FLAGS = {
@@ -35,12 +35,16 @@ def doctor_verb(positional: list[str], flags: Flags) -> None:
         got = f", but got {len(positional)}: {' '.join(positional)}" if positional else ""
         raise ConfigError(f"hftl doctor needs one DATA{got}, such as: hftl doctor tickets.csv")
     as_json = flags.pop("json", False)
+    import datasets
+
     from hftl.doctor.examine import examine_source
     from hftl.doctor.findings import failures, plural
     from hftl.doctor.fix_files import LOG_NAME
     from hftl.doctor.show import show_findings
 
     quiet_libraries()
+    if hide_bars():
+        datasets.disable_progress_bars()
     with contextlib.redirect_stdout(sys.stderr):
         opened, findings, left = examine_source(positional[0], flags.pop("task", None), **flags)
     records = opened.records

@@ -1,22 +1,30 @@
 import warnings
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.pipeline import make_pipeline, make_union
 
 from hftl.errors import DataError
-from hftl.evaluation import baselines
+from hftl.evaluation import image_baseline, text_baseline
 from hftl.evaluation.baselines import (
+    HISTOGRAM,
     MAJORITY,
     RAW_PIXELS,
     TFIDF,
+    Baseline,
+    best_baseline,
+    cv_folds,
     majority_class,
-    raw_pixel_logistic_regression,
-    tfidf_logistic_regression,
 )
+from hftl.evaluation.image_baseline import colour_histogram_logistic_regression, raw_pixel_logistic_regression
+from hftl.evaluation.text_baseline import tfidf_logistic_regression
+from tests.small_data import load
 
 
 TOPICS = [
@@ -38,9 +46,10 @@ def topic_texts(rows, seed):
 
 
 def test_names():
-    assert (MAJORITY, TFIDF, RAW_PIXELS) == (
+    assert (MAJORITY, TFIDF, HISTOGRAM, RAW_PIXELS) == (
         "majority class",
         "TF-IDF + logistic regression",
+        "colour histogram + logistic regression",
         "raw pixels + logistic regression",
     )
 
@@ -61,9 +70,62 @@ def test_tfidf_learns_topics_and_equals_the_plain_recipe():
     assert baseline.name == TFIDF
     assert baseline.seconds > 0
     assert np.mean(baseline.predictions == test_labels) > 0.97
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    model = LogisticRegression(C=10, max_iter=1000).fit(vectorizer.fit_transform(texts), labels)
-    assert np.mean(baseline.predictions == model.predict(vectorizer.transform(test_texts))) > 0.99
+    vectorizer = make_union(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, min_df=2),
+    )
+    c = baseline.model.settings["C"]
+    # by L-BFGS to the optimum; the rows of both halves together have length root 2, so half of C is the same penalty
+    model = LogisticRegression(C=c / 2, max_iter=2000).fit(vectorizer.fit_transform(texts), labels)
+    assert np.mean(baseline.predictions == model.predict(vectorizer.transform(test_texts))) > 0.98
+
+
+def test_cv_accuracy_is_about_that_of_a_full_cross_validation():
+    texts, labels = topic_texts(300, 0)
+    labels = np.where(np.random.default_rng(5).random(300) < 0.3, (labels + 1) % 3, labels)  # some wrong labels
+    baseline = tfidf_logistic_regression(texts, labels, texts[:1])
+    recipe = make_pipeline(
+        make_union(
+            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+            TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
+        ),
+        LogisticRegression(C=baseline.model.settings["C"] / 2, max_iter=500),
+    )
+    hits = 0
+    for fit, held in StratifiedKFold(3, shuffle=True, random_state=0).split(texts, labels):
+        recipe.fit([texts[i] for i in fit], labels[fit])
+        hits += (recipe.predict([texts[i] for i in held]) == labels[held]).sum()
+    assert baseline.cv_accuracy == pytest.approx(hits / 300, abs=0.04)
+
+
+def named(name, cv_accuracy):
+    return Baseline(name, np.array([0]), 0.0, cv_accuracy, majority_class(np.array([0]), 1).model)
+
+
+def test_the_best_is_chosen_in_cross_validation():
+    rungs = [named(MAJORITY, 0.3), named(HISTOGRAM, 0.5), named(RAW_PIXELS, 0.4)]
+    assert best_baseline(rungs).name == HISTOGRAM
+    assert best_baseline([named(MAJORITY, 0.6), *rungs[1:]]).name == MAJORITY
+    assert best_baseline([named(MAJORITY, 0.4), named(TFIDF, 0.4)]).name == TFIDF
+    assert best_baseline([named(MAJORITY, None), named(TFIDF, None)]).name == TFIDF
+    assert best_baseline([named(MAJORITY, 0.0), named(TFIDF, 0.0)]).name == TFIDF
+    with pytest.raises(DataError):
+        best_baseline([])
+
+
+def test_folds_leave_no_row_out_and_never_meet():
+    labels = np.array([0] * 50 + [1] * 9 + [2])
+    rows, folds = cv_folds(labels)
+    assert rows.tolist() == list(range(60))
+    assert sorted(np.concatenate([held for _, held in folds]).tolist()) == list(range(60))
+    assert all(not set(fit) & set(held) for fit, held in folds)
+    assert len(cv_folds(np.arange(8000) % 7)[0]) == 3000
+    assert cv_folds(np.arange(5)) is None
+
+
+def test_majority_cv_accuracy():
+    assert majority_class(np.array([0] * 30 + [1] * 10), 1).cv_accuracy == pytest.approx(0.75)
+    assert majority_class(np.array([0, 1, 2]), 1).cv_accuracy is None
 
 
 def test_tfidf_sees_word_pairs():
@@ -99,10 +161,34 @@ def test_tfidf_edge_cases():
 def test_tfidf_limits_its_weights(monkeypatch):
     texts, labels = topic_texts(200, 0)
     test_texts, test_labels = topic_texts(100, 1)
-    monkeypatch.setattr(baselines, "_MAX_TEXT_WEIGHTS", 3 * 80)
-    train, _ = baselines._text_features(texts, test_texts, classes=3)
-    assert train.shape[1] == 80
-    assert np.mean(tfidf_logistic_regression(texts, labels, test_texts).predictions == test_labels) > 0.9
+    monkeypatch.setattr(text_baseline, "_MAX_WEIGHTS", 3 * 160)
+    baseline = tfidf_logistic_regression(texts, labels, test_texts)
+    assert baseline.model.arrays["weight"].shape == (3, 160)
+    assert np.mean(baseline.predictions == test_labels) > 0.85
+
+
+def test_tfidf_of_megabytes_looks_at_the_start_only():
+    texts = ["red apple " + "x" * 3_000_000, "blue sky " + "y" * 3_000_000] * 3
+    baseline = tfidf_logistic_regression(texts, np.array([0, 1] * 3), ["red apple", "blue sky"])
+    assert baseline.predictions.tolist() == [0, 1]
+
+
+def test_tfidf_on_wikipedia_topics():
+    splits = load("sample:wikipedia-topics", max_train_samples=2000)
+    train, test = (np.asarray(part["label"][:]) for part in (splits.train, splits.test))
+    baseline = tfidf_logistic_regression(splits.train["text"][:], train, splits.test["text"][:])
+    assert np.mean(baseline.predictions == test) > 0.86
+
+
+@pytest.mark.slow
+def test_tfidf_on_banking77():
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "banking77"
+    if not folder.is_dir():
+        pytest.skip("banking77 is not in ../shared/data")
+    train, test = (pd.read_parquet(folder / f"{part}.parquet") for part in ("train", "test"))
+    labels = train["label"].astype("category").cat
+    baseline = tfidf_logistic_regression(train["text"].tolist(), labels.codes.to_numpy(), test["text"].tolist())
+    assert np.mean(labels.categories[baseline.predictions] == test["label"]) > 0.9
 
 
 def test_labels_must_pair_up():
@@ -137,20 +223,20 @@ def test_pixel_features_are_the_area_average():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (300, 64, 96, 3), dtype=np.uint8)  # more images than one chunk
     expected = images.reshape(300, 32, 2, 32, 3, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(baselines._pixel_features(images), expected.reshape(300, -1), atol=1e-3)
+    np.testing.assert_allclose(image_baseline.pixel_features(images), expected.reshape(300, -1), atol=1e-3)
     small = images[:2, :8, :8]
-    np.testing.assert_allclose(baselines._pixel_features(small), small.reshape(2, -1))
+    np.testing.assert_allclose(image_baseline.pixel_features(small), small.reshape(2, -1))
 
 
 def test_area_weights_share_pixels_that_straddle_an_edge():
-    np.testing.assert_allclose(baselines._area_weights(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], atol=1e-7)
-    weights = baselines._area_weights(100, 32)
+    np.testing.assert_allclose(image_baseline.area_weights(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], atol=1e-7)
+    weights = image_baseline.area_weights(100, 32)
     np.testing.assert_allclose(weights.sum(axis=0), 32 / 100, atol=1e-6)
 
 
 def test_pixel_features_keep_an_even_image_even():
     even = np.full((1, 45, 50, 1), 200, dtype=np.uint8)
-    np.testing.assert_allclose(baselines._pixel_features(even), np.full((1, 1024), 200.0), rtol=1e-5)
+    np.testing.assert_allclose(image_baseline.pixel_features(even), np.full((1, 1024), 200.0), rtol=1e-5)
 
 
 def bright_and_dark(rows, seed=0):
@@ -185,3 +271,49 @@ def test_raw_pixel_edge_cases():
         raw_pixel_logistic_regression(pixels, labels, pixels[:, :5])
     with pytest.raises(DataError, match="one size"):
         raw_pixel_logistic_regression(pixels[..., 0], labels, pixels[..., 0])
+
+
+def test_colour_shares_equal_numpy_histograms():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 9, 3), dtype=np.uint8)
+    found = image_baseline.colour_shares(pixels) ** 2
+    for image, shares in zip(pixels, found, strict=True):
+        flat = image.reshape(-1, 3)
+        levels = [np.histogram(flat[:, i], bins=32, range=(0, 256))[0] for i in range(3)]
+        joint = np.histogramdd(flat, bins=(8, 8, 8), range=[(0, 256)] * 3)[0]
+        np.testing.assert_allclose(shares, np.concatenate([*levels, joint.ravel()]) / 63, atol=1e-6)
+    assert image_baseline.colour_shares(pixels[..., :1]).shape == (5, 32)
+    assert image_baseline.colour_shares(pixels[:0]).shape == (0, 608)
+
+
+def test_colours_tell_what_pixels_cannot():
+    """Red and cyan pixels against green and magenta ones: on average both are grey."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    pairs = np.array([[[250, 10, 10], [10, 250, 250]], [[10, 250, 10], [250, 10, 250]]], dtype=np.uint8)
+    pixels = pairs[labels[:, None, None], rng.integers(0, 2, (200, 16, 16))]
+    histogram = colour_histogram_logistic_regression(pixels[:140], labels[:140], pixels[140:])
+    raw = raw_pixel_logistic_regression(pixels[:140], labels[:140], pixels[140:])
+    assert histogram.name == HISTOGRAM
+    assert np.mean(histogram.predictions == labels[140:]) > 0.95
+    assert np.mean(raw.predictions == labels[140:]) < 0.8
+    assert best_baseline([raw, histogram]) is histogram
+
+
+def test_colour_histogram_edge_cases():
+    pixels, labels = bright_and_dark(10)
+    assert colour_histogram_logistic_regression(pixels, np.full(10, 3), pixels).predictions.tolist() == [3] * 10
+    assert colour_histogram_logistic_regression(pixels, labels, pixels[:0]).predictions.shape == (0,)
+    with pytest.raises(DataError, match="one size"):
+        colour_histogram_logistic_regression(pixels, labels, pixels[:, :5])
+
+
+def test_equal_channels_count_once():
+    train, test, train_labels, _ = digits()
+    train, test = 60 + train // 2, 60 + test // 2
+    grey = raw_pixel_logistic_regression(train, train_labels, test)
+    three = raw_pixel_logistic_regression(train.repeat(3, axis=3), train_labels, test.repeat(3, axis=3))
+    assert three.model.arrays["weight"].shape == (10, 64)
+    assert np.mean(three.predictions == grey.predictions) > 0.99  # rounding, along 300 iterations
+    # a model of grey images looks at the brightness of coloured ones
+    shifted = test.repeat(3, axis=3) + np.array([-9, 0, 9])
+    np.testing.assert_array_equal(three.model.predict(shifted.astype(np.uint8)), three.predictions)

@@ -285,3 +285,13 @@ def label_order(table: Dataset, column: str, names: set[str]) -> tuple[str, ...]
     if all(re.fullmatch(r"-?\d+", name) for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
+
+
+def slice_values(table: Dataset, column: str | None, where: str) -> list[str] | None:
+    """Return the values of the column by which the report scores rows apart, as text; None when none was named."""
+    if column is None:
+        return None
+    if column not in table.column_names:
+        have = ", ".join(table.column_names)
+        raise DataError(f"{where} has no column {column!r} for --slice_column; it has: {have}")
+    return ["(missing)" if value is None else str(value) for value in table[column][:]]

@@ -15,7 +15,7 @@ from datasets import Dataset, Features, Image, Value
 from datasets.table import InMemoryTable
 
 from hftl.config import DataConfig
-from hftl.data.columns import Columns, find_columns, label_order, labels_of, rows_named, texts_of
+from hftl.data.columns import Columns, find_columns, label_order, labels_of, rows_named, slice_values, texts_of
 from hftl.data.images import check_images
 from hftl.data.sources import Source, read_source
 from hftl.data.splits import Rows, Splits, cut, pick_shots, recognise_splits, sample
@@ -110,19 +110,9 @@ def _read_part(
     _refuse_missing(names, label, name)
     inputs, kept, broken = _inputs(table, columns.input, input_column, source.base_of(name), name, config, True)
     skipped += broken
-    slices = _slice_values(table, config.slice_column, name)
+    slices = slice_values(table, config.slice_column, name)
     chosen = None if slices is None else [slices[row] for row in kept]
     return _Part(inputs, [str(names[row]) for row in kept], kept, chosen)
-
-
-def _slice_values(table: Dataset, column: str | None, where: str) -> list[str] | None:
-    """Return the values of the column by which the report scores rows apart, as text; None when none was named."""
-    if column is None:
-        return None
-    if column not in table.column_names:
-        have = ", ".join(table.column_names)
-        raise DataError(f"{where} has no column {column!r} for --slice_column; it has: {have}")
-    return ["(missing)" if value is None else str(value) for value in table[column][:]]
 
 
 def _refuse_missing(names: Sequence[str | None], column: str, where: str) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections import Counter, defaultdict
+from collections import defaultdict
 
 import numpy as np
 
@@ -151,23 +151,25 @@ def too_few_rows(records: Records, method: str | None) -> Finding:
     return Finding("too_few_rows", "WARN", few, {"train": few}, {}, mend)
 
 
-def is_sorted(records: Records) -> bool:
-    """Tell whether train is sorted by class: far fewer runs of equal labels than a random order has.
+def runs_by_chance(counts: np.ndarray) -> tuple[float, float]:
+    """Return mean and standard deviation of the number of runs of equal labels in a random order of two rows or more.
 
-    The mean and variance of the number of runs of several kinds are those of Wald & Wolfowitz (1940) as extended to
-    k kinds by Barton & David (1957).
+    `counts` [k] are the rows of each label: Wald & Wolfowitz (1940), extended to k labels by Barton & David (1957).
     """
-    labels = _known(records, "train")
-    counts = np.array(list(Counter(labels.tolist()).values()), dtype=np.float64)
-    n = len(labels)
-    if n < 4 or len(counts) < 2 or counts.max() == 1:
-        return False
-    runs = 1 + int((labels[1:] != labels[:-1]).sum())
-    squares, cubes = float((counts**2).sum()), float((counts**3).sum())
-    mean = 1 + n - squares / n
+    n, squares, cubes = (float((counts.astype(np.float64) ** power).sum()) for power in (1, 2, 3))
     variance = (squares * (squares + n * (n + 1)) - 2 * n * cubes - n**3) / (n**2 * (n - 1))
-    gap = mean - runs
-    return gap >= _HALF_WAY * (mean - len(counts)) and gap > _SORTED_DEVIATIONS * max(variance, 1e-12) ** 0.5
+    return 1 + n - squares / n, max(variance, 0.0) ** 0.5
+
+
+def is_sorted(records: Records) -> bool:
+    """Tell whether train is sorted by class: far fewer runs of equal labels than a random order has."""
+    labels = _known(records, "train")
+    if len(labels) < 4:
+        return False
+    counts = np.unique(labels, return_counts=True)[1]
+    mean, deviation = runs_by_chance(counts)
+    gap = mean - 1 - int((labels[1:] != labels[:-1]).sum())
+    return gap >= _HALF_WAY * (mean - len(counts)) and gap > _SORTED_DEVIATIONS * deviation + 1e-9
 
 
 def sorted_rows(records: Records) -> Finding:

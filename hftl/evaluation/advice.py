@@ -136,16 +136,13 @@ def _no_transfer(verdict: Verdict, facts: Facts) -> Advice:
             f", but hardly beats the most frequent class ({_percent(facts.majority)}): do the inputs tell the label?"
         )
     if verdict.label == "NEGATIVE":
-        return Advice(
-            NO_TRANSFER,
-            f"{facts.baseline_name} is better by {_points(-verdict.gap, signed=False)} points of accuracy (95% "
-            f"{_points(-verdict.high, signed=False)} to {_points(-verdict.low, signed=False)}), and costs far less{guess}",
-        )
-    return Advice(
-        NO_TRANSFER,
-        f"{facts.baseline_name} does as well as far as {facts.n_test:,} test rows can tell ({_points(verdict.gap)} points, "
-        f"95% {_points(verdict.low)} to {_points(verdict.high)}), and costs far less{guess}",
-    )
+        gap, low, high = (_points(-value, signed=False) for value in (verdict.gap, verdict.high, verdict.low))
+        reason = f"{facts.baseline_name} is better by {gap} points of accuracy (95% {low} to {high})"
+    else:
+        gap, low, high = (_points(value) for value in (verdict.gap, verdict.low, verdict.high))
+        reason = f"{facts.baseline_name} does as well, as far as {facts.n_test:,} test rows can tell "
+        reason += f"({gap} points for transfer, 95% {low} to {high})"
+    return Advice(NO_TRANSFER, f"{reason}, and costs far less{guess}")
 
 
 def _percent(accuracy: float) -> str:

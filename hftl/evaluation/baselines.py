@@ -161,9 +161,10 @@ def choose_c(
     default: float,
     renew: Callable[[Any, Any], Any] = lambda fit, held: held,
 ) -> tuple[float, float | None]:
-    """Return the C with the best accuracy in `cv_folds`, and that accuracy; of equals the smallest, the strongest
-    penalty. `regression` makes an unfitted model for a C; `renew` makes of the features of the rows fitted on, and of those
-    held out, what the latter would be as new rows. (`default`, None) where there are no folds.
+    """Return the C with the best accuracy in `cv_folds`, of equals the one nearest to `default`, and that accuracy.
+
+    `regression` makes an unfitted model for a C; `renew` makes of the features of the rows fitted on, and of those held
+    out, what the latter would be as new rows. (`default`, None) where there are no folds.
     """
     found = cv_folds(labels)
     if found is None:
@@ -179,7 +180,7 @@ def choose_c(
                 hits[c] += int((y[held] == y[fit][0]).sum())
                 continue
             hits[c] += int((fit_regression(regression(c), x, y[fit]).predict(new) == y[held]).sum())
-    best = max(penalties, key=lambda c: hits[c])
+    best = max(penalties, key=lambda c: (hits[c], -abs(np.log(c / default))))
     return best, hits[best] / len(rows)
 
 

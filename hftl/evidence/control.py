@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hftl.config import RunConfig
-from hftl.evidence.base import random_weights
+from hftl.evidence.before import random_weights
 from hftl.evidence.ladder import Control
 from hftl.methods.full import full
 from hftl.prepare import Prepared

@@ -13,10 +13,10 @@ from hftl.evaluation.advice import Facts, advise
 from hftl.evaluation.calibration import Temperature, calibration_report
 from hftl.evaluation.mistakes import confusion, worst_rows
 from hftl.evaluation.saved_baseline import save_baseline
-from hftl.evaluation.slices import Grouping, by_values, by_quantiles, slice_scores
+from hftl.evaluation.slices import Grouping, by_quantiles, by_values, slice_scores
 from hftl.evaluation.suspects import suspect_labels
 from hftl.evaluation.verdict import Verdict, compare_paired
-from hftl.evidence.base import Base
+from hftl.evidence.before import Base
 from hftl.evidence.ladder import NEIGHBOURS, PROBE, RANDOM, Control, Ladder, build_ladder
 from hftl.prepare import Prepared
 from hftl.training.probing import Features

@@ -10,7 +10,7 @@ import numpy as np
 from hftl.evaluation.baselines import MAJORITY, Baseline, best_baseline
 from hftl.evaluation.evidence import no_pretraining_baselines
 from hftl.evaluation.neighbours import nearest_neighbours
-from hftl.evidence.base import Base, RandomFeatures
+from hftl.evidence.before import Base, RandomFeatures
 from hftl.prepare import Prepared
 from hftl.report.report import score_predictions
 from hftl.training.logistic import Probe, fit_probe

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
+from hftl.evaluation.baselines import best_baseline
 from hftl.evaluation.evidence import no_pretraining_baselines
 from hftl.planning.recommend import Gap
 from hftl.prepare import Prepared, take
@@ -48,9 +49,10 @@ def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) 
         a, b = kept[learn], kept[held]
         hits["probe"][held] = _probe(features, labels, a, b, len(counts), seed) == labels[b]
         train = ready.splits.train
-        baseline = no_pretraining_baselines(
+        found = no_pretraining_baselines(
             train.select(rows[a]), train.select(rows[b]), take(ready.train, rows[a]), take(ready.train, rows[b])
-        )[-1]
+        )
+        baseline = best_baseline(found)
         name = baseline.name
         hits["baseline"][held] = baseline.predictions == labels[b]
     return Comparison(len(kept), name, float(hits["probe"].mean()), float(hits["baseline"].mean()), paired_gap(**hits))

@@ -199,8 +199,8 @@ def lines(
 ) -> Chart:
     """Draw lines over one x axis; `titles` are those of x and y.
 
-    `share` and `share_x`: y or x is a share, shown in percent. `marks`: vertical lines, where stages end. `level`: a dashed horizontal
-    line, what was wished for. `end`: the x axis runs from 0 to there.
+    `share` and `share_x`: y or x is a share, shown in percent. `marks`: vertical lines, where stages end. `level`: a
+    dashed horizontal line, what was wished for. `end`: the x axis runs from 0 to there.
     """
 
     domain = {} if end is None else {"domain": [0, end]}
@@ -208,6 +208,7 @@ def lines(
     def spec(width: int) -> dict[str, Any]:
         format_y = {"format": ".0%" if share else "~g", "tickCount": 5}
         ticks = {"grid": False, "tickCount": 5 if width == NARROW else 10, "format": ".0%" if share_x else "~s"}
+        ticks |= {} if share_x else {"tickMinStep": 1}  # steps are whole
         x = _axis("x", titles[0], axis=ticks, scale={"zero": False, "nice": False, **domain})
         y = _axis("y", titles[1], axis=format_y, scale={"zero": not share})
         layers: list[dict[str, Any]] = [_line("x", mark, "var(--line)") for mark in marks]

@@ -55,7 +55,7 @@ def _learning(report: dict[str, Any]) -> dict[str, Chart]:
     ]
     for name, series, title in (("loss", loss, "loss"), ("scores", scores, "validation score")):
         kept = [s for s in series if s.points]
-        if kept:
+        if any(len(s.points) > 1 for s in kept):  # one point is no curve; the page states the last scores in words
             last = ", ".join(f"{s.name} ends at {s.points[-1][1]:.3g}" for s in kept)
             charts[name] = lines(
                 kept,

@@ -45,8 +45,8 @@ def render_page(path: Path, report: dict[str, Any], rows: PageRows) -> str:
     listed, hidden_classes = views.classes(report)
     grouped, hidden_slices = views.slices(evidence)
     return _environment().get_template("page.html").render(
-        style=Markup(style),  # noqa: S704  our own files
-        script=Markup(script),  # noqa: S704
+        style=Markup(style),  # our own files
+        script=Markup(script),
         policy=_policy(style, script),
         report=report,
         labels=list(rows.labels),
@@ -61,7 +61,9 @@ def render_page(path: Path, report: dict[str, Any], rows: PageRows) -> str:
         classes=listed,
         hidden_classes=hidden_classes,
         worst=_with_content(evidence.get("worst_rows"), rows.test_content, views.MAX_WORST),
+        more_worst=max(0, len(evidence.get("worst_rows") or []) - views.MAX_WORST),
         suspects=_with_content(evidence.get("suspects"), rows.train_content, views.MAX_SUSPECTS),
+        more_suspects=max(0, len(evidence.get("suspects") or []) - views.MAX_SUSPECTS),
         calibration=views.calibration(evidence),
         abstain=views.abstain(evidence),
         slices=grouped,
@@ -98,7 +100,7 @@ def _page_data(rows: PageRows, mixed_up: Confusion) -> dict[str, Any]:
 
 
 def _drawn(charts: dict[str, Chart]) -> dict[str, Markup]:
-    """Return each chart as a figure's content: the wide and the narrow SVG, or the line that says why there is none."""
+    """Return each chart as its wide and its narrow SVG, or as the line that says why there is none."""
     drawn = draw([spec for chart in charts.values() for spec in (chart.wide, chart.narrow)])
     if isinstance(drawn, str):
         said = Markup('<p class="note">This chart could not be drawn: {}</p>').format(visible(drawn))
@@ -108,7 +110,7 @@ def _drawn(charts: dict[str, Chart]) -> dict[str, Markup]:
         pair = zip(("wide", "narrow"), drawn[2 * i : 2 * i + 2], strict=True)
         found[name] = Markup("").join(
             Markup('<div class="chart {}" role="img" aria-label="{}">{}</div>').format(
-                size, chart.summary, Markup(svg)  # noqa: S704  Vega escapes what it writes
+                size, chart.summary, Markup(svg)  # Vega escapes what it writes
             )
             for size, svg in pair
         )  # fmt: skip
@@ -120,7 +122,7 @@ def _json(data: dict[str, Any]) -> Markup:
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)  # noqa: S704
+    return Markup(text)
 
 
 def _policy(style: str, script: str) -> str:

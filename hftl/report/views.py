@@ -56,7 +56,10 @@ def forgetting(evidence: dict[str, Any]) -> dict[str, Any] | None:
         after = percent(probe["after"]) + (f" ({interval(probe)})" if low is not None and high is not None else "")
         rows.append(("Accuracy of a probe on its features", percent(probe["before"]), after))
     if found.get("knn_agreement") is not None:
-        rows.append(("Nearest neighbours that stayed the same", "100.0%", percent(found["knn_agreement"])))
+        chance = found.get("knn_chance")
+        name = "Nearest neighbours that stayed the same"
+        name += f" (by chance: {percent(chance)})" if chance is not None else ""
+        rows.append((name, "100.0%", percent(found["knn_agreement"])))
     head = found.get("original_head")
     if head:
         name = f"Loss of its original head ({head['kind']})"
@@ -108,14 +111,21 @@ def calibration(evidence: dict[str, Any]) -> dict[str, Any] | None:
     if not found:
         return None
     names = (("Calibration error (ECE)", "ece"), ("Log loss", "log_loss"), ("Brier score", "brier"))
-    rows = [(name, number(found["before"].get(key)), number(found["after"].get(key))) for name, key in names]
     return {
         "temperature": number(found.get("temperature"), 2),
-        "rows": rows,
+        "rows": [(name, _bounded(found["before"], key), _bounded(found["after"], key)) for name, key in names],
+        "floor": number(found["after"].get("ece_if_calibrated")),
         "before": found.get("bins_before") or [],
         "after": found.get("bins_after") or [],
         "note": found.get("note"),
     }
+
+
+def _bounded(scores: dict[str, Any], key: str) -> str:
+    """Return a score, with its interval where there is one."""
+    low, high = scores.get(f"{key}_low"), scores.get(f"{key}_high")
+    bounds = f" ({number(low)} to {number(high)})" if low is not None and high is not None else ""
+    return number(scores.get(key)) + bounds
 
 
 def abstain(evidence: dict[str, Any]) -> dict[str, Any] | None:
@@ -131,8 +141,8 @@ def abstain(evidence: dict[str, Any]) -> dict[str, Any] | None:
         sentence = f"No test row is answered with at least {percent(found['threshold'])} certainty."
     else:
         sentence = (
-            f"Answering only when at least {percent(found['threshold'])} sure, it is right in {percent(right['value'])} "
-            f"of its answers (95% interval {interval(right)}; wished: {wished}) and answers "
+            f"Answering only when at least {percent(found['threshold'])} sure, it is right in "
+            f"{percent(right['value'])} of its answers (95% interval {interval(right)}; wished: {wished}) and answers "
             f"{percent(found.get('coverage'))} of the rows."
         )
     return {
@@ -164,31 +174,25 @@ def findings(evidence: dict[str, Any]) -> list[dict[str, Any]] | None:
     ]
 
 
-def _first_rows(rows: Any, limit: int = 8) -> str:
-    """Return the first rows of a finding in one line."""
-    if not isinstance(rows, list | tuple):
-        return ""
-    said = ", ".join(_row_name(row) for row in rows[:limit])
-    return said + (f" and {len(rows) - limit:,} more" if len(rows) > limit else "")
-
-
-def _row_name(row: Any) -> str:
-    if isinstance(row, dict):
-        return " ".join(str(v) for v in row.values())
-    return " = ".join(map(str, row)) if isinstance(row, list | tuple) else str(row)
+def _first_rows(rows: dict[str, list[int]] | None, limit: int = 8) -> str:
+    """Return the first rows of a finding in one line, by split."""
+    said = []
+    for split, found in (rows or {}).items():
+        more = ", \u2026" if len(found) > limit else ""
+        said += [f"{split} {', '.join(f'{row:,}' for row in found[:limit])}{more}"] if found else []
+    return "; ".join(said)
 
 
 def reproduction(report: dict[str, Any], path: Path) -> dict[str, Any]:
     """Return the command that repeats the run, and what it ran on."""
-    folder = path.parent.with_name(path.parent.name.removesuffix(".partial"))
+    folder = Path(str(path.parent).removesuffix(".partial"))  # where it lies once the run is whole
     model, environment = report["model"], report["environment"]
-    rows = report["data"]["rows"]
+    rows, origins = report["data"]["rows"], report["data"]["origins"]
     return {
         "command": f"hftl train {shlex.quote(str(folder / 'config.yaml'))}",
         "facts": [
             ("Data", report["data"]["name"]),
-            *((f"{split.capitalize()} rows", f"{rows[split]:,}: {report['data']['origins'].get(split, '')}".rstrip(": "))
-              for split in ("train", "validation", "test")),
+            *((f"{split.capitalize()} rows", f"{rows[split]:,}: {origins.get(split, '')}".rstrip(": ")) for split in rows),
             ("Base model", f"{model['name']} ({model['architecture']}, {model['parameters']:,} parameters)"),
             ("Weights", " ".join(str(v) for v in (model["source"], model["revision"]) if v)),
             ("Method", f"{report['method']}: {METHODS.get(str(report['method']), '')}".rstrip(": ")),

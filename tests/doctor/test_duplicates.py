@@ -1,13 +1,18 @@
 """Inputs that stand more than once, held against plain loops."""
 
+import json
+from dataclasses import asdict
 from itertools import combinations
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image as PILImage
 
 from hftl.doctor.duplicates import text_digest
 from hftl.doctor.findings import SHOWN_ROWS
-from tests.doctor.planted import examined, frames, photo, photo_folder, rows, sentence
+from tests.doctor.pictures import folder, scene
+from tests.doctor.tables import examined, sentence, table
 
 
 @pytest.mark.parametrize(
@@ -34,13 +39,14 @@ def random_splits(seed):
     """Three splits of texts drawn from few, so that everything that can coincide does."""
     rng = np.random.default_rng(seed)
     draw = lambda n: [(f"Text {rng.integers(60)} ".upper(), f"c{rng.integers(3)}") for _ in range(n)]  # noqa: E731
-    return {"train": draw(70), "validation": draw(20), "test": draw(25)}
+    splits = {"train": draw(70), "validation": draw(20), "test": draw(25)}
+    return splits, {name: pd.DataFrame(rows, columns=["text", "label"]) for name, rows in splits.items()}
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_counts_equal_a_plain_loop(seed):
-    splits = random_splits(seed)
-    found = examined(frames(**splits))
+    splits, data = random_splits(seed)
+    found = examined(data)
     before: list[str] = []
     repeats, crossing = {}, {}
     for name, split in splits.items():
@@ -56,8 +62,8 @@ def test_counts_equal_a_plain_loop(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_conflicts_equal_a_plain_loop(seed):
-    splits = random_splits(seed)
-    finding = examined(frames(**splits))["conflicting_labels"]
+    splits, data = random_splits(seed)
+    finding = examined(data)["conflicting_labels"]
     every = [(name, text, label) for name, split in splits.items() for text, label in split]
     inside, anywhere = set(), set()
     for (s, t, k), (s2, t2, k2) in combinations(every, 2):
@@ -73,61 +79,98 @@ def test_conflicts_equal_a_plain_loop(seed):
         assert listed == [i for i, (text, _) in enumerate(splits[name]) if text in anywhere][:SHOWN_ROWS]
 
 
-def test_clean_rows_pass():
-    found = examined(frames(train=rows(200), validation=rows(40, seed=1), test=rows(40, seed=2)))
-    assert {name: f.level for name, f in found.items() if f.level != "PASS"} == {}
-    assert all(f.count == 0 and not f.rows and not f.mend for f in found.values())
-
-
 def test_levels_follow_the_share():
-    train, test = rows(400), rows(200, seed=1)
-    one = examined(frames(train=train, test=[train[0], *test]))["cross_split_duplicates"]
+    whole = table(600)
+    train, test = whole[:400], whole[400:]
+    one = examined({"train": train, "test": pd.concat([train[:1], test])})["cross_split_duplicates"]
     assert (one.level, one.count) == ("WARN", 1)
-    three = examined(frames(train=train, test=[*train[:3], *test]))["cross_split_duplicates"]
-    assert (three.level, three.rows) == ("FAIL", {"test": [0, 1, 2]})
+    three = examined({"train": train, "test": pd.concat([test, train[:3]])})["cross_split_duplicates"]
+    assert (three.level, three.rows) == ("FAIL", {"test": [200, 201, 202]})
 
 
 def test_rows_are_bounded_and_counts_are_not():
-    train = [*rows(60), *rows(60)]
-    finding = examined(frames(train=train))["exact_duplicates"]
-    assert finding.count == 60
-    assert finding.rows == {"train": list(range(60, 60 + SHOWN_ROWS))}
+    finding = examined(pd.concat([table(100)] * 3, ignore_index=True))["exact_duplicates"]
+    assert finding.count == finding.by_split["train"] == 200
+    assert finding.rows == {"train": list(range(100, 100 + SHOWN_ROWS))}
 
 
 def test_missing_and_empty_texts_are_no_duplicates():
-    train = [*rows(40), (None, "c0"), (None, "c1"), ("  ", "c0"), ("", "c1")]
-    found = examined(frames(train=train))
+    faulty = pd.DataFrame({"text": [None, None, "  ", ""], "label": ["mood 0", "mood 1"] * 2})
+    found = examined(pd.concat([table(), faulty]))
     assert found["exact_duplicates"].count == found["conflicting_labels"].count == 0
 
 
 def test_texts_with_other_spaces_inside_are_near_duplicates():
-    train, text = rows(40), sentence(7)
-    found = examined(frames(train=[*train, (text, "c0")], test=[(text.replace(" ", "  "), "c0"), *rows(20, seed=1)]))
+    train, test = table(80)[:60], table(80)[60:].reset_index(drop=True)
+    test.loc[3, "text"] = sentence(7).replace(" ", "  ")
+    found = examined({"train": train, "test": test})
     assert found["cross_split_duplicates"].count == 0
-    assert found["near_duplicates"].rows == {"test": [0]}
+    assert found["near_duplicates"].rows == {"test": [3]}
 
 
-def test_equal_pixels_in_other_files(tmp_path):
-    root = photo_folder(tmp_path / "photos")
-    photo(900).save(root / "train" / "cat" / "a.png")
-    photo(900).save(root / "train" / "dog" / "b.bmp")
-    photo(901).save(root / "train" / "cat" / "c.png")
-    photo(901).convert("RGBA").save(root / "test" / "cat" / "d.png")
-    found = examined(root)
-    assert found["exact_duplicates"].by_split == {"train": 1}
-    assert found["conflicting_labels"].by_split == {"train": 1}
-    assert found["cross_split_duplicates"].by_split == {"test": 1}
-    # The same pixels in another shape are another image.
-    flat = photo(902, 64, 48)
-    flat.save(root / "train" / "cat" / "e.png")
-    flat.transpose(2).rotate(0, expand=True).save(root / "train" / "cat" / "f.png")
-    assert examined(root)["exact_duplicates"].by_split == {"train": 1}
+def test_pixels_decide_what_is_equal(tmp_path):
+    for split in ("train", "test"):
+        folder(tmp_path / split, 9, seed=len(split))
+    train, test = tmp_path / "train", tmp_path / "test"
+    scene(900).save(train / "cat" / "z1.png")
+    scene(900).save(train / "dog" / "z1.bmp")
+    scene(901).save(train / "cat" / "z2.png")
+    scene(901).convert("RGBA").save(test / "cat" / "z2.png")
+    scene(902, (64, 48)).save(train / "cat" / "z3.png")  # the same bytes of pixels in another shape
+    PILImage.frombytes("RGB", (48, 64), scene(902, (64, 48)).tobytes()).save(train / "cat" / "z4.png")
+    found = examined(tmp_path)
+    assert (found["exact_duplicates"].count, found["exact_duplicates"].rows) == (1, {"train": [22]})
+    assert (found["conflicting_labels"].count, found["conflicting_labels"].rows) == (1, {"train": [9, 22]})
+    assert (found["cross_split_duplicates"].count, found["cross_split_duplicates"].rows) == (1, {"test": [9]})
 
 
-def test_no_row_content_in_findings(tmp_path):
-    train = [*rows(30), ("SECRET text", "c0"), ("secret TEXT", "c1"), ("", "c0")]
-    root = photo_folder(tmp_path / "photos")
-    (root / "train" / "cat" / "SECRET.png").write_bytes(b"broken")
-    photo(3).save(root / "test" / "cat" / "SECRET.png")
-    for data in (frames(train=train), root):
-        assert "secret" not in str(examined(data)).lower()
+def test_duplicates_fold_case_and_space():
+    data = table()
+    data.loc[len(data)] = [f"  {sentence(4).upper()}\t", data["label"][4]]
+    data.loc[len(data)] = [sentence(4).replace(" ", "\u00a0"), data["label"][4]]
+    finding = examined(data)["exact_duplicates"]
+    assert (finding.level, finding.count, finding.rows) == ("WARN", 2, {"train": [60, 61]})
+
+
+def test_copies_across_splits():
+    whole = table(300)
+    splits = {"train": whole[:200], "validation": whole[200:240], "test": whole[240:]}
+    train = pd.concat([splits["train"], whole[200:201], whole[240:242]])  # one of validation, two of test
+    validation = pd.concat([splits["validation"], whole[241:243]])  # one of these also stands in train
+    finding = examined({"train": train, "validation": validation, "test": splits["test"]})["cross_split_duplicates"]
+    # validation: its first row and row 241, which stands in train; test: rows 240 and 241 (train), 242 (validation)
+    assert finding.rows == {"validation": [0, 40], "test": [0, 1, 2]}
+    assert (finding.count, finding.level) == (5, "FAIL")
+    few = {"train": train[:201], "validation": splits["validation"], "test": pd.concat([splits["test"]] * 9)}
+    assert examined(few)["cross_split_duplicates"].count == 1
+
+
+def test_conflicting_labels_count_inputs():
+    data = table()
+    for row, label in ((3, "mood 0"), (3, "mood 1"), (9, "mood 0"), (9, "mood 1"), (5, data["label"][5])):
+        data.loc[len(data)] = [sentence(row), label]
+    finding = examined(data)["conflicting_labels"]
+    copies = {row for row in range(len(data)) if data["text"][row] in (sentence(3), sentence(9))}
+    assert (finding.count, finding.level, set(finding.rows["train"])) == (2, "FAIL", copies)
+    assert len(copies) == 6
+    across = {"train": table(), "test": pd.DataFrame({"text": [sentence(3)], "label": ["mood 0"]})}
+    across["train"].loc[3, "label"] = "mood 1"
+    finding = examined(across)["conflicting_labels"]
+    assert (finding.count, finding.by_split) == (1, {"across splits": 1})
+
+
+def test_near_duplicates_leave_exact_ones_out():
+    data = table()
+    data.loc[len(data)] = [sentence(1), data["label"][1]]
+    data.loc[len(data)] = [f"{sentence(2)}!", data["label"][2]]
+    finding = examined(data)["near_duplicates"]
+    assert (finding.count, finding.rows) == (1, {"train": [61]})
+
+
+def test_findings_hold_no_rows_content():
+    data = table(60)
+    data.loc[len(data)] = ["the secret of row sixty", "mood 0"]
+    data.loc[len(data)] = ["the secret of row sixty", "mood 1"]
+    data.loc[len(data)] = ["the secret of row sixty!", "mood 1"]
+    said = json.dumps([asdict(finding) for finding in examined(data).values()])
+    assert "secret" not in said

@@ -9,8 +9,8 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from hftl.doctor import doctor
 from hftl.errors import RunError
+from tests.doctor.pictures import folder, scene
 from tests.doctor.tables import examined, sentence, table
-from tests.doctor.test_images import folder, scene
 from tests.small_data import load, write
 
 
@@ -215,3 +215,29 @@ def test_out_is_whole_or_absent(tmp_path, monkeypatch, error):
     (tmp_path / "out.partial" / "changes.log").write_text("")  # as a killed process leaves it
     doctor(source, fix=tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_rows_that_nobody_can_use_leave_test_too(tmp_path):
+    whole = table(100)
+    train, test = whole[:70].copy(), whole[70:].reset_index(drop=True)
+    test.loc[[1, 2], "text"] = ["", None]
+    test.loc[3, "label"] = None
+    doctor({"train": train, "test": test}, fix=tmp_path / "out")
+    assert mended(tmp_path / "out") == {}
+    assert load(tmp_path / "out").test["text"][:] == test["text"].tolist()[:1] + test["text"].tolist()[4:]
+    assert [(entry["split"], entry["row"]) for entry in log_of(tmp_path / "out")] == [
+        ("test", 2),
+        ("test", 3),
+        ("test", 1),
+    ]
+
+
+def test_a_test_split_without_labels_is_kept(tmp_path):
+    doctor({"train": table(60), "test": pd.DataFrame({"text": ["x y", "z"]})}, fix=tmp_path / "out")
+    assert pd.read_parquet(tmp_path / "out" / "test.parquet")["text"].tolist() == ["x y", "z"]
+    folder(tmp_path / "in" / "train")
+    folder(tmp_path / "in" / "test", 3, classes=(".",), seed=1)
+    (tmp_path / "in" / "train" / "cat" / "zz.png").write_bytes(b"broken")
+    doctor(tmp_path / "in", fix=tmp_path / "images")
+    assert len(list((tmp_path / "images" / "test").glob("*.png"))) == 3
+    assert sorted(path.name for path in (tmp_path / "images" / "train").iterdir()) == ["cat", "dog"]

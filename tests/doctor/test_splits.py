@@ -3,8 +3,8 @@
 import sys
 
 from hftl.doctor import doctor_splits
+from tests.doctor.pictures import bmp, folder, scene, stored
 from tests.doctor.tables import by_name, sentence, table
-from tests.doctor.test_images import bmp, folder, scene, stored
 from tests.small_data import load
 
 

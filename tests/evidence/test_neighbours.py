@@ -14,7 +14,9 @@ def brute_force(train, labels, row, k, without=None):
     if without is not None:
         similar[without] = -np.inf
     near = np.argsort(-similar)[:k]
-    votes = {label: ((labels[near] == label).sum(), similar[near][labels[near] == label].sum()) for label in labels[near]}
+    votes = {
+        label: ((labels[near] == label).sum(), similar[near][labels[near] == label].sum()) for label in labels[near]
+    }
     return max(votes, key=votes.get)
 
 
@@ -31,7 +33,9 @@ def test_equals_brute_force(chunk, monkeypatch):
     train, labels = blobs(120)
     test, _ = blobs(60, seed=1)
     found = nearest_neighbours(train, labels, test)
-    accuracy = {k: np.mean([brute_force(train, labels, x, k, i) == labels[i] for i, x in enumerate(train)]) for k in KS}
+    accuracy = {
+        k: np.mean([brute_force(train, labels, x, k, i) == labels[i] for i, x in enumerate(train)]) for k in KS
+    }
     assert found.k == max(KS, key=lambda k: accuracy[k])
     assert found.cv_accuracy == pytest.approx(accuracy[found.k])
     assert found.predictions.tolist() == [brute_force(train, labels, x, found.k) for x in test]

@@ -11,7 +11,7 @@ import torch
 
 from hftl.predict import load
 from tests.command import hftl
-from tests.runs import stock_model, text_frame, tiny_run, tiny_data
+from tests.runs import stock_model, text_frame, tiny_data, tiny_run
 
 
 PARTS = {

@@ -33,7 +33,7 @@ def test_gaps_equal_sklearn(seed):
 
 
 def test_interval_of_accuracy_equals_a_slow_loop():
-    method, baseline, true = drawn(150)
+    method, baseline, true = drawn(150, gap=0.2)
     p = np.append((method == true).astype(int) - (baseline == true).astype(int), 0)
     rng = np.random.default_rng(1)
     gaps = []
@@ -82,7 +82,14 @@ def test_turned_round_it_says_the_opposite():
 
 @pytest.mark.parametrize(
     ("method", "baseline", "true"),
-    [([1], [0], [1]), ([0], [1], [1]), ([0], [0], [0]), ([1, 1], [0, 0], [1, 1]), ([0, 1], [1, 0], [0, 1]), ([2], [3], [4])],
+    [
+        ([1], [0], [1]),
+        ([0], [1], [1]),
+        ([0], [0], [0]),
+        ([1, 1], [0, 0], [1, 1]),
+        ([0, 1], [1, 0], [0, 1]),
+        ([2], [3], [4]),
+    ],
 )
 def test_one_or_two_rows_show_nothing(method, baseline, true):
     found = compare_paired(np.array(method), np.array(baseline), np.array(true))

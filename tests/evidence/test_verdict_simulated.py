@@ -33,16 +33,19 @@ def test_intervals_cover_and_false_labels_are_rare():
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("rows", [50, 200, 2000])
-@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.9])
-@pytest.mark.parametrize(("accuracy", "gap"), [(0.6, 0.0), (0.65, 0.05), (0.9, 0.0), (0.9, 0.05), (0.97, 0.0), (0.97, 0.03)])
+@pytest.mark.parametrize("rows", [50, 200, 1000])
+@pytest.mark.parametrize("correlation", [0.2, 0.8])
+@pytest.mark.parametrize(
+    ("accuracy", "gap"), [(0.6, 0.0), (0.65, 0.05), (0.9, 0.0), (0.9, 0.05), (0.97, 0.0), (0.97, 0.03)]
+)
 def test_coverage_over_sizes_accuracies_and_correlations(rows, correlation, accuracy, gap):
-    times = 1000
+    times = 500
     people = population(4, accuracy, gap, correlation)
-    covered, called, differing = simulate(people, rows, times, 500)
-    error = 2.6 * np.sqrt(0.05 * 0.95 / times)
-    assert covered[0] >= 0.93 - error
+    covered, called, differing = simulate(people, rows, times, 400)
+    error = 2.6 * np.sqrt(0.05 * 0.95 / times)  # of the simulation
+    assert (covered >= 0.93 - error).all()
     if differing >= 35:  # with fewer the exact test is stricter than 5%, and the interval wider than 95%
         assert covered[0] <= 0.97 + error
     if gap == 0:
-        assert called[0] <= 0.06
+        assert called[0] <= 0.05 + error
+        assert called[1] <= 0.06 + error

@@ -56,21 +56,43 @@ def history(steps: int = 6) -> list[dict[str, float]]:
 
 def stage(name: str, steps: int, **more: Any) -> dict[str, Any]:
     return {
-        "name": name, "trainable_parameters": 1000, "learning_rates": {"block 1": 1e-5, "head": 1e-4}, "seconds": 3.0,
-        "steps": steps, "epochs": 1.0, "history": history(steps) if steps else [], "reads": "rows", "weights": "", **more,
-    }  # fmt: skip
+        "name": name,
+        "trainable_parameters": 1000,
+        "learning_rates": {"block 1": 1e-5, "head": 1e-4},
+        "seconds": 3.0,
+        "steps": steps,
+        "epochs": 1.0,
+        "history": history(steps) if steps else [],
+        "reads": "rows",
+        "weights": "",
+        **more,
+    }
 
 
 def report(rows: PageRows, **more: Any) -> dict[str, Any]:
     n = len(rows.references)
     return {
-        "schema_version": 1, "task": "text-classification", "method": "lora", "pooling": "native",
-        "model": {"name": "org/model", "source": "hub", "revision": "abc123", "architecture": "Bert", "parameters": 12},
-        "data": {
-            "name": "tickets.csv", "labels": list(rows.labels), "rows": {"train": 100, "validation": 10, "test": n},
-            "origins": {"train": "the source's train split"}, "skipped": [],
+        "schema_version": 1,
+        "task": "text-classification",
+        "method": "lora",
+        "pooling": "native",
+        "model": {
+            "name": "org/model",
+            "source": "hub",
+            "revision": "abc123",
+            "architecture": "Bert",
+            "parameters": 12,
         },
-        "metrics": {k: {"accuracy": score(0.84), "macro_f1": score(0.8), "log_loss": 0.5} for k in ("test", "validation")},
+        "data": {
+            "name": "tickets.csv",
+            "labels": list(rows.labels),
+            "rows": {"train": 100, "validation": 10, "test": n},
+            "origins": {"train": "the source's train split"},
+            "skipped": [],
+        },
+        "metrics": {
+            k: {"accuracy": score(0.84), "macro_f1": score(0.8), "log_loss": 0.5} for k in ("test", "validation")
+        },
         "baselines": [
             {"name": "majority class", "accuracy": score(0.3), "macro_f1": score(0.1), "seconds": 0.0},
             {"name": "TF-IDF + logistic regression", "accuracy": score(0.7), "macro_f1": score(0.6), "seconds": 1.2},
@@ -82,9 +104,16 @@ def report(rows: PageRows, **more: Any) -> dict[str, Any]:
         "probe": {"C": 1.0, "pooling": "native", "cv_accuracy": {}, "features": "computed"},
         "stages": [stage("probe", 0, learning_rates={}), stage("lora", 6)],
         "timing": {"features_seconds": 2.0, "train_seconds": 65.0, "total_seconds": 4000.0},
-        "environment": {"versions": {"python": "3.11", "hftl": "0.1.0"}, "device": "cpu", "processes": 1, "threads": 2},
-        "seed": 42, "warnings": ["a note"], **more,
-    }  # fmt: skip
+        "environment": {
+            "versions": {"python": "3.11", "hftl": "0.1.0"},
+            "device": "cpu",
+            "processes": 1,
+            "threads": 2,
+        },
+        "seed": 42,
+        "warnings": ["a note"],
+        **more,
+    }
 
 
 def bins() -> list[dict[str, float]]:
@@ -102,43 +131,108 @@ def evidence(rows: PageRows, label: str = "POSITIVE", **more: Any) -> dict[str, 
     return {
         "seconds": 12.0,
         "ladder": [
-            {"name": "majority class", "kind": "majority", "accuracy": score(0.3), "macro_f1": score(0.1), "seconds": 0.0},
-            {"name": baseline, "kind": "no-pretraining", "accuracy": score(0.7), "macro_f1": score(0.6), "seconds": 1.2},
+            {
+                "name": "majority class",
+                "kind": "majority",
+                "accuracy": score(0.3),
+                "macro_f1": score(0.1),
+                "seconds": 0.0,
+            },
+            {
+                "name": baseline,
+                "kind": "no-pretraining",
+                "accuracy": score(0.7),
+                "macro_f1": score(0.6),
+                "seconds": 1.2,
+            },
             {"name": "kNN", "kind": "features", "accuracy": score(0.75), "macro_f1": score(0.7), "seconds": 0.2},
-            {"name": "random weights", "kind": "control", "accuracy": score(0.4), "macro_f1": score(0.3), "seconds": 3.0,
-             "note": "a note on it"},
+            {
+                "name": "random weights",
+                "kind": "control",
+                "accuracy": score(0.4),
+                "macro_f1": score(0.3),
+                "seconds": 3.0,
+                "note": "a note on it",
+            },
             {"name": "lora", "kind": "method", "accuracy": score(0.84), "macro_f1": score(0.8), "seconds": 65.0},
         ],
         "verdict": {
-            "label": label, **gap, "p": 0.0004, "against": baseline, "macro_f1": {"label": label, **gap},
+            "label": label,
+            **gap,
+            "p": 0.0004,
+            "against": baseline,
+            "macro_f1": {"label": label, **gap},
             "advice": [{"advice": "Gather more labels.", "reason": "The interval is wide."}],
         },
         "forgetting": {
-            "kept": 0.978, "low": 0.95, "high": 1.0, "definition": "Probe accuracy after over before.", "rows": 500,
-            "retention": "sample:x", "note": None, "probe": {"before": 0.9, "after": 0.88, "low": 0.85, "high": 0.91},
-            "knn_agreement": 0.91, "cka": [{"block": f"block {i}", "value": 1 - i / 20} for i in range(6)],
+            "kept": 0.978,
+            "low": 0.95,
+            "high": 1.0,
+            "definition": "Probe accuracy after over before.",
+            "rows": 500,
+            "retention": "sample:x",
+            "note": None,
+            "probe": {"before": 0.9, "after": 0.88, "low": 0.85, "high": 0.91},
+            "knn_agreement": 0.91,
+            "knn_chance": 0.125,
+            "cka": [{"block": f"block {i}", "value": 1 - i / 20} for i in range(6)],
             "original_head": {"kind": "ImageNet", "loss_before": 1.9, "loss_after": 2.2},
         },
-        "calibration": {"temperature": 1.4, "before": scores, "after": {**scores, "ece": 0.03}, "bins_before": bins(),
-                        "bins_after": bins(), "note": None},
-        "abstain": {"precision": 0.95, "threshold": 0.83, "test_precision": score(0.953, 0.02), "coverage": 0.71,
-                    "curve": [[i / 20, 1 - i / 100] for i in range(1, 21)], "note": None},
+        "calibration": {
+            "temperature": 1.4,
+            "before": scores,
+            "after": {**scores, "ece": 0.03, "ece_low": 0.01, "ece_high": 0.05, "ece_if_calibrated": 0.02},
+            "bins_before": bins(),
+            "bins_after": bins(),
+            "note": None,
+        },
+        "abstain": {
+            "precision": 0.95,
+            "threshold": 0.83,
+            "test_precision": score(0.953, 0.02),
+            "coverage": 0.71,
+            "curve": [[i / 20, 1 - i / 100] for i in range(1, 21)],
+            "note": None,
+        },
         "slices": [
             {"by": "text length", "slice": name, "count": 20, "accuracy": score(0.8), "weak": name == "long"}
             for name in ("short", "long")
         ],
         "confusion": [],
         "worst_rows": [
-            {"row": i, "loss": 3.2, "predicted": int(rows.predictions[i]), "true": int(rows.references[i]),
-             "probability": 0.97} for i in range(8)
+            {
+                "row": i,
+                "loss": 3.2,
+                "predicted": int(rows.predictions[i]),
+                "true": int(rows.references[i]),
+                "probability": 0.97,
+            }
+            for i in range(min(8, len(rows.references)))
         ],
-        "suspects": [{"row": i, "given": 0, "suggested": 1, "score": 0.9} for i in range(8)],
+        "suspects": [
+            {
+                "row": i,
+                "given": 0,
+                "suggested": 1,
+                "score": 0.9,
+                "given_probability": 0.028,
+                "suggested_probability": 0.429,
+                "source_row": 1000 + i,
+            }
+            for i in range(8)
+        ],
         "doctor": [
-            {"check": "exact_duplicates", "level": "PASS", "count": 0, "rows": [], "mend": ""},
-            {"check": "cross_split_duplicates", "level": "FAIL", "count": 6, "rows": list(range(12)), "mend": "Drop them."},
+            {"check": "exact_duplicates", "level": "PASS", "count": 0, "rows": {}, "mend": ""},
+            {
+                "check": "cross_split_duplicates",
+                "level": "FAIL",
+                "count": 6,
+                "rows": {"train": list(range(12)), "test": [4000]},
+                "mend": "Drop them.",
+            },
         ],
         **more,
-    }  # fmt: skip
+    }
 
 
 def page(folder: Path, rows: PageRows, **more: Any) -> Path:

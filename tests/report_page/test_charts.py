@@ -63,7 +63,7 @@ def test_similarity_names_blocks():
     blocks = [{"block": name, "value": 1 - i / 10} for i, name in enumerate(["stem", "block 1", "block 1", "a'];x//"])]
     [svg] = draw([similarity(blocks, "s").wide])
     assert affine([b["value"] for b in blocks], [place(m)[1] for m in marks(svg, "point")])
-    assert [m.get("aria-label") for m in marks(svg, "point")][0] == "\u2068stem\u2069: 1.000"
+    assert marks(svg, "point")[0].get("aria-label") == "\u2068stem\u2069: 1.000"
     assert {"stem", "block 1", "a...x.."} <= {e.text for e in ET.fromstring(svg).iter() if e.text}
 
 

@@ -97,9 +97,9 @@ def test_content_that_is_cut_or_gone():
     assert shown(lambda i: "", 0) == {"text": ""}
 
     def gone(i: int) -> str:
-        raise FileNotFoundError(2, "No such file", "images/\u202e7.png")
+        raise OSError("broken: \u202e7.png")
 
-    assert "[U+202E]7.png" in shown(gone, 0)["unreadable"]
+    assert shown(gone, 0) == {"unreadable": "broken: [U+202E]7.png"}
 
 
 def test_probability_that_is_no_number():

@@ -57,7 +57,8 @@
       ? make("h3", "", "Rightly answered ", name(answer))
       : make("h3", "", "True ", name(truth), ", answered ", name(answer));
     const order = right ? "the least sure first" : "the most sure first";
-    const count = rows.length < total ? `${rows.length} of ${total} rows are kept in this page` : `${total} ${total === 1 ? "row" : "rows"}`;
+    const all = `${total} ${total === 1 ? "row" : "rows"}`;
+    const count = rows.length < total ? `${rows.length} of ${all} are kept in this page` : all;
     const list = make("ul", rows.some((row) => row.image) ? "pictures" : "", ...rows.map(line));
     list.tabIndex = 0;
     panel.replaceChildren(heading, make("p", "small", total > 1 ? `${count}, ${order}` : count), list);
@@ -67,7 +68,8 @@
     }
   };
   const matrix = document.getElementById("matrix");
-  const grid = [...matrix.tBodies[0].rows].map((row) => [...row.cells].slice(1).map((cell) => cell.querySelector("button")));
+  const buttons = (row) => [...row.cells].slice(1).map((cell) => cell.querySelector("button"));
+  const grid = [...matrix.tBodies[0].rows].map(buttons);
   const focusable = (target) => {
     for (const one of matrix.querySelectorAll("button")) one.tabIndex = one === target ? 0 : -1;
   };
@@ -116,8 +118,9 @@
 
   // Tooltips of the charts: what each mark says to a screen reader, for who points at it.
   const tip = document.getElementById("tip");
+  const described = ":is([aria-roledescription='point'], [aria-roledescription='rule mark'])[aria-label]";
   const point = (event) => {
-    const mark = event.target.closest?.(":is([aria-roledescription='point'], [aria-roledescription='rule mark'])[aria-label]");
+    const mark = event.target.closest?.(described);
     tip.hidden = !mark;
     if (!mark) return;
     tip.textContent = mark.getAttribute("aria-label");
