@@ -60,6 +60,12 @@ class Result:
     report: dict[str, Any]  # all of report.json
     run_dir: Path
 
+    @property
+    def evidence(self) -> dict[str, Any] | None:
+        """Ladder, verdict, forgetting, calibration and errors (docs/evidence.md); None with `evidence=False`."""
+        found: dict[str, Any] | None = self.report["evidence"]
+        return found
+
     def load(self) -> Predictor:
         """Load the run's model."""
         return load(self.run_dir)
@@ -141,6 +147,7 @@ def _run(config: RunConfig) -> Result:
         "weights": weights,
     }
     work = _open_once(output_dir, to_yaml(config), identity, resume=config.resume)
+    trained = False
     try:
         clock = time.perf_counter()
         chosen = {part: arrays[probe.pooling] for part, arrays in features.items()}
@@ -150,6 +157,7 @@ def _run(config: RunConfig) -> Result:
         )  # fmt: skip
         fitted = fit_plan(plan, probe, data, config, task.best_metric, work, inputs)
         train_seconds = time.perf_counter() - clock
+        trained = True
 
         control = None
         if base is not None and config.control == "scratch":
@@ -185,7 +193,7 @@ def _run(config: RunConfig) -> Result:
             show_result(report, str(output_dir))
         wait_for_all()
     except HftlError as error:
-        discard_partial(output_dir, keep=config.resume or isinstance(error, Preempted))
+        discard_partial(output_dir, keep=config.resume or trained or isinstance(error, Preempted))
         raise
     report = broadcast_from_main(report)
     return Result(report["metrics"]["test"], report, output_dir)

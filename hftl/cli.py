@@ -15,7 +15,7 @@ from hftl.cli_doctor import DOCTOR_FLAGS, doctor_verb
 from hftl.cli_help import Verb, usage, verb_help
 from hftl.cli_plan import plan_verb
 from hftl.config import SECTIONS
-from hftl.errors import ConfigError, HftlError, Preempted, did_you_mean
+from hftl.errors import ConfigError, HftlError, Preempted, RunError, did_you_mean
 from hftl.flags import Flags, check_flags, read_words
 from hftl.progress import quiet_libraries
 
@@ -36,7 +36,7 @@ def _train(positional: list[str], flags: Flags) -> None:
         with contextlib.redirect_stdout(sys.stderr):  # Trainer prints its log lines; stdout is for what was asked for
             result = run(config)
     except BaseException as error:  # Ctrl-C, SIGTERM, a crash: what is finished lies there still
-        if not isinstance(error, HftlError) or isinstance(error, Preempted):
+        if not isinstance(error, ConfigError | RunError):  # says nothing where nothing was kept
             _say_how_to_resume(config.output_dir, ["--overwrite"] if config.overwrite else [])
         raise
     if as_json and int(os.environ.get("RANK", "0")) == 0:

@@ -32,9 +32,9 @@ def run(folder: str = "runs") -> list[Result]:
     """Do the four runs under `folder` and return them, text first."""
     jobs = [
         ("text-classification", "text-probe", {**TEXT, "method": "probe"}),
-        ("text-classification", "text-full", {**TEXT, **TEXT_FULL, "method": "full", "evidence": False}),
+        ("text-classification", "text-full", {**TEXT, **TEXT_FULL, "method": "full"}),
         ("image-classification", "digits-probe", {**IMAGES, "method": "probe"}),
-        ("image-classification", "digits-full", {**IMAGES, **IMAGES_FULL, "method": "full", "evidence": False}),
+        ("image-classification", "digits-full", {**IMAGES, **IMAGES_FULL, "method": "full"}),
     ]
     return [
         adapt(task, output_dir=Path(folder) / name, overwrite=True, report_to="none", **flags)
@@ -43,18 +43,24 @@ def run(folder: str = "runs") -> list[Result]:
 
 
 def _rows(results: list[Result]) -> list[tuple[str, ...]]:
-    rows = []
+    rows, seen = [], set()
     for result in results:
-        report = result.report
-        rows += [_row(report["data"]["name"], b["name"], b, b["seconds"]) for b in report["baselines"]]
+        report, evidence = result.report, result.evidence or {}
+        data = report["data"]["name"]
+        if data not in seen:
+            rows += [_row(data, b["name"], b, b["seconds"], "", "") for b in report["baselines"]]
+        seen.add(data)
+        verdict, kept = evidence["verdict"], evidence["forgetting"]["kept"]
+        gap = f"{verdict['label']} {100 * verdict['gap']:+.1f} points"
+        share = "" if kept is None else f"{kept:.1%}"
         name = f"{report['method']} ({report['model']['name']})"
-        rows.append(_row(report["data"]["name"], name, result.metrics, report["timing"]["total_seconds"]))
+        rows.append(_row(data, name, result.metrics, report["timing"]["total_seconds"], gap, share))
     return rows
 
 
-def _row(data: str, name: str, scores: dict[str, Any], seconds: float) -> tuple[str, ...]:
+def _row(data: str, name: str, scores: dict[str, Any], seconds: float, verdict: str, kept: str) -> tuple[str, ...]:
     cells = [f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for m in (scores["accuracy"], scores["macro_f1"])]
-    return (data, name, *cells, f"{seconds:.0f}")
+    return (data, name, *cells, f"{seconds:.0f}", verdict, kept)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -68,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     except HftlError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    header = ("data", "model", "accuracy [95%]", "macro F1 [95%]", "seconds")
+    header = ("data", "model", "accuracy [95%]", "macro F1 [95%]", "seconds", "transfer", "kept of the base")
     print_table(
         "Every method beside a baseline without pretraining, same test rows", header, _rows(results), stdout=True
     )
@@ -76,6 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     found = results[1].predict(texts)
     cells = [(text[:70], p.label, f"{p.probability:.2f}") for text, p in zip(texts, found, strict=True)]
     print_table("Summaries that nobody has labelled", ("text", "predicted topic", "probability"), cells, stdout=True)
+    print(f"The evidence of each run is a page: open {folder}/text-full/report.html in a browser.")
     print(f"Runs: {', '.join(str(r.run_dir) for r in results)}. Next:")
     print(f'  .venv/bin/hftl predict {folder}/text-full "The tower is 330 metres tall and made of iron."')
     print(

@@ -225,7 +225,9 @@ def test_train_json_is_one_document(capsys, place, tmp_path):
     assert report["run_dir"] == str(tmp_path / "run")
     del report["run_dir"]
     assert report == json.loads((tmp_path / "run" / "report.json").read_text())
-    assert {p.name for p in (tmp_path / "run").iterdir()} == {"adapter", "config.yaml", "final", "report.json"}
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {
+        "adapter", "config.yaml", "final", "report.json", "report.html", "baseline",
+    }  # fmt: skip
     assert "TF-IDF" in done.err
 
 

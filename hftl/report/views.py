@@ -192,7 +192,8 @@ def reproduction(report: dict[str, Any], path: Path) -> dict[str, Any]:
         "command": f"hftl train {shlex.quote(str(folder / 'config.yaml'))}",
         "facts": [
             ("Data", report["data"]["name"]),
-            *((f"{split.capitalize()} rows", f"{rows[split]:,}: {origins.get(split, '')}".rstrip(": ")) for split in rows),
+            *((f"{split.capitalize()} rows", f"{count:,}: {origins.get(split, '')}".rstrip(": "))
+              for split, count in rows.items()),
             ("Base model", f"{model['name']} ({model['architecture']}, {model['parameters']:,} parameters)"),
             ("Weights", " ".join(str(v) for v in (model["source"], model["revision"]) if v)),
             ("Method", f"{report['method']}: {METHODS.get(str(report['method']), '')}".rstrip(": ")),

@@ -131,9 +131,15 @@ def test_curves_count_steps_through_the_stages():
     assert found is not None
     assert [x for x, _, _ in found.train_loss] == list(range(1, 11))
     assert [y for _, y, _ in found.train_loss] == [2 / s for s in (1, 2, 3, 4, 1, 2, 3, 4, 5, 6)]
-    assert [x for x, _, _ in found.validation_loss] == [4, 10]
+    assert [x for x, _, _ in found.validation_loss] == [2, 4, 7, 10]
     assert (found.ends, found.steps, found.averaged) == ([4], 10, False)
-    assert found.accuracy[1][2] == "validation accuracy 80.0% at step 10, stage b"
+    assert found.accuracy[-1][2] == "validation accuracy 80.0% at step 10, stage b"
+
+
+def test_one_point_is_no_curve():
+    rows = text_rows()
+    short = [{"eval_accuracy": 0.8, "eval_loss": 0.5, "step": 3}]
+    assert set(figures(report(rows, stages=[stage("a", 3, history=short)]), {})) == {"ladder"}
 
 
 def test_curves_of_short_and_broken_logs():
