@@ -61,7 +61,8 @@ def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> tuple[
     if is_local_main_process():
         origin = _keep(folder, arrays)
     wait_for_all()
-    return arrays, origin
+    mapped = _read_folder(folder)  # from the disk when needed, rather than in memory for the rest of the run
+    return (arrays if mapped is None or mapped.keys() != arrays.keys() else mapped), origin
 
 
 def _read_folder(folder: Path) -> dict[str, np.ndarray] | None:

@@ -131,7 +131,11 @@ def fit_logistic(
 
 
 def _standardise(features: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
-    features = features.astype(np.float64)
-    mean, scale = features.mean(0), features.std(0)
+    """Return one float64 copy, standardised in place: with many rows every further copy would show."""
+    x = np.array(features, dtype=np.float64)
+    mean = x.mean(0)
+    x -= mean
+    scale = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))
     scale = np.where(scale < 1e-8, 1.0, scale)
-    return (features - mean) / scale, mean, scale
+    x /= scale
+    return x, mean, scale
