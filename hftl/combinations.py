@@ -21,3 +21,8 @@ def check_combination(config: RunConfig) -> None:
         raise ConfigError("--thaw_every sets the epochs of each stage, --num_train_epochs shares them out: give one.")
     if name == "probe" and method.init_head == "random":
         raise ConfigError("--init_head random makes no sense with --method probe, which is that head.")
+    for flag, given in (("control", config.control != "none"), ("retain", config.retain is not None)):
+        if given and not config.evidence:
+            raise ConfigError(
+                f"--{flag} is a part of the evidence, which --evidence off skips: leave one of them out."
+            )

@@ -57,9 +57,8 @@ def look_at_base(ready: Prepared) -> Before:
     body = body_hashes(ready.loaded.model, ready.loaded.head)
     states = None
     if isinstance(retention, Retention) and ready.config.method.method not in FROZEN_BODY:
-        states = cached_arrays(_states_key(ready, retention), partial(_states, ready.loaded.model, ready, retention))[
-            0
-        ]
+        make = partial(_states, ready.loaded.model, ready, retention)
+        states, _ = cached_arrays(_states_key(ready, retention), make)
     return Before(retention, body, states, time.perf_counter() - start)
 
 
@@ -129,7 +128,7 @@ def _untouched(before: Before, ready: Prepared) -> dict[str, Any]:
     names = before.states or [*(f"block {i + 1}" for i in range(len(ready.loaded.layers.modules))), FINAL]
     return {
         **dict.fromkeys(("kept", "low", "high", "knn_agreement"), 1.0),
-        "cka": [{"block": name, "value": 1.0} for name in names],
+        "cka": [{"block": name, "value": 1.0} for name in sorted(names, key=_place)],
         "note": "No weight below the head changed: all is kept, and nothing was measured.",
     }
 

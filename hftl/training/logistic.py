@@ -15,6 +15,7 @@ CS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # on standardised features
 # Largest gradient of the mean loss at the end. L-BFGS at 1e-6 leaves logits that are off by 1 in 26 on banking77, and
 # two processes with other rounding then start from other heads; Newton's steps end quadratically, in the same time.
 TOLERANCE = 1e-9
+DEFAULT_C = 1.0  # scikit-learn's, where nothing can be held out
 FOLDS = 3
 CV_ROWS = 3000
 NATIVE_MARGIN = 0.005  # the stock class is kept unless mean pooling wins by more than half a point
@@ -45,6 +46,7 @@ def fit_probe(
 ) -> Probe:
     """Choose pooling and C by 3-fold cross-validation on at most 3,000 rows, then fit once on all rows.
 
+    With two rows in every class it is two folds; with one there is nothing to hold out, and C is 1 on native features.
     `features` maps pooling to [n, d]; `pooling` is auto, native or mean; `class_weights` is one factor per class.
     """
     with _threads(len(labels) * num_labels):
@@ -93,8 +95,11 @@ def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:
 
 def _cv_scores(features: np.ndarray, labels: np.ndarray, seed: int) -> dict[float, float]:
     """Mean held-out accuracy per C."""
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     scores = dict.fromkeys(CS, 0.0)
+    most = int(np.bincount(labels).max())
+    if most < 2:
+        return {DEFAULT_C: 0.0}
+    folds = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ranking needs no last digit; the final fit does
         warnings.filterwarnings("ignore", message="The least populated class")

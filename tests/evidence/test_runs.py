@@ -119,6 +119,8 @@ def test_wrong_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     for flags, says in (
         (["--control", "scrath"], "--control is one of none, scratch"),
         (["--target_precision", "1"], "--target_precision"),
+        (["--control", "scratch", "--evidence", "off"], "--control is a part of the evidence"),
+        (["--retain", "t.csv", "--evidence", "off"], "--retain is a part of the evidence"),
         (["--slice_column", "sauce"], "for --slice_column"),
     ):
         done = hftl(capsys, *words, *flags)
