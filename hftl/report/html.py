@@ -28,17 +28,21 @@ from hftl.report.visible import isolated, one_line, visible
 LABEL_CHARACTERS = 120
 
 
-def write_page(path: Path, report: dict[str, Any], rows: PageRows) -> None:
+def write_page(path: Path, report: dict[str, Any], rows: PageRows, run_dir: Path | None = None) -> None:
     """Write the page of a run.
+
+    `run_dir` is where the run will lie once it is whole, which the command that repeats it names; by default the
+    folder of `path` without ".partial".
 
     `report` is report.json as a dict; of its `evidence` every part may be missing or None. `rows` are the test rows.
     Charts that cannot be drawn leave a line that says why; their figures stand in tables all the same.
     """
-    path.write_text(render_page(path, report, rows), encoding="utf-8", newline="\n")
+    folder = run_dir or Path(str(path.parent).removesuffix(".partial"))
+    path.write_text(render_page(folder, report, rows), encoding="utf-8", newline="\n")
 
 
-def render_page(path: Path, report: dict[str, Any], rows: PageRows) -> str:
-    """Return the page as HTML; `path` is where it will lie, from which the command to repeat the run is told."""
+def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
+    """Return the page of the run that lies in `run_dir` as HTML."""
     evidence: dict[str, Any] = report.get("evidence") or {}
     mixed_up = confusion(rows)
     style, script = _asset("page.css"), _asset("page.js")
@@ -70,7 +74,7 @@ def render_page(path: Path, report: dict[str, Any], rows: PageRows) -> str:
         hidden_slices=hidden_slices,
         findings=views.findings(evidence),
         seeds=report.get("seeds"),
-        reproduction=views.reproduction(report, path),
+        reproduction=views.reproduction(report, run_dir),
         evidence_seconds=evidence.get("seconds"),
         notes=[*report["warnings"], *(f"Left out: {s}" for s in report["data"]["skipped"][:20])],
         charts=_drawn(figures(report, evidence)),

@@ -32,7 +32,9 @@ def cards(report: dict[str, Any], evidence: dict[str, Any]) -> list[dict[str, st
     ]
     forgetting = evidence.get("forgetting")
     if forgetting and forgetting.get("kept") is not None:
-        found.append({"name": "Kept of the base", "value": percent(forgetting["kept"]), "below": "of its old ability"})
+        found.append(
+            {"name": "Kept of the base", "value": percent(forgetting["kept"]), "below": "of what its features told"}
+        )
     calibration = evidence.get("calibration")
     if calibration:
         after, before = calibration["after"]["ece"], calibration["before"]["ece"]
@@ -183,13 +185,12 @@ def _first_rows(rows: dict[str, list[int]] | None, limit: int = 8) -> str:
     return "; ".join(said)
 
 
-def reproduction(report: dict[str, Any], path: Path) -> dict[str, Any]:
+def reproduction(report: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     """Return the command that repeats the run, and what it ran on."""
-    folder = Path(str(path.parent).removesuffix(".partial"))  # where it lies once the run is whole
     model, environment = report["model"], report["environment"]
     rows, origins = report["data"]["rows"], report["data"]["origins"]
     return {
-        "command": f"hftl train {shlex.quote(str(folder / 'config.yaml'))}",
+        "command": f"hftl train {shlex.quote(str(run_dir / 'config.yaml'))}",
         "facts": [
             ("Data", report["data"]["name"]),
             *((f"{split.capitalize()} rows", f"{count:,}: {origins.get(split, '')}".rstrip(": "))

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections import Counter
 from dataclasses import replace
+from html import escape as html_escape
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def test_order_and_one_sentence_each(whole):
 )
 def test_verdict_in_words(label, title, words):
     rows = text_rows()
-    html = render_page(Path("r.html"), report(rows, evidence=evidence(rows, label)), rows)
+    html = render_page(Path("runs/x"), report(rows, evidence=evidence(rows, label)), rows)
     assert f'<h2 id="verdict-title">{title}</h2>' in html
     assert sentence(html) == words.format("TF-IDF + logistic regression")
     assert "McNemar&#39;s test: p\u00a0&lt;\u00a00.001" in html
@@ -143,7 +144,7 @@ def test_missing_part(part, how, monkeypatch):
     else:
         found[part] = None if how == "None" or part == "seconds" else type(found[part])()
     gone = set(PARTS[part]) if not (part == "doctor" and how == "empty") else set()
-    html = render_page(Path("r.html"), report(rows, evidence=found), rows)
+    html = render_page(Path("runs/x"), report(rows, evidence=found), rows)
     assert sections(html) == [s for s in SECTIONS if s not in gone]
     assert ("No verdict" in html) == (part == "verdict")
 
@@ -151,7 +152,7 @@ def test_missing_part(part, how, monkeypatch):
 @pytest.mark.parametrize("found", [{}, {"evidence": None}, {"evidence": {}}])
 def test_no_evidence_and_no_stages(found):
     rows = text_rows()
-    html = render_page(Path("r.html"), report(rows, **{"baselines": [], "stages": [], "warnings": [], **found}), rows)
+    html = render_page(Path("runs/x"), report(rows, **{"baselines": [], "stages": [], "warnings": [], **found}), rows)
     assert sections(html) == ["verdict", "ladder", "confusion", "classes", "reproduce", "glossary"]
     assert "This run was not compared with models that learn without transfer." in html
     assert "84.0%" in html
@@ -185,7 +186,7 @@ def test_optional_figures_inside_the_parts(monkeypatch):
             "macro_f1": None,
         },
     )
-    text = text_of(render_page(Path("r.html"), report(rows, evidence=found), rows))
+    text = text_of(render_page(Path("runs/x"), report(rows, evidence=found), rows))
     assert "No threshold reached the wished 99% of right answers" in text
     assert "Kept 100.0%" in text
     assert "McNemar" not in text
@@ -200,7 +201,7 @@ def test_probe_without_steps_and_seeds():
     for split in ("test", "validation"):
         seeds[split] = {"macro_f1": {"values": [0.81, 0.83], "mean": 0.82, "std": 0.0141}}
     stages = [stage("probe", 0, learning_rates={}, reads="features")]
-    text = text_of(render_page(Path("r.html"), report(rows, stages=stages, seeds=seeds), rows))
+    text = text_of(render_page(Path("runs/x"), report(rows, stages=stages, seeds=seeds), rows))
     assert "closed-form solution" in text
     assert "0.8100 0.8300" in text
     assert "This page shows seed 2" in text
@@ -211,7 +212,7 @@ def test_smallest_runs():
     for references, predictions in (([0, 0], [0, 0]), ([0, 1], [1, 0]), ([1, 1], [0, 0])):
         rows = PageRows(("a", "b"), np.array(references), np.array(predictions), sure, str, str)
         found = evidence(rows, worst_rows=[], suspects=[])
-        html = render_page(Path("r.html"), report(rows, evidence=found), rows)
+        html = render_page(Path("runs/x"), report(rows, evidence=found), rows)
         assert len(parse(html).data["cells"]) == len(set(zip(references, predictions, strict=True)))
         assert ("No test row was answered wrongly." in html) == (references == predictions)
 
@@ -225,10 +226,16 @@ def test_smallest_runs():
         ("my runs/$(x).partial/report.html", "hftl train 'my runs/$(x)/config.yaml'"),
     ],
 )
-def test_command_names_the_finished_folder(path, command):
+def test_command_names_the_finished_folder(path, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     rows = text_rows()
-    html = render_page(Path(path), report(rows), rows)
-    assert command in text_of(html)
+    write_page(Path(path), report(rows), rows)
+    assert f'id="command">{html_escape(command, quote=True)}<'.replace("&#x27;", "&#39;") in Path(path).read_text(
+        "utf-8"
+    )
+    write_page(Path(path), report(rows), rows, run_dir=Path("else/where"))
+    assert 'id="command">hftl train else/where/config.yaml<' in Path(path).read_text("utf-8")
 
 
 HOSTILE = (
@@ -307,7 +314,7 @@ def test_hostile_strings_change_no_structure(tmp_path):
     write_page(path, made, rows)
     html = path.read_text(encoding="utf-8")
     plain, harmless_rows = plain_run()
-    expected = render_page(path, plain, harmless_rows)
+    expected = render_page(path.parent, plain, harmless_rows)
     found = parse(html)
     assert Counter(parse(without_svg(html)).tags) == Counter(parse(without_svg(expected)).tags)
     assert [t for t, _ in found.tags].count("script") == 2
@@ -346,7 +353,7 @@ def test_nothing_points_outside(whole):
 def test_charts_that_cannot_be_drawn_are_said(monkeypatch):
     monkeypatch.setattr("hftl.report.html.draw", lambda specs: "the process ended: <b>")
     rows = text_rows()
-    html = render_page(Path("r.html"), report(rows, evidence=evidence(rows)), rows)
+    html = render_page(Path("runs/x"), report(rows, evidence=evidence(rows)), rows)
     assert html.count("This chart could not be drawn: the process ended: &lt;b&gt;") == 7
     assert sections(html) == SECTIONS
 
@@ -419,4 +426,4 @@ def test_score_of_an_unknown_kind_is_shown():
     found["ladder"].append(
         {"name": "new", "kind": "kind of tomorrow", "accuracy": score(0.5), "macro_f1": score(0.5), "seconds": None}
     )
-    assert "kind of tomorrow" in render_page(Path("r.html"), report(rows, evidence=found), rows)
+    assert "kind of tomorrow" in render_page(Path("runs/x"), report(rows, evidence=found), rows)
