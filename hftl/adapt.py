@@ -187,7 +187,7 @@ def _run(config: RunConfig) -> Result:
             save_final(model, loaded, work / "final")
             write_card(work / "final", report)
             if base:
-                write_run_page(work / "report.html", report, ready, logits["test"])
+                report = write_run_page(work / "report.html", report, ready, logits["test"])
             write_report(work / "report.json", report)
             close_partial(output_dir)
             show_result(report, str(output_dir))

@@ -18,6 +18,9 @@ from hftl.training.probing import Features
 
 
 NEIGHBOURS, PROBE = "kNN on frozen features", "probe on frozen features"
+# Spread of the random features under which their signal has died out: EfficientNet's is 1e-29 (batch norms that have
+# seen no data shrink it block by block), MiniLM's .1.
+DEAD = 1e-6
 RANDOM, SCRATCH = "probe, random weights", "trained from random weights"
 
 
@@ -92,10 +95,14 @@ def _random_rung(random: RandomFeatures, ready: Prepared, references: np.ndarray
     probe, seconds = _timed(lambda: fit_probe(random.train, labels, n, "auto", ready.config.train_seed, ready.weights))
     predictions = probe.logits(np.asarray(random.test[probe.pooling])).argmax(-1)
     rung = _rung(RANDOM, "control", predictions, references[random.test_rows], seconds + random.seconds)
-    if len(labels) == len(ready.train.labels) and len(random.test_rows) == len(references):
-        return rung
-    note = f"fitted on {len(labels):,} of the training rows, scored on {len(random.test_rows):,} of the test rows"
-    return {**rung, "note": note}
+    notes = []
+    if len(labels) < len(ready.train.labels) or len(random.test_rows) < len(references):
+        notes.append(
+            f"fitted on {len(labels):,} of the training rows, scored on {len(random.test_rows):,} of the test rows"
+        )
+    if float(np.asarray(random.train[probe.pooling]).std(0).max()) < DEAD:
+        notes.append("untrained, this architecture puts out the same for every row: no measure of the architecture")
+    return {**rung, "note": "; ".join(notes)} if notes else rung
 
 
 def _rung(

@@ -1,5 +1,6 @@
 """report.html of a run: the rows that the page shows, read from the splits when they are asked for."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from hftl.report.html import write_page
 from hftl.report.rows import Content, PageRows
 
 
-def write_run_page(path: Path, report: dict[str, Any], ready: Prepared, logits: np.ndarray) -> None:
-    """Write the page; `logits` [n, classes] are those of the test rows."""
+def write_run_page(path: Path, report: dict[str, Any], ready: Prepared, logits: np.ndarray) -> dict[str, Any]:
+    """Write the page and return the report with the seconds that took; `logits` [n, classes] are of the test rows."""
+    start = time.perf_counter()
     splits = ready.splits
     scores = row_scores(logits, np.asarray(splits.test["label"][:]))
     rows = PageRows(
@@ -22,6 +24,10 @@ def write_run_page(path: Path, report: dict[str, Any], ready: Prepared, logits: 
         _reader(splits.test, ready.task.input_column), _reader(splits.train, ready.task.input_column),
     )  # fmt: skip
     write_page(path, report, rows)
+    seconds = time.perf_counter() - start
+    evidence = {**report["evidence"], "seconds": round(report["evidence"]["seconds"] + seconds, 3)}
+    timing = {**report["timing"], "total_seconds": round(report["timing"]["total_seconds"] + seconds, 3)}
+    return {**report, "evidence": evidence, "timing": timing}
 
 
 def _reader(table: Any, column: str) -> Callable[[int], Content]:

@@ -44,8 +44,8 @@ def test_coverage_over_sizes_accuracies_and_correlations(rows, correlation, accu
     covered, called, differing = simulate(people, rows, times, 400)
     error = 2.6 * np.sqrt(0.05 * 0.95 / times)  # of the simulation
     assert (covered >= 0.93 - error).all()
-    if differing >= 35:  # with fewer the exact test is stricter than 5%, and the interval wider than 95%
+    if differing >= 10:  # with fewer no two-sided test can be exact, and the interval errs on the wide side
         assert covered[0] <= 0.97 + error
     if gap == 0:
-        assert called[0] <= 0.05 + error
+        assert called[0] <= 0.06 + error
         assert called[1] <= 0.06 + error
