@@ -207,8 +207,9 @@ def lines(
 
     def spec(width: int) -> dict[str, Any]:
         format_y = {"format": ".0%" if share else "~g", "tickCount": 5}
-        ticks = {"grid": False, "tickCount": 5 if width == NARROW else 10, "format": ".0%" if share_x else "~s"}
-        ticks |= {} if share_x else {"tickMinStep": 1}  # steps are whole
+        count = 5 if width == NARROW else 10
+        count = count if end is None else max(1, min(count, int(end)))  # no ticks between two steps
+        ticks = {"grid": False, "tickCount": count, "format": ".0%" if share_x else "~s"}
         x = _axis("x", titles[0], axis=ticks, scale={"zero": False, "nice": False, **domain})
         y = _axis("y", titles[1], axis=format_y, scale={"zero": not share})
         layers: list[dict[str, Any]] = [_line("x", mark, "var(--line)") for mark in marks]

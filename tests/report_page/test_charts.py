@@ -52,6 +52,8 @@ def test_lines_and_reliability():
     drawn = [place(m) for m in marks(first, "point")]
     assert affine([p[0] for p in points], [x for x, _ in drawn])
     assert affine([p[1] for p in points], [y for _, y in drawn])
+    ticks = {e.text for e in ET.fromstring(first).iter() if e.get("text-anchor") and e.get("text-anchor") != "end"}
+    assert ticks & {"0", "1", "2", "3", "0.5"} == {"0", "1", "2", "3"}
     filled = [b for b in bins() if b["count"]]
     drawn = [place(m) for m in marks(second, "point")][: len(filled)]
     assert affine([b["confidence"] for b in filled], [x for x, _ in drawn])
