@@ -18,9 +18,9 @@ from hftl.evaluation.text_baseline import tfidf_logistic_regression
 LABELS = ["a", "<b>", "never seen", "ü\n"]
 WORDS = {0: "goal match team", 1: "court judge law", 3: "étoile 星 <planet>\u2028 \ud800"}
 SCRIPT = """
-import pickle, sys, numpy as np
+import json, sys, numpy as np
 from hftl.evaluation.saved_baseline import load_baseline
-inputs = pickle.load(open(sys.argv[2], "rb"))
+inputs = json.load(open(sys.argv[2])) if sys.argv[2].endswith(".json") else np.load(sys.argv[2])
 loaded = load_baseline(sys.argv[1])
 np.savez(sys.argv[3], predictions=loaded.predict(inputs), probabilities=loaded.predict_proba(inputs))
 assert "torch" not in sys.modules
@@ -55,15 +55,15 @@ def fitted(kind):
 
 @pytest.mark.parametrize("kind", ["majority", "tfidf", "raw pixels", "histogram", "grey histogram"])
 def test_predicts_the_same_in_a_fresh_process(kind, tmp_path):
-    import pickle
-
     baseline, test = fitted(kind)
     save_baseline(baseline, tmp_path / "baseline", LABELS)
     assert sorted(path.name for path in (tmp_path / "baseline").iterdir()) == ["config.json", "model.safetensors"]
-    (tmp_path / "inputs").write_bytes(pickle.dumps(test))  # the inputs of the test, not the baseline
-    subprocess.run(
-        [sys.executable, "-c", SCRIPT, tmp_path / "baseline", tmp_path / "inputs", tmp_path / "out.npz"], check=True
-    )
+    inputs = tmp_path / ("inputs.json" if isinstance(test, list) else "inputs.npy")
+    if isinstance(test, list):
+        inputs.write_text(json.dumps(test))
+    else:
+        np.save(inputs, test)
+    subprocess.run([sys.executable, "-c", SCRIPT, tmp_path / "baseline", inputs, tmp_path / "out.npz"], check=True)
     out = np.load(tmp_path / "out.npz")
     np.testing.assert_array_equal(out["predictions"], baseline.predictions)
     assert out["probabilities"].shape == (len(test), 4)
