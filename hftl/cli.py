@@ -14,6 +14,7 @@ from typing import Any
 from hftl.cli_doctor import DOCTOR_FLAGS, doctor_verb
 from hftl.cli_help import Verb, usage, verb_help
 from hftl.cli_plan import plan_verb
+from hftl.cli_predict import EVAL_FLAGS, PREDICT_FLAGS, eval_verb, predict_verb
 from hftl.config import SECTIONS
 from hftl.errors import ConfigError, HftlError, Preempted, RunError, did_you_mean
 from hftl.flags import Flags, check_flags, read_words
@@ -62,56 +63,6 @@ def _say_how_to_resume(output_dir: Path, flags: list[str]) -> None:
     elif config.is_file():
         words = ["hftl", "train", str(config), "--output_dir", str(output_dir), "--resume", *flags]
         _say(f"Interrupted. Go on with: {shlex.join(words)}")
-
-
-def _predict(positional: list[str], flags: Flags) -> None:
-    if not positional:
-        raise ConfigError('hftl predict needs a RUN or model, such as: hftl predict runs/tickets "my card was stolen"')
-    known = {"data", "output", "revision", "text_column", "image_column", "json", "strict"}
-    check_flags(flags, known, "predict")
-    if bool(positional[1:]) == ("data" in flags):
-        raise ConfigError("hftl predict needs either texts (or image paths) as arguments, or --data new.csv.")
-    from hftl.predict import load
-    from hftl.predict_file import answers_for, predict_data
-
-    quiet_libraries()
-    predictor = load(positional[0], flags.get("revision"))
-    if "data" in flags:
-        rows = predict_data(predictor, flags)
-        if "json" in flags:
-            _print_json(rows)
-        elif "output" not in flags:
-            for row in rows:
-                print(f"{row['prediction']}\t{row['probability']:.4f}")
-        return
-    rows = answers_for(predictor, positional[1:])
-    if "json" in flags:
-        _print_json(rows)
-        return
-    for row in rows:
-        print(f"{row['prediction']}\t{row['probability']:.4f}\t{row['input']}")
-
-
-def _eval(positional: list[str], flags: Flags) -> None:
-    check_flags(flags, {"data", "revision", "text_column", "image_column", "label_column", "json", "strict"}, "eval")
-    if len(positional) != 1 or "data" not in flags:
-        raise ConfigError("hftl eval needs a RUN and --data, such as: hftl eval runs/tickets --data test.csv")
-    from hftl.predict_file import evaluate_data
-
-    quiet_libraries()
-    scores = evaluate_data(positional[0], flags)
-    if "json" in flags:
-        _print_json(scores)
-        return
-    from hftl.report.table import print_table
-
-    rows = [
-        (name, f"{v['value']:.4f}", f"{v['low']:.4f} to {v['high']:.4f}")
-        if isinstance(v, dict)
-        else (name, f"{v:.4f}", "")
-        for name, v in scores["metrics"].items()
-    ]
-    print_table(f"{scores['rows']} rows", ("metric", "value", "95% interval"), rows, stdout=True)
 
 
 def _tasks(positional: list[str], flags: Flags) -> None:
@@ -169,13 +120,6 @@ def _listing(verb: str, rows: list[dict[str, Any]], positional: list[str], flags
 
 
 _JSON = {"json": "print one JSON document and nothing else on stdout"}
-_DATA = {
-    "data": "file, folder, sample:<name> or Hub id",
-    "text_column": "column with the text",
-    "image_column": "column with the image",
-    "revision": "branch, tag or commit of a Hub model",
-    "strict": "a broken image is an error",
-}
 _TRAIN = {f.name: f.metadata["help"] for s in SECTIONS for f in s.__dataclass_fields__.values()}
 VERBS: dict[str, Verb] = {
     "train": Verb(
@@ -202,18 +146,18 @@ VERBS: dict[str, Verb] = {
         DOCTOR_FLAGS,
     ),
     "predict": Verb(
-        _predict,
+        predict_verb,
         "hftl predict RUN_OR_MODEL TEXT|IMAGE ... | --data new.csv [--output out.csv]",
         "label new texts or images",
         "hftl predict runs/tickets --data new.csv --output out.csv",
-        _DATA | {"output": "CSV to write: the input's columns plus prediction and probability"} | _JSON,
+        PREDICT_FLAGS,
     ),
     "eval": Verb(
-        _eval,
+        eval_verb,
         "hftl eval RUN_OR_MODEL --data test.csv",
         "score a run on labelled rows",
         "hftl eval runs/tickets --data test.csv",
-        _DATA | {"label_column": "column with the label"} | _JSON,
+        EVAL_FLAGS,
     ),
     "tasks": Verb(_tasks, "hftl tasks", "what can be learned", "hftl tasks --json", _JSON),
     "methods": Verb(_methods, "hftl methods", "how it can be learned", "hftl methods", _JSON),

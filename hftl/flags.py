@@ -9,7 +9,7 @@ from hftl.errors import ConfigError, did_you_mean
 Flags = dict[str, Any]
 
 # Flags that stand alone, so that a word after them is not their value.
-SWITCHES = {"json", "help"} | {n for n, f in OWN_FLAGS.items() if f.metadata["kind"] is bool}
+SWITCHES = {"json", "help", "public", "create_pr", "dry_run", "adapter_only", "yes", "int8", "share"} | {n for n, f in OWN_FLAGS.items() if f.metadata["kind"] is bool}
 
 
 def read_words(words: list[str]) -> tuple[list[str], Flags]:

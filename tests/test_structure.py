@@ -31,13 +31,14 @@ LAYERS = (
     ("hftl.evaluation",),
     ("hftl.methods",),
     ("hftl.training",),
-    ("hftl.report", "hftl.publishing", "hftl.run_folder"),
+    ("hftl.report", "hftl.run_folder"),
     ("hftl.doctor",),
-    ("hftl.predict", "hftl.predict_file"),
+    ("hftl.artifact", "hftl.predict", "hftl.predict_file", "hftl.run_data"),
+    ("hftl.publishing", "hftl.export", "hftl.demo"),
     ("hftl.seeds", "hftl.prepare", "hftl.forgetting", "hftl.evidence"),
     ("hftl.adapt", "hftl.planning"),
     ("hftl.cli_config", "hftl.cli_help"),
-    ("hftl.cli", "hftl.cli_plan", "hftl.cli_doctor"),
+    ("hftl.cli", "hftl.cli_plan", "hftl.cli_doctor", "hftl.cli_predict", "hftl.cli_push", "hftl.cli_demo", "hftl.cli_export"),
     ("hftl.__main__",),
 )
 # (importer, imported): known crossings, each with its reason.

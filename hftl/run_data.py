@@ -1,0 +1,77 @@
+"""The rows behind a finished run, read again from its data: to check, to calibrate or to show the model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PILImage
+
+from hftl.artifact import Artifact
+from hftl.config import RunConfig, build_config, read_yaml
+from hftl.data.images import decode_image
+from hftl.data.load import load_splits
+from hftl.data.samples import SAMPLES, load_sample
+from hftl.data.splits import Splits
+from hftl.errors import DataError, HftlError
+from hftl.tasks import get_task
+
+
+@dataclass(frozen=True)
+class RealRows:
+    """Inputs of one task, and where they come from."""
+
+    inputs: list[str] | list[PILImage.Image]
+    origin: str  # such as "test rows of the run" or "sample:digits"
+    own: bool  # rows of the run's own data, hence private
+
+
+def run_config(run: Path) -> RunConfig:
+    """Return the configuration of a finished run. Raises `ConfigError` when it cannot be read, or names no data."""
+    values = read_yaml(run / "config.yaml")
+    return build_config(str(values.pop("task")), values)
+
+
+def run_splits(run: Path, data: str | None = None) -> Splits:
+    """Cut the splits of a finished run again: the same rows, as long as the data are the same.
+
+    `data` replaces the place that config.yaml names. Raises `DataError` when they cannot be read or have other labels,
+    and `ConfigError` for a run on data in memory when no `data` are given.
+    """
+    values = read_yaml(run / "config.yaml")
+    config = build_config(str(values.pop("task")), {**values, **({"data": data} if data else {})})
+    return load_splits(get_task(config.task).input_column, config.data, config.train_seed)
+
+
+def some_rows(artifact: Artifact, input_column: str, count: int = 64, data: str | None = None) -> RealRows:
+    """Return `count` real inputs (fewer when there are fewer): test rows of the run, else of a packaged sample.
+
+    The rows are spread evenly over the split, which may be sorted by class. `data` names other data to read instead
+    of what the run was trained on. Raises `DataError` when there are no rows to be had.
+    """
+    problem: HftlError | None = None
+    if artifact.run is not None:
+        try:
+            table = run_splits(artifact.run, data).test
+            return RealRows(_spread(table, input_column, count), "test rows of the run", own=True)
+        except HftlError as error:
+            if data is not None:
+                raise
+            problem = error  # the data moved, or were in memory: any real row shows what the weights answer
+    task = "text-classification" if input_column == "text" else "image-classification"
+    for sample in SAMPLES.values():
+        if sample.task == task:
+            try:
+                table = load_sample(sample.name)["test"]
+            except DataError as error:
+                problem = problem or error
+                continue
+            return RealRows(_spread(table, input_column, count), f"sample:{sample.name}", own=False)
+    raise DataError(f"There are no rows to check the model on: {problem}")
+
+
+def _spread(table: Any, column: str, count: int) -> Any:
+    rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
+    values: Sequence[Any] = table.select(rows)[column][:]
+    return [str(v) for v in values] if column == "text" else [decode_image(v) for v in values]
