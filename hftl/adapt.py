@@ -20,6 +20,7 @@ from hftl.methods.full import check_blocks
 from hftl.methods.lora import without_adapters
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import prepare
+from hftl.publishing.parity import check_saved
 from hftl.publishing.save import merge_adapter, save_final, write_card
 from hftl.report.report import build_report, score, write_report
 from hftl.report.show import show_plan, show_result
@@ -73,6 +74,24 @@ class Result:
     def predict(self, inputs: Sequence[Any]) -> list[Prediction]:
         """Predict texts, or image paths or PIL images."""
         return self.load().predict(inputs)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Publish the run on the Hub, private by default; `options` are those of `hftl.publishing.hub.push_to_hub`."""
+        from hftl.publishing.hub import push_to_hub  # late: training needs no network
+
+        return push_to_hub(self.run_dir, repo_id, **options)
+
+    def demo(self, **options: Any) -> Any:
+        """Serve the run in the browser; `options` are those of `hftl.demo.launch.launch_demo`."""
+        from hftl.demo.launch import launch_demo  # late: gradio is an extra
+
+        return launch_demo(self.run_dir, **options)
+
+    def export(self, **options: Any) -> Any:
+        """Write the run as ONNX; `options` are those of `hftl.export.export`."""
+        from hftl.export import export  # late: onnx is an extra
+
+        return export(self.run_dir, **options)
 
 
 def adapt(
@@ -185,6 +204,9 @@ def _run(config: RunConfig) -> Result:
                 timing, origin, ready.notes + fitted.notes + _partial_batch_note(processes), processes,
             )  # fmt: skip
             save_final(model, loaded, work / "final")
+            if base:
+                saved = check_saved(work / "final", task, splits.test, logits["test"], splits.labels)
+                report["parity"]["final"] = saved
             write_card(work / "final", report)
             if base:
                 report = write_run_page(work / "report.html", report, ready, logits["test"])

@@ -115,7 +115,7 @@ class _OutputConfig:
     overwrite: bool = _flag(False, bool, "replace a run folder that exists")
     resume: bool = _flag(False, bool, "go on with the run that was cut off in <output_dir>.partial")
     seeds: int = _flag(1, int, "train with so many seeds, report mean and deviation, keep the best on validation")
-    evidence: bool = _flag(True, bool, "off: skip baselines, verdict, forgetting, calibration and report.html")
+    evidence: bool = _flag(True, bool, "off: skip baselines, verdict, forgetting, calibration, parity, report.html")
     control: str = _flag(
         "none",
         str,
@@ -144,7 +144,7 @@ ALIASES = {
 }
 # TrainingArguments fields that would cut across what hftl does, with what to use instead.
 OWNED = {
-    "push_to_hub": "publish the finished run with `hf upload ns/name RUN/final`",
+    "push_to_hub": "publish the finished run with `hftl push RUN ns/name`",
     "resume_from_checkpoint": "use --resume",
     "do_train": "hftl train always trains",
     "do_eval": "hftl train always evaluates",

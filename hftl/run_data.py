@@ -18,6 +18,9 @@ from hftl.errors import DataError, HftlError
 from hftl.tasks import get_task
 
 
+OWN_ROWS = "test rows of the run"
+
+
 @dataclass(frozen=True)
 class RealRows:
     """Inputs of one task, and where they come from."""
@@ -54,7 +57,7 @@ def some_rows(artifact: Artifact, input_column: str, count: int = 64, data: str 
     if artifact.run is not None:
         try:
             table = run_splits(artifact.run, data).test
-            return RealRows(_spread(table, input_column, count), "test rows of the run", own=True)
+            return RealRows(spread(table, input_column, count)[1], OWN_ROWS, own=True)
         except HftlError as error:
             if data is not None:
                 raise
@@ -67,11 +70,15 @@ def some_rows(artifact: Artifact, input_column: str, count: int = 64, data: str 
             except DataError as error:
                 problem = problem or error
                 continue
-            return RealRows(_spread(table, input_column, count), f"sample:{sample.name}", own=False)
+            return RealRows(spread(table, input_column, count)[1], f"sample:{sample.name}", own=False)
     raise DataError(f"There are no rows to check the model on: {problem}")
 
 
-def _spread(table: Any, column: str, count: int) -> Any:
+def spread(table: Any, column: str, count: int) -> tuple[np.ndarray, Any]:
+    """Return the numbers of `count` rows spread evenly over the table (all when there are fewer), and their inputs.
+
+    Inputs are texts, or RGB images as transformers would open them.
+    """
     rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
     values: Sequence[Any] = table.select(rows)[column][:]
-    return [str(v) for v in values] if column == "text" else [decode_image(v) for v in values]
+    return rows, [str(v) for v in values] if column == "text" else [decode_image(v) for v in values]

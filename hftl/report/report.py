@@ -97,6 +97,7 @@ def build_report(
         "seed": config.data.seed,
         "warnings": [*splits.warnings, *warnings],
         "evidence": evidence,
+        "parity": {},  # what was checked so far: "final", "hub", "onnx"
     }
 
 

@@ -29,7 +29,7 @@ def show_result(report: dict[str, Any], run_dir: str) -> None:
         rows = [(f"{report['method']} ({report['model']['name']})", *_cells(report["metrics"]["test"]))]
     print_table(f"Test, {report['data']['rows']['test']} rows", ("model", "accuracy", "macro F1"), rows)
     if evidence:
-        print_table("Evidence", ("", ""), _evidence_rows(evidence))
+        print_table("Evidence", ("", ""), [*_evidence_rows(evidence), *parity_rows(report["parity"])])
     for warning in report["warnings"]:
         print_table("Note", ("",), [(warning,)])
     seconds = report["timing"]["total_seconds"]
@@ -56,6 +56,19 @@ def _evidence_rows(evidence: dict[str, Any]) -> list[tuple[str, str]]:
         if f["level"] != "PASS"
     ]
     return rows
+
+
+def parity_rows(parity: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a line per artifact that was loaded and compared in a process of its own."""
+    return [
+        (
+            f"parity of {where}",
+            found["note"]
+            or f"{found['rows']} rows ({found['origin']}), the same labels without hftl; probabilities differ by at "
+            f"most {found['max_difference']:.1g}",
+        )
+        for where, found in parity.items()
+    ]
 
 
 def _cells(scores: dict[str, Any]) -> tuple[str, str]:

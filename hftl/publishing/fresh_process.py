@@ -1,0 +1,70 @@
+"""Answer rows with a saved model by plain transformers: run as a script, by a process that has never seen hftl.
+
+`python fresh_process.py question.json` reads where the model is and which rows to answer, and writes the labels and the
+probabilities [rows, labels] beside it. Importing hftl fails here on purpose: what needs it is no standard artifact.
+"""
+
+import json
+import sys
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+
+
+class _NoHftl(MetaPathFinder):
+    """Refuses hftl, also where it is installed."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname.split(".")[0] == "hftl":
+            raise ImportError("the artifact needs hftl, which a user of plain transformers does not have")
+
+
+def _adapted(question, folder):
+    """The base with the adapter of `folder`, built as the card of an adapter says."""
+    import transformers
+    from peft import PeftModel
+
+    labels = dict(enumerate(question["labels"]))
+    auto_model = getattr(transformers, question["auto_model"])
+    base = auto_model.from_pretrained(
+        question["base"],
+        revision=question["base_revision"],
+        num_labels=len(labels),
+        id2label=labels,
+        label2id={name: i for i, name in labels.items()},
+        ignore_mismatched_sizes=True,
+        dtype="float32",
+    )
+    return PeftModel.from_pretrained(base, folder).merge_and_unload()
+
+
+def answer(question: dict) -> dict:
+    """Return {"labels", "probabilities"} for the rows of the question: texts, or files of images."""
+    from transformers import AutoImageProcessor, AutoTokenizer, pipeline
+
+    folder = question["model"]
+    if question["repository"]:
+        from huggingface_hub import snapshot_download
+
+        folder = snapshot_download(folder, revision=question["revision"], cache_dir=question["download_to"])
+    is_text = question["task"] == "text-classification"
+    options = {"trust_remote_code": question["own_code"], "device": "cpu"}
+    if question["base"]:
+        parts = {"tokenizer": AutoTokenizer} if is_text else {"image_processor": AutoImageProcessor}
+        parts = {name: kind.from_pretrained(folder) for name, kind in parts.items()}
+        classify = pipeline(question["task"], model=_adapted(question, folder), device="cpu", **parts)
+    else:
+        classify = pipeline(question["task"], model=folder, **options)
+    labels = [str(classify.model.config.id2label[i]) for i in range(classify.model.config.num_labels)]
+    asked = {"top_k": len(labels), **({"truncation": True} if is_text else {})}
+    found = []
+    for row in question["rows"]:  # one by one, as most users do
+        scores = {one["label"]: one["score"] for one in classify(row, **asked)}
+        found.append([scores[name] for name in labels])
+    return {"labels": labels, "probabilities": found}
+
+
+if __name__ == "__main__":
+    sys.meta_path.insert(0, _NoHftl())
+    place = Path(sys.argv[1])
+    found = answer(json.loads(place.read_text(encoding="utf-8")))
+    place.with_name("answers.json").write_text(json.dumps(found), encoding="utf-8")
