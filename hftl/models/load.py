@@ -74,7 +74,8 @@ def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
     if not hub_reachable():
         why = "offline mode is on" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
         raise ModelError(
-            f"{name} is neither a folder nor in the Hub cache, and {why}.{did_you_mean(name, PACKAGED)} "
+            f"{name} is neither a folder nor in the Hub cache, and {why}."
+            f"{_similar_folders(folder) or did_you_mean(name, PACKAGED)} "
             f"Usable now: a model folder, or {', '.join(PACKAGED)}."
         )
     return Checkpoint(name, name, "hub", revision, False)
@@ -82,7 +83,9 @@ def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
 
 def _similar_folders(folder: Path) -> str:
     parent = folder.parent
-    return did_you_mean(folder.name, [p.name for p in parent.iterdir() if p.is_dir()]) if parent.is_dir() else ""
+    if parent == Path() or not parent.is_dir():  # a bare name is rather a model's than a folder's
+        return ""
+    return did_you_mean(str(folder), [str(p) for p in parent.iterdir() if p.is_dir()])
 
 
 def _cached(name: str, revision: str | None) -> bool:

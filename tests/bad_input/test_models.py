@@ -18,7 +18,7 @@ def test_unknown_hub_id_offline(capsys, place):
     start = time.perf_counter()
     message = refused(capsys, place, "--model", "nobody/nothing", says=("nobody/nothing", "offline", "Usable now"))
     assert "all-MiniLM-L6-v2" in message
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 20  # no retries, which take minutes
 
 
 def test_unreachable_hub(capsys, place, monkeypatch):
@@ -28,7 +28,7 @@ def test_unreachable_hub(capsys, place, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     start = time.perf_counter()
     refused(capsys, place, "--model", "nobody/nothing", says=("127.0.0.1:9 cannot be reached", "Usable now"))
-    assert time.perf_counter() - start < 2
+    assert time.perf_counter() - start < 20  # no retries, which take minutes
 
 
 @pytest.mark.parametrize("name", ["a b/c", "-x-", "x..y", "x" * 120])
