@@ -17,6 +17,7 @@ from hftl.training.arguments import stage_arguments
 from hftl.training.inputs import OnFeatures
 from hftl.training.losses import LossGuard, class_weights, make_loss
 from hftl.training.trainer import GroupedTrainer
+from tests.runs import tiny_run
 from tests.traps.loading import config_of, load, text_data
 
 
@@ -118,3 +119,11 @@ def test_evaluation_keeps_every_row_when_training_drops_some(folder: Path) -> No
     )
     assert sum(len(b["labels"]) for b in trainer.get_eval_dataloader()) == 10
     assert sum(len(b["labels"]) for b in trainer.get_train_dataloader()) == 8
+
+
+def test_mixed_precision_ends_with_the_training(folder: Path) -> None:
+    """accelerate wraps `forward` in autocast for good; what a run scores afterwards must be plain fp32."""
+    run = tiny_run("vit", "full", folder, name="half", bf16=True, evidence=True)
+    found = run.report["parity"]["final"]
+    assert found["labels_equal"] is True
+    assert found["max_difference"] < 1e-6
