@@ -2,48 +2,65 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 
-LFS_SUFFIXES = frozenset({".safetensors", ".bin", ".parquet", ".onnx", ".png", ".jpg", ".model"})
+_SUFFIXES = (
+    ".7z .arrow .bin .bz2 .ckpt .ftz .gz .h5 .jpg .joblib .mlmodel .model .msgpack .npy .npz .onnx .ot .parquet .pb "
+    ".pickle .pkl .png .pt .pth .rar .safetensors .tar .tflite .tgz .wasm .xz .zip .zst"
+)
+LFS_SUFFIXES = frozenset(_SUFFIXES.split())
 
 
 @lru_cache(maxsize=4096)
 def _digests(path: Path, size: int, modified: int) -> tuple[str, str]:
     """The git blob sha1 and the sha256 of a file; size and time are there to notice a change."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest(), hashlib.sha256(content).hexdigest()
+    blob, sha256 = hashlib.sha1(b"blob %d\0" % size), hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            blob.update(part)
+            sha256.update(part)
+    return blob.hexdigest(), sha256.hexdigest()
+
+
+def digests(path: Path) -> tuple[str, str]:
+    """The git blob sha1 and the sha256 of a file."""
+    facts = path.stat()
+    return _digests(path, facts.st_size, facts.st_mtime_ns)
 
 
 class Snapshot:
-    """The files of one repository at one revision."""
+    """The files of one repository at one revision; `lfs` names those in large file storage, by suffix unless given."""
 
-    def __init__(self, folder: Path) -> None:
-        self.files = {
-            path.relative_to(folder).as_posix(): path
-            for path in sorted(folder.rglob("*"))
-            if path.is_file() and ".cache" not in path.relative_to(folder).parts
-        }
+    def __init__(
+        self, files: Mapping[str, Path], lfs: frozenset[str] | None = None, commit: str | None = None
+    ) -> None:
+        self.files = dict(sorted(files.items()))
+        self.lfs = frozenset(name for name in files if Path(name).suffix in LFS_SUFFIXES) if lfs is None else lfs
+        self._commit = commit
 
     def entry(self, name: str) -> dict[str, Any]:
         path = self.files[name]
-        facts = path.stat()
-        blob, sha256 = _digests(path, facts.st_size, facts.st_mtime_ns)
-        entry: dict[str, Any] = {"type": "file", "path": name, "size": facts.st_size, "oid": blob}
-        if path.suffix in LFS_SUFFIXES:
-            entry["lfs"] = {"oid": sha256, "size": facts.st_size, "pointerSize": 134}
+        blob, sha256 = digests(path)
+        size = path.stat().st_size
+        entry: dict[str, Any] = {"type": "file", "path": name, "size": size, "oid": blob}
+        if name in self.lfs:
+            entry["lfs"] = {"oid": sha256, "size": size, "pointerSize": 134}
         return entry
 
     @property
     def commit(self) -> str:
-        """Forty hex digits that change when any file does."""
+        """Forty hex digits; of a folder they change when any file does."""
+        if self._commit is not None:
+            return self._commit
         listing = [(name, self.entry(name)["oid"]) for name in self.files]
         return hashlib.sha1(json.dumps(listing).encode()).hexdigest()
 
     def folders(self) -> set[str]:
-        return {str(parent) for name in self.files for parent in _parents(name)}
+        return {str(parent) for name in self.files for parent in parents(name)}
 
     def listing(self, sub: str, recursive: bool) -> list[dict[str, Any]]:
         """What the tree endpoint shows: folders first, and with `recursive` all that lies below `sub`."""
@@ -56,7 +73,19 @@ class Snapshot:
         return folders + [self.entry(name) for name in self.files if shown(name)]
 
 
-def _parents(name: str) -> list[str]:
+def folder_snapshot(folder: Path) -> Snapshot:
+    """What lies in a folder of this machine now."""
+    return Snapshot(
+        {
+            path.relative_to(folder).as_posix(): path
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and ".cache" not in path.relative_to(folder).parts
+        }
+    )
+
+
+def parents(name: str) -> list[str]:
+    """The folders that a file lies in, the outermost first."""
     parts = name.split("/")[:-1]
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 

@@ -1,70 +1,90 @@
-"""A small Hub on the loopback address, for downloads: models and datasets come from folders of this machine.
+"""A small Hub on the loopback address: models, datasets and Spaces to download from folders, and to push to.
 
-Standard library only. Nothing here imports `huggingface_hub`, so a process may start the server, set `env()` and only
-then import the libraries that read it.
+Standard library only (PyYAML for front matter). Nothing here imports `huggingface_hub`, so a process may start the
+server, set `env()` and only then import the libraries that read it.
+
+    with HubServer(tmp_path) as hub:                         # serves the folders below tmp_path/models and so on
+        run("push", env={**os.environ, **hub.env(token=hub.token)})   # who pushes is a subprocess
+        hub.files("tester/name")["config.json"]              # what stands there now
+        hub.fail("PUT", "/lfs-storage/", 503, times=2)       # the next two uploads of large files fail
+        assert b"secret" not in hub.received_bytes()         # everything that ever arrived
+
+In the same process: `tests.hub_target.in_process`. Where each part is: hub_repos (state), hub_reads, hub_writes,
+hub_lfs, hub_spaces, hub_cards (validation of front matter), hub_faults, hub_http (the wire).
 """
 
+import base64
 import json
-import re
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
-from urllib.parse import unquote, urlsplit
+from typing import Any, Self
+from urllib.parse import unquote
 
-from tests.hub_files import Snapshot, folder_entry
-
-
-KINDS = ("models", "datasets", "spaces")
-
-_VERBS = frozenset({"resolve", "revision", "tree", "refs", "paths-info", "discussions", "commits"})
-_STAMP = "2024-01-01T00:00:00.000Z"
-
-
-class _NotFoundError(Exception):
-    """What the Hub says with status 404; `code` goes into X-Error-Code."""
-
-    def __init__(self, code: str, message: str, commit: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.commit = commit
+from tests.hub_faults import Fault, Faults
+from tests.hub_http import LoopbackServer, Seen, handler_for
+from tests.hub_lfs import STORAGE, batch, storage, verify
+from tests.hub_reads import READS, Endpoint, info, resolve, whoami
+from tests.hub_replies import HubError, Reply, Request
+from tests.hub_repos import KINDS, Accounts, HubState, Repository
+from tests.hub_spaces import SPACES
+from tests.hub_writes import WRITES, create_repository, delete_repository, validate_yaml
 
 
-class _Reply(NamedTuple):
-    body: bytes
-    headers: dict[str, str]
-    status: int = 200
+TOKEN = "hf_" + "T" * 34  # as long as real ones, and no secret
+ORGANIZATIONS = {"acme": "write", "watched": "read"}  # name -> the user's role in it
 
-
-def _json_reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> _Reply:
-    return _Reply(json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})}, status)
+_TABLE: dict[tuple[str, str], Endpoint] = {
+    **{(method, verb): endpoint for verb, endpoint in READS.items() for method in ("GET", "HEAD", "POST")},
+    **WRITES,
+    **SPACES,
+}
+_VERBS = frozenset(verb for _, verb in _TABLE) | {"resolve", "discussions"}
 
 
 class HubServer:
-    """Serves `root/models/<namespace>/<name>/` and `root/datasets/<namespace>/<name>/` as a Hub would.
+    """Serves `root/models/<namespace>/<name>/`, `root/datasets/...` and `root/spaces/...` as a Hub would.
 
-    The folders are read at every request, so repositories may be added or changed while the server runs. `revisions`
-    adds branches or tags to `main`: {"ns/name" or "datasets/ns/name": {"branch": folder with its files}}.
-    `requests` lists every (method, path) asked for, the query included; what was meant for another host stands there
-    with its whole address.
+    The folders are read at every request, so repositories may be added or changed while the server runs, until a
+    client commits to one: from then on the server has its own copy, and the folder is never written to. `revisions`
+    adds branches (or refs/pr/N) to `main`: {"ns/name" or "datasets/ns/name": {"branch": folder with its files}}.
+
+    `token` writes to the namespaces `user` and those of `organizations` whose role is write or admin; `read_token`
+    is valid and may not write. Any other token is refused everywhere. Files larger than `chunk_size` bytes are
+    uploaded in parts of that size. `requests` lists every (method, path) asked for, the query included; what was
+    meant for another host stands there with its whole address. `log` has the same with headers, bodies and replies.
     """
 
-    def __init__(self, root: Path, revisions: Mapping[str, Mapping[str, Path]] | None = None) -> None:
-        self.root = Path(root)
-        self.revisions = revisions or {}
+    def __init__(
+        self,
+        root: Path,
+        revisions: Mapping[str, Mapping[str, Path]] | None = None,
+        token: str = TOKEN,
+        user: str = "tester",
+        organizations: Mapping[str, str] = ORGANIZATIONS,
+        chunk_size: int = 5 * 1000**3,
+    ) -> None:
+        self.token, self.read_token, self.user = token, f"{token}_read", user
+        self.state = HubState(Path(root), revisions or {}, Accounts(token, self.read_token, user, organizations))
+        self.state.chunk_size = chunk_size
+        self.faults = Faults()
         self.requests: list[tuple[str, str]] = []
-        self._server: ThreadingHTTPServer | None = None
+        self.log: list[Seen] = []
+        self._server: LoopbackServer | None = None
         self._thread: threading.Thread | None = None
         self._home: tempfile.TemporaryDirectory[str] | None = None
 
+    @property
+    def root(self) -> Path:
+        return self.state.root
+
     def start(self) -> Self:
-        handler = type("Handler", (_Handler,), {"hub": self})
         self._home = tempfile.TemporaryDirectory(prefix="hub-home-")
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self.state.store = Path(self._home.name) / "server"
+        self._server = LoopbackServer(("127.0.0.1", 0), handler_for(self))
+        self.state.url = self.url
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
         return self
@@ -91,12 +111,12 @@ class HubServer:
             raise RuntimeError("the server is not running")
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def env(self, home: Path | None = None) -> dict[str, str]:
+    def env(self, home: Path | None = None, token: str | None = None) -> dict[str, str]:
         """Variables for a client process, to be set before it imports `huggingface_hub`.
 
-        Every cache goes below `home`, by default a folder that goes away with the server; no token is sent. The
-        server is the client's proxy too, and refuses: what is meant for another host (the dataset viewer, say) fails
-        at once, with no name looked up and nothing leaving the machine.
+        Every cache goes below `home`, by default a folder that goes away with the server; no token is sent unless
+        one is given. The server is the client's proxy too, and refuses: what is meant for another host (the dataset
+        viewer, say) fails at once, with no name looked up and nothing leaving the machine.
         """
         url = self.url  # refuses when the server is not running
         assert self._home is not None
@@ -108,7 +128,7 @@ class HubServer:
             "HF_DATASETS_CACHE": str(base / "datasets"),
             "HF_MODULES_CACHE": str(base / "modules"),
             "HF_ASSETS_CACHE": str(base / "assets"),
-            "HF_TOKEN": "",
+            "HF_TOKEN": token or "",
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -120,105 +140,113 @@ class HubServer:
             **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
         }
 
+    # ------------------------------------------------------------------------------------------ what a test asks
+
+    def repository(self, hub_id: str, kind: str = "models") -> Repository:
+        """The repository as the server knows it (private, gated, variables, refs); KeyError where there is none."""
+        found = self.state.find(kind, hub_id)
+        if found is None:
+            raise KeyError(f"{kind}/{hub_id}")
+        return found
+
+    def exists(self, hub_id: str, kind: str = "models") -> bool:
+        return self.state.find(kind, hub_id) is not None
+
     def sha(self, hub_id: str, revision: str = "main", kind: str = "models") -> str:
         """The commit that a revision of this repository stands at."""
-        return self._snapshot(kind, hub_id, revision)[0]
+        return self.repository(hub_id, kind).at(revision).sha
 
-    def _branches(self, kind: str, hub_id: str) -> dict[str, Path]:
-        folder = self.root / kind / hub_id
-        if kind not in KINDS or not folder.is_dir() or not any(path.is_file() for path in folder.rglob("*")):
-            raise _NotFoundError("RepoNotFound", "Repository not found")
-        if "/" not in hub_id and not any(path.is_file() for path in folder.iterdir()):
-            raise _NotFoundError("RepoNotFound", "Repository not found")  # a namespace
-        key = hub_id if kind == "models" else f"{kind}/{hub_id}"
-        return {"main": folder, **{name: Path(path) for name, path in self.revisions.get(key, {}).items()}}
+    def files(self, hub_id: str, revision: str = "main", kind: str = "models") -> dict[str, bytes]:
+        """Every file at that revision, by its path."""
+        snapshot = self.repository(hub_id, kind).at(revision).snapshot
+        return {name: path.read_bytes() for name, path in snapshot.files.items()}
 
-    def _snapshot(self, kind: str, hub_id: str, revision: str) -> tuple[str, Snapshot]:
-        branches = self._branches(kind, hub_id)
-        if revision in branches:
-            found = Snapshot(branches[revision])
-            return found.commit, found
-        if re.fullmatch(r"[0-9a-f]{7,40}", revision):
-            for folder in branches.values():
-                found = Snapshot(folder)
-                commit = found.commit
-                if commit.startswith(revision):
-                    return commit, found
-        raise _NotFoundError("RevisionNotFound", f"Invalid rev id: {revision}")
+    def history(self, hub_id: str, revision: str = "main", kind: str = "models") -> list[str]:
+        """The titles of the commits, the newest first."""
+        repository = self.repository(hub_id, kind)
+        commit, titles = repository.at(revision), []
+        while True:
+            titles.append(commit.title)
+            if commit.parent is None:
+                return titles
+            commit = repository.commits[commit.parent]
+
+    def set_access(
+        self,
+        hub_id: str,
+        kind: str = "models",
+        private: bool | None = None,
+        gated: str | bool | None = None,
+        granted: bool = True,
+    ) -> None:
+        """Make a repository private or gated ("auto" or "manual"; `granted`: the token's owner has access)."""
+        found = self.state.claim(self.repository(hub_id, kind))
+        found.private = found.private if private is None else private
+        found.gated, found.granted = (found.gated if gated is None else gated), granted
+
+    def fail(self, method: str, path: str, status: int | None = None, **how: Any) -> Fault:
+        """The next requests that match fail: see `tests.hub_faults.Fault` for what may be asked."""
+        return self.faults.add(Fault(method, path, status=status, **how))
+
+    def received(self) -> Iterator[tuple[str, bytes]]:
+        """(where it came in, bytes) of all that arrived: request lines and headers, bodies, files out of commits.
+
+        The token that authorises a request is not among it; one that stood anywhere else is.
+        """
+        for seen in self.log:
+            label = f"{seen.method} {seen.path}"
+            headers = "\n".join(f"{name}: {value}" for name, value in seen.headers.items())
+            yield f"{label} (headers)", f"{label}\n{unquote(label)}\n{headers}".encode()
+            if seen.body is not None and seen.body.exists():
+                content = seen.body.read_bytes()
+                yield label, content
+                yield from _inside(label, content)
+        for path in sorted((self.state.store / "joined").glob("*")):
+            yield f"joined parts {path.name}", path.read_bytes()
+
+    def received_bytes(self) -> bytes:
+        """All that arrived in one piece, to be searched for what should not be there."""
+        return b"\n".join(content for _, content in self.received())
 
     # ------------------------------------------------------------------------------------------ endpoints
 
-    def answer(self, path: str, query: str, fields: Mapping[str, list[str]]) -> _Reply:
-        """The reply to a request; `fields` is the form that a POST brought."""
-        parts = [unquote(part) for part in path.strip("/").split("/")]
+    def answer(self, request: Request) -> Reply:
+        """The reply to a request; raises HubError for a refusal."""
+        parts = [unquote(part) for part in request.path.strip("/").split("/")]
         if any(part in ("", ".", "..") for part in parts):
-            raise _NotFoundError("EntryNotFound", "Not found")
+            raise HubError(404, "Not found", "EntryNotFound")
         if parts[0] == "api":
-            return self._answer_api(parts[1:], query, fields)
+            return self._answer_api(request, parts[1:])
+        if parts[0] == STORAGE:
+            return storage(self.state, request, parts[1:])
         kind = parts.pop(0) if parts[0] in KINDS else "models"
         hub_id, rest = _split_id(parts)
-        if len(rest) >= 3 and rest[0] == "resolve":
-            return self._file(kind, hub_id, rest[1], "/".join(rest[2:]))
-        raise _NotFoundError("EntryNotFound", "Not found")
+        if rest[:3] == ["info", "lfs", "objects"] and hub_id.endswith(".git") and request.method == "POST":
+            endpoint = {"batch": batch, "verify": verify}.get(rest[-1])
+            if endpoint is not None:
+                return endpoint(self.state, request, kind, hub_id.removesuffix(".git"))
+        if len(rest) >= 3 and rest[0] == "resolve" and request.method in ("GET", "HEAD"):
+            return resolve(self.state, request, kind, hub_id, rest[1:])
+        raise HubError(404, "Not found", "EntryNotFound")
 
-    def _answer_api(self, parts: list[str], query: str, fields: Mapping[str, list[str]]) -> _Reply:
+    def _answer_api(self, request: Request, parts: list[str]) -> Reply:
+        named = {
+            ("GET", "whoami-v2"): whoami,
+            ("POST", "validate-yaml"): validate_yaml,
+            ("POST", "repos/create"): create_repository,
+            ("DELETE", "repos/delete"): delete_repository,
+        }.get((request.method, "/".join(parts)))
+        if named is not None:
+            return named(self.state, request)
         if len(parts) < 2 or parts[0] not in KINDS:
-            raise _NotFoundError("EntryNotFound", "Not found")
-        kind = parts[0]
+            raise HubError(404, "Not found", "EntryNotFound")
         hub_id, rest = _split_id(parts[1:])
-        verb = rest[0] if rest else "revision"
-        revision = rest[1] if len(rest) > 1 else "main"
-        if verb == "revision":
-            return self._info(kind, hub_id, revision)
-        if verb == "tree":
-            return self._tree(kind, hub_id, revision, "/".join(rest[2:]), "recursive=true" in query.lower())
-        if verb == "paths-info":
-            return self._paths_info(kind, hub_id, revision, fields.get("paths", []))
-        if verb == "refs":
-            return self._refs(kind, hub_id)
-        raise _NotFoundError("EntryNotFound", "Not found")
-
-    def _info(self, kind: str, hub_id: str, revision: str) -> _Reply:
-        commit, found = self._snapshot(kind, hub_id, revision)
-        info: dict[str, Any] = {"_id": commit[:24], "id": hub_id, "author": hub_id.split("/")[0], "sha": commit}
-        info |= {"private": False, "gated": False, "disabled": False, "tags": [], "downloads": 0, "likes": 0}
-        info |= {
-            "lastModified": _STAMP,
-            "createdAt": _STAMP,
-            "siblings": [{"rfilename": name} for name in found.files],
-        }
-        return _json_reply(info | ({"modelId": hub_id} if kind == "models" else {}))
-
-    def _tree(self, kind: str, hub_id: str, revision: str, sub: str, recursive: bool) -> _Reply:
-        commit, found = self._snapshot(kind, hub_id, revision)
-        if sub and sub not in found.folders():
-            raise _NotFoundError("EntryNotFound", f"{sub} does not exist", commit)
-        return _json_reply(found.listing(sub, recursive), headers={"X-Repo-Commit": commit})
-
-    def _paths_info(self, kind: str, hub_id: str, revision: str, names: Sequence[str]) -> _Reply:
-        _, found = self._snapshot(kind, hub_id, revision)
-        folders = found.folders()
-        files = [found.entry(name) for name in names if name in found.files]
-        return _json_reply(files + [folder_entry(name) for name in names if name in folders])
-
-    def _refs(self, kind: str, hub_id: str) -> _Reply:
-        branches = [
-            {"name": name, "ref": f"refs/heads/{name}", "targetCommit": Snapshot(folder).commit}
-            for name, folder in self._branches(kind, hub_id).items()
-        ]
-        return _json_reply({"branches": branches, "converts": [], "tags": []})
-
-    def _file(self, kind: str, hub_id: str, revision: str, name: str) -> _Reply:
-        commit, found = self._snapshot(kind, hub_id, revision)
-        if name not in found.files:
-            raise _NotFoundError("EntryNotFound", "Entry not found", commit)
-        entry = found.entry(name)
-        headers = {"X-Repo-Commit": commit, "ETag": f'"{entry["oid"]}"', "Accept-Ranges": "bytes"}
-        headers |= {"Content-Type": "application/octet-stream"}
-        if "lfs" in entry:
-            headers |= {"ETag": f'"{entry["lfs"]["oid"]}"', "X-Linked-Etag": f'"{entry["lfs"]["oid"]}"'}
-            headers |= {"X-Linked-Size": str(entry["size"])}
-        return _Reply(found.files[name].read_bytes(), headers)
+        if not rest and request.method in ("GET", "HEAD"):
+            return info(self.state, request, parts[0], hub_id, [])
+        endpoint = _TABLE.get((request.method, rest[0] if rest else ""))
+        if endpoint is None:
+            raise HubError(404, "Not found", "EntryNotFound")
+        return endpoint(self.state, request, parts[0], hub_id, rest[1:])
 
 
 def _split_id(parts: list[str]) -> tuple[str, list[str]]:
@@ -227,64 +255,13 @@ def _split_id(parts: list[str]) -> tuple[str, list[str]]:
     return "/".join(parts[:length]), parts[length:]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    hub: HubServer
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1  # headers and body leave together
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Stay silent: `HubServer.requests` keeps what a test may want to see."""
-
-    def _respond(self) -> None:
-        self.hub.requests.append((self.command, self.path))
-        sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        target = urlsplit(self.path)
-        try:
-            if self.command == "CONNECT" or target.netloc:  # asked as a proxy
-                raise _NotFoundError("EntryNotFound", "Not this host")
-            reply = self.hub.answer(target.path, target.query, _fields(sent, self.headers.get("Content-Type", "")))
-        except _NotFoundError as error:
-            headers = {"X-Error-Code": error.code, "X-Error-Message": str(error)}
-            headers |= {"X-Repo-Commit": error.commit} if error.commit else {}
-            reply = _json_reply({"error": str(error)}, 404, headers)
-        self._send(_ranged(reply, self.headers.get("Range")))
-
-    def _send(self, reply: _Reply) -> None:
-        self.send_response(reply.status)
-        for name, value in reply.headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(reply.body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(reply.body)
-
-    do_GET = do_HEAD = do_POST = do_CONNECT = _respond  # noqa: N815 - names that the base class looks for
-
-
-def _fields(sent: bytes, content_type: str) -> dict[str, list[str]]:
-    """The fields of a posted form or JSON object, each as a list."""
-    if not sent:
-        return {}
-    if "json" in content_type:
-        value = json.loads(sent)
-        return {key: item if isinstance(item, list) else [item] for key, item in value.items()}
-    fields: dict[str, list[str]] = {}
-    for pair in sent.decode().split("&"):
-        key, _, value = pair.partition("=")
-        fields.setdefault(unquote(key), []).append(unquote(value.replace("+", " ")))
-    return fields
-
-
-def _ranged(reply: _Reply, wanted: str | None) -> _Reply:
-    """Cut the body to `bytes=first-last`, where that was asked for."""
-    match = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "")
-    if reply.status != 200 or "Accept-Ranges" not in reply.headers or match is None:
-        return reply
-    total = len(reply.body)
-    first = int(match[1])
-    if first >= total:
-        return _Reply(b"", {"Content-Range": f"bytes */{total}"}, 416)
-    last = min(int(match[2] or total - 1), total - 1)
-    return _Reply(
-        reply.body[first : last + 1], {**reply.headers, "Content-Range": f"bytes {first}-{last}/{total}"}, 206
-    )
+def _inside(label: str, content: bytes) -> Iterator[tuple[str, bytes]]:
+    """The files in a commit, and the samples in a request before it: both travel as base64."""
+    if "/commit/" in label:
+        for line in content.splitlines():
+            value = json.loads(line).get("value", {}) if line.startswith(b"{") and line.endswith(b"}") else {}
+            if "content" in value:
+                yield f"{label} {value.get('path')}", base64.b64decode(value["content"])
+    elif "/preupload/" in label:
+        for file in json.loads(content).get("files", []):
+            yield f"{label} {file.get('path')}", base64.b64decode(file.get("sample", ""))

@@ -81,7 +81,8 @@ found["by_sha_layers"] = AutoConfig.from_pretrained(text, revision=shas["text"])
 found["by_sha"] = commit_of(hf_hub_download(text, "model.safetensors", revision=shas["text"]))
 found["by_branch"] = AutoConfig.from_pretrained(text, revision="refs/pr/1").n_layers
 found["main_layers"] = AutoConfig.from_pretrained(text).n_layers
-found["refs"] = [branch.name for branch in list_repo_refs(text).branches]
+refs = list_repo_refs(text, include_pull_requests=True)
+found["refs"] = [[branch.name for branch in kind] for kind in (refs.branches, refs.pull_requests)]
 snapshot = Path(snapshot_download(resnet))
 found["snapshot"] = [snapshot.name, sorted(path.name for path in snapshot.iterdir())]
 print("FOUND" + json.dumps(found))
@@ -153,7 +154,7 @@ def test_revisions(hub: HubServer, found: dict[str, Any]) -> None:
     assert found["by_sha_layers"] == 3
     assert found["by_branch"] == 2
     assert found["main_layers"] == 3
-    assert found["refs"] == ["main", "refs/pr/1"]
+    assert found["refs"] == [["main"], ["refs/pr/1"]]
     assert found["snapshot"][0] == hub.sha(RESNET_ID)
     assert found["snapshot"][1] == ["config.json", "model.safetensors", "preprocessor_config.json"]
 
@@ -198,3 +199,18 @@ print(time.monotonic() - start < 5)
 """
     assert _run(hub, code).stdout.split() == ["404", "refused", "True"]
     assert ("CONNECT", "huggingface.co:443") in hub.requests
+
+
+def test_the_server_needs_no_hub_library_and_sends_a_token_when_asked(hub: HubServer) -> None:
+    code = """
+import sys
+from tests.hub_server import HubServer
+assert not {"huggingface_hub", "transformers", "datasets"} & set(sys.modules)
+from huggingface_hub import get_token
+print(get_token())
+"""
+    root = Path(__file__).parents[1]
+    for token in (None, hub.token):
+        env = {**os.environ, **hub.env(token=token), "PYTHONPATH": str(root)}
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+        assert done.stdout.split() == [str(token)], done.stderr[-2000:]
