@@ -1,15 +1,17 @@
 """Write the artifacts: `final/` for plain transformers, `adapter/` for peft, the card."""
 
 import shutil
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from peft import PeftModel
 
+from hftl.config import read_yaml
+from hftl.errors import ConfigError
 from hftl.models import pooled
 from hftl.models.load import Loaded
+from hftl.publishing.card import CardOptions, card_text
+from hftl.publishing.licences import choose_license, known_license
 
 
 def merge_adapter(model: Any, adapter: Path, loaded: Loaded) -> Any:
@@ -43,28 +45,18 @@ def save_final(model: Any, loaded: Loaded, folder: Path) -> None:
 
 
 def write_card(folder: Path, report: dict[str, Any]) -> None:
-    """Write README.md from the template. Labels and rows stay out of it; names are quoted for the front matter."""
-    model = report["model"]
-    on_hub = model["source"] != "folder" and "/" in model["name"]
-    rows = [
-        f"| {name} | {m['value']:.4f} | {m['low']:.4f} to {m['high']:.4f} |"
-        for name, m in report["metrics"]["test"].items()
-        if isinstance(m, dict)
-    ]
-    text = report["task"] == "text-classification"
-    template = files("hftl.publishing").joinpath("templates/card.md").read_text(encoding="utf-8")
-    extra = ", truncation=True" if text else ""
-    if report["pooling"] == "mean":
-        extra += ", trust_remote_code=True"
-    card = template.format(
-        task=report["task"],
-        base_model=yaml.safe_dump({"base_model": model["name"]}) if on_hub else "",
-        method=report["method"],
-        title=f"{Path(model['name']).name} for {report['task']}".replace("\n", " "),
-        n_labels=len(report["data"]["labels"]),
-        n_test=report["data"]["rows"]["test"],
-        metrics="\n".join(rows),
-        extra=extra,
-        example='"a text"' if text else '"image.jpg"',
+    """Write README.md of a finished run, before there is a repository: no Hub is asked, no row is in it.
+
+    `folder` is final/; the licence is named when it can be carried over from the base model and the data.
+    """
+    known = known_license(report, online=False)
+    try:
+        licence = choose_license(known.base, known.data)
+    except ConfigError:  # `hftl push` asks for it
+        licence = None
+    path = folder.parent / "config.yaml"
+    config = read_yaml(path) if path.is_file() else None
+    options = CardOptions(
+        licence=licence, has_adapter=False, has_config=config is not None, config_place="../config.yaml"
     )
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / "README.md").write_text(card_text(report, options, config), encoding="utf-8", newline="\n")

@@ -1,0 +1,113 @@
+"""The folder that one commit publishes: weights, labels, processor, card, report and config, and nothing else."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hftl.artifact import Artifact
+from hftl.config import read_yaml
+from hftl.errors import RunError
+from hftl.publishing.adapter_bundle import write_adapter_alone
+from hftl.publishing.card import CardOptions, card_text
+from hftl.publishing.clean import check_clean, machine_places
+from hftl.publishing.copying import copy_file, model_files
+from hftl.publishing.examples import Example, choose_examples, write_examples
+from hftl.publishing.licences import Licence, choose_license, known_license
+from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_report
+from hftl.publishing.results import eval_entries, write_eval_results
+
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """What to publish, and how."""
+
+    adapter_only: bool = False  # the LoRA adapter at the root instead of the whole model
+    include_examples: int = 0  # test rows that the card shows to everyone
+    license: str | None = None  # identifier of the Hub; None inherits it from base model and data
+    repo_id: str | None = None  # ns/name, which the card's commands name
+    data: str | None = None  # where the run's data lie now, when they moved; read for examples alone
+    online: bool = True  # ask the Hub for licences and leaderboards when it can be reached
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder ready to be published."""
+
+    folder: Path
+    files: tuple[str, ...]  # below the folder, with "/", sorted
+    card: str  # text of README.md
+    license: Licence
+    public_rows: tuple[str, ...]  # the rows of the data that become public, a line for each; empty by default
+    base: tuple[str, str | None] | None  # Hub id and commit of the base model, when it is on the Hub
+
+
+def build_bundle(artifact: Artifact, folder: Path, options: BundleOptions | None = None) -> Bundle:
+    """Write into `folder`, which must be empty or absent, exactly what one commit publishes.
+
+    Weights are hard links where the file system allows it: do not change them in place. Raises `RunError` for what
+    is no run of hftl or must not be published, `ConfigError` for a licence that is not known and for an adapter that
+    cannot stand alone, and `DataError` when examples are asked for and the data are not there.
+    """
+    options = options or BundleOptions()
+    report = artifact.report
+    if report is None:
+        raise RunError(f"{artifact.name} has no report.json of hftl: publish a run folder.")
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(f"{folder} is not empty: the folder to publish is built anew.")
+    root = artifact.run or artifact.folder
+    known = known_license(report, online=options.online)
+    licence = choose_license(known.base, known.data, options.license)
+    config = read_yaml(root / "config.yaml") if (root / "config.yaml").is_file() else None
+    examples = choose_examples(artifact, options.include_examples, options.data)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if options.adapter_only:
+        write_adapter_alone(artifact, root / "adapter", folder)
+    else:
+        for path in model_files(artifact.folder):  # cards, reports, hidden files and strays stay behind
+            copy_file(path, folder / path.name)
+        if (root / "adapter").is_dir():
+            _copy_adapter(root / "adapter", folder / "adapter")
+    shown = public_report(report, config)
+    if config is not None:
+        public = yaml.safe_dump(public_config(config, report), sort_keys=False, allow_unicode=True)
+        (folder / "config.yaml").write_text(public, encoding="utf-8")
+    (folder / "report.json").write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_eval_results(folder, eval_entries(report, options.repo_id, online=options.online))
+    write_examples(folder, examples)
+    about = CardOptions(
+        licence=licence, repo_id=options.repo_id, examples=examples, adapter_only=options.adapter_only,
+        has_adapter=(folder / "adapter").is_dir(), has_config=config is not None,
+    )  # fmt: skip
+    card = card_text(report, about, config)
+    (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")
+    _check(folder, artifact, report, examples)
+    files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    base = hub_base(report["model"])
+    return Bundle(
+        folder, tuple(files), card, licence, tuple(example.line for example in examples),
+        (base, hub_commit(report["model"])) if base else None,
+    )  # fmt: skip
+
+
+def _copy_adapter(source: Path, folder: Path) -> None:
+    folder.mkdir()
+    for name in ADAPTER_FILES:
+        if not (source / name).is_file():
+            raise RunError(f"{source} is no whole adapter: {name} is missing.")
+        copy_file(source / name, folder / name)
+
+
+def _check(folder: Path, artifact: Artifact, report: dict[str, Any], examples: tuple[Example, ...]) -> None:
+    """Look at every file once more; the names of images that could not be read are private too."""
+    skipped = [
+        str(line).partition(": ")[0] for line in report["data"].get("skipped") or []
+    ]  # "a/b.png: what is wrong"
+    names = [name for line in skipped for name in (line, Path(line).name) if Path(line).suffix]
+    check_clean(folder, names, machine_places(artifact.run, artifact.folder, folder))

@@ -1,0 +1,270 @@
+"""The model card: front matter that the Hub checks, and the evidence of the run in plain words.
+
+The templates are in `templates/`. Every name, label and note of the data is escaped where it is shown.
+"""
+
+import shlex
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from hftl.config import OWN_FLAGS
+from hftl.data.samples import SAMPLES
+from hftl.models.packaged import PACKAGED
+from hftl.publishing import card_words
+from hftl.publishing.card_front import CardOptions, card_title, front_matter
+from hftl.publishing.card_markdown import code, md, quoted_python
+from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_name, public_report
+from hftl.publishing.results import hub_data
+from hftl.report import views, words
+from hftl.report.visible import one_line
+from hftl.tasks import get_task
+
+
+MAX_CLASSES, WORST_CLASSES = 30, 15  # beyond the first, the card shows as many as the second
+_NAMED_CLASSES = 12  # in the line about the task
+_PLACE = "path/or/id/of/this/model"  # a card that is written before there is a repository
+_NONE = "\u2013"
+_EXAMPLES = {"text": "a text", "image": "image.jpg"}
+_METRICS = (
+    ("Accuracy", "accuracy"), ("Macro F1", "macro_f1"), ("Macro precision", "macro_precision"),
+    ("Macro recall", "macro_recall"), ("Log loss", "log_loss"),
+)  # fmt: skip
+# Flags that say where from and how judged, not how trained.
+_NOT_SETTINGS = frozenset({
+    "task", "data", "model", "method", "seed", "seeds", "evidence", "retain", "control", "target_precision", "strict",
+    "revision", "allow_pickle", "trust_remote_code", "text_column", "label_column", "image_column", "slice_column",
+})  # fmt: skip
+
+
+def card_text(report: dict[str, Any], options: CardOptions | None = None, config: dict[str, Any] | None = None) -> str:
+    """Return README.md of a model: of a run's report, its config.yaml as a dict, and of how it is published.
+
+    The report may lack its evidence, or any part of it. Only what `public_report` lets through is used, so that no
+    row of the data, no file name and no folder of the machine can get in; `options.examples` are the one exception.
+    """
+    options = options or CardOptions()
+    shown = public_report(report, config)
+    settings = public_config(config, report) if config else {}
+    context = {
+        **_about(report, shown, options),
+        **_use(report, shown, options),
+        **_evidence(shown),
+        **_training(shown, settings, options),
+        "front_matter": Markup(front_matter(report, shown, options)),
+        "verdict": card_words.verdict(shown),
+        "limits": card_words.limits(shown),
+        "examples": options.examples,
+    }
+    text = _environment().get_template("card.md").render(context)
+    return _tidy(text)
+
+
+def _about(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) -> dict[str, Any]:
+    """Return the title, the facts and the figures at the top."""
+    labels, test = shown["data"]["labels"], shown["metrics"]["test"]
+    more = f" and {len(labels) - _NAMED_CLASSES} more" if len(labels) > _NAMED_CLASSES else ""
+    inputs = get_task(shown["task"]).input_column
+    title = card_title(shown, options)
+    method, base = shown["method"], base_link(report)
+    what = "A LoRA adapter that sorts" if options.adapter_only else "Sorts"
+    return {
+        "title": title,
+        "summary": Markup(
+            f"{what} {'a text' if inputs == 'text' else 'an image'} into one of {len(labels)} classes. It is {base}, "
+            f"adapted with [hftl](https://pypi.org/project/hftl/); this card was written from the run's own figures."
+        ),
+        "inputs": f"{inputs}s",
+        "labels": labels,
+        "task_words": str(shown["task"]).replace("-", " "),
+        "classes_line": Markup(", ".join(md(name, 40) for name in labels[:_NAMED_CLASSES]) + more),
+        "base_line": base,
+        "data_line": _data_line(shown),
+        "method_line": Markup(f"{code(method)}: {md(words.METHODS.get(str(method), 'see the stages below'))}"),
+        "licence_line": Markup(f"{code(options.licence.id)}" if options.licence else "not settled yet"),
+        "licence_reason": _licence_reason(options),
+        "test_rows": f"{shown['data']['rows']['test']:,}",
+        "metrics": [_metric(name, test[key]) for name, key in _METRICS if test.get(key) is not None],
+    }
+
+
+def _metric(name: str, score: Any) -> dict[str, str]:
+    if isinstance(score, dict):
+        return {"name": name, "value": words.percent(score["value"]), "bounds": words.interval(score)}
+    value = words.number(score) if name == "Log loss" else words.percent(score)
+    return {"name": name, "value": value, "bounds": _NONE}
+
+
+def base_link(report: dict[str, Any]) -> Markup:
+    """Return the base model, linked when it is on the Hub, with its revision."""
+    base, name = hub_base(report["model"]), public_name(report["model"])
+    revision = hub_commit(report["model"])
+    linked = f"[{md(name)}](https://huggingface.co/{base})" if base else code(name)
+    packaged = PACKAGED.get(name)
+    where = ""
+    if report["model"].get("source") == "folder":
+        where = " (a local folder)"
+    elif not base and packaged:
+        where = f" (from the package {code(packaged.package)})"
+    return Markup(f"{linked}{where}{f' at {code(revision[:12])}' if revision else ''}")
+
+
+def _data_line(shown: dict[str, Any]) -> Markup:
+    name = str(shown["data"]["name"])
+    found, sample = hub_data(name), SAMPLES.get(name.removeprefix("sample:")) if name.startswith("sample:") else None
+    rows = shown["data"]["rows"]
+    count = f"{rows['train']:,} rows to train on, {rows['validation']:,} to choose by, {rows['test']:,} to test"
+    if found:
+        return Markup(f"[{md(name)}](https://huggingface.co/datasets/{found.id}); {count}")
+    if sample:
+        return Markup(f"{code(name)}, {md(sample.description)} (package {code(sample.package)}); {count}")
+    return Markup(f"{code(name)}, local data that are not published; {count}")
+
+
+def _licence_reason(options: CardOptions) -> Markup | None:
+    if options.licence is None:
+        return None
+    reason = options.licence.reason
+    return Markup(
+        f"{code(options.licence.id)}, {md(reason, 600)}. hftl carries licences over by simple rules, which is no legal "
+        "advice."
+    )
+
+
+def _use(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) -> dict[str, Any]:
+    """Return what the code of the card is made of."""
+    task = get_task(shown["task"])
+    text, pooled = task.input_column == "text", shown.get("pooling") == "mean"
+    truncation = ", truncation=True" if text else ""
+    return {
+        "adapter_only": options.adapter_only,
+        "has_adapter": options.has_adapter,
+        "task": shown["task"],
+        "repo": options.repo_id or _PLACE,
+        "repo_known": options.repo_id is not None,
+        "own_code": pooled,
+        "truncation": Markup(truncation),
+        "pipeline_options": Markup(truncation + (", trust_remote_code=True" if pooled else "")),
+        "example": _EXAMPLES[task.input_column],
+        "base": hub_base(report["model"]),
+        "base_revision": hub_commit(report["model"]),
+        "auto_model": task.auto_model,
+        "auto_processor": task.auto_processor,
+        "processor_argument": "tokenizer" if text else "image_processor",
+    }
+
+
+def _evidence(shown: dict[str, Any]) -> dict[str, Any]:
+    evidence = shown.get("evidence") or {}
+    classes = list(shown.get("per_class") or [])
+    if len(classes) > MAX_CLASSES:
+        classes = sorted(classes, key=lambda c: (c["support"] == 0, c["f1"], -c["support"]))[:WORST_CLASSES]
+    seeds = shown.get("seeds")
+    return {
+        "ladder": views.ladder(shown, evidence),
+        "classes": classes,
+        "hidden_classes": len(shown.get("per_class") or []) - len(classes),
+        "certainty": card_words.certainty(shown),
+        "forgetting": card_words.forgetting(shown),
+        "parity": card_words.parity(shown),
+        "seeds": seeds,
+        "seed_rows": [_seed_row(*named, seeds["test"]) for named in _METRICS if named[1] in seeds["test"]] if seeds else [],
+    }  # fmt: skip
+
+
+def _seed_row(name: str, key: str, found: dict[str, Any]) -> dict[str, Any]:
+    show = words.number if key == "log_loss" else lambda value: words.percent(value, 2)
+    spread = found[key]
+    return {
+        "name": name, "mean": show(spread["mean"]), "std": show(spread["std"]),
+        "each": ", ".join(show(value) for value in spread["values"]),
+    }  # fmt: skip
+
+
+def _training(shown: dict[str, Any], config: dict[str, Any], options: CardOptions) -> dict[str, Any]:
+    rows, origins = shown["data"]["rows"], shown["data"].get("origins") or {}
+    name, environment = str(shown["data"]["name"]), shown["environment"]
+    local_data = hub_data(name) is None and not name.startswith("sample:")
+    local_model = shown["model"].get("source") == "folder"
+    repeat = (" --data DATA" if local_data else "") + (" --model MODEL" if local_model else "")
+    timing = shown.get("timing") or {}
+    return {
+        "splits": [{"name": k, "rows": f"{v:,}", "origin": origins.get(k) or _NONE} for k, v in rows.items()],
+        "stages": views.stages({"stages": [{**s, "learning_rates": s.get("learning_rates") or {}} for s in shown["stages"]]}),
+        "settings": _settings(config, str(shown["method"])),
+        "seed": shown.get("seed"),
+        "hardware": _hardware(environment),
+        "times": ", ".join(f"{k.removesuffix('_seconds')} {words.duration(v)}" for k, v in timing.items()),
+        "versions": md(", ".join(f"{k} {v}" for k, v in environment["versions"].items()), 600),
+        "notes": shown.get("warnings") or [],
+        "has_config": options.has_config,
+        "config_place": options.config_place,
+        "repeat_data": Markup(repeat),
+        "packaged": name.startswith("sample:") or shown["model"].get("source") == "packaged",
+        "local_data": local_data,
+        "local_model": local_model,
+    }  # fmt: skip
+
+
+def _hardware(environment: dict[str, Any]) -> str:
+    counts = (("processes", "process", "processes"), ("threads", "thread", "threads"))
+    known = [card_words.counted(environment[key], one, many) for key, one, many in counts if environment.get(key)]
+    return ", ".join([environment.get("device") or "not recorded", *known])
+
+
+def _settings(config: dict[str, Any], method: str) -> Markup:
+    """Return the flags that were not at their defaults, and LoRA's rank in any case."""
+    always = {"lora_r", "lora_dropout"} if method == "lora" else set()
+    own = {
+        name: value
+        for name, value in config.items()
+        if name not in _NOT_SETTINGS
+        and (name in always or name not in OWN_FLAGS or value != OWN_FLAGS[name].default)
+        and (name in always or not name.startswith("lora_") or method == "lora")
+    }
+    shown = [str(code(f"{name} {_plain(value)}")) for name, value in own.items()]
+    return Markup(", ".join([*shown, "all else hftl's defaults"]) if config else "not recorded")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+
+
+def _tidy(text: str) -> str:
+    """Return the card without runs of empty lines."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if line.strip() or (lines and lines[-1]):
+            lines.append(line.rstrip())
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("hftl.publishing"),
+        autoescape=False,  # the text is Markdown: `finalize` escapes it as such
+        finalize=lambda value: md(value) if isinstance(value, str) else value,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        percent=words.percent,
+        number=words.number,
+        duration=words.duration,
+        interval=words.interval,
+        thousands=lambda value: f"{value:,}",
+        long=lambda text: md(text, 600),
+        plain=lambda text: Markup(text),  # names that are ours
+        python=quoted_python,
+        shell=lambda text: Markup(shlex.quote(one_line(str(text)))),
+        join=lambda parts, between: Markup(between.join(parts)),
+    )
+    return environment
