@@ -43,11 +43,12 @@ def installed(wheel, tmp_path_factory) -> Path:
 def test_files_of_the_wheel(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name.split("/")[0].split("-")[0] for name in names} == {"hftl"}
-    for folder, inside in (("hftl", "hftl"), ("recipes", "hftl/recipes")):
+    for folder, inside in (("hftl", "hftl"), ("recipes", "hftl/recipes"), ("spaces_demo", "hftl/spaces_demo")):
         files = [p for p in (ROOT / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
         wanted = {f"{inside}/{p.relative_to(ROOT / folder).as_posix()}" for p in files if p.suffix != ".md"}
         assert wanted <= names, wanted - names
     assert "hftl/publishing/templates/card.md" in names
+    assert "hftl/spaces_demo/README.md" in names  # the header of a Space
     assert {"hftl/data/splits/digits.json", "hftl/data/splits/wikipedia-topics.json"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

@@ -1,0 +1,118 @@
+"""What the Space makes of reports, its own and strangers'."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tests.publishing_space.conftest import report
+
+
+PATH = Path(__file__).resolve().parents[2] / "spaces_demo" / "evidence_panel.py"
+spec = importlib.util.spec_from_file_location("evidence_panel", PATH)
+assert spec is not None
+assert spec.loader is not None
+panel = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(panel)
+
+
+def test_nothing_is_shown_unescaped():
+    shown = panel.evidence(report()) + panel.heading("<b>n</b>", "https://x/'\"><x>", True, 3, report())
+    for raw in ("<script", "<i>x", "<b>x</b>", "<b>class", "<b>n</b>", "<x>"):
+        assert raw not in shown
+    assert "&lt;script&gt;" in shown
+
+
+@pytest.mark.parametrize(
+    ("label", "look", "title"),
+    [
+        ("POSITIVE", "hf-good", "Transfer worked"),
+        ("NEGATIVE", "hf-bad", "Transfer hurt"),
+        ("NEUTRAL", "hf-even", "No clear"),
+    ],
+)
+def test_verdicts(label, look, title):
+    changed = report()
+    changed["evidence"]["verdict"] |= {"label": label, "gap": -0.021, "low": -0.04, "high": 0.002}
+    shown = panel.evidence(changed)
+    assert look in shown
+    assert title in shown
+    assert "\u22122.1 points of accuracy" in shown
+    assert "(95% interval \u22124.0 to +0.2)" in shown
+
+
+def test_a_report_without_evidence_still_has_its_metrics():
+    shown = panel.evidence(report(evidence=None, per_class=None))
+    assert "No verdict" in shown
+    assert "90.0%" in shown
+    assert "95% interval 85.0 to 94.0%" in shown
+    assert "<details>" not in shown
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        report(metrics=None),
+        report(metrics={"test": {"accuracy": "<b>"}}),
+        report(evidence="<b>no</b>"),
+        report(evidence={"verdict": {"label": "<b>"}}),
+        report(evidence={"verdict": 7}),
+        report(evidence={"ladder": {"a": 1}}),
+        report(evidence={"abstain": [1]}),
+        report(per_class=[{"label": 1}]),
+        report(data={"rows": {"test": "<b>"}}),
+        {"schema_version": [[[]]]},
+    ],
+)
+def test_a_stranger_s_report_that_makes_no_sense_is_one_line(broken):
+    shown = panel.evidence(broken)
+    assert "cannot be read" in shown
+    assert "<b>" not in shown
+    assert panel.heading("n", None, False, 2, broken)
+
+
+def test_many_classes_are_cut():
+    one = {"label": "x", "precision": None, "recall": 0.5, "f1": 0.5, "support": 3}
+    shown = panel.evidence(report(per_class=[one] * 150))
+    assert shown.count("<td><bdi>x</bdi></td>") == 100
+    assert "the first 100 of 150" in shown
+
+
+@pytest.mark.parametrize(
+    ("confidence", "threshold", "title"),
+    [(0.5, 0.7, "Not sure"), (0.7, 0.7, "<bdi>a</bdi>"), (0.1, 0.0, "<bdi>a</bdi>")],
+)
+def test_not_sure_under_the_threshold(confidence, threshold, title):
+    assert f"<b>{title}</b>" in panel.sureness("a", confidence, threshold)
+    assert "\n" not in panel.sureness("a\nb\u202e", confidence, threshold)
+
+
+def test_folders_of_the_machine_are_not_shown():
+    ladder = [{"name": "full (/home/me/models/base-bert)", "accuracy": {"value": 1, "low": 1, "high": 1}}]
+    local = report(model={"name": "/home/me/models/base-bert"}, data={"name": "../me/a.csv", "rows": {"test": 9}})
+    local["evidence"]["ladder"] = ladder
+    shown = panel.heading("n", None, True, 2, local) + panel.evidence(local)
+    for part in ("<bdi>base-bert</bdi>", "<bdi>a.csv</bdi>", "<bdi>full (base-bert)</bdi>"):
+        assert part in shown
+    assert "me/" not in shown
+    on_hub = panel.heading("n", None, True, 2, report(model={"name": "ns/base"}, data={"name": "sample:digits"}))
+    assert "ns/base" in on_hub
+    assert "sample:digits" in on_hub
+
+
+@pytest.mark.parametrize(
+    ("evidence", "expected"),
+    [
+        ({"abstain": {"threshold": 0.7}}, 0.7),
+        ({"abstain": {"threshold": 1}}, 1.0),
+        ({"abstain": {"threshold": float("nan")}}, 0.0),
+        ({"abstain": {"threshold": 7}}, 0.0),
+        ({"abstain": {"threshold": True}}, 0.0),
+        ({"abstain": {"threshold": "0.7"}}, 0.0),
+        ({"abstain": None}, 0.0),
+        ("x", 0.0),
+        (None, 0.0),
+    ],
+)
+def test_the_threshold(evidence, expected):
+    assert panel.threshold({"evidence": evidence}) == expected
