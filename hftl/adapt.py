@@ -82,8 +82,8 @@ class Result:
         return push_to_hub(self.run_dir, repo_id, **options)
 
     def demo(self, **options: Any) -> Any:
-        """Serve the run in the browser; `options` are those of `hftl.demo.launch.launch_demo`."""
-        from hftl.demo.launch import launch_demo  # late: gradio is an extra
+        """Serve the run in the browser; `options` are those of `hftl.demo.app.launch_demo`."""
+        from hftl.demo.app import launch_demo  # late: gradio is an extra
 
         return launch_demo(self.run_dir, **options)
 

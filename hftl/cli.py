@@ -11,10 +11,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hftl.cli_demo import DEMO_FLAGS, demo_verb
 from hftl.cli_doctor import DOCTOR_FLAGS, doctor_verb
+from hftl.cli_export import EXPORT_FLAGS, export_verb
 from hftl.cli_help import Verb, usage, verb_help
 from hftl.cli_plan import plan_verb
 from hftl.cli_predict import EVAL_FLAGS, PREDICT_FLAGS, eval_verb, predict_verb
+from hftl.cli_push import PUSH_FLAGS, push_verb
 from hftl.config import SECTIONS
 from hftl.errors import ConfigError, HftlError, Preempted, RunError, did_you_mean
 from hftl.flags import Flags, check_flags, read_words
@@ -158,6 +161,27 @@ VERBS: dict[str, Verb] = {
         "score a run on labelled rows",
         "hftl eval runs/tickets --data test.csv",
         EVAL_FLAGS,
+    ),
+    "demo": Verb(
+        demo_verb,
+        "hftl demo RUN_OR_MODEL [flags]",
+        "try the model in the browser: answers, why, batches, evidence",
+        "hftl demo runs/tickets --port 7860",
+        DEMO_FLAGS,
+    ),
+    "push": Verb(
+        push_verb,
+        "hftl push RUN ns/name [flags]",
+        "publish a run on the Hub: weights, card, report; private unless --public",
+        "hftl push runs/tickets my-team/tickets --space my-team/tickets-demo",
+        PUSH_FLAGS,
+    ),
+    "export": Verb(
+        export_verb,
+        "hftl export RUN_OR_MODEL [--format onnx] [--int8] [flags]",
+        "write the model as ONNX with a predict.py of its own, checked against the original",
+        "hftl export runs/tickets --format onnx --int8",
+        EXPORT_FLAGS,
     ),
     "tasks": Verb(_tasks, "hftl tasks", "what can be learned", "hftl tasks --json", _JSON),
     "methods": Verb(_methods, "hftl methods", "how it can be learned", "hftl methods", _JSON),

@@ -1,9 +1,14 @@
 """What `hftl --help` and `hftl VERB --help` say."""
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from hftl.config import OWN_FLAGS
 from hftl.flags import Flags
+
+
+WIDTH = 119  # columns
 
 
 @dataclass(frozen=True)
@@ -32,9 +37,9 @@ def usage(verbs: dict[str, Verb]) -> str:
 
 
 def verb_help(verb: Verb) -> str:
-    """Return the text of `hftl VERB --help`."""
-    width = max(len(name) for name in verb.flags) + 2
-    lines = [f"  --{name.ljust(width)}{text}" for name, text in verb.flags.items()]
+    """Return the text of `hftl VERB --help`: every flag with its values and its default, in lines of 119 columns."""
+    column = max(len(name) for name in verb.flags) + 6
+    lines = [_wrapped(f"  --{name}".ljust(column), f"{text}{_values(name)}") for name, text in verb.flags.items()]
     more = []
     if verb.training:
         more = [
@@ -44,3 +49,23 @@ def verb_help(verb: Verb) -> str:
     return "\n".join(
         [f"usage: {verb.usage}", "", verb.summary, "", *lines, *more, "", "Example:", f"  {verb.example}"]
     )
+
+
+def _wrapped(begin: str, text: str) -> str:
+    """Return `text` after `begin`, its further lines as far to the right; no break at a no-break space."""
+    lines = textwrap.wrap(text, WIDTH - len(begin), break_on_hyphens=False, break_long_words=False)
+    return begin + ("\n" + " " * len(begin)).join(lines).replace("\u00a0", " ")
+
+
+def _values(name: str) -> str:
+    """What the flag takes and what it is when not given, as its field says; "" where the help text says it all."""
+    if name not in OWN_FLAGS:
+        return ""
+    field = OWN_FLAGS[name]
+    default, choices = field.default, field.metadata["choices"]
+    if field.metadata["kind"] is bool:
+        default, choices = "on" if default else "off", ("on", "off")
+    found = "|".join(choices)
+    if default is not None:
+        found += f"{'; ' if found else ''}default: {default}"
+    return f" [{found}]".replace("; ", ";\u00a0").replace(": ", ":\u00a0") if found else ""

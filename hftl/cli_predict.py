@@ -27,11 +27,14 @@ def predict_verb(positional: list[str], flags: Flags) -> None:
     check_flags(flags, set(PREDICT_FLAGS), "predict")
     if bool(positional[1:]) == ("data" in flags):
         raise ConfigError("hftl predict needs either texts (or image paths) as arguments, or --data new.csv.")
+    from hftl.evaluation.saved_baseline import is_baseline
     from hftl.predict import load
+    from hftl.predict_baseline import load_baseline_predictor
     from hftl.predict_file import answers_for, predict_data
 
     quiet_libraries()
-    predictor = load(positional[0], flags.get("revision"))
+    name = positional[0]
+    predictor = load_baseline_predictor(name) if is_baseline(name) else load(name, flags.get("revision"))
     if "data" in flags:
         rows = predict_data(predictor, flags)
         if "json" in flags:

@@ -1,0 +1,162 @@
+"""The page of a trained model: try it, many inputs at once, and the evidence. Served on this machine alone."""
+
+import atexit
+import os
+import shutil
+import signal
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gradio as gr
+
+from hftl.artifact import Artifact, open_artifact
+from hftl.demo.batch_tab import batch_tab
+from hftl.demo.checks import MAX_UPLOAD
+from hftl.demo.evidence_tab import evidence_html, header_html
+from hftl.demo.examples import read_examples
+from hftl.demo.feedback import open_feedback
+from hftl.demo.looks import theme
+from hftl.demo.port import HOST, free_port
+from hftl.demo.served import Served, serve
+from hftl.demo.try_tab import endpoint, try_tab
+from hftl.errors import RunError
+from hftl.predict import load
+
+
+QUEUE = 64  # requests that wait; more are told to try again
+_SESSIONS = 1_000  # visitors whose last answer is remembered
+_CLEAN_EVERY, _KEEP = 600, 3_600  # seconds: uploads are looked through, and removed
+_LOOK_EVERY = 0.2  # seconds between two looks whether a signal came
+_WARM_TEXT = "warm up"
+
+
+def build_demo(
+    model: Artifact | str | Path,
+    *,
+    feedback: str | Path | None = None,
+    share: bool = False,
+    data: str | None = None,
+    revision: str | None = None,
+) -> gr.Blocks:
+    """Return the page as `gr.Blocks`; `launch_demo` serves it as it is meant.
+
+    Args:
+        model: a run, a model folder, a Hub id, or what `open_artifact` returned.
+        feedback: a folder that corrections are appended to; without it there is nothing to correct.
+        share: whether others will see it: then no row of the run's own data is an example.
+        data: data to take the examples from, where the run's own have moved.
+        revision: branch, tag or commit of a Hub model.
+
+    Raises:
+        ModelError: there is no such model, or it is no classifier.
+        RunError: the feedback folder cannot be written.
+    """
+    folder = _surroundings()
+    artifact = model if isinstance(model, Artifact) else open_artifact(model, revision)
+    served = serve(artifact, load(artifact.folder))
+    kept = None if feedback is None else open_feedback(feedback, text=served.reads_text)
+    with ThreadPoolExecutor(1) as pool:
+        evidence = pool.submit(evidence_html, served)  # its charts are drawn by another process
+        _warm_up(served)
+    column = served.predictor.task.input_column
+    examples = read_examples(artifact, column, folder / "examples", share=share, data=data)
+    title = f"{served.name}: {served.predictor.task.name.replace('-', ' ')}"
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(_CLEAN_EVERY, _KEEP)) as demo:
+        gr.HTML(header_html(served), apply_default_css=False, elem_id="head")
+        with gr.Tabs():
+            with gr.Tab("Try it", id="try"):
+                try_tab(served, examples, kept)
+            with gr.Tab("Batch", id="batch"):
+                batch_tab(served, folder / "answers")
+            with gr.Tab("Evidence", id="evidence"):
+                gr.HTML(evidence.result(), apply_default_css=False, elem_id="evidence")
+        endpoint(served)
+    demo.queue(max_size=QUEUE)
+    return demo
+
+
+def launch_demo(
+    model: Artifact | str | Path,
+    *,
+    port: int | None = None,
+    share: bool = False,
+    auth: tuple[str, str] | None = None,
+    feedback: str | Path | None = None,
+    data: str | None = None,
+    revision: str | None = None,
+) -> gr.Blocks:
+    """Serve the page on 127.0.0.1 and return at once; `demo.local_url` is its address, `demo.close()` ends it.
+
+    Nothing is sent anywhere: no analytics, no fonts, no scripts from elsewhere. `share` opens a public address
+    besides, `auth` is the user and password that the page asks for. For the rest see `build_demo`.
+
+    Raises:
+        ModelError: there is no such model, or it is no classifier.
+        RunError: the port is in use, the feedback folder cannot be written, or no public address could be had.
+    """
+    port = free_port(7860 if port is None else port)
+    demo = build_demo(model, feedback=feedback, share=share, data=data, revision=revision)
+    try:
+        demo.launch(
+            server_name=HOST,
+            server_port=port,
+            share=share,
+            auth=auth,
+            theme=theme(),
+            quiet=True,
+            prevent_thread_lock=True,
+            inline=False,
+            show_error=False,
+            footer_links=["api", "settings"],
+            run_history=False,
+            max_file_size=MAX_UPLOAD,
+            state_session_capacity=_SESSIONS,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+        )
+    except OSError as error:
+        raise RunError(f"The page cannot be served on port {port} ({error}): choose another with --port.") from None
+    if share and not demo.share_url:
+        demo.close()
+        raise RunError("No public address could be had from gradio.live: leave --share off, or try again later.")
+    return demo
+
+
+def wait(demo: gr.Blocks) -> None:
+    """Return on Ctrl-C or SIGTERM, with the page closed."""
+    came: list[int] = []
+    before = {one: signal.signal(one, lambda number, _: came.append(number)) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        while not came:
+            time.sleep(_LOOK_EVERY)
+    finally:
+        demo.close(verbose=False)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def _warm_up(served: Served) -> None:
+    """Answer once: the first answer of a process takes several times as long as the next."""
+    from PIL import Image
+
+    served.predictor.predict([_WARM_TEXT if served.reads_text else Image.new("RGB", (64, 64))])
+
+
+def _surroundings() -> Path:
+    """Give Gradio a folder of its own for uploads, removed at the end, and turn its bookkeeping off; return the folder.
+
+    Read by Gradio when components and queues are made.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    # Statistics of each request, summed up anew after each: nobody looks at them, and they cost more than an answer.
+    os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
+    os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
+    if "GRADIO_TEMP_DIR" not in os.environ:
+        made = tempfile.mkdtemp(prefix="hftl-demo-")
+        os.environ["GRADIO_TEMP_DIR"] = made
+        atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(os.environ["GRADIO_TEMP_DIR"])

@@ -1,0 +1,174 @@
+"""What the model is and how good it is, for who did not train it: the head of the page and its evidence tab."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from hftl.demo.looks import render, style
+from hftl.demo.served import Served
+from hftl.report import views, words
+from hftl.report.confusion import Confusion, confusion
+from hftl.report.figures import figures
+from hftl.report.html import _drawn
+from hftl.report.rows import PageRows
+
+
+_LOOKS = {"POSITIVE": "good", "NEGATIVE": "bad", "NEUTRAL": "even"}
+_WEAKEST = 3
+_log = logging.getLogger(__name__)
+
+
+def header_html(served: Served) -> str:
+    """Return the head of the page: name, task, and the verdict in one sentence."""
+    report = served.artifact.report
+    try:
+        look, sentence = _verdict(report, served.artifact.evidence or {}) if report else _no_report()
+        facts = _facts(report) if report else None
+    except Exception as error:  # a report from a stranger's repository may hold anything
+        look, sentence, facts = "none", _unreadable(error), None
+    return render(
+        "header.html",
+        style=style(),
+        model_name=served.name,
+        task=served.predictor.task.name,
+        look=look,
+        sentence=sentence,
+        facts=facts,
+        classes=len(served.predictor.labels),
+    )
+
+
+def evidence_html(served: Served) -> str:
+    """Return the evidence tab; where there is no report, what there is to know without one."""
+    if served.artifact.report is None:
+        return _without_report(served, None)
+    try:
+        return _evidence(served, served.artifact.report)
+    except Exception as error:  # a report from a stranger's repository may hold anything
+        return _without_report(served, _unreadable(error))
+
+
+def _unreadable(error: Exception) -> str:
+    _log.warning("The report cannot be shown", exc_info=error)
+    return f"The report of this model cannot be shown ({type(error).__name__})."
+
+
+def _no_report() -> tuple[str, str]:
+    return "none", "No report came with this model, so that how good it is is not known here."
+
+
+def _verdict(report: dict[str, Any], evidence: dict[str, Any]) -> tuple[str, str]:
+    accuracy, rows = report["metrics"]["test"]["accuracy"]["value"], report["data"]["rows"]["test"]
+    right = f"It was right in {words.percent(accuracy)} of {rows:,} test rows"
+    found = evidence.get("verdict")
+    if not found:
+        return "none", f"{right}. It was not compared with models that learn without transfer."
+    points = f"{abs(100 * found['gap']):.1f} points"
+    said = {
+        "POSITIVE": f"{right}, {points} more than the best model without pretraining: transfer worked.",
+        "NEGATIVE": f"{right}, {points} less than the best model without pretraining: transfer hurt.",
+        "NEUTRAL": f"{right}, no clear difference to the best model without pretraining.",
+    }
+    return _LOOKS[found["label"]], said[found["label"]]
+
+
+def _facts(report: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "base": str(report["model"]["name"]).rstrip("/").rsplit("/", 1)[-1]
+        if report["model"]["source"] == "folder"
+        else str(report["model"]["name"]),
+        "method": str(report["method"]),
+        "method_words": words.METHODS.get(str(report["method"]), ""),
+        "train": int(report["data"]["rows"]["train"]),
+        "data": str(report["data"]["name"]),
+    }
+
+
+def _evidence(served: Served, report: dict[str, Any]) -> str:
+    evidence: dict[str, Any] = served.artifact.evidence or {}
+    charts = figures(report, evidence)
+    wanted = {k: v for k, v in charts.items() if k not in ("loss", "scores")}
+    labels = [str(name) for name in report["data"]["labels"]]
+    listed, hidden = views.classes(report)
+    grouped, hidden_slices = views.slices(evidence)
+    mixed_up = _confusion(evidence, labels)
+    return render(
+        "evidence.html",
+        report=report,
+        verdict=words.verdict(report, evidence),
+        cards=views.cards(report, evidence),
+        ladder=views.ladder(report, evidence),
+        compared=bool(evidence.get("verdict")),
+        confusion=mixed_up,
+        labels=labels,
+        long_names=bool(mixed_up) and any(len(labels[i]) > 3 for i in mixed_up.classes),  # type: ignore[union-attr]
+        classes=listed,
+        hidden_classes=hidden,
+        forgetting=views.forgetting(evidence),
+        calibration=views.calibration(evidence),
+        abstain=views.abstain(evidence),
+        slices=grouped,
+        hidden_slices=hidden_slices,
+        findings=None,  # they name rows of the data
+        limits=_limits(served, report),
+        facts=_facts(report),
+        charts=_drawn(wanted),
+    )
+
+
+def _confusion(evidence: dict[str, Any], labels: list[str]) -> Confusion | None:
+    """Return the confusion matrix of the report's counts."""
+    pairs = evidence.get("confusion")
+    if not pairs:
+        return None
+    true, predicted, counts = np.asarray(pairs, dtype=np.int64).T
+    if min(true.min(), predicted.min()) < 0 or max(true.max(), predicted.max()) >= len(labels):
+        raise ValueError("the confusion names classes that the report lacks")
+    nothing = np.zeros(int(counts.sum()))
+    return confusion(
+        PageRows(labels, np.repeat(true, counts), np.repeat(predicted, counts), nothing, lambda _: "", lambda _: "")
+    )
+
+
+def _limits(served: Served, report: dict[str, Any]) -> list[Markup]:
+    """Return what the model cannot be trusted with, each as a sentence."""
+    labels, rows = served.predictor.labels, report["data"]["rows"]
+    thing = "text" if served.reads_text else "image"
+    said = [
+        Markup("It knows {} classes and nothing else: for a {} of another kind it still names one of them.").format(
+            f"{len(labels):,}", thing
+        ),
+        Markup(
+            "It learnt from {} rows of <bdi>{}</bdi>. On {}s from elsewhere it may be worse than shown here."
+        ).format(f"{rows['train']:,}", str(report["data"]["name"]), thing),
+    ]
+    seen = [c for c in report["per_class"] if c["support"]]
+    weakest = sorted(seen, key=lambda c: (c["f1"], c["label"]))[:_WEAKEST]
+    if len(seen) > _WEAKEST:
+        names = Markup(", ").join(
+            Markup("<bdi>{}</bdi> (F1 {}, {} test rows)").format(
+                str(c["label"]), words.percent(c["f1"], 0), f"{c['support']:,}"
+            )
+            for c in weakest
+        )
+        said.append(Markup("It is weakest at {}.").format(names))
+    if served.reads_text:
+        limit = f"{served.predictor.processor.model_max_length:,}"
+        said.append(
+            Markup("It reads the first {} tokens of a text, about three quarters as many words.").format(limit)
+        )
+    return said
+
+
+def _without_report(served: Served, problem: str | None) -> str:
+    return render(
+        "no_report.html",
+        problem=problem,
+        model_name=served.name,
+        architecture=type(served.predictor.model).__name__,
+        parameters=sum(p.numel() for p in served.predictor.model.parameters()),
+        labels=served.predictor.labels,
+        generic=all(label == f"LABEL_{i}" for i, label in enumerate(served.predictor.labels)),
+    )

@@ -1,0 +1,123 @@
+"""Corrections from the page, appended to data that `hftl train --data DIR` reads.
+
+Texts become rows of DIR/feedback.csv. Images become DIR/images/<sha256>.png with a row in DIR/metadata.csv, the form
+that Hugging Face calls an image folder. A PNG is written anew from the pixels: where and when a photo was taken stays
+out of it.
+"""
+
+import csv
+import hashlib
+import io
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from PIL import Image as PILImage
+
+from hftl.errors import DataError, RunError
+from hftl.predict import Prediction
+from hftl.predict_file import _no_formula
+
+
+NONE_OF_THESE = "none of these"
+MAX_BYTES = 2**30  # of the folder, so that a public page cannot fill the disk
+_LOCK_SECONDS = 10
+_TEXT_FILE, _IMAGE_FILE = "feedback.csv", "metadata.csv"
+_BESIDE = ("predicted", "probability", "label", "time", "model")
+
+
+def feedback_file(folder: Path, *, text: bool) -> Path:
+    """Return the table that rows are appended to."""
+    return folder / (_TEXT_FILE if text else _IMAGE_FILE)
+
+
+def _header(*, text: bool) -> tuple[str, ...]:
+    return ("text" if text else "file_name", *_BESIDE)
+
+
+def open_feedback(folder: str | Path, *, text: bool) -> Path:
+    """Make the folder, and return it.
+
+    Raises `RunError` when it cannot be written, or holds a table with other columns.
+    """
+    folder = Path(folder).expanduser()
+    table = feedback_file(folder, text=text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+        first = table.open(encoding="utf-8").readline().strip() if table.is_file() else None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise RunError(f"--feedback {folder} cannot be used ({reason}): name a folder that can be written.") from None
+    wanted = ",".join(_header(text=text))
+    if first not in (None, "", wanted):
+        raise RunError(f"{table} has other columns than {wanted}: name another folder with --feedback.")
+    return folder
+
+
+def save_text(folder: Path, text: str, prediction: Prediction, label: str, model: str) -> None:
+    """Append one text. Raises `DataError` when it cannot be kept."""
+    _append(folder, text.replace("\x00", " "), prediction, label, model, is_text=True)
+
+
+def save_image(folder: Path, image: PILImage.Image, prediction: Prediction, label: str, model: str) -> None:
+    """Keep one image, once whatever its corrections, and append its row. Raises `DataError` when it cannot be kept."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    name = f"images/{hashlib.sha256(buffer.getvalue()).hexdigest()}.png"
+    target = folder / name
+    _check_room(folder)
+    try:
+        target.parent.mkdir(exist_ok=True)
+        if not target.is_file():
+            partial = target.with_name(f".{target.name}.{os.getpid()}.{id(buffer)}")
+            partial.write_bytes(buffer.getvalue())
+            partial.replace(target)  # whole or absent, whoever else writes the same image
+    except OSError as error:
+        raise DataError(f"The correction could not be saved: {error.strerror or error}.") from None
+    _append(folder, name, prediction, label, model, is_text=False)
+
+
+def _append(folder: Path, content: str, prediction: Prediction, label: str, model: str, *, is_text: bool) -> None:
+    """Write one row at the end of the table, with its header when it is new: one write, under a lock."""
+    table = feedback_file(folder, text=is_text)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    cells = (content, prediction.label, f"{prediction.probability:.6f}", label, now, model)
+    try:
+        with FileLock(folder / ".feedback.lock", timeout=_LOCK_SECONDS):
+            _check_room(folder)
+            is_new = not table.is_file() or not table.stat().st_size
+            lines = [_header(text=is_text)] if is_new else []
+            _write(table, [*lines, [_safe(cell) for cell in cells]])
+    except Timeout:
+        raise DataError("The correction could not be saved: another process holds the file. Try again.") from None
+    except OSError as error:
+        raise DataError(f"The correction could not be saved: {error.strerror or error}.") from None
+
+
+def _write(table: Path, rows: Sequence[Sequence[str]]) -> None:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    with table.open("ab") as file:
+        file.write(buffer.getvalue().encode("utf-8"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _check_room(folder: Path) -> None:
+    """Raise `DataError` when the corrections fill what they may."""
+    if sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) >= MAX_BYTES:
+        raise DataError(f"The corrections fill {MAX_BYTES // 2**30} GB already; no more are taken.")
+
+
+def _safe(cell: str) -> str:
+    """Return the cell so that no spreadsheet runs it; a number such as the label "-1" is none to be run."""
+    try:
+        float(cell)
+    except ValueError:
+        return str(_no_formula(cell))
+    return cell

@@ -1,0 +1,106 @@
+"""Eight-bit weights and activations, by ONNX Runtime's own tools.
+
+Dynamic quantisation for what is made of matrix products: weights per channel, activation ranges taken at run time.
+Static quantisation for convolutional networks, where dynamic quantisation was slower than fp32 and far less accurate:
+activation ranges come from calibration rows. docs/edge.md says what was tried.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hftl.export.packages import quiet
+
+
+CALIBRATION_ROWS = 128
+_BATCH = 16
+# The head stays in fp32: ONNX Runtime 1.32 computes the quantised Gemm that follows a pooled map wrongly, and it is
+# small. So do the first convolutions: three channels of pixels have few values to lose, and they cost no time.
+_STATIC_OPS = ["Conv", "Clip", "Relu", "Add"]
+_FIRST = 3
+
+
+def is_convolutional(graph: Path) -> bool:
+    """True when more than half of the weights are those of convolutions."""
+    import onnx
+
+    model = onnx.load(str(graph), load_external_data=False).graph
+    users = {name: node.op_type for node in model.node for name in node.input}
+    sizes: Counter[bool] = Counter()
+    for tensor in model.initializer:
+        sizes[users.get(tensor.name) == "Conv"] += int(np.prod(tensor.dims))
+    return sizes[True] > sizes[False]
+
+
+def quantise_dynamic(source: Path, target: Path) -> str:
+    """Write `target` with int8 weights, embeddings included; return how, in a few words."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with quiet():
+        # Seven bits (reduce_range): with eight, processors without VNNI overflow their 16-bit sums.
+        quantize_dynamic(
+            source,
+            target,
+            op_types_to_quantize=["MatMul", "Gemm", "Gather"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+        )
+    return "dynamic, weights per channel, 7 bits"
+
+
+def quantise_static(source: Path, target: Path, pixels: np.ndarray) -> str:
+    """Write `target` with int8 weights and activations; return how, in a few words.
+
+    Args:
+        source: the fp32 graph.
+        target: the file to write.
+        pixels: [rows, channels, height, width], the calibration rows as the model reads them.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    prepared = target.with_name(target.name + ".prepared")
+    try:
+        with quiet():
+            quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            quantize_static(
+                prepared,
+                target,
+                _reader(pixels),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=_STATIC_OPS,
+                nodes_to_exclude=_convolutions(prepared)[:_FIRST],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+    finally:
+        prepared.unlink(missing_ok=True)
+    return "static, convolutions per channel, ranges by MinMax; the first three convolutions and the head in fp32"
+
+
+def _convolutions(graph: Path) -> list[str]:
+    import onnx
+
+    return [node.name for node in onnx.load(str(graph)).graph.node if node.op_type == "Conv"]
+
+
+def _reader(pixels: np.ndarray) -> object:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    class Rows(CalibrationDataReader):
+        """Batches of one size, as the tool wants them."""
+
+        def __init__(self, batches: Sequence[np.ndarray]):
+            self.batches: Iterator[np.ndarray] = iter(batches)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {"pixel_values": batch}
+
+    size = min(_BATCH, len(pixels))
+    return Rows([pixels[i : i + size] for i in range(0, len(pixels) - size + 1, size)])

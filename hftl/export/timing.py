@@ -1,0 +1,88 @@
+"""How long a batch takes, for PyTorch and for ONNX Runtime, on the same rows and threads."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from hftl.progress import progress
+
+
+BATCHES = (1, 8, 32)
+_CALLS = 64  # per batch size, fewer when they take longer than this many seconds:
+_SECONDS = 8.0
+_LEAST = 10
+_WARM_UP = 3
+
+Batch = dict[str, np.ndarray]
+
+
+def usable_threads() -> int:
+    """Return the number of physical cores that this process may use; OMP_NUM_THREADS lowers it."""
+    cores = min(
+        psutil.cpu_count(logical=False) or 1, len(psutil.Process().cpu_affinity()) if _has_affinity() else 10**6
+    )
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, int(asked))) if asked.isdigit() else max(1, cores)
+
+
+def session(path: Path, threads: int) -> Any:
+    """Return an ONNX Runtime session on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def time_torch(model: Any, batches: dict[int, list[Batch]], threads: int) -> dict[str, dict[str, float]]:
+    """Return {"1": {"p50_ms", "p95_ms", "rows_per_second"}, ...} of the fp32 model on the CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            return _time(lambda b: model(**{k: torch.from_numpy(v) for k, v in b.items()}).logits, batches, "torch")
+    finally:
+        torch.set_num_threads(before)
+
+
+def time_onnx(path: Path, batches: dict[int, list[Batch]], threads: int) -> dict[str, dict[str, float]]:
+    """Return the same as `time_torch` for an ONNX file."""
+    runtime = session(path, threads)
+    return _time(lambda b: runtime.run(["logits"], b), batches, path.stem)
+
+
+def cut(rows: Sequence[Batch], stack: Callable[[Sequence[Batch]], Batch]) -> dict[int, list[Batch]]:
+    """Return batches of each size from single rows, which are repeated where they are too few."""
+    found: dict[int, list[Batch]] = {}
+    for size in BATCHES:
+        enough = list(rows) * -(-size // len(rows))
+        found[size] = [stack(enough[i : i + size]) for i in range(0, len(enough) - size + 1, size)]
+    return found
+
+
+def _time(run: Callable[[Batch], Any], batches: dict[int, list[Batch]], title: str) -> dict[str, dict[str, float]]:
+    timings = {}
+    for size in progress(list(batches), f"timing {title}", "batch size"):
+        for i in range(_WARM_UP):
+            run(batches[size][i % len(batches[size])])
+        seconds: list[float] = []
+        start = time.perf_counter()
+        while len(seconds) < _CALLS and (len(seconds) < _LEAST or time.perf_counter() - start < _SECONDS):
+            before = time.perf_counter()
+            run(batches[size][len(seconds) % len(batches[size])])
+            seconds.append(time.perf_counter() - before)
+        p50, p95 = np.percentile(seconds, [50, 95]) * 1000
+        rate = size * len(seconds) / sum(seconds)
+        timings[str(size)] = {"p50_ms": float(p50), "p95_ms": float(p95), "rows_per_second": float(rate)}
+    return timings
+
+
+def _has_affinity() -> bool:
+    return hasattr(psutil.Process, "cpu_affinity")  # not on macOS

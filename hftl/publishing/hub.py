@@ -1,0 +1,213 @@
+"""Send a finished run to the Hub: one commit with everything, then proof that what arrived is the model."""
+
+import os
+import shlex
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import CommitInfo, HfApi, constants
+
+from hftl.artifact import Artifact, open_artifact
+from hftl.errors import RunError
+from hftl.publishing.bundle import Bundle, BundleOptions, build_bundle
+from hftl.publishing.hub_commit import commit_bundle, left_behind
+from hftl.publishing.hub_faults import HubError, full_disk, hub_faults, interrupted
+from hftl.publishing.hub_options import PushOptions, check_options, usable_token
+from hftl.publishing.hub_proof import prove
+from hftl.publishing.hub_repository import Target, open_target
+from hftl.publishing.hub_retries import say
+from hftl.publishing.parity import is_pooled
+from hftl.publishing.public_report import public_name
+from hftl.publishing.space import push_space
+from hftl.report.visible import one_line
+from hftl.run_folder import partial_of
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What lies on the Hub now."""
+
+    url: str  # of the repository, the branch or the pull request
+    commit: str
+    repo_id: str
+    revision: str | None  # branch or refs/pr/N; None for main
+    pr_url: str | None
+    parity: dict[str, Any]  # as report.json keeps it (docs/report.md)
+    space_url: str | None
+
+
+def push_to_hub(
+    run: str | Path,
+    repo_id: str,
+    *,
+    public: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    adapter_only: bool = False,
+    license: str | None = None,
+    include_examples: int = 0,
+    space: str | None = None,
+    commit_message: str | None = None,
+    token: str | None = None,
+) -> Pushed:
+    """Push a finished run to the model repository `repo_id` (namespace/name) and check what arrived.
+
+    Everything goes in one commit, into a repository that is made private unless `public`. `revision` is a branch,
+    made when it is missing; `create_pr` opens a pull request instead. `adapter_only` sends the LoRA adapter without
+    the base model. `license` is an identifier of the Hub, needed when it does not follow from base model and data.
+    `include_examples` test rows stand in the card, and nothing else of the data leaves the machine. `space` is the
+    namespace/name of a Space that serves the model. The token is that of HF_TOKEN or `hf auth login` unless given.
+
+    Raises `RunError` for what is no finished run, `ConfigError` for options that do not fit, `HubError` for what the
+    Hub or the network refuses (nothing is committed then), and `ParityError` when the model downloaded again answers
+    differently (the commit is on the Hub then, and the error names it).
+    """
+    options = PushOptions(
+        run,
+        repo_id,
+        public,
+        revision,
+        create_pr,
+        adapter_only,
+        license,
+        include_examples,
+        space,
+        commit_message,
+        token,
+    )
+    return push(options)
+
+
+def push(options: PushOptions, agree: Callable[[Bundle], None] | None = None) -> Pushed:
+    """Push as `push_to_hub` does. `agree` is called with what will be sent, and may raise to stop."""
+    check_options(options)
+    token = usable_token(options)
+    artifact = finished_run(options.run)
+    with bundled(artifact, options) as bundle:
+        (agree or show_rows)(bundle)
+        api = HfApi(token=token)
+        with hub_faults(options.repo_id, "pushing"):
+            with interrupted(
+                f"Interrupted: nothing was committed to {options.repo_id}. Push again: nothing is sent twice."
+            ):
+                target = open_target(
+                    api, options.repo_id, public=options.public, revision=options.revision, create_pr=options.create_pr
+                )
+                gone = left_behind(target, bundle)
+            with interrupted(
+                f"Interrupted: {options.repo_id} has the whole commit or nothing of it. Push again: nothing is sent twice."
+            ):
+                start = time.perf_counter()
+                message = options.commit_message or _title(artifact)
+                commit = commit_bundle(api, target, bundle, message, create_pr=options.create_pr)
+                _tell(target, commit, gone, f"{_megabytes(bundle)} in {time.perf_counter() - start:.1f} s")
+    with interrupted(f"Interrupted: commit {commit.oid} of {options.repo_id} is made, but was not checked."):
+        base = bundle.base if options.adapter_only else None
+        parity = prove(artifact, target, commit, adapter_of=base, token=options.token)
+        pushed = _pushed(target, commit, parity)
+        if options.space is None:
+            return pushed
+        return replace(pushed, space_url=_space(api, options.space, bundle, artifact, pushed, options))
+
+
+def finished_run(run: str | Path) -> Artifact:
+    """Return the artifact of a run folder, or of its `final/`. Raises `RunError` for anything else, with the reason."""
+    path = Path(run).expanduser()
+    unfinished = path if path.name.endswith(".partial") else partial_of(path)
+    if unfinished.is_dir() and (unfinished == path or not path.exists()):
+        whole = unfinished.with_name(unfinished.name.removesuffix(".partial"))
+        words = ["hftl", "train", str(unfinished / "config.yaml"), "--output_dir", str(whole), "--resume"]
+        raise RunError(f"{unfinished} is not finished: go on with `{shlex.join(words)}` first.")
+    if not path.is_dir():
+        raise RunError(f"There is no run folder {path}: hftl push takes what hftl train made, such as runs/tickets.")
+    if not any((place / "config.json").is_file() for place in (path / "final", path)):
+        raise RunError(f"{path} is not a run: it has no final/ with a model in it.")
+    artifact = open_artifact(path)
+    if artifact.run is None or artifact.report is None:
+        raise RunError(
+            f"{path} is no run of hftl: there is no report.json, which the card is made of. `hf upload` sends a model "
+            "folder as it is."
+        )
+    return artifact
+
+
+@contextmanager
+def bundled(artifact: Artifact, options: PushOptions, *, online: bool = True) -> Iterator[Bundle]:
+    """Build what the commit will hold, in a folder that is removed afterwards whatever happens."""
+    with full_disk("putting the files together"):
+        assert artifact.run is not None
+        with tempfile.TemporaryDirectory(prefix="hftl-push-", dir=_beside(artifact.run)) as work:
+            wanted = BundleOptions(
+                adapter_only=options.adapter_only,
+                include_examples=options.include_examples,
+                license=options.license,
+                repo_id=options.repo_id,
+                online=online,
+            )
+            yield build_bundle(_without_earlier_push(artifact), Path(work) / "bundle", wanted)
+
+
+def _beside(run: Path) -> Path | None:
+    """Return the run's own parent when only there weights can be hard links; None for the temporary folder."""
+    parent = run.resolve().parent
+    far = parent.stat().st_dev != Path(tempfile.gettempdir()).stat().st_dev
+    return parent if far and os.access(parent, os.W_OK | os.X_OK) else None
+
+
+def _without_earlier_push(artifact: Artifact) -> Artifact:
+    """What an earlier push was checked with belongs to that push, and would make every push differ from the last."""
+    assert artifact.report is not None
+    parity = {where: found for where, found in (artifact.report.get("parity") or {}).items() if where != "hub"}
+    return replace(artifact, report={**artifact.report, "parity": parity})
+
+
+def show_rows(bundle: Bundle) -> None:
+    """Say which rows of the data the card will show."""
+    if bundle.public_rows:
+        say("The card will show these rows of the data:")
+        for row in bundle.public_rows:
+            say(f"  {one_line(row, 600)}")
+
+
+def _title(artifact: Artifact) -> str:
+    """Return a title of the commit that tells nothing of this machine."""
+    assert artifact.report is not None
+    return f"{artifact.report['method']} of {public_name(artifact.report['model'])}, by hftl"
+
+
+def _tell(target: Target, commit: CommitInfo, gone: list[str], sent: str) -> None:
+    if commit.oid == target.head:
+        say(f"{target.repo_id} has all of this already: no commit was made.")
+        return
+    say(f"Committed {sent}.")
+    if gone:
+        say(f"Removed with it, as the new model lacks them: {', '.join(gone)}")
+
+
+def _megabytes(bundle: Bundle) -> str:
+    total = sum((bundle.folder / name).stat().st_size for name in bundle.files)
+    return f"{len(bundle.files)} files, {total / 1e6:.1f} MB"
+
+
+def _pushed(target: Target, commit: CommitInfo, parity: dict[str, Any]) -> Pushed:
+    revision = commit.pr_revision or target.branch
+    page = f"{constants.ENDPOINT}/{target.repo_id}"
+    url = commit.pr_url or (f"{page}/tree/{revision}" if revision else page)
+    return Pushed(url, commit.oid, target.repo_id, revision, commit.pr_url, parity, None)
+
+
+def _space(api: HfApi, space: str, bundle: Bundle, artifact: Artifact, pushed: Pushed, options: PushOptions) -> str:
+    try:
+        return push_space(
+            api, space, options.repo_id, private=not options.public, revision=pushed.revision,
+            title=space.rpartition("/")[2], pooled=is_pooled(artifact.folder), license=bundle.license.id,
+        )  # fmt: skip
+    except HubError as error:
+        raise HubError(
+            f"The model is at {pushed.url} (commit {pushed.commit[:12]}), but its Space failed: {error}"
+        ) from error
