@@ -14,6 +14,9 @@ _PUBLIC = {
     "Result": "hftl.adapt",
     "load": "hftl.predict",
     "doctor": "hftl.doctor",
+    "export": "hftl.export",
+    "push_to_hub": "hftl.publishing.hub",
+    "launch_demo": "hftl.demo.app",
     "Predictor": "hftl.predict",
     "Prediction": "hftl.predict",
     "TASKS": "hftl.tasks",
@@ -40,10 +43,10 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keeps `hftl.adapt` and `hftl.doctor` the functions: importing the modules would otherwise replace them."""
+    """Keeps `hftl.adapt`, `hftl.doctor` and `hftl.export` the functions: importing the modules would otherwise replace them."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in ("adapt", "doctor") and isinstance(value, ModuleType):
+        if name in ("adapt", "doctor", "export") and isinstance(value, ModuleType):
             value = getattr(value, name)
         super().__setattr__(name, value)
 
