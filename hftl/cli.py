@@ -219,7 +219,7 @@ def run_command(argv: list[str]) -> int:
         if "--help" in argv or "-h" in argv:
             print(verb_help(verb))
             return 0
-        positional, flags = read_words(argv[1:])
+        positional, flags = read_words(argv[1:], one_target=verb.training)
         verb.run(positional, flags)
     except HftlError as error:
         if not isinstance(error, Preempted):  # no error; how to go on has been said

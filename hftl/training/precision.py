@@ -29,3 +29,16 @@ def choose_bf16(training: dict[str, Any]) -> bool:
 def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager:
     """Return the autocast context of a forward pass outside Trainer."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+
+def without_autocast(model: torch.nn.Module) -> None:
+    """Take off the mixed precision that accelerate leaves around `forward`: what is scored later must be fp32.
+
+    accelerate's own `extract_model_from_parallel` also unwinds transformers' decorators, after which a forward pass
+    fails.
+    """
+    original = model.__dict__.pop("_original_forward", None)
+    if original is not None:
+        del model.forward
+        if model.forward != original:  # it was the instance's own before
+            model.forward = original

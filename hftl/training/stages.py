@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import extract_model_from_parallel
 from accelerate.utils.memory import should_reduce_batch_size
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -28,6 +27,7 @@ from hftl.training.inputs import StageData, stage_inputs
 from hftl.training.logistic import Probe
 from hftl.training.losses import LossGuard, make_loss
 from hftl.training.order import Numbered, SeededEpochs
+from hftl.training.precision import without_autocast
 from hftl.training.preempt import SaveWhenAsked, stage_running
 from hftl.training.states import StateCache, store
 from hftl.training.trainer import GroupedTrainer
@@ -230,8 +230,7 @@ def _by_gradient(
         train_on(trainer, Path(str(args.output_dir)))
     finally:
         hook.remove()
-        # accelerate leaves mixed precision wrapped around `forward`: what is scored later would not be fp32.
-        extract_model_from_parallel(inputs.module, keep_fp32_wrapper=False)
+        without_autocast(inputs.module)
     trainable = sum(p.numel() for p in inputs.module.parameters() if p.requires_grad)
     rates = {g.name: args.learning_rate * g.rate for g in stage.groups}
     history = [{k: float(v) for k, v in entry.items()} for entry in trainer.state.log_history]

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from transformers import TrainingArguments
@@ -16,8 +17,9 @@ from hftl.models.layers import Layers
 from hftl.training.arguments import stage_arguments
 from hftl.training.inputs import OnFeatures
 from hftl.training.losses import LossGuard, class_weights, make_loss
+from hftl.training.precision import without_autocast
 from hftl.training.trainer import GroupedTrainer
-from tests.runs import tiny_run
+from tests.runs import checkpoint, stock_model, tiny_run
 from tests.traps.loading import config_of, load, text_data
 
 
@@ -127,3 +129,20 @@ def test_mixed_precision_ends_with_the_training(folder: Path) -> None:
     found = run.report["parity"]["final"]
     assert found["labels_equal"] is True
     assert found["max_difference"] < 1e-6
+
+
+@pytest.mark.parametrize("family", ["bert", "vit"])
+def test_forward_is_what_it_was(family: str, folder: Path) -> None:
+    """accelerate's own way to unwrap takes transformers' decorators off too: `return_dict` would fail afterwards."""
+    model, _ = stock_model(family, checkpoint(family, folder))
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    asked = {"bert": {"input_ids": torch.arange(8)[None]}, "vit": {"pixel_values": torch.randn(1, 3, 32, 32)}}[family]
+    model.eval()
+    with torch.no_grad():
+        expected = model(**asked).logits
+        prepared = accelerator.prepare_model(model)
+        assert not torch.equal(prepared(**asked).logits, expected)
+        without_autocast(model)
+        assert torch.equal(model(**asked).logits, expected)
+        assert torch.equal(model(**asked, return_dict=False)[0], expected)
+    assert "forward" not in model.__dict__
