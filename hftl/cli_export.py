@@ -56,7 +56,7 @@ def export_verb(positional: list[str], flags: Flags) -> None:
     print_table(title, HEADER, table_rows(values), stdout=True)
     sys.stdout.write(
         f"predict.py gives the labels of the PyTorch model on {parity['rows']} rows ({parity['origin']}); probabilities "
-        f"differ by at most {parity['max_probability_difference']:.1g}.\n"
+        f"differ by at most {parity['max_difference']:.1g}.\n"
     )
     example = '"a text"' if values["task"] == "text-classification" else "image.png"
     sys.stdout.write(f"Try it: python {report.output_dir / 'predict.py'} {example}\n")

@@ -4,23 +4,29 @@ from typing import Any
 
 from hftl.config import OWN_FLAGS
 from hftl.errors import ConfigError, did_you_mean
+from hftl.names import TASK_NAMES
 
 
 Flags = dict[str, Any]
 
 # Flags that stand alone, so that a word after them is not their value.
-SWITCHES = {"json", "help", "public", "create_pr", "dry_run", "adapter_only", "yes", "int8", "share"} | {n for n, f in OWN_FLAGS.items() if f.metadata["kind"] is bool}
+SWITCHES = {"json", "help", "public", "create_pr", "dry_run", "adapter_only", "yes", "int8", "share"} | {
+    n for n, f in OWN_FLAGS.items() if f.metadata["kind"] is bool
+}
 
 
-def read_words(words: list[str]) -> tuple[list[str], Flags]:
+def read_words(words: list[str], *, one_target: bool = False) -> tuple[list[str], Flags]:
     """Split the words after the verb into positional ones and flags.
 
-    `--a b`, `--a=b`, `--a` and `--a b c` all work; every word after a bare `--` is positional.
+    `--a b`, `--a=b`, `--a` and `--a b c` all work; every word after a bare `--` is positional. With `one_target` the
+    verb takes one TASK or config.yaml: a second word right after an on|off flag was meant as its value. Raises
+    `ConfigError` for that, and for a flag with one dash.
     """
     end = words.index("--") if "--" in words else len(words)
     positional: list[str] = []
     flags: Flags = {}
     current: str | None = None
+    misplaced: list[str] = []
     for word in words[:end]:
         if word.startswith("--") and len(word) > 2:
             name, equals, value = word[2:].partition("=")
@@ -34,8 +40,18 @@ def read_words(words: list[str]) -> tuple[list[str], Flags]:
         ):
             flags[current].append(word)
         else:
+            if current in OWN_FLAGS and not _is_target(word):
+                misplaced.append(f"--{current} is on or off, not {word!r}.")
             positional.append(word)
-    return positional + words[end + 1 :], {k: True if not v else v[0] if len(v) == 1 else v for k, v in flags.items()}
+            current = None
+    positional += words[end + 1 :]
+    if one_target and len(positional) > 1 and misplaced:
+        raise ConfigError(misplaced[0])
+    return positional, {k: True if not v else v[0] if len(v) == 1 else v for k, v in flags.items()}
+
+
+def _is_target(word: str) -> bool:
+    return word in TASK_NAMES or word.endswith((".yaml", ".yml"))
 
 
 def check_flags(flags: Flags, known: set[str], verb: str) -> None:

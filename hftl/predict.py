@@ -11,9 +11,11 @@ import torch
 import transformers
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from hftl.data.images import decode_image
 from hftl.errors import DataError, ModelError
+from hftl.models.adapted import load_adapted
 from hftl.models.load import find_checkpoint, hub_errors
 from hftl.models.pooled import MeanPooledConfig, MeanPooledForSequenceClassification
 from hftl.tasks import TASKS
@@ -102,6 +104,8 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
         model: Any
         if fields.get("model_type") == MeanPooledConfig.model_type:
             model = MeanPooledForSequenceClassification.from_pretrained(checkpoint.path, **common)
+        elif find_adapter_config_file(checkpoint.path, **common) is not None:
+            model = load_adapted(checkpoint.path, task.auto_model, common)
         else:
             auto_model = getattr(transformers, task.auto_model)
             model = auto_model.from_pretrained(

@@ -7,14 +7,12 @@ import numpy as np
 import pandas as pd
 
 from hftl.config import DataConfig
+from hftl.data.cells import no_formula
 from hftl.data.load import load_rows
 from hftl.errors import RunError
 from hftl.evaluation.metrics import per_class
 from hftl.predict import Predictor, load
 from hftl.report.report import score
-
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def answers_for(predictor: Predictor, inputs: list[str]) -> list[dict[str, Any]]:
@@ -49,7 +47,7 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
     if output is not None:
         partial = output.with_name(output.name + ".partial")
         try:
-            table.map(_no_formula).to_csv(partial, index=False)
+            table.map(no_formula).to_csv(partial, index=False)
             partial.replace(output)
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -63,11 +61,6 @@ def _plain(table: Any) -> pd.DataFrame:
         if values and isinstance(values[0], dict):  # an image: its path stands for it
             columns[name] = [v.get("path") or f"row {i}" for i, v in enumerate(values)]
     return pd.DataFrame(columns)
-
-
-def _no_formula(cell: Any) -> Any:
-    """A text that a spreadsheet would run as a formula is written with a quote before it (OWASP, CSV injection)."""
-    return "'" + cell if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def evaluate_data(run: str, flags: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from hftl.config import RunConfig, to_yaml
 from hftl.errors import RunError
+from hftl.evidence.page import write_page_again
+from hftl.publishing.save import write_card
 from hftl.report.report import write_report
 from hftl.report.show import show_seeds
 from hftl.run_folder import check_output
@@ -36,22 +38,28 @@ def run_seeds(config: RunConfig, run_one: Callable[[RunConfig], dict[str, Any]])
             "--overwrite to start anew."
         )
     reports: dict[int, dict[str, Any]] = {}
+    configs: dict[int, RunConfig] = {}
     for i in range(config.seeds):
         seed = config.train_seed + i
         folder = seeds_folder(output_dir) / f"seed-{seed}"
         training = {**config.training, "seed": seed}
         one = replace(config, training=training, output_dir=folder, seeds=1, overwrite=not config.resume)
+        configs[seed] = one
         finished = broadcast_from_main(_finished(folder, (one, config)) if is_main_process() else None)
         if isinstance(finished, RunError):
             raise finished
         reports[seed] = finished or run_one(one)
     best = max(reports, key=lambda seed: reports[seed]["metrics"]["validation"]["macro_f1"]["value"])
     report = {**reports[best], "seeds": summary(reports, best)}
+    kept = seeds_folder(output_dir) / f"seed-{best}"
+    if report["evidence"]:  # its page was written before the other seeds were known, and names the folder of now
+        report = write_page_again(kept, configs[best], report, output_dir)
     if is_main_process():
-        _keep_best(config, seeds_folder(output_dir) / f"seed-{best}", report)
-        show_seeds(report["seeds"])
+        _keep_best(config, kept, report)
+        news = [w for w in report["warnings"] if w not in reports[best]["warnings"]]
+        show_seeds(report, str(output_dir), news)
     wait_for_all()
-    return report
+    return broadcast_from_main(report)
 
 
 def summary(reports: dict[int, dict[str, Any]], kept: int) -> dict[str, Any]:
@@ -84,6 +92,7 @@ def _keep_best(config: RunConfig, best: Path, report: dict[str, Any]) -> None:
     assert output_dir is not None
     write_report(best / "report.json", report)
     (best / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+    write_card(best / "final", report)  # the card too shows what all seeds reached
     if output_dir.exists():  # --overwrite, checked before
         output_dir.rename(seeds_folder(output_dir) / "replaced")  # and is removed with the folder
     best.rename(output_dir)

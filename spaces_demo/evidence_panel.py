@@ -150,7 +150,7 @@ def _cards(report: dict[str, Any]) -> str:
     if abstain and abstain.get("test_precision") and abstain.get("threshold"):
         precision = abstain["test_precision"]
         cards += [("Right when sure", percent(precision["value"]), f"of {percent(abstain['coverage'])} of the rows")]
-    if kept and _is_number(kept.get("kept")):
+    if kept and _is_number(kept.get("kept")) and not kept.get("unchanged"):
         cards += [("Kept of the base", percent(kept["kept"]), "of what the base model's features tell")]
     boxes = (f'<div class="hf-card">{name}<b>{value}</b><span>{below}</span></div>' for name, value, below in cards)
     rows = int(report["data"]["rows"]["test"])

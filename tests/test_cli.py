@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import yaml
 
 from hftl.cli import VERBS
+from hftl.config import OWN_FLAGS
+from hftl.errors import ConfigError
 from hftl.flags import read_words
 from hftl.methods import METHODS
 from hftl.names import METHOD_NAMES, TASK_NAMES
@@ -99,6 +102,33 @@ def test_help_of_every_verb(capsys, verb):
     assert all(f"--{flag}" in done.out for flag in VERBS[verb].flags)
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_is_wrapped_and_aligned(capsys, verb):
+    lines = hftl(capsys, verb, "--help").out.splitlines()
+    assert max(map(len, lines)) <= 119
+    flags = [line for line in lines if line.startswith("  --")]
+    columns = {len(re.match(r"  --\w+ +", line)[0]) for line in flags}
+    assert len(columns) == 1
+    further = [line for line in lines if line.startswith("    ")]
+    assert {len(line) - len(line.lstrip()) for line in further} <= columns
+
+
+def test_help_shows_values_and_defaults(capsys):
+    text = hftl(capsys, "train", "--help").out
+    said = {line.split()[0]: line for line in re.sub(r"\n {5,}", " ", text).splitlines() if line.startswith("  --")}
+    for name, field in OWN_FLAGS.items():
+        found = re.findall(r" \[(.*?)\]$", said[f"--{name}"])
+        if field.metadata["kind"] is bool:
+            assert found == [f"on|off; default: {'on' if field.default else 'off'}"], name
+        elif field.metadata["choices"]:
+            assert found == [f"{'|'.join(field.metadata['choices'])}; default: {field.default}"], name
+        else:
+            assert found == ([] if field.default is None else [f"default: {field.default}"]), name
+    assert said["--evidence"].endswith("[on|off; default: on]")
+    assert said["--seeds"].endswith("[default: 1]")
+    assert "[" not in said["--json"]
+
+
 def test_help_of_train_names_the_trainers_flags(capsys):
     assert "--learning_rate" in hftl(capsys, "train", "--help").out
 
@@ -142,10 +172,33 @@ def test_python_m_hftl(tmp_path):
         (["--x", "-.5"], [], {"x": "-.5"}),
         (["a", "--", "--x", "-y"], ["a", "--x", "-y"], {}),
         (["--x", "1", "--", "b"], ["b"], {"x": "1"}),
+        (["--json", "run", "off"], ["run", "off"], {"json": True}),
     ],
 )
 def test_words(words, positional, flags):
     assert read_words(words) == (positional, flags)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["text-classification", "--evidence", "maybe"], "--evidence is on or off, not 'maybe'."),
+        (["--evidence", "maybe", "text-classification"], "--evidence is on or off, not 'maybe'."),
+        (["--no-flip", "nope", "c.yaml"], "--no_flip is on or off, not 'nope'."),
+        (["--overwrite", "text-classification", "--resume", "2"], "--resume is on or off, not '2'."),
+    ],
+)
+def test_a_wrong_word_after_a_switch(words, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        read_words(words, one_target=True)
+    assert len(read_words(words)[0]) == 2  # of a verb that takes several words it may be one of them
+
+
+@pytest.mark.parametrize(
+    "words", [["--overwrite", "t.yaml"], ["--evidence", "off", "t.yaml"], ["--json", "t.yaml"], ["--resume", "t"]]
+)
+def test_a_target_after_a_switch(words):
+    assert read_words(words, one_target=True)[0] == words[-1:]
 
 
 # Listings

@@ -38,7 +38,15 @@ LAYERS = (
     ("hftl.seeds", "hftl.prepare", "hftl.forgetting", "hftl.evidence"),
     ("hftl.adapt", "hftl.planning"),
     ("hftl.cli_config", "hftl.cli_help"),
-    ("hftl.cli", "hftl.cli_plan", "hftl.cli_doctor", "hftl.cli_predict", "hftl.cli_push", "hftl.cli_demo", "hftl.cli_export"),
+    (
+        "hftl.cli",
+        "hftl.cli_plan",
+        "hftl.cli_doctor",
+        "hftl.cli_predict",
+        "hftl.cli_push",
+        "hftl.cli_demo",
+        "hftl.cli_export",
+    ),
     ("hftl.__main__",),
 )
 # (importer, imported): known crossings, each with its reason.
@@ -47,6 +55,8 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
 }
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
+    "hftl.demo.batch_tab.batch_tab": "a layout: components and their events, from top to bottom",
+    "hftl.demo.try_tab.try_tab": "the same",
     "hftl.report.report.build_report": "the document, one field per line",
 }
 

@@ -129,7 +129,9 @@ def launch_demo(
 def wait(demo: gr.Blocks) -> None:
     """Return on Ctrl-C or SIGTERM, with the page closed."""
     came: list[int] = []
-    before = {one: signal.signal(one, lambda number, _: came.append(number)) for one in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        one: signal.signal(one, lambda number, _: came.append(number)) for one in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         while not came:
             time.sleep(_LOOK_EVERY)

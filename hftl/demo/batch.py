@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hftl.config import DataConfig
+from hftl.data.cells import no_formula
 from hftl.data.columns import find_columns
 from hftl.data.sources import DATA_SUFFIXES, read_file
 from hftl.demo.checks import MAX_CHARACTERS, MAX_UPLOAD_BYTES, checked_image
 from hftl.demo.served import Served, is_unsure
 from hftl.errors import DataError
 from hftl.predict import Prediction
-from hftl.predict_file import _no_formula
 
 
 MAX_TEXTS, MAX_IMAGES = 5_000, 500  # one page is for trying; `hftl predict --data` takes any number
@@ -139,4 +139,4 @@ def write_csv(path: Path, result: BatchResult) -> None:
         for row in result.rows:
             sure = "" if row.not_sure is None else str(row.not_sure).lower()
             probability = "" if row.probability is None else f"{row.probability:.6f}"
-            writer.writerow((_no_formula(row.input), _no_formula(row.prediction), probability, sure))
+            writer.writerow((no_formula(row.input), no_formula(row.prediction), probability, sure))

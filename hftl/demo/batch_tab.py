@@ -37,15 +37,7 @@ def batch_tab(served: Served, folder: Path) -> None:
         render("said.html", look="hint", text=f"{what}, up to {limit} at once. A CSV comes out."),
         apply_default_css=False,
     )
-    files = refuse_addresses(
-        gr.File(
-            label="File" if text else "Images",
-            file_count="single" if text else "multiple",
-            file_types=list(TABLE_SUFFIXES if text else IMAGE_SUFFIXES),
-            elem_id="batch-files",
-            height=160,
-        )
-    )
+    files = _file_box(served)
     column = gr.Dropdown([], label="Column with the text", visible=False, elem_id="batch-column", interactive=True)
     run = gr.Button("Classify all", variant="primary", elem_id="batch-run")
     output = gr.File(label="Answers as CSV", visible=False, interactive=False, elem_id="batch-output")
@@ -82,6 +74,18 @@ def batch_tab(served: Served, folder: Path) -> None:
         told(classify), [files, column], [summary, output], show_progress_on=summary, concurrency_id="batches",
         concurrency_limit=1, **_OWN,
     )  # fmt: skip
+
+
+def _file_box(served: Served) -> Any:
+    return refuse_addresses(
+        gr.File(
+            label="File" if served.reads_text else "Images",
+            file_count="single" if served.reads_text else "multiple",
+            file_types=list(TABLE_SUFFIXES if served.reads_text else IMAGE_SUFFIXES),
+            elem_id="batch-files",
+            height=160,
+        )
+    )
 
 
 def _summary(served: Served, result: BatchResult) -> str:

@@ -11,7 +11,7 @@ from hftl.demo.served import Served
 from hftl.report import views, words
 from hftl.report.confusion import Confusion, confusion
 from hftl.report.figures import figures
-from hftl.report.html import _drawn
+from hftl.report.html import drawn
 from hftl.report.rows import PageRows
 
 
@@ -114,7 +114,7 @@ def _evidence(served: Served, report: dict[str, Any]) -> str:
         findings=None,  # they name rows of the data
         limits=_limits(served, report),
         facts=_facts(report),
-        charts=_drawn(wanted),
+        charts=drawn(wanted),
     )
 
 

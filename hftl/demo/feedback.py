@@ -16,9 +16,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from PIL import Image as PILImage
 
+from hftl.data.cells import no_formula
 from hftl.errors import DataError, RunError
 from hftl.predict import Prediction
-from hftl.predict_file import _no_formula
 
 
 NONE_OF_THESE = "none of these"
@@ -119,5 +119,5 @@ def _safe(cell: str) -> str:
     try:
         float(cell)
     except ValueError:
-        return str(_no_formula(cell))
+        return str(no_formula(cell))
     return cell

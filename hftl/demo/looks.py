@@ -8,7 +8,7 @@ import gradio as gr
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
-from hftl.report.html import _environment
+from hftl.report.html import environment
 from hftl.report.visible import one_line
 
 
@@ -51,9 +51,9 @@ def style() -> Markup:
 def _templates() -> Environment:
     """Return the report's environment (escaping, filters) with the demo's templates before its own."""
     loader = ChoiceLoader([PackageLoader("hftl.demo"), PackageLoader("hftl.report")])
-    environment = _environment().overlay(loader=loader, cache_size=50)
-    environment.filters = {**environment.filters, "short": lambda text: one_line(str(text), _SHORT)}
-    return environment
+    found = environment().overlay(loader=loader, cache_size=50)
+    found.filters = {**found.filters, "short": lambda text: one_line(str(text), _SHORT)}
+    return found
 
 
 def render(template: str, **values: Any) -> str:

@@ -24,7 +24,6 @@ TOP = 5  # labels under the answer; the others stand in a list below
 MAX_LISTED = 2_000  # labels in that list; /predict returns every one
 _EXAMPLE_SECONDS = 120  # that a page waits for examples
 _EXAMPLE_CHARACTERS = 90
-_TINY = 64  # pixels a side up to which examples are shown with their pixels as squares
 # Private: not in the page's API, which has /predict alone. Not preprocessed: see `path_of`.
 _OWN: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
 _ANSWERS: dict[str, Any] = {"concurrency_id": "answers", "concurrency_limit": 2}
@@ -52,11 +51,7 @@ def try_tab(served: Served, examples: Future[list[str]], feedback: Path | None) 
             banner = gr.HTML(_invitation(), apply_default_css=False, elem_id="answer")
             label = gr.Label(num_top_classes=TOP, label="Answer", show_label=False, elem_id="label", visible=False)
             every_label = gr.HTML("", apply_default_css=False, elem_id="all-labels")
-            with gr.Accordion("Why?", elem_id="why-panel", visible=False) as why_panel:
-                why = gr.HTML("", apply_default_css=False, elem_id="why", min_height=80)
-                why_label = gr.Dropdown(
-                    list(served.predictor.labels), label="Why another label?", value=None, elem_id="why-label"
-                )
+            why_panel, why, why_label = _reasons(served)
             correction = _correction(served, feedback)
     asked = gr.State(None)
     shown = [banner, label, every_label, asked, why_panel, why, why_label, *correction]
@@ -116,6 +111,14 @@ def _input_box(served: Served) -> Any:
             buttons=[],
         )
     )
+
+
+def _reasons(served: Served) -> tuple[Any, Any, Any]:
+    """Return the panel of reasons, the reasons, and the label that they are for."""
+    with gr.Accordion("Why?", elem_id="why-panel", visible=False) as panel:
+        why = gr.HTML("", apply_default_css=False, elem_id="why", min_height=80)
+        label = gr.Dropdown(list(served.predictor.labels), label="Why another label?", value=None, elem_id="why-label")
+    return panel, why, label
 
 
 def _shelf(served: Served) -> Any:
@@ -225,8 +228,11 @@ def _join_examples(box: Any, shelf: Any, examples: Future[list[str]]) -> Any:
 
 def endpoint(served: Served) -> None:
     """Add /predict: a text or an image in, {label, confidences} of all labels out."""
-    box: Any = gr.Textbox(visible=False) if served.reads_text else refuse_addresses(gr.Image(visible=False))
-    label = gr.Label(visible=False)
+    if served.reads_text:
+        box: Any = gr.Textbox(label="text", visible=False)
+    else:
+        box = refuse_addresses(gr.Image(label="image", visible=False))
+    label = gr.Label(label="answer", visible=False)
     button = gr.Button(visible=False)
 
     def predict(value: Any) -> dict[str, float]:

@@ -73,6 +73,15 @@ def _check_classes(classes: np.ndarray, labels: int) -> None:
         raise DataError(f"The baseline's class ids go from {min(classes)} to {max(classes)}, but labels are {labels}.")
 
 
+def is_baseline(folder: str | Path) -> bool:
+    """Is this a folder that `save_baseline` wrote? Its files need not be whole."""
+    try:
+        config = json.loads((Path(folder).expanduser() / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and {"format", "kind", "settings"} <= set(config)
+
+
 def load_baseline(folder: str | Path) -> SavedBaseline:
     """Read what `save_baseline` wrote; its predictions are those of the baseline that was saved.
 
@@ -82,10 +91,9 @@ def load_baseline(folder: str | Path) -> SavedBaseline:
     try:
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
         arrays = load_file(path / WEIGHTS)
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"There is no baseline in {str(path)!r}: {Path(str(error.filename or CONFIG)).name} is missing."
-        ) from None
+    except FileNotFoundError:
+        missing = next((name for name in (CONFIG, WEIGHTS) if not (path / name).is_file()), CONFIG)
+        raise ModelError(f"There is no baseline in {str(path)!r}: {missing} is missing.") from None
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"The baseline in {str(path)!r} cannot be read, train again: {str(error)!r}") from None
     try:

@@ -1,5 +1,6 @@
 """report.html of a run: the rows that the page shows, read from the splits when they are asked for."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,24 +8,100 @@ from typing import Any
 
 import numpy as np
 
+from hftl.config import RunConfig
 from hftl.data.images import decode_image
+from hftl.data.load import load_splits
+from hftl.data.splits import Splits
+from hftl.errors import HftlError, Preempted
 from hftl.evaluation.row_scores import row_scores
+from hftl.predict import load
 from hftl.prepare import Prepared
 from hftl.report.html import write_page
+from hftl.report.report import write_report
 from hftl.report.rows import Content, PageRows
+from hftl.tasks import get_task
+from hftl.training.features import predict_logits
+from hftl.training.precision import runs_on_cpu
+from hftl.training.world import from_every_process, is_main_process
+
+
+PAGE = "report.html"
+_NO_PAGE = f"There is no {PAGE}: "
 
 
 def write_run_page(path: Path, report: dict[str, Any], ready: Prepared, logits: np.ndarray) -> dict[str, Any]:
-    """Write the page and return the report with the seconds that took; `logits` [n, classes] are of the test rows."""
+    """Write report.json and the page beside it; `logits` [n, classes] are of the test rows. See `write_page_of`."""
+    return write_page_of(path, report, ready.splits, ready.task.input_column, logits)
+
+
+def write_page_of(
+    path: Path,
+    report: dict[str, Any],
+    splits: Splits,
+    input_column: str,
+    logits: np.ndarray,
+    run_dir: Path | None = None,
+) -> dict[str, Any]:
+    """Write report.json and the page of a run beside it, and return the report with the seconds that took.
+
+    report.json comes first: the page is not worth a run. Where the page cannot be made, none is left, and the report
+    that is returned has the cause among its warnings. `run_dir` is where the run will lie in the end, if not here.
+    """
     start = time.perf_counter()
-    splits = ready.splits
-    scores = row_scores(logits, np.asarray(splits.test["label"][:]))
-    rows = PageRows(
-        splits.labels, scores.true, scores.predicted, scores.confidence,
-        _reader(splits.test, ready.task.input_column), _reader(splits.train, ready.task.input_column),
-    )  # fmt: skip
-    write_page(path, report, rows)
-    seconds = time.perf_counter() - start
+    report = {**report, "warnings": [w for w in report["warnings"] if not w.startswith(_NO_PAGE)]}  # of a page before
+    write_report(path.with_name("report.json"), report)
+    try:
+        scores = row_scores(logits, np.asarray(splits.test["label"][:]))
+        rows = PageRows(
+            splits.labels, scores.true, scores.predicted, scores.confidence,
+            _reader(splits.test, input_column), _reader(splits.train, input_column),
+        )  # fmt: skip
+        write_page(path, report, rows, run_dir)
+    except Preempted:
+        raise
+    except Exception as error:
+        report = _without_page(path, report, error)
+    return _timed(report, time.perf_counter() - start)
+
+
+def write_page_again(run: Path, config: RunConfig, report: dict[str, Any], run_dir: Path) -> dict[str, Any]:
+    """Write the page of the finished run in `run` anew, with `report`, before it moves to `run_dir`.
+
+    The rows are cut again by `config`, the run's own, and the saved model answers them again: all processes call this
+    together, and rank 0 writes. Returns the report as `write_page_of` does.
+    """
+    start = time.perf_counter()
+    path = run / PAGE
+    task = get_task(config.task)
+    problem: HftlError | OSError | None = None
+    try:
+        splits = load_splits(task.input_column, config.data, config.train_seed)
+        predictor = load(run)
+        test = task.encode(splits.test, predictor.processor)
+    except (HftlError, OSError) as error:
+        problem = error
+    problems = [p for p in from_every_process(problem) if p is not None]
+    if problems:  # on one process is on all: the answers are shared out over them
+        return _without_page(path, report, problems[0]) if is_main_process() else report
+    collate = task.collator(predictor.processor)
+    logits = predict_logits(predictor.model, test, collate, use_cpu=runs_on_cpu(config.training), title="test")
+    if not is_main_process():
+        return report
+    report = _timed(report, time.perf_counter() - start)
+    return write_page_of(path, report, splits, task.input_column, logits, run_dir)
+
+
+def _without_page(path: Path, report: dict[str, Any], error: Exception) -> dict[str, Any]:
+    said = (
+        error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+    )  # paths stay out of the report
+    warning = f"{_NO_PAGE}it could not be written ({said or type(error).__name__}). All else is whole."
+    with contextlib.suppress(OSError):  # a folder of that name, say: it is not in the way of the run
+        path.unlink(missing_ok=True)  # half a page, or one that names a folder which will be gone
+    return {**report, "warnings": [*(w for w in report["warnings"] if not w.startswith(_NO_PAGE)), warning]}
+
+
+def _timed(report: dict[str, Any], seconds: float) -> dict[str, Any]:
     evidence = {**report["evidence"], "seconds": round(report["evidence"]["seconds"] + seconds, 3)}
     timing = {**report["timing"], "total_seconds": round(report["timing"]["total_seconds"] + seconds, 3)}
     return {**report, "evidence": evidence, "timing": timing}

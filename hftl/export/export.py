@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import math
 import platform
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from hftl.export.preprocessing import read_preprocessing
 from hftl.export.rows import label_ids, parity_rows, quality_splits, spread
 from hftl.export.timing import cut, session, time_onnx, time_torch, usable_threads
 from hftl.predict import Predictor, load
+from hftl.publishing.parity import keep_parity
 from hftl.run_data import RealRows
 
 
@@ -84,6 +86,8 @@ def export(
         graph = _write(work, predictor, artifact.name)
         values = {**_describe(artifact, predictor, graph), **_check(work, predictor, rows, splits, max_drop)}
         (work / REPORT).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if (problem := keep_parity(artifact, "onnx", values["parity"])) is not None:
+        logging.getLogger(__name__).warning(problem)
     return ExportReport(folder, values)
 
 
@@ -132,8 +136,10 @@ def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | No
         "parity": {
             "rows": len(feeds),
             "origin": rows.origin,
-            "max_probability_difference": gap,
+            "labels_equal": True,  # anything else was an error
+            "max_difference": gap,
             "tolerance": TOLERANCE,
+            "note": "",
         },
         "int8": judged,
         "latency": _latency(work, predictor, feeds),
@@ -168,7 +174,7 @@ def _add_int8(
         "accuracy_after": share[1],
         "drop": drop,
         "max_drop": max_drop,
-        "max_probability_difference": float(np.abs(before - after).max()),
+        "max_difference": float(np.abs(before - after).max()),
     }
 
 

@@ -83,14 +83,14 @@ def _states_key(ready: Prepared, retention: Retention) -> str:
 def forgetting(before: Before, model: Any, ready: Prepared) -> dict[str, Any]:
     """Return what `model`, the plain trained one, kept of the base, ready for report.json, on every process.
 
-    `kept` is 1.0 for a body whose weights did not change, and None, with the reason in `note`, where it cannot be
+    `kept` is 1.0, and `unchanged` true, for a body whose weights did not change, and None, with the reason in `note`, where it cannot be
     told. All processes call this together. Raises `TrainingError` when a method that freezes the body changed it.
     """
     start = time.perf_counter()
     retention = before.retention
     unchanged = _same_body(before.body, model)
     if isinstance(retention, str):
-        result = {"kept": 1.0 if unchanged else None, "note": retention}
+        result = {"kept": 1.0 if unchanged else None, "unchanged": unchanged, "note": retention}
     elif unchanged:
         result = _untouched(before, ready)
     elif before.states is None:
@@ -106,6 +106,7 @@ def _document(result: dict[str, Any], retention: Retention | str, before: float,
     notes = [result.pop("note", ""), *(rows.notes if rows else ())]
     return {
         **dict.fromkeys(_NUMBERS),
+        "unchanged": False,
         "definition": DEFINITION,
         "rows": len(rows.encoded) if rows else 0,
         "left_out": rows.left_out if rows else 0,
@@ -128,6 +129,7 @@ def _untouched(before: Before, ready: Prepared) -> dict[str, Any]:
     names = before.states or [*(f"block {i + 1}" for i in range(len(ready.loaded.layers.modules))), FINAL]
     return {
         **dict.fromkeys(("kept", "low", "high", "knn_agreement"), 1.0),
+        "unchanged": True,
         "cka": [{"block": name, "value": 1.0} for name in sorted(names, key=_place)],
         "note": "No weight below the head changed: all is kept, and nothing was measured.",
     }

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from hftl.config import DataConfig
 from hftl.data.columns import find_columns, labels_of
-from hftl.data.load import load_rows
+from hftl.data.load import InputColumn, load_rows
 from hftl.data.sources import read_source
 from hftl.data.splits import sample
 from hftl.errors import DataError
@@ -53,13 +53,35 @@ def choose_retention(ready: Prepared) -> Retention | str:
     try:
         found = _choose(name, ready)
     except DataError as error:
-        found = str(error)
+        found = _other_modality(name, ready) or str(error)
     problems = [p for p in from_every_process(found if isinstance(found, str) else None) if p]
     if not problems:
         return found
     if asked:
         raise DataError(f"--retain {_shown(name)}: {problems[0]}")
     return f"There is no retention set: {problems[0]}"
+
+
+def _other_modality(name: str, ready: Prepared) -> str | None:
+    """What is wrong with images for a model of texts, or texts for one of images; None where it is something else.
+
+    Reading the data says "use another task", which is right for --data: here it is the rows that are the wrong ones.
+    """
+    mine = ready.task.input_column
+    other: InputColumn = "image" if mine == "text" else "text"
+    if _holds(name, mine, ready) or not _holds(name, other, ready):
+        return None
+    return f"the model reads {mine}s, so this must be {mine}s too, but it holds {other}s."
+
+
+def _holds(name: str, input_column: InputColumn, ready: Prepared) -> bool:
+    """Has the first table of the data a column of that kind?"""
+    try:
+        config = _config(name, ready) if input_column == ready.task.input_column else DataConfig(data=name)
+        table = next(iter(read_source(name, input_column).tables.values()))
+        return bool(find_columns(table, input_column, config, need_label=False))
+    except (DataError, StopIteration):
+        return False
 
 
 def _choose(name: str, ready: Prepared) -> Retention:

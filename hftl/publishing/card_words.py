@@ -207,6 +207,8 @@ def forgetting(report: dict[str, Any]) -> list[Markup]:
     found = (report.get("evidence") or {}).get("forgetting")
     if not found:
         return []
+    if found.get("unchanged"):
+        return [Markup("Nothing: the layers of the base model did not change.")]
     said = []
     if found.get("kept") is not None:
         bounds = f", 95% interval {interval(found)}" if found.get("low") is not None else ""

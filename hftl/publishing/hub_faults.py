@@ -85,7 +85,9 @@ def fault_line(error: BaseException, repo_id: str, doing: str) -> str | None:
             f"The connection to {constants.ENDPOINT} broke while {doing} ({type(root).__name__}: {plain(str(root))}). "
             f"{AGAIN}"
         )
-    if isinstance(root, ValueError | RuntimeError):  # such as a card that the Hub finds invalid, or hf_xet's own
+    if isinstance(root, OSError) and root.errno in _FULL:
+        return None  # `full_disk` knows better
+    if isinstance(root, ValueError | RuntimeError | OSError):  # such as a card that the Hub finds invalid, or hf_xet's
         return f"{repo_id}: {doing} failed: {plain(str(root))}"
     return None
 

@@ -1,6 +1,5 @@
 """What was pushed is downloaded again and held against the run; the result is kept in the run's own report.json."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,7 @@ from hftl.artifact import Artifact
 from hftl.errors import DataError
 from hftl.publishing.hub_repository import Target
 from hftl.publishing.hub_retries import say
-from hftl.publishing.parity import ParityError, check_pushed
-from hftl.report.report import write_report
+from hftl.publishing.parity import ParityError, check_pushed, keep_parity
 
 
 def prove(
@@ -36,7 +34,9 @@ def prove(
         raise ParityError(f"{error} {way_back(target, commit)}") from error
     except DataError as error:
         found = _unchecked(str(error))
-    keep(artifact, found)
+    problem = keep_parity(artifact, "hub", found)
+    if problem:
+        say(problem)
     return found
 
 
@@ -57,22 +57,6 @@ def _unchecked(why: str) -> dict[str, Any]:
         "rows": 0, "origin": "none", "labels_equal": None, "max_difference": None, "tolerance": None, "seconds": 0.0,
         "note": f"not checked: {why}",
     }  # fmt: skip
-
-
-def keep(artifact: Artifact, found: dict[str, Any]) -> None:
-    """Write the result into report.json, which is whole at every moment; a run that is read-only keeps what it has."""
-    assert artifact.run is not None
-    path = artifact.run / "report.json"
-    new = path.with_name("report.json.new")
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        report["parity"] = {**(report.get("parity") or {}), "hub": found}
-        write_report(new, report)
-        new.replace(path)
-    except OSError as error:
-        say(f"{path} could not be written ({error.strerror}): the result of the check is not kept there.")
-        if os.access(path.parent, os.W_OK):
-            new.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from hftl.errors import HftlError
 from hftl.models.pooled import MeanPooledConfig
 from hftl.predict import Predictor, load
 from hftl.publishing import fresh_process
+from hftl.report.report import write_report
 from hftl.run_data import OWN_ROWS, RealRows, some_rows, spread
 from hftl.tasks.task import Task
 
@@ -89,6 +90,28 @@ def check_pushed(
         labels=predictor.labels,
     )
     return compare(place, rows, probabilities(predictor, rows), predictor.labels)
+
+
+def keep_parity(artifact: Artifact, where: str, found: dict[str, Any]) -> str | None:
+    """Write a result into the report.json of a run, under parity, `where`; the file is whole at every moment.
+
+    Without a run, or a report, there is nothing to write. Returns why it could not be written (a read-only run), else
+    None.
+    """
+    path = artifact.run / "report.json" if artifact.run else None
+    if path is None or not path.is_file():
+        return None
+    new = path.with_name("report.json.new")
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        report["parity"] = {**(report.get("parity") or {}), where: found}
+        write_report(new, report)
+        new.replace(path)
+    except OSError as error:
+        if os.access(path.parent, os.W_OK):
+            new.unlink(missing_ok=True)
+        return f"{path} could not be written ({error.strerror}): the result of the check is not kept there."
+    return None
 
 
 def probabilities(predictor: Predictor, rows: RealRows) -> np.ndarray:

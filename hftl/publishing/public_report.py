@@ -66,7 +66,7 @@ _EVIDENCE: Spec = {
         **_GAP, "against": sentence, "macro_f1": _GAP, "advice": [{"advice": sentence, "reason": sentence}],
     },
     "forgetting": {
-        "kept": number, "low": number, "high": number, "definition": sentence, "rows": number, "left_out": number,
+        "kept": number, "unchanged": number, "low": number, "high": number, "definition": sentence, "rows": number, "left_out": number,
         "note": sentence, "knn_agreement": number, "knn_chance": number, "seconds": number, "seconds_after": number,
         "probe": {"before": number, "after": number, "low": number, "high": number},
         "cka": [{"block": word, "value": number}],

@@ -48,7 +48,7 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
     style, script = _asset("page.css"), _asset("page.js")
     listed, hidden_classes = views.classes(report)
     grouped, hidden_slices = views.slices(evidence)
-    return _environment().get_template("page.html").render(
+    return environment().get_template("page.html").render(
         style=Markup(style),  # our own files
         script=Markup(script),
         policy=_policy(style, script),
@@ -77,7 +77,7 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
         reproduction=views.reproduction(report, run_dir),
         evidence_seconds=evidence.get("seconds"),
         notes=[*report["warnings"], *(f"Left out: {s}" for s in report["data"]["skipped"][:20])],
-        charts=_drawn(figures(report, evidence)),
+        charts=drawn(figures(report, evidence)),
         data=_json(_page_data(rows, mixed_up)),
     )  # fmt: skip
 
@@ -103,15 +103,15 @@ def _page_data(rows: PageRows, mixed_up: Confusion) -> dict[str, Any]:
     }
 
 
-def _drawn(charts: dict[str, Chart]) -> dict[str, Markup]:
+def drawn(charts: dict[str, Chart]) -> dict[str, Markup]:
     """Return each chart as its wide and its narrow SVG, or as the line that says why there is none."""
-    drawn = draw([spec for chart in charts.values() for spec in (chart.wide, chart.narrow)])
-    if isinstance(drawn, str):
-        said = Markup('<p class="note">This chart could not be drawn: {}</p>').format(visible(drawn))
+    svgs = draw([spec for chart in charts.values() for spec in (chart.wide, chart.narrow)])
+    if isinstance(svgs, str):
+        said = Markup('<p class="note">This chart could not be drawn: {}</p>').format(visible(svgs))
         return dict.fromkeys(charts, said)
     found = {}
     for i, (name, chart) in enumerate(charts.items()):
-        pair = zip(("wide", "narrow"), drawn[2 * i : 2 * i + 2], strict=True)
+        pair = zip(("wide", "narrow"), svgs[2 * i : 2 * i + 2], strict=True)
         found[name] = Markup("").join(
             Markup('<div class="chart {}" role="img" aria-label="{}">{}</div>').format(
                 size, chart.summary, Markup(svg)  # Vega escapes what it writes
@@ -147,8 +147,9 @@ def _finalize(value: Any) -> Any:
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Return the templates of the page, which escape what they show and make hidden characters visible."""
+    found = Environment(
         loader=PackageLoader("hftl.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -156,7 +157,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    found.filters.update(
         percent=words.percent,
         number=words.number,
         duration=words.duration,
@@ -164,4 +165,4 @@ def _environment() -> Environment:
         label=lambda text: one_line(str(text), LABEL_CHARACTERS),
         isolated=lambda text: escape(isolated(str(text), LABEL_CHARACTERS)),
     )
-    return environment
+    return found

@@ -1,9 +1,15 @@
 """What a person sees of a run on the terminal."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hftl.methods.plan import Plan
 from hftl.report.table import print_table
+from hftl.report.visible import one_line
+
+
+_NAMED = 3  # weak slices that the terminal names
 
 
 def show_plan(plan: Plan, learning_rate: float | None) -> None:
@@ -32,9 +38,13 @@ def show_result(report: dict[str, Any], run_dir: str) -> None:
         print_table("Evidence", ("", ""), [*_evidence_rows(evidence), *parity_rows(report["parity"])])
     for warning in report["warnings"]:
         print_table("Note", ("",), [(warning,)])
-    seconds = report["timing"]["total_seconds"]
-    page = f"; open {run_dir}/report.html" if evidence else ""
-    print_table("Run", ("",), [(f"{run_dir} ({seconds:.0f} s); the model is in {run_dir}/final{page}",)])
+    _show_place(run_dir, f" ({report['timing']['total_seconds']:.0f} s)")
+
+
+def _show_place(run_dir: str, more: str = "") -> None:
+    """Say where the run is; it has a page unless evidence is off, or the page could not be written."""
+    page = f"; open {run_dir}/report.html" if (Path(run_dir) / "report.html").is_file() else ""
+    print_table("Run", ("",), [(f"{run_dir}{more}; the model is in {run_dir}/final{page}",)])
 
 
 def _evidence_rows(evidence: dict[str, Any]) -> list[tuple[str, str]]:
@@ -45,17 +55,62 @@ def _evidence_rows(evidence: dict[str, Any]) -> list[tuple[str, str]]:
         (f"{verdict['label']} transfer", f"{100 * verdict['gap']:+.1f} points against {verdict['against']} ({bounds})")
     ]
     rows += [("advice", f"{a['advice']}: {a['reason']}") for a in verdict["advice"]]
-    if kept and kept["kept"] is not None:
+    if kept and kept["unchanged"]:
+        rows.append(("kept of the base", "all: its body did not change, so nothing was measured"))
+    elif kept and kept["kept"] is not None:
         rows.append(("kept of the base", f"{kept['kept']:.1%} of what a linear model could read from its features"))
     calibration = evidence["calibration"]
     ece = [calibration[when]["ece"] for when in ("before", "after")]
     rows.append(("calibration error", f"{ece[0]:.3f}, with temperature {calibration['temperature']:.2f} {ece[1]:.3f}"))
+    rows += [
+        *_abstain_rows(evidence["abstain"]),
+        *_slice_rows(evidence["slices"]),
+        *_suspect_rows(evidence["suspects"]),
+    ]
     rows += [
         (f"doctor: {f['level']}", f"{f['check']} ({f['count']}): {f['mend']}")
         for f in evidence["doctor"]
         if f["level"] != "PASS"
     ]
     return rows
+
+
+def _abstain_rows(abstain: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what answering only when sure would bring; nothing where no threshold was found or none is needed."""
+    right = abstain["test_precision"]
+    if not abstain["threshold"] or right is None:
+        return []
+    return [
+        (
+            "abstain",
+            f"answering only from a confidence of {abstain['threshold']:.3f} on, it is right in {right['value']:.1%} "
+            f"(95% {100 * right['low']:.1f} to {100 * right['high']:.1f}; wished {abstain['precision']:.0%}) and answers "
+            f"{abstain['coverage']:.1%} of the rows",
+        )
+    ]
+
+
+def _slice_rows(slices: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return the slices that are worse than the rest by more than chance, the worst first."""
+    weak = sorted((s for s in slices if s["weak"]), key=lambda s: s["accuracy"]["value"])
+    if not weak:
+        return []
+    named = [
+        f"{one_line(str(s['by']))} {one_line(str(s['slice']))} {s['accuracy']['value']:.1%} ({s['count']} rows)"
+        for s in weak[:_NAMED]
+    ]
+    more = f", and {len(weak) - _NAMED} more" if len(weak) > _NAMED else ""
+    return [("weak slices", f"{', '.join(named)}{more}")]
+
+
+def _suspect_rows(suspects: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Return how many training labels a probe that has not seen the row contradicts."""
+    if not suspects:
+        return []
+    sure = sum(s["confident"] for s in suspects)
+    return [
+        ("labels to look at", f"report.json names {len(suspects)} training rows, {sure} contradicted with confidence")
+    ]
 
 
 def parity_rows(parity: dict[str, Any]) -> list[tuple[str, str]]:
@@ -77,8 +132,9 @@ def _cells(scores: dict[str, Any]) -> tuple[str, str]:
     )  # type: ignore[return-value]
 
 
-def show_seeds(seeds: dict[str, Any]) -> None:
-    """Print mean and standard deviation over the seeds."""
+def show_seeds(report: dict[str, Any], run_dir: str, news: Sequence[str] = ()) -> None:
+    """Print mean and standard deviation over the seeds, `news`, and where the one that is kept lies now."""
+    seeds = report["seeds"]
     rows = [
         (split, metric, f"{found['mean']:.4f} ± {found['std']:.4f}", " ".join(f"{v:.4f}" for v in found["values"]))
         for split in ("test", "validation")
@@ -86,3 +142,6 @@ def show_seeds(seeds: dict[str, Any]) -> None:
     ]
     title = f"{len(seeds['seeds'])} seeds; kept: {seeds['kept']}, the best on validation"
     print_table(title, ("split", "metric", "mean ± deviation", "by seed"), rows)
+    for warning in news:
+        print_table("Note", ("",), [(warning,)])
+    _show_place(run_dir)

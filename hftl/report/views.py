@@ -31,7 +31,9 @@ def cards(report: dict[str, Any], evidence: dict[str, Any]) -> list[dict[str, st
         for name, key in (("Accuracy", "accuracy"), ("Macro F1", "macro_f1"))
     ]
     forgetting = evidence.get("forgetting")
-    if forgetting and forgetting.get("kept") is not None:
+    if forgetting and forgetting.get("unchanged"):
+        found.append({"name": "Kept of the base", "value": "All", "below": "its body did not change"})
+    elif forgetting and forgetting.get("kept") is not None:
         found.append(
             {"name": "Kept of the base", "value": percent(forgetting["kept"]), "below": "of what its features told"}
         )
@@ -51,6 +53,9 @@ def forgetting(evidence: dict[str, Any]) -> dict[str, Any] | None:
     found = evidence.get("forgetting")
     if not found:
         return None
+    unchanged = bool(found.get("unchanged"))
+    if unchanged:  # no figure of it was measured, so none is shown as if it were
+        found = {**dict.fromkeys(("definition", "retention", "rows")), "kept": 1.0, "note": found.get("note")}
     rows = []
     probe = found.get("probe")
     if probe:
@@ -68,8 +73,10 @@ def forgetting(evidence: dict[str, Any]) -> dict[str, Any] | None:
         rows.append((name, number(head["loss_before"]), number(head["loss_after"])))
     kept = found.get("kept")
     bounds = f"95%: {interval(found)}" if found.get("low") is not None and found.get("high") is not None else ""
+    headline = f"Kept {percent(kept)} of the base model's ability" if kept is not None else "Not measured"
     return {
-        "headline": f"Kept {percent(kept)} of the base model's ability" if kept is not None else "Not measured",
+        "headline": "The body of the base model did not change" if unchanged else headline,
+        "unchanged": unchanged,
         "bounds": bounds,
         "definition": found.get("definition") or "",
         "retention": found.get("retention"),

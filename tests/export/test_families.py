@@ -30,7 +30,7 @@ def exported(family, tmp_path):
 def test_text(family, tmp_path):
     folder, values, session = exported(family, tmp_path)
     assert values["dynamic"] == ["batch", "sequence"]
-    assert values["parity"]["max_probability_difference"] <= 1e-5
+    assert values["parity"]["max_difference"] <= 1e-5
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     for rows, length in ((1, 1), (1, 9), (5, 2), (7, 23), (2, MAX_LENGTH)):
         ids = torch.randint(5, 90, (rows, length))

@@ -49,7 +49,7 @@ def test_merged_lora(exports, text):
     assert int8["validation_rows"] == 24
     assert int8["accuracy_before"] == pytest.approx(accuracy(text))
     assert int8["drop"] == pytest.approx(int8["accuracy_before"] - int8["accuracy_after"])
-    assert 0 < int8["max_probability_difference"] < 0.3
+    assert 0 < int8["max_difference"] < 0.3
     assert "dynamic" in int8["how"]
     assert set(report.values["latency"]["batches"]) == {"torch fp32", "onnx fp32", "onnx int8"}
     validation = run_splits(text).validation

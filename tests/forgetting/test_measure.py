@@ -24,7 +24,7 @@ from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES, build, tiny_text_rows
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = TEXT_FAMILIES + IMAGE_FAMILIES
 KEYS = {
-    "kept", "low", "high", "definition", "rows", "left_out", "retention", "note", "probe", "knn_agreement",
+    "kept", "unchanged", "low", "high", "definition", "rows", "left_out", "retention", "note", "probe", "knn_agreement",
     "knn_chance", "cka", "original_head", "seconds", "seconds_after",
 }  # fmt: skip
 
@@ -96,6 +96,7 @@ def test_frozen_methods_run_nothing(folder, monkeypatch):
     for model in (ready.loaded.model, pool_mean(ready.loaded.model, ready.splits.labels)):
         found = forgetting(before, model, ready)
         assert (found["kept"], found["knn_agreement"]) == (1.0, 1.0)
+        assert found["unchanged"] is True
         assert len(found["cka"]) == 4
         assert "nothing was measured" in found["note"]
     shake(ready.loaded.model, 0.1)

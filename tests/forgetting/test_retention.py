@@ -191,19 +191,25 @@ def _write(folder, kind):
 @pytest.mark.parametrize(
     ("family", "kind", "says"),
     [
-        ("bert", "images", "images, not text"),
-        ("bert", "one image", "text"),
+        ("bert", "images", "the model reads texts, so this must be texts too, but it holds images"),
+        ("bert", "one image", "must be texts"),
         ("bert", "two rows", f"2 rows to look at; at least {LEAST}"),
         ("bert", "empty", "is empty"),
         ("bert", "empty texts", "missing or empty in 20 rows"),
         ("bert", "numbers", "no text column"),
         ("bert", "nowhere", "no such file"),
-        ("bert", "sample:digits", "no text column"),
+        ("bert", "sample:digits", "the model reads texts, so this must be texts too, but it holds images"),
         ("bert", "sample:digit", "sample:digit"),
         ("bert", "no/such-data", "Hub"),
-        ("resnet", "two rows", "image"),
+        ("resnet", "two rows", "must be images"),
+        ("resnet", "nowhere", "no such file"),
+        ("resnet", "numbers", "no image column"),
         ("resnet", "one image", f"1 rows? to look at; at least {LEAST}"),
-        ("resnet", "sample:wikipedia-topics", "no image column"),
+        (
+            "resnet",
+            "sample:wikipedia-topics",
+            "the model reads images, so this must be images too, but it holds texts",
+        ),
     ],
 )
 def test_bad_sets_are_one_clear_line(family, kind, says, folder, tmp_path):
@@ -213,6 +219,7 @@ def test_bad_sets_are_one_clear_line(family, kind, says, folder, tmp_path):
     line = str(caught.value)
     assert line.startswith("--retain ")
     assert "\n" not in line
+    assert "task" not in line  # another task is no advice here: it is the rows that are the wrong ones
 
 
 def test_all_rows_are_trained_on(folder):

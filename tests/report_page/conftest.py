@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.report_page.example import page, text_rows
+
 
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
@@ -48,3 +50,9 @@ def show(chromium: Any) -> Iterator[Callable[..., Opened]]:
     yield open_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="package")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a run with every part of the evidence."""
+    return page(tmp_path_factory.mktemp("page"), text_rows()).read_text(encoding="utf-8")

@@ -166,6 +166,7 @@ def evidence(rows: PageRows, label: str = "POSITIVE", **more: Any) -> dict[str, 
         },
         "forgetting": {
             "kept": 0.978,
+            "unchanged": False,
             "low": 0.95,
             "high": 1.0,
             "definition": "Probe accuracy after over before.",
@@ -218,6 +219,7 @@ def evidence(rows: PageRows, label: str = "POSITIVE", **more: Any) -> dict[str, 
                 "given_probability": 0.028,
                 "suggested_probability": 0.429,
                 "source_row": 1000 + i,
+                "confident": i == 0,
             }
             for i in range(8)
         ],

@@ -1,6 +1,8 @@
 """What an HTML parser makes of a page."""
 
+import itertools
 import json
+import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
@@ -45,3 +47,40 @@ def parse(html: str) -> Parsed:
     data = next(text for text in reader.found.texts["script"] if text.startswith("{"))
     reader.found.data = json.loads(data)
     return reader.found
+
+
+SECTIONS = [
+    "verdict",
+    "ladder",
+    "forgetting",
+    "training",
+    "confusion",
+    "classes",
+    "worst",
+    "suspects",
+    "calibration",
+    "abstain",
+    "slices",
+    "doctor",
+    "notes",
+    "reproduce",
+    "glossary",
+]
+
+
+def sections(html: str) -> list[str]:
+    return re.findall(r'<section id="([a-z]+)"', html)
+
+
+def text_of(html: str) -> str:
+    return " ".join(" ".join(itertools.chain(*parse(html).texts.values())).split())
+
+
+def sentence(html: str) -> str:
+    found = re.search(r'<p class="sentence">(.*?)</p>', html, re.S)
+    assert found
+    return re.sub(r"<.*?>", "", found[1])
+
+
+def without_svg(html: str) -> str:
+    return re.sub(r"<svg xmlns.*?</svg>", "", html, flags=re.S)

@@ -8,7 +8,7 @@ import pytest
 
 from hftl.report.html import write_page
 from tests.report_page.example import image_rows, page, text_rows
-from tests.report_page.test_page import HOSTILE, hostile_run
+from tests.report_page.hostile import HOSTILE, hostile_run
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,33 @@
+"""A repository that holds a LoRA adapter alone: its base model is found elsewhere, and the adapter merged into it."""
+
+from typing import Any
+
+import torch
+import transformers
+from peft import PeftConfig, PeftModel
+
+from hftl.models.load import find_checkpoint
+
+
+def load_adapted(path: str, auto_model: str, common: dict[str, Any]) -> Any:
+    """Return the base model that the adapter at `path` names, in fp32, with the adapter merged.
+
+    Labels and sizes are those of the config.json beside the adapter. `common` says how `path` is to be read
+    (`revision`, `local_files_only`). The base is resolved like any model: folder, packaged checkpoint, Hub cache, Hub.
+    Raises `ModelError` when it is nowhere.
+    """
+    adapter = PeftConfig.from_pretrained(path, **common)
+    base = find_checkpoint(str(adapter.base_model_name_or_path), adapter.revision)
+    where: dict[str, Any] = {"local_files_only": base.local_only}
+    if base.source in ("cache", "hub"):
+        where["revision"] = adapter.revision
+    model = getattr(transformers, auto_model).from_pretrained(
+        base.path,
+        config=transformers.AutoConfig.from_pretrained(path, **common),
+        dtype=torch.float32,
+        trust_remote_code=False,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # the base may have a head for other classes
+        **where,
+    )
+    return PeftModel.from_pretrained(model, path, **common).merge_and_unload()

@@ -1,0 +1,63 @@
+"""A saved baseline (RUN/baseline) as something that predicts like any other classifier."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import transformers
+from datasets import Dataset
+
+from hftl.errors import ModelError
+from hftl.evaluation.saved_baseline import SavedBaseline, load_baseline
+from hftl.predict import Predictor, read_report
+from hftl.tasks import TASKS
+from hftl.tasks.encoded import EncodedImages
+from hftl.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class BaselinePredictor(Predictor):
+    """A loaded baseline: `model` is a `SavedBaseline`; `processor` is None where it reads no images."""
+
+    def logits(self, table: Dataset) -> np.ndarray:
+        """Return the logarithm of the probabilities [n, classes] in fp32, for a table with the task's input column."""
+        column = self.task.input_column
+        if len(table) == 0:
+            return np.zeros((0, len(self.labels)), dtype=np.float32)
+        if self.processor is not None:
+            encoded = self.task.encode(table.select_columns([column]), self.processor)
+            assert isinstance(encoded, EncodedImages)
+            known = self.model.predict_proba(np.moveaxis(encoded.pixels, 1, -1))
+        else:
+            known = self.model.predict_proba(table[column][:])
+        # A label that no training row had has no probability at all; its logarithm must be a number all the same.
+        return np.log(np.maximum(known, np.finfo(np.float32).tiny)).astype(np.float32)
+
+
+def load_baseline_predictor(folder: str | Path) -> BaselinePredictor:
+    """Load a folder that `save_baseline` wrote, with the image size of the run around it.
+
+    Raises `ModelError` when it is damaged, or when a baseline of images has lost the run's final/ beside it.
+    """
+    path = Path(folder).expanduser()
+    baseline = load_baseline(path)
+    task = _task(baseline, path)
+    processor = None
+    if task.input_column == "image" and baseline.model.kind != "majority":
+        final = path.resolve().parent / "final"
+        try:
+            processor = getattr(transformers, task.auto_processor).from_pretrained(final, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{folder} reads images as {final.parent.name}/final does, which cannot be read "
+                f"({' '.join(str(error).split())[:200]}): keep the two folders side by side."
+            ) from None
+    return BaselinePredictor(baseline, processor, task, baseline.labels)
+
+
+def _task(baseline: SavedBaseline, path: Path) -> Task:
+    """The task by what the baseline reads; the majority class reads nothing, so the run has to say."""
+    kinds = {"tfidf": "text-classification", "raw_pixels": "image-classification"}
+    kinds |= {"colour_histogram": "image-classification"}
+    report = read_report(path.resolve().parent) if baseline.model.kind == "majority" else None
+    return TASKS[kinds.get(baseline.model.kind, str(report["task"]) if report else "text-classification")]

@@ -1,0 +1,1 @@
+"""The demo: explanations, checks of what comes in, and the page itself."""

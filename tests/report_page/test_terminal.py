@@ -1,0 +1,68 @@
+"""What the terminal says of a finished run, beside the ladder."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hftl.report.show import show_result
+from tests.report_page.example import evidence, report, score, text_rows
+
+
+def shown(capfd: pytest.CaptureFixture, folder: Path, **changes: Any) -> dict[str, str]:
+    """The evidence table as {first column: second column}."""
+    rows = text_rows()
+    found = evidence(rows)
+    found["forgetting"]["unchanged"] = False
+    for part, change in changes.items():
+        found[part] = {**copy.deepcopy(found[part]), **change} if isinstance(change, dict) else change
+    show_result({**report(rows, evidence=found), "parity": {}}, str(folder))
+    lines = capfd.readouterr().err.split("\nEvidence\n")[1].split("\n\n")[0].splitlines()[1:]
+    return {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in lines}
+
+
+def test_kept_is_a_figure_only_where_it_was_measured(capfd, tmp_path):
+    assert shown(capfd, tmp_path)["kept of the base"].startswith("97.8% of what")
+    said = shown(capfd, tmp_path, forgetting={"kept": 1.0, "unchanged": True})["kept of the base"]
+    assert said == "all: its body did not change, so nothing was measured"
+
+
+def test_abstain(capfd, tmp_path):
+    said = shown(capfd, tmp_path)["abstain"]
+    assert said == (
+        "answering only from a confidence of 0.830 on, it is right in 95.3% (95% 93.3 to 97.3; wished 95%) and answers "
+        "71.0% of the rows"
+    )
+    for nothing in ({"threshold": None, "test_precision": None}, {"threshold": 0.0}, {"test_precision": None}):
+        assert "abstain" not in shown(capfd, tmp_path, abstain=nothing)
+
+
+def test_weak_slices(capfd, tmp_path):
+    def one(name: str, value: float, weak: bool) -> dict[str, Any]:
+        return {"by": "source", "slice": name, "count": 40, "accuracy": score(value), "weak": weak}
+
+    assert "weak slices" not in shown(capfd, tmp_path, slices=[one("a", 0.2, False)])
+    slices = [one("a", 0.9, False), one("b\n\x1b[31mc", 0.5, True), one("d", 0.4, True)]
+    said = shown(capfd, tmp_path, slices=slices)["weak slices"]
+    assert said.startswith("source d 40.0% (40 rows), source b")
+    assert said.endswith("c 50.0% (40 rows)")
+    assert "\x1b" not in said
+    assert shown(capfd, tmp_path, slices=slices[1:] * 3)["weak slices"].endswith(", and 3 more")
+
+
+def test_suspects(capfd, tmp_path):
+    suspects = [{"row": i, "confident": i < 2} for i in range(7)]
+    said = shown(capfd, tmp_path, suspects=suspects)["labels to look at"]
+    assert said == "report.json names 7 training rows, 2 contradicted with confidence"
+    assert "labels to look at" not in shown(capfd, tmp_path, suspects=[])
+
+
+def test_the_page_is_named_where_there_is_one(capfd, tmp_path):
+    rows = text_rows()
+    made = {**report(rows, evidence=None), "parity": {}}
+    show_result(made, str(tmp_path))
+    assert "report.html" not in capfd.readouterr().err
+    (tmp_path / "report.html").touch()
+    show_result(made, str(tmp_path))
+    assert f"open {tmp_path}/report.html" in capfd.readouterr().err
