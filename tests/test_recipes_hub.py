@@ -75,7 +75,9 @@ def test_recipe_from_the_shell(hub, home, tmp_path, name):
     assert again["metrics"] == report["metrics"]
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "image" in name else []) for name in RECIPES]
+)
 def test_recipe_from_python(hub, home, tmp_path, name):
     code = (
         f"from recipes.{name} import run\n"

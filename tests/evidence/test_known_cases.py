@@ -31,6 +31,7 @@ def _digits(folder: Path, method: str, **flags: Any) -> dict[str, Any]:
     return run.report["evidence"]
 
 
+@pytest.mark.slow
 def test_few_rows_of_a_near_domain_are_positive(tmp_path: Path) -> None:
     evidence = _texts(tmp_path, 300)
     verdict = evidence["verdict"]

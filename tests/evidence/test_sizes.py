@@ -75,7 +75,7 @@ def test_a_row_or_two_of_each_class(shots: int, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("retain", "says"), [("sample:digits", "no text column"), ("nowhere.csv", "nowhere.csv"), ("few", "at least 30")]
+    ("retain", "says"), [("sample:digits", "it holds images"), ("nowhere.csv", "nowhere.csv"), ("few", "at least 30")]
 )
 def test_a_retention_set_that_does_not_fit(retain: str, says: str, folder: Path) -> None:
     if retain == "few":

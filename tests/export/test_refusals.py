@@ -115,6 +115,7 @@ def test_a_full_disk_is_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_pooled_head(tmp_path, capsys):
     run = tiny_run("roberta", "probe", tmp_path, pooling="mean").run_dir
     export_verb(*read_words([str(run), "--json"]))
