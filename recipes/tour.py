@@ -50,9 +50,10 @@ def _rows(results: list[Result]) -> list[tuple[str, ...]]:
         if data not in seen:
             rows += [_row(data, b["name"], b, b["seconds"], "", "") for b in report["baselines"]]
         seen.add(data)
-        verdict, kept = evidence["verdict"], evidence["forgetting"]["kept"]
+        verdict, forgetting = evidence["verdict"], evidence["forgetting"]
         gap = f"{verdict['label']} {100 * verdict['gap']:+.1f} points"
-        share = "" if kept is None else f"{kept:.1%}"
+        kept = forgetting["kept"]
+        share = "all: frozen" if forgetting["unchanged"] else "" if kept is None else f"{kept:.1%}"
         name = f"{report['method']} ({report['model']['name']})"
         rows.append(_row(data, name, result.metrics, report["timing"]["total_seconds"], gap, share))
     return rows
@@ -89,6 +90,8 @@ def main(argv: list[str] | None = None) -> None:
         "  .venv/bin/hftl train text-classification --data your.csv --model sentence-transformers/all-MiniLM-L6-v2 --method probe"
     )
     print("  .venv/bin/hftl train image-classification --data your_folder --model efficientnet-lite0 --method full")
+    print(f"  .venv/bin/hftl demo {folder}/text-full")
+    print(f"  .venv/bin/hftl export {folder}/text-full --int8")
 
 
 if __name__ == "__main__":

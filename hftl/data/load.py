@@ -279,7 +279,8 @@ def load_rows(input_column: InputColumn, config: DataConfig, labels: Sequence[st
     arrow = others.with_format("arrow")[:] if others.column_names else None
     arrays = {key: arrow.column(key) for key in others.column_names} if arrow is not None else {}
     arrays[input_column] = inputs.with_format("arrow")[:].column(input_column)
-    joined = _dataset(arrays, {**others.features, **inputs.features})
+    order = table.column_names if columns.input == input_column else list(arrays)
+    joined = _dataset({key: arrays[key] for key in order}, {**others.features, **inputs.features})
     return Rows(joined, None if ids is None else ids[kept].tolist(), tuple(skipped))
 
 
