@@ -310,7 +310,7 @@ def test_config_repeats_the_run(capsys, text_run, tmp_path):
 def test_flag_after_the_config_overrides_it(capsys, text_run, tmp_path):
     done = hftl(
         capsys, "train", text_run / "config.yaml", "--output_dir", tmp_path / "other", "--method", "probe",
-        "--seed", 7, "--json",
+        "--seed", 7, "--evidence", "off", "--json",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert done.json["method"] == "probe"
@@ -323,7 +323,7 @@ def test_alias_on_the_command_line_overrides_the_config(capsys, text_run, place,
     other = build("bert", tmp_path / "other-bert", seed=1)
     done = hftl(
         capsys, "train", text_run / "config.yaml", "--model_name_or_path", other, "--method", "probe",
-        "--output_dir", tmp_path / "run", "--json",
+        "--output_dir", tmp_path / "run", "--evidence", "off", "--json",
     )  # fmt: skip
     assert done.code == 0, done.err
     assert done.json["model"]["name"] == str(other)
@@ -332,6 +332,7 @@ def test_alias_on_the_command_line_overrides_the_config(capsys, text_run, place,
 def test_default_output_dir_counts_up(capsys, place, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["train", "text-classification", "--data", place / "t.csv", "--model", place / "bert", "--method", "probe"]
+    words += ["--evidence", "off"]
     folders = [hftl(capsys, *words, "--json").json["run_dir"] for _ in range(2)]
     assert folders == ["runs/t.csv-bert-probe", "runs/t.csv-bert-probe-2"]
 

@@ -105,7 +105,9 @@ MORE: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "head", "gradual"])
+@pytest.mark.parametrize(
+    "method", ["gradual", *(pytest.param(name, marks=pytest.mark.slow) for name in ("full", "lora", "head"))]
+)
 def test_two_processes_are_exact(method: str, folder: Path) -> None:
     target = folder / f"{method}-two"
     more = MORE.get(method, {})

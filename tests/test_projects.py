@@ -50,12 +50,8 @@ def test_the_projects_are_listed():
         assert kinds.count("expects") >= 3
 
 
-def test_text_topics(tmp_path):
-    do("text_topics", tmp_path)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", [name for name in PROJECTS if name != "text_topics"])
+@pytest.mark.parametrize("name", PROJECTS)
 def test_project(name, tmp_path):
     do(name, tmp_path)

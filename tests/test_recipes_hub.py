@@ -92,6 +92,7 @@ def test_recipe_from_python(hub, home, tmp_path, name):
     assert (report["model"]["name"], report["model"]["revision"]) == (RECIPES[name][0], hub.sha(RECIPES[name][0]))
 
 
+@pytest.mark.slow
 def test_text_recipe_on_two_processes(hub, home, tmp_path):
     words = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517", "-m"]
     words += ["recipes.text_classification", *SMALL, "--use_cpu", "--output_dir", str(tmp_path / "run")]

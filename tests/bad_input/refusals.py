@@ -35,7 +35,7 @@ def refused(capsys, place, *flags: object, says: tuple[str, ...], task: str = "t
 
 
 def train(capsys, place, *flags: object) -> Outcome:
-    words = ["--data", place / "t.csv", "--model", place / "bert", "--method", "probe"]
+    words = ["--data", place / "t.csv", "--model", place / "bert", "--method", "probe", "--evidence", "off"]
     return hftl(capsys, "train", "text-classification", *words, *flags)
 
 

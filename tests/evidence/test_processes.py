@@ -34,6 +34,7 @@ def _train(folder: Path, name: str, processes: int) -> dict[str, Any]:
     return json.loads((folder / name / "report.json").read_text())["evidence"]
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_evidence_of_one(tmp_path: Path) -> None:
     split_folder(tmp_path / "data", 64, other=45)  # of validation and test rows, two processes get unequal shares
     build("bert", tmp_path / "base", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)

@@ -37,12 +37,12 @@ def _data(n: int = 160) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("family", "method"),
     [
-        ("bert", "probe"),
-        ("bert", "full"),
         ("bert", "lora"),
-        ("distilbert", "gradual"),
         ("resnet", "full"),
-        ("vit", "head"),
+        pytest.param("bert", "probe", marks=pytest.mark.slow),
+        pytest.param("bert", "full", marks=pytest.mark.slow),
+        pytest.param("distilbert", "gradual", marks=pytest.mark.slow),
+        pytest.param("vit", "head", marks=pytest.mark.slow),
     ],
 )
 def test_every_part_is_there(family: str, method: str, folder: Path) -> None:
@@ -83,7 +83,14 @@ def test_evidence_off_leaves_it_all_out(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "method"), [("bert", "full"), ("bert", "lora"), ("bert", "probe"), ("resnet", "full")]
+    ("family", "method"),
+    [
+        ("bert", "lora"),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in (("bert", "full"), ("bert", "probe"), ("resnet", "full"))
+        ),
+    ],
 )
 def test_the_temperature_is_in_the_saved_head(family: str, method: str, folder: Path) -> None:
     """Evidence changes nothing but the scale of the logits, and the saved model has that scale."""
@@ -102,6 +109,7 @@ def _pictures(folder: Path) -> list[Path]:
     return sorted(Path(tiny_data("resnet", folder)).rglob("*.png"))[:8]
 
 
+@pytest.mark.slow
 def test_the_control_is_trained_from_random_weights(folder: Path) -> None:
     run = tiny_run("bert", "full", folder, "scratch", control="scratch", data=_data(), **ON)
     rungs = {rung["name"]: rung for rung in run.report["evidence"]["ladder"]}

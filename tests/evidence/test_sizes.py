@@ -49,6 +49,7 @@ def test_one_class_in_test(folder: Path) -> None:
     assert any(f["check"] == "missing_classes" and f["level"] != "PASS" for f in evidence["doctor"])
 
 
+@pytest.mark.slow
 def test_a_thousand_classes(folder: Path) -> None:
     rng = np.random.default_rng(0)
     words = [f"w{i}" for i in range(1000)]

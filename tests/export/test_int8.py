@@ -41,6 +41,7 @@ def accuracy(run):
     return float(np.mean([a == b for a, b in zip(got, labels, strict=True)]))
 
 
+@pytest.mark.slow
 def test_merged_lora(exports, text):
     report = exports[text]
     assert report.output_dir == text / "onnx"

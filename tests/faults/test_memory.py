@@ -77,6 +77,7 @@ def test_other_errors_are_not_taken_for_memory(server: Server, tmp_path: Path) -
     assert "Go on with: hftl train" in done.err
 
 
+@pytest.mark.slow
 def test_scores_of_many_rows_and_classes() -> None:
     """100,000 rows x 1,000 classes: the logits are 0.37 GiB, and no copy of all of them is made."""
     done = shell(["-m", "tests.faults.evaluation_memory"], ROOT, subprocess_env())

@@ -158,6 +158,7 @@ def two_processes(place: Path, folder: Path, *more: object, moments: dict[int, l
     return Outcome(process.returncode, out, err)
 
 
+@pytest.mark.slow
 def test_two_processes_are_stopped(place: Path, tmp_path: Path) -> None:
     """Both get the signal, one of them a step later; both stop after the same step, in the middle of an epoch."""
     whole = two_processes(place, tmp_path / "whole")

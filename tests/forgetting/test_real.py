@@ -107,6 +107,7 @@ def test_falls_with_the_rate_and_the_steps(task):
     assert kept[2e-5, 12] - kept[1e-3, 12] > 0.3
 
 
+@pytest.mark.slow
 def test_full_of_hftl_keeps_clearly_less_at_a_high_rate(tmp_path):
     ready = ready_run("text-classification")
     before = look_at_base(ready)

@@ -313,8 +313,9 @@ def test_ctrl_c(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    with target.api(), unchecked():
-        monkeypatch.setattr(hub_module if where == "prove" else HfApi, where, stop)
+    # undone before `unchecked` is: later it would put back what that has put there
+    with target.api(), unchecked(), monkeypatch.context() as patch:
+        patch.setattr(hub_module if where == "prove" else HfApi, where, stop)
         with pytest.raises(KeyboardInterrupt):
             push_to_hub(run, repo, license=LICENSE)
     assert says.format(repo) in capsys.readouterr().err
