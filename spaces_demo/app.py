@@ -250,12 +250,20 @@ def input_component(is_text: bool) -> Any:
     return image
 
 
+def count_tokens(tokenizer: Any, text: str) -> int:
+    """Count all tokens of a text with the settings of a prediction: others would change them under its feet."""
+    if not tokenizer.is_fast:
+        return len(tokenizer(text, verbose=False)["input_ids"])
+    read = tokenizer(text, truncation=True, padding=True).encodings[0]
+    return len(read.ids) + sum(len(part.ids) - tokenizer.num_special_tokens_to_add() for part in read.overflowing)
+
+
 def remark(served: Served, value: Any) -> str:
     """Return a warning when the model did not read all of a text."""
     limit = getattr(served.processor, "model_max_length", None)
     if not served.is_text or limit is None:
         return ""
-    tokens = len(served.processor(check_text(value), verbose=False)["input_ids"])
+    tokens = count_tokens(served.processor, check_text(value))
     return f"It reads the first {limit:,} tokens; this text has {tokens:,}." if tokens > limit else ""
 
 

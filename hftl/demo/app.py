@@ -7,11 +7,13 @@ import signal
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 
 from hftl.artifact import Artifact, open_artifact
+from hftl.config import read_yaml
 from hftl.demo.batch_tab import batch_tab
 from hftl.demo.checks import MAX_UPLOAD
 from hftl.demo.evidence_tab import evidence_html, header_html
@@ -23,6 +25,7 @@ from hftl.demo.served import Served, serve
 from hftl.demo.try_tab import endpoint, try_tab
 from hftl.errors import RunError
 from hftl.predict import load
+from hftl.publishing.public_report import public_report
 
 
 QUEUE = 64  # requests that wait; more are told to try again
@@ -30,6 +33,7 @@ _SESSIONS = 1_000  # visitors whose last answer is remembered
 _CLEAN_EVERY, _KEEP = 600, 3_600  # seconds: uploads are looked through, and removed
 _LOOK_EVERY = 0.2  # seconds between two looks whether a signal came
 _WARM_TEXT = "warm up"
+_OF_THE_USER = os.environ.get("GRADIO_TEMP_DIR")  # before the first page takes one of its own
 
 
 def build_demo(
@@ -55,6 +59,9 @@ def build_demo(
     """
     folder = _surroundings()
     artifact = model if isinstance(model, Artifact) else open_artifact(model, revision)
+    if share and artifact.report is not None and artifact.revision is None:  # what the Hub has is public already
+        config = read_yaml(artifact.run / "config.yaml") if artifact.run is not None else None
+        artifact = replace(artifact, report=public_report(artifact.report, config))
     served = serve(artifact, load(artifact.folder))
     kept = None if feedback is None else open_feedback(feedback, text=served.reads_text)
     with ThreadPoolExecutor(1) as pool:
@@ -157,8 +164,7 @@ def _surroundings() -> Path:
     # Statistics of each request, summed up anew after each: nobody looks at them, and they cost more than an answer.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
-    if "GRADIO_TEMP_DIR" not in os.environ:
-        made = tempfile.mkdtemp(prefix="hftl-demo-")
-        os.environ["GRADIO_TEMP_DIR"] = made
-        atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return Path(os.environ["GRADIO_TEMP_DIR"])
+    made = tempfile.mkdtemp(prefix="hftl-demo-", dir=_OF_THE_USER)
+    os.environ["GRADIO_TEMP_DIR"] = made  # one for each page: Gradio serves all that lies in it
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return Path(made)

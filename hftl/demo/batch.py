@@ -11,14 +11,14 @@ from hftl.data.cells import no_formula
 from hftl.data.columns import find_columns
 from hftl.data.sources import DATA_SUFFIXES, read_file
 from hftl.demo.checks import MAX_CHARACTERS, MAX_UPLOAD_BYTES, checked_image
-from hftl.demo.served import Served, is_unsure
+from hftl.demo.served import Served, is_unsure, predicted
 from hftl.errors import DataError
 from hftl.predict import Prediction
 
 
 MAX_TEXTS, MAX_IMAGES = 5_000, 500  # one page is for trying; `hftl predict --data` takes any number
 TABLE_SUFFIXES = (*DATA_SUFFIXES, ".txt")
-_CHUNK = 64  # inputs between two movements of the progress bar
+_CHUNK = 16  # inputs between two movements of the progress bar, and for which an answer may have to wait
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def classify_table(served: Served, path: Path, column: str | None, step: Callabl
     rows = [BatchRow(text, "", None, None) for text in texts]
     for start in range(0, len(usable), _CHUNK):
         chunk = usable[start : start + _CHUNK]
-        for i, found in zip(chunk, served.predictor.predict([texts[i] for i in chunk]), strict=True):
+        for i, found in zip(chunk, predicted(served, [texts[i] for i in chunk]), strict=True):
             rows[i] = _row(served, texts[i], found)
         step(start + len(chunk), len(usable))
     left = len(texts) - len(usable)
@@ -107,7 +107,7 @@ def classify_images(served: Served, paths: Sequence[Path], step: Callable[[int, 
     rows, broken = [], []
     for done, path in enumerate(paths, start=1):
         try:
-            rows.append(_row(served, path.name, served.predictor.predict([checked_image(path)])[0]))
+            rows.append(_row(served, path.name, predicted(served, [checked_image(path)])[0]))
         except DataError as error:
             broken.append(f"{path.name}: {error}")
             rows.append(BatchRow(path.name, "", None, None))

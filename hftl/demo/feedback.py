@@ -101,7 +101,9 @@ def _append(folder: Path, content: str, prediction: Prediction, label: str, mode
 
 def _write(table: Path, rows: Sequence[Sequence[str]]) -> None:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    # a lone carriage return is not quoted before Python 3.13, and would end the row for every reader
+    whole = [[cell.replace("\r\n", "\n").replace("\r", "\n") for cell in row] for row in rows]
+    csv.writer(buffer, lineterminator="\n").writerows(whole)
     with table.open("ab") as file:
         file.write(buffer.getvalue().encode("utf-8"))
         file.flush()

@@ -1,5 +1,6 @@
 """A trained model as the demo serves it, and what it answers to one input."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 from hftl.artifact import Artifact
 from hftl.demo.checks import checked_image, checked_text
 from hftl.predict import Prediction, Predictor
+
+
+_ONE_AT_A_TIME = threading.Lock()  # datasets and accelerate swap sys.stdout and os.environ while they work
 
 
 @dataclass(frozen=True)
@@ -57,9 +61,15 @@ def read_input(served: Served, value: Any) -> Any:
     return checked_text(value) if served.reads_text else checked_image(value)
 
 
+def predicted(served: Served, inputs: list[Any]) -> list[Prediction]:
+    """Predict, one call at a time over all threads."""
+    with _ONE_AT_A_TIME:
+        return served.predictor.predict(inputs)
+
+
 def answer(served: Served, content: Any) -> Answer:
     """Classify one text or decoded image."""
-    prediction = served.predictor.predict([content])[0]
+    prediction = predicted(served, [content])[0]
     return Answer(prediction, is_unsure(served, prediction), _notes(served, content))
 
 
@@ -72,7 +82,13 @@ def _notes(served: Served, content: Any) -> tuple[str, ...]:
     if not isinstance(content, str):
         return ()
     tokenizer = served.predictor.processor
-    count, limit = len(tokenizer(content, truncation=False, verbose=False)["input_ids"]), tokenizer.model_max_length
+    limit = tokenizer.model_max_length
+    if tokenizer.is_fast:  # with the arguments of a prediction: others would change its settings under another thread
+        read = tokenizer(content, truncation=True).encodings[0]
+        special = tokenizer.num_special_tokens_to_add()
+        count = len(read.ids) + sum(len(part.ids) - special for part in read.overflowing)
+    else:
+        count = len(tokenizer(content, truncation=False, verbose=False)["input_ids"])
     if count <= limit:
         return ()
     return (f"The text is longer than what the model reads: the first {limit:,} of its {count:,} tokens counted.",)

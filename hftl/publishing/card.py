@@ -17,7 +17,7 @@ from hftl.models.packaged import PACKAGED
 from hftl.publishing import card_words
 from hftl.publishing.card_front import CardOptions, card_title, front_matter
 from hftl.publishing.card_markdown import code, md, quoted_python
-from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_name, public_report
+from hftl.publishing.public_report import LOCAL, hub_base, hub_commit, public_config, public_name, public_report
 from hftl.publishing.results import hub_data
 from hftl.report import views, words
 from hftl.report.visible import one_line
@@ -121,7 +121,8 @@ def _data_line(shown: dict[str, Any]) -> Markup:
         return Markup(f"[{md(name)}](https://huggingface.co/datasets/{found.id}); {count}")
     if sample:
         return Markup(f"{code(name)}, {md(sample.description)} (package {code(sample.package)}); {count}")
-    return Markup(f"{code(name)}, local data that are not published; {count}")
+    called = Markup("") if name == LOCAL else Markup("{}, ").format(code(name))
+    return Markup(f"{called}local data that are not published; {count}")
 
 
 def _licence_reason(options: CardOptions) -> Markup | None:

@@ -6,6 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from hftl.publishing.card_markdown import code, md
+from hftl.publishing.public_report import LOCAL
 from hftl.report.words import interval, number, p_value, percent, points
 
 
@@ -70,7 +71,7 @@ def limits(report: dict[str, Any]) -> list[Markup]:
     inputs = "texts" if text else "images"
     found = [
         f"It always answers with one of its {len(labels)} classes, also for {inputs} that belong to none of them.",
-        f"The figures hold for {inputs} like those of {code(report['data']['name'])}. On {inputs} of other origin it was "
+        f"The figures hold for {inputs} like those of {_data(report['data']['name'])}. On {inputs} of other origin it was "
         "not tested.",
     ]
     if text:
@@ -247,3 +248,8 @@ def parity(report: dict[str, Any]) -> list[Markup]:
                 f"probabilities apart by at most {found['max_difference']:.1g}."
             )
     return [Markup(sentence) for sentence in said]
+
+
+def _data(name: str) -> Markup:
+    """The data's name as code; a file of the machine has none in public."""
+    return Markup("its own data") if name == LOCAL else code(name)

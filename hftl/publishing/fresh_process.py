@@ -6,8 +6,12 @@ probabilities [rows, labels] beside it. Importing hftl fails here on purpose: wh
 
 import json
 import sys
+import time
 from importlib.abc import MetaPathFinder
 from pathlib import Path
+
+
+NOT_DOWNLOADED = 75  # exit code EX_TEMPFAIL of sysexits.h
 
 
 class _NoHftl(MetaPathFinder):
@@ -37,15 +41,34 @@ def _adapted(question, folder):
     return PeftModel.from_pretrained(base, folder).merge_and_unload()
 
 
+def _download(question):
+    """The repository, downloaded anew; what a moment may mend is tried again, and says nothing of the artifact."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
+
+    wait = 1
+    while True:
+        try:
+            return snapshot_download(
+                question["model"], revision=question["revision"], cache_dir=question["download_to"]
+            )
+        except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
+            raise
+        except Exception as error:  # HTTP, the connection, the disk
+            if wait > 8:
+                sys.stderr.write(f"{type(error).__name__}: {error}".splitlines()[0] + "\n")
+                raise SystemExit(NOT_DOWNLOADED) from None
+            time.sleep(wait)
+            wait *= 2
+
+
 def answer(question: dict) -> dict:
     """Return {"labels", "probabilities"} for the rows of the question: texts, or files of images."""
     from transformers import AutoImageProcessor, AutoTokenizer, pipeline
 
     folder = question["model"]
     if question["repository"]:
-        from huggingface_hub import snapshot_download
-
-        folder = snapshot_download(folder, revision=question["revision"], cache_dir=question["download_to"])
+        folder = _download(question)
     is_text = question["task"] == "text-classification"
     options = {"trust_remote_code": question["own_code"], "device": "cpu"}
     if question["base"]:

@@ -15,10 +15,10 @@ from hftl.publishing.hub_retries import NOT_DONE, persist
 # What a push writes. A new model without one of these must not lie beside an old one's: loaders would take it up.
 OF_A_MODEL = (
     "model*.safetensors", "model.safetensors.index.json", "adapter_model.safetensors", "adapter_config.json",
-    "adapter/*", "modeling_pooled.py", "config.json", "preprocessor_config.json", "processor_config.json",
+    "adapter/adapter_model.safetensors", "adapter/adapter_config.json", "modeling_pooled.py", "config.json", "preprocessor_config.json", "processor_config.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "chat_template.jinja",
-    "report.json", "config.yaml", ".eval_results/*", "examples/*",
+    "report.json", "config.yaml", ".eval_results/*", "examples/[0-9]*.png",
 )  # fmt: skip
 _STORED = (".safetensors", ".model", ".png")  # what the Hub keeps in large file storage, beside anything large
 _LARGE = 5_000_000  # bytes

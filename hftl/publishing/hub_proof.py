@@ -9,9 +9,10 @@ from huggingface_hub import CommitInfo
 
 from hftl.artifact import Artifact
 from hftl.errors import DataError
+from hftl.publishing.hub_faults import plain
 from hftl.publishing.hub_repository import Target
 from hftl.publishing.hub_retries import say
-from hftl.publishing.parity import ParityError, check_pushed, keep_parity
+from hftl.publishing.parity import DownloadError, ParityError, check_pushed, keep_parity
 
 
 def prove(
@@ -32,8 +33,8 @@ def prove(
             found = check_pushed(artifact, target.repo_id, commit.pr_revision or commit.oid, adapter_of=adapter_of)
     except ParityError as error:
         raise ParityError(f"{error} {way_back(target, commit)}") from error
-    except DataError as error:
-        found = _unchecked(str(error))
+    except (DataError, DownloadError) as error:
+        found = _unchecked(plain(str(error)))
     problem = keep_parity(artifact, "hub", found)
     if problem:
         say(problem)

@@ -37,6 +37,10 @@ class ParityError(HftlError):
     exit_code = 1
 
 
+class DownloadError(HftlError):
+    """What was pushed could not be fetched again, which says nothing of the artifact."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where the artifact to check is."""
@@ -199,8 +203,10 @@ def _ask(place: Place, rows: RealRows, work: Path) -> dict[str, Any] | int:
     done = subprocess.run(command, env=_environment(place, work), capture_output=True, text=True, check=False)
     if done.returncode < 0:
         return -done.returncode
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    if done.returncode == fresh_process.NOT_DOWNLOADED:
+        raise DownloadError(f"{place.model} could not be downloaded again: {lines[-1].strip()[:200]}")
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
         why = lines[-1].strip()[:300] if lines else f"exit code {done.returncode}"
         raise ParityError(f"{place.model} cannot be loaded in a fresh process without hftl: {why}")
     answers: dict[str, Any] = json.loads((work / "answers.json").read_text(encoding="utf-8"))

@@ -195,7 +195,7 @@ def data_name(name: str) -> str:
     """Return a sample's name or Hub id as it is, and the last part of anything that can be a path."""
     if name.startswith("sample:") or re.fullmatch(r"[\w.-]+/[\w.-]+(:[\w.-]+)?(@[\w./-]+)?", name):
         return name
-    return Path(name).name or name
+    return LOCAL if Path(name).suffix else Path(name).name or name
 
 
 def public_config(config: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
@@ -220,6 +220,7 @@ def public_config(config: dict[str, Any], report: dict[str, Any]) -> dict[str, A
     return kept
 
 
+LOCAL = "local data"  # instead of a file's name
 _PLACES = ("output_dir", "overwrite", "resume")
 _TRAINING_WORDS = (
     "eval_strategy", "half_precision_backend", "logging_strategy", "lr_scheduler_type", "metric_for_best_model",
@@ -231,7 +232,7 @@ def _public_place(typed: str, reported: str) -> str:
     """Return what was typed when it is no path: hftl reports the last part of a path, and any other name whole."""
     if typed.startswith(("sample:", "(in memory: ")) or (typed == reported and not Path(typed).expanduser().exists()):
         return typed
-    return Path(typed).expanduser().resolve().name
+    return data_name(Path(typed).expanduser().resolve().name)
 
 
 def hub_commit(model: dict[str, Any]) -> str | None:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from hftl.models.heads import pick_features
 from hftl.progress import progress
 from hftl.tasks.encoded import EncodedImages, EncodedText
-from hftl.training.precision import autocast
+from hftl.training.precision import autocast, exact_fp32
 
 
 Encoded = EncodedText | EncodedImages
@@ -147,6 +147,7 @@ def predict_logits(
     model: Any, encoded: Encoded, collate: Callable, *, use_cpu: bool, title: str = "evaluate"
 ) -> np.ndarray:
     """Return the logits [n, labels] in fp32: what plain `pipeline` will compute from the saved weights."""
-    return forward_rows(
-        model, encoded, collate, lambda out, _: {"logits": out.logits}, bf16=False, use_cpu=use_cpu, title=title
-    )["logits"]
+    with exact_fp32():
+        return forward_rows(
+            model, encoded, collate, lambda out, _: {"logits": out.logits}, bf16=False, use_cpu=use_cpu, title=title
+        )["logits"]

@@ -1,6 +1,7 @@
 """Which number format the forward passes use on this machine."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -42,3 +43,26 @@ def without_autocast(model: torch.nn.Module) -> None:
         del model.forward
         if model.forward != original:  # it was the instance's own before
             model.forward = original
+
+
+@contextlib.contextmanager
+def exact_fp32() -> Iterator[None]:
+    """Turn TF32 off inside: by default cuDNN rounds what goes into fp32 convolutions to 10 bits of mantissa.
+
+    What is scored must be what any machine will compute from the weights.
+    """
+    cuda: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    # torch 2.9 renamed the switches, and refuses a mixture of old and new
+    new = hasattr(cudnn, "conv") and hasattr(cuda, "fp32_precision")
+    places = (
+        [(op, "fp32_precision") for op in (cuda, cudnn.conv)] if new else [(op, "allow_tf32") for op in (cuda, cudnn)]
+    )
+    before = [getattr(op, name) for op, name in places]
+    try:
+        for op, name in places:
+            setattr(op, name, "ieee" if new else False)
+        yield
+    finally:
+        for (op, name), value in zip(places, before, strict=True):
+            setattr(op, name, value)

@@ -46,7 +46,7 @@ def test_equals_predict_in_order(texts, tmp_path):
     assert [row.input for row in found.rows] == inputs
     assert [row.prediction for row in found.rows] == [p.label for p in expected]
     assert [row.probability for row in found.rows] == pytest.approx([p.probability for p in expected], abs=1e-6)
-    assert steps == [(64, 150), (128, 150), (150, 150)]
+    assert steps == [*((done, 150) for done in range(16, 150, 16)), (150, 150)]
     assert sum(count for _, count in found.counts) == 150
     assert found.notes == []
 

@@ -124,3 +124,10 @@ def test_a_full_folder_takes_no_more(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="no more are taken"):
         save_text(folder, "two", said(), "b", "m")
     assert len(rows(folder / "feedback.csv")) == 1
+
+
+def test_a_carriage_return_ends_no_row(tmp_path):
+    """Python's csv quotes a lone one only from 3.13 on: the text would have become two rows, and a visitor's own."""
+    folder = open_feedback(tmp_path / "kept", text=True)
+    save_text(folder, "one\rtwo\r\nthree", said(), "b", "runs-x")
+    assert [(row["text"], row["label"]) for row in rows(folder / "feedback.csv")] == [("one\ntwo\nthree", "b")]

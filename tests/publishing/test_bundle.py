@@ -154,9 +154,9 @@ def test_the_report_keeps_its_figures(text_run, tmp_path):
     assert {s["by"] for s in full["evidence"]["slices"]} == {"text length", "customer"}
     assert shown["evidence"]["slices"] == [s for s in full["evidence"]["slices"] if s["by"] == "text length"]
     assert shown["evidence"]["ladder"][-1]["name"] == "lora (base-bert)"
-    assert shown["evidence"]["forgetting"]["retention"] == "kept.csv"
+    assert shown["evidence"]["forgetting"]["retention"] == "local data"
     assert shown["evidence"]["forgetting"]["definition"] == full["evidence"]["forgetting"]["definition"]
-    assert (shown["model"]["name"], shown["data"]["name"]) == ("base-bert", "tickets.csv")
+    assert (shown["model"]["name"], shown["data"]["name"]) == ("base-bert", "local data")
     assert {f["mend"] for f in shown["evidence"]["doctor"]} == {""}
     assert shown["parity"] == full["parity"]
 
@@ -174,7 +174,8 @@ def test_config_can_be_read_by_whoever_repeats_the_run(text_run, image_run, tmp_
         values = read_yaml(tmp_path / name / "config.yaml")
         config = build_config(values.pop("task"), values)
         original = read_yaml(artifact.run / "config.yaml")
-        assert config.data.data == Path(original["data"]).name
+        place = Path(original["data"])
+        assert config.data.data == ("local data" if place.suffix else place.name)
         assert config.model.model == Path(original["model"]).name
         assert config.training["max_steps"] == 2
         assert "run_name" not in values
@@ -185,8 +186,8 @@ def test_config_can_be_read_by_whoever_repeats_the_run(text_run, image_run, tmp_
 @pytest.mark.parametrize(
     ("typed", "reported", "public"),
     [
-        ("/home/alice/tickets.csv", "tickets.csv", "tickets.csv"),
-        ("data/tickets.csv", "tickets.csv", "tickets.csv"),
+        ("/home/alice/tickets.csv", "tickets.csv", "local data"),
+        ("data/tickets.csv", "tickets.csv", "local data"),
         ("~/tickets", "tickets", "tickets"),
         ("sample:digits", "sample:digits", "sample:digits"),
         ("ns/data:small@v1", "ns/data:small@v1", "ns/data:small@v1"),
@@ -200,6 +201,12 @@ def test_places_in_the_config(text_run, typed, reported, public):
     config = {"task": "text-classification", "data": typed, "retain": typed, "deepspeed": "/home/alice/ds.json"}
     shown = public_config(config, report)
     assert shown == {"task": "text-classification", "data": public, "retain": public}
+
+
+def test_no_name_of_a_data_file(text_run, tmp_path):
+    build_bundle(text_run, tmp_path / "bundle", MIT)
+    for path in (p for p in (tmp_path / "bundle").rglob("*") if p.is_file()):
+        assert not {name for name in (b"tickets", b"kept.csv") if name in path.read_bytes()}, path
 
 
 def test_weights_are_those_of_the_run(text_run, tmp_path):

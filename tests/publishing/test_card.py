@@ -161,7 +161,7 @@ def test_limits_come_from_the_figures():
     limits = body(card_text(report, PUSHED)).split("## Intended use and limits")[1].split("## Evidence")[0]
     for said in (
         "always answers with one of its 4 classes",
-        "figures hold for texts like those of `tickets.csv`",
+        "figures hold for texts like those of its own data",
         "only 60 rows",
         "Arts (F1 10.0%, 5 test rows)",
         "1 class has no test row at all",

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import ModelCard
@@ -16,8 +17,9 @@ from hftl.predict import load
 from hftl.publishing import hub, hub_proof
 from hftl.publishing.bundle import Bundle, build_bundle
 from hftl.publishing.hub import push_to_hub
+from hftl.publishing.hub_commit import left_behind
 from hftl.publishing.hub_faults import HubError
-from hftl.publishing.parity import ParityError
+from hftl.publishing.parity import DownloadError, ParityError
 from tests.command import shell
 from tests.hub_target import HubTarget, target_fixture
 from tests.push import CHECKED, LICENSE, on_the_hub, push, text_run, texts_of
@@ -320,3 +322,20 @@ def test_mean_pooled_head(target: HubTarget, tmp_path: Path, monkeypatch: pytest
         assert isinstance(load(repo).model, MeanPooledForSequenceClassification)
     assert found.parity["labels_equal"] is True
     assert "modeling_pooled.py" in hub_files(target, repo)
+
+
+def test_a_download_that_fails_is_no_verdict(target: HubTarget, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise DownloadError("tester/x could not be downloaded again: https://hub/file?signature=secret (503)")
+
+    monkeypatch.setattr(hub_proof, "check_pushed", broken)
+    with target.api():
+        found = push_to_hub(run, target.new_repo("fetch"), license=LICENSE)
+    assert found.parity["note"] == "not checked: tester/x could not be downloaded again: https://hub/file (503)"
+
+
+def test_only_what_hftl_wrote_is_removed() -> None:
+    mine = ["examples/how_to.ipynb", "adapter/notes.md", "notes.txt", "examples/1/2.txt"]
+    old = ["adapter/adapter_model.safetensors", "examples/0.png", "vocab.txt"]
+    target = SimpleNamespace(files=(*mine, *old, "config.json"))
+    assert left_behind(target, SimpleNamespace(files=("config.json",))) == old

@@ -17,7 +17,7 @@ from hftl.models.layers import Layers
 from hftl.training.arguments import stage_arguments
 from hftl.training.inputs import OnFeatures
 from hftl.training.losses import LossGuard, class_weights, make_loss
-from hftl.training.precision import without_autocast
+from hftl.training.precision import exact_fp32, without_autocast
 from hftl.training.trainer import GroupedTrainer
 from tests.runs import checkpoint, stock_model, tiny_run
 from tests.traps.loading import config_of, load, text_data
@@ -146,3 +146,12 @@ def test_forward_is_what_it_was(family: str, folder: Path) -> None:
         assert torch.equal(model(**asked).logits, expected)
         assert torch.equal(model(**asked, return_dict=False)[0], expected)
     assert "forward" not in model.__dict__
+
+
+def test_scores_are_exact_fp32() -> None:
+    """cuDNN's convolutions round to TF32 by default; inside they must not, and outside nothing has changed."""
+    switches = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [switch.fp32_precision for switch in switches]
+    with exact_fp32():
+        assert [switch.fp32_precision for switch in switches] == ["ieee", "ieee"]
+    assert [switch.fp32_precision for switch in switches] == before
