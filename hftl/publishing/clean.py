@@ -13,7 +13,7 @@ _PICKLES = (".bin", ".pkl", ".pickle", ".pt", ".pth", ".ckpt", ".joblib", ".npy"
 _PICKLE_HEAD = re.compile(rb"\x80[\x02-\x05].{0,64}(c|\x8c|\x95|\}|\])", re.DOTALL)  # PROTO, and an opcode soon after
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
 _HIDDEN_ALLOWED = ".eval_results"
-_APART = rb"(?<![\w.-])"  # so that the address of a repository, .../root/model, is no folder /root
+_APART = rb"(?<![\w.-])"  # so that a part of a repository's address is not taken for a folder at the top of the disk
 
 
 def machine_places(*more: Path | None) -> tuple[str, ...]:

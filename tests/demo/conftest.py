@@ -1,12 +1,12 @@
 """Served demos, one of each kind for all tests, and a headless Chromium that records what pages ask for and say."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from tests.browser import headless_chromium
 from tests.demo.setups import image_run, text_run
 
 
@@ -38,14 +38,7 @@ def _served(run: Path) -> Iterator[Shown]:
 
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no chromium on this machine (Debian: apt-get install chromium)")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
+    yield from headless_chromium()
 
 
 class Opened:
