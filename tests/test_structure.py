@@ -10,7 +10,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "hftl"
 FILES = sorted(PACKAGE.rglob("*.py"))
-MAX_LINES, MAX_FUNCTION = 300, 50
+MAX_LINES, MAX_FUNCTION = 400, 60
 
 # From the ground up: a module imports from its own line and those above it.
 LAYERS = (
