@@ -6,6 +6,7 @@ Every other flag is a field of `transformers.TrainingArguments` and goes to the 
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,8 @@ OWNED = {
     "do_eval": "hftl train always evaluates",
     "do_predict": "use `hftl predict RUN --data new.csv`",
     "remove_unused_columns": "hftl encodes the columns itself",
+    "batch_eval_metrics": "hftl keeps only the predicted classes of a validation row, which always fit",
+    "prediction_loss_only": "the scores of the validation rows are always needed",
     "load_best_model_at_end": "the best checkpoint by --metric_for_best_model is always kept",
 }
 
@@ -165,6 +168,8 @@ def build_config(task: str, values: dict[str, Any]) -> RunConfig:
         key = str(name).replace("-", "_")
         key = ALIASES.get(key, key)
         if value is None:
+            if key not in OWN_FLAGS:
+                _training_fields([key])
             continue
         if key in OWNED or key.startswith("hub_"):
             mend = OWNED["push_to_hub"] if key.startswith("hub_") else OWNED[key]
@@ -262,10 +267,7 @@ def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
 
     from transformers import HfArgumentParser, TrainingArguments
 
-    known = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
-    for name in typed:
-        if name not in known:
-            raise ConfigError(f"There is no flag --{name}.{did_you_mean(name, known | set(OWN_FLAGS))}")
+    _training_fields(typed)
     parser = HfArgumentParser(TrainingArguments)  # type: ignore[arg-type]
     for action in parser._actions:  # set_defaults(SUPPRESS) would be parsed as the text of a value
         action.default = argparse.SUPPRESS
@@ -283,6 +285,16 @@ def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         check_bounds(name, value)
     return values
+
+
+def _training_fields(names: Iterable[str]) -> None:
+    """Raise `ConfigError` for a name that is no field of TrainingArguments."""
+    from transformers import TrainingArguments  # late: imports torch
+
+    known = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"There is no flag --{name}.{did_you_mean(name, known | set(OWN_FLAGS))}")
 
 
 def _words(value: Any) -> list[str]:

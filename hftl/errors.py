@@ -34,9 +34,9 @@ class TrainingError(HftlError):
 
 
 class Preempted(HftlError):  # noqa: N818  not a fault
-    """SIGTERM came: what is finished is kept, and `--resume` goes on with it."""
+    """SIGTERM or Ctrl-C came: what is finished is kept, and `--resume` goes on with it."""
 
-    exit_code = 143  # 128 + SIGTERM, as shells report it
+    exit_code = 143  # 128 + SIGTERM, as shells report it; 130 for Ctrl-C
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
