@@ -123,11 +123,18 @@ def _processor_config(fields: dict[str, Any]) -> dict[str, Any]:
 def _task_of(fields: dict[str, Any], name: str) -> Task:
     architecture = (fields.get("architectures") or ["?"])[0]
     for task in TASKS.values():
-        if architecture.endswith(task.auto_model.removeprefix("AutoModel")):
+        if architecture in _classes(task):
             return task
     raise ModelError(
         f"{name} holds a {architecture}, not a trained classifier. Adapt it first: hftl train TASK --model {name}"
     )
+
+
+def _classes(task: Task) -> set[str]:
+    """Names of the classes that do the task: transformers' own, and hftl's."""
+    stock = getattr(transformers, task.auto_model)._model_mapping._model_mapping.values()  # a name, or several
+    names = {name for entry in stock for name in ([entry] if isinstance(entry, str) else entry)}
+    return names | {own.__name__ for own in (MeanPooledForSequenceClassification,) if task.input_column == "text"}
 
 
 def read_report(run: str | Path) -> dict[str, Any] | None:

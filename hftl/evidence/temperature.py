@@ -20,5 +20,6 @@ def calibrate(plan: Plan, ready: Prepared, *, fit: bool) -> tuple[Temperature, n
         return Temperature(1.0, False, "not asked for", 0), logits
     temperature = broadcast_from_main(fit_temperature(logits, ready.validation.labels))
     if temperature.value != 1.0:
-        fold_temperature(plan.model, plan.output, temperature.value)
+        for output in plan.outputs:
+            fold_temperature(plan.model, output, temperature.value)
     return temperature, logits

@@ -72,7 +72,7 @@ def _states(model: Any, ready: Prepared, retention: Retention) -> dict[str, np.n
 def _states_key(ready: Prepared, retention: Retention) -> str:
     """The last Linear is left out: it is drawn anew for every seed, and nothing here reads what it puts out."""
     hashes = {
-        k: v for k, v in tensor_hashes(ready.loaded.model).items() if k.rpartition(".")[0] != ready.loaded.output
+        k: v for k, v in tensor_hashes(ready.loaded.model).items() if k.rpartition(".")[0] not in ready.loaded.outputs
     }
     return cache_key(
         use="retention", weights=hashes, blocks=ready.loaded.layers.modules, rows=retention.encoded.fingerprint(),

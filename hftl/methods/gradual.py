@@ -23,8 +23,8 @@ def gradual(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
         tops.append(None)
     share = 1.0 / (len(tops) + 1)
     stages = [
-        *first_stage(loaded.output, config.init_head),
-        head_stage(loaded.layers, loaded.output, share, config.thaw_every),
+        *first_stage(loaded.outputs, config.init_head),
+        head_stage(loaded.layers, loaded.outputs, share, config.thaw_every),
         *(
             Stage(
                 top_in_words(loaded.layers, top),
@@ -43,4 +43,4 @@ def gradual(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
         "lr_scheduler_type": "linear",  # the paper's slanted triangle
         "weight_decay": 0.01,
     }
-    return Plan(loaded.model, loaded.output, loaded.layers, tuple(stages), defaults)
+    return Plan(loaded.model, loaded.output, loaded.layers, tuple(stages), defaults, averaged=loaded.averaged)

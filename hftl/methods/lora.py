@@ -35,9 +35,7 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
         modules_to_save=list(loaded.head),
     )
     model = get_peft_model(loaded.model, peft_config)
-    output = next(
-        name for name, module in model.named_modules() if _saved_copy(name, loaded) and isinstance(module, nn.Linear)
-    )
+    *averaged, output = (_saved_copy(name, loaded) for name in loaded.outputs)
     learning = [name for name, p in model.named_parameters() if p.requires_grad]
     adapters = tuple(name for name in learning if ".lora_" in name)
     head = tuple(name for name in learning if ".lora_" not in name)
@@ -52,8 +50,8 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     }
     name = "lora" if config.train_top is None else f"lora on the {top_in_words(loaded.layers, config.train_top)}"
     stage = Stage(name, (Group("adapters", adapters, 1.0), Group("head", head, 0.1)), 1.0)
-    stages = (*first_stage(output, config.init_head), stage)
-    return Plan(model, output, loaded.layers, stages, defaults, path="base_model.model.")
+    stages = (*first_stage((*averaged, output), config.init_head), stage)
+    return Plan(model, output, loaded.layers, stages, defaults, "base_model.model.", tuple(averaged))
 
 
 def without_adapters(model: Any) -> AbstractContextManager[Any]:
@@ -61,11 +59,10 @@ def without_adapters(model: Any) -> AbstractContextManager[Any]:
     return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
 
 
-def _saved_copy(name: str, loaded: Loaded) -> bool:
-    """Is `name` the trainable copy of the output layer that peft keeps under modules_to_save?"""
-    owner = next(h for h in loaded.head if (loaded.output + ".").startswith(h + "."))
-    rest = loaded.output[len(owner) :]
-    return name == f"base_model.model.{owner}.modules_to_save.default{rest}"
+def _saved_copy(output: str, loaded: Loaded) -> str:
+    """The trainable copy of the head's module `output` that peft keeps under modules_to_save."""
+    owner = next(h for h in loaded.head if is_under(output, (h,)))
+    return f"base_model.model.{owner}.modules_to_save.default{output[len(owner) :]}"
 
 
 def _targets(loaded: Loaded, wanted: tuple[str, ...] | None, top: int | None) -> list[str]:

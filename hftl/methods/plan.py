@@ -44,25 +44,32 @@ class Plan:
     stages: tuple[Stage, ...]
     defaults: dict[str, Any] = field(default_factory=dict)
     path: str = ""  # where the model lies inside a wrap: "base_model.model." for peft
+    averaged: tuple[str, ...] = ()  # further Linears: the logits are their mean with `output`'s
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Every Linear that the logits are made of, by its name in `model`."""
+        return (*self.averaged, self.output)
 
     def frozen_blocks(self, stage: Stage) -> int:
         """How many blocks lie under the lowest layer that learns in `stage`: what the stage's cache stands for."""
         return self.layers.frozen_blocks(name.removeprefix(self.path) for name in stage.trainable)
 
 
-def probe_stage(output: str) -> Stage:
-    """The closed-form stage with which every method begins: the probe's solution is written into `output`."""
-    return Stage("probe", (Group("head", (f"{output}.weight", f"{output}.bias"), 1.0),), None)
+def probe_stage(outputs: tuple[str, ...]) -> Stage:
+    """The closed-form stage with which every method begins: the probe's solution is written into `outputs`."""
+    names = tuple(f"{output}.{kind}" for output in outputs for kind in ("weight", "bias"))
+    return Stage("probe", (Group("head", names, 1.0),), None)
 
 
-def first_stage(output: str, init_head: str) -> tuple[Stage, ...]:
+def first_stage(outputs: tuple[str, ...], init_head: str) -> tuple[Stage, ...]:
     """The probe, or nothing where `--init_head random` asks for the seeded random head that the model came with."""
-    return (probe_stage(output),) if init_head == "probe" else ()
+    return (probe_stage(outputs),) if init_head == "probe" else ()
 
 
-def head_stage(layers: Layers, output: str, share: float, epochs: float | None = None) -> Stage:
+def head_stage(layers: Layers, outputs: tuple[str, ...], share: float, epochs: float | None = None) -> Stage:
     """The head alone by gradient; on cached features where it is one Linear."""
-    single = set(layers.head) <= {f"{output}.weight", f"{output}.bias"}
+    single = len(outputs) == 1 and set(layers.head) <= {f"{outputs[0]}.weight", f"{outputs[0]}.bias"}
     return Stage("head", (Group("head", layers.head, 1.0),), share, True, single, epochs)
 
 

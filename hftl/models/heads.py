@@ -6,21 +6,52 @@ import torch
 from torch import nn
 
 from hftl.errors import ModelError
+from hftl.models.layers import is_under
 from hftl.models.pooled import MeanPooledConfig, MeanPooledForSequenceClassification
 
 
-def last_linear(model: nn.Module, head: tuple[str, ...], num_labels: int) -> str:
-    """Return the name of the head's Linear that puts out the logits. Raises `ModelError` when there is none."""
-    found = [
+def output_linears(
+    model: Any, head: tuple[str, ...], num_labels: int, batch: dict[str, torch.Tensor]
+) -> tuple[str, ...]:
+    """Return the names of the head's Linears whose mean is the logits: one for nearly every model.
+
+    Two for those distilled from a teacher (DeiT, LeViT, SwiftFormer). It is tried on `batch`, not guessed from names.
+    Raises `ModelError` when the logits are anything else, since no solution could be written into such a head.
+    """
+    names = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module.out_features == num_labels
-        and any((name + ".").startswith(h + ".") for h in head)
+        if isinstance(module, nn.Linear) and module.out_features == num_labels and is_under(name, head)
     ]
-    if not found:
-        raise ModelError(f"{type(model).__name__} does not end in a Linear layer, so hftl cannot replace its head.")
-    return found[-1]
+    for outputs in (tuple(names[-1:]), tuple(names)):
+        if outputs and _make_logits(model, outputs, batch):
+            return outputs
+    raise ModelError(
+        f"{type(model).__name__} does not end in a Linear layer that puts out its logits, so hftl cannot replace its "
+        "head. Choose another model."
+    )
+
+
+def _make_logits(model: Any, outputs: tuple[str, ...], batch: dict[str, torch.Tensor]) -> bool:
+    """Are the logits the mean of what these Linears put out? Tried with random numbers, since new heads may be zero."""
+    put_out: list[torch.Tensor] = []
+    generator = torch.Generator().manual_seed(0)  # of its own: the run's random numbers stay as they are
+
+    def replace(_: Any, __: Any, out: torch.Tensor) -> torch.Tensor:
+        put_out.append(torch.randn(out.shape, generator=generator).to(out))
+        return put_out[-1]
+
+    hooks = [model.get_submodule(name).register_forward_hook(replace) for name in outputs]
+    try:
+        with torch.no_grad():
+            logits = model(**{k: v.to(model.device) for k, v in batch.items()}).logits
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len(put_out) != len(outputs):
+        return False
+    mean = torch.stack([pick_features(out, batch.get("attention_mask")) for out in put_out]).mean(0)
+    return logits.shape == mean.shape and torch.allclose(logits, mean, atol=1e-5)
 
 
 def pool_mean(model: Any, labels: tuple[str, ...]) -> MeanPooledForSequenceClassification:

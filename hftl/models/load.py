@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from hftl.config import ModelConfig
 from hftl.errors import ModelError, did_you_mean
 from hftl.hub_access import hub_reachable
-from hftl.models.heads import last_linear
+from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
 from hftl.models.packaged import PACKAGED, find_packaged
 from hftl.tasks.task import Task
@@ -38,6 +38,12 @@ class Loaded:
     name: str
     source: str  # folder, packaged, cache or hub
     revision: str | None
+    averaged: tuple[str, ...] = ()  # further Linears: the logits are their mean with `output`'s
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Every Linear that the logits are made of."""
+        return (*self.averaged, self.output)
 
 
 @dataclass(frozen=True)
@@ -141,10 +147,13 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     _give_pad_token(model, processor, task)
     model.eval()
     head = head_modules(model, info)
-    layers = find_layers(model, head, task.default_model_inputs(model, processor))
+    batch = task.default_model_inputs(model, processor)
+    layers = find_layers(model, head, batch)
     revision = _commit(checkpoint) if checkpoint.source in ("cache", "hub") else checkpoint.revision
-    output = last_linear(model, head, len(labels))
-    return Loaded(model, processor, layers, head, output, checkpoint.name, checkpoint.source, revision)
+    *averaged, output = output_linears(model, head, len(labels), batch)
+    return Loaded(
+        model, processor, layers, head, output, checkpoint.name, checkpoint.source, revision, tuple(averaged)
+    )
 
 
 def _give_pad_token(model: Any, processor: Any, task: Task) -> None:

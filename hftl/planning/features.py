@@ -45,6 +45,7 @@ def extract_small(ready: Prepared, encoded: Encoded) -> dict[str, np.ndarray]:
     return extract_features(
         ready.loaded.model, ready.loaded.output, encoded, ready.collate,
         mean=ready.task.input_column == "text", bf16=ready.bf16, use_cpu=ready.use_cpu, title="features (sample)",
+        averaged=ready.loaded.averaged,
     )  # fmt: skip
 
 
@@ -53,7 +54,7 @@ def are_cached(ready: Prepared) -> dict[str, bool]:
     weights = weights_hash(ready.loaded.model)
     found = {}
     for part, encoded in (("train", ready.train), ("validation", ready.validation)):
-        key = features_key(weights, ready.loaded.output, encoded, ready.collate, bf16=ready.bf16)
+        key = features_key(weights, ready.loaded.outputs, encoded, ready.collate, bf16=ready.bf16)
         try:
             cached_arrays(key, _refuse)
             found[part] = True

@@ -115,21 +115,23 @@ def extract_features(
     use_cpu: bool,
     title: str,
     beside: Callable[[Encoded], AbstractContextManager[Any]] | None = None,
+    averaged: tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
     """Return {"native": [n, d]} and, when `mean`, {"mean": [n, hidden]} for every row, in order.
 
-    `native` is the input of the Linear named `output`; `mean` the average of the body's last states over the tokens
-    that are not padding. `beside` gives what else is done with every batch (`StateMaker.beside`).
+    `native` is the input of the Linear named `output`, after those of the ones `averaged` with it; `mean` the average of
+    the body's last states over the tokens that are not padding. `beside` gives what else is done with every batch
+    (`StateMaker.beside`).
     """
     seen: dict[str, torch.Tensor] = {}
-    hooks = [
-        model.get_submodule(output).register_forward_pre_hook(lambda _, args: seen.update(native=args[0])),
-        model.base_model.register_forward_hook(lambda _, __, out: seen.update(states=out[0])),
-    ]
+    hooks = [model.base_model.register_forward_hook(lambda _, __, out: seen.update(states=out[0]))]
+    for name in (*averaged, output):
+        read_by = model.get_submodule(name)
+        hooks.append(read_by.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0]})))
 
     def read(_: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         mask = batch.get("attention_mask")
-        picked = {"native": pick_features(seen["native"], mask)}
+        picked = {"native": torch.cat([pick_features(seen[n], mask) for n in (*averaged, output)], dim=1)}
         if mean and mask is not None:
             weights = mask.unsqueeze(-1).float()
             picked["mean"] = (seen["states"].float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)

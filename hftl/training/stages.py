@@ -157,11 +157,17 @@ def _drop_states(plan: Plan, states: StateCache | None, index: int) -> None:
 
 
 def _closed_form(plan: Plan, stage: Stage, probe: Probe) -> StageReport:
-    weight, bias = (plan.model.get_parameter(name) for name in stage.trainable)
+    """Write the probe into the head. Where the logits are the mean of n Linears, the probe read all their inputs side
+    by side: each gets its columns times n.
+    """
+    linears = [plan.model.get_submodule(name) for name in plan.outputs]
+    columns = torch.from_numpy(probe.weight).split([linear.in_features for linear in linears], dim=1)
     with torch.no_grad():
-        weight.copy_(torch.from_numpy(probe.weight))
-        bias.copy_(torch.from_numpy(probe.bias))
-    return StageReport(stage.name, weight.numel() + bias.numel(), {}, 0.0, 0, 0.0, [], "features")
+        for linear, weight in zip(linears, columns, strict=True):
+            linear.weight.copy_(weight * len(linears))
+            linear.bias.copy_(torch.from_numpy(probe.bias))
+    count = sum(plan.model.get_parameter(name).numel() for name in stage.trainable)
+    return StageReport(stage.name, count, {}, 0.0, 0, 0.0, [], "features")
 
 
 def _with_room(
