@@ -341,7 +341,7 @@ def _python(case: Case) -> int:
     return 0
 
 
-def judge(status: int, where: Path, wall: float) -> tuple[str, str]:
+def judge(status: int, verb: str, where: Path, wall: float) -> tuple[str, str]:
     """Return how the case was answered, and the line that shows it."""
     err = (where / "stderr").read_text(errors="replace") if (where / "stderr").exists() else ""
     lines = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -355,7 +355,8 @@ def judge(status: int, where: Path, wall: float) -> tuple[str, str]:
         return "traceback", "code of the file was executed"
     if code == 0 and "Traceback" not in err:
         return "worked", last
-    if code == 2 and len(lines) == 1 and "Traceback" not in err:
+    failed_checks = code == 1 and verb in ("doctor", "fix") and "failed: " in "".join(lines)  # what the doctor is for
+    if (code == 2 or failed_checks) and len(lines) == 1 and "Traceback" not in err:
         rest = err[err.index("error: ") :].strip()
         if len(rest) > 1500 or len(rest.splitlines()) > 8:
             return "untidy", f"{len(rest)} characters in {len(rest.splitlines())} lines: {lines[0][:150]}"
@@ -385,7 +386,7 @@ def run_all(cases: list[tuple[int, Case]], good: Path, workers: int, out: Path) 
             if pid not in running:
                 continue
             number, case, where, start = running.pop(pid)
-            answer, line = judge(status, where, time.monotonic() - start)
+            answer, line = judge(status, case.verb, where, time.monotonic() - start)
             words = json.loads((where / "command").read_text()) if (where / "command").exists() else []
             entry = {"number": number, "kind": case.kind, "verb": case.verb, "answer": answer, "line": line, "words": [w[:200] for w in words]}
             entry["seconds"] = round(time.monotonic() - start, 1)
