@@ -19,7 +19,7 @@ from hftl.cli_plan import plan_verb
 from hftl.cli_predict import EVAL_FLAGS, PREDICT_FLAGS, eval_verb, predict_verb
 from hftl.cli_push import PUSH_FLAGS, push_verb
 from hftl.config import SECTIONS
-from hftl.errors import ConfigError, HftlError, Preempted, RunError, did_you_mean
+from hftl.errors import ConfigError, HftlError, Preempted, RunError, did_you_mean, shortened
 from hftl.flags import Flags, check_flags, read_words
 from hftl.progress import quiet_libraries
 
@@ -213,7 +213,7 @@ def run_command(argv: list[str]) -> int:
         verb.run(positional, flags)
     except HftlError as error:
         if not isinstance(error, Preempted):  # no error; how to go on has been said
-            _say(f"error: {error}")
+            _say(f"error: {shortened(str(error))}")
         return error.exit_code
     except KeyboardInterrupt:
         return 130

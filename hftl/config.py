@@ -13,6 +13,7 @@ from typing import Any
 
 from hftl.errors import ConfigError, did_you_mean
 from hftl.flag_values import KIND_WORDS, check_bounds, convert
+from hftl.paths import typed_path
 
 
 def _flag(default: Any, kind: type, text: str, choices: tuple[str, ...] = ()) -> Any:
@@ -207,12 +208,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return the flat mapping in a config file. Raises `ConfigError` when it is missing or not a mapping."""
     import yaml
 
-    if not path.is_file():
+    if not typed_path(path).is_file():
         raise ConfigError(f"There is no config file {path}.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        values = yaml.safe_load(typed_path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ConfigError(f"{path} is not a config file: it is nested too deeply.") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        why = "it is not in UTF-8" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())[:300]
+        raise ConfigError(f"{path} cannot be read as YAML: {why}.") from None
     if not isinstance(values, dict) or "task" not in values:
         raise ConfigError(f"{path} must be a mapping of flags to values with a `task:`, such as config.yaml of a run.")
     return values

@@ -92,7 +92,7 @@ def _append(folder: Path, content: str, prediction: Prediction, label: str, mode
             _check_room(folder)
             is_new = not table.is_file() or not table.stat().st_size
             lines = [_header(text=is_text)] if is_new else []
-            _write(table, [*lines, [_safe(cell) for cell in cells]])
+            _write(table, [*lines, [str(no_formula(cell)) for cell in cells]])
     except Timeout:
         raise DataError("The correction could not be saved: another process holds the file. Try again.") from None
     except OSError as error:
@@ -114,12 +114,3 @@ def _check_room(folder: Path) -> None:
     """Raise `DataError` when the corrections fill what they may."""
     if sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) >= MAX_BYTES:
         raise DataError(f"The corrections fill {MAX_BYTES // 2**30} GB already; no more are taken.")
-
-
-def _safe(cell: str) -> str:
-    """Return the cell so that no spreadsheet runs it; a number such as the label "-1" is none to be run."""
-    try:
-        float(cell)
-    except ValueError:
-        return str(no_formula(cell))
-    return cell
