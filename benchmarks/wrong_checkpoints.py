@@ -36,7 +36,14 @@ def config_is_no_mapping(folder: Path, rng: random.Random) -> None:
 
 
 def layers_is_a_word(folder: Path, rng: random.Random) -> None:
-    _config(folder, **{rng.choice(["num_hidden_layers", "hidden_size", "num_attention_heads"]): rng.choice(["three", [], None, -1, 0, 1.5])})
+    _config(
+        folder,
+        **{
+            rng.choice(["num_hidden_layers", "hidden_size", "num_attention_heads"]): rng.choice(
+                ["three", [], None, -1, 0, 1.5]
+            )
+        },
+    )
 
 
 def id2label_is_a_list(folder: Path, rng: random.Random) -> None:
@@ -75,7 +82,7 @@ def tokens_added(folder: Path, rng: random.Random) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.add_tokens(rng.choice([["day"], ["new1", "new2"], ["friend", "sister", "home"]]) + ["the"])
+    tokenizer.add_tokens([*rng.choice([["day"], ["new1", "new2"], ["friend", "sister", "home"]]), "the"])
     tokenizer.save_pretrained(folder)
 
 
@@ -91,19 +98,33 @@ def tokenizer_broken(folder: Path, rng: random.Random) -> None:
 
 
 def max_length_odd(folder: Path, rng: random.Random) -> None:
-    _edit(folder / "tokenizer_config.json", model_max_length=rng.choice(["many", -1, 0, 1, 2, None, 10**40, 1e30, [5]]))
+    _edit(
+        folder / "tokenizer_config.json", model_max_length=rng.choice(["many", -1, 0, 1, 2, None, 10**40, 1e30, [5]])
+    )
 
 
 def no_special_tokens(folder: Path, rng: random.Random) -> None:
     file = folder / "tokenizer_config.json"
     values = {k: v for k, v in json.loads(file.read_text()).items() if not k.endswith("_token")}
-    file.write_text(json.dumps({**values, "pad_token": None, "eos_token": None, "sep_token": None, "tokenizer_class": "PreTrainedTokenizerFast"}))
+    file.write_text(
+        json.dumps(
+            {
+                **values,
+                "pad_token": None,
+                "eos_token": None,
+                "sep_token": None,
+                "tokenizer_class": "PreTrainedTokenizerFast",
+            }
+        )
+    )
     (folder / "special_tokens_map.json").write_text("{}")
 
 
 def weight_map_odd(folder: Path, rng: random.Random) -> None:
     names = list(load_file(folder / "model.safetensors"))
-    target = rng.choice(["../../etc/passwd", "/etc/passwd", "absent-00001-of-00002.safetensors", "", 5, "model.safetensors"])
+    target = rng.choice(
+        ["../../etc/passwd", "/etc/passwd", "absent-00001-of-00002.safetensors", "", 5, "model.safetensors"]
+    )
     body = rng.choice([{"weight_map": dict.fromkeys(names, target), "metadata": {}}, {"weight_map": target}, {}, []])
     (folder / "model.safetensors").rename(folder / "shard.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(body))
@@ -159,7 +180,9 @@ def weights_truncated(folder: Path, rng: random.Random) -> None:
 
 def weights_not_finite(folder: Path, rng: random.Random) -> None:
     value = rng.choice([float("nan"), float("inf")])
-    _weights(folder, lambda state: {k: torch.full_like(v, value) if v.is_floating_point() else v for k, v in state.items()})
+    _weights(
+        folder, lambda state: {k: torch.full_like(v, value) if v.is_floating_point() else v for k, v in state.items()}
+    )
 
 
 def files_missing(folder: Path, rng: random.Random) -> None:
@@ -190,12 +213,28 @@ TEXT: dict[str, Damage] = {
 
 
 def processor_size(folder: Path, rng: random.Random) -> None:
-    size = rng.choice([0, -3, {"height": 32, "width": 64}, {"height": 0, "width": 0}, "big", [], {"shortest_edge": 0}, {"a": 1}, 10**9])
+    size = rng.choice(
+        [
+            0,
+            -3,
+            {"height": 32, "width": 64},
+            {"height": 0, "width": 0},
+            "big",
+            [],
+            {"shortest_edge": 0},
+            {"a": 1},
+            10**9,
+        ]
+    )
     _edit(folder / "preprocessor_config.json", size=size)
 
 
 def processor_means(folder: Path, rng: random.Random) -> None:
-    _edit(folder / "preprocessor_config.json", image_mean=rng.choice([[0.5], [0.5] * 4, "half", None, [], 5]), image_std=rng.choice([[0.5], [0.0] * 3, [0.5] * 3, "x"]))
+    _edit(
+        folder / "preprocessor_config.json",
+        image_mean=rng.choice([[0.5], [0.5] * 4, "half", None, [], 5]),
+        image_std=rng.choice([[0.5], [0.0] * 3, [0.5] * 3, "x"]),
+    )
 
 
 def one_channel(folder: Path, rng: random.Random) -> None:

@@ -59,7 +59,9 @@ def deep_json(good: Path, folder: Path, rng: random.Random) -> str:
 
 def broken_json(good: Path, folder: Path, rng: random.Random) -> str:
     rows = "\n".join(json.dumps(row) for row in _rows(good))
-    bad = rng.choice(["{", '{"text": "a", "label": }', '["text", "label"]', "5", "null", '{"text": ["a"], "label": {}}'])
+    bad = rng.choice(
+        ["{", '{"text": "a", "label": }', '["text", "label"]', "5", "null", '{"text": ["a"], "label": {}}']
+    )
     return _write(folder, rng.choice(["t.jsonl", "t.json"]), bad if rng.random() < 0.3 else rows + "\n" + bad)
 
 
@@ -84,24 +86,29 @@ def broken_arrow_folder(good: Path, folder: Path, rng: random.Random) -> str:
 def lone_surrogate(good: Path, folder: Path, rng: random.Random) -> str:
     rows = [json.dumps(row) for row in _rows(good)]
     at = rng.randrange(len(rows))
-    rows[at] = '{"text": "half \\ud800 pair", "label": "x\\udc01"}' if rng.random() < 0.5 else rows[at].replace(
-        '"text": "', '"text": "\\udfff'
+    rows[at] = (
+        '{"text": "half \\ud800 pair", "label": "x\\udc01"}'
+        if rng.random() < 0.5
+        else rows[at].replace('"text": "', '"text": "\\udfff')
     )
     return _write(folder, "t.jsonl", "\n".join(rows))
 
 
 def huge_number(good: Path, folder: Path, rng: random.Random) -> str:
     rows = [json.dumps(row) for row in _rows(good)]
-    rows[rng.randrange(len(rows))] = '{"text": %s, "label": %s}' % rng.choice(
+    text, label = rng.choice(
         [('"a"', "1" + "0" * 30), ("1" + "0" * 40, '"mood1"'), ('"a"', "1e400"), ('"a"', "-" + "9" * 25)]
     )
+    rows[rng.randrange(len(rows))] = f'{{"text": {text}, "label": {label}}}'
     return _write(folder, "t.jsonl", "\n".join(rows))
 
 
 def two_label_columns(good: Path, folder: Path, rng: random.Random) -> str:
     lines = good.read_text(encoding="utf-8").splitlines()
     name = rng.choice(["label", "text"])
-    return _write(folder, "t.csv", "\n".join([f"{lines[0]},{name}", *(f"{line},x{i % 3}" for i, line in enumerate(lines[1:]))]))
+    return _write(
+        folder, "t.csv", "\n".join([f"{lines[0]},{name}", *(f"{line},x{i % 3}" for i, line in enumerate(lines[1:]))])
+    )
 
 
 def no_header(good: Path, folder: Path, rng: random.Random) -> str:
@@ -129,7 +136,17 @@ def long_text(good: Path, folder: Path, rng: random.Random) -> str:
 
 
 def empty_or_odd(good: Path, folder: Path, rng: random.Random) -> str:
-    content = rng.choice(["", "text,label\n", "text,label\na\n", 'text,label\n"a,b\n', "text;label\na;b;c;d\n", "\n\n\n", "label\nx\ny\n"])
+    content = rng.choice(
+        [
+            "",
+            "text,label\n",
+            "text,label\na\n",
+            'text,label\n"a,b\n',
+            "text;label\na;b;c;d\n",
+            "\n\n\n",
+            "label\nx\ny\n",
+        ]
+    )
     return _write(folder, rng.choice(["t.csv", "t.tsv", "t.txt"]), content)
 
 
@@ -141,12 +158,16 @@ def missing_cells(good: Path, folder: Path, rng: random.Random) -> str:
 
 def half_labels(good: Path, folder: Path, rng: random.Random) -> str:
     frame = pd.read_csv(good)
-    frame["label"] = [rng.choice(rng.choice([[1.0, 1.5, 2.0], [-1, 1], [0.1, 0.2, 0.3], ["=A", "@b"]])) for _ in range(len(frame))]
+    frame["label"] = [
+        rng.choice(rng.choice([[1.0, 1.5, 2.0], [-1, 1], [0.1, 0.2, 0.3], ["=A", "@b"]])) for _ in range(len(frame))
+    ]
     return _csv(folder, frame)
 
 
 def wrong_suffix(good: Path, folder: Path, rng: random.Random) -> str:
-    return _write(folder, rng.choice(["t.parquet", "t.jsonl", "t.json", "t.xlsx", "t.arrow", "t.csv.gz", "t"]), good.read_bytes())
+    return _write(
+        folder, rng.choice(["t.parquet", "t.jsonl", "t.json", "t.xlsx", "t.arrow", "t.csv.gz", "t"]), good.read_bytes()
+    )
 
 
 def truncated_parquet(good: Path, folder: Path, rng: random.Random) -> str:
@@ -190,7 +211,10 @@ def _copy(good: Path, folder: Path) -> Path:
 def name_not_utf8(good: Path, folder: Path, rng: random.Random) -> str:
     target = _copy(good, folder)
     image = next(target.rglob("*.png"))
-    os.rename(os.fsencode(image), os.fsencode(image.parent) + rng.choice([b"/a\xff\xfe.png", b"/\xe9t\xe9.png", b"/\x80.png"]))
+    os.rename(  # noqa: PTH104  of bytes
+        os.fsencode(image),
+        os.fsencode(image.parent) + rng.choice([b"/a\xff\xfe.png", b"/\xe9t\xe9.png", b"/\x80.png"]),
+    )
     return str(target)
 
 

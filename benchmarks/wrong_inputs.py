@@ -197,7 +197,12 @@ def name_cases() -> Iterator[Case]:
 def yaml_cases() -> Iterator[Case]:
     """Config files that cannot be read, or say what cannot be."""
     for n in range(24):
-        yield Case("yaml", "plan" if n % 4 == 0 else "train", ("line", "plan" if n % 4 == 0 else "train", "c.yaml", "--output_dir", "out"), _bad_yaml)
+        yield Case(
+            "yaml",
+            "plan" if n % 4 == 0 else "train",
+            ("line", "plan" if n % 4 == 0 else "train", "c.yaml", "--output_dir", "out"),
+            _bad_yaml,
+        )
 
 
 def _bad_yaml(good: Path, rng: random.Random) -> dict[str, str]:
@@ -243,8 +248,21 @@ def python_cases(good: Path) -> Iterator[Case]:
     base = {"data": data, "model": model, "method": "probe", "evidence": False, "output_dir": "out"}
     odd: list[Any] = [None, 5, 1.5, object(), b"x", [], {}, "", True, Path("nothing"), [1, 2], {"a": 1}]
     for value in odd:
-        for name in ("data", "model", "method", "seed", "learning_rate", "seeds", "nosuch", "output_dir", "evidence", "shots"):
-            yield Case(f"adapt({name}=)", "python", (), call=lambda n=name, v=value: adapt(TASKS["text"], **{**base, n: v}))
+        for name in (
+            "data",
+            "model",
+            "method",
+            "seed",
+            "learning_rate",
+            "seeds",
+            "nosuch",
+            "output_dir",
+            "evidence",
+            "shots",
+        ):
+            yield Case(
+                f"adapt({name}=)", "python", (), call=lambda n=name, v=value: adapt(TASKS["text"], **{**base, n: v})
+            )
         yield Case("adapt(task)", "python", (), call=lambda v=value: adapt(v, **base))
         yield Case("load()", "python", (), call=lambda v=value: load(v))
         yield Case("predict()", "python", (), call=lambda v=value: load(run).predict(v))
@@ -260,7 +278,12 @@ def python_cases(good: Path) -> Iterator[Case]:
         yield Case("predict([text])", "python", (), call=lambda v=text: load(run).predict([v]))
         yield Case("predict([path])", "python", (), call=lambda v=text: load(good / "run-image").predict([v]))
     for size in ((0, 0), (0, 5), (1, 1)):
-        yield Case("predict([image])", "python", (), call=lambda v=size: load(good / "run-image").predict([Image.new("RGB", v)]))
+        yield Case(
+            "predict([image])",
+            "python",
+            (),
+            call=lambda v=size: load(good / "run-image").predict([Image.new("RGB", v)]),
+        )
 
 
 # ------------------------------------------------------------------------------------------------ running them
@@ -305,7 +328,8 @@ def child(case: Case, good: Path, seed: int, where: Path) -> None:
     code = 1
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(where / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), number)
-    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False, errors="backslashreplace")  # noqa: SIM115  as Python opens it
     try:
         rng = random.Random(seed)
         work = where / "work"
@@ -350,7 +374,11 @@ def judge(status: int, verb: str, where: Path, wall: float) -> tuple[str, str]:
         hung = os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
         return ("hung" if hung else "traceback"), f"signal {os.WTERMSIG(status)} after {wall:.0f} s; {last}"
     code = os.WEXITSTATUS(status)
-    left = [p.name for p in (where / "work").glob("out*") if p.name.endswith((".partial", ".seeds"))] if (where / "work").exists() else []
+    left = (
+        [p.name for p in (where / "work").glob("out*") if p.name.endswith((".partial", ".seeds"))]
+        if (where / "work").exists()
+        else []
+    )
     if (where / "work" / "ran").exists():
         return "traceback", "code of the file was executed"
     if code == 0 and "Traceback" not in err:
@@ -388,7 +416,14 @@ def run_all(cases: list[tuple[int, Case]], good: Path, workers: int, out: Path) 
             number, case, where, start = running.pop(pid)
             answer, line = judge(status, case.verb, where, time.monotonic() - start)
             words = json.loads((where / "command").read_text()) if (where / "command").exists() else []
-            entry = {"number": number, "kind": case.kind, "verb": case.verb, "answer": answer, "line": line, "words": [w[:200] for w in words]}
+            entry = {
+                "number": number,
+                "kind": case.kind,
+                "verb": case.verb,
+                "answer": answer,
+                "line": line,
+                "words": [w[:200] for w in words],
+            }
             entry["seconds"] = round(time.monotonic() - start, 1)
             file.write(json.dumps(entry) + "\n")
             file.flush()
@@ -408,7 +443,15 @@ def _kill_late(running: dict[int, tuple[int, Case, Path, float]]) -> None:
 def all_cases(seed: int, good: Path) -> list[tuple[int, Case]]:
     """Every case with its number, which is its seed."""
     rng = random.Random(seed)
-    groups = (data_cases(), model_cases(), flag_cases(rng), name_cases(), yaml_cases(), run_cases(), python_cases(good))
+    groups = (
+        data_cases(),
+        model_cases(),
+        flag_cases(rng),
+        name_cases(),
+        yaml_cases(),
+        run_cases(),
+        python_cases(good),
+    )
     cases = [case for group in groups for case in group]
     return [(seed * 100_000 + n, case) for n, case in enumerate(cases)]
 
@@ -421,7 +464,9 @@ def main() -> None:
     parser.add_argument("--sample", type=int, help="so many cases, drawn at random")
     parser.add_argument("--out", type=Path, default=Path("wrong_inputs.jsonl"))
     args = parser.parse_args()
-    os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1", TRANSFORMERS_VERBOSITY="error")
+    os.environ.update(
+        HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1", TRANSFORMERS_VERBOSITY="error"
+    )
     good = Path(tempfile.mkdtemp(prefix="wrong-good-"))
     os.environ["HFTL_CACHE"] = str(good / "cache")
     import torch
@@ -454,7 +499,10 @@ def main() -> None:
     counts = run_all(cases, good, args.workers, args.out)
     shutil.rmtree(good, ignore_errors=True)
     total = sum(counts.values())
-    print(f"{total} wrong inputs in {time.monotonic() - start:.0f} s: " + ", ".join(f"{k} {v}" for k, v in counts.most_common()))
+    print(
+        f"{total} wrong inputs in {time.monotonic() - start:.0f} s: "
+        + ", ".join(f"{k} {v}" for k, v in counts.most_common())
+    )
     sys.exit(1 if set(counts) - {"answered", "worked"} else 0)
 
 

@@ -145,7 +145,9 @@ def run(config: RunConfig) -> Result:
             claim(output_dir)
             check_output(output_dir, overwrite=config.overwrite, resume=config.resume)  # nobody else changes it now
             if config.resume and not is_resumable(output_dir) and not seeds_folder(output_dir).is_dir():
-                _log.warning("%s holds nothing to go on with: the run starts from the beginning.", partial_of(output_dir))
+                _log.warning(
+                    "%s holds nothing to go on with: the run starts from the beginning.", partial_of(output_dir)
+                )
         with heed_signals():
             return _run_claimed(config)
     finally:

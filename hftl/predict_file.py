@@ -10,8 +10,8 @@ from hftl.config import DataConfig
 from hftl.data.cells import no_formula
 from hftl.data.load import load_rows
 from hftl.errors import RunError
-from hftl.paths import typed_path
 from hftl.evaluation.metrics import per_class
+from hftl.paths import typed_path
 from hftl.predict import Predictor, load
 from hftl.report.report import score
 
@@ -65,7 +65,9 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
 
 
 def _plain(table: Any) -> pd.DataFrame:
-    arrow = table.with_format("arrow")[:]  # at once: datasets looks through all columns for every one that is asked for
+    arrow = table.with_format("arrow")[
+        :
+    ]  # at once: datasets looks through all columns for every one that is asked for
     columns = {name: arrow.column(name).to_pylist() for name in arrow.column_names}
     for name, values in columns.items():
         if values and isinstance(values[0], dict):  # an image: its path stands for it

@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hftl.errors import RunError
+from hftl.paths import typed_path
 
 
 CONTROL = "control"  # of a partial folder: what `--control scratch` needs to go on
@@ -88,6 +89,8 @@ def partial_of(output_dir: Path) -> Path:
 
 def check_output(output_dir: Path, *, overwrite: bool, resume: bool) -> None:
     """Raise `RunError` when the run could not be written there, or would destroy something not given up."""
+    for name in (output_dir, partial_of(output_dir)) if output_dir.name else (output_dir,):
+        typed_path(name)  # a name may be too long for the second alone
     if output_dir.name in ("", ".."):
         raise RunError(f"{output_dir} is no folder to make. Give --output_dir a name, such as runs/mine.")
     if output_dir.exists() and not output_dir.is_dir():

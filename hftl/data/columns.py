@@ -197,7 +197,9 @@ def _find_text(table: Dataset, label: str | None) -> str:
         return named
     images = [name for name, feature in table.features.items() if _is_image(feature)]
     lengths = {}
-    first = table.select_columns(strings).select(range(min(1000, len(table)))).with_format("arrow")[:] if strings else None
+    first = (
+        table.select_columns(strings).select(range(min(1000, len(table)))).with_format("arrow")[:] if strings else None
+    )
     for name in strings:
         values = [value for value in first.column(name).to_pylist() if value]
         if name.lower() not in _IMAGE_NAMES and not all(_NUMBER.fullmatch(value) for value in values):
@@ -280,7 +282,9 @@ def labels_of(table: Dataset, column: str, where: str, known: Collection[str] | 
         return [name and name.split(".")[0] for name in names] if whole else names
     same = {float(name): name for name in known if _PLAIN_NUMBER.fullmatch(name)}
     return [
-        same.get(float(name), name) if name is not None and name not in known and _PLAIN_NUMBER.fullmatch(name) else name
+        same.get(float(name), name)
+        if name is not None and name not in known and _PLAIN_NUMBER.fullmatch(name)
+        else name
         for name in names
     ]
 
@@ -299,7 +303,9 @@ def _raw_names(table: Dataset, column: str, where: str) -> list[str | None]:
             "several labels per row are not supported, one per row is needed" if _is_list(values) else "need names"
         )
         raise DataError(f"{where}: the label column {column!r} holds {_kind(feature)} values: {several}")
-    values = [None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value for value in values]
+    values = [
+        None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value for value in values
+    ]
     fractions = [row for row, value in enumerate(values) if isinstance(value, float) and not value.is_integer()]
     if fractions:
         raise DataError(

@@ -65,7 +65,9 @@ def data_errors(data: Any) -> Iterator[None]:
         raise DataError(f"{name} cannot be read: you have no permission for {error.filename or 'it'}.") from error
     except UnicodeEncodeError as error:
         what = ascii(error.object[-100:])
-        raise DataError(f"{name} cannot be read: a name or text is not valid UTF-8 ({what}). Rename or fix it.") from error
+        raise DataError(
+            f"{name} cannot be read: a name or text is not valid UTF-8 ({what}). Rename or fix it."
+        ) from error
     except RecursionError as error:
         raise DataError(f"{name} cannot be read: its values are nested too deeply.") from error
     except (MemoryError, OSError, ValueError, TypeError, LookupError, AttributeError, pa.ArrowException) as error:

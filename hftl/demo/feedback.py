@@ -18,6 +18,7 @@ from PIL import Image as PILImage
 
 from hftl.data.cells import no_formula
 from hftl.errors import DataError, RunError
+from hftl.paths import typed_path
 from hftl.predict import Prediction
 
 
@@ -42,7 +43,7 @@ def open_feedback(folder: str | Path, *, text: bool) -> Path:
 
     Raises `RunError` when it cannot be written, or holds a table with other columns.
     """
-    folder = Path(folder).expanduser()
+    folder = typed_path(folder)
     table = feedback_file(folder, text=text)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -57,5 +57,7 @@ def test_the_corrected_command_runs(capsys, place) -> None:
 
 def test_checkpointing_that_the_model_lacks(capsys, place) -> None:
     words = ["--data", place / "images", "--model", place / "resnet", "--method", "full", "--output_dir", "out"]
-    done = hftl(capsys, "train", "image-classification", *words, "--use_cpu", "true", "--gradient_checkpointing", "true")
+    done = hftl(
+        capsys, "train", "image-classification", *words, "--use_cpu", "true", "--gradient_checkpointing", "true"
+    )
     check(done, "does not support it")

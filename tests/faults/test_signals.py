@@ -12,7 +12,11 @@ from tests.faults.test_preempted import STEP, resume_words, stopped
 
 # Steps of each method's run below, all stages together; the probe has none.
 STEPS = {"head": 24, "lora": 24, "full": 24, "gradual": 48}
-BOUNDARIES = ("hftl.training.stages:_save_stage", "hftl.training.stages:_write_done", "hftl.training.stages:_drop_stage")
+BOUNDARIES = (
+    "hftl.training.stages:_save_stage",
+    "hftl.training.stages:_write_done",
+    "hftl.training.stages:_drop_stage",
+)
 
 
 def kind_of(method: str, bf16: bool, by_steps: bool) -> str:
@@ -37,7 +41,10 @@ def moments() -> list[Any]:
     for bf16, by_steps, call in ((True, True, 2), (True, False, 3), (False, True, 1), (False, False, 4)):
         boundary = BOUNDARIES[call % 3]
         cases.append(pytest.param("gradual", bf16, by_steps, boundary, call, id=f"boundary-{bf16}-{by_steps}-{call}"))
-    return [case if i in (12, 16) else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow) for i, case in enumerate(cases)]
+    return [
+        case if i in (12, 16) else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
+        for i, case in enumerate(cases)
+    ]
 
 
 @pytest.mark.parametrize(("method", "bf16", "by_steps", "function", "call"), moments())

@@ -182,4 +182,4 @@ def test_every_stage_trains_in_the_same_precision(bf16: bool, folder: Path, monk
     flags = {"num_train_epochs": 8, "max_steps": -1, "cache": "off"}
     tiny_run("bert", "gradual", folder, name=f"stages-{bf16}", bf16=bf16, **flags)
     assert len(seen) > 2
-    assert seen == dict.fromkeys(seen, {bf16})
+    assert seen == {name: {bf16} for name in seen}
