@@ -17,7 +17,7 @@ from hftl.data.images import decode_image
 from hftl.errors import DataError, ModelError
 from hftl.models.adapted import load_adapted
 from hftl.models.load import find_checkpoint, hub_errors
-from hftl.models.pooled import MeanPooledConfig, MeanPooledForSequenceClassification
+from hftl.models.pooled import OWN_CLASSES, own_auto_model
 from hftl.tasks import TASKS
 from hftl.tasks.task import Task
 from hftl.training.features import predict_logits
@@ -102,8 +102,8 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
             checkpoint.path, trust_remote_code=False, **_processor_config(fields), **common
         )
         model: Any
-        if fields.get("model_type") == MeanPooledConfig.model_type:
-            model = MeanPooledForSequenceClassification.from_pretrained(checkpoint.path, **common)
+        if fields.get("model_type") in OWN_CLASSES:
+            model = OWN_CLASSES[fields["model_type"]].from_pretrained(checkpoint.path, **common)
         elif find_adapter_config_file(checkpoint.path, **common) is not None:
             model = load_adapted(checkpoint.path, task.auto_model, common)
         else:
@@ -116,8 +116,9 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
 
 
 def _processor_config(fields: dict[str, Any]) -> dict[str, Any]:
-    """The pooled class's config is known to hftl, not to AutoTokenizer, which would ask to run remote code for it."""
-    return {"config": MeanPooledConfig(**fields)} if fields.get("model_type") == MeanPooledConfig.model_type else {}
+    """An own class's config is known to hftl, not to AutoTokenizer, which would ask to run remote code for it."""
+    own = OWN_CLASSES.get(fields.get("model_type", ""))
+    return {} if own is None else {"config": own.config_class(**fields)}
 
 
 def _task_of(fields: dict[str, Any], name: str) -> Task:
@@ -134,7 +135,7 @@ def _classes(task: Task) -> set[str]:
     """Names of the classes that do the task: transformers' own, and hftl's."""
     stock = getattr(transformers, task.auto_model)._model_mapping._model_mapping.values()  # a name, or several
     names = {name for entry in stock for name in ([entry] if isinstance(entry, str) else entry)}
-    return names | {own.__name__ for own in (MeanPooledForSequenceClassification,) if task.input_column == "text"}
+    return names | {own.__name__ for own in OWN_CLASSES.values() if own_auto_model(own) == task.auto_model}
 
 
 def read_report(run: str | Path) -> dict[str, Any] | None:
