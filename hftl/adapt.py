@@ -20,8 +20,7 @@ from hftl.evidence.gather import Outcome, gather
 from hftl.evidence.page import write_run_page
 from hftl.evidence.temperature import calibrate
 from hftl.forgetting.measure import forgetting
-from hftl.methods import get_method
-from hftl.methods.full import check_blocks
+from hftl.methods import check_method, get_method
 from hftl.methods.lora import without_adapters
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import prepare
@@ -183,7 +182,7 @@ def _run(config: RunConfig) -> Result:
     train, validation = ready.train, ready.validation
 
     weights, inputs = weights_hash(loaded.model), cache_identity(config, collate, train)
-    check_blocks(config.method, loaded)  # first, so that what cannot be done costs no forward pass
+    check_method(config.method, loaded)  # first, so that what cannot be done costs no forward pass
     base = look(ready, weights) if config.evidence else None
     plan = build_plan(loaded, config.method, len(train))
     clock = time.perf_counter()

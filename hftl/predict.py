@@ -19,7 +19,7 @@ from hftl.errors import DataError, ModelError
 from hftl.models.adapted import load_adapted
 from hftl.models.coverage import check_loaded
 from hftl.models.load import find_checkpoint, hub_errors, prepare_processor
-from hftl.models.pooled import MeanPooledConfig, MeanPooledForSequenceClassification
+from hftl.models.pooled import OWN_CLASSES, own_auto_model
 from hftl.paths import typed_path
 from hftl.tasks import TASKS
 from hftl.tasks.task import Task
@@ -116,8 +116,8 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
         )
         loading: dict[str, Any] = {"output_loading_info": True, **common}
         info: dict[str, Any] | None
-        if fields.get("model_type") == MeanPooledConfig.model_type:
-            model, info = MeanPooledForSequenceClassification.from_pretrained(checkpoint.path, **loading)
+        if fields.get("model_type") in OWN_CLASSES:
+            model, info = OWN_CLASSES[fields["model_type"]].from_pretrained(checkpoint.path, **loading)
         elif find_adapter_config_file(checkpoint.path, **common) is not None:
             model, info = load_adapted(checkpoint.path, task, processor, common), None
         else:
@@ -136,8 +136,9 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
 
 
 def _processor_config(fields: dict[str, Any]) -> dict[str, Any]:
-    """The pooled class's config is known to hftl, not to AutoTokenizer, which would ask to run remote code for it."""
-    return {"config": MeanPooledConfig(**fields)} if fields.get("model_type") == MeanPooledConfig.model_type else {}
+    """An own class's config is known to hftl, not to AutoTokenizer, which would ask to run remote code for it."""
+    own = OWN_CLASSES.get(fields.get("model_type", ""))
+    return {} if own is None else {"config": own.config_class(**fields)}
 
 
 def _check_answers(config: Any, name: str) -> None:
@@ -162,7 +163,7 @@ def _classes(task: Task) -> set[str]:
     """Names of the classes that do the task: transformers' own, and hftl's."""
     stock = getattr(transformers, task.auto_model)._model_mapping._model_mapping.values()  # a name, or several
     names = {name for entry in stock for name in ([entry] if isinstance(entry, str) else entry)}
-    return names | {own.__name__ for own in (MeanPooledForSequenceClassification,) if task.input_column == "text"}
+    return names | {own.__name__ for own in OWN_CLASSES.values() if own_auto_model(own) == task.auto_model}
 
 
 def read_report(run: str | Path) -> dict[str, Any] | None:

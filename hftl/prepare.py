@@ -10,6 +10,7 @@ from transformers import set_seed
 from hftl.config import RunConfig
 from hftl.data.load import load_splits
 from hftl.data.splits import Splits
+from hftl.models.classes import own_class_note
 from hftl.models.load import Loaded, load_model
 from hftl.tasks import get_task
 from hftl.tasks.encoded import EncodedImages, EncodedText
@@ -66,6 +67,7 @@ def prepare(config: RunConfig) -> Prepared:
     set_seed(config.train_seed)
     loaded = load_model(task, config.model, splits.labels)
     notes = task.fit_processor(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
+    notes += own_class_note(loaded.model)
     collate = task.collator(loaded.processor, not config.method.no_flip, config.method.augment)
     train = task.encode(splits.train, loaded.processor)
     validation = task.encode(splits.validation, loaded.processor)

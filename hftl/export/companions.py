@@ -9,7 +9,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from hftl.errors import ModelError
 from hftl.export.preprocessing import Plan
-from hftl.models.pooled import MeanPooledConfig
+from hftl.models.pooled import OWN_CLASSES
 
 
 def write_predict(folder: Path, kind: str, labels: tuple[str, ...], plan: Plan | None) -> None:
@@ -46,9 +46,9 @@ def write_tokenizer(folder: Path, tokenizer: Any, name: str) -> None:
 def write_config(folder: Path, config: Any) -> None:
     """Write config.json, by which transformers.js knows the task, the inputs and the labels.
 
-    hftl's pooled class reads and puts out what the encoder's stock classifier does, so its graph goes by that name.
+    A class of hftl's own reads and puts out what a stock classifier of the encoder would, so its graph goes by that name.
     """
-    if config.model_type == MeanPooledConfig.model_type:
+    if config.model_type in OWN_CLASSES:
         fields = {**config.encoder, "id2label": config.id2label, "label2id": config.label2id}
         fields["architectures"] = [TEXT_CLASSES.get(fields["model_type"], config.architectures[0])]
     else:

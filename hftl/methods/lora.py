@@ -4,6 +4,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import Conv2d as LoraConv2d
+from peft.utils import ModulesToSaveWrapper
 from torch import nn
 
 from hftl.config import MethodConfig
@@ -26,7 +28,7 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     norms stay frozen, statistics included: the adapter file could not hold them.
     """
     check_top("train_top", config.train_top, loaded)
-    targets = _targets(loaded, config.lora_target_modules, config.train_top)
+    targets = lora_targets(loaded, config)
     peft_config = LoraConfig(
         r=config.lora_r,
         lora_alpha=config.lora_alpha or 2 * config.lora_r,
@@ -35,6 +37,8 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
         modules_to_save=list(loaded.head),
     )
     model = get_peft_model(loaded.model, peft_config)
+    _save_the_head_alone(model, loaded.head)
+    _show_geometry(model)
     *averaged, output = (_saved_copy(name, loaded) for name in loaded.outputs)
     learning = [name for name, p in model.named_parameters() if p.requires_grad]
     adapters = tuple(name for name in learning if ".lora_" in name)
@@ -65,13 +69,38 @@ def _saved_copy(output: str, loaded: Loaded) -> str:
     return f"base_model.model.{owner}.modules_to_save.default{output[len(owner) :]}"
 
 
-def _targets(loaded: Loaded, wanted: tuple[str, ...] | None, top: int | None) -> list[str]:
+def _save_the_head_alone(model: Any, head: tuple[str, ...]) -> None:
+    """Peft chooses `modules_to_save` by how names end: SwiftFormer's `norm` is also the end of its body's norms."""
+    wanted = [f"base_model.model.{name}" for name in head]
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper) and not is_under(name, wanted):
+            owner, _, child = name.rpartition(".")
+            setattr(model.get_submodule(owner), child, module.original_module)
+
+
+def _show_geometry(model: nn.Module) -> None:
+    """MobileNets read the stride and the kernel of a convolution to pad its input; peft's wrapper does not have them."""
+    for module in model.modules():
+        if isinstance(module, LoraConv2d):
+            for name in ("kernel_size", "stride", "padding", "dilation", "groups"):
+                setattr(module, name, getattr(module.base_layer, name))
+
+
+def lora_targets(loaded: Loaded, config: MethodConfig) -> list[str]:
+    """Return the names of the layers that get an adapter. Raises `ConfigError` when there are none."""
+    wanted, top = config.lora_target_modules, config.train_top
     able = [
         name
         for name, module in loaded.model.named_modules()
-        if (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
+        # Of a subclass of Conv2d (BiT's standardises its weight at every call) the merged adapter would be another one.
+        if (isinstance(module, nn.Linear) or (type(module) is nn.Conv2d and module.groups == 1))
         and not is_under(name, loaded.head)
     ]
+    if not able:
+        raise ConfigError(
+            f"lora has nothing to adapt in {loaded.name}: {type(loaded.model).__name__} has no plain Linear or Conv2d "
+            "below its head. Use --method full, gradual, head or probe."
+        )
     if top is not None:
         able = [name for name in able if is_under(name, (*loaded.layers.modules[-top:], *loaded.layers.above))]
     if not wanted or wanted == ("all-linear",):

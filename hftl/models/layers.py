@@ -52,7 +52,7 @@ def outer_modules(model: Any) -> tuple[str, ...]:
     return tuple(name for name, child in children if child is not body and any(True for _ in child.parameters()))
 
 
-def head_modules(model: nn.Module, loading_info: dict[str, Any]) -> tuple[str, ...]:
+def head_modules(model: nn.Module, loading_info: dict[str, Any], num_labels: int) -> tuple[str, ...]:
     """Names of the modules that the checkpoint did not bring: those outside the body, and those with missing keys.
 
     A masked-language checkpoint lacks BERT's pooler, which lies inside the body; freezing it would freeze noise.
@@ -64,8 +64,11 @@ def head_modules(model: nn.Module, loading_info: dict[str, Any]) -> tuple[str, .
         if not any(owner == name or owner.startswith(name + ".") for name in names):
             names.add(owner)
     names = {n for n in names if not any(n != o and n.startswith(o + ".") for o in names)}
-    if not names:
-        raise ModelError(f"{type(model).__name__} has no head that could be told from its body.")
+    if not names:  # the body holds the head as well, as in timm's models
+        linears = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and m.out_features == num_labels]
+        if not linears:
+            raise ModelError(f"{type(model).__name__} has no head that could be told from its body.")
+        names = {linears[-1]}
     return tuple(name for name, _ in model.named_modules() if name in names)
 
 

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from hftl.config import ModelConfig
 from hftl.errors import HftlError, ModelError, did_you_mean
 from hftl.hub_access import hub_reachable
+from hftl.models.classes import classifier_config, load_into
 from hftl.models.coverage import check_loaded
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
@@ -136,28 +137,34 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         common.pop("revision")
     auto_model = getattr(transformers, task.auto_model)
     auto_processor = getattr(transformers, task.auto_processor)
+    names: dict[str, Any] = {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
+    options: dict[str, Any] = {
+        "ignore_mismatched_sizes": True,
+        "dtype": torch.float32,  # v5 keeps the checkpoint's dtype: a bf16 one would train in pure bf16
+        "use_safetensors": None if config.allow_pickle else True,
+        "output_loading_info": True,
+        **common,
+    }
     with hub_errors(name, task.name, task.default_model):
         model_config = transformers.AutoConfig.from_pretrained(checkpoint.path, **common)
-        _check_class(auto_model, model_config, name, task)
+        around = classifier_config(model_config, task.auto_model, names)
+        if around is None:
+            _check_class(auto_model, model_config, name, task)
         _check_weights(checkpoint, config)
         processor = auto_processor.from_pretrained(checkpoint.path, **common)
-        model, info = auto_model.from_pretrained(
-            checkpoint.path,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={label: i for i, label in enumerate(labels)},
-            ignore_mismatched_sizes=True,
-            dtype=torch.float32,  # v5 keeps the checkpoint's dtype: a bf16 one would train in pure bf16
-            use_safetensors=None if config.allow_pickle else True,
-            output_loading_info=True,
-            **common,
-        )
+        if around is None:
+            model, info = auto_model.from_pretrained(checkpoint.path, num_labels=len(labels), **names, **options)
+        else:
+            model, info = load_into(checkpoint.path, around, options)
         model.eval()
         model.config.problem_type = None  # the base's own would stay, and pipeline answers by it
         prepare_processor(model, processor, name)
         batch = task.default_model_inputs(model, processor)
         check_loaded(model, info, name, batch)
-        head = head_modules(model, info)
+        head = head_modules(model, info, len(labels))
         layers = find_layers(model, head, batch)
         *averaged, output = output_linears(model, head, len(labels), batch)
     revision = _commit(checkpoint) if checkpoint.source in ("cache", "hub") else checkpoint.revision

@@ -1,8 +1,9 @@
-"""A text classifier that reads the mean of the token states: a frozen encoder, mean pooling and one Linear.
+"""Classifiers that transformers lacks: one Linear on the mean of a text's token states, or on an image body's pooling.
 
-This file needs transformers and torch alone. It is saved beside the weights of every model of this class, so that
-`pipeline("text-classification", folder, trust_remote_code=True)` serves the model without hftl. Mean pooling is what
-sentence encoders are trained for (Reimers & Gurevych 2019, Sentence-BERT); the stock classes read one token.
+This file needs transformers and torch alone. It is saved beside the weights of every model of these classes, so that
+`pipeline(task, folder, trust_remote_code=True)` serves the model without hftl. Mean pooling is what sentence encoders
+are trained for (Reimers & Gurevych 2019, Sentence-BERT); the stock classes read one token. For some image bodies, such
+as DINOv3 (Simeoni et al. 2025), transformers has no class with a classifier.
 """
 
 import inspect
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
-from transformers.modeling_outputs import SequenceClassifierOutput
+from transformers.modeling_outputs import ImageClassifierOutput, SequenceClassifierOutput
 
 
 class MeanPooledConfig(PretrainedConfig):
@@ -53,3 +54,51 @@ class MeanPooledForSequenceClassification(PreTrainedModel):
         logits = self.classifier((states * weights).sum(1) / weights.sum(1).clamp(min=1e-9))
         loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+class PooledImageConfig(PretrainedConfig):
+    """The image body's own config under `encoder`."""
+
+    model_type = "hftl_pooled_image"
+
+    def __init__(self, encoder: dict | None = None, **kwargs):
+        self.encoder = encoder or {}
+        super().__init__(**kwargs)
+
+
+class PooledForImageClassification(PreTrainedModel):
+    """encoder → its own pooling (the normalised CLS token of a transformer, the mean of a convnet's map) → Linear."""
+
+    config_class = PooledImageConfig
+    base_model_prefix = "encoder"
+    main_input_name = "pixel_values"
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: PooledImageConfig):
+        super().__init__(config)
+        fields = dict(config.encoder)
+        encoder_config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+        self.num_labels = config.num_labels
+        self.encoder = AutoModel.from_config(encoder_config)
+        is_staged = hasattr(encoder_config, "hidden_sizes")  # a convnet's widths, stage by stage
+        width = encoder_config.hidden_sizes[-1] if is_staged else encoder_config.hidden_size
+        self.classifier = nn.Linear(width, len(config.id2label or {}))
+        self.post_init()
+
+    def forward(self, pixel_values=None, labels=None, **inputs):
+        """Return logits [batch, labels], and the loss when `labels` [batch] are given."""
+        logits = self.classifier(self.encoder(pixel_values=pixel_values, **inputs).pooler_output)
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return ImageClassifierOutput(loss=loss, logits=logits)
+
+
+# By the model type in config.json. Every class that a run may end in and transformers does not have.
+OWN_CLASSES: dict[str, type[PreTrainedModel]] = {
+    MeanPooledConfig.model_type: MeanPooledForSequenceClassification,
+    PooledImageConfig.model_type: PooledForImageClassification,
+}
+
+
+def own_auto_model(own: type[PreTrainedModel]) -> str:
+    """Return the name of the Auto class that loads one of them, with `trust_remote_code`."""
+    return "AutoModelFor" + own.__name__.partition("For")[2]

@@ -9,7 +9,7 @@ import numpy as np
 from hftl.combinations import check_combination
 from hftl.config import RunConfig
 from hftl.errors import ConfigError
-from hftl.methods import get_method
+from hftl.methods import check_method, get_method
 from hftl.methods.full import full_defaults
 from hftl.methods.plan import Plan, is_convnet
 from hftl.planning.compare import Comparison, compare
@@ -40,6 +40,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     _check_one_process(config)
     machine = look_at_machine(runs_on_cpu(config.training))
     ready = prepare(config)
+    check_method(config.method, ready.loaded)
     convnet, full_epochs = is_convnet(ready.loaded.model), full_defaults(ready.loaded)[2]
     cost = time_features(ready)
     rows, features = comparison_features(ready, cost, are_cached(ready)["train"])

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from hftl.config import OWN_FLAGS
 from hftl.data.samples import SAMPLES
 from hftl.models.packaged import PACKAGED
+from hftl.models.pooled import PooledForImageClassification
 from hftl.publishing import card_words
 from hftl.publishing.card_front import CardOptions, card_title, front_matter
 from hftl.publishing.card_markdown import code, md, quoted_python
@@ -138,7 +139,8 @@ def _licence_reason(options: CardOptions) -> Markup | None:
 def _use(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) -> dict[str, Any]:
     """Return what the code of the card is made of."""
     task = get_task(shown["task"])
-    text, pooled = task.input_column == "text", shown.get("pooling") == "mean"
+    text = task.input_column == "text"
+    pooled = shown.get("pooling") == "mean" or report["model"]["architecture"] == PooledForImageClassification.__name__
     truncation = ", truncation=True" if text else ""
     return {
         "adapter_only": options.adapter_only,
@@ -147,6 +149,7 @@ def _use(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) ->
         "repo": options.repo_id or _PLACE,
         "repo_known": options.repo_id is not None,
         "own_code": pooled,
+        "pooling": "the mean of the token states" if text else "the pooled features of the image",
         "truncation": Markup(truncation),
         "pipeline_options": Markup(truncation + (", trust_remote_code=True" if pooled else "")),
         "example": _EXAMPLES[task.input_column],

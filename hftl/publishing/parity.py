@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from hftl.artifact import Artifact
 from hftl.errors import HftlError
-from hftl.models.pooled import MeanPooledConfig
+from hftl.models.pooled import OWN_CLASSES
 from hftl.predict import Predictor, load
 from hftl.publishing import fresh_process
 from hftl.report.report import write_report
@@ -48,7 +48,7 @@ class Place:
     model: str  # a folder, or a repository on the Hub
     task: str
     revision: str | None = None  # commit of a repository, which is downloaded again; None for a folder
-    own_code: bool = False  # the mean-pooled class, whose modelling file hftl itself wrote
+    own_code: bool = False  # a class of hftl's own, whose modelling file hftl itself wrote
     base: str | None = None  # of an adapter alone
     base_revision: str | None = None
     auto_model: str | None = None
@@ -124,9 +124,9 @@ def probabilities(predictor: Predictor, rows: RealRows) -> np.ndarray:
 
 
 def is_pooled(folder: Path) -> bool:
-    """Is it a model of hftl's own mean-pooled class, which brings its modelling file along?"""
+    """Is it a model of a class of hftl's own, which brings its modelling file along?"""
     fields = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return bool(fields.get("model_type") == MeanPooledConfig.model_type)
+    return fields.get("model_type") in OWN_CLASSES
 
 
 def compare(place: Place, rows: RealRows, expected: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:

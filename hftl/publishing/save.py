@@ -31,12 +31,13 @@ def merge_adapter(model: Any, adapter: Path, loaded: Loaded) -> Any:
 
 def save_final(model: Any, loaded: Loaded, folder: Path) -> None:
     """Write weights (safetensors), config with labels, and processor; a pooled model brings its modelling file."""
-    if isinstance(model, pooled.MeanPooledForSequenceClassification):
+    own = pooled.OWN_CLASSES.get(model.config.model_type)
+    if own is not None:
         name = Path(pooled.__file__).name
         module = "modeling_" + name.removesuffix(".py")
         model.config.auto_map = {
-            "AutoConfig": f"{module}.MeanPooledConfig",
-            "AutoModelForSequenceClassification": f"{module}.MeanPooledForSequenceClassification",
+            "AutoConfig": f"{module}.{own.config_class.__name__}",
+            pooled.own_auto_model(own): f"{module}.{own.__name__}",
         }
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(pooled.__file__, folder / f"{module}.py")

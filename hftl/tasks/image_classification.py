@@ -28,6 +28,12 @@ def fit_processor(model: Any, processor: Any, datasets: list[Dataset], config: M
     the model refuses.
     """
     own = image_side(processor)
+    if not _sizes(processor):  # timm's, whose steps are fixed by the checkpoint
+        if config.image_size not in (None, own):
+            raise ConfigError(
+                f"--image_size {config.image_size}: this model's processor makes {own} pixels and no other."
+            )
+        return []
     if config.image_size is not None:
         if config.image_size < _STEP or config.image_size % _STEP:
             raise ConfigError(f"--image_size {config.image_size} is not a multiple of {_STEP}.")
@@ -52,11 +58,15 @@ def set_image_side(processor: Any, side: int) -> None:
     """Make the processor put out `side` x `side` pixels, keeping the share that its centre crop cuts away."""
     old = image_side(processor)
     scale = side / old
-    for name in ("size", "crop_size"):
-        value = getattr(processor, name, None)  # which of the two exists differs between processors
-        if value:
-            plain = {k: v for k, v in dict(value).items() if v is not None}
-            setattr(processor, name, {k: max(1, round(v * scale)) for k, v in plain.items()})
+    for name, value in _sizes(processor).items():
+        plain = {k: v for k, v in dict(value).items() if v is not None}
+        setattr(processor, name, {k: max(1, round(v * scale)) for k, v in plain.items()})
+
+
+def _sizes(processor: Any) -> dict[str, Any]:
+    """The sizes that can be set; which of the two exists differs between processors."""
+    values = {name: getattr(processor, name, None) for name in ("size", "crop_size")}
+    return {name: value for name, value in values.items() if value}
 
 
 def _reads(model: Any, side: int) -> bool:
@@ -66,7 +76,7 @@ def _reads(model: Any, side: int) -> bool:
     try:
         with torch.no_grad():
             model(pixel_values=torch.zeros(1, channels, side, side, device=model.device))
-    except (ValueError, RuntimeError):  # how a model with fixed positions says no
+    except (ValueError, RuntimeError, AssertionError):  # how a model with fixed positions says no
         return False
     finally:
         model.train(was_training)
@@ -113,6 +123,8 @@ def affine_map(processor: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _is_affine(processor: Any, images: list[Image.Image]) -> bool:
+    if not hasattr(processor, "do_rescale"):  # timm's steps cannot be left out one by one
+        return False
     scale, offset = affine_map(processor)
     raw = _run(processor, images, do_rescale=False, do_normalize=False)
     if not np.array_equal(raw, raw.astype(np.uint8)):
