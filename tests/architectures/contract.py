@@ -1,0 +1,91 @@
+"""What every architecture owes with every method: a run that plain transformers answers alike, and frozen weights."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+import hftl
+from hftl.adapt import Result, adapt
+from hftl.tasks import get_task
+
+
+METHODS = ("probe", "head", "lora", "full", "gradual")
+FROZEN_BODY = ("probe", "head")  # nothing of the body may move
+TOLERANCE = 1e-4  # in probabilities: rounding of fp32 on other batches stays two orders below
+POOLED = "MeanPooledForSequenceClassification"
+FLAGS: dict[str, Any] = {
+    "use_cpu": True,
+    "bf16": False,
+    "evidence": False,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "warmup_steps": 0,  # the first step of a warmup has rate 0, and some stages here have no other
+}
+
+
+def check_contract(
+    checkpoint: Path, task: str, data: Any, method: str, output_dir: Path, rows: Sequence[Any], **flags: Any
+) -> Result:
+    """Adapt the tiny `checkpoint` and assert what the contract promises; return the run for further looks.
+
+    `rows` are inputs of different lengths or sizes (texts, or image paths) that the saved model is asked for twice:
+    by `hftl.load`, and one by one by plain `transformers.pipeline`, which may run code of the folder only where the
+    model is hftl's own pooled class. `flags` go to `adapt` over `FLAGS`.
+    """
+    run = adapt(task, data=data, model=str(checkpoint), method=method, output_dir=output_dir, **{**FLAGS, **flags})
+    final = run.run_dir / "final"
+    assert [stage["name"] for stage in run.report["stages"]]
+    served = _pipeline(task, final)
+    _check_answers(final.parent, served, rows)
+    _check_weights(checkpoint, task, method, served.model)
+    if method == "lora":
+        _check_adapter(run.run_dir / "adapter")
+    return run
+
+
+def _pipeline(task: str, final: Path) -> Any:
+    """The saved model as a user without hftl loads it. Stock classes never get to run code of the folder."""
+    fields, _ = transformers.PretrainedConfig.get_config_dict(final)
+    pooled = fields["architectures"] == [POOLED]
+    return transformers.pipeline(task, str(final), device="cpu", trust_remote_code=pooled)
+
+
+def _check_answers(run_dir: Path, served: Any, rows: Sequence[Any]) -> None:
+    answers = hftl.load(run_dir).predict(list(rows))
+    assert len(answers) == len(rows)
+    for row, answer in zip(rows, answers, strict=True):
+        alone = {entry["label"]: entry["score"] for entry in served(str(row), top_k=None)}
+        assert alone.keys() == answer.probabilities.keys()
+        gap = max(abs(alone[label] - p) for label, p in answer.probabilities.items())
+        assert gap < TOLERANCE, f"pipeline and hftl.predict differ by {gap:.2g} on {row!r}"
+
+
+def _check_weights(checkpoint: Path, task: str, method: str, final: Any) -> None:
+    """Of the body's tensors that the checkpoint brought, compare what must stay, or must not all stay."""
+    auto_model = getattr(transformers, get_task(task).auto_model)
+    base, info = auto_model.from_pretrained(
+        checkpoint, num_labels=final.config.num_labels, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    lacking = {key[0] if isinstance(key, tuple | list) else key for key in info["mismatched_keys"]}
+    lacking |= set(info["missing_keys"])
+    prefix = base.base_model_prefix + "." if base.base_model is not base else ""
+    before = {k: v for k, v in base.base_model.state_dict().items() if prefix + k not in lacking}
+    after = final.base_model.state_dict()
+    both = sorted(before.keys() & after.keys())
+    assert both
+    moved = [k for k in both if not torch.equal(before[k].float(), after[k].float())]
+    if method in FROZEN_BODY:
+        assert not moved, f"{method} moved {moved[:5]}"
+        return
+    assert moved, f"{method} moved nothing of the body"
+    if method == "lora":  # adapters sit on matrices and kernels; biases, norms and their statistics are frozen
+        flat = [k for k in moved if before[k].dim() < 2]
+        assert not flat, f"lora moved {flat[:5]}"
+
+
+def _check_adapter(folder: Path) -> None:
+    assert (folder / "adapter_config.json").is_file()
+    assert (folder / "adapter_model.safetensors").is_file()
