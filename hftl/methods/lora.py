@@ -1,10 +1,11 @@
-"""`lora`: probe-initialised head, then low-rank adapters on every Linear and ungrouped Conv2d of the body."""
+"""`lora`: probe-initialised head, then low-rank adapters on every Linear, Conv1D and ungrouped Conv2d of the body."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from hftl.config import MethodConfig
 from hftl.errors import ConfigError, did_you_mean
@@ -33,6 +34,7 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
         lora_dropout=config.lora_dropout,
         target_modules=targets,
         modules_to_save=list(loaded.head),
+        fan_in_fan_out=any(isinstance(loaded.model.get_submodule(name), Conv1D) for name in targets),  # GPT-2's layers
     )
     model = get_peft_model(loaded.model, peft_config)
     output = next(
@@ -52,7 +54,7 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     }
     name = "lora" if config.train_top is None else f"lora on the {top_in_words(loaded.layers, config.train_top)}"
     stage = Stage(name, (Group("adapters", adapters, 1.0), Group("head", head, 0.1)), 1.0)
-    stages = (*first_stage(output, config.init_head), stage)
+    stages = (*first_stage(model, output, config.init_head), stage)
     return Plan(model, output, loaded.layers, stages, defaults, path="base_model.model.")
 
 
@@ -72,7 +74,7 @@ def _targets(loaded: Loaded, wanted: tuple[str, ...] | None, top: int | None) ->
     able = [
         name
         for name, module in loaded.model.named_modules()
-        if (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
+        if (isinstance(module, nn.Linear | Conv1D) or (isinstance(module, nn.Conv2d) and module.groups == 1))
         and not is_under(name, loaded.head)
     ]
     if top is not None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from hftl.models.heads import output_parameters
 from hftl.models.layers import Layers
 
 
@@ -50,14 +51,14 @@ class Plan:
         return self.layers.frozen_blocks(name.removeprefix(self.path) for name in stage.trainable)
 
 
-def probe_stage(output: str) -> Stage:
+def probe_stage(model: nn.Module, output: str) -> Stage:
     """The closed-form stage with which every method begins: the probe's solution is written into `output`."""
-    return Stage("probe", (Group("head", (f"{output}.weight", f"{output}.bias"), 1.0),), None)
+    return Stage("probe", (Group("head", output_parameters(model, output), 1.0),), None)
 
 
-def first_stage(output: str, init_head: str) -> tuple[Stage, ...]:
+def first_stage(model: nn.Module, output: str, init_head: str) -> tuple[Stage, ...]:
     """The probe, or nothing where `--init_head random` asks for the seeded random head that the model came with."""
-    return (probe_stage(output),) if init_head == "probe" else ()
+    return (probe_stage(model, output),) if init_head == "probe" else ()
 
 
 def head_stage(layers: Layers, output: str, share: float, epochs: float | None = None) -> Stage:

@@ -7,4 +7,4 @@ from hftl.models.load import Loaded
 
 def probe(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     """One closed-form stage; the body never moves. C, and the pooling of a text, come from cross-validation."""
-    return Plan(loaded.model, loaded.output, loaded.layers, (probe_stage(loaded.output),))
+    return Plan(loaded.model, loaded.output, loaded.layers, (probe_stage(loaded.model, loaded.output),))

@@ -122,6 +122,7 @@ def extract_features(
     that are not padding. `beside` gives what else is done with every batch (`StateMaker.beside`).
     """
     seen: dict[str, torch.Tensor] = {}
+    pad = model.config.get_text_config().pad_token_id
     hooks = [
         model.get_submodule(output).register_forward_pre_hook(lambda _, args: seen.update(native=args[0])),
         model.base_model.register_forward_hook(lambda _, __, out: seen.update(states=out[0])),
@@ -129,7 +130,7 @@ def extract_features(
 
     def read(_: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         mask = batch.get("attention_mask")
-        picked = {"native": pick_features(seen["native"], mask)}
+        picked = {"native": pick_features(seen["native"], batch, pad)}
         if mean and mask is not None:
             weights = mask.unsqueeze(-1).float()
             picked["mean"] = (seen["states"].float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)

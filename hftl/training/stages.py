@@ -145,11 +145,12 @@ def _drop_states(plan: Plan, states: StateCache | None, index: int) -> None:
 
 
 def _closed_form(plan: Plan, stage: Stage, probe: Probe) -> StageReport:
-    weight, bias = (plan.model.get_parameter(name) for name in stage.trainable)
+    solution = (probe.weight, probe.bias)
+    learned = [plan.model.get_parameter(name) for name in stage.trainable]  # the weight, and the bias if there is one
     with torch.no_grad():
-        weight.copy_(torch.from_numpy(probe.weight))
-        bias.copy_(torch.from_numpy(probe.bias))
-    return StageReport(stage.name, weight.numel() + bias.numel(), {}, 0.0, 0, 0.0, [], "features")
+        for parameter, value in zip(learned, solution, strict=False):
+            parameter.copy_(torch.from_numpy(value))
+    return StageReport(stage.name, sum(p.numel() for p in learned), {}, 0.0, 0, 0.0, [], "features")
 
 
 def _with_room(
