@@ -191,7 +191,7 @@ def _run(config: RunConfig) -> Result:
             task, loaded, {"train": train, "validation": validation}, collate, config, weights=weights,
             beside=states_beside(plan, (ready.rows_to_train_on, validation), collate, config, inputs),
         )  # fmt: skip
-    probe = first_probe(features, train.labels, len(splits.labels), config, ready.weights)
+    probe = first_probe(loaded, features, train.labels, len(splits.labels), config, ready.weights)
     features_seconds = time.perf_counter() - clock
     if probe.pooling == "mean":
         loaded = mean_pooled(loaded, splits.labels)

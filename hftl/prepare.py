@@ -10,8 +10,11 @@ from transformers import set_seed
 from hftl.config import RunConfig
 from hftl.data.load import load_splits
 from hftl.data.splits import Splits
+from hftl.errors import ConfigError
+from hftl.methods import FROZEN_BODY
 from hftl.models.classes import own_class_note
 from hftl.models.load import Loaded, load_model
+from hftl.models.padding import settle_padding, states_by_token
 from hftl.tasks import get_task
 from hftl.tasks.encoded import EncodedImages, EncodedText
 from hftl.tasks.task import Task
@@ -66,13 +69,29 @@ def prepare(config: RunConfig) -> Prepared:
     splits = load_splits(task.input_column, config.data, config.train_seed)
     set_seed(config.train_seed)
     loaded = load_model(task, config.model, splits.labels)
-    notes = task.fit_processor(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
+    notes = _check_rows(task, loaded, config)
+    notes += task.fit_processor(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
     notes += own_class_note(loaded.model)
     collate = task.collator(loaded.processor, not config.method.no_flip, config.method.augment)
     train = task.encode(splits.train, loaded.processor)
     validation = task.encode(splits.validation, loaded.processor)
     weights, said = class_weights(config.method.class_weights, train.labels, len(splits.labels))
     return Prepared(config, task, splits, loaded, collate, train, validation, weights, [*notes, *said])
+
+
+def _check_rows(task: Task, loaded: Loaded, config: RunConfig) -> list[str]:
+    """Refuse what no forward pass of rows need find out; return notes.
+
+    Raises `ModelError` for a text model whose answers depend on padding, `ConfigError` for a pooling it cannot have.
+    """
+    is_text = task.input_column == "text"
+    wants_mean = config.method.pooling == "mean" and config.method.method in FROZEN_BODY
+    if wants_mean and not (is_text and states_by_token(loaded.model, loaded.processor)):
+        raise ConfigError(
+            f"--pooling mean averages the states of a text's tokens, and {loaded.name} does not put out one for each. "
+            "Leave --pooling out."
+        )
+    return settle_padding(loaded.model, loaded.processor, loaded.name) if is_text else []
 
 
 def take(encoded: Encoded, rows: Sequence[int] | np.ndarray) -> Encoded:

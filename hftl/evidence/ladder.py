@@ -11,6 +11,7 @@ from hftl.evaluation.baselines import MAJORITY, Baseline, best_baseline
 from hftl.evaluation.evidence import no_pretraining_baselines
 from hftl.evaluation.neighbours import nearest_neighbours
 from hftl.evidence.before import Base, RandomFeatures
+from hftl.models.heads import without_bias
 from hftl.prepare import Prepared
 from hftl.report.report import score_predictions
 from hftl.training.logistic import Probe, fit_probe
@@ -82,17 +83,20 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 def _probe(ready: Prepared, features: Features) -> tuple[str, Probe, float]:
     """The best probe there is, whatever head the run's method needs: of a text it may read the mean of the states."""
-    labels, n = ready.train.labels, len(ready.splits.labels)
-    probe, seconds = _timed(
-        lambda: fit_probe(features["train"], labels, n, "auto", ready.config.train_seed, ready.weights)
-    )
+    labels = ready.train.labels
+    probe, seconds = _timed(lambda: _fit_best(features["train"], labels, ready))
     return probe.pooling, probe, seconds
+
+
+def _fit_best(features: dict[str, np.ndarray], labels: np.ndarray, ready: Prepared) -> Probe:
+    no_bias = without_bias(ready.loaded.model, ready.loaded.output)
+    n, seed = len(ready.splits.labels), ready.config.train_seed
+    return fit_probe(features, labels, n, "auto", seed, ready.weights, no_bias)
 
 
 def _random_rung(random: RandomFeatures, ready: Prepared, references: np.ndarray) -> dict[str, Any]:
     labels = ready.train.labels[random.train_rows]
-    n = len(ready.splits.labels)
-    probe, seconds = _timed(lambda: fit_probe(random.train, labels, n, "auto", ready.config.train_seed, ready.weights))
+    probe, seconds = _timed(lambda: _fit_best(random.train, labels, ready))
     predictions = probe.logits(np.asarray(random.test[probe.pooling])).argmax(-1)
     rung = _rung(RANDOM, "control", predictions, references[random.test_rows], seconds + random.seconds)
     notes = []

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from hftl.models.heads import pick_features
 from hftl.models.layers import is_under
 from hftl.models.load import Loaded
 from hftl.training.features import Encoded, forward_rows
@@ -70,7 +69,7 @@ def pool(value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         return (value.float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
     if value.dim() == 3:
         return value.float().mean(1)
-    return pick_features(value, mask)
+    return value.flatten(1)
 
 
 def tensor_hashes(model: Any) -> dict[str, str]:

@@ -59,7 +59,7 @@ def full(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
         "lr_scheduler_type": "cosine" if is_convnet(loaded.model) else "linear",
         "weight_decay": 0.01,
     }
-    stages = (*first_stage(loaded.outputs, config.init_head), stage)
+    stages = (*first_stage(loaded.model, loaded.outputs, config.init_head), stage)
     return Plan(loaded.model, loaded.output, loaded.layers, stages, defaults, averaged=loaded.averaged)
 
 

@@ -23,7 +23,7 @@ def gradual(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
         tops.append(None)
     share = 1.0 / (len(tops) + 1)
     stages = [
-        *first_stage(loaded.outputs, config.init_head),
+        *first_stage(loaded.model, loaded.outputs, config.init_head),
         head_stage(loaded.layers, loaded.outputs, share, config.thaw_every),
         *(
             Stage(

@@ -16,6 +16,9 @@ def head(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     `pre_classifier`, RoBERTa's `dense`) keep their seeded random start and learn here together with the output, on
     the cached states of the last block.
     """
-    stages = (*first_stage(loaded.outputs, config.init_head), head_stage(loaded.layers, loaded.outputs, 1.0))
+    stages = (
+        *first_stage(loaded.model, loaded.outputs, config.init_head),
+        head_stage(loaded.layers, loaded.outputs, 1.0),
+    )
     defaults = {"learning_rate": LEARNING_RATE, "num_train_epochs": EPOCHS, "per_device_train_batch_size": 32}
     return Plan(loaded.model, loaded.output, loaded.layers, stages, defaults, averaged=loaded.averaged)

@@ -1,4 +1,4 @@
-"""`lora`: probe-initialised head, then low-rank adapters on every Linear and ungrouped Conv2d of the body."""
+"""`lora`: probe-initialised head, then low-rank adapters on every Linear, Conv1D and ungrouped Conv2d of the body."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -7,6 +7,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import Conv2d as LoraConv2d
 from peft.utils import ModulesToSaveWrapper
 from torch import nn
+from transformers.pytorch_utils import Conv1D
 
 from hftl.config import MethodConfig
 from hftl.errors import ConfigError, did_you_mean
@@ -35,6 +36,7 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
         lora_dropout=config.lora_dropout,
         target_modules=targets,
         modules_to_save=list(loaded.head),
+        fan_in_fan_out=any(isinstance(loaded.model.get_submodule(name), Conv1D) for name in targets),  # GPT-2's layers
     )
     model = get_peft_model(loaded.model, peft_config)
     _save_the_head_alone(model, loaded.head)
@@ -54,7 +56,7 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     }
     name = "lora" if config.train_top is None else f"lora on the {top_in_words(loaded.layers, config.train_top)}"
     stage = Stage(name, (Group("adapters", adapters, 1.0), Group("head", head, 0.1)), 1.0)
-    stages = (*first_stage((*averaged, output), config.init_head), stage)
+    stages = (*first_stage(model, (*averaged, output), config.init_head), stage)
     return Plan(model, output, loaded.layers, stages, defaults, "base_model.model.", tuple(averaged))
 
 
@@ -93,7 +95,7 @@ def lora_targets(loaded: Loaded, config: MethodConfig) -> list[str]:
         name
         for name, module in loaded.model.named_modules()
         # Of a subclass of Conv2d (BiT's standardises its weight at every call) the merged adapter would be another one.
-        if (isinstance(module, nn.Linear) or (type(module) is nn.Conv2d and module.groups == 1))
+        if (isinstance(module, nn.Linear | Conv1D) or (type(module) is nn.Conv2d and module.groups == 1))
         and not is_under(name, loaded.head)
     ]
     if not able:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from hftl.models.heads import output_parameters
 from hftl.models.layers import Layers
 
 
@@ -56,15 +57,15 @@ class Plan:
         return self.layers.frozen_blocks(name.removeprefix(self.path) for name in stage.trainable)
 
 
-def probe_stage(outputs: tuple[str, ...]) -> Stage:
+def probe_stage(model: nn.Module, outputs: tuple[str, ...]) -> Stage:
     """The closed-form stage with which every method begins: the probe's solution is written into `outputs`."""
-    names = tuple(f"{output}.{kind}" for output in outputs for kind in ("weight", "bias"))
+    names = tuple(name for output in outputs for name in output_parameters(model, output))
     return Stage("probe", (Group("head", names, 1.0),), None)
 
 
-def first_stage(outputs: tuple[str, ...], init_head: str) -> tuple[Stage, ...]:
+def first_stage(model: nn.Module, outputs: tuple[str, ...], init_head: str) -> tuple[Stage, ...]:
     """The probe, or nothing where `--init_head random` asks for the seeded random head that the model came with."""
-    return (probe_stage(outputs),) if init_head == "probe" else ()
+    return (probe_stage(model, outputs),) if init_head == "probe" else ()
 
 
 def head_stage(layers: Layers, outputs: tuple[str, ...], share: float, epochs: float | None = None) -> Stage:

@@ -1,5 +1,6 @@
 """Heads: where the classifier reads its features, and the mean-pooled head for when the stock one cannot express it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -50,8 +51,20 @@ def _make_logits(model: Any, outputs: tuple[str, ...], batch: dict[str, torch.Te
             hook.remove()
     if len(put_out) != len(outputs):
         return False
-    mean = torch.stack([pick_features(out, batch.get("attention_mask")) for out in put_out]).mean(0)
+    pad = model.config.get_text_config().pad_token_id
+    mean = torch.stack([pick_features(out, batch, pad) for out in put_out]).mean(0)
     return logits.shape == mean.shape and torch.allclose(logits, mean, atol=1e-5)
+
+
+def output_parameters(model: nn.Module, output: str) -> tuple[str, ...]:
+    """Names of the weight and, where it has one, the bias of the Linear `output`; decoders' heads have no bias."""
+    return tuple(f"{output}.{name}" for name, _ in model.get_submodule(output).named_parameters())
+
+
+def without_bias(model: nn.Module, output: str) -> tuple[str, ...]:
+    """Return the poolings whose head has no bias: "native" where the Linear `output` lacks one (or peft's copy of it)."""
+    names = [name.rpartition(".")[2] for name, _ in model.get_submodule(output).named_parameters()]
+    return () if "bias" in names else ("native",)
 
 
 def pool_mean(model: Any, labels: tuple[str, ...]) -> MeanPooledForSequenceClassification:
@@ -71,13 +84,16 @@ def pool_mean(model: Any, labels: tuple[str, ...]) -> MeanPooledForSequenceClass
     return pooled.eval()
 
 
-def pick_features(value: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+def pick_features(value: torch.Tensor, batch: Mapping[str, torch.Tensor], pad_token_id: int | None) -> torch.Tensor:
     """Return [n, d] from the input of the last Linear: itself, or for decoder-style heads that score every token
-    ([n, tokens, d]), the state of the last token that is not padding, which is the one whose score counts.
+    ([n, tokens, d]), the state of the token whose score counts: the last one that is not padding by its id, as those
+    classes have it, on either side.
     """
     if value.dim() == 2:
         return value
-    if value.dim() == 3 and attention_mask is not None:
-        last = attention_mask.cumsum(1).argmax(1)
+    if value.dim() == 3 and "input_ids" in batch:
+        ids = batch["input_ids"]
+        positions = torch.arange(ids.shape[1], device=ids.device)
+        last = (positions * (ids != pad_token_id)).argmax(1)
         return value[torch.arange(len(value), device=value.device), last]
     return value.flatten(1)

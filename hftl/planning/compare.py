@@ -8,6 +8,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from hftl.evaluation.baselines import best_baseline
 from hftl.evaluation.evidence import no_pretraining_baselines
+from hftl.models.heads import without_bias
 from hftl.planning.recommend import Gap
 from hftl.prepare import Prepared, take
 from hftl.progress import progress
@@ -43,11 +44,10 @@ def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) 
     kept = np.flatnonzero(enough[labels])
     hits = {"probe": np.zeros(len(kept), bool), "baseline": np.zeros(len(kept), bool)}
     name = ""
-    seed = ready.config.train_seed
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(kept, labels[kept])
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=ready.config.train_seed).split(kept, labels[kept])
     for learn, held in progress(folds, "probe against baseline", "fold", FOLDS):
         a, b = kept[learn], kept[held]
-        hits["probe"][held] = _probe(features, labels, a, b, len(counts), seed) == labels[b]
+        hits["probe"][held] = _probe(features, labels, a, b, ready) == labels[b]
         train = ready.splits.train
         found = no_pretraining_baselines(
             train.select(rows[a]), train.select(rows[b]), take(ready.train, rows[a]), take(ready.train, rows[b])
@@ -59,11 +59,14 @@ def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) 
 
 
 def _probe(
-    features: dict[str, np.ndarray], labels: np.ndarray, learn: np.ndarray, held: np.ndarray, classes: int, seed: int
+    features: dict[str, np.ndarray], labels: np.ndarray, learn: np.ndarray, held: np.ndarray, ready: Prepared
 ) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        probe = fit_probe({k: v[learn] for k, v in features.items()}, labels[learn], classes, "auto", seed)
+        probe = fit_probe(
+            {k: v[learn] for k, v in features.items()}, labels[learn], len(ready.splits.labels), "auto",
+            ready.config.train_seed, no_bias=without_bias(ready.loaded.model, ready.loaded.output),
+        )  # fmt: skip
     return probe.logits(features[probe.pooling][held]).argmax(-1)
 
 

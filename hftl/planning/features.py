@@ -9,7 +9,7 @@ from hftl.prepare import Prepared, take
 from hftl.training.cache import is_cached, weights_hash
 from hftl.training.features import Encoded, batches_by_length, extract_features
 from hftl.training.logistic import cv_rows
-from hftl.training.probing import Features, features_key, frozen_features
+from hftl.training.probing import Features, averages, features_key, frozen_features
 
 
 TIMED_BATCHES = 3
@@ -44,7 +44,7 @@ def extract_small(ready: Prepared, encoded: Encoded) -> dict[str, np.ndarray]:
     """Features of a few rows, not kept."""
     return extract_features(
         ready.loaded.model, ready.loaded.output, encoded, ready.collate,
-        mean=ready.task.input_column == "text", bf16=ready.bf16, use_cpu=ready.use_cpu, title="features (sample)",
+        mean=averages(ready.task, ready.loaded), bf16=ready.bf16, use_cpu=ready.use_cpu, title="features (sample)",
         averaged=ready.loaded.averaged,
     )  # fmt: skip
 

@@ -82,7 +82,7 @@ def _first_probe(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarr
     """Return the pooling that the run would choose, and the seconds of its regression (on more rows, in proportion)."""
     start = time.perf_counter()
     labels, classes = ready.train.labels[rows], len(ready.splits.labels)
-    probe = first_probe({"train": features}, labels, classes, ready.config, ready.weights)
+    probe = first_probe(ready.loaded, {"train": features}, labels, classes, ready.config, ready.weights)
     return probe.pooling, (time.perf_counter() - start) * len(ready.train) / len(rows)
 
 

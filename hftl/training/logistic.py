@@ -1,6 +1,7 @@
 """The probe's solver: logistic regression on features, with C and the pooling chosen by cross-validation."""
 
 import warnings
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ class Probe:
     """The solution as a Linear on raw features (the standardisation is folded in), and how it was chosen."""
 
     weight: np.ndarray  # [classes, d]
-    bias: np.ndarray  # [classes]
+    bias: np.ndarray  # [classes]; zeros where the head has none
     C: float
     pooling: str
     cv_accuracy: dict[str, dict[str, float]]  # pooling → C → accuracy
@@ -43,14 +44,16 @@ def fit_probe(
     pooling: str,
     seed: int,
     class_weights: np.ndarray | None = None,
+    no_bias: Collection[str] = (),
 ) -> Probe:
     """Choose pooling and C by 3-fold cross-validation on at most 3,000 rows, then fit once on all rows.
 
     With two rows in every class it is two folds; with one there is nothing to hold out, and C is 1 on native features.
     `features` maps pooling to [n, d]; `pooling` is auto, native or mean; `class_weights` is one factor per class.
+    `no_bias` names the poolings whose head is a Linear without bias: their regression has no intercept.
     """
     with _threads(len(labels) * num_labels):
-        return _fit_probe(features, labels, num_labels, pooling, seed, class_weights)
+        return _fit_probe(features, labels, num_labels, pooling, seed, class_weights, no_bias)
 
 
 # Products of rows and classes from which more threads pay. Below, they wait for each other in spinning loops: on a
@@ -69,16 +72,26 @@ def _fit_probe(
     pooling: str,
     seed: int,
     class_weights: np.ndarray | None,
+    no_bias: Collection[str],
 ) -> Probe:
     candidates = {k: v for k, v in features.items() if pooling in ("auto", k)}
     rows = cv_rows(labels, seed)
     with _threads(len(rows)):
-        scores = {k: _cv_scores(np.asarray(v[rows]), labels[rows], seed) for k, v in candidates.items()}
+        scores = {
+            k: _cv_scores(np.asarray(v[rows]), labels[rows], seed, k not in no_bias) for k, v in candidates.items()
+        }
     best_c = {k: max(s, key=lambda c: s[c]) for k, s in scores.items()}
     chosen = max(best_c, key=lambda k: scores[k][best_c[k]])
     if "native" in scores and scores["native"][best_c["native"]] >= scores[chosen][best_c[chosen]] - NATIVE_MARGIN:
         chosen = "native"
-    weight, bias = fit_logistic(np.asarray(features[chosen]), labels, num_labels, best_c[chosen], class_weights)
+    weight, bias = fit_logistic(
+        np.asarray(features[chosen]),
+        labels,
+        num_labels,
+        best_c[chosen],
+        class_weights,
+        intercept=chosen not in no_bias,
+    )
     table = {k: {f"{c:g}": round(v, 5) for c, v in s.items()} for k, s in scores.items()}
     return Probe(weight, bias, best_c[chosen], chosen, table)
 
@@ -93,7 +106,7 @@ def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:
     return train_test_split(rows[~rare], train_size=CV_ROWS, stratify=labels[~rare], random_state=seed)[0]
 
 
-def _cv_scores(features: np.ndarray, labels: np.ndarray, seed: int) -> dict[float, float]:
+def _cv_scores(features: np.ndarray, labels: np.ndarray, seed: int, intercept: bool) -> dict[float, float]:
     """Mean held-out accuracy per C."""
     scores = dict.fromkeys(CS, 0.0)
     most = int(np.bincount(labels).max())
@@ -104,9 +117,9 @@ def _cv_scores(features: np.ndarray, labels: np.ndarray, seed: int) -> dict[floa
         warnings.simplefilter("ignore", ConvergenceWarning)  # ranking needs no last digit; the final fit does
         warnings.filterwarnings("ignore", message="The least populated class")
         for train, held_out in folds.split(features, labels):
-            x, mean, scale = _standardise(features[train])
+            x, mean, scale = _standardise(features[train], centre=intercept)
             held = (features[held_out] - mean) / scale
-            model = LogisticRegression(max_iter=100, tol=1e-3, warm_start=True)
+            model = LogisticRegression(max_iter=100, tol=1e-3, warm_start=True, fit_intercept=intercept)
             for c in CS:  # from strong to weak, each a good start for the next
                 model.set_params(C=c).fit(x, labels[train])
                 scores[c] += float((model.predict(held) == labels[held_out]).sum()) / len(labels)
@@ -114,33 +127,48 @@ def _cv_scores(features: np.ndarray, labels: np.ndarray, seed: int) -> dict[floa
 
 
 def fit_logistic(
-    features: np.ndarray, labels: np.ndarray, num_labels: int, c: float, class_weights: np.ndarray | None = None
+    features: np.ndarray,
+    labels: np.ndarray,
+    num_labels: int,
+    c: float,
+    class_weights: np.ndarray | None = None,
+    *,
+    intercept: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (weight [classes, d], bias [classes]) on raw features, at the optimum of scikit-learn's objective.
 
     A class without rows gets a bias that no input outweighs. Two classes are written as two opposite halves: the
-    same probabilities.
+    same probabilities. Without `intercept` the bias is zero for all: the solution for a head that has none.
     """
-    x, mean, scale = _standardise(features)
-    model = LogisticRegression(C=c, solver="newton-cg", max_iter=1000, tol=TOLERANCE)
+    x, mean, scale = _standardise(features, centre=intercept)
+    model = LogisticRegression(C=c, solver="newton-cg", max_iter=1000, tol=TOLERANCE, fit_intercept=intercept)
     model.fit(x, labels, sample_weight=None if class_weights is None else class_weights[labels])
-    coef, intercept = model.coef_, model.intercept_
+    coef, shift = model.coef_, model.intercept_
     if len(model.classes_) == 2:
-        coef, intercept = np.vstack([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
+        coef, shift = np.vstack([-coef, coef]) / 2, np.concatenate([-shift, shift]) / 2
     coef = coef / scale
-    intercept = intercept - coef @ mean
+    shift = shift - coef @ mean
     weight = np.zeros((num_labels, features.shape[1]))
-    bias = np.full(num_labels, -1e4)
-    weight[model.classes_], bias[model.classes_] = coef, intercept
+    bias = np.full(num_labels, -1e4 if intercept else 0.0)
+    weight[model.classes_] = coef
+    if intercept:
+        bias[model.classes_] = shift
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def _standardise(features: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Return one float64 copy, standardised in place: with many rows every further copy would show."""
+def _standardise(features: np.ndarray, *, centre: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+    """Return one float64 copy, standardised in place: with many rows every further copy would show.
+
+    Not to `centre` is for a head without bias, which cannot express a shift: deviations are 1 all the same, so that
+    the penalty treats columns alike, and the means that stay serve as an intercept.
+    """
     x = np.array(features, dtype=np.float64)
     mean = x.mean(0)
     x -= mean
     scale = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))
     scale = np.where(scale < 1e-8, 1.0, scale)
     x /= scale
+    if not centre:
+        x += mean / scale
+        mean = np.zeros_like(mean)
     return x, mean, scale

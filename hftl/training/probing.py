@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from hftl.config import RunConfig
-from hftl.errors import DataError, ModelError
+from hftl.errors import ModelError
 from hftl.methods import FROZEN_BODY
 from hftl.methods.plan import Plan
-from hftl.models.heads import pool_mean
+from hftl.models.heads import pool_mean, without_bias
 from hftl.models.load import Loaded
+from hftl.models.padding import states_by_token
 from hftl.tasks.encoded import EncodedImages
 from hftl.tasks.task import Task
 from hftl.training.cache import cache_key, cached_arrays, weights_hash
@@ -46,12 +47,13 @@ def frozen_features(
     """
     bf16 = choose_bf16(config.training)
     weights = weights or weights_hash(loaded.model)
+    mean = averages(task, loaded)
     found, origins = {}, []
     for part, encoded in parts.items():
         key = features_key(loaded, weights, encoded, collate, config)
         make = partial(
             extract_features, loaded.model, loaded.output, encoded, collate,
-            mean=task.input_column == "text", bf16=bf16, use_cpu=runs_on_cpu(config.training), title=f"features ({part})",
+            mean=mean, bf16=bf16, use_cpu=runs_on_cpu(config.training), title=f"features ({part})",
             beside=beside, averaged=loaded.averaged,
         )  # fmt: skip
         found[part], origin = cached_arrays(key, make)
@@ -61,6 +63,11 @@ def frozen_features(
             f"{loaded.name} puts out features that are not numbers: its weights are broken, or need --bf16 false."
         )
     return found, origins[0]
+
+
+def averages(task: Task, loaded: Loaded) -> bool:
+    """Can a head read the mean of the body's states beside its native input?"""
+    return task.input_column == "text" and states_by_token(loaded.model, loaded.processor)
 
 
 def features_key(loaded: Loaded, weights: str, encoded: Encoded, collate: Any, config: RunConfig) -> str:
@@ -119,13 +126,17 @@ def shares_pass(config: RunConfig) -> bool:
 
 
 def first_probe(
-    features: Features, labels: np.ndarray, num_labels: int, config: RunConfig, weights: np.ndarray | None
+    loaded: Loaded,
+    features: Features,
+    labels: np.ndarray,
+    num_labels: int,
+    config: RunConfig,
+    weights: np.ndarray | None,
 ) -> Probe:
-    """Fit the probe on the main process; the others get its solution."""
+    """Fit the probe for the head of `loaded` on the main process; the others get its solution."""
     pooling = config.method.pooling if config.method.method in FROZEN_BODY else "native"
-    if pooling == "mean" and "mean" not in features["train"]:
-        raise DataError("--pooling mean is for texts: an image model pools in its own way.")
-    fit = partial(fit_probe, features["train"], labels, num_labels, pooling, config.train_seed, weights)
+    no_bias = without_bias(loaded.model, loaded.output)
+    fit = partial(fit_probe, features["train"], labels, num_labels, pooling, config.train_seed, weights, no_bias)
     return broadcast_from_main(fit() if is_main_process() else None)
 
 

@@ -165,7 +165,8 @@ def _closed_form(plan: Plan, stage: Stage, probe: Probe) -> StageReport:
     with torch.no_grad():
         for linear, weight in zip(linears, columns, strict=True):
             linear.weight.copy_(weight * len(linears))
-            linear.bias.copy_(torch.from_numpy(probe.bias))
+            if linear.bias is not None:  # decoders' heads have none, and their probe neither
+                linear.bias.copy_(torch.from_numpy(probe.bias))
     count = sum(plan.model.get_parameter(name).numel() for name in stage.trainable)
     return StageReport(stage.name, count, {}, 0.0, 0, 0.0, [], "features")
 
