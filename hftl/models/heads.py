@@ -51,8 +51,7 @@ def _make_logits(model: Any, outputs: tuple[str, ...], batch: dict[str, torch.Te
             hook.remove()
     if len(put_out) != len(outputs):
         return False
-    pad = model.config.get_text_config().pad_token_id
-    mean = torch.stack([pick_features(out, batch, pad) for out in put_out]).mean(0)
+    mean = torch.stack([pick_features(out, batch, model.config) for out in put_out]).mean(0)
     return logits.shape == mean.shape and torch.allclose(logits, mean, atol=1e-5)
 
 
@@ -84,7 +83,7 @@ def pool_mean(model: Any, labels: tuple[str, ...]) -> MeanPooledForSequenceClass
     return pooled.eval()
 
 
-def pick_features(value: torch.Tensor, batch: Mapping[str, torch.Tensor], pad_token_id: int | None) -> torch.Tensor:
+def pick_features(value: torch.Tensor, batch: Mapping[str, torch.Tensor], config: Any) -> torch.Tensor:
     """Return [n, d] from the input of the last Linear: itself, or for decoder-style heads that score every token
     ([n, tokens, d]), the state of the token whose score counts: the last one that is not padding by its id, as those
     classes have it, on either side.
@@ -94,6 +93,6 @@ def pick_features(value: torch.Tensor, batch: Mapping[str, torch.Tensor], pad_to
     if value.dim() == 3 and "input_ids" in batch:
         ids = batch["input_ids"]
         positions = torch.arange(ids.shape[1], device=ids.device)
-        last = (positions * (ids != pad_token_id)).argmax(1)
+        last = (positions * (ids != config.get_text_config().pad_token_id)).argmax(1)
         return value[torch.arange(len(value), device=value.device), last]
     return value.flatten(1)

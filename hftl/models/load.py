@@ -190,7 +190,7 @@ def prepare_processor(model: Any, processor: Any, name: str) -> None:
         processor.pad_token = processor.eos_token
     if processor.pad_token is None:
         raise ModelError(f"{name} has a tokenizer with neither a padding nor an end token: texts cannot be padded.")
-    if model.config.pad_token_id is None:
+    if getattr(model.config, "pad_token_id", 0) is None:  # a mean-pooled head has no such field, and needs none
         model.config.pad_token_id = processor.pad_token_id
     embeddings = model.get_input_embeddings()
     highest = max(processor.get_vocab().values())

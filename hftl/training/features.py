@@ -124,7 +124,6 @@ def extract_features(
     (`StateMaker.beside`).
     """
     seen: dict[str, torch.Tensor] = {}
-    pad = model.config.get_text_config().pad_token_id
     hooks = [model.base_model.register_forward_hook(lambda _, __, out: seen.update(states=out[0]))]
     for name in (*averaged, output):
         read_by = model.get_submodule(name)
@@ -132,7 +131,7 @@ def extract_features(
 
     def read(_: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         mask = batch.get("attention_mask")
-        picked = {"native": torch.cat([pick_features(seen[n], batch, pad) for n in (*averaged, output)], dim=1)}
+        picked = {"native": torch.cat([pick_features(seen[n], batch, model.config) for n in (*averaged, output)], dim=1)}
         if mean and mask is not None:
             weights = mask.unsqueeze(-1).float()
             picked["mean"] = (seen["states"].float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
