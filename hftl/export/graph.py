@@ -135,7 +135,9 @@ def _tokens(config: Any, rows: int, length: int) -> tuple[torch.Tensor, torch.Te
     BART and T5 read the state of the end mark, and want as many in each row; decoders read the last that is no padding.
     """
     generator = torch.Generator().manual_seed(rows * 1000 + length)
-    text = getattr(config, "encoder", None) or config.get_text_config().to_dict()  # the pooled class keeps it as a dict
+    text = (
+        getattr(config, "encoder", None) or config.get_text_config().to_dict()
+    )  # the pooled class keeps it as a dict
     pad, eos = text.get("pad_token_id"), text.get("eos_token_id")
     marks = {pad, *(eos if isinstance(eos, list) else [eos])}
     words = torch.tensor([i for i in range(3, 30 + len(marks)) if i not in marks])

@@ -1,11 +1,13 @@
 """Every text architecture with every method: the contract, or one line before anything is computed."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import transformers
@@ -26,7 +28,7 @@ from tests.runs import split_folder, text_frame
 
 
 TASK = "text-classification"
-ROWS = ("i feel happy today", "sad", "angry furious day night morning we they it the house street and i know")
+ROWS = ("i feel happy today", "sad", "angry furious day night morning we they it the house")  # none is cut
 Checkpoints = Callable[[str], Path]
 
 # A head without bias, layers that are no Linear, padding on the left, an encoder-decoder, a shortened sequence.
@@ -52,19 +54,21 @@ def test_contract(family: str, method: str, text_checkpoint: Checkpoints, tmp_pa
         assert run.report["stages"][0]["trainable_parameters"] == 3 * 32
 
 
-@pytest.mark.parametrize("family", BIASLESS)
-def test_a_decoder_is_saved_without_bias(family: str, text_checkpoint: Checkpoints, tmp_path: Path) -> None:
-    """The solution is all in the weight: what the saved stock class answers is what the probe was scored by."""
-    run = adapt(
-        TASK, text_frame(40), str(text_checkpoint(family)), "probe", tmp_path / "run", pooling="native", **FLAGS
-    )
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_decoder_holds_the_whole_solution_in_its_weight(
+    family: str, text_checkpoint: Checkpoints, tmp_path: Path
+) -> None:
+    data = split_folder(tmp_path / "data", train=30)
+    run = adapt(TASK, str(data), str(text_checkpoint(family)), "probe", tmp_path / "run", pooling="native", **FLAGS)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(run.run_dir / "final")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(run.run_dir / "final")
     assert model.score.bias is None
-    assert run.report["model"]["architecture"].endswith("ForSequenceClassification")
-    right = run.report["metrics"]["test"]["accuracy"]["value"]
-    answers = [p.label for p in run.predict(text_frame(40)["text"][:20].tolist())]
-    assert np.mean(np.array(answers) == text_frame(40)["label"][:20]) >= 0.6  # in it are 14 training rows or so
-    assert 0 <= right <= 1
+    train = pd.read_csv(data / "train.csv")
+    with torch.no_grad():
+        states = [model.base_model(**tokenizer(text, return_tensors="pt"))[0][0, -1] for text in train["text"]]
+    labels = train["label"].str.removeprefix("class_").astype(int).to_numpy()
+    weight, _ = fit_logistic(torch.stack(states).numpy(), labels, 3, run.report["probe"]["C"], intercept=False)
+    np.testing.assert_allclose(model.score.weight.detach().numpy(), weight, atol=1e-3 * np.abs(weight).max())
 
 
 # Padding
@@ -74,7 +78,9 @@ def test_a_decoder_is_saved_without_bias(family: str, text_checkpoint: Checkpoin
 def test_answers_that_depend_on_padding_are_refused_before_anything(
     method: str, text_checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hftl.adapt.frozen_features", None)  # would be called to compute the first thing
+    monkeypatch.setattr(
+        sys.modules["hftl.adapt"], "frozen_features", None
+    )  # would be called to compute the first thing
     with pytest.raises(ModelError, match="padded beside a longer one") as refused:
         adapt(TASK, text_frame(40), str(text_checkpoint("convbert")), method, tmp_path / "run", **FLAGS)
     assert "\n" not in str(refused.value)
@@ -89,7 +95,7 @@ def test_positions_that_count_padding_are_padded_on_the_right(tmp_path: Path) ->
 
 
 def test_a_config_with_another_padding_token_gets_the_tokenizers(tmp_path: Path) -> None:
-    folder = build_text("mistral", tmp_path / "mistral", pad_token_id=9)
+    folder = build_text("mistral", tmp_path / "mistral", side="right", pad_token_id=9)
     run = check_contract(folder, TASK, text_frame(40), "probe", tmp_path / "run", ROWS, pooling="native")
     assert transformers.AutoConfig.from_pretrained(run.run_dir / "final").pad_token_id == 0
     assert "they differed" in " ".join(run.report["warnings"])
@@ -118,7 +124,7 @@ def test_bodies_with_a_state_for_each_token(family: str, whole: bool, text_check
 def test_a_mean_that_there_is_not_is_refused_before_anything(
     family: str, text_checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hftl.adapt.frozen_features", None)
+    monkeypatch.setattr(sys.modules["hftl.adapt"], "frozen_features", None)
     with pytest.raises(ConfigError, match="--pooling mean"):
         adapt(TASK, text_frame(40), str(text_checkpoint(family)), "head", tmp_path / "run", pooling="mean", **FLAGS)
     assert list(tmp_path.iterdir()) == []
@@ -127,11 +133,11 @@ def test_a_mean_that_there_is_not_is_refused_before_anything(
 # The probe without a bias
 
 
-def _shifted(n: int = 300) -> tuple[np.ndarray, np.ndarray]:
+def _shifted(n: int = 300, d: int = 8) -> tuple[np.ndarray, np.ndarray]:
     """Features with means far from zero, and labels that a linear model can learn."""
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(n, 8)) * rng.uniform(0.5, 2, 8) + rng.normal(size=8) * 5
-    y = ((x - x.mean(0)) @ rng.normal(size=(8, 3)) + 0.3 * rng.gumbel(size=(n, 3))).argmax(1)
+    x = rng.normal(size=(n, d)) * rng.uniform(0.5, 2, d) + rng.normal(size=d) * 5
+    y = ((x - x.mean(0)) @ rng.normal(size=(d, 3)) + 0.3 * rng.gumbel(size=(n, 3))).argmax(1)
     return x.astype(np.float32), y
 
 
@@ -145,13 +151,13 @@ def test_without_intercept_it_is_the_optimum_of_its_objective() -> None:
     loss = 0.5 * torch.nn.functional.cross_entropy(logits, torch.tensor(y), reduction="sum") + 0.5 * (w**2).sum()
     (gradient,) = torch.autograd.grad(loss, w)
     assert float(gradient.abs().max()) < 1e-3  # fp32 weights; far from the optimum it is in the hundreds
-    assert float(loss.detach()) < 0.5 * 300 * np.log(3) / 2
+    assert float(loss.detach()) < 0.5 * 300 * np.log(3)  # that of no weights
 
 
 def test_without_intercept_it_is_nearly_as_good() -> None:
-    x, y = _shifted(600)
-    plain, bare = (fit_probe({"native": x[:300]}, y[:300], 3, "auto", 0, None, no) for no in ((), ("native",)))
-    right = [(p.logits(x[300:]).argmax(1) == y[300:]).mean() for p in (plain, bare)]
+    x, y = _shifted(1200, 64)  # of few columns, the one direction that serves as an intercept would be missed
+    plain, bare = (fit_probe({"native": x[:600]}, y[:600], 3, "auto", 0, None, no) for no in ((), ("native",)))
+    right = [(p.logits(x[600:]).argmax(1) == y[600:]).mean() for p in (plain, bare)]
     assert not bare.bias.any()
     assert plain.bias.any()
     assert right[1] > right[0] - 0.03
@@ -211,14 +217,15 @@ def test_lora_on_conv1d_merges_to_what_the_adapter_answers(text_checkpoint: Chec
     assert adapted.peft_config["default"].fan_in_fan_out
 
 
-@pytest.mark.parametrize("family", ["llama", "t5"])
-def test_accumulation_does_not_change_the_gradient(family: str, text_checkpoint: Checkpoints, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("family", "still"), [("llama", {}), ("t5", {"dropout_rate": 0.0})])
+def test_accumulation_does_not_change_the_gradient(family: str, still: dict[str, float], tmp_path: Path) -> None:
+    folder = build_text(family, tmp_path / family, **still)
     data = split_folder(tmp_path / "data", train=16)
     norms = []
     for batch, steps in ((16, 1), (4, 4)):
         flags = {**FLAGS, "per_device_train_batch_size": batch, "gradient_accumulation_steps": steps, "max_steps": 1}
         run = adapt(
-            TASK, str(data), str(text_checkpoint(family)), "full", tmp_path / f"run-{steps}",
+            TASK, str(data), str(folder), "full", tmp_path / f"run-{steps}",
             logging_steps=1, **flags,
         )  # fmt: skip
         history = run.report["stages"][-1]["history"]
