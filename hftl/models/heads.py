@@ -1,6 +1,5 @@
 """Heads: where the classifier reads its features, and the mean-pooled head for when the stock one cannot express it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -52,16 +51,13 @@ def pool_mean(model: Any, labels: tuple[str, ...]) -> MeanPooledForSequenceClass
     return pooled.eval()
 
 
-def pick_features(value: torch.Tensor, batch: Mapping[str, torch.Tensor], pad_token_id: int | None) -> torch.Tensor:
+def pick_features(value: torch.Tensor, counts: torch.Tensor | None) -> torch.Tensor:
     """Return [n, d] from the input of the last Linear: itself, or for decoder-style heads that score every token
-    ([n, tokens, d]), the state of the token whose score counts: the last one that is not padding by its id, as those
-    classes have it, on either side.
+    ([n, tokens, d]), the state of the last token that `counts` ([n, tokens]), which is the one whose score is taken.
     """
     if value.dim() == 2:
         return value
-    if value.dim() == 3 and "input_ids" in batch:
-        ids = batch["input_ids"]
-        positions = torch.arange(ids.shape[1], device=ids.device)
-        last = (positions * (ids != pad_token_id)).argmax(1)
+    if value.dim() == 3 and counts is not None:
+        last = counts.cumsum(1).argmax(1)
         return value[torch.arange(len(value), device=value.device), last]
     return value.flatten(1)

@@ -130,7 +130,9 @@ def extract_features(
 
     def read(_: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         mask = batch.get("attention_mask")
-        picked = {"native": pick_features(seen["native"], batch, pad)}
+        # Decoders tell padding by its id, not by the mask: an end mark that is also the padding token does not count.
+        counts = batch["input_ids"] != pad if "input_ids" in batch else None
+        picked = {"native": pick_features(seen["native"], counts)}
         if mean and mask is not None:
             weights = mask.unsqueeze(-1).float()
             picked["mean"] = (seen["states"].float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
