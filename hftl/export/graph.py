@@ -56,9 +56,9 @@ def export_text(model: Any, path: Path, longest: int) -> Graph:
     """Write the graph of a text classifier, which reads up to `longest` tokens. Raises `ModelError` when it cannot be."""
     wrapped = _Text(model).eval()
     inputs = ("input_ids", "attention_mask")
-    _write(wrapped, _tokens(2, min(11, longest)), inputs, ({0: "batch", 1: "sequence"},) * 2, path)
+    _write(wrapped, _tokens(model.config, 2, min(11, longest)), inputs, ({0: "batch", 1: "sequence"},) * 2, path)
     shapes = [(1, min(4, longest)), (3, min(7, longest)), (2, longest)]
-    wrong = _differences(wrapped, path, inputs, [_tokens(*shape) for shape in shapes])
+    wrong = _differences(wrapped, path, inputs, [_tokens(model.config, *shape) for shape in shapes])
     if wrong:
         raise ModelError(
             f"The exported graph of {type(model).__name__} does not compute what the model does: {wrong}."
@@ -129,13 +129,27 @@ def _name(wrapped: Any) -> str:
     return type(wrapped.model).__name__
 
 
-def _tokens(rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Any token ids, and a mask that pads the first row where there is more than one."""
+def _tokens(config: Any, rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Any words and one end mark in each row, and a mask that pads the first row where there is more than one.
+
+    BART and T5 read the state of the end mark, and want as many in each row; decoders read the last that is no padding.
+    """
     generator = torch.Generator().manual_seed(rows * 1000 + length)
+    text = (
+        getattr(config, "encoder", None) or config.get_text_config().to_dict()
+    )  # the pooled class keeps it as a dict
+    pad, eos = text.get("pad_token_id"), text.get("eos_token_id")
+    marks = {pad, *(eos if isinstance(eos, list) else [eos])}
+    words = torch.tensor([i for i in range(3, 30 + len(marks)) if i not in marks])
+    ids = words[torch.randint(len(words), (rows, length), generator=generator)]
     mask = torch.ones(rows, length, dtype=torch.int64)
     if rows > 1:
         mask[0, (length + 1) // 2 :] = 0
-    return torch.randint(3, 30, (rows, length), generator=generator), mask
+    if pad is not None:
+        ids[mask == 0] = pad
+    if isinstance(eos, int):
+        ids[torch.arange(rows), mask.sum(1) - 1] = eos
+    return ids, mask
 
 
 def _reads(wrapped: nn.Module, pixels: torch.Tensor) -> bool:

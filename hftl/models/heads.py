@@ -1,6 +1,5 @@
 """Heads: where the classifier reads its features, and the mean-pooled head for when the stock one cannot express it."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -51,7 +50,8 @@ def _make_logits(model: Any, outputs: tuple[str, ...], batch: dict[str, torch.Te
             hook.remove()
     if len(put_out) != len(outputs):
         return False
-    mean = torch.stack([pick_features(out, batch, model.config) for out in put_out]).mean(0)
+    counts = counted_tokens(model, batch)
+    mean = torch.stack([pick_features(out, counts) for out in put_out]).mean(0)
     return logits.shape == mean.shape and torch.allclose(logits, mean, atol=1e-5)
 
 
@@ -83,16 +83,21 @@ def pool_mean(model: Any, labels: tuple[str, ...]) -> MeanPooledForSequenceClass
     return pooled.eval()
 
 
-def pick_features(value: torch.Tensor, batch: Mapping[str, torch.Tensor], config: Any) -> torch.Tensor:
+def counted_tokens(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """Return which tokens ([n, tokens]) a decoder counts; None for images.
+
+    It tells padding by its id, not by the mask: an end mark that is also the padding token does not count.
+    """
+    return batch["input_ids"] != model.config.get_text_config().pad_token_id if "input_ids" in batch else None
+
+
+def pick_features(value: torch.Tensor, counts: torch.Tensor | None) -> torch.Tensor:
     """Return [n, d] from the input of the last Linear: itself, or for decoder-style heads that score every token
-    ([n, tokens, d]), the state of the token whose score counts: the last one that is not padding by its id, as those
-    classes have it, on either side.
+    ([n, tokens, d]), the state of the last token that `counts` ([n, tokens]), which is the one whose score is taken.
     """
     if value.dim() == 2:
         return value
-    if value.dim() == 3 and "input_ids" in batch:
-        ids = batch["input_ids"]
-        positions = torch.arange(ids.shape[1], device=ids.device)
-        last = (positions * (ids != config.get_text_config().pad_token_id)).argmax(1)
+    if value.dim() == 3 and counts is not None:
+        last = counts.cumsum(1).argmax(1)
         return value[torch.arange(len(value), device=value.device), last]
     return value.flatten(1)

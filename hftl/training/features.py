@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
-from hftl.models.heads import pick_features
+from hftl.models.heads import counted_tokens, pick_features
 from hftl.progress import progress
 from hftl.tasks.encoded import EncodedImages, EncodedText
 from hftl.training.precision import autocast, exact_fp32
@@ -131,7 +131,8 @@ def extract_features(
 
     def read(_: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         mask = batch.get("attention_mask")
-        picked = {"native": torch.cat([pick_features(seen[n], batch, model.config) for n in (*averaged, output)], dim=1)}
+        counts = counted_tokens(model, batch)
+        picked = {"native": torch.cat([pick_features(seen[n], counts) for n in (*averaged, output)], dim=1)}
         if mean and mask is not None:
             weights = mask.unsqueeze(-1).float()
             picked["mean"] = (seen["states"].float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)

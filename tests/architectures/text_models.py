@@ -49,7 +49,7 @@ RECIPES: dict[str, Recipe] = {
         {"d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 64, "block_sizes": [1, 1], "num_decoder_layers": 1}
     ),
     "convbert": Recipe({**_SIZES, "embedding_size": 32}),
-    "xlnet": Recipe({"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64}, "AutoModel", ("", "</s>"), side="left"),
+    "xlnet": Recipe({"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64, "initializer_range": 0.15}, "AutoModel", ("", "</s>"), side="left"),
     "bart": Recipe(
         {
             "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
