@@ -1,10 +1,15 @@
 """The flow of every run, from data to a proven artifact. Read this file first: each line is one step of DESIGN."""
 
+import errno
+import logging
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from hftl.combinations import check_combination
 from hftl.config import RunConfig, build_config, to_yaml
@@ -26,19 +31,23 @@ from hftl.report.show import show_plan, show_result
 from hftl.run_folder import (
     CONTROL,
     check_output,
+    claim,
     close_partial,
     default_output_dir,
     discard_partial,
+    finished_report,
+    is_resumable,
     open_partial,
     partial_of,
+    release,
 )
-from hftl.seeds import run_seeds
+from hftl.seeds import run_seeds, seeds_folder
 from hftl.tasks import get_task
 from hftl.training.cache import weights_hash
 from hftl.training.features import predict_logits
 from hftl.training.inputs import StageData
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.preempt import heed_sigterm
+from hftl.training.preempt import heed_signals
 from hftl.training.probing import (
     cache_identity,
     first_probe,
@@ -47,9 +56,14 @@ from hftl.training.probing import (
     rows_identity,
     states_beside,
 )
+from hftl.training.rehearsal import check_arguments, check_fits
 from hftl.training.stages import fit_plan
 from hftl.training.strategies import check_strategy, current_strategy
 from hftl.training.world import broadcast_from_main, check_world, is_main_process, wait_for_all
+
+
+_log = logging.getLogger("hftl")
+MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
@@ -112,16 +126,42 @@ def adapt(
 
 
 def run(config: RunConfig) -> Result:
-    """Do one run, or one for each of `--seeds`; SIGTERM ends it with `Preempted` and what `--resume` needs."""
-    config = complete(config)
+    """Do one run, or one for each of `--seeds`; SIGTERM and Ctrl-C end it with `Preempted` and what `--resume` needs.
+
+    With `resume`, a run that is finished already is returned as it is.
+    """
+    config = complete(config, claimed=True)
     check_combination(config)
-    with heed_sigterm():
-        if config.seeds == 1:
-            return _run(config)
-        check_world(runs_on_cpu(config.training))
-        half = choose_bf16(config.training)
-        check_strategy(str(config.method.method), *current_strategy(), half=half, seeds=config.seeds)
-        report = run_seeds(config, lambda one: _run(one).report)
+    output_dir = config.output_dir
+    assert output_dir is not None
+    try:
+        finished = finished_report(output_dir, to_yaml(config)) if config.resume and not config.overwrite else None
+        if finished is not None:
+            _log.warning("%s is finished already: there is nothing to resume.", output_dir)
+            return Result(finished["metrics"]["test"], finished, output_dir)
+        check_output(output_dir, overwrite=config.overwrite, resume=config.resume)
+        if is_main_process():
+            claim(output_dir)
+            check_output(output_dir, overwrite=config.overwrite, resume=config.resume)  # nobody else changes it now
+            if config.resume and not is_resumable(output_dir) and not seeds_folder(output_dir).is_dir():
+                _log.warning(
+                    "%s holds nothing to go on with: the run starts from the beginning.", partial_of(output_dir)
+                )
+        with heed_signals():
+            return _run_claimed(config)
+    finally:
+        release(output_dir)
+
+
+def _run_claimed(config: RunConfig) -> Result:
+    check_arguments(config, get_task(config.task).best_metric)
+    check_world(runs_on_cpu(config.training))
+    config = replace(config, output_dir=broadcast_from_main(config.output_dir))  # rank 0 chose a free name
+    half = choose_bf16(config.training)
+    check_strategy(str(config.method.method), *current_strategy(), half=half, seeds=config.seeds)
+    if config.seeds == 1:
+        return _run(config)
+    report = run_seeds(config, lambda one: _run(one).report)
     assert config.output_dir is not None
     return Result(report["metrics"]["test"], report, config.output_dir)
 
@@ -135,9 +175,9 @@ def _run(config: RunConfig) -> Result:
     assert output_dir is not None
     check_output(output_dir, overwrite=config.overwrite, resume=config.resume)
     processes = check_world(use_cpu)
-    check_strategy(str(config.method.method), *current_strategy(), half=choose_bf16(config.training))
 
     ready = prepare(config)
+    check_fits(config, ready.loaded.model, len(ready.train))
     task, splits, loaded, collate = ready.task, ready.splits, ready.loaded, ready.collate
     train, validation = ready.train, ready.validation
 
@@ -214,21 +254,37 @@ def _run(config: RunConfig) -> Result:
             show_result(report, str(output_dir))
         wait_for_all()
     except HftlError as error:
-        discard_partial(output_dir, keep=config.resume or trained or isinstance(error, Preempted))
+        if is_main_process():  # the other ranks share the folder
+            discard_partial(output_dir, keep=config.resume or trained or isinstance(error, Preempted))
         raise
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _disk_is_full(error, work):
+            raise
+        raise RunError(f"The disk of {work} is full ({error}). Make room, and add --resume to go on.") from error
     report = broadcast_from_main(report)
     return Result(report["metrics"]["test"], report, output_dir)
 
 
-def complete(config: RunConfig) -> RunConfig:
-    """Fill in what was left open: method, model, run folder. Raises `DataError` when there is no data."""
+def _disk_is_full(error: Exception, folder: Path) -> bool:
+    """Libraries report it in several ways: torch.save by a failed assertion, safetensors in words."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    told = getattr(error, "errno", None) in numbers or any(f"(os error {n})" in str(error) for n in numbers)
+    return told or (isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < MEBIBYTE)
+
+
+def complete(config: RunConfig, *, claimed: bool = False) -> RunConfig:
+    """Fill in what was left open: method, model, run folder. Raises `DataError` when there is no data.
+
+    With `claimed`, a run folder that is named here is this process's own from now on.
+    """
     task = get_task(config.task)
     if config.data.data is None:
         raise DataError("No data was given: --data takes a file, a folder, sample:<name> or a Hub id.")
     method = replace(config.method, method=config.method.method or task.default_method)
     model = replace(config.model, model=config.model.model or task.default_model)
     data_name = config.data.data if isinstance(config.data.data, str) else "data"
-    folder = config.output_dir or default_output_dir(data_name, str(model.model), str(method.method))
+    words = (data_name, str(model.model), str(method.method))
+    folder = config.output_dir or default_output_dir(*words, claimed=claimed and is_main_process())
     return replace(config, method=method, model=model, output_dir=Path(folder))
 
 

@@ -9,6 +9,7 @@ from huggingface_hub import snapshot_download
 
 from hftl.errors import ModelError
 from hftl.models.load import find_checkpoint, hub_errors
+from hftl.paths import typed_path
 
 
 # What serving a model needs of a repository; weights in other formats and adapters stay where they are.
@@ -37,7 +38,7 @@ def open_artifact(run_or_model: str | Path, revision: str | None = None) -> Arti
     Raises `ModelError` when there is no such model, or a report that cannot be read lies beside it.
     """
     name = str(run_or_model)
-    path = Path(name).expanduser()
+    path = typed_path(name)
     if (path / "final" / "config.json").is_file():
         return Artifact(name, path / "final", path, _read(path / "report.json"))
     checkpoint = find_checkpoint(name, revision)

@@ -19,7 +19,7 @@ from hftl.cli_plan import plan_verb
 from hftl.cli_predict import EVAL_FLAGS, PREDICT_FLAGS, eval_verb, predict_verb
 from hftl.cli_push import PUSH_FLAGS, push_verb
 from hftl.config import SECTIONS
-from hftl.errors import ConfigError, HftlError, Preempted, RunError, did_you_mean
+from hftl.errors import ConfigError, HftlError, Preempted, RunError, did_you_mean, shortened
 from hftl.flags import Flags, check_flags, read_words
 from hftl.progress import quiet_libraries
 
@@ -32,10 +32,8 @@ def _train(positional: list[str], flags: Flags) -> None:
     from hftl.adapt import complete, run
 
     quiet_libraries()
-    config = complete(config)
+    config = complete(config, claimed=True)
     assert config.output_dir is not None
-    if config.resume:
-        _say_whether_resumed(config.output_dir)
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Trainer prints its log lines; stdout is for what was asked for
             result = run(config)
@@ -45,14 +43,6 @@ def _train(positional: list[str], flags: Flags) -> None:
         raise
     if as_json and int(os.environ.get("RANK", "0")) == 0:
         _print_json({"run_dir": str(result.run_dir), **result.report})
-
-
-def _say_whether_resumed(output_dir: Path) -> None:
-    from hftl.run_folder import is_resumable, partial_of
-    from hftl.seeds import seeds_folder
-
-    if not is_resumable(output_dir) and not seeds_folder(output_dir).is_dir():
-        _say(f"{partial_of(output_dir)} holds nothing to go on with: the run starts from the beginning.")
 
 
 def _say_how_to_resume(output_dir: Path, flags: list[str]) -> None:
@@ -223,7 +213,7 @@ def run_command(argv: list[str]) -> int:
         verb.run(positional, flags)
     except HftlError as error:
         if not isinstance(error, Preempted):  # no error; how to go on has been said
-            _say(f"error: {error}")
+            _say(f"error: {shortened(str(error))}")
         return error.exit_code
     except KeyboardInterrupt:
         return 130

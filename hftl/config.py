@@ -6,12 +6,14 @@ Every other flag is a field of `transformers.TrainingArguments` and goes to the 
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hftl.errors import ConfigError, did_you_mean
 from hftl.flag_values import KIND_WORDS, check_bounds, convert
+from hftl.paths import typed_path
 
 
 def _flag(default: Any, kind: type, text: str, choices: tuple[str, ...] = ()) -> Any:
@@ -150,6 +152,8 @@ OWNED = {
     "do_eval": "hftl train always evaluates",
     "do_predict": "use `hftl predict RUN --data new.csv`",
     "remove_unused_columns": "hftl encodes the columns itself",
+    "batch_eval_metrics": "hftl keeps only the predicted classes of a validation row, which always fit",
+    "prediction_loss_only": "the scores of the validation rows are always needed",
     "load_best_model_at_end": "the best checkpoint by --metric_for_best_model is always kept",
 }
 
@@ -165,6 +169,8 @@ def build_config(task: str, values: dict[str, Any]) -> RunConfig:
         key = str(name).replace("-", "_")
         key = ALIASES.get(key, key)
         if value is None:
+            if key not in OWN_FLAGS:
+                _training_fields([key])
             continue
         if key in OWNED or key.startswith("hub_"):
             mend = OWNED["push_to_hub"] if key.startswith("hub_") else OWNED[key]
@@ -202,12 +208,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return the flat mapping in a config file. Raises `ConfigError` when it is missing or not a mapping."""
     import yaml
 
-    if not path.is_file():
+    if not typed_path(path).is_file():
         raise ConfigError(f"There is no config file {path}.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        values = yaml.safe_load(typed_path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ConfigError(f"{path} is not a config file: it is nested too deeply.") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        why = "it is not in UTF-8" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())[:300]
+        raise ConfigError(f"{path} cannot be read as YAML: {why}.") from None
     if not isinstance(values, dict) or "task" not in values:
         raise ConfigError(f"{path} must be a mapping of flags to values with a `task:`, such as config.yaml of a run.")
     return values
@@ -262,10 +271,7 @@ def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
 
     from transformers import HfArgumentParser, TrainingArguments
 
-    known = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
-    for name in typed:
-        if name not in known:
-            raise ConfigError(f"There is no flag --{name}.{did_you_mean(name, known | set(OWN_FLAGS))}")
+    _training_fields(typed)
     parser = HfArgumentParser(TrainingArguments)  # type: ignore[arg-type]
     for action in parser._actions:  # set_defaults(SUPPRESS) would be parsed as the text of a value
         action.default = argparse.SUPPRESS
@@ -283,6 +289,16 @@ def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         check_bounds(name, value)
     return values
+
+
+def _training_fields(names: Iterable[str]) -> None:
+    """Raise `ConfigError` for a name that is no field of TrainingArguments."""
+    from transformers import TrainingArguments  # late: imports torch
+
+    known = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"There is no flag --{name}.{did_you_mean(name, known | set(OWN_FLAGS))}")
 
 
 def _words(value: Any) -> list[str]:

@@ -4,6 +4,7 @@ The CLI prints the line and exits with `exit_code`; Python callers catch the typ
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -34,9 +35,18 @@ class TrainingError(HftlError):
 
 
 class Preempted(HftlError):  # noqa: N818  not a fault
-    """SIGTERM came: what is finished is kept, and `--resume` goes on with it."""
+    """SIGTERM or Ctrl-C came: what is finished is kept, and `--resume` goes on with it."""
 
-    exit_code = 143  # 128 + SIGTERM, as shells report it
+    exit_code = 143  # 128 + SIGTERM, as shells report it; 130 for Ctrl-C
+
+
+_LONG_WORD, _LONG_LINE = 300, 1200  # characters
+
+
+def shortened(text: str) -> str:
+    """Return an error's text for a terminal: labels and texts of the data may be of any length."""
+    text = re.sub(rf"\S{{{_LONG_WORD},}}", lambda word: f"{word[0][:60]}...", text)
+    return text if len(text) <= _LONG_LINE else f"{text[:_LONG_LINE]} ..."
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

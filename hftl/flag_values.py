@@ -31,6 +31,19 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "per_device_train_batch_size": (1, math.inf),
     "per_device_eval_batch_size": (1, math.inf),
     "gradient_accumulation_steps": (1, math.inf),
+    "logging_steps": (_TINY, math.inf),
+    "eval_steps": (_TINY, math.inf),
+    "save_steps": (_TINY, math.inf),
+    "save_total_limit": (1, math.inf),
+    "warmup_steps": (0, math.inf),
+    "weight_decay": (0, math.inf),
+    "max_grad_norm": (0, math.inf),
+    "max_steps": (-1, math.inf),
+    "adam_beta1": (0, 1 - _TINY),
+    "adam_beta2": (0, 1 - _TINY),
+    "adam_epsilon": (0, math.inf),
+    "label_smoothing_factor": (0, 1),
+    "dataloader_num_workers": (0, 64),
 }
 
 

@@ -19,8 +19,10 @@ METHOD_NAMES = {
 }
 
 
-def check_task(name: str) -> str:
+def check_task(name: object) -> str:
     """Return the task's name (`-` and `_` alike). Raises `ConfigError` naming the ones there are."""
+    if not isinstance(name, str):
+        raise ConfigError(f"A task is named by one of {', '.join(TASK_NAMES)}, not by {name!r:.60}.")
     key = name.replace("_", "-")
     if key not in TASK_NAMES:
         raise ConfigError(

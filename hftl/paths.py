@@ -1,9 +1,28 @@
-"""Where hftl keeps what it computed."""
+"""Where hftl keeps what it computed, and paths that a person typed."""
 
 import os
 from pathlib import Path
+
+from hftl.errors import ConfigError
 
 
 def cache_dir() -> Path:
     """Return the cache folder: `HFTL_CACHE`, else ~/.cache/hftl. It may not exist yet."""
     return Path(os.environ.get("HFTL_CACHE") or "~/.cache/hftl").expanduser()
+
+
+def typed_path(text: str | Path) -> Path:
+    """Return the path that a person typed, with ~ filled in; there may be nothing at it.
+
+    Raises `ConfigError` for what no file can be called: too long, a ~user that there is not, a zero byte.
+    """
+    try:
+        path = Path(text).expanduser()
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # whoever reads it says so
+    except (OSError, RuntimeError, ValueError) as error:
+        name = str(text) if len(str(text)) <= 60 else f"{str(text)[:60]}..."
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"{name!r} cannot be the name of a file or folder: {why}.") from None
+    return path

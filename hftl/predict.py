@@ -11,13 +11,16 @@ import torch
 import transformers
 from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
+from PIL import Image as PILImage
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from hftl.data.images import decode_image
 from hftl.errors import DataError, ModelError
 from hftl.models.adapted import load_adapted
-from hftl.models.load import find_checkpoint, hub_errors
+from hftl.models.coverage import check_loaded
+from hftl.models.load import find_checkpoint, hub_errors, prepare_processor
 from hftl.models.pooled import OWN_CLASSES, own_auto_model
+from hftl.paths import typed_path
 from hftl.tasks import TASKS
 from hftl.tasks.task import Task
 from hftl.training.features import predict_logits
@@ -55,6 +58,8 @@ class Predictor:
         """Return one `Prediction` per text, or per image path or PIL image. Raises `DataError` for anything else."""
         if isinstance(inputs, str | Path):
             inputs = [inputs]
+        if not isinstance(inputs, Sequence) or isinstance(inputs, bytes):
+            raise DataError(f"predict takes a list of inputs, not {type(inputs).__name__}.")
         return self.predict_table(self._table(list(inputs)))
 
     def predict_table(self, table: Dataset) -> list[Prediction]:
@@ -70,12 +75,18 @@ class Predictor:
             wrong = [i for i in inputs if not isinstance(i, str)]
             if wrong:
                 raise DataError(f"A text model predicts texts, not {type(wrong[0]).__name__}.")
+            for text in inputs:
+                if not text.isascii() and text != text.encode("utf-8", "replace").decode():
+                    raise DataError(f"A text holds half a character pair: {text[:60]!a}. Leave such characters out.")
             return Dataset.from_dict({"text": inputs}, features=Features({"text": Value("string")}))
         for item in inputs:
-            if isinstance(item, str | Path) and not Path(item).is_file():
+            if not isinstance(item, str | Path | PILImage.Image):
+                raise DataError(f"An image model predicts image files or PIL images, not {type(item).__name__}.")
+            if isinstance(item, str | Path) and not typed_path(item).is_file():
                 raise DataError(f"There is no image file {item}.")
             try:
-                decode_image(item)
+                if 0 in decode_image(item).size:
+                    raise DataError("An image without pixels cannot be predicted.")
             except OSError as error:
                 raise DataError(f"{item} cannot be read as an image: {error}.") from None
         plain = [str(i) if isinstance(i, Path) else i for i in inputs]
@@ -89,8 +100,10 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
 
     Raises `ModelError` when there is no such model, or it is no classifier that hftl knows.
     """
+    if not isinstance(run_or_model, str | Path) or not str(run_or_model):
+        raise ModelError(f"A run folder, a model folder or a Hub id is needed, not {run_or_model!r}.")
     name = str(run_or_model)
-    final = Path(name) / "final"
+    final = typed_path(name) / "final"
     checkpoint = find_checkpoint(str(final) if (final / "config.json").is_file() else name, revision)
     common: dict[str, Any] = {"local_files_only": checkpoint.local_only}
     if checkpoint.source in ("cache", "hub"):
@@ -101,24 +114,40 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
         processor = getattr(transformers, task.auto_processor).from_pretrained(
             checkpoint.path, trust_remote_code=False, **_processor_config(fields), **common
         )
+        loading: dict[str, Any] = {"output_loading_info": True, **common}
         model: Any
+        info: dict[str, Any] | None
         if fields.get("model_type") in OWN_CLASSES:
-            model = OWN_CLASSES[fields["model_type"]].from_pretrained(checkpoint.path, **common)
+            model, info = OWN_CLASSES[fields["model_type"]].from_pretrained(checkpoint.path, **loading)
         elif find_adapter_config_file(checkpoint.path, **common) is not None:
-            model = load_adapted(checkpoint.path, task.auto_model, common)
+            model, info = load_adapted(checkpoint.path, task, processor, common), None
         else:
             auto_model = getattr(transformers, task.auto_model)
-            model = auto_model.from_pretrained(
-                checkpoint.path, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, **common
+            model, info = auto_model.from_pretrained(
+                checkpoint.path, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, **loading
             )
+        _check_answers(model.config, name)
+        if info is not None:
+            check_loaded(model, info, name, None)
+        prepare_processor(model.eval(), processor, name)
+        with torch.no_grad():
+            model(**task.default_model_inputs(model, processor))  # what does not fit shows here, not at the first row
     names = {int(i): str(label) for i, label in model.config.id2label.items()}
-    return Predictor(model.eval(), processor, task, tuple(names[i] for i in range(len(names))))
+    return Predictor(model, processor, task, tuple(names[i] for i in range(len(names))))
 
 
 def _processor_config(fields: dict[str, Any]) -> dict[str, Any]:
     """An own class's config is known to hftl, not to AutoTokenizer, which would ask to run remote code for it."""
     own = OWN_CLASSES.get(fields.get("model_type", ""))
     return {} if own is None else {"config": own.config_class(**fields)}
+
+
+def _check_answers(config: Any, name: str) -> None:
+    """Raise `ModelError` for a model whose outputs are no classes of which one is right."""
+    if config.num_labels == 1 or config.problem_type == "regression":
+        raise ModelError(f"{name} answers with a number (regression), not with one of several labels.")
+    if config.problem_type == "multi_label_classification":
+        raise ModelError(f"{name} gives a row several labels (multi-label), not one of them.")
 
 
 def _task_of(fields: dict[str, Any], name: str) -> Task:

@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from hftl.errors import ModelError
 from hftl.evaluation.saved_baseline import SavedBaseline, load_baseline
+from hftl.paths import typed_path
 from hftl.predict import Predictor, read_report
 from hftl.tasks import TASKS
 from hftl.tasks.encoded import EncodedImages
@@ -39,7 +40,7 @@ def load_baseline_predictor(folder: str | Path) -> BaselinePredictor:
 
     Raises `ModelError` when it is damaged, or when a baseline of images has lost the run's final/ beside it.
     """
-    path = Path(folder).expanduser()
+    path = typed_path(folder)
     baseline = load_baseline(path)
     task = _task(baseline, path)
     processor = None

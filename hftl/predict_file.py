@@ -1,6 +1,6 @@
 """Predict and score whole files."""
 
-from pathlib import Path
+import logging
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,12 @@ from hftl.data.cells import no_formula
 from hftl.data.load import load_rows
 from hftl.errors import RunError
 from hftl.evaluation.metrics import per_class
+from hftl.paths import typed_path
 from hftl.predict import Predictor, load
 from hftl.report.report import score
+
+
+_log = logging.getLogger("hftl")
 
 
 def answers_for(predictor: Predictor, inputs: list[str]) -> list[dict[str, Any]]:
@@ -34,7 +38,7 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
 
     Raises `DataError` for data that cannot be read and `RunError` for a place that cannot be written.
     """
-    output = Path(flags["output"]) if "output" in flags else None
+    output = typed_path(flags["output"]) if "output" in flags else None
     if output is not None and not output.absolute().parent.is_dir():
         raise RunError(f"{output} cannot be written: there is no folder {output.parent}.")
     if output is not None and output.is_dir():
@@ -42,12 +46,17 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
     rows = load_rows(predictor.task.input_column, _config(flags), None)
     found = predictor.predict_table(rows.table)
     table = _plain(rows.table)
-    table["prediction"] = [p.label for p in found]
-    table["probability"] = [p.probability for p in found]
+    for name, values in (("prediction", [p.label for p in found]), ("probability", [p.probability for p in found])):
+        column = name
+        while column in table:
+            column = f"hftl_{column}"
+        if column != name:
+            _log.warning("The data has a column %r: the answers are in %r.", name, column)
+        table[column] = values
     if output is not None:
         partial = output.with_name(output.name + ".partial")
         try:
-            table.map(no_formula).to_csv(partial, index=False)
+            table.map(no_formula).rename(columns=no_formula).to_csv(partial, index=False)
             partial.replace(output)
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -56,7 +65,10 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
 
 
 def _plain(table: Any) -> pd.DataFrame:
-    columns = {name: table[name][:] for name in table.column_names}
+    arrow = table.with_format("arrow")[
+        :
+    ]  # at once: datasets looks through all columns for every one that is asked for
+    columns = {name: arrow.column(name).to_pylist() for name in arrow.column_names}
     for name, values in columns.items():
         if values and isinstance(values[0], dict):  # an image: its path stands for it
             columns[name] = [v.get("path") or f"row {i}" for i, v in enumerate(values)]

@@ -1,5 +1,6 @@
-"""The run folder: whole or absent. Work happens in `<output_dir>.partial/`, which is renamed at success."""
+"""The run folder appears when the run has finished. Work happens in `<output_dir>.partial/`, which is then renamed."""
 
+import atexit
 import json
 import os
 import re
@@ -7,23 +8,78 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from hftl.errors import RunError
+from hftl.paths import typed_path
 
 
 CONTROL = "control"  # of a partial folder: what `--control scratch` needs to go on
+# What this process may write, by absolute path: the lock, and the folders that were made for it.
+_CLAIMS: dict[Path, tuple[FileLock, list[Path]]] = {}
 
 
-def default_output_dir(data_name: str, model: str, method: str) -> Path:
-    """Return runs/<data>-<model>-<method>, with a number where that is taken."""
+def claim(output_dir: Path) -> None:
+    """Keep other processes from writing this run until `release`, or the end of this process.
+
+    The lock is the kernel's, so that a killed process leaves none. Raises `RunError` when another process holds it.
+    """
+    path = output_dir.absolute()
+    if path in _CLAIMS:
+        return
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    made = [parent for parent in path.parents if not parent.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise RunError(
+            f"Another process is writing {output_dir} at this moment. Wait for it, or choose another --output_dir."
+        ) from None
+    except OSError as error:
+        raise RunError(f"{output_dir} cannot be written: {error.strerror}. Choose another --output_dir.") from None
+    _CLAIMS[path] = (lock, made)
+
+
+def release(output_dir: Path) -> None:
+    """Let other processes write there again. Folders that were made for the lock and stay empty are removed."""
+    if output_dir.absolute() not in _CLAIMS:
+        return
+    lock, made = _CLAIMS.pop(output_dir.absolute())
+    Path(lock.lock_file).unlink(missing_ok=True)  # before its release: who waits for it looks at the file again
+    lock.release()
+    for folder in made:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+@atexit.register
+def _release_all() -> None:
+    for path in list(_CLAIMS):
+        release(path)
+
+
+def default_output_dir(data_name: str, model: str, method: str, *, claimed: bool) -> Path:
+    """Return runs/<data>-<model>-<method>, with a number where that is taken; with `claimed`, as `claim` does."""
     words = "-".join(
         re.sub(r"[^A-Za-z0-9._]+", "-", Path(str(w)).name).strip("-.") or "data" for w in (data_name, model, method)
     )
     path = Path("runs") / words
     number = 2
-    while path.exists():
+    while path.exists() or (claimed and not _is_ours(path)):
         path = Path("runs") / f"{words}-{number}"
         number += 1
     return path
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        claim(path)
+    except RunError as error:
+        if isinstance(error.__context__, Timeout):
+            return False
+        raise
+    return True
 
 
 def partial_of(output_dir: Path) -> Path:
@@ -33,6 +89,8 @@ def partial_of(output_dir: Path) -> Path:
 
 def check_output(output_dir: Path, *, overwrite: bool, resume: bool) -> None:
     """Raise `RunError` when the run could not be written there, or would destroy something not given up."""
+    for name in (output_dir, partial_of(output_dir)) if output_dir.name else (output_dir,):
+        typed_path(name)  # a name may be too long for the second alone
     if output_dir.name in ("", ".."):
         raise RunError(f"{output_dir} is no folder to make. Give --output_dir a name, such as runs/mine.")
     if output_dir.exists() and not output_dir.is_dir():
@@ -60,6 +118,21 @@ def _is_partial(folder: Path) -> bool:
     return folder.is_dir() and (
         not any(folder.iterdir()) or any((folder / name).is_file() for name in ("rows.json", "report.json"))
     )
+
+
+def finished_report(output_dir: Path, config_yaml: str) -> dict[str, Any] | None:
+    """Return the report of the run that lies finished in `output_dir`, for `--resume`; None when there is none.
+
+    Raises `RunError` when it was made with other flags.
+    """
+    if not (output_dir / "report.json").is_file() or not (output_dir / "config.yaml").is_file():
+        return None
+    if (output_dir / "config.yaml").read_text(encoding="utf-8") != config_yaml:
+        raise RunError(
+            f"{output_dir} is finished, and was made with other flags. Choose another --output_dir, or add --overwrite."
+        )
+    report: dict[str, Any] = json.loads((output_dir / "report.json").read_text(encoding="utf-8"))
+    return report
 
 
 def is_resumable(output_dir: Path) -> bool:

@@ -309,3 +309,12 @@ def test_weights_that_are_not_the_hubs_own_are_refused(monkeypatch, tmp_path):
 def test_entries_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         LITE0.name = "other"  # type: ignore[misc]
+
+
+def test_a_damaged_conversion_is_made_anew(lite0):
+    before = (lite0 / "model.safetensors").read_bytes()
+    damaged = bytearray(before)
+    damaged[-9] ^= 1
+    (lite0 / "model.safetensors").write_bytes(damaged)
+    assert find_packaged("efficientnet-lite0") == lite0
+    assert (lite0 / "model.safetensors").read_bytes() == before

@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,16 +87,30 @@ def columns_table(columns: dict[str, list[Any]], name: str) -> Dataset:
         try:
             arrays[key] = pa.array(values, type=Image.pa_type if key in features else None, from_pandas=True)
             features.setdefault(key, Features.from_arrow_schema(pa.schema({key: arrays[key].type}))[key])
-        except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            kinds = ", ".join(sorted({type(value).__name__ for value in values if value is not None}))
-            raise DataError(
-                f"{name}: the column {key!r} holds values that do not go together ({kinds}): make them one kind"
-            ) from None
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{name}: the column {key!r} holds {_trouble(values, error)}") from None
     plain = {
         key: array.cast(features[key].pa_type) if isinstance(features[key], Value) else array
         for key, array in arrays.items()
     }
     return Dataset(InMemoryTable(pa.table(plain).replace_schema_metadata(Features(features).arrow_schema.metadata)))
+
+
+def _trouble(values: list[Any], error: Exception) -> str:
+    """Say why pyarrow makes no column of the values."""
+    if isinstance(error, UnicodeEncodeError):
+        row = next(i for i, value in enumerate(values) if isinstance(value, str) and _is_half(value))
+        return f"half a character pair in row {row} (counted from 0): remove it, or save the file as UTF-8 again"
+    kinds = sorted({type(value).__name__ for value in values if value is not None})
+    if len(kinds) > 1:
+        return f"values that do not go together ({', '.join(kinds)}): make them one kind"
+    if kinds == ["int"]:
+        return "a number beyond 64 bits: write such numbers as text, in quotes"
+    return f"values that cannot be read ({' '.join(str(error).split())[:200]})"
+
+
+def _is_half(text: str) -> bool:
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _png(image: Any) -> dict[str, Any] | None:
@@ -106,6 +120,11 @@ def _png(image: Any) -> dict[str, Any] | None:
     buffer = io.BytesIO()
     image.save(buffer, "PNG" if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16") else "TIFF")
     return {"bytes": buffer.getvalue(), "path": None}
+
+
+def is_usual_name(column: str) -> bool:
+    """Is this a name that columns of texts, images or labels often have?"""
+    return column.lower().strip() in {*_LABEL_NAMES, *_TEXT_NAMES, *_IMAGE_NAMES}
 
 
 def find_columns(table: Dataset, input_column: str, config: DataConfig, need_label: bool) -> Columns:
@@ -178,8 +197,11 @@ def _find_text(table: Dataset, label: str | None) -> str:
         return named
     images = [name for name, feature in table.features.items() if _is_image(feature)]
     lengths = {}
+    first = (
+        table.select_columns(strings).select(range(min(1000, len(table)))).with_format("arrow")[:] if strings else None
+    )
     for name in strings:
-        values = [value for value in table[name][:1000] if value]
+        values = [value for value in first.column(name).to_pylist() if value]
         if name.lower() not in _IMAGE_NAMES and not all(_NUMBER.fullmatch(value) for value in values):
             lengths[name] = sum(map(len, values)) / len(values)
     if lengths and not images:
@@ -245,25 +267,45 @@ def texts_of(table: Dataset, column: str, where: str, refuse_numbers: bool) -> l
     return texts
 
 
-def labels_of(table: Dataset, column: str, where: str) -> list[str | None]:
+def labels_of(table: Dataset, column: str, where: str, known: Collection[str] | None = None) -> list[str | None]:
     """Return the names of the labels; None where a row has none (null, "", or -1 in a ClassLabel).
+
+    Without `known`, "1.0" is the name "1" where all labels are whole numbers. With the names that are `known` already,
+    those of train or of a model, a number takes the name that is the same number there.
 
     Raises:
         DataError: the labels are lists, numbers with fractions, or of another kind that names no class.
     """
+    names = _raw_names(table, column, where)
+    if known is None:
+        whole = all(name is None or re.fullmatch(r"-?\d+\.0+", name) for name in names)
+        return [name and name.split(".")[0] for name in names] if whole else names
+    same = {float(name): name for name in known if _PLAIN_NUMBER.fullmatch(name)}
+    return [
+        same.get(float(name), name)
+        if name is not None and name not in known and _PLAIN_NUMBER.fullmatch(name)
+        else name
+        for name in names
+    ]
+
+
+_PLAIN_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
+
+
+def _raw_names(table: Dataset, column: str, where: str) -> list[str | None]:
     feature, values = table.features[column], table[column][:]
     if isinstance(feature, ClassLabel):
         return [None if value is None or value < 0 else feature.names[value] for value in values]
     if _is_string(feature):
-        names = [value if value and value.strip() else None for value in values]
-        whole = all(name is None or re.fullmatch(r"-?\d+\.0+", name) for name in names)
-        return [name and name.split(".")[0] for name in names] if whole else names
+        return [value if value and value.strip() else None for value in values]
     if not isinstance(feature, Value) or not re.match(r"u?int|bool|float", feature.dtype):
         several = (
             "several labels per row are not supported, one per row is needed" if _is_list(values) else "need names"
         )
         raise DataError(f"{where}: the label column {column!r} holds {_kind(feature)} values: {several}")
-    values = [None if value is None or (isinstance(value, float) and math.isnan(value)) else value for value in values]
+    values = [
+        None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value for value in values
+    ]
     fractions = [row for row, value in enumerate(values) if isinstance(value, float) and not value.is_integer()]
     if fractions:
         raise DataError(

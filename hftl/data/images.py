@@ -1,6 +1,7 @@
 """Images: decoding, the check that finds broken files, and folders of images."""
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,11 +26,23 @@ IMAGE_SUFFIXES = (
     ".pnm", ".tga", ".jp2", ".avif", ".ico",
 )
 # fmt: on
+MAX_PIXELS = 50_000_000  # of an image: more than any camera's, and 150 MB in memory; a small file may hold many more
+warnings.filterwarnings("ignore", category=PILImage.DecompressionBombWarning)  # the limit above speaks for itself
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 def _open(value: Any) -> PILImage.Image:
-    """Open the image without reading its pixels, which is where most broken files still look fine."""
+    """Open the image without reading its pixels, which is where most broken files still look fine.
+
+    Raises OSError for one with more than `MAX_PIXELS`.
+    """
+    image = _opened(value)
+    if image.width * image.height > MAX_PIXELS:
+        raise OSError(f"too large: {image.width} x {image.height} pixels, at most {MAX_PIXELS / 1e6:.0f} million")
+    return image
+
+
+def _opened(value: Any) -> PILImage.Image:
     if isinstance(value, PILImage.Image):
         return value
     if isinstance(value, dict):

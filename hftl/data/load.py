@@ -4,7 +4,7 @@ Everything that can be wrong with the data is found here, before a model is down
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +15,10 @@ from datasets import Dataset, Features, Image, Value
 from datasets.table import InMemoryTable
 
 from hftl.config import DataConfig
+from hftl.data.cells import no_formula
 from hftl.data.columns import Columns, find_columns, label_order, labels_of, rows_named, slice_values, texts_of
 from hftl.data.images import check_images
-from hftl.data.sources import Source, read_source
+from hftl.data.sources import Source, data_errors, read_source
 from hftl.data.splits import Rows, Splits, cut, pick_shots, recognise_splits, sample
 from hftl.errors import DataError, did_you_mean
 
@@ -45,8 +46,13 @@ def load_splits(input_column: InputColumn, config: DataConfig, draw_seed: int | 
         draw_seed: draws the rows of `--shots`; by default the seed that cuts the splits.
 
     Raises:
-        DataError: the data cannot be found, read or learnt from; one line names the cause and the mend.
+        DataError: the data cannot be found, read or learnt from; one line names the cause and the fix.
     """
+    with data_errors(config.data):
+        return _load_splits(input_column, config, draw_seed)
+
+
+def _load_splits(input_column: InputColumn, config: DataConfig, draw_seed: int | None) -> Splits:
     source = read_source(config.data, input_column)
     named = _splits_of(source)
     columns = find_columns(source.tables[named["train"]], input_column, config, need_label=True)
@@ -54,15 +60,16 @@ def load_splits(input_column: InputColumn, config: DataConfig, draw_seed: int | 
     skipped: list[str] = []
     notes = list(source.warnings)
     parts: dict[str, _Part] = {}
-    for split, name in named.items():
-        part = _read_part(source, name, input_column, columns, config, skipped, notes)
+    for split, name in sorted(named.items(), key=lambda item: item[0] != "train"):  # train says what labels are called
+        known = set(parts["train"].names) if "train" in parts else None
+        part = _read_part(source, name, input_column, columns, config, skipped, notes, known)
         if part is not None:
             parts[split] = part
         elif split == "train":
             raise DataError(f"{source.name}: {name} has no labelled rows")
-    labels = _classes(source, named["train"], columns, parts, notes)
     if skipped:
         notes.append(f"{len(skipped)} broken images are left out; the first: {skipped[0]}")
+    labels = _classes(source, named["train"], columns, parts, notes)
     tables, origins = _cut_and_sample(parts, named, labels, config, config.seed if draw_seed is None else draw_seed)
     return Splits(
         **tables, labels=labels, name=source.name, origins=origins, skipped=tuple(skipped), warnings=tuple(notes)
@@ -97,13 +104,14 @@ def _read_part(
     config: DataConfig,
     skipped: list[str],
     notes: list[str],
+    known: Collection[str] | None,
 ) -> _Part | None:
     """Read one split; None, with a note, when it has no labels at all (as test splits on the Hub often have)."""
     table, label = source.tables[name], str(columns.label)
     if columns.input not in table.column_names:
         have = ", ".join(table.column_names)
         raise DataError(f"{name} has no column {columns.input!r}, which the train split has; it has: {have}")
-    names = labels_of(table, label, name) if label in table.column_names else []
+    names = labels_of(table, label, name, known) if label in table.column_names else []
     if not any(value is not None for value in names):
         notes.append(f"the split {name!r} has no labels and is left out")
         return None
@@ -172,8 +180,10 @@ def _classes(
     labels = label_order(source.tables[train], str(columns.label), set(counts))
     which = f"the label column {columns.label!r}"
     if len(labels) < 2:
+        broken = "".join(f". {note}" for note in notes if "broken images" in note)
         raise DataError(
-            f"all {sum(counts.values())} rows of train are of one class ({labels[0]!r}) in {which}: two are needed"
+            f"all {sum(counts.values())} rows of train are of one class ({labels[0]!r}) in {which}: two are "
+            f"needed{broken}"
         )
     single = [name for name in labels if counts[name] == 1]
     if single:
@@ -259,6 +269,11 @@ def load_rows(input_column: InputColumn, config: DataConfig, labels: Sequence[st
     Raises:
         DataError: the data cannot be found or read, or holds a label that is not among `labels`.
     """
+    with data_errors(config.data):
+        return _load_rows(input_column, config, labels)
+
+
+def _load_rows(input_column: InputColumn, config: DataConfig, labels: Sequence[str] | None) -> Rows:
     source = read_source(config.data, input_column)
     named = recognise_splits(list(source.tables))
     name = named.get("test") or next(iter(source.tables), None)
@@ -286,9 +301,10 @@ def load_rows(input_column: InputColumn, config: DataConfig, labels: Sequence[st
 
 def _known_labels(table: Dataset, column: str, where: str, labels: Sequence[str]) -> np.ndarray:
     """Return the index of each row's label among those of the model."""
-    names = labels_of(table, column, where)
+    names = labels_of(table, column, where, labels)
     _refuse_missing(names, column, where)
     index = {name: position for position, name in enumerate(labels)}
+    index |= {str(no_formula(name)): position for name, position in index.items()}  # as `hftl predict` writes them
     unknown = sorted({str(name) for name in names if name not in index})
     if unknown:
         rows = sum(name not in index for name in names)

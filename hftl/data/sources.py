@@ -4,6 +4,7 @@ Local files are read by pandas, pyarrow and json rather than by `datasets`: no c
 the file, no "NA" read as missing, and errors that name the line.
 """
 
+import codecs
 import json
 import re
 import warnings
@@ -21,14 +22,17 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets, load_from_disk
 from datasets.table import InMemoryTable
 
-from hftl.data.columns import frame_table, records_table
+from hftl.data.columns import frame_table, is_usual_name, records_table
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images, image_table, read_image_tree
 from hftl.data.splits import split_of
-from hftl.errors import DataError, did_you_mean
+from hftl.errors import DataError, HftlError, did_you_mean
 from hftl.hub_access import hub_reachable
+from hftl.paths import typed_path
 
 
 _FILE_KINDS = "CSV, TSV, JSON, JSONL or parquet"
+_HEAD = 4096  # bytes that tell UTF-16 without a mark: nearly all ASCII, every second byte is zero
+_FEW, _MANY = 0.1, 0.4  # shares of zero bytes
 _JSON_LINES = (".jsonl", ".ndjson")
 DATA_SUFFIXES = (".csv", ".tsv", ".json", *_JSON_LINES, ".parquet")
 
@@ -47,6 +51,27 @@ class Source:
     def base_of(self, split: str) -> Path:
         """Return the folder that relative image paths of the split start from."""
         return self.bases.get(split, self.base)
+
+
+@contextmanager
+def data_errors(data: Any) -> Iterator[None]:
+    """Turn whatever is raised while somebody's data is read into one `DataError` that names the data and the cause."""
+    name = repr(data)[:80] if isinstance(data, (str, Path)) else f"the {type(data).__name__}"
+    try:
+        yield
+    except HftlError:
+        raise
+    except PermissionError as error:
+        raise DataError(f"{name} cannot be read: you have no permission for {error.filename or 'it'}.") from error
+    except UnicodeEncodeError as error:
+        what = ascii(error.object[-100:])
+        raise DataError(
+            f"{name} cannot be read: a name or text is not valid UTF-8 ({what}). Rename or fix it."
+        ) from error
+    except RecursionError as error:
+        raise DataError(f"{name} cannot be read: its values are nested too deeply.") from error
+    except (MemoryError, OSError, ValueError, TypeError, LookupError, AttributeError, pa.ArrowException) as error:
+        raise DataError(f"{name} cannot be read: {type(error).__name__}: {_line(error)}") from error
 
 
 def read_source(data: Any, input_column: str) -> Source:
@@ -70,7 +95,7 @@ def read_source(data: Any, input_column: str) -> Source:
         from hftl.data.samples import load_sample  # late: nothing else needs the sample data
 
         return Source(dict(load_sample(str(data).removeprefix("sample:"))), str(data))
-    path = Path(data).expanduser()
+    path = typed_path(data)
     if path.exists():
         return _read_path(path, input_column)
     return _read_name(str(data), path)
@@ -239,30 +264,64 @@ def _plain_table(table: pa.Table) -> Dataset:
     )
 
 
+def _encoding(path: Path) -> str:
+    """Return the encoding of a text file: by its mark, by where zero bytes stand, else UTF-8.
+
+    Raises `DataError` for zero bytes that no text has.
+    """
+    data = path.read_bytes()
+    for mark, name in ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
+                       (codecs.BOM_UTF16_BE, "utf-16")):  # fmt: skip
+        if data.startswith(mark):
+            return name
+    if b"\0" not in data:
+        return "utf-8-sig"
+    head = data[:_HEAD]
+    even, odd = (head[i::2].count(0) / max(1, len(head[i::2])) for i in (0, 1))
+    if min(even, odd) < _FEW < _MANY < max(even, odd):
+        return "utf-16-le" if odd > even else "utf-16-be"
+    raise DataError(f"{path.name} holds zero bytes: it is damaged, or no text file. Save it as UTF-8 text.")
+
+
 def _read_csv(path: Path) -> Dataset:
     """Read every cell as written: only the empty cell is missing, "007" keeps its zeros and "NA" is a text."""
     tab = path.suffix.lower() == ".tsv"
-    with path.open(encoding="utf-8-sig") as file:
+    encoding = _encoding(path)
+    with path.open(encoding=encoding) as file:
         header = file.readline()
     separator = "\t" if tab else ";" if ";" in header and "," not in header else ","
+    cells: dict[str, Any] = {
+        "sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False,
+        "encoding": encoding,
+    }  # fmt: skip
+    names = pd.read_csv(path, header=None, nrows=1, **cells).iloc[0].dropna().tolist()
+    double = sorted({name for name in names if names.count(name) > 1})
+    if double:
+        raise DataError(f"{path.name} has two columns called {double[0]!r}: rename one of them")
     with warnings.catch_warnings():
         # Rows longer than the header would otherwise be cut short, with no more than a warning.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        frame = pd.read_csv(
-            path,
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            na_values=[""],
-            index_col=False,
-            encoding="utf-8-sig",
-        )
+        frame = pd.read_csv(path, **cells)
+    _check_header(frame, path.name)
     return frame_table(frame, path.name)
+
+
+def _check_header(frame: pd.DataFrame, name: str) -> None:
+    """Raise `DataError` for a first row that is data: none of its cells is a usual name, and one occurs again below."""
+    columns = [str(column) for column in frame.columns]
+    if len(columns) < 2 or any(is_usual_name(column) for column in columns):
+        return
+    repeated = next((column for column in columns if (frame[column] == column).any()), None)
+    if repeated is not None:
+        raise DataError(
+            f"{name} has no header: its first row looks like data ({repeated[:40]!r} stands in that column again). Add a "
+            "first line with the names of the columns, such as text,label"
+        )
 
 
 def _read_json(path: Path) -> Dataset:
     """Read a list of records, records line by line, or a dict of columns."""
-    text = path.read_text(encoding="utf-8-sig")
+    text = path.read_text(encoding=_encoding(path))
     if path.suffix.lower() in _JSON_LINES:
         return records_table(_json_lines(text, path.name), path.name)
     try:

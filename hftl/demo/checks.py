@@ -7,12 +7,11 @@ from typing import Any
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
-from hftl.data.images import decode_image
+from hftl.data.images import MAX_PIXELS, decode_image
 from hftl.errors import DataError
 
 
 MAX_CHARACTERS = 20_000  # of one text; the longest models read a few thousand tokens of it
-MAX_PIXELS = 50_000_000  # of one image: 150 MB in memory, and more than nearly every camera has
 MAX_UPLOAD = "20mb"  # of one file
 MAX_UPLOAD_BYTES = 20 * 1024 * 1024
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")

@@ -18,6 +18,7 @@ from PIL import Image as PILImage
 
 from hftl.data.cells import no_formula
 from hftl.errors import DataError, RunError
+from hftl.paths import typed_path
 from hftl.predict import Prediction
 
 
@@ -42,7 +43,7 @@ def open_feedback(folder: str | Path, *, text: bool) -> Path:
 
     Raises `RunError` when it cannot be written, or holds a table with other columns.
     """
-    folder = Path(folder).expanduser()
+    folder = typed_path(folder)
     table = feedback_file(folder, text=text)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +93,7 @@ def _append(folder: Path, content: str, prediction: Prediction, label: str, mode
             _check_room(folder)
             is_new = not table.is_file() or not table.stat().st_size
             lines = [_header(text=is_text)] if is_new else []
-            _write(table, [*lines, [_safe(cell) for cell in cells]])
+            _write(table, [*lines, [str(no_formula(cell)) for cell in cells]])
     except Timeout:
         raise DataError("The correction could not be saved: another process holds the file. Try again.") from None
     except OSError as error:
@@ -114,12 +115,3 @@ def _check_room(folder: Path) -> None:
     """Raise `DataError` when the corrections fill what they may."""
     if sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) >= MAX_BYTES:
         raise DataError(f"The corrections fill {MAX_BYTES // 2**30} GB already; no more are taken.")
-
-
-def _safe(cell: str) -> str:
-    """Return the cell so that no spreadsheet runs it; a number such as the label "-1" is none to be run."""
-    try:
-        float(cell)
-    except ValueError:
-        return str(no_formula(cell))
-    return cell

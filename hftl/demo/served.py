@@ -2,11 +2,11 @@
 
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hftl.artifact import Artifact
 from hftl.demo.checks import checked_image, checked_text
+from hftl.paths import typed_path
 from hftl.predict import Prediction, Predictor
 
 
@@ -43,7 +43,7 @@ class Answer:
 
 def short_name(artifact: Artifact) -> str:
     """Return the Hub id, or the last part of the folder of a run or model."""
-    path = Path(artifact.name).expanduser()
+    path = typed_path(artifact.name)
     return (artifact.run or path).resolve().name if path.exists() else artifact.name
 
 

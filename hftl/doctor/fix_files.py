@@ -16,6 +16,7 @@ from hftl.doctor.fix_images import lie_in_files, write_images
 from hftl.doctor.reading import Opened
 from hftl.doctor.records import NO_LABEL, Records
 from hftl.errors import RunError
+from hftl.paths import typed_path
 
 
 LOG_NAME = "changes.log"
@@ -28,12 +29,14 @@ def partial_of(out: Path) -> Path:
 
 def check_out(out: Path, data: Any) -> None:
     """Raise `RunError` when the cleaned data could not be written there, or would get mixed up with the source."""
+    for name in (out, partial_of(out)) if out.name else (out,):
+        typed_path(name)  # a name may be too long for the second alone
     if out.name in ("", ".."):
         raise RunError(f"{out} is no folder to make. Give --fix a name, such as cleaned.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} exists already. Give --fix the name of a new folder.")
-    if isinstance(data, (str, Path)) and Path(data).expanduser().is_dir():
-        source, target = Path(data).expanduser().resolve(), out.absolute().resolve()
+    if isinstance(data, (str, Path)) and typed_path(data).is_dir():
+        source, target = typed_path(data).resolve(), out.absolute().resolve()
         if source == target or source in target.parents:
             raise RunError(f"{out} lies inside the data. Give --fix a folder outside of {data}.")
     unfinished = partial_of(out)
@@ -106,7 +109,7 @@ def _relabelled(table: Dataset, column: str, records: Records, positions: np.nda
 
 def _suffix(opened: Opened, split: str) -> str:
     """Return the suffix of the file that the split came from; parquet for what was no such file."""
-    path = Path(opened.data).expanduser() if isinstance(opened.data, (str, Path)) else Path()
+    path = typed_path(opened.data) if isinstance(opened.data, (str, Path)) else Path()
     if path.is_file():
         return path.suffix.lower()
     if (

@@ -12,13 +12,14 @@ from hftl.config import DataConfig
 from hftl.data.columns import Columns, find_columns, labels_of, texts_of
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images
 from hftl.data.samples import SAMPLES
-from hftl.data.sources import DATA_SUFFIXES, Source, read_source
+from hftl.data.sources import DATA_SUFFIXES, Source, data_errors, read_source
 from hftl.data.splits import Splits, recognise_splits, split_of
 from hftl.doctor.duplicates import text_digest
 from hftl.doctor.image_facts import ImageFacts, add_thumbs, file_facts, image_facts, told_apart
 from hftl.doctor.records import NO_LABEL, Records, keys_of
 from hftl.errors import DataError
 from hftl.names import check_task
+from hftl.paths import typed_path
 
 
 Kind = Literal["text", "image"]
@@ -47,6 +48,11 @@ def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
         DataError: there are no such data, no rows, no train split, or no column of texts, images or labels.
         ConfigError: there is no such task.
     """
+    with data_errors(data):
+        return _open_source(data, task, config)
+
+
+def _open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
     kind, source = _read(data, task, config)
     named = recognise_splits(list(source.tables))
     if "train" not in named:
@@ -67,7 +73,7 @@ def _read(data: Any, task: str | None, config: DataConfig) -> tuple[Kind, Source
     sample = SAMPLES.get(str(data).removeprefix("sample:")) if str(data).startswith("sample:") else None
     if sample is not None:
         return KINDS[sample.task], read_source(data, KINDS[sample.task])
-    path = Path(data).expanduser() if isinstance(data, (str, Path)) and str(data) else Path()
+    path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
     pictures = path != Path() and path.is_dir() and has_images(path)
     if path.suffix.lower() in IMAGE_SUFFIXES or (pictures and not _has_split_files(path)):
         return "image", read_source(data, "image")
@@ -110,8 +116,8 @@ def _records(kind: Kind, source: Source, named: dict[str, str], columns: Columns
             have = ", ".join(table.column_names)
             raise DataError(f"{name} has no column {columns.input!r}, which the train split has; it has: {have}")
         has_labels = columns.label in table.column_names
-        found = labels_of(table, str(columns.label), name) if has_labels else [None] * len(table)
-        names += found
+        known = {label for label in names if label is not None} or None  # train comes first
+        names += labels_of(table, str(columns.label), name, known) if has_labels else [None] * len(table)
         if kind == "text":
             texts += _texts(table, columns.input, name)
         else:
@@ -173,18 +179,15 @@ def _codes(names: list[str | None]) -> tuple[tuple[str, ...], np.ndarray]:
 
 def _others(train: Dataset, columns: Columns) -> dict[str, Sequence[Any]]:
     """Return the columns of plain values beside the input and the label."""
+    # A folder of images comes with its file names, class folder first; these are examined without it.
     plain = [
         name
         for name, feature in train.features.items()
-        if isinstance(feature, (Value, ClassLabel)) and name not in (columns.input, columns.label)
+        if (isinstance(feature, ClassLabel) or (isinstance(feature, Value) and "binary" not in feature.dtype))
+        and name not in (columns.input, columns.label, "file_name")
     ]
-    # A folder of images comes with its file names, class folder first; these are examined without it.
-    return {name: train[name][:] for name in plain if not _is_binary(train, name) and name != "file_name"}
-
-
-def _is_binary(table: Dataset, name: str) -> bool:
-    feature = table.features[name]
-    return isinstance(feature, Value) and "binary" in feature.dtype
+    arrow = train.select_columns(plain).with_format("arrow")[:] if plain else None  # at once: see predict_file
+    return {name: arrow.column(name).to_pylist() for name in plain} if arrow is not None else {}
 
 
 def _unused(train: Dataset, columns: Columns, labels: Sequence[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from hftl.errors import DataError, ModelError
 from hftl.evaluation.baselines import Baseline, LinearModel, no_features
 from hftl.evaluation.image_baseline import histogram_features, raw_pixel_features
 from hftl.evaluation.text_baseline import text_features
+from hftl.paths import typed_path
 
 
 FORMAT = 1
@@ -76,7 +77,7 @@ def _check_classes(classes: np.ndarray, labels: int) -> None:
 def is_baseline(folder: str | Path) -> bool:
     """Is this a folder that `save_baseline` wrote? Its files need not be whole."""
     try:
-        config = json.loads((Path(folder).expanduser() / CONFIG).read_text(encoding="utf-8"))
+        config = json.loads((typed_path(folder) / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and {"format", "kind", "settings"} <= set(config)

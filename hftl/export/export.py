@@ -26,6 +26,7 @@ from hftl.export.parity import check_parity
 from hftl.export.preprocessing import read_preprocessing
 from hftl.export.rows import label_ids, parity_rows, quality_splits, spread
 from hftl.export.timing import cut, session, time_onnx, time_torch, usable_threads
+from hftl.paths import typed_path
 from hftl.predict import Predictor, load
 from hftl.publishing.parity import keep_parity
 from hftl.run_data import RealRows
@@ -77,7 +78,7 @@ def export(
     _check_options(format, max_drop)
     check_packages()
     artifact = open_artifact(run_or_model)
-    folder = Path(output_dir).expanduser() if output_dir else default_folder(artifact)
+    folder = typed_path(output_dir) if output_dir else default_folder(artifact)
     check_folder(folder, overwrite=overwrite)
     predictor = _load(artifact)
     splits = quality_splits(artifact, predictor.task, predictor.labels, data) if int8 else None
@@ -180,7 +181,7 @@ def _add_int8(
 
 def _describe(artifact: Artifact, predictor: Predictor, graph: Graph) -> dict[str, Any]:
     """What was exported, with no path of this machine."""
-    folder = artifact.run or Path(artifact.name).expanduser()
+    folder = artifact.run or typed_path(artifact.name)
     return {
         "schema_version": 1,
         "format": "onnx",

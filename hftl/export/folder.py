@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hftl.artifact import Artifact
 from hftl.errors import RunError
+from hftl.paths import typed_path
 
 
 REPORT = "export.json"
@@ -17,7 +18,7 @@ def default_folder(artifact: Artifact) -> Path:
     """Return RUN/onnx for a run, <folder>-onnx beside a model folder, else <name>-onnx in the current folder."""
     if artifact.run is not None:
         return artifact.run / "onnx"
-    given = Path(artifact.name).expanduser()
+    given = typed_path(artifact.name)
     if given.is_dir():
         return given.absolute().with_name(given.resolve().name + "-onnx")
     return Path(given.name + "-onnx")

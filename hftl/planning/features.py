@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hftl.prepare import Prepared, take
-from hftl.training.cache import cached_arrays, weights_hash
+from hftl.training.cache import is_cached, weights_hash
 from hftl.training.features import Encoded, batches_by_length, extract_features
 from hftl.training.logistic import cv_rows
 from hftl.training.probing import Features, features_key, frozen_features
@@ -52,23 +52,9 @@ def extract_small(ready: Prepared, encoded: Encoded) -> dict[str, np.ndarray]:
 def are_cached(ready: Prepared) -> dict[str, bool]:
     """Say for train and validation whether a run would find their features on disk."""
     weights = weights_hash(ready.loaded.model)
-    found = {}
-    for part, encoded in (("train", ready.train), ("validation", ready.validation)):
-        key = features_key(weights, ready.loaded.outputs, encoded, ready.collate, bf16=ready.bf16)
-        try:
-            cached_arrays(key, _refuse)
-            found[part] = True
-        except _NotCached:
-            found[part] = False
-    return found
-
-
-class _NotCached(Exception):  # noqa: N818  no fault: an answer
-    """The features are not on disk."""
-
-
-def _refuse() -> dict[str, np.ndarray]:
-    raise _NotCached
+    parts = {"train": ready.train, "validation": ready.validation}
+    keys = {k: features_key(ready.loaded, weights, v, ready.collate, ready.config) for k, v in parts.items()}
+    return {part: is_cached(key) for part, key in keys.items()}
 
 
 def comparison_features(ready: Prepared, cost: FeatureCost, cached: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -14,6 +14,7 @@ from huggingface_hub import CommitInfo, HfApi, constants
 
 from hftl.artifact import Artifact, open_artifact
 from hftl.errors import RunError
+from hftl.paths import typed_path
 from hftl.publishing.bundle import Bundle, BundleOptions, build_bundle
 from hftl.publishing.hub_commit import commit_bundle, left_behind
 from hftl.publishing.hub_faults import HubError, full_disk, hub_faults, interrupted
@@ -117,7 +118,7 @@ def push(options: PushOptions, agree: Callable[[Bundle], None] | None = None) ->
 
 def finished_run(run: str | Path) -> Artifact:
     """Return the artifact of a run folder, or of its `final/`. Raises `RunError` for anything else, with the reason."""
-    path = Path(run).expanduser()
+    path = typed_path(run)
     unfinished = path if path.name.endswith(".partial") else partial_of(path)
     if unfinished.is_dir() and (unfinished == path or not path.exists()):
         whole = unfinished.with_name(unfinished.name.removesuffix(".partial"))

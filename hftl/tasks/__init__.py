@@ -1,6 +1,6 @@
 """The tasks: what is learned and how it is scored. To add one, write its file and put its value in `TASKS`."""
 
-from hftl.errors import ConfigError, did_you_mean
+from hftl.names import check_task
 from hftl.tasks.image_classification import IMAGE_CLASSIFICATION
 from hftl.tasks.task import Task
 from hftl.tasks.text_classification import TEXT_CLASSIFICATION
@@ -11,7 +11,4 @@ TASKS: dict[str, Task] = {task.name: task for task in (TEXT_CLASSIFICATION, IMAG
 
 def get_task(name: str) -> Task:
     """Return the task called `name` (`-` and `_` alike). Raises `ConfigError` naming the ones there are."""
-    key = name.replace("_", "-")
-    if key not in TASKS:
-        raise ConfigError(f"There is no task {name!r}; there are {', '.join(TASKS)}.{did_you_mean(key, TASKS)}")
-    return TASKS[key]
+    return TASKS[check_task(name)]

@@ -16,15 +16,17 @@ import numpy as np
 import psutil
 import torch
 import transformers
+import xxhash
 from numpy.lib.format import open_memmap
 
 from hftl.paths import cache_dir
 from hftl.training.world import from_every_process, is_local_main_process, wait_for_all
 
 
-VERSION = 1  # raise it when the meaning of the arrays changes
+VERSION = 2  # raise it when the meaning of the arrays changes
 DEFAULT_BUDGET = 20 * 2**30  # bytes, HFTL_CACHE_BUDGET overrides it
 SPARE = 2**30  # bytes of the disk that are left to others
+MANIFEST = "manifest.json"  # beside the arrays: the hash of each file, written last
 ABANDONED = 24 * 3600  # seconds since the last write to what another machine has left half-written
 
 
@@ -39,16 +41,41 @@ def weights_hash(model: torch.nn.Module, names: Iterable[str] | None = None) -> 
     return digest.hexdigest()
 
 
-def cache_key(**parts: Any) -> str:
-    """Hash of all that the arrays depend on: another weight, row, size or library version is another key."""
-    parts = {**parts, "version": VERSION, "torch": torch.__version__, "transformers": transformers.__version__}
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+# Fields of a config that change no state of a model: names of labels and files, and what the weights' hash says too.
+_OUTSIDE = {"_name_or_path", "id2label", "label2id", "problem_type", "architectures", "transformers_version", "dtype"}
+
+
+def model_identity(model: Any) -> dict[str, Any]:
+    """What the answers of a model depend on beside its weights: its class, its config, its kind of attention."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft wraps; adapters are weights
+    fields = {k: v for k, v in inner.config.to_dict().items() if k not in _OUTSIDE}
+    attention = inner.config._attn_implementation
+    return {"class": type(inner).__name__, "config": fields, "attention": attention}
+
+
+def cache_key(model: Any, *, use_cpu: bool, **parts: Any) -> str:
+    """Hash of all that the arrays depend on: another weight, config, row, size, device or version is another key.
+
+    The weights are among `parts`, since not every one of the model's counts for every array.
+    """
+    device = "cpu" if use_cpu else str(torch.accelerator.current_accelerator())
+    precision = (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) if not use_cpu else ()
+    parts = {
+        **parts,
+        **model_identity(model),
+        "device": (device, *precision),
+        "version": VERSION,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], str]:
     """Return the arrays under `key`, made by `make()` when they are not on disk, and where they came from.
 
-    Origin is "cache", "computed", or "computed, not kept: ..." when the budget is spent. All processes call this
+    Origin is "cache", "computed", "computed, not kept: ..." when the budget is spent, or "computed, since the cached
+    copy was damaged". All processes call this
     together, since `make` shares the work out over them.
     """
     folder = cache_dir() / "features" / key
@@ -56,21 +83,48 @@ def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> tuple[
     # All decide alike, before any of them writes: another machine may have another cache.
     if all(from_every_process(arrays is not None)) and arrays is not None:
         return arrays, "cache"
+    damaged = folder.is_dir()
     arrays = make()
     origin = "computed"
     if is_local_main_process():
         origin = _keep(folder, arrays)
+    if damaged and origin == "computed":
+        origin = "computed, since the cached copy was damaged"
     wait_for_all()
     mapped = _read_folder(folder)  # from the disk when needed, rather than in memory for the rest of the run
     return (arrays if mapped is None or mapped.keys() != arrays.keys() else mapped), origin
 
 
+def is_cached(key: str) -> bool:
+    """True when `cached_arrays` would find the arrays under `key` on disk."""
+    return _read_folder(cache_dir() / "features" / key) is not None
+
+
+_VERIFIED: dict[Path, tuple[int, ...]] = {}  # folders that this process has hashed, with the times of their files
+
+
 def _read_folder(folder: Path) -> dict[str, np.ndarray] | None:
-    """The arrays of a folder; None when there is none, or when a full disk or a crash has left a broken one."""
+    """The arrays of a folder, mapped read-only; None when there is none, or when it is not what was once written."""
     try:
-        return {p.stem: np.load(p, mmap_mode="r") for p in sorted(folder.glob("*.npy"))} or None
-    except (ValueError, EOFError, OSError):
+        written = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        files = sorted(folder.glob("*.npy"))
+        times = tuple(n for file in files for n in (file.stat().st_mtime_ns, file.stat().st_size))
+        if _VERIFIED.get(folder) != times:
+            if written != _hashes(folder):
+                return None
+            _VERIFIED[folder] = times
+        return {file.stem: np.load(file, mmap_mode="r") for file in files} or None
+    except (ValueError, OSError):  # no manifest, or one that is no JSON
         return None
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Hash of each file of arrays: XXH3, which reads gigabytes a second. It is for damage, not against forgery."""
+    hashes = {}
+    for path in sorted(folder.glob("*.npy")):
+        with path.open("rb") as file:
+            hashes[path.name] = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()  # type: ignore[arg-type]
+    return hashes
 
 
 def budget() -> int:
@@ -90,7 +144,7 @@ def _keep(folder: Path, arrays: dict[str, np.ndarray]) -> str:
         _remove_abandoned(root)
         if _used(root) + sum(a.nbytes for a in arrays.values()) > budget():
             return f"computed, not kept: the cache in {root} has reached HFTL_CACHE_BUDGET ({budget()} bytes)"
-        # Whole or absent: written beside and renamed, so a killed run leaves nothing that could be read.
+        # Written beside and renamed, so that a killed run leaves nothing that could be read.
         partial.mkdir()
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", array)
@@ -118,6 +172,7 @@ def _remove_abandoned(root: Path) -> None:
 
 
 def _publish(partial: Path, folder: Path) -> None:
+    (partial / MANIFEST).write_text(json.dumps(_hashes(partial)), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)  # a broken one; a whole one would have been read
     try:
         partial.rename(folder)

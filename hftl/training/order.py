@@ -31,14 +31,25 @@ class Numbered(Dataset):
 
     def __init__(self, rows: Any, seed: int):
         self.rows, self.seed = rows, seed
-        self.epoch = 0
+        # In shared memory: workers that live on from epoch to epoch hold a copy of everything else.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is drawn now."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, number: int) -> None:
+        self._epoch.fill_(number)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        with draws_from(self.seed, self.epoch, index):  # which stored view
-            return {**self.rows[index], "row": index, "draw": hash((self.seed, self.epoch, index))}
+        numbers = (self.seed, self.epoch, index)
+        with draws_from(*numbers):  # which stored view
+            return {**self.rows[index], "row": index, "draw": hash(numbers)}
 
 
 class SeededEpochs(TrainerCallback):

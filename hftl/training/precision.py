@@ -36,8 +36,9 @@ def without_autocast(model: torch.nn.Module) -> None:
     """Take off the mixed precision that accelerate leaves around `forward`: what is scored later must be fp32.
 
     accelerate's own `extract_model_from_parallel` also unwinds transformers' decorators, after which a forward pass
-    fails.
+    fails. Its mark goes too: a marked model gets no mixed precision from the Trainer of the next stage.
     """
+    model.__dict__.pop("_is_accelerate_prepared", None)
     original = model.__dict__.pop("_original_forward", None)
     if original is not None:
         del model.forward

@@ -48,7 +48,7 @@ def frozen_features(
     weights = weights or weights_hash(loaded.model)
     found, origins = {}, []
     for part, encoded in parts.items():
-        key = features_key(weights, loaded.outputs, encoded, collate, bf16=bf16)
+        key = features_key(loaded, weights, encoded, collate, config)
         make = partial(
             extract_features, loaded.model, loaded.output, encoded, collate,
             mean=task.input_column == "text", bf16=bf16, use_cpu=runs_on_cpu(config.training), title=f"features ({part})",
@@ -63,10 +63,17 @@ def frozen_features(
     return found, origins[0]
 
 
-def features_key(weights: str, outputs: tuple[str, ...], encoded: Encoded, collate: Any, *, bf16: bool) -> str:
+def features_key(loaded: Loaded, weights: str, encoded: Encoded, collate: Any, config: RunConfig) -> str:
     """The key under which the frozen features of `encoded` are cached; `weights` is the hash of the model's."""
-    rows, sample = encoded.fingerprint(), preprocessing(collate, encoded)
-    return cache_key(weights=weights, rows=rows, layer="+".join(outputs), bf16=bf16, sample=sample)
+    return cache_key(
+        loaded.model,
+        use_cpu=runs_on_cpu(config.training),
+        weights=weights,
+        rows=encoded.fingerprint(),
+        layer="+".join(loaded.outputs),
+        bf16=choose_bf16(config.training),
+        sample=preprocessing(collate, encoded),
+    )
 
 
 def preprocessing(collate: Any, encoded: Encoded) -> dict[str, float]:

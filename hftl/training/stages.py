@@ -77,8 +77,10 @@ def fit_plan(
     notes: list[str] = done["notes"]
     done_before = len(reports)
     parts = (data.train, data.validation)
-    states, note = store(plan, parts, data.collate, config, identity or {}, done_before)  # a resumed run finds them
+    states, note = store(plan, parts, data.collate, config, identity or {}, done_before, done["states"])
     notes += [note] if note and note not in notes else []
+    if done["states"] is None and is_main_process():
+        _write_done(work, reports, notes, states is not None)
     for i, stage in enumerate(plan.stages):
         if i < done_before:
             if i == done_before - 1:
@@ -95,24 +97,34 @@ def fit_plan(
             report = replace(report, weights=_same_on_all(plan.model), seconds=round(time.perf_counter() - start, 3))
             reports.append(report)
             if is_main_process():
-                _save_stage(plan.model, work, i, reports, notes)
+                _save_stage(plan.model, work, i)
+                _write_done(work, reports, notes, states is not None or bool(done["states"]))
+                _drop_stage(work, i)
             wait_for_all()
         _drop_states(plan, states, i)
     return Fitted(reports, notes)
 
 
 def _read_done(work: Path) -> dict[str, Any]:
+    """The finished stages, their notes, and whether the run reads stored states: None before that is decided."""
     path = work / "stage.json"
-    return json.loads(path.read_text()) if path.is_file() else {"stages": [], "notes": []}
+    return json.loads(path.read_text()) if path.is_file() else {"stages": [], "notes": [], "states": None}
 
 
-def _save_stage(model: nn.Module, work: Path, index: int, reports: list[StageReport], notes: list[str]) -> None:
-    """Weights first, then the list of finished stages by rename: a stage counts as done only when it is whole."""
+def _write_done(work: Path, reports: list[StageReport], notes: list[str], states: bool) -> None:
+    """Write what a resumed run begins with, by rename. That stages read states is decided once: they are rounded."""
+    partial = work / "stage.json.new"
+    partial.write_text(json.dumps({"stages": [asdict(r) for r in reports], "notes": notes, "states": states}))
+    partial.replace(work / "stage.json")
+
+
+def _save_stage(model: nn.Module, work: Path, index: int) -> None:
+    """Write the weights, before the list of finished stages names them: a stage counts as done when it is complete."""
     state = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     save_file(state, work / f"stage-{index}.safetensors")
-    partial = work / "stage.json.new"
-    partial.write_text(json.dumps({"stages": [asdict(r) for r in reports], "notes": notes}))
-    partial.replace(work / "stage.json")
+
+
+def _drop_stage(work: Path, index: int) -> None:
     shutil.rmtree(work / "checkpoints" / f"stage-{index}", ignore_errors=True)
     (work / f"stage-{index - 1}.safetensors").unlink(missing_ok=True)
 
@@ -168,8 +180,9 @@ def _with_room(
     states: StateCache | None,
 ) -> tuple[StageReport, list[str]]:
     """Run the stage; after out-of-memory again from its start, with half the batch and twice the accumulation."""
-    start = {k: v.detach().cpu().clone() for k, v in plan.model.state_dict().items()}
     args = stage_arguments(plan, stage, config, best_metric, folder)
+    # Several processes do not try again, and need no second copy of the model.
+    start = {k: v.detach().cpu().clone() for k, v in plan.model.state_dict().items()} if args.world_size == 1 else {}
     notes: list[str] = []
     while True:
         try:

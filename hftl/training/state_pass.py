@@ -73,7 +73,7 @@ class StateMaker:
     def _key(self, first: int, encoded: Encoded, views: int) -> str:
         augmented = isinstance(encoded, EncodedImages) and encoded.augment
         return cache_key(
-            kind="states", first=first, weights=weights_hash(self.plan.model, _below(self.plan, first)),
+            self.plan.model, use_cpu=self.use_cpu, kind="states", first=first, weights=weights_hash(self.plan.model, _below(self.plan, first)),
             rows=encoded.fingerprint(), bf16=self.bf16, views=views, augmented=augmented, identity=self.identity,
         )  # fmt: skip
 

@@ -108,14 +108,19 @@ def store(
     config: RunConfig,
     identity: dict[str, Any],
     done: int,
+    decided: bool | None = None,
 ) -> tuple[StateCache | None, str]:
     """Store the states that the plan's stages from number `done` on can use, or say why not.
+
+    `decided` is what the run that is resumed did: its stages read states, or they did not.
 
     `parts` are the train rows (augmented ones get `--cache_views` stored views) and the validation rows; `identity`
     whatever the batches depend on beside the rows. `--cache auto` gives up with a message where caching cannot work,
     would not pay or would not fit; `on` raises `TrainingError` instead.
     """
-    maker, passes, note = state_maker(plan, parts, collate, config, identity, done)
+    if decided is False:
+        return None, ""
+    maker, passes, note = state_maker(plan, parts, collate, config, identity, done, decided=decided)
     if maker is None:
         return None, note
     keys = [maker.keys(encoded, views) for encoded, views in zip(parts, (passes, 1), strict=True)]
@@ -138,10 +143,14 @@ def state_maker(
     config: RunConfig,
     identity: dict[str, Any],
     done: int = 0,
+    decided: bool | None = None,
 ) -> tuple[StateMaker | None, int, str]:
     """Return what stores the states of `store`, and the views of a train row; None and why not."""
+    if config.training.get("torch_compile") or config.training.get("torch_compile_backend"):
+        return None, 0, "" if config.method.cache == "auto" else "no cache of frozen layers: --torch_compile runs them"
     epochs = [0.0 if i < done else stage_epochs(plan, stage, config) for i, stage in enumerate(plan.stages)]
-    chosen, note = choose_states(plan, epochs, parts, collate, config.method.cache, config.method.cache_views)
+    mode = "resumed" if decided and config.method.cache == "auto" else config.method.cache
+    chosen, note = choose_states(plan, epochs, parts, collate, mode, config.method.cache_views)
     if chosen is None:
         return None, 0, note
     anatomy, firsts, passes = chosen

@@ -39,6 +39,8 @@ def interrupted(place: Path, cwd: Path, *flags: str) -> Outcome:
     process = subprocess.Popen(
         [sys.executable, "-m", "hftl", "train", "text-classification", *words],
         cwd=cwd, env=environment(HFTL_CACHE=str(cwd / "cache")), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # a shell makes jobs in the background ignore Ctrl-C, and what they start inherits that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     try:
         until = time.monotonic() + 120

@@ -116,6 +116,7 @@ def assert_same_run(run: Path, other: Path) -> None:
 
 def assert_whole(folder: Path) -> None:
     """The run folder holds what a finished run holds, and nothing lies beside it."""
-    assert {path.name for path in (folder / "run").iterdir()} == {"config.yaml", "report.json", "final"}
+    adapter = {"adapter"} if (folder / "run" / "adapter").is_dir() else set()
+    assert {path.name for path in (folder / "run").iterdir()} == {"config.yaml", "report.json", "final"} | adapter
     assert {path.name for path in folder.iterdir()} == {"run", "cache", "stdout", "stderr"}
     assert list((folder / "cache").rglob(".partial-*")) == []

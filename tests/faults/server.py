@@ -8,6 +8,7 @@ import gc
 import importlib
 import json
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -32,6 +33,8 @@ def signal_at(path: str, when: str, count: int, within: str, number: int) -> Non
     holder, name = resolve(path)
     original = getattr(holder, name)
     calls = 0
+    if path.startswith("transformers.trainer:"):  # not the steps of the rehearsal
+        within = within or "hftl.adapt:fit_plan"
     depth = watch_depth(within) if within else [1]
 
     def watched(*args: Any, **kwargs: Any) -> Any:
@@ -103,6 +106,7 @@ def fork(work: Callable[[], int]) -> int:
 
 def serve() -> None:
     """Answer requests until there are no more."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell makes jobs in the background ignore it
     for module in ("bert.modeling_bert", "bert.tokenization_bert", "resnet.modeling_resnet", "align"):
         importlib.import_module(f"transformers.models.{module}")
     for module in ("transformers.pipelines", "transformers.hf_argparser", "evaluate", "kornia", "hftl.adapt"):

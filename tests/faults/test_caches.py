@@ -1,5 +1,6 @@
 """A cache that is broken, too small or of other inputs is never read; a run without one comes out the same."""
 
+import json
 import os
 import shutil
 import socket
@@ -39,11 +40,32 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def flip(path: Path) -> None:
+    """One bit of the data, and the time of the file as it was: nothing but the hash can tell."""
+    times = path.stat()
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 16
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def zeros(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:128] + bytes(path.stat().st_size - 128))
+
+
+def header(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"'descr'", b"(desc\0'"))
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
 def other_shape(path: Path) -> None:
     np.save(path, np.zeros((3, 5), dtype=np.float32))
 
 
-@pytest.mark.parametrize("damage", [truncate, garble, empty])
+@pytest.mark.parametrize("damage", [truncate, garble, empty, flip, zeros, header, removed])
 def test_broken_features_are_made_anew(
     damage: Callable[[Path], None], server: Server, undisturbed: Any, tmp_path: Path
 ) -> None:
@@ -53,7 +75,7 @@ def test_broken_features_are_made_anew(
     for path in (tmp_path / "cache" / "features").rglob("native.npy"):
         damage(path)
     assert server.train(tmp_path, "full").code == 0
-    assert report_of(tmp_path / "run")["probe"]["features"] == "computed"
+    assert report_of(tmp_path / "run")["probe"]["features"] == "computed, since the cached copy was damaged"
     assert arrays(tmp_path, "features") == before
     assert_same_run(tmp_path / "run", undisturbed("full"))
 
@@ -65,7 +87,7 @@ def test_whole_features_are_read(server: Server, undisturbed: Any, tmp_path: Pat
     assert_same_run(tmp_path / "run", undisturbed("full"))
 
 
-@pytest.mark.parametrize("damage", [truncate, garble, empty, other_shape])
+@pytest.mark.parametrize("damage", [truncate, garble, empty, other_shape, flip, header])
 def test_broken_states_are_made_anew(
     damage: Callable[[Path], None], server: Server, undisturbed: Any, tmp_path: Path
 ) -> None:
@@ -185,6 +207,29 @@ def other_row(place: Path, folder: Path) -> None:
     path.write_text(path.read_text().replace(" the ", " an "))
 
 
+def other_config(place: Path, folder: Path, **fields: object) -> None:
+    path = folder / "bert" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def other_heads(place: Path, folder: Path) -> None:
+    """The same tensors, cut into other attention heads."""
+    other_config(place, folder, num_attention_heads=8)
+
+
+def other_activation(place: Path, folder: Path) -> None:
+    other_config(place, folder, hidden_act="relu")
+
+
+def other_epsilon(place: Path, folder: Path) -> None:
+    other_config(place, folder, layer_norm_eps=1e-3)
+
+
+def other_names(place: Path, folder: Path) -> None:
+    """What a config says about labels and files changes no feature."""
+    other_config(place, folder, id2label={"0": "a", "1": "b"}, label2id={"a": 0, "b": 1}, problem_type="regression")
+
+
 def nothing(place: Path, folder: Path) -> None:
     build("resnet", folder / "unused")
 
@@ -196,6 +241,10 @@ def nothing(place: Path, folder: Path) -> None:
         ("resnet on states", nothing, [], "", False),
         ("gradual", other_weight, [], "", True),
         ("gradual", other_row, [], "", True),
+        ("gradual", other_heads, [], "", True),
+        ("gradual", other_activation, [], "", True),
+        ("gradual", other_epsilon, [], "", True),
+        ("gradual", other_names, [], "", False),
         ("gradual", nothing, ["--max_seq_length", 8], "", True),
         ("gradual", nothing, [], "another_transformers", True),
         ("gradual", nothing, [], "another_torch", True),

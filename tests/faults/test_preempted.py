@@ -135,7 +135,7 @@ def test_ctrl_c(server: Server, undisturbed: Any, tmp_path: Path) -> None:
     done = server.train(tmp_path, "full", moments=[stopped(STEP, 9, number=INTERRUPT)])
     assert done.code == 130, done.err
     assert "Traceback" not in done.err
-    assert checkpoints(tmp_path) == ["stage-1 checkpoint-6"]
+    assert "stage-1 checkpoint-9" in checkpoints(tmp_path)  # the step in work is not lost
     assert server.command(tmp_path, *resume_words(done)).code == 0
     assert_same_run(tmp_path / "run", undisturbed("full"))
 

@@ -129,9 +129,14 @@ def test_folder_that_is_no_run(server: Server, tmp_path: Path) -> None:
 
 
 def test_finished_run(server: Server, undisturbed: Any) -> None:
+    """A scheduler that always passes --resume is not told that a finished job failed."""
     folder = undisturbed("full").parent
     before = contents(folder / "run")
-    assert "exists already" in error_of(server.train(folder, "full", "--resume"))
+    done = server.train(folder, "full", "--resume")
+    assert done.code == 0, done.err
+    assert "run is finished already" in done.err
+    assert "other flags" in error_of(server.train(folder, "full", "--resume", "--seed", 7))
+    assert "exists already" in error_of(server.train(folder, "full"))
     assert contents(folder / "run") == before
 
 

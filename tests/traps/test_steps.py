@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from transformers import TrainingArguments
 from hftl.errors import TrainingError
 from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import Layers
+from hftl.training import stages
 from hftl.training.arguments import stage_arguments
 from hftl.training.inputs import OnFeatures
 from hftl.training.losses import LossGuard, class_weights, make_loss
@@ -155,3 +157,29 @@ def test_scores_are_exact_fp32() -> None:
     with exact_fp32():
         assert [switch.fp32_precision for switch in switches] == ["ieee", "ieee"]
     assert [switch.fp32_precision for switch in switches] == before
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_every_stage_trains_in_the_same_precision(bf16: bool, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate marks a prepared model, and gives a marked one no mixed precision: later stages trained in fp32."""
+    seen: dict[str, set[bool]] = {}
+    by_gradient = stages._by_gradient
+
+    def watched(plan: Plan, stage: Stage, *rest: Any) -> Any:
+        def note(module: nn.Module, args: Any) -> None:
+            if module.training or torch.is_grad_enabled():
+                seen.setdefault(stage.name, set()).add(torch.is_autocast_enabled("cpu"))
+
+        linears = [module for module in plan.model.modules() if isinstance(module, nn.Linear)]
+        hooks = [linear.register_forward_pre_hook(note) for linear in linears]
+        try:
+            return by_gradient(plan, stage, *rest)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    monkeypatch.setattr(stages, "_by_gradient", watched)
+    flags = {"num_train_epochs": 8, "max_steps": -1, "cache": "off"}
+    tiny_run("bert", "gradual", folder, name=f"stages-{bf16}", bf16=bf16, **flags)
+    assert len(seen) > 2
+    assert seen == {name: {bf16} for name in seen}

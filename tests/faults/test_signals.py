@@ -1,0 +1,69 @@
+"""Ctrl-C at drawn moments, for every method, in bf16 and fp32, by epochs and by steps: what is resumed ends alike."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.commands import BY_STEPS, INTERRUPT, KINDS, TEXT, Server, assert_same_run, assert_whole
+from tests.faults.test_preempted import STEP, resume_words, stopped
+
+
+# Steps of each method's run below, all stages together; the probe has none.
+STEPS = {"head": 24, "lora": 24, "full": 24, "gradual": 48}
+BOUNDARIES = (
+    "hftl.training.stages:_save_stage",
+    "hftl.training.stages:_write_done",
+    "hftl.training.stages:_drop_stage",
+)
+
+
+def kind_of(method: str, bf16: bool, by_steps: bool) -> str:
+    """Add the run to the server's kinds, and return its name."""
+    name = f"{method} {'bf16' if bf16 else 'fp32'} by {'steps' if by_steps else 'epochs'}"
+    epochs = 8 if method == "gradual" else 4
+    KINDS[name] = {
+        **TEXT, "method": method, "num_train_epochs": epochs, "bf16": str(bf16).lower(), **(BY_STEPS if by_steps else {})
+    }  # fmt: skip
+    return name
+
+
+def moments() -> list[Any]:
+    """Twenty seeded moments: in the middle of a stage for every kind of run, and four between two stages."""
+    draw = random.Random(7)
+    cases = []
+    for method, steps in STEPS.items():
+        for bf16 in (True, False):
+            for by_steps in (True, False):
+                step = draw.randint(1, steps - 1)
+                cases.append(pytest.param(method, bf16, by_steps, STEP, step, id=f"{method}-{bf16}-{by_steps}-{step}"))
+    for bf16, by_steps, call in ((True, True, 2), (True, False, 3), (False, True, 1), (False, False, 4)):
+        boundary = BOUNDARIES[call % 3]
+        cases.append(pytest.param("gradual", bf16, by_steps, boundary, call, id=f"boundary-{bf16}-{by_steps}-{call}"))
+    return [
+        case if i in (12, 16) else pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
+        for i, case in enumerate(cases)
+    ]
+
+
+@pytest.mark.parametrize(("method", "bf16", "by_steps", "function", "call"), moments())
+def test_ctrl_c(
+    method: str, bf16: bool, by_steps: bool, function: str, call: int, server: Server, undisturbed: Any, tmp_path: Path
+) -> None:
+    kind = kind_of(method, bf16, by_steps)
+    done = server.train(tmp_path, kind, moments=[stopped(function, call, number=INTERRUPT)])
+    assert done.code == 130, done.err
+    assert "Traceback" not in done.err
+    assert server.command(tmp_path, *resume_words(done)).code == 0
+    assert_same_run(tmp_path / "run", undisturbed(kind))
+    assert_whole(tmp_path)
+
+
+def test_the_cache_is_decided_once(server: Server, undisturbed: Any, tmp_path: Path) -> None:
+    """With fewer epochs left, storing states no longer pays; the resumed run reads them all the same."""
+    kind = kind_of("gradual", True, False)
+    done = server.train(tmp_path, kind, moments=[stopped(BOUNDARIES[0], 4, number=INTERRUPT)])
+    assert done.code == 130, done.err
+    assert server.command(tmp_path, *resume_words(done)).code == 0
+    assert_same_run(tmp_path / "run", undisturbed(kind))
