@@ -115,6 +115,7 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
             checkpoint.path, trust_remote_code=False, **_processor_config(fields), **common
         )
         loading: dict[str, Any] = {"output_loading_info": True, **common}
+        model: Any
         info: dict[str, Any] | None
         if fields.get("model_type") in OWN_CLASSES:
             model, info = OWN_CLASSES[fields["model_type"]].from_pretrained(checkpoint.path, **loading)

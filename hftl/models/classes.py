@@ -25,8 +25,10 @@ def classifier_config(config: Any, auto_model: str, labels: dict[str, Any]) -> A
     fields = {k: v for k, v in config.to_dict().items() if k not in ("_name_or_path", "dtype", "architectures")}
     if config.model_type in _POOLED:
         return PooledImageConfig(encoder=fields, **labels)
+    own: Any
     if config.model_type in _TOWERS:
-        return CONFIG_MAPPING[_TOWERS[config.model_type]](vision_config=fields, **labels)
+        own = CONFIG_MAPPING[_TOWERS[config.model_type]]
+        return own(vision_config=fields, **labels)
     if config.model_type in _SAME_BODY:
         own = CONFIG_MAPPING[_SAME_BODY[config.model_type]]
         names = set(own().to_dict()) - {"model_type", *labels}

@@ -1,6 +1,7 @@
 """Find a checkpoint (folder, packaged, Hub cache, Hub) and load it with a new head for the task's labels."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,10 @@ class hub_errors:  # noqa: N801  used like a function
                 f"There is no model {self.name!r} on the Hub (or it is private: log in with `hf auth login`)."
                 f"{did_you_mean(self.name, [*PACKAGED, self.default_model])}"
             )
+        packages = re.findall(r"(?:requires the|Missing optional dependencies:) (\w+)", text)
+        if packages:
+            needed = " ".join(dict.fromkeys(packages)).lower()
+            return f"{self.name} needs {needed}, which is not installed: pip install {needed}"
         files = self._of_files(error, text)
         if files:
             return files

@@ -93,12 +93,12 @@ class PooledForImageClassification(PreTrainedModel):
 
 
 # By the model type in config.json. Every class that a run may end in and transformers does not have.
-OWN_CLASSES: dict[str, type[PreTrainedModel]] = {
+OWN_CLASSES: dict[str, Any] = {
     MeanPooledConfig.model_type: MeanPooledForSequenceClassification,
     PooledImageConfig.model_type: PooledForImageClassification,
 }
 
 
-def own_auto_model(own: type[PreTrainedModel]) -> str:
+def own_auto_model(own: Any) -> str:
     """Return the name of the Auto class that loads one of them, with `trust_remote_code`."""
     return "AutoModelFor" + own.__name__.partition("For")[2]
