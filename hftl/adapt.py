@@ -4,7 +4,8 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from hftl.run_folder import (
     default_output_dir,
     discard_partial,
     finished_report,
+    holds_training,
     is_resumable,
     open_partial,
     partial_of,
@@ -205,17 +207,16 @@ def _run(config: RunConfig) -> Result:
         "weights": weights,
     }
     work = _open_once(output_dir, to_yaml(config), identity, resume=config.resume)
-    trained = False
-    try:
+    with _room_on_disk(work):
         clock = time.perf_counter()
         chosen = {part: arrays[probe.pooling] for part, arrays in features.items()}
         data = StageData(
             ready.rows_to_train_on, validation, collate, len(splits.labels),
             chosen["train"], chosen["validation"], ready.weights,
         )  # fmt: skip
-        fitted = fit_plan(plan, probe, data, config, task.best_metric, work, inputs)
+        with _nothing_useless(output_dir, resume=config.resume):
+            fitted = fit_plan(plan, probe, data, config, task.best_metric, work, inputs)
         train_seconds = time.perf_counter() - clock
-        trained = True
 
         control = None
         if base is not None and config.control == "scratch":
@@ -253,23 +254,34 @@ def _run(config: RunConfig) -> Result:
             close_partial(output_dir)
             show_result(report, str(output_dir))
         wait_for_all()
-    except HftlError as error:
-        if is_main_process():  # the other ranks share the folder
-            discard_partial(output_dir, keep=config.resume or trained or isinstance(error, Preempted))
-        raise
-    except (OSError, RuntimeError, SafetensorError) as error:
-        if not _disk_is_full(error, work):
-            raise
-        raise RunError(f"The disk of {work} is full ({error}). Make room, and add --resume to go on.") from error
     report = broadcast_from_main(report)
     return Result(report["metrics"]["test"], report, output_dir)
 
 
-def _disk_is_full(error: Exception, folder: Path) -> bool:
-    """Libraries report it in several ways: torch.save by a failed assertion, safetensors in words."""
+@contextmanager
+def _nothing_useless(output_dir: Path, *, resume: bool) -> Iterator[None]:
+    """Remove the folder of a run whose training failed, unless `--resume` could get further with it."""
+    try:
+        yield
+    except BaseException as error:
+        again = isinstance(error, HftlError) and not isinstance(error, Preempted)  # the same flags would fail again
+        lost = again or not (isinstance(error, Preempted) or holds_training(output_dir))
+        if lost and not resume and is_main_process():  # the other ranks share the folder
+            discard_partial(output_dir)
+        raise
+
+
+@contextmanager
+def _room_on_disk(work: Path) -> Iterator[None]:
+    """Turn what a full disk raises into `RunError`. torch.save reports it by a failed assertion, safetensors in words."""
     numbers = (errno.ENOSPC, errno.EDQUOT)
-    told = getattr(error, "errno", None) in numbers or any(f"(os error {n})" in str(error) for n in numbers)
-    return told or (isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < MEBIBYTE)
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        told = getattr(error, "errno", None) in numbers or any(f"(os error {n})" in str(error) for n in numbers)
+        if not told and not (isinstance(error, RuntimeError) and shutil.disk_usage(work.parent).free < MEBIBYTE):
+            raise
+        raise RunError(f"The disk of {work} is full ({error}). Make room, and add --resume to go on.") from error
 
 
 def complete(config: RunConfig, *, claimed: bool = False) -> RunConfig:

@@ -43,6 +43,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "adam_beta2": (0, 1 - _TINY),
     "adam_epsilon": (0, math.inf),
     "label_smoothing_factor": (0, 1),
+    "neftune_noise_alpha": (0, math.inf),
     "dataloader_num_workers": (0, 64),
 }
 

@@ -1,5 +1,6 @@
 """The rows behind a finished run, read again from its data: to check, to calibrate or to show the model."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,9 @@ def run_splits(run: Path, data: str | None = None) -> Splits:
     """
     values = read_yaml(run / "config.yaml")
     config = build_config(str(values.pop("task")), {**values, **({"data": data} if data else {})})
-    return load_splits(get_task(config.task).input_column, config.data, config.train_seed)
+    report = run / "report.json"  # names the seed that `--seeds` kept, which drew the rows of `--shots`
+    seed = json.loads(report.read_text(encoding="utf-8"))["seed"] if report.is_file() else config.train_seed
+    return load_splits(get_task(config.task).input_column, config.data, seed)
 
 
 def some_rows(artifact: Artifact, input_column: str, count: int = 64, data: str | None = None) -> RealRows:

@@ -179,10 +179,17 @@ def close_partial(output_dir: Path) -> None:
     folder.rename(output_dir)
 
 
-def discard_partial(output_dir: Path, *, keep: bool) -> None:
-    """Remove what a run that failed for a reason the user must mend has left; a resumed one keeps its stages."""
-    if not keep:
-        _remove(partial_of(output_dir))
+def holds_training(output_dir: Path) -> bool:
+    """True when `--resume` would save training there: a step of a finished stage, or a complete checkpoint."""
+    folder = partial_of(output_dir)
+    done = folder / "stage.json"
+    stages = json.loads(done.read_text())["stages"] if done.is_file() else []
+    return any(stage["steps"] for stage in stages) or any(folder.glob("checkpoints/*/*/whole"))
+
+
+def discard_partial(output_dir: Path) -> None:
+    """Remove what is there of a run that cannot go on."""
+    _remove(partial_of(output_dir))
 
 
 def _remove(folder: Path) -> None:

@@ -28,8 +28,8 @@ TEXT_FULL: dict[str, Any] = {"learning_rate": 2e-4, "num_train_epochs": 2}
 IMAGES: dict[str, Any] = {"data": "sample:digits", "model": "efficientnet-lite0", "image_size": 64, "no_flip": True}
 
 
-def run(folder: str = "runs") -> list[Result]:
-    """Do the four runs under `folder` and return them, text first."""
+def run(folder: str = "runs", *, resume: bool = False) -> list[Result]:
+    """Do the four runs under `folder` and return them, text first; with `resume`, take finished ones as they are."""
     jobs = [
         ("text-classification", "text-probe", {**TEXT, "method": "probe"}),
         ("text-classification", "text-full", {**TEXT, **TEXT_FULL, "method": "full"}),
@@ -37,7 +37,7 @@ def run(folder: str = "runs") -> list[Result]:
         ("image-classification", "digits-full", {**IMAGES, **IMAGES_FULL, "method": "full"}),
     ]
     return [
-        adapt(task, output_dir=Path(folder) / name, overwrite=True, report_to="none", **flags)
+        adapt(task, output_dir=Path(folder) / name, overwrite=not resume, resume=resume, report_to="none", **flags)
         for task, name, flags in jobs
     ]
 
@@ -68,10 +68,12 @@ def main(argv: list[str] | None = None) -> None:
     """Run the tour and show what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output_dir", default="runs", help="folder for the four runs")
-    folder = parser.parse_args(argv).output_dir
+    parser.add_argument("--resume", action="store_true", help="go on with a tour that was cut off")
+    typed = parser.parse_args(argv)
+    folder = typed.output_dir
     quiet_libraries()
     try:
-        results = run(folder)
+        results = run(folder, resume=typed.resume)
     except HftlError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hftl.data.load import load_splits
 from hftl.errors import ConfigError, DataError
+from hftl.run_data import run_config, run_splits
 from tests.runs import stock_model, text_frame, tiny_run, weights
 
 
@@ -131,6 +133,21 @@ def test_seeds_share_the_splits_and_report_their_spread(folder: Path) -> None:
     # Each is what a run of its own with that training seed gives: the splits are those of --seed.
     single = tiny_run("bert", "full", folder, "seed-5", **{**flags, "seeds": 1})
     assert single.report["metrics"]["test"]["log_loss"] == values[0]
+
+
+def test_the_rows_of_a_kept_seed_can_be_drawn_again(folder: Path) -> None:
+    """`--shots` draws by the seed of the training: the report names the one that was kept."""
+    frame = text_frame(60)
+    frame.to_csv(folder / "sixty.csv", index=False)
+    flags: dict[str, Any] = {"data": str(folder / "sixty.csv"), "shots": 3, "learning_rate": 1e-2, "max_steps": 3}
+    for seeds in (1, 2, 3):
+        run = tiny_run("bert", "full", folder, f"kept-{seeds}", seeds=seeds, seed=5, **flags)
+        kept = run.report["seeds"]["kept"] if seeds > 1 else 5
+        assert run.report["seed"] == kept
+        config = run_config(run.run_dir)
+        drawn = load_splits("text", config.data, kept).train["text"][:]
+        assert run_splits(run.run_dir).train["text"][:] == drawn
+        assert load_splits("text", config.data, kept + 1).train["text"][:] != drawn
 
 
 def test_class_weights_move_the_probe_towards_the_rare_class(folder: Path) -> None:

@@ -12,10 +12,11 @@ from hftl.models import pooled
 from hftl.models.load import Loaded
 from hftl.publishing.card import CardOptions, card_text
 from hftl.publishing.licences import choose_license, known_license
+from hftl.training.world import is_main_process
 
 
 def merge_adapter(model: Any, adapter: Path, loaded: Loaded) -> Any:
-    """Save a peft model's adapter and return the merged plain model; any other model is returned as it is.
+    """Save a peft model's adapter, on rank 0, and return the merged plain model; any other one is returned as it is.
 
     The adapter names the base as the user did, and of a local folder only the last part: no path of the machine.
     """
@@ -24,8 +25,9 @@ def merge_adapter(model: Any, adapter: Path, loaded: Loaded) -> Any:
     base = Path(loaded.name).name if loaded.source == "folder" else loaded.name
     for config in model.peft_config.values():
         config.base_model_name_or_path = base
-    model.save_pretrained(str(adapter), save_embedding_layers=False)
-    (adapter / "README.md").unlink(missing_ok=True)  # peft's template has nothing filled in
+    if is_main_process():
+        model.save_pretrained(str(adapter), save_embedding_layers=False)
+        (adapter / "README.md").unlink(missing_ok=True)  # peft's template has nothing filled in
     return model.merge_and_unload()
 
 

@@ -94,7 +94,7 @@ def build_report(
             "processes": processes,
             "threads": torch.get_num_threads(),
         },
-        "seed": config.data.seed,
+        "seed": config.train_seed,  # of a `--seeds` run: the one whose weights are kept
         "warnings": [*splits.warnings, *warnings],
         "evidence": evidence,
         "parity": {},  # what was checked so far: "final", "hub", "onnx"

@@ -14,6 +14,7 @@ from hftl.models.heads import counted_tokens, pick_features
 from hftl.progress import progress
 from hftl.tasks.encoded import EncodedImages, EncodedText
 from hftl.training.precision import autocast, exact_fp32
+from hftl.training.preempt import end_if_asked
 
 
 Encoded = EncodedText | EncodedImages
@@ -64,6 +65,7 @@ def run_batches(
             batch = {k: v.to(accelerator.device) for k, v in batch.items()}
             labels = batch.pop("labels")
             use(rows, model(**batch), {**batch, "labels": labels})
+            end_if_asked()
     return int(accelerator.num_processes)
 
 

@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 
 from hftl.errors import TrainingError
 from hftl.training.order import draws_from
+from hftl.training.world import from_every_process, largest, on_the_cpu
 
 
 RARE = 5.0  # `--class_weights auto` weighs when the largest class has more than so many times the rows of the smallest
@@ -54,6 +55,7 @@ class LossGuard(TrainerCallback):
         self._batches: deque[tuple[int, list[int]]] = deque(maxlen=1024)
         self._made = self._taken = 0
         self._pending: list[tuple[int, torch.Tensor]] = []
+        self._group: Any = None
 
     def collate(self, items: list[dict[str, Any]]) -> Any:
         """Collate, and remember the rows of a training batch, whose augmentation follows from them."""
@@ -74,17 +76,23 @@ class LossGuard(TrainerCallback):
             self._taken += 1
         return value
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Make the group in which the processes tell each other of a loss that is no number."""
+        self._group = on_the_cpu()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Raise `TrainingError` for NaN, infinity, or a loss beyond any use."""
+        """Raise `TrainingError` for NaN, infinity, or a loss beyond any use: on all processes, whichever met it."""
         due = control.should_log or control.should_save or control.should_evaluate or len(self._pending) >= PENDING
         if not self._pending or (self._pending[0][1].is_cuda and not due):
             return
         values = torch.stack([value for _, value in self._pending]).tolist()
         numbers = [number for number, _ in self._pending]
         self._pending.clear()
-        for number, value in zip(numbers, values, strict=True):
-            if not value <= self.limit:  # NaN is not
-                self._stop(number, value, state.global_step, args.learning_rate)
+        wrong = [(n, value) for n, value in zip(numbers, values, strict=True) if not value <= self.limit]  # NaN is not
+        if not largest(bool(wrong), self._group):
+            return
+        said = self._told(*wrong[0], state.global_step, args.learning_rate) if wrong else None
+        raise TrainingError(next(text for text in from_every_process(said, self._group) if text is not None))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Raise `TrainingError` when the validation loss is no number."""
@@ -95,7 +103,7 @@ class LossGuard(TrainerCallback):
                 f"--learning_rate (it is {args.learning_rate:g}), or set --bf16 false."
             )
 
-    def _stop(self, number: int, value: float, step: int, rate: float) -> None:
+    def _told(self, number: int, value: float, step: int, rate: float) -> str:
         rows = next((rows for n, rows in self._batches if n == number), None)
         where = f" Its batch holds the training rows {', '.join(map(str, rows))} (counted from 0)." if rows else ""
         what = (
@@ -103,7 +111,7 @@ class LossGuard(TrainerCallback):
             if math.isnan(value) or math.isinf(value)
             else (f"The loss has exploded to {value:.3g} at step {step}")
         )
-        raise TrainingError(
+        return (
             f"{what}: training has diverged. Nothing was saved.{where} Lower --learning_rate (it is {rate:g}), set "
             "--bf16 false, or look at those rows."
         )

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from transformers import TrainerCallback
 
 from hftl.errors import Preempted
+from hftl.training.world import largest, on_the_cpu
 
 
 _NAMES = {int(signal.SIGTERM): "SIGTERM", int(signal.SIGINT): "Ctrl-C"}
@@ -56,6 +56,7 @@ def heed_signals() -> Iterator[None]:
         yield
         end_if_asked()
     finally:
+        _asked = 0  # what this process does next was not asked to end
         for number in heeded:
             signal.signal(number, before[number])
 
@@ -82,15 +83,12 @@ class SaveWhenAsked(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Make the group in which the processes agree: on the CPU, so that no step waits for a GPU."""
-        self._group = torch.distributed.new_group(backend="gloo") if args.world_size > 1 else None
+        self._group = on_the_cpu()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         """Agree on the step, and ask Trainer for the checkpoint."""
         global _asked
-        if self._group is not None:  # the ranks must agree on the step, or they would wait for each other for ever
-            flag = torch.tensor(_asked)
-            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX, group=self._group)
-            _asked = int(flag)
+        _asked = largest(_asked, self._group)  # on one step, or they would wait for each other for ever
         if _asked and not control.should_training_stop and not float(state.epoch).is_integer():
             control.should_save = True
         return control

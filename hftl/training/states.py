@@ -131,6 +131,11 @@ def store(
             rows.append({first: StateRows(encoded, array, starts, views) for first, array in arrays.items()})
     except OSError as error:  # no room: said by reserve_states, or by the disk itself
         drop_states([key for of_part in keys for key in of_part.values()])
+        if decided:
+            raise TrainingError(
+                f"The run was begun with stored states of its frozen layers, and {error}. Make room for the cache, then "
+                "--resume again."
+            ) from None
         return _without(config.method.cache, str(error))
     by_first = {first: [of_part[first] for of_part in keys] for first in maker.firsts}
     return StateCache(maker.anatomy, rows[0], rows[1], by_first), ""

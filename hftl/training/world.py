@@ -1,6 +1,7 @@
 """The processes of a run: how many there are, and whether they are the ones that were asked for."""
 
 import atexit
+import contextlib
 import os
 from typing import Any
 
@@ -52,13 +53,9 @@ def _leave() -> None:
 
 
 def _asked_of_accelerate() -> tuple[int, str]:
-    """Return the number of processes and the kind that a parent `accelerate launch` was asked for, else (1, "")."""
-    try:
-        parent = psutil.Process().parent()
-        words = parent.cmdline() if parent else []
-    except psutil.Error:
-        return 1, ""
-    if "launch" not in words or not any("accelerate" in w for w in words[: words.index("launch")]):
+    """Return the number of processes and the kind that an `accelerate launch` above was asked for, else (1, "")."""
+    words = next((words for words in _commands_above() if _is_launch(words)), None)
+    if words is None:
         return 1, ""
     from accelerate.commands.config.config_args import load_config_from_file
     from accelerate.commands.launch import launch_command_parser
@@ -68,6 +65,19 @@ def _asked_of_accelerate() -> tuple[int, str]:
     processes = args.num_processes or (config.num_processes if config else 1)
     kind = "MULTI_GPU" if args.multi_gpu else str(config.distributed_type).rpartition(".")[2] if config else ""
     return processes, kind
+
+
+def _commands_above() -> list[list[str]]:
+    """The command lines of the ancestors, nearest first: srun, nohup or a shell may come between."""
+    found = []
+    for process in psutil.Process().parents():
+        with contextlib.suppress(psutil.Error):  # of another user, or gone
+            found.append(process.cmdline())
+    return found
+
+
+def _is_launch(words: list[str]) -> bool:
+    return "launch" in words and any("accelerate" in word for word in words[: words.index("launch")])
 
 
 def is_main_process() -> bool:
@@ -107,10 +117,24 @@ def one_machine() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) == local_world()[1]
 
 
-def from_every_process(value: Any) -> list[Any]:
-    """Return every process's `value`, in order of rank, on all of them."""
+def from_every_process(value: Any, group: Any = None) -> list[Any]:
+    """Return every process's `value`, in order of rank, on all of them; by `group`, or the default one."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return [value]
     box: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(box, value)
+    torch.distributed.all_gather_object(box, value, group=group)
     return box
+
+
+def on_the_cpu() -> Any:
+    """A group in which the processes agree between steps without waiting for their GPUs; None for one process."""
+    return torch.distributed.new_group(backend="gloo") if len(from_every_process(None)) > 1 else None
+
+
+def largest(value: int, group: Any) -> int:
+    """The largest `value` of all processes; this process's own without a group."""
+    if group is None:
+        return value
+    number = torch.tensor(value)
+    torch.distributed.all_reduce(number, op=torch.distributed.ReduceOp.MAX, group=group)
+    return int(number)

@@ -1,6 +1,7 @@
 """What a command of the server may be asked to change in its process before it begins: memory and disks that end."""
 
 import errno
+import importlib
 import os
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import BertForSequenceClassification
 
-from hftl.training import cache
+from hftl.training import cache, stages
+
+
+adapt = importlib.import_module("hftl.adapt")  # the package has a function of that name
 
 
 def _room_for(rows: int, error: Exception) -> None:
@@ -60,6 +65,33 @@ def no_room_for_states() -> None:
 
 def no_room_for_the_map() -> None:
     cache.open_memmap = _disk_full  # type: ignore[attr-defined]
+
+
+def _no_room_at(holder: Any, name: str, count: int, error: Exception) -> None:
+    original, calls = getattr(holder, name), 0
+
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            raise error
+        return original(*args, **kwargs)
+
+    setattr(holder, name, limited)
+
+
+def no_room_for_a_stage() -> None:
+    words = "Error while serializing: I/O error: No space left on device (os error 28)"
+    _no_room_at(stages, "save_file", 3, SafetensorError(words))
+
+
+def no_room_for_a_checkpoint() -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    _no_room_at(transformers.Trainer, "_save_optimizer_and_scheduler", 3, error)
+
+
+def no_room_for_the_report() -> None:
+    _no_room_at(adapt, "write_report", 1, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
 
 def no_cache_folder() -> None:

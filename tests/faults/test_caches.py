@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.faults.commands import KILL, Server, assert_same_run, killed, report_of, train_words
+from tests.faults.commands import KILL, TERM, Server, assert_same_run, killed, report_of, train_words
 from tests.tiny import build
 
 
@@ -277,3 +277,15 @@ def test_keys(
     if anew and not train_rows_only:
         assert len(new["states"]) == len(before["states"])
         assert len(new["features"]) == len(before["features"])
+
+
+def test_states_that_find_no_room_again(server: Server, undisturbed: Any, tmp_path: Path) -> None:
+    """A run that was begun with stored states does not go on without them: its weights would be others."""
+    stop = [("hftl.training.stages:_save_stage", "after", 2, "", TERM)]
+    assert server.train(tmp_path, "gradual", moments=stop).code == 143
+    shutil.rmtree(tmp_path / "cache")
+    done = server.train(tmp_path, "gradual", "--resume", setup=SETUPS + "no_room_for_states")
+    assert done.code == 2, done.err
+    assert "was begun with stored states" in done.err.strip().splitlines()[-1]
+    assert server.train(tmp_path, "gradual", "--resume").code == 0
+    assert_same_run(tmp_path / "run", undisturbed("gradual"))

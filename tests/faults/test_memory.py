@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
 from tests.command import ROOT, shell
-from tests.faults.commands import Server, report_of
+from tests.faults.commands import Server, assert_same_run, assert_whole, report_of
 from tests.runs import subprocess_env
 
 
@@ -74,7 +75,8 @@ def test_other_errors_are_not_taken_for_memory(server: Server, tmp_path: Path) -
     done = server.train(tmp_path, "full", setup=SETUPS + "another_error")
     assert done.code == 1
     assert "shapes cannot be multiplied" in done.err
-    assert "Go on with: hftl train" in done.err
+    assert "Go on with: hftl train" not in done.err  # not a step was trained: the next start finds nothing in its way
+    assert not (tmp_path / "run.partial").exists()
 
 
 @pytest.mark.slow
@@ -86,3 +88,25 @@ def test_scores_of_many_rows_and_classes() -> None:
     assert found["accuracy"] == pytest.approx(0.001, abs=0.001)
     assert found["forward"] < 1.5 * 100_000 * 1_000 * 4 / 2**30
     assert found["all"] < 2
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        "no_room_for_a_stage",
+        pytest.param("no_room_for_a_checkpoint", marks=pytest.mark.slow),
+        pytest.param("no_room_for_the_report", marks=pytest.mark.slow),
+    ],
+)
+def test_a_full_disk(setup: str, server: Server, undisturbed: Any, tmp_path: Path) -> None:
+    """One line; what is finished is kept, and `--resume` ends as a run that nothing disturbed."""
+    done = server.train(tmp_path, "gradual", setup=SETUPS + setup)
+    assert done.code == 2, done.err
+    assert "Traceback" not in done.err
+    line = done.err.strip().splitlines()[-1]
+    assert line.startswith("error: The disk of run.partial is full")
+    assert "--resume" in line
+    assert len(json.loads((tmp_path / "run.partial" / "stage.json").read_text())["stages"]) > 1
+    assert server.train(tmp_path, "gradual", "--resume").code == 0
+    assert_same_run(tmp_path / "run", undisturbed("gradual"))
+    assert_whole(tmp_path)

@@ -1,13 +1,21 @@
 """Ctrl-C at drawn moments, for every method, in bf16 and fp32, by epochs and by steps: what is resumed ends alike."""
 
+import os
 import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from hftl.errors import Preempted
+from hftl.tasks.encoded import EncodedText
+from hftl.training.features import batches_by_length, run_batches
+from hftl.training.preempt import end_if_asked, heed_signals
 from tests.faults.commands import BY_STEPS, INTERRUPT, KINDS, TEXT, Server, assert_same_run, assert_whole
 from tests.faults.test_preempted import STEP, resume_words, stopped
+from tests.runs import stock_model
 
 
 # Steps of each method's run below, all stages together; the probe has none.
@@ -67,3 +75,34 @@ def test_the_cache_is_decided_once(server: Server, undisturbed: Any, tmp_path: P
     assert done.code == 130, done.err
     assert server.command(tmp_path, *resume_words(done)).code == 0
     assert_same_run(tmp_path / "run", undisturbed(kind))
+
+
+class _Gone:
+    """Ctrl-C comes while Python removes it, where an exception is printed and lost."""
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), INTERRUPT)
+        sum(range(1000))  # the handler runs in here
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_lost_ctrl_c_is_heeded_after_the_batch(place: Path) -> None:
+    model, _ = stock_model("bert", place / "bert")
+    rows = EncodedText([np.array([1, 2, 3])] * 300, np.zeros(300, dtype=np.int64))
+    batches = []
+
+    def use(numbers: list[int], *_: Any) -> None:
+        batches.append(numbers)
+        if len(batches) == 1:
+            _Gone()
+
+    def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        ids = torch.tensor([[1, 2, 3]] * len(items))
+        return {"input_ids": ids, "labels": torch.zeros(len(items), dtype=torch.long)}
+
+    assert len(batches_by_length(rows.lengths)) > 1
+    with pytest.raises(Preempted) as told, heed_signals():
+        run_batches(model, rows, collate, use, bf16=False, use_cpu=True, title="rows")
+    assert told.value.exit_code == 130
+    assert len(batches) == 1
+    end_if_asked()  # what comes afterwards in this process is not ended

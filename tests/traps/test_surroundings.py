@@ -102,3 +102,12 @@ def test_optimum_is_no_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     every = [project["dependencies"], *project["optional-dependencies"].values()]
     assert not [name for group in every for name in group if name.startswith("optimum")]
+
+
+def test_a_launcher_further_up_is_seen() -> None:
+    """A shell or srun may come between `accelerate launch` and the process."""
+    ask = "from hftl.training.world import _asked_of_accelerate; print(_asked_of_accelerate())"
+    between = f"import subprocess, sys; subprocess.run(['sh', '-c', '{sys.executable} -c \"{ask}\"; true'])"
+    words = [sys.executable, "-c", between, "accelerate", "launch", "--num_processes", "3", "x.py"]
+    done = subprocess.run(words, capture_output=True, text=True, env=subprocess_env(PYTHONPATH=str(ROOT)), timeout=240)
+    assert done.stdout.strip() == "(3, '')", done.stderr
