@@ -9,7 +9,8 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 
-CONFIG = json.loads(Path(__file__).with_name("predict.json").read_text(encoding="utf-8"))
+HERE = Path(__file__).resolve().parent
+CONFIG = json.loads((HERE / "predict.json").read_text(encoding="utf-8"))
 
 
 def _pixels(path):
@@ -23,16 +24,27 @@ def _pixels(path):
     return (np.asarray(image, "f4") * np.float32(plan["scale"]) + np.float32(plan["offset"])).transpose(2, 0, 1)[None]
 
 
-def probabilities(images, model="model.onnx"):
+def _session(model):
+    path = Path(model) if model and Path(model).is_file() else HERE / (model or "model.onnx")
+    if not path.is_file():
+        raise OSError(f"there is no file {model or path}")
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception:
+        raise OSError(f"{path} is damaged, or no ONNX model: export it again") from None
+
+
+def probabilities(images, model=None):
     """Return [images, labels] in fp32; an image is a path or an open file."""
-    session = onnxruntime.InferenceSession(str(Path(__file__).with_name(model)), providers=["CPUExecutionProvider"])
+    onnxruntime.set_default_logger_severity(4)  # what goes wrong is raised as well
+    session = _session(model)
     return np.concatenate([session.run(["probabilities"], {"pixel_values": _pixels(i)})[0] for i in images])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
     parser.add_argument("images", nargs="+")
-    parser.add_argument("--model", default="model.onnx", help="a file beside this one, such as model_int8.onnx")
+    parser.add_argument("--model", help="an ONNX file, here or beside this program (default: model.onnx beside it)")
     try:
         for row in probabilities(**vars(parser.parse_args())):
             print(f"{CONFIG['labels'][row.argmax()]}\t{row.max():.4f}")  # noqa: T201
