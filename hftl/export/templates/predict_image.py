@@ -9,8 +9,7 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 
-HERE = Path(__file__).resolve().parent
-CONFIG = json.loads((HERE / "predict.json").read_text(encoding="utf-8"))
+CONFIG = json.loads(Path(__file__).with_name("predict.json").read_text(encoding="utf-8"))
 
 
 def _pixels(path):
@@ -24,29 +23,19 @@ def _pixels(path):
     return (np.asarray(image, "f4") * np.float32(plan["scale"]) + np.float32(plan["offset"])).transpose(2, 0, 1)[None]
 
 
-def _session(model):
-    path = Path(model) if model and Path(model).is_file() else HERE / (model or "model.onnx")
-    if not path.is_file():
-        raise OSError(f"there is no file {model or path}")
-    try:
-        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception:
-        raise OSError(f"{path} is damaged, or no ONNX model: export it again") from None
-
-
-def probabilities(images, model=None):
+def probabilities(images, model=Path(__file__).resolve().with_name("model.onnx")):
     """Return [images, labels] in fp32; an image is a path or an open file."""
-    onnxruntime.set_default_logger_severity(4)  # what goes wrong is raised as well
-    session = _session(model)
+    path = Path(model) if Path(model).is_file() else Path(__file__).resolve().parent / model
+    session = onnxruntime.InferenceSession(str(path.resolve(strict=True)), providers=["CPUExecutionProvider"])
     return np.concatenate([session.run(["probabilities"], {"pixel_values": _pixels(i)})[0] for i in images])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
     parser.add_argument("images", nargs="+")
-    parser.add_argument("--model", help="an ONNX file, here or beside this program (default: model.onnx beside it)")
+    parser.add_argument("--model", default=argparse.SUPPRESS, help="an ONNX file (default: model.onnx beside this program)")
     try:
         for row in probabilities(**vars(parser.parse_args())):
             print(f"{CONFIG['labels'][row.argmax()]}\t{row.max():.4f}")  # noqa: T201
     except Exception as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(" ".join(str(error).split(" : ")[-1].split()))  # without the prefix of onnxruntime
