@@ -144,7 +144,7 @@ def test_a_model_is_named_from_the_working_folder(text, tmp_path, monkeypatch):
     assert b"model.onnx" in broken.stderr
     missing = run_bytes(out, ("a", "--model", "none/model_int8.onnx"))
     refused(missing)
-    assert missing.stderr.count(b"none/model_int8.onnx") == 1
+    assert missing.stderr.count(b"No such file") == 1
 
 
 def run_bytes(out, words):
