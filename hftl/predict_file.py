@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -83,16 +84,22 @@ def _partial_of(output: Path) -> Path:
 
 def _write(table: pd.DataFrame, output: Path) -> None:
     partial = _partial_of(output)
+    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False, name=None)]
     # a lone carriage return is not quoted before Python 3.13, and would end the row for every reader
-    quoting = (
-        csv.QUOTE_ALL if any("\r" in v for v in table.to_numpy().flat if isinstance(v, str)) else csv.QUOTE_MINIMAL
-    )
+    risky = any("\r" in cell for row in rows for cell in row if isinstance(cell, str))
     try:
-        table.map(no_formula).rename(columns=no_formula).to_csv(partial, index=False, quoting=quoting)
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if risky else csv.QUOTE_MINIMAL)
+            writer.writerow([no_formula(str(name)) for name in table.columns])
+            writer.writerows(rows)
         partial.replace(output)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise RunError(f"{output} cannot be written: {error.strerror or error}.") from None
+
+
+def _cell(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else no_formula(value)
 
 
 def _plain(table: Any) -> pd.DataFrame:

@@ -115,7 +115,9 @@ def test_the_cause_is_named(tmp_path, name, content, words):
 def test_headers_that_are_headers(tmp_path, header, rows):
     path = tmp_path / "t.csv"
     path.write_text("\n".join([header, *rows * 10]))
-    assert len(load_rows("text", DataConfig(data=path, text_column=header.split(",")[0]), None).table) == 10 * len(rows)
+    assert len(load_rows("text", DataConfig(data=path, text_column=header.split(",")[0]), None).table) == 10 * len(
+        rows
+    )
 
 
 @pytest.mark.parametrize("content", ["{}", "not json", "[1]", '{"splits": ["train"]}'])
@@ -170,7 +172,12 @@ def test_what_may_not_be_read(good, tmp_path):
         path.chmod(0)
     tmp_path.chmod(0o755)
     done = subprocess.run(
-        [sys.executable, "-c", _AS_NOBODY], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+        [sys.executable, "-c", _AS_NOBODY],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     for path in shut:
         path.chmod(0o700)
