@@ -20,14 +20,15 @@ from hftl.cli_predict import EVAL_FLAGS, PREDICT_FLAGS, eval_verb, predict_verb
 from hftl.cli_push import PUSH_FLAGS, push_verb
 from hftl.config import SECTIONS
 from hftl.errors import ConfigError, HftlError, Preempted, RunError, did_you_mean, shortened
-from hftl.flags import Flags, check_flags, read_words
+from hftl.flags import Flags, check_flags, is_on, read_words
 from hftl.progress import quiet_libraries
 
 
 def _train(positional: list[str], flags: Flags) -> None:
     from hftl.cli_config import read_config
 
-    as_json = flags.pop("json", False)
+    as_json = is_on(flags, "json")
+    flags.pop("json", None)
     config = read_config("train", positional, flags)
     from hftl.adapt import complete, run
 
@@ -103,7 +104,7 @@ def _listing(verb: str, rows: list[dict[str, Any]], positional: list[str], flags
     check_flags(flags, {"json"}, verb)
     if positional:
         raise ConfigError(f"hftl {verb} takes no further words, but got {positional[0]!r}.")
-    if "json" in flags:
+    if is_on(flags, "json"):
         _print_json(rows)
         return
     from hftl.report.table import print_table

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from hftl.errors import ConfigError
-from hftl.flags import Flags, check_flags
+from hftl.flags import Flags, check_flags, is_on
 from hftl.progress import quiet_libraries
 
 
@@ -33,6 +33,7 @@ def demo_verb(positional: list[str], flags: Flags) -> None:
     if len(positional) != 1:
         got = f", but got {len(positional)}: {' '.join(positional)}" if positional else ""
         raise ConfigError(f"hftl demo needs one RUN or model{got}, such as: hftl demo runs/tickets")
+    share, as_json = is_on(flags, "share"), is_on(flags, "json")
     port = _port(flags.get("port", "7860"))
     auth = _auth(flags.get("auth") or os.environ.get(AUTH_VARIABLE))
     if importlib.util.find_spec("gradio") is None:
@@ -40,7 +41,6 @@ def demo_verb(positional: list[str], flags: Flags) -> None:
     from hftl.demo.port import free_port
 
     port = free_port(port)  # before the model is loaded: whether it is free is known at once
-    share = _is_on(flags, "share")
     if share:
         _say_what_is_public(auth=auth is not None, feedback="feedback" in flags)
     from hftl.demo.app import launch_demo, wait
@@ -57,14 +57,10 @@ def demo_verb(positional: list[str], flags: Flags) -> None:
             revision=flags.get("revision"),
         )
     shown = {"url": demo.local_url, "share_url": demo.share_url}
-    lines = [json.dumps(shown)] if _is_on(flags, "json") else [str(url) for url in shown.values() if url]
+    lines = [json.dumps(shown)] if as_json else [str(url) for url in shown.values() if url]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
     wait(demo)
-
-
-def _is_on(flags: Flags, name: str) -> bool:
-    return str(flags.get(name, False)).lower() in ("true", "on")
 
 
 def _port(value: str) -> int:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from hftl.errors import ConfigError, HftlError
-from hftl.flags import Flags, check_flags
+from hftl.flags import Flags, check_flags, is_on
 from hftl.progress import hide_bars, quiet_libraries
 
 
@@ -34,7 +34,8 @@ def doctor_verb(positional: list[str], flags: Flags) -> None:
     if len(positional) != 1:
         got = f", but got {len(positional)}: {' '.join(positional)}" if positional else ""
         raise ConfigError(f"hftl doctor needs one DATA{got}, such as: hftl doctor tickets.csv")
-    as_json = flags.pop("json", False)
+    as_json = is_on(flags, "json")
+    flags.pop("json", None)
     import datasets
 
     from hftl.doctor.examine import examine_source

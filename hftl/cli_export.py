@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from hftl.errors import ConfigError
-from hftl.flags import Flags, check_flags
+from hftl.flags import Flags, check_flags, is_on
 from hftl.progress import hide_bars, quiet_libraries
 
 
@@ -27,9 +27,10 @@ def export_verb(positional: list[str], flags: Flags) -> None:
     if len(positional) != 1:
         got = f", but got {len(positional)}: {' '.join(positional)}" if positional else ""
         raise ConfigError(f"hftl export needs one run, model folder or Hub id{got}, such as: hftl export runs/mine")
+    as_json = is_on(flags, "json")
     options: dict[str, Any] = {name: flags[name] for name in ("format", "output_dir", "data") if name in flags}
     for switch in ("int8", "overwrite"):
-        options[switch] = _is_on(flags.get(switch, False))
+        options[switch] = is_on(flags, switch)
     if "max_drop" in flags:
         if not options["int8"]:
             raise ConfigError("--max_drop is for --int8: the fp32 export must equal the model.")
@@ -46,7 +47,7 @@ def export_verb(positional: list[str], flags: Flags) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         report = export(positional[0], **options)
     values = report.values
-    if flags.get("json"):
+    if as_json:
         sys.stdout.write(json.dumps({**values, "output_dir": str(report.output_dir)}, ensure_ascii=False) + "\n")
         return
     threads, parity = values["latency"]["threads"], values["parity"]
@@ -60,10 +61,6 @@ def export_verb(positional: list[str], flags: Flags) -> None:
     )
     example = '"a text"' if values["task"] == "text-classification" else "image.png"
     sys.stdout.write(f"Try it: python {report.output_dir / 'predict.py'} {example}\n")
-
-
-def _is_on(value: object) -> bool:
-    return value is True or str(value).lower() in ("true", "on")
 
 
 def _share(value: str) -> float:

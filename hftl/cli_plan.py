@@ -6,7 +6,7 @@ import os
 import sys
 
 from hftl.errors import ConfigError
-from hftl.flags import Flags
+from hftl.flags import Flags, is_on
 from hftl.progress import quiet_libraries
 
 
@@ -16,7 +16,8 @@ def plan_verb(positional: list[str], flags: Flags) -> None:
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("hftl plan runs in one process: start it without torchrun or accelerate launch.")
-    as_json = flags.pop("json", False)
+    as_json = is_on(flags, "json")
+    flags.pop("json", None)
     config = read_config("plan", positional, flags)
     from hftl.adapt import complete
     from hftl.planning.plan_report import plan_report

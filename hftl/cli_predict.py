@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from hftl.errors import ConfigError
-from hftl.flags import Flags, check_flags
+from hftl.flags import Flags, check_flags, is_on
 from hftl.progress import quiet_libraries
 
 
@@ -27,24 +27,21 @@ def predict_verb(positional: list[str], flags: Flags) -> None:
     check_flags(flags, set(PREDICT_FLAGS), "predict")
     if bool(positional[1:]) == ("data" in flags):
         raise ConfigError("hftl predict needs either texts (or image paths) as arguments, or --data new.csv.")
-    from hftl.evaluation.saved_baseline import is_baseline
-    from hftl.predict import load
-    from hftl.predict_baseline import load_baseline_predictor
-    from hftl.predict_file import answers_for, predict_data
+    as_json = is_on(flags, "json")
+    from hftl.predict_file import answers_for, load_predictor, predict_data
 
     quiet_libraries()
-    name = positional[0]
-    predictor = load_baseline_predictor(name) if is_baseline(name) else load(name, flags.get("revision"))
+    predictor = load_predictor(positional[0], flags.get("revision"))
     if "data" in flags:
         rows = predict_data(predictor, flags)
-        if "json" in flags:
+        if as_json:
             print_json(rows)
         elif "output" not in flags:
             for row in rows:
                 print(f"{row['prediction']}\t{row['probability']:.4f}")
         return
     rows = answers_for(predictor, positional[1:])
-    if "json" in flags:
+    if as_json:
         print_json(rows)
         return
     for row in rows:
@@ -56,11 +53,12 @@ def eval_verb(positional: list[str], flags: Flags) -> None:
     check_flags(flags, set(EVAL_FLAGS), "eval")
     if len(positional) != 1 or "data" not in flags:
         raise ConfigError("hftl eval needs a RUN and --data, such as: hftl eval runs/tickets --data test.csv")
+    as_json = is_on(flags, "json")
     from hftl.predict_file import evaluate_data
 
     quiet_libraries()
     scores = evaluate_data(positional[0], flags)
-    if "json" in flags:
+    if as_json:
         print_json(scores)
         return
     from hftl.report.table import print_table

@@ -216,7 +216,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not a config file: it is nested too deeply.") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         why = "it is not in UTF-8" if isinstance(error, UnicodeDecodeError) else " ".join(str(error).split())[:300]
-        raise ConfigError(f"{path} cannot be read as YAML: {why}.") from None
+        raise ConfigError(f"{path} is not valid YAML: {why}.") from None
     if not isinstance(values, dict) or "task" not in values:
         raise ConfigError(f"{path} must be a mapping of flags to values with a `task:`, such as config.yaml of a run.")
     return values

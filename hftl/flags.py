@@ -4,6 +4,7 @@ from typing import Any
 
 from hftl.config import OWN_FLAGS
 from hftl.errors import ConfigError, did_you_mean
+from hftl.flag_values import KIND_WORDS, convert
 from hftl.names import TASK_NAMES
 
 
@@ -61,3 +62,12 @@ def check_flags(flags: Flags, known: set[str], verb: str) -> None:
             raise ConfigError(f"hftl {verb} has no flag --{name}.{did_you_mean(name, known)}")
         if name not in SWITCHES and not (isinstance(value, str) and value):
             raise ConfigError(f"--{name} needs one value, but got {'nothing' if value is True else repr(value)}.")
+
+
+def is_on(flags: Flags, name: str) -> bool:
+    """Return whether a switch is on; one that was not given is off. Raises `ConfigError` for no such value."""
+    value = flags.get(name, False)
+    try:
+        return bool(convert(bool, value))
+    except (TypeError, ValueError):
+        raise ConfigError(f"--{name} stands alone, or needs {KIND_WORDS[bool]}, not {value!r}.") from None

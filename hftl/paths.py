@@ -14,13 +14,16 @@ def cache_dir() -> Path:
 def typed_path(text: str | Path) -> Path:
     """Return the path that a person typed, with ~ filled in; there may be nothing at it.
 
-    Raises `ConfigError` for what no file can be called: too long, a ~user that there is not, a zero byte.
+    Raises `ConfigError` for what no file can be called: too long, a ~user that there is not, a zero byte; and for a place
+    in a folder that may not be searched.
     """
     try:
         path = Path(text).expanduser()
         os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError):
         pass  # whoever reads it says so
+    except PermissionError:  # not of the file itself, which `lstat` does not open
+        raise ConfigError(f"{str(text)!r} cannot be reached: you have no permission for a folder around it.") from None
     except (OSError, RuntimeError, ValueError) as error:
         name = str(text) if len(str(text)) <= 60 else f"{str(text)[:60]}..."
         why = error.strerror if isinstance(error, OSError) else str(error)

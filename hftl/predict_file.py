@@ -1,6 +1,9 @@
 """Predict and score whole files."""
 
+import csv
 import logging
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +14,20 @@ from hftl.data.cells import no_formula
 from hftl.data.load import load_rows
 from hftl.errors import RunError
 from hftl.evaluation.metrics import per_class
+from hftl.evaluation.saved_baseline import is_baseline
+from hftl.flags import is_on
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load
+from hftl.predict_baseline import load_baseline_predictor
 from hftl.report.report import score
 
 
 _log = logging.getLogger("hftl")
+
+
+def load_predictor(name: str, revision: str | None = None) -> Predictor:
+    """Load a run, a model, or the baseline of a run (RUN/baseline). Raises `ModelError`."""
+    return load_baseline_predictor(name) if is_baseline(name) else load(name, revision)
 
 
 def answers_for(predictor: Predictor, inputs: list[str]) -> list[dict[str, Any]]:
@@ -30,7 +41,7 @@ def answers_for(predictor: Predictor, inputs: list[str]) -> list[dict[str, Any]]
 
 def _config(flags: dict[str, Any]) -> DataConfig:
     names = ("data", "text_column", "image_column", "label_column")
-    return DataConfig(**{k: flags[k] for k in names if k in flags}, strict=bool(flags.get("strict", False)))
+    return DataConfig(**{k: flags[k] for k in names if k in flags}, strict=is_on(flags, "strict"))
 
 
 def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, Any]]:
@@ -38,12 +49,10 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
 
     Raises `DataError` for data that cannot be read and `RunError` for a place that cannot be written.
     """
-    output = typed_path(flags["output"]) if "output" in flags else None
-    if output is not None and not output.absolute().parent.is_dir():
-        raise RunError(f"{output} cannot be written: there is no folder {output.parent}.")
-    if output is not None and output.is_dir():
-        raise RunError(f"{output} is a folder: --output takes the name of a CSV file.")
+    output = _checked_output(flags["output"]) if "output" in flags else None
     rows = load_rows(predictor.task.input_column, _config(flags), None)
+    if rows.skipped:
+        _log.warning("%d broken images are left out; the first: %s", len(rows.skipped), rows.skipped[0])
     found = predictor.predict_table(rows.table)
     table = _plain(rows.table)
     for name, values in (("prediction", [p.label for p in found]), ("probability", [p.probability for p in found])):
@@ -54,30 +63,58 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
             _log.warning("The data has a column %r: the answers are in %r.", name, column)
         table[column] = values
     if output is not None:
-        partial = output.with_name(output.name + ".partial")
-        try:
-            table.map(no_formula).rename(columns=no_formula).to_csv(partial, index=False)
-            partial.replace(output)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise RunError(f"{output} cannot be written: {error.strerror or error}.") from None
+        _write(table, output)
     return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
 
 
+def _checked_output(name: str) -> Path:
+    """Return the file to write. Raises `RunError` or `ConfigError` when that could not be done, before any work."""
+    output = typed_path(name)
+    if output.is_dir():
+        raise RunError(f"{output} is a folder: --output takes the name of a CSV file.")
+    typed_path(_partial_of(output))  # the longer name
+    if not output.absolute().parent.is_dir():
+        raise RunError(f"{output} cannot be written: there is no folder {output.parent}.")
+    return output
+
+
+def _partial_of(output: Path) -> Path:
+    return output.with_name(output.name + ".partial")
+
+
+def _write(table: pd.DataFrame, output: Path) -> None:
+    partial = _partial_of(output)
+    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False, name=None)]
+    # a lone carriage return is not quoted before Python 3.13, and would end the row for every reader
+    risky = any("\r" in cell for row in rows for cell in row if isinstance(cell, str))
+    try:
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if risky else csv.QUOTE_MINIMAL)
+            writer.writerow([no_formula(str(name)) for name in table.columns])
+            writer.writerows(rows)
+        partial.replace(output)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"{output} cannot be written: {error.strerror or error}.") from None
+
+
+def _cell(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else no_formula(value)
+
+
 def _plain(table: Any) -> pd.DataFrame:
-    arrow = table.with_format("arrow")[
-        :
-    ]  # at once: datasets looks through all columns for every one that is asked for
+    """Return the cells as they are: pandas would make 1.0 of a 1 in a column with missing cells."""
+    arrow = table.with_format("arrow")[:]  # datasets looks through all columns for every one that it is asked for
     columns = {name: arrow.column(name).to_pylist() for name in arrow.column_names}
     for name, values in columns.items():
         if values and isinstance(values[0], dict):  # an image: its path stands for it
             columns[name] = [v.get("path") or f"row {i}" for i, v in enumerate(values)]
-    return pd.DataFrame(columns)
+    return pd.DataFrame(columns, dtype=object)
 
 
 def evaluate_data(run: str, flags: dict[str, Any]) -> dict[str, Any]:
     """Score a run on labelled rows: metrics with intervals, and per class. Raises `DataError` for unknown labels."""
-    predictor = load(run, flags.get("revision"))
+    predictor = load_predictor(run, flags.get("revision"))
     rows = load_rows(predictor.task.input_column, _config(flags), predictor.labels)
     logits = predictor.logits(rows.table)
     references = np.asarray(rows.labels)

@@ -439,3 +439,16 @@ def test_the_checkout_is_what_is_tested():
 
     assert Path(package.__file__).is_relative_to(ROOT)
     assert sys.version_info >= (3, 11)
+
+
+def test_eval_of_the_baseline_of_a_run(capsys, place, text_run):
+    done = hftl(capsys, "eval", text_run / "baseline", "--data", place / "t.csv", "--json")
+    assert done.code == 0
+    assert done.json["rows"] == 60
+
+
+@pytest.mark.parametrize("verb", ["samples", "methods"])
+def test_json_that_is_off(capsys, verb):
+    assert not hftl(capsys, verb, "--json", "false").out.startswith("[")
+    assert hftl(capsys, verb, "--json=1").json
+    assert hftl(capsys, verb, "--json=maybe").code == 2

@@ -81,7 +81,7 @@ def test_no_such_file(tmp_path, monkeypatch, name):
         ("x.parquet", "not parquet", ("cannot be parsed",)),
         ("x.csv", "text,label\nna\xefve,a\n".encode("latin-1"), ("UTF-8",)),
         ("x.xlsx", "a", (".xlsx", "CSV, TSV, JSON, JSONL or parquet")),
-        ("x.csv", "text,text,label\n", ("is empty",)),
+        ("x.csv", "text,text,label\n", ("two columns called 'text'",)),
     ],
 )
 def test_files_that_cannot_be_read(tmp_path, name, content, words):

@@ -16,3 +16,8 @@ def no_formula(cell: Any) -> Any:
     if not isinstance(cell, str) or not cell.startswith(_FORMULA) or _NUMBER.fullmatch(cell):
         return cell
     return "'" + cell
+
+
+def as_it_was(cell: str) -> str:
+    """Return the text that `no_formula` made this cell of; a cell that it did not change is returned as it is."""
+    return cell[1:] if cell.startswith("'") and no_formula(cell[1:]) == cell else cell

@@ -14,6 +14,7 @@ from datasets.table import InMemoryTable
 from PIL import Image as PILImage
 
 from hftl.config import DataConfig
+from hftl.data.cells import as_it_was
 from hftl.errors import DataError, did_you_mean
 
 
@@ -271,28 +272,38 @@ def labels_of(table: Dataset, column: str, where: str, known: Collection[str] | 
     """Return the names of the labels; None where a row has none (null, "", or -1 in a ClassLabel).
 
     Without `known`, "1.0" is the name "1" where all labels are whole numbers. With the names that are `known` already,
-    those of train or of a model, a number takes the name that is the same number there.
+    those of train or of a model, a number takes the name that is the same number there, and "true" that of "True". A
+    quote that `no_formula` put before a name is taken off again.
 
     Raises:
         DataError: the labels are lists, numbers with fractions, or of another kind that names no class.
     """
-    names = _raw_names(table, column, where)
+    names = _raw_names(table, column, where, known is None)
     if known is None:
         whole = all(name is None or re.fullmatch(r"-?\d+\.0+", name) for name in names)
-        return [name and name.split(".")[0] for name in names] if whole else names
-    same = {float(name): name for name in known if _PLAIN_NUMBER.fullmatch(name)}
-    return [
-        same.get(float(name), name)
-        if name is not None and name not in known and _PLAIN_NUMBER.fullmatch(name)
-        else name
-        for name in names
-    ]
+        return [name and (name.split(".")[0] if whole else as_it_was(name)) for name in names]
+    alike = {_value_of(name): name for name in reversed([*known])} | {name: name for name in known}
+    known_as = {name: _known_as(name, alike) for name in {*names} if name is not None}
+    return [None if name is None else known_as[name] for name in names]
 
 
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
 
 
-def _raw_names(table: Dataset, column: str, where: str) -> list[str | None]:
+def _value_of(name: str) -> float | str:
+    """Return what other spellings of the name have in common with it: the number, or the truth value."""
+    if _PLAIN_NUMBER.fullmatch(name):
+        return float(name)
+    return name.lower() if name.lower() in ("true", "false") else name
+
+
+def _known_as(name: str, alike: dict[float | str, str]) -> str:
+    plain = as_it_was(name)
+    return alike.get(name) or alike.get(plain) or alike.get(_value_of(plain)) or plain
+
+
+def _raw_names(table: Dataset, column: str, where: str, refuse_fractions: bool) -> list[str | None]:
+    """Return the labels as text; a number with fractions may still be the name of a class that is known."""
     feature, values = table.features[column], table[column][:]
     if isinstance(feature, ClassLabel):
         return [None if value is None or value < 0 else feature.names[value] for value in values]
@@ -307,12 +318,12 @@ def _raw_names(table: Dataset, column: str, where: str) -> list[str | None]:
         None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value for value in values
     ]
     fractions = [row for row, value in enumerate(values) if isinstance(value, float) and not value.is_integer()]
-    if fractions:
+    if fractions and refuse_fractions:
         raise DataError(
             f"{where}: the label column {column!r} holds numbers with fractions in {rows_named(fractions)}, such as "
             f"{values[fractions[0]]}: classes are needed, regression is not supported"
         )
-    return [None if v is None else str(int(v) if isinstance(v, float) else v) for v in values]
+    return [None if v is None else str(int(v) if isinstance(v, float) and v.is_integer() else v) for v in values]
 
 
 def _is_list(values: list[Any]) -> bool:

@@ -15,7 +15,6 @@ from datasets import Dataset, Features, Image, Value
 from datasets.table import InMemoryTable
 
 from hftl.config import DataConfig
-from hftl.data.cells import no_formula
 from hftl.data.columns import Columns, find_columns, label_order, labels_of, rows_named, slice_values, texts_of
 from hftl.data.images import check_images
 from hftl.data.sources import Source, data_errors, read_source
@@ -24,7 +23,7 @@ from hftl.errors import DataError, did_you_mean
 
 
 InputColumn = Literal["text", "image"]
-_SHOWN = 5
+_SHOWN, _LONG = 5, 60  # names of classes in a line, characters of one
 
 
 @dataclass(frozen=True)
@@ -118,9 +117,21 @@ def _read_part(
     _refuse_missing(names, label, name)
     inputs, kept, broken = _inputs(table, columns.input, input_column, source.base_of(name), name, config, True)
     skipped += broken
+    lost = sorted({str(value) for value in names} - {str(names[row]) for row in kept})
+    if lost:
+        raise DataError(
+            f"{name}: all images of the class {_quoted(lost[:1])} are broken, such as {_first_of(lost[0], names, kept, broken)}. "
+            "Replace them, or remove the class"
+        )
     slices = slice_values(table, config.slice_column, name)
     chosen = None if slices is None else [slices[row] for row in kept]
     return _Part(inputs, [str(names[row]) for row in kept], kept, chosen)
+
+
+def _first_of(label: str, names: Sequence[str | None], kept: np.ndarray, broken: list[str]) -> str:
+    """Return the first of the `broken` ("path: reason" for each row that is not in `kept`) that has this label."""
+    rows = np.setdiff1d(np.arange(len(names)), kept).tolist()
+    return next(said for row, said in zip(rows, broken, strict=True) if names[row] == label)
 
 
 def _refuse_missing(names: Sequence[str | None], column: str, where: str) -> None:
@@ -180,10 +191,9 @@ def _classes(
     labels = label_order(source.tables[train], str(columns.label), set(counts))
     which = f"the label column {columns.label!r}"
     if len(labels) < 2:
-        broken = "".join(f". {note}" for note in notes if "broken images" in note)
         raise DataError(
-            f"all {sum(counts.values())} rows of train are of one class ({labels[0]!r}) in {which}: two are "
-            f"needed{broken}"
+            f"all {sum(counts.values())} rows of train are of one class ({_short(labels[0])}) in {which}: two are "
+            "needed"
         )
     single = [name for name in labels if counts[name] == 1]
     if single:
@@ -214,7 +224,12 @@ def _unknown_class(split: str, unknown: list[str], rows: int, labels: Sequence[s
 
 
 def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    return ", ".join(_short(name) for name in names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _short(name: str) -> str:
+    """Return the name of a class in quotes; one may be a whole text where the wrong column was named."""
+    return repr(name) if len(name) <= _LONG else f"{name[:_LONG]!r}..."
 
 
 def _cut_and_sample(
@@ -304,7 +319,6 @@ def _known_labels(table: Dataset, column: str, where: str, labels: Sequence[str]
     names = labels_of(table, column, where, labels)
     _refuse_missing(names, column, where)
     index = {name: position for position, name in enumerate(labels)}
-    index |= {str(no_formula(name)): position for name, position in index.items()}  # as `hftl predict` writes them
     unknown = sorted({str(name) for name in names if name not in index})
     if unknown:
         rows = sum(name not in index for name in names)

@@ -33,6 +33,7 @@ from hftl.paths import typed_path
 _FILE_KINDS = "CSV, TSV, JSON, JSONL or parquet"
 _HEAD = 4096  # bytes that tell UTF-16 without a mark: nearly all ASCII, every second byte is zero
 _FEW, _MANY = 0.1, 0.4  # shares of zero bytes
+_SENTENCE = 3  # words: the name of a column seldom has so many
 _JSON_LINES = (".jsonl", ".ndjson")
 DATA_SUFFIXES = (".csv", ".tsv", ".json", *_JSON_LINES, ".parquet")
 
@@ -171,7 +172,7 @@ def _read_folder(folder: Path, input_column: str) -> Source:
     """Read a folder: saved by `save_to_disk`, of images, or of files by split."""
     name = folder.resolve().name
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        saved = load_from_disk(str(folder))
+        saved = _load_saved(folder, name)
         return Source(dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}, name)
     pictures = has_images(folder)
     if input_column == "image" and pictures:
@@ -184,6 +185,18 @@ def _read_folder(folder: Path, input_column: str) -> Source:
         raise DataError(f"the folder {name!r} holds no {needed}")
     tables = {split: _join([read_file(path) for path in paths], split) for split, paths in files.items()}
     return Source(tables, name, base=folder)
+
+
+def _load_saved(folder: Path, name: str) -> Dataset | DatasetDict:
+    try:
+        return load_from_disk(str(folder))
+    except PermissionError:
+        raise
+    except Exception as error:  # a damaged folder makes `datasets` raise whatever it stumbles over
+        raise DataError(
+            f"the folder {name!r} was written by save_to_disk of `datasets`, and a file in it is damaged or missing "
+            f"({type(error).__name__}: {_line(error)}): save it again"
+        ) from None
 
 
 def _read_images(folder: Path, name: str) -> Source:
@@ -307,16 +320,33 @@ def _read_csv(path: Path) -> Dataset:
 
 
 def _check_header(frame: pd.DataFrame, name: str) -> None:
-    """Raise `DataError` for a first row that is data: none of its cells is a usual name, and one occurs again below."""
+    """Raise `DataError` for a first row that is data.
+
+    None of its cells is then a usual name; all are sentences, numbers, or values that stand in their column again, of
+    which there is one at least. Columns that are called 0, 1, ... were numbered, and a header may come again as a row.
+    """
     columns = [str(column) for column in frame.columns]
     if len(columns) < 2 or any(is_usual_name(column) for column in columns):
         return
-    repeated = next((column for column in columns if (frame[column] == column).any()), None)
-    if repeated is not None:
+    rows = frame[~frame.eq(columns).all(axis=1)]
+    again = {column for column in columns if (rows[column] == column).any()}
+    if again and all(
+        column in again or len(column.split()) >= _SENTENCE or (_is_number(column) and column != str(position))
+        for position, column in enumerate(columns)
+    ):
+        first = next(column for column in columns if column in again)
         raise DataError(
-            f"{name} has no header: its first row looks like data ({repeated[:40]!r} stands in that column again). Add a "
+            f"{name} has no header: its first row looks like data ({first[:40]!r} stands in that column again). Add a "
             "first line with the names of the columns, such as text,label"
         )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _read_json(path: Path) -> Dataset:

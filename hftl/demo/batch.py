@@ -9,7 +9,7 @@ from pathlib import Path
 from hftl.config import DataConfig
 from hftl.data.cells import no_formula
 from hftl.data.columns import find_columns
-from hftl.data.sources import DATA_SUFFIXES, read_file
+from hftl.data.sources import DATA_SUFFIXES, data_errors, read_file
 from hftl.demo.checks import MAX_CHARACTERS, MAX_UPLOAD_BYTES, checked_image
 from hftl.demo.served import Served, is_unsure, predicted
 from hftl.errors import DataError
@@ -51,7 +51,8 @@ def text_columns(path: Path) -> tuple[list[str], str | None]:
     """
     if path.suffix.lower() == ".txt":
         return [], None
-    table = read_file(path)
+    with data_errors(path.name):
+        table = read_file(path)
     try:
         found = find_columns(table, "text", DataConfig(), need_label=False).input
     except DataError:
@@ -90,7 +91,8 @@ def _texts(path: Path, column: str | None) -> list[str]:
             raise DataError(f"{path.name} is not in UTF-8: save it in that encoding.") from None
         texts = [line for line in lines if line.strip()]
     else:
-        table = read_file(path)
+        with data_errors(path.name):
+            table = read_file(path)
         column = column or find_columns(table, "text", DataConfig(), need_label=False).input
         if column not in table.column_names:
             raise DataError(f"{path.name} has no column {column!r}: choose one of its own.")

@@ -18,7 +18,6 @@ _ELLIPSES = ("...", "\u2026")  # a sign of a cut only in texts about as long as 
 _NEAR_LONGEST = 0.9
 TINY = 32  # pixels: the smallest side that hftl reads images at
 _STRETCHED = 5.0  # times as long as wide
-_HUGE = 50_000_000  # pixels
 _USUAL_MODES = ("RGB", "L", "P", "1")
 _FLAT = 1.0  # standard deviation of grey: one colour and nothing else
 
@@ -103,6 +102,8 @@ def _kind_of(fault: str) -> str:
     """Return the fault in two words; the message itself may name the file."""
     if "no such file" in fault:
         return "not there"
+    if "too large" in fault:
+        return "too large"
     return "cut off" if "truncated" in fault.lower() else "unreadable"
 
 
@@ -114,8 +115,6 @@ def oddities(image: ImageFacts) -> list[str]:
         found.append(f"a side below {TINY} pixels")
     if long > _STRETCHED * short:
         found.append(f"more than {_STRETCHED:g} times as long as wide")
-    if image.width * image.height > _HUGE:
-        found.append("more than 50 megapixels")
     if image.frames > 1:
         found.append("several frames, of which the first is used")
     if image.mode not in _USUAL_MODES:

@@ -13,6 +13,9 @@ from hftl.tasks.task import Task
 
 
 _CHUNK = 2048  # texts per tokenizer call
+_LONG = 32  # characters per token that is kept, above which only the beginning of a text is tokenized
+_MARGIN = 16  # tokens
+_PROBE = "words stand on their own"
 _NO_LIMIT = 100_000  # tokenizers that know no limit report a number beyond any model's
 
 
@@ -62,8 +65,37 @@ def _lengths(dataset: Dataset, tokenizer: Any) -> np.ndarray:
 def _tokenize(texts: list[str], tokenizer: Any) -> list[list[int]]:
     ids: list[list[int]] = []
     for start in range(0, len(texts), _CHUNK):
-        ids += tokenizer(texts[start : start + _CHUNK], truncation=True, return_attention_mask=False)["input_ids"]
+        chunk = [_beginning(text, tokenizer) for text in texts[start : start + _CHUNK]]
+        ids += tokenizer(chunk, truncation=True, return_attention_mask=False)["input_ids"]
     return ids
+
+
+def _beginning(text: str, tokenizer: Any) -> str:
+    """Return as much of a very long text as decides its first `model_max_length` tokens; else the text itself.
+
+    Where the tokenizer splits at spaces before it looks at words, what follows a space changes no word before it. The
+    beginning must give more tokens than are kept, so that the last few, next to the cut, do not count.
+    """
+    size = _LONG * tokenizer.model_max_length
+    if len(text) <= size or not _splits_at_spaces(tokenizer):
+        return text
+    while size < len(text):
+        end = text.find(" ", size)
+        if end < 0:
+            return text
+        ids = tokenizer(text[:end], truncation=False, return_attention_mask=False, verbose=False)["input_ids"]
+        if len(ids) > tokenizer.model_max_length + _MARGIN:
+            return text[:end]
+        size *= 2
+    return text
+
+
+def _splits_at_spaces(tokenizer: Any) -> bool:
+    """Tell whether words are turned into tokens one by one, and the end of a long text is what is cut off."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # tokenizers in Python have none
+    if backend is None or backend.pre_tokenizer is None or tokenizer.truncation_side != "right":
+        return False
+    return len(backend.pre_tokenizer.pre_tokenize_str(_PROBE)) >= len(_PROBE.split())
 
 
 def encode(dataset: Dataset, tokenizer: Any, augment: bool = False) -> EncodedText:

