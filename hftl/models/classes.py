@@ -60,4 +60,8 @@ def load_into(path: str, config: Any, options: dict[str, Any]) -> tuple[Any, dic
     name = next(name for name, child in model.named_children() if type(child) is type(body))
     setattr(model, name, body)
     mismatched = [(f"{name}.{key}", *shapes) for key, *shapes in info["mismatched_keys"]]
-    return model, {**info, "missing_keys": [f"{name}.{key}" for key in info["missing_keys"]], "mismatched_keys": mismatched}
+    return model, {
+        **info,
+        "missing_keys": [f"{name}.{key}" for key in info["missing_keys"]],
+        "mismatched_keys": mismatched,
+    }
