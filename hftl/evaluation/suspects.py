@@ -15,6 +15,7 @@ from hftl.evaluation.row_scores import check_ids, check_logits, row_scores
 
 MIN_CLASS_ROWS = 3  # a probe that has seen one row of a class knows nothing of it
 _MAX_ITERATIONS = 50
+LOOKED_AT = 20_000_000  # rows x classes; of more rows, so many are drawn (scores of all would take gigabytes)
 # Rows times classes from which more threads pay; below, they wait for each other in spinning loops.
 _THREADS_PAY = 300_000
 
@@ -50,7 +51,7 @@ def suspect_labels(
     with the most similar mean, where self-confidence has .62 and .66. `c` hardly matters from .001 to .1 (on
     standardised features).
 
-    Rows of classes with fewer than 3 rows sit out; with fewer than two classes left nothing is suspect. Raises
+    Rows of classes with fewer than 3 rows sit out, and of very many rows only a sample is looked at; with fewer than two classes left nothing is suspect. Raises
     `DataError` for features that are not finite or do not pair up with the labels.
     """
     x = np.asarray(features)
@@ -61,6 +62,10 @@ def suspect_labels(
     classes, rows = np.flatnonzero(counts >= MIN_CLASS_ROWS), np.flatnonzero(counts[y] >= MIN_CLASS_ROWS)
     if len(classes) < 2:
         return []
+    if len(rows) * len(classes) > LOOKED_AT:
+        rows = np.sort(np.random.default_rng(seed).permutation(rows)[: LOOKED_AT // len(classes)])
+        rows = rows[np.bincount(y[rows], minlength=n_classes)[y[rows]] >= MIN_CLASS_ROWS]
+        classes = np.unique(y[rows])
     codes = np.searchsorted(classes, y[rows])
     logits = out_of_fold_logits(x[rows], codes, seed, c, min(folds, int(counts.max())))
     return [

@@ -1,5 +1,6 @@
 """Heads: where the classifier reads its features, and the mean-pooled head for when the stock one cannot express it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch

@@ -11,6 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from threadpoolctl import threadpool_limits
 
+from hftl.training.chunked import LARGE, fit_in_chunks, moments
+
 
 CS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # on standardised features
 # Largest gradient of the mean loss at the end. L-BFGS at 1e-6 leaves logits that are off by 1 in 26 on banking77, and
@@ -78,7 +80,8 @@ def _fit_probe(
     rows = cv_rows(labels, seed)
     with _threads(len(rows)):
         scores = {
-            k: _cv_scores(np.asarray(v[rows]), labels[rows], seed, k not in no_bias) for k, v in candidates.items()
+            k: _cv_scores(np.asarray(v[rows]), labels[rows], seed, k not in no_bias, class_weights)
+            for k, v in candidates.items()
         }
     best_c = {k: max(s, key=lambda c: s[c]) for k, s in scores.items()}
     chosen = max(best_c, key=lambda k: scores[k][best_c[k]])
@@ -103,11 +106,19 @@ def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:
         return rows
     counts = np.bincount(labels)
     rare = np.isin(labels, np.flatnonzero(counts < 2))  # cannot be stratified; left to the final fit
+    if (counts >= 2).sum() > CV_ROWS:  # all rows of some classes, since a row of each is more than can be looked at
+        some = np.random.default_rng(seed).permutation(np.flatnonzero(counts >= 2))
+        enough = int(np.searchsorted(np.cumsum(counts[some]), CV_ROWS)) + 1
+        return np.flatnonzero(np.isin(labels, some[:enough]))[:CV_ROWS]
     return train_test_split(rows[~rare], train_size=CV_ROWS, stratify=labels[~rare], random_state=seed)[0]
 
 
-def _cv_scores(features: np.ndarray, labels: np.ndarray, seed: int, intercept: bool) -> dict[float, float]:
-    """Mean held-out accuracy per C."""
+def _cv_scores(
+    features: np.ndarray, labels: np.ndarray, seed: int, intercept: bool, class_weights: np.ndarray | None
+) -> dict[float, float]:
+    """Mean held-out accuracy per C: of rows, or of the classes as they are weighed in the fit."""
+    weights = None if class_weights is None else class_weights[labels]
+    shares = None if weights is None else weights / weights.sum()
     scores = dict.fromkeys(CS, 0.0)
     most = int(np.bincount(labels).max())
     if most < 2:
@@ -121,8 +132,9 @@ def _cv_scores(features: np.ndarray, labels: np.ndarray, seed: int, intercept: b
             held = (features[held_out] - mean) / scale
             model = LogisticRegression(max_iter=100, tol=1e-3, warm_start=True, fit_intercept=intercept)
             for c in CS:  # from strong to weak, each a good start for the next
-                model.set_params(C=c).fit(x, labels[train])
-                scores[c] += float((model.predict(held) == labels[held_out]).sum()) / len(labels)
+                model.set_params(C=c).fit(x, labels[train], None if weights is None else weights[train])
+                right = model.predict(held) == labels[held_out]
+                scores[c] += float(right.sum()) / len(labels) if shares is None else float(shares[held_out] @ right)
     return scores
 
 
@@ -140,20 +152,37 @@ def fit_logistic(
     A class without rows gets a bias that no input outweighs. Two classes are written as two opposite halves: the
     same probabilities. Without `intercept` the bias is zero for all: the solution for a head that has none.
     """
-    x, mean, scale = _standardise(features, centre=intercept)
-    model = LogisticRegression(C=c, solver="newton-cg", max_iter=1000, tol=TOLERANCE, fit_intercept=intercept)
-    model.fit(x, labels, sample_weight=None if class_weights is None else class_weights[labels])
-    coef, shift = model.coef_, model.intercept_
-    if len(model.classes_) == 2:
+    sample_weight = None if class_weights is None else class_weights[labels]
+    if len(labels) * num_labels >= LARGE:
+        classes, coef, shift, mean, scale = _fit_large(features, labels, c, sample_weight, intercept)
+    else:
+        x, mean, scale = _standardise(features, centre=intercept)
+        model = LogisticRegression(C=c, solver="newton-cg", max_iter=1000, tol=TOLERANCE, fit_intercept=intercept)
+        model.fit(x, labels, sample_weight=sample_weight)
+        classes, coef, shift = model.classes_, model.coef_, model.intercept_
+    if len(classes) == 2 and len(coef) == 1:
         coef, shift = np.vstack([-coef, coef]) / 2, np.concatenate([-shift, shift]) / 2
     coef = coef / scale
     shift = shift - coef @ mean
     weight = np.zeros((num_labels, features.shape[1]))
     bias = np.full(num_labels, -1e4 if intercept else 0.0)
-    weight[model.classes_] = coef
+    weight[classes] = coef
     if intercept:
-        bias[model.classes_] = shift
+        bias[classes] = shift
     return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def _fit_large(
+    features: np.ndarray, labels: np.ndarray, c: float, sample_weight: np.ndarray | None, intercept: bool
+) -> tuple[np.ndarray, ...]:
+    """Return classes, weight and bias on standardised features, and the mean and deviation of these."""
+    classes, codes = np.unique(labels, return_inverse=True)
+    mean, scale = moments(features)
+    mean, scale = mean if intercept else np.zeros_like(mean), np.where(scale < 1e-8, 1.0, scale)
+    weight, bias = fit_in_chunks(
+        features, codes, len(classes), c, sample_weight, mean, scale, intercept=intercept
+    )
+    return classes, weight, bias, mean, scale
 
 
 def _standardise(features: np.ndarray, *, centre: bool) -> tuple[Any, np.ndarray, np.ndarray]:
