@@ -153,6 +153,8 @@ OWNED = {
     "do_predict": "use `hftl predict RUN --data new.csv`",
     "remove_unused_columns": "hftl encodes the columns itself",
     "batch_eval_metrics": "hftl keeps only the predicted classes of a validation row, which always fit",
+    "enable_jit_checkpoint": "SIGTERM and Ctrl-C always write a checkpoint",
+    "save_only_model": "--resume needs the optimizer's state, which goes when the run is finished",
     "prediction_loss_only": "the scores of the validation rows are always needed",
     "load_best_model_at_end": "the best checkpoint by --metric_for_best_model is always kept",
 }

@@ -32,6 +32,9 @@ WRONG = (
     ("--lr_scheduler_kwargs {bad", "--lr_scheduler_kwargs"),
     ("--batch_eval_metrics true", "--batch_eval_metrics"),
     ("--prediction_loss_only true", "--prediction_loss_only"),
+    ("--save_only_model true", "--resume needs"),
+    ("--enable_jit_checkpoint true", "SIGTERM"),
+    ("--neftune_noise_alpha -1", "from 0 on"),
     ("--torch_compile true", "--torch_compile"),
     ("--dataloader_drop_last true --per_device_train_batch_size 500", "--per_device_train_batch_size"),
 )

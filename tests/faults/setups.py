@@ -87,7 +87,7 @@ def no_room_for_a_stage() -> None:
 
 def no_room_for_a_checkpoint() -> None:
     error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    _no_room_at(transformers.Trainer, "_save_optimizer_and_scheduler", 3, error)
+    _no_room_at(transformers.Trainer, "_save_optimizer_and_scheduler", 5, error)
 
 
 def no_room_for_the_report() -> None:
