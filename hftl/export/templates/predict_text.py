@@ -13,10 +13,10 @@ HERE = Path(__file__).resolve().parent
 LABELS = json.loads((HERE / "predict.json").read_text(encoding="utf-8"))["labels"]
 
 
-def probabilities(texts, model=Path(__file__).resolve().with_name("model.onnx")):
+def probabilities(texts, model=HERE / "model.onnx"):
     """Return [texts, labels] in fp32. Each text runs on its own, so that none is padded."""
     onnxruntime.set_default_logger_severity(4)  # what goes wrong is raised as well
-    path = Path(model) if Path(model).is_file() else Path(__file__).resolve().parent / model
+    path = Path(model) if Path(model).is_file() else HERE / model
     session = onnxruntime.InferenceSession(str(path.resolve(strict=True)), providers=["CPUExecutionProvider"])
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     rows = [np.array([tokenizer.encode(text).ids], dtype=np.int64) for text in texts]
