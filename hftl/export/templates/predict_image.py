@@ -26,8 +26,8 @@ def _pixels(path):
 
 def probabilities(images, model=HERE / "model.onnx"):
     """Return [images, labels] in fp32; an image is a path or an open file."""
-    path = Path(model) if Path(model).is_file() else HERE / model
-    session = onnxruntime.InferenceSession(str(path.resolve(strict=True)), providers=["CPUExecutionProvider"])
+    path = (Path(model) if Path(model).is_file() else HERE / model).resolve(strict=True)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return np.concatenate([session.run(["probabilities"], {"pixel_values": _pixels(i)})[0] for i in images])
 
 

@@ -16,8 +16,8 @@ LABELS = json.loads((HERE / "predict.json").read_text(encoding="utf-8"))["labels
 def probabilities(texts, model=HERE / "model.onnx"):
     """Return [texts, labels] in fp32. Each text runs on its own, so that none is padded."""
     onnxruntime.set_default_logger_severity(4)  # what goes wrong is raised as well
-    path = Path(model) if Path(model).is_file() else HERE / model
-    session = onnxruntime.InferenceSession(str(path.resolve(strict=True)), providers=["CPUExecutionProvider"])
+    path = (Path(model) if Path(model).is_file() else HERE / model).resolve(strict=True)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     rows = [np.array([tokenizer.encode(text).ids], dtype=np.int64) for text in texts]
     feeds = [{"input_ids": ids, "attention_mask": np.ones_like(ids)} for ids in rows]
