@@ -34,9 +34,7 @@ def probabilities(images, model=HERE / "model.onnx"):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
     parser.add_argument("images", nargs="+")
-    parser.add_argument(
-        "--model", default=argparse.SUPPRESS, help="an ONNX file (default: model.onnx beside this program)"
-    )
+    parser.add_argument("--model", default=argparse.SUPPRESS, help="an ONNX file (default: model.onnx beside this)")
     try:
         for row in probabilities(**vars(parser.parse_args())):
             print(f"{CONFIG['labels'][row.argmax()]}\t{row.max():.4f}")  # noqa: T201

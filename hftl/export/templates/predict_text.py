@@ -27,9 +27,7 @@ def probabilities(texts, model=HERE / "model.onnx"):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
     parser.add_argument("texts", nargs="+", help="after -- when one begins with a dash")
-    parser.add_argument(
-        "--model", default=argparse.SUPPRESS, help="an ONNX file (default: model.onnx beside this program)"
-    )
+    parser.add_argument("--model", default=argparse.SUPPRESS, help="an ONNX file (default: model.onnx beside this)")
     try:
         for row in probabilities(**vars(parser.parse_args())):
             print(f"{LABELS[row.argmax()]}\t{row.max():.4f}")  # noqa: T201
