@@ -373,7 +373,7 @@ def test_predict_file(capsys, text_run, tmp_path):
         found = list(csv.DictReader(file))
     assert list(found[0]) == ["number", "text", "note", "prediction", "probability"]  # the file's own order
     assert [row["number"] for row in found] == ["7", "8", "9", "10"]
-    assert [row["note"] for row in found] == ["'=1+1", "plain", "'+1", "x"]
+    assert [row["note"] for row in found] == ["'=1+1", "plain", "+1", "x"]
     assert [row["text"] for row in found] == ["happy smile", "'@sad tears", "'-", "a, b\nc"]
     assert all(row["prediction"].startswith("mood") and 0 < float(row["probability"]) <= 1 for row in found)
     assert {p.name for p in tmp_path.iterdir()} == {"in.csv", "out.csv"}

@@ -198,11 +198,9 @@ def _find_text(table: Dataset, label: str | None) -> str:
         return named
     images = [name for name, feature in table.features.items() if _is_image(feature)]
     lengths = {}
-    first = (
-        table.select_columns(strings).select(range(min(1000, len(table)))).with_format("arrow")[:] if strings else None
-    )
+    head = table.select_columns(strings).select(range(min(1000, len(table)))).to_dict() if strings else {}
     for name in strings:
-        values = [value for value in first.column(name).to_pylist() if value]
+        values = [value for value in head[name] if value]
         if name.lower() not in _IMAGE_NAMES and not all(_NUMBER.fullmatch(value) for value in values):
             lengths[name] = sum(map(len, values)) / len(values)
     if lengths and not images:

@@ -46,8 +46,7 @@ def _answers(data: str, kind: str, limit: int = 1_500) -> dict[str, str]:
             read(data, kind)
         except HftlError as error:
             answers[reader] = str(error)
-            assert len(str(error).splitlines()) == 1, error
-            assert len(str(error)) < limit
+    assert all(len(said.splitlines()) == 1 and len(said) < limit for said in answers.values()), answers
     return answers
 
 

@@ -9,7 +9,8 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 
-CONFIG = json.loads(Path(__file__).with_name("predict.json").read_text(encoding="utf-8"))
+HERE = Path(__file__).resolve().parent
+CONFIG = json.loads((HERE / "predict.json").read_text(encoding="utf-8"))
 
 
 def _pixels(path):
@@ -23,19 +24,17 @@ def _pixels(path):
     return (np.asarray(image, "f4") * np.float32(plan["scale"]) + np.float32(plan["offset"])).transpose(2, 0, 1)[None]
 
 
-def probabilities(images, model=Path(__file__).resolve().with_name("model.onnx")):
+def probabilities(images, model=HERE / "model.onnx"):
     """Return [images, labels] in fp32; an image is a path or an open file."""
-    path = Path(model) if Path(model).is_file() else Path(__file__).resolve().parent / model
-    session = onnxruntime.InferenceSession(str(path.resolve(strict=True)), providers=["CPUExecutionProvider"])
+    path = (Path(model) if Path(model).is_file() else HERE / model).resolve(strict=True)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return np.concatenate([session.run(["probabilities"], {"pixel_values": _pixels(i)})[0] for i in images])
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
     parser.add_argument("images", nargs="+")
-    parser.add_argument(
-        "--model", default=argparse.SUPPRESS, help="an ONNX file (default: model.onnx beside this program)"
-    )
+    parser.add_argument("--model", default=argparse.SUPPRESS, help="an ONNX file (default: model.onnx beside this)")
     try:
         for row in probabilities(**vars(parser.parse_args())):
             print(f"{CONFIG['labels'][row.argmax()]}\t{row.max():.4f}")  # noqa: T201
