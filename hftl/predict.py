@@ -131,7 +131,9 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
             check_loaded(model, info, name, None)
         prepare_processor(model.eval(), processor, name)
         with torch.no_grad():
-            model(**task.default_model_inputs(model, processor))  # what does not fit shows here, not at the first row
+            answer = model(**task.default_model_inputs(model, processor)).logits  # what does not fit shows here
+        if not torch.isfinite(answer).all():
+            raise ModelError(f"{name} puts out numbers that are not finite: its weights are broken.")
     names = {int(i): str(label) for i, label in model.config.id2label.items()}
     return Predictor(model, processor, task, tuple(names[i] for i in range(len(names))))
 
