@@ -24,7 +24,7 @@ def check_loaded(model: Any, info: dict[str, Any], name: str, batch: dict[str, t
         return
     may_be_new: tuple[str, ...] = ()
     if batch is not None:
-        may_be_new = find_layers(model, outer_modules(model), batch).above
+        may_be_new = find_layers(model, outer_modules(model), batch, least=1).above
     wrong = sorted(key for key in lacking if not is_under(key, may_be_new))
     if not wrong:
         return
