@@ -11,7 +11,7 @@ LARGE = 20_000_000  # rows x classes from which the probe is fitted here; below,
 _CHUNK = 8_000_000  # rows x classes at once, in float32
 _ITERATIONS = 300
 # Largest gradient of the mean loss at the end, times the number of classes: that of one class is about 1/K at the start.
-_TOLERANCE = 1e-3
+_TOLERANCE = 3e-4
 
 
 def fit_in_chunks(
@@ -63,7 +63,7 @@ def fit_in_chunks(
         return (loss + 0.5 * float((penalty**2).sum()) / c) / total, (gradient / total).ravel()
 
     start_at = np.zeros(classes * (d + intercept))
-    options = {"maxiter": _ITERATIONS, "gtol": _TOLERANCE / classes, "ftol": 1e-9}
+    options = {"maxiter": _ITERATIONS, "gtol": _TOLERANCE / classes, "ftol": 1e-11}
     both = minimize(objective, start_at, jac=True, method="L-BFGS-B", options=options).x.reshape(classes, -1)
     return both[:, :d], both[:, d] if intercept else np.zeros(classes)
 
