@@ -179,9 +179,7 @@ def _fit_large(
     classes, codes = np.unique(labels, return_inverse=True)
     mean, scale = moments(features)
     mean, scale = mean if intercept else np.zeros_like(mean), np.where(scale < 1e-8, 1.0, scale)
-    weight, bias = fit_in_chunks(
-        features, codes, len(classes), c, sample_weight, mean, scale, intercept=intercept
-    )
+    weight, bias = fit_in_chunks(features, codes, len(classes), c, sample_weight, mean, scale, intercept=intercept)
     return classes, weight, bias, mean, scale
 
 
