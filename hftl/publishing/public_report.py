@@ -221,7 +221,8 @@ def public_config(config: dict[str, Any], report: dict[str, Any]) -> dict[str, A
 
 
 LOCAL = "local data"  # instead of a file's name
-_PLACES = ("output_dir", "overwrite", "resume")
+# Places of the machine, and names of columns, which may be private.
+_PLACES = ("output_dir", "overwrite", "resume", "text_column", "label_column", "image_column", "slice_column")
 _TRAINING_WORDS = (
     "eval_strategy", "half_precision_backend", "logging_strategy", "lr_scheduler_type", "metric_for_best_model",
     "optim", "save_strategy", "train_sampling_strategy",

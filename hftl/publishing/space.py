@@ -7,12 +7,12 @@ from typing import Any
 
 import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, SpaceCard, hf_hub_download
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.repocard import metadata_load
 
 from hftl.publishing.hub_faults import HubError, hub_faults
 from hftl.publishing.hub_repository import check_repo_id
-from hftl.publishing.hub_retries import persist
+from hftl.publishing.hub_retries import persist, say
 from hftl.report.visible import one_line
 
 
@@ -47,6 +47,10 @@ def space_folder(
     target.mkdir(parents=True, exist_ok=True)
     for name in APP_FILES:
         shutil.copyfile(source / name, target / name)
+    app = (source / "app.py").read_text(encoding="utf-8")
+    for name, value in variables(model_id, revision, pooled=pooled).items():  # also where the Hub keeps no variables
+        app = app.replace(f'os.environ.get("{name}", "")', f'os.environ.get("{name}", {value!r})')
+    (target / "app.py").write_text(app, encoding="utf-8")
     card = SpaceCard((source / "README.md").read_text(encoding="utf-8"))
     data: Any = card.data
     data.title = one_line(title or model_id.split("/")[-1], _TITLE)
@@ -95,7 +99,10 @@ def push_space(
             lambda: api.create_repo(space_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True),
             f"making the Space {space_id}",
         )
-        _set_variables(api, space_id, wanted)  # before the app, which starts as soon as it arrives
+        try:
+            _set_variables(api, space_id, wanted)  # before the app, which starts as soon as it arrives
+        except HfHubHTTPError as error:  # the app holds the same values
+            say(f"The Hub keeps no variables for {space_id} ({_status(error)}): the app's own values serve.")
         operations = [CommitOperationAdd(name, folder / name) for name in (*APP_FILES, "README.md")]
         persist(
             lambda: api.create_commit(
@@ -104,6 +111,10 @@ def push_space(
             f"sending the Space {space_id}",
         )
     return str(made)
+
+
+def _status(error: HfHubHTTPError) -> str:
+    return f"status {error.response.status_code}"
 
 
 def _check_existing(api: HfApi, space_id: str, *, private: bool) -> None:

@@ -25,7 +25,8 @@ from hftl.errors import HftlError, ModelError
 from hftl.models.load import load_model
 from hftl.tasks import get_task
 from tests.bad_input.refusals import check
-from tests.command import environment, hftl as command
+from tests.command import environment
+from tests.command import hftl as command
 from tests.tiny import build
 
 

@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
-from huggingface_hub import SpaceCard, SpaceCardData
+from huggingface_hub import HfApi, SpaceCard, SpaceCardData
+from huggingface_hub.errors import HfHubHTTPError
 
 from hftl.errors import ConfigError
 from hftl.publishing.hub_faults import HubError
@@ -54,8 +56,13 @@ def test_the_header_is_what_the_hub_takes(source, tmp_path):
 def test_the_folder_names_its_model_and_nothing_of_this_machine(tmp_path):
     made = space_folder(tmp_path / "s", "me/x", "v1", title='a: "b"\n---\nc', pooled=True, license="apache-2.0")
     assert {p.name for p in made.iterdir()} == FILES
-    for name in FILES - {"README.md"}:
+    for name in FILES - {"README.md", "app.py"}:
         assert (made / name).read_bytes() == (ROOT / "spaces_demo" / name).read_bytes()
+    app, source = ((folder / "app.py").read_text() for folder in (made, ROOT / "spaces_demo"))
+    for name, value in (("MODEL_ID", "me/x"), ("REVISION", "v1"), ("TRUST_REMOTE_CODE", "1")):
+        assert f"os.environ.get(\"{name}\", '{value}')" in app  # it serves where the Hub keeps no variables, too
+        source = source.replace(f'os.environ.get("{name}", "")', f"os.environ.get(\"{name}\", '{value}')")
+    assert app == source
     card = SpaceCard.load(made / "README.md")
     assert card.data.models == ["me/x"]
     assert card.data.license == "apache-2.0"
@@ -82,6 +89,22 @@ def test_a_space_is_one_commit_and_its_variables(target: HubTarget):
     assert sum("hftl" in title for title in server.history(space, kind="spaces")) == 1
     assert target.token.encode() not in server.received_bytes()
     assert not any("hardware" in path for _, path in server.requests)
+
+
+def test_a_hub_that_keeps_no_variables(target: HubTarget, monkeypatch, capsys):
+    """The Space is sent all the same, and what is said is what happened."""
+    space = target.new_repo("plain", "space")
+
+    def refuse(*_: object, **__: object) -> None:
+        response = httpx.Response(404, request=httpx.Request("GET", "https://hub/api/spaces/me/x/variables"))
+        raise HfHubHTTPError("no variables here", response=response)
+
+    monkeypatch.setattr(HfApi, "get_space_variables", refuse)
+    with target.api() as api:
+        push_space(api, space, "me/one")
+    server = target.loopback()
+    assert "'me/one'" in server.files(space, kind="spaces")["app.py"].decode()
+    assert "keeps no variables" in capsys.readouterr().err
 
 
 def test_pushing_again_changes_what_changed(target: HubTarget):
@@ -128,7 +151,7 @@ def test_faults_are_one_line(target: HubTarget):
         with pytest.raises(HubError, match="may not write") as caught:
             push_space(api, "watched/space", "me/one")
         assert "\n" not in str(caught.value)
-        server.fail("POST", "/variables", 403)
+        server.fail("POST", "/commit/", 403)
         space = target.new_repo("fault", "space")
         with pytest.raises(HubError, match=r"\(403"):
             push_space(api, space, "me/one")
