@@ -4,17 +4,15 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import hftl
@@ -22,10 +20,12 @@ from benchmarks import wrong_checkpoints
 from hftl.adapt import adapt
 from hftl.config import ModelConfig
 from hftl.errors import HftlError, ModelError
+from hftl.evaluation.saved_baseline import save_baseline
+from hftl.evaluation.text_baseline import tfidf_logistic_regression
 from hftl.models.load import load_model
+from hftl.publishing.save import merge_adapter, save_final
 from hftl.tasks import get_task
 from tests.bad_input.refusals import check
-from tests.command import environment
 from tests.command import hftl as command
 from tests.tiny import build
 
@@ -69,6 +69,12 @@ def change(folder: Path, rename: Callable[[str], str | None], name: str = "model
     """Rename the tensors of a file; those renamed to None are left out."""
     state = {rename(key): tensor for key, tensor in load_file(folder / name).items()}
     save_file({key: tensor for key, tensor in state.items() if key is not None}, folder / name, {"format": "pt"})
+
+
+def add_tokens(folder: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["brandnew", "unheardof"])
+    tokenizer.save_pretrained(folder)
 
 
 def answers(kind: str, name: str, good: Path, seed: int) -> list[str]:
@@ -125,7 +131,7 @@ CAUSES: dict[str, tuple[str, Callable[[Path], Any], tuple[str, ...]]] = {
     ),
     "more layers in a ViT": ("image", lambda f: edit(f, num_hidden_layers=1), ("more layers than the 1", "layers.1.")),
     "no layers": ("image", lambda f: edit(f, num_hidden_layers=-1), ("more layers than the 0", "layers.0.")),
-    "image size": ("image", lambda f: edit(f, image_size=64), ("32", "64")),
+    "image size": ("image", lambda f: edit(f, image_size=64), ("32",)),
     "config null": ("text", lambda f: (f / "config.json").write_text("null"), ("config.json is no JSON object",)),
     "config cut off": ("text", lambda f: (f / "config.json").write_text("{"), ("config.json is no valid JSON",)),
     "config deep": ("text", lambda f: (f / "config.json").write_text("[" * 10**5), ("config.json", "recursion")),
@@ -139,8 +145,8 @@ CAUSES: dict[str, tuple[str, Callable[[Path], Any], tuple[str, ...]]] = {
     ),
     "tokens added": (
         "text",
-        lambda f: wrong_checkpoints.tokens_added(f, random.Random(2)),
-        ("embeddings for 305 tokens", "resize_token_embeddings(len(tokenizer))"),
+        add_tokens,
+        ("token numbers up to 306", "embeddings for 305 tokens", "resize_token_embeddings(len(tokenizer))"),
     ),
     "tokenizer config": (
         "text",
@@ -159,7 +165,7 @@ CAUSES: dict[str, tuple[str, Callable[[Path], Any], tuple[str, ...]]] = {
         ("neither a padding nor an end token",),
     ),
     "one mean": ("image", lambda f: edit(f, "preprocessor_config.json", image_mean=[0.5]), ("mean", "3")),
-    "one channel": ("image", lambda f: edit(f, num_channels=1), ("[32, 3, 8, 8]", "[32, 1, 8, 8]")),
+    "one channel": ("image", lambda f: edit(f, num_channels=1), ("1", "3")),
     "processor": ("image", lambda f: (f / "preprocessor_config.json").write_text("{"), ("preprocessor_config.json",)),
     "processor size": (
         "image",
@@ -287,15 +293,11 @@ def _no_counts(good: Path) -> Path:
 def test_what_may_be_new_or_left_out(kind, make, good):
     folder = make(good)
     loaded = load_base(folder, kind)
-    of_file: dict[str, torch.Tensor] = {}
-    for file in folder.glob("*.safetensors"):
-        of_file |= load_file(file)
-    prefix = loaded.model.base_model_prefix + "."
-    body = {k: v for k, v in loaded.model.base_model.state_dict().items() if ".layer" in k and k.endswith("weight")}
-    held = {k.removeprefix(prefix): v for k, v in of_file.items()}
-    compared = [torch.equal(tensor, held[key]) for key, tensor in body.items() if key in held]
-    assert all(compared)
-    assert len(compared) > 5
+    # By content, since some tensors are renamed when they are loaded.
+    held = {v.numpy().tobytes() for file in folder.glob("*.safetensors") for v in load_file(file).values()}
+    body = {k: v for k, v in loaded.model.base_model.state_dict().items() if "layer" in k and k.endswith("weight")}
+    assert len(body) > 10
+    assert [k for k, v in body.items() if v.numpy().tobytes() not in held] == []
 
 
 # Adapters, modes, other outputs
@@ -366,110 +368,20 @@ def test_the_problem_type_of_the_base_is_not_kept(place):
     assert sum(scores) == pytest.approx(1, abs=1e-5)
 
 
-def test_files_get_the_mode_of_new_files(place):
+def test_files_get_the_mode_of_new_files(good):
+    loaded = load_base(good / "base-text")
+    adapted = get_peft_model(loaded.model, LoraConfig(target_modules=["query"]))
+    baseline = tfidf_logistic_regression(["good day", "bad night"] * 4, np.array([0, 1] * 4), ["good"])
     before = os.umask(0o027)
     try:
-        adapt(
-            "text-classification",
-            data=place / "t.csv",
-            model=place / "bert",
-            method="lora",
-            max_steps=1,
-            use_cpu=True,
-            output_dir="run",
-        )
+        save_final(merge_adapter(adapted, Path("adapter"), loaded), loaded, Path("final"))
+        save_baseline(baseline, Path("baseline"), LABELS[:2])
     finally:
         os.umask(before)
-    modes = {str(path): path.stat().st_mode & 0o777 for path in Path("run").rglob("*") if path.is_file()}
-    assert {"run/final/model.safetensors", "run/adapter/adapter_model.safetensors"} <= modes.keys()
-    assert any("baseline" in path and path.endswith(".safetensors") for path in modes)
+    modes = {str(path): path.stat().st_mode & 0o777 for path in Path().rglob("*") if path.is_file()}
+    assert {
+        "final/model.safetensors",
+        "adapter/adapter_model.safetensors",
+        "baseline/model.safetensors",
+    } <= modes.keys()
     assert {path: oct(mode) for path, mode in modes.items() if mode != 0o640} == {}
-
-
-# Names and values that no model can have
-
-
-@pytest.mark.parametrize("name", ["x" * 300, "d/" + "y" * 256, "~nouser/x", "a\0b"])
-def test_names_that_no_folder_can_have(capsys, place, name):
-    words = ["--data", place / "t.csv", "--output_dir", "out"]
-    check(command(capsys, "train", "text-classification", "--model", name, *words), "cannot be the name of a file")
-    check(command(capsys, "predict", name, "some day"), "cannot be the name of a file")
-
-
-@pytest.mark.parametrize("model", [object(), 5, "", Path("nowhere"), b"x", ["x"]], ids=repr)
-def test_models_that_are_none(place, model):
-    with pytest.raises(HftlError):
-        adapt("text-classification", data=place / "t.csv", model=model, use_cpu=True, output_dir="out")
-    with pytest.raises(HftlError):
-        hftl.load(model)
-    assert not Path("out").exists()
-
-
-@pytest.mark.parametrize("task", [None, 5, "", "nosuch", ["text-classification"]], ids=repr)
-def test_tasks_that_are_none(place, task):
-    with pytest.raises(HftlError):
-        adapt(task, data=place / "t.csv", model=place / "bert", use_cpu=True, output_dir="out")
-
-
-@pytest.mark.parametrize("rows", [None, 5, b"x", {"a": 1}, ["\ud800"], [None], [5], [["a"]]], ids=ascii)
-def test_texts_that_are_none(good, rows):
-    with pytest.raises(hftl.DataError):
-        hftl.load(good / "tuned-text").predict(rows)
-
-
-@pytest.mark.parametrize(
-    "row", [None, 5, b"x", "y" * 5000, "a\0b", ".", Image.new("RGB", (0, 0))], ids=lambda r: ascii(r)[:20]
-)
-def test_images_that_are_none(good, row):
-    with pytest.raises(HftlError):
-        hftl.load(good / "tuned-image").predict([row])
-
-
-# What may not be read
-
-
-def test_files_that_may_not_be_read(good, tmp_path):
-    """In a process of its own, which gives up the rights of root: the cause is the permission, and no pickle is advised."""
-    names = ("model.safetensors", "config.json", "tokenizer.json", ".")
-    shut = []
-    for name in names:
-        folder = Path(shutil.copytree(good / "tuned-text", tmp_path / f"shut-{name.strip('.')}"))
-        shut.append(folder / name)
-        shut[-1].chmod(0)
-    tmp_path.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-c", _AS_NOBODY, *(str(tmp_path / f"shut-{n.strip('.')}") for n in names)],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    for path in shut:
-        path.chmod(0o700)
-    lines = done.stdout.splitlines()
-    assert len(lines) == 2 * len(names), done.stderr
-    for line in lines:
-        assert "permission" in line, line
-        assert "pickle" not in line, line
-
-
-_AS_NOBODY = """
-import os, sys
-import hftl
-from hftl.config import ModelConfig
-from hftl.models.load import load_model
-from hftl.tasks import get_task
-task = get_task("text-classification")
-if os.getuid() == 0:
-    os.setgroups([])
-    os.setgid(65534)
-    os.setuid(65534)
-for folder in sys.argv[1:]:
-    for read in (hftl.load, lambda name: load_model(task, ModelConfig(model=name), ("a", "b"))):
-        try:
-            read(folder)
-            print("read it")
-        except hftl.HftlError as error:
-            print(error)
-"""
