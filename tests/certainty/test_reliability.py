@@ -123,7 +123,13 @@ def test_bad_input_is_refused():
 def test_small_bins_are_merged_for_the_plot():
     counts = [0, 3, 0, 9, 12, 0, 1, 2]
     bins = [
-        {"low": i / 8, "high": (i + 1) / 8, "count": n, "confidence": i / 8 if n else None, "accuracy": 1.0 if n else None}
+        {
+            "low": i / 8,
+            "high": (i + 1) / 8,
+            "count": n,
+            "confidence": i / 8 if n else None,
+            "accuracy": 1.0 if n else None,
+        }
         for i, n in enumerate(counts)
     ]
     found = merged_bins(bins)

@@ -128,13 +128,26 @@ def test_faults_are_one_line(target: HubTarget):
         with pytest.raises(HubError, match="may not write") as caught:
             push_space(api, "watched/space", "me/one")
         assert "\n" not in str(caught.value)
-        server.fail("POST", "/variables", 403)
+        server.fail("POST", "/repos/create", 403)
         space = target.new_repo("fault", "space")
         with pytest.raises(HubError, match=r"\(403"):
             push_space(api, space, "me/one")
-        assert "app.py" not in server.files(space, kind="spaces")
         push_space(api, space, "me/one")  # and again, when it is over
     assert "app.py" in server.files(space, kind="spaces")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_hub_without_variables_serves_the_model_all_the_same(status: int, target: HubTarget, capsys):
+    server, space = target.loopback(), target.new_repo(f"plain{status}", "space")
+    server.fail("POST", "/variables", status)
+    with target.api() as api:
+        push_space(api, space, "me/one", revision="v1", pooled=True)
+    said = capsys.readouterr().err
+    assert said.startswith("Note: the variables of ")
+    assert "removed or renamed" not in said
+    app = server.files(space, kind="spaces")["app.py"].decode()
+    line = next(line for line in app.splitlines() if line.startswith("SERVES"))
+    assert line.endswith("= {'MODEL_ID': 'me/one', 'REVISION': 'v1', 'TRUST_REMOTE_CODE': '1'}")
 
 
 def test_the_note_on_a_private_model():
