@@ -122,7 +122,6 @@ def extract_features(
     that are not padding. `beside` gives what else is done with every batch (`StateMaker.beside`).
     """
     seen: dict[str, torch.Tensor] = {}
-    pad = model.config.get_text_config().pad_token_id
     hooks = [
         model.get_submodule(output).register_forward_pre_hook(lambda _, args: seen.update(native=args[0])),
         model.base_model.register_forward_hook(lambda _, __, out: seen.update(states=out[0])),
@@ -131,7 +130,8 @@ def extract_features(
     def read(_: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         mask = batch.get("attention_mask")
         # Decoders tell padding by its id, not by the mask: an end mark that is also the padding token does not count.
-        counts = batch["input_ids"] != pad if "input_ids" in batch else None
+        ids = batch.get("input_ids")
+        counts = None if ids is None else ids != model.config.get_text_config().pad_token_id
         picked = {"native": pick_features(seen["native"], counts)}
         if mean and mask is not None:
             weights = mask.unsqueeze(-1).float()
