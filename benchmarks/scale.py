@@ -69,7 +69,9 @@ def write_checkpoint(path: Path, classes: int) -> None:
 def measure(arguments: list[str], threads: int, cache: Path) -> dict[str, float]:
     """Run `hftl` with `arguments` in a process of its own; return wall and CPU seconds and the peak in MB."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HFTL_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([sys.executable, "-c", _MEASURED, *arguments], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURED, *arguments], env=environment, capture_output=True, text=True
+    )
     last = next((x for x in reversed(done.stdout.splitlines()) if x.startswith("MEASURED ")), None)
     if last is None:
         raise SystemExit(f"hftl {' '.join(arguments)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
@@ -100,7 +102,9 @@ def one_size(rows: int, classes: int, threads: int, verbs: list[str]) -> None:
         if "probe" in verbs and report.exists():
             kept = json.loads(report.read_text(encoding="utf-8"))
             size = {p.name: f"{p.stat().st_size / 1e6:.1f} MB" for p in (report, report.with_suffix(".html"))}
-            rungs = {r["name"]: f"{r['seconds']:.0f} s, {r['accuracy']['value']:.3f}" for r in kept["evidence"]["ladder"]}
+            rungs = {
+                r["name"]: f"{r['seconds']:.0f} s, {r['accuracy']['value']:.3f}" for r in kept["evidence"]["ladder"]
+            }
             print(json.dumps({"timing": kept["timing"], "evidence": kept["evidence"]["seconds"], "C": kept["probe"]["C"],
                               "ladder": rungs, "files": size}), flush=True)  # fmt: skip
 
