@@ -86,7 +86,7 @@ def one_size(rows: int, classes: int, threads: int, verbs: list[str]) -> None:
         write_checkpoint(at / "model", classes)
         data, model = ["--data", str(at / "texts.csv")], ["--model", str(at / "model")]
         commands = {
-            "doctor": ["doctor", *data],
+            "doctor": ["doctor", str(at / "texts.csv")],
             "plan": ["plan", "text-classification", *data, *model],
             "probe": ["train", "text-classification", *data, *model, "--method", "probe", "--output_dir", str(at / "run")],
         }  # fmt: skip

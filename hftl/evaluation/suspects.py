@@ -1,5 +1,6 @@
 """Labels that look wrong: what a probe that has not seen the row says against the label that was given."""
 
+import math
 import warnings
 from dataclasses import dataclass, replace
 
@@ -51,8 +52,9 @@ def suspect_labels(
     with the most similar mean, where self-confidence has .62 and .66. `c` hardly matters from .001 to .1 (on
     standardised features).
 
-    Rows of classes with fewer than 3 rows sit out, and of very many rows only a sample is looked at; with fewer than two classes left nothing is suspect. Raises
-    `DataError` for features that are not finite or do not pair up with the labels.
+    Rows of classes with fewer than 3 rows sit out, and of very many rows only a sample is looked at; with fewer than
+    two classes left nothing is suspect. Raises `DataError` for features that are not finite or do not pair up with the
+    labels.
     """
     x = np.asarray(features)
     if x.ndim != 2 or 0 in x.shape or not np.isfinite(x).all():
@@ -63,9 +65,14 @@ def suspect_labels(
     if len(classes) < 2:
         return []
     if len(rows) * len(classes) > LOOKED_AT:
-        rows = np.sort(np.random.default_rng(seed).permutation(rows)[: LOOKED_AT // len(classes)])
-        rows = rows[np.bincount(y[rows], minlength=n_classes)[y[rows]] >= MIN_CLASS_ROWS]
+        rng = np.random.default_rng(seed)
+        classes = rng.permutation(classes)[: math.isqrt(LOOKED_AT // folds)]  # a row for each fold of each
+        rows = rng.permutation(rows[np.isin(y[rows], classes)])[: LOOKED_AT // len(classes)]
+        counts = np.bincount(y[rows], minlength=n_classes)
+        rows = np.sort(rows[counts[y[rows]] >= MIN_CLASS_ROWS])
         classes = np.unique(y[rows])
+        if len(classes) < 2:
+            return []
     codes = np.searchsorted(classes, y[rows])
     logits = out_of_fold_logits(x[rows], codes, seed, c, min(folds, int(counts.max())))
     return [

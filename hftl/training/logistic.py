@@ -100,17 +100,22 @@ def _fit_probe(
 
 
 def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return the rows that cross-validation looks at: all, or a stratified 3,000 of them."""
+    """Return the rows that cross-validation looks at: all, or a stratified 3,000 of them, or, of so many classes that
+    3,000 rows would be one or two of each, all rows of some classes.
+    """
     rows = np.arange(len(labels))
     if len(rows) <= CV_ROWS:
         return rows
     counts = np.bincount(labels)
-    rare = np.isin(labels, np.flatnonzero(counts < 2))  # cannot be stratified; left to the final fit
-    if (counts >= 2).sum() > CV_ROWS:  # all rows of some classes, since a row of each is more than can be looked at
-        some = np.random.default_rng(seed).permutation(np.flatnonzero(counts >= 2))
-        enough = int(np.searchsorted(np.cumsum(counts[some]), CV_ROWS)) + 1
-        return np.flatnonzero(np.isin(labels, some[:enough]))[:CV_ROWS]
-    return train_test_split(rows[~rare], train_size=CV_ROWS, stratify=labels[~rare], random_state=seed)[0]
+    some = np.flatnonzero(counts >= 2)  # one row cannot be held out and learned from; it is left to the final fit
+    rows = rows[np.isin(labels, some)]
+    if len(rows) <= CV_ROWS:
+        return rows if len(rows) else np.arange(1)
+    if 2 * len(some) <= CV_ROWS and len(rows) - CV_ROWS >= len(some):  # what a stratified draw needs
+        return train_test_split(rows, train_size=CV_ROWS, stratify=labels[rows], random_state=seed)[0]
+    some = np.random.default_rng(seed).permutation(some)  # all rows of some classes, as many as there is room for
+    enough = int(np.searchsorted(np.cumsum(counts[some]), CV_ROWS)) + 1
+    return rows[np.isin(labels[rows], some[:enough])][:CV_ROWS]
 
 
 def _cv_scores(
@@ -130,6 +135,11 @@ def _cv_scores(
         for train, held_out in folds.split(features, labels):
             x, mean, scale = _standardise(features[train], centre=intercept)
             held = (features[held_out] - mean) / scale
+            if len(np.unique(labels[train])) < 2:  # all that there is to learn is that one class
+                alike = labels[held_out] == labels[train][0]
+                share = alike.sum() / len(labels) if shares is None else shares[held_out] @ alike
+                scores = {c: value + float(share) for c, value in scores.items()}
+                continue
             model = LogisticRegression(max_iter=100, tol=1e-3, warm_start=True, fit_intercept=intercept)
             for c in CS:  # from strong to weak, each a good start for the next
                 model.set_params(C=c).fit(x, labels[train], None if weights is None else weights[train])
