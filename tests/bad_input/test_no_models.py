@@ -32,7 +32,7 @@ def test_names_that_no_folder_can_have(capsys, place, name):
     check(command(capsys, "predict", name, "some day"), "cannot be the name of a file")
 
 
-@pytest.mark.parametrize("model", [object(), 5, "", Path("nowhere"), b"x", ["x"]], ids=repr)
+@pytest.mark.parametrize("model", [object(), 5, "", Path("nowhere"), b"x", ["x"]], ids=lambda m: type(m).__name__)
 def test_models_that_are_none(place, model):
     with pytest.raises(HftlError):
         adapt("text-classification", data=place / "t.csv", model=model, use_cpu=True, output_dir="out")
