@@ -1,6 +1,8 @@
 """Where hftl keeps what it computed, and paths that a person typed."""
 
 import os
+import stat
+import uuid
 from pathlib import Path
 
 from hftl.errors import ConfigError
@@ -9,6 +11,17 @@ from hftl.errors import ConfigError
 def cache_dir() -> Path:
     """Return the cache folder: `HFTL_CACHE`, else ~/.cache/hftl. It may not exist yet."""
     return Path(os.environ.get("HFTL_CACHE") or "~/.cache/hftl").expanduser()
+
+
+def usual_modes(folder: Path) -> None:
+    """Give the files of a folder the mode that a new file gets there: safetensors makes its own readable to one user."""
+    new = folder / f".{uuid.uuid4().hex}"
+    new.touch()
+    mode = stat.S_IMODE(new.stat().st_mode)
+    new.unlink()
+    for file in folder.iterdir():
+        if file.is_file():
+            file.chmod(mode)
 
 
 def typed_path(text: str | Path) -> Path:

@@ -114,7 +114,7 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
         processor = getattr(transformers, task.auto_processor).from_pretrained(
             checkpoint.path, trust_remote_code=False, **_processor_config(fields), **common
         )
-        loading: dict[str, Any] = {"output_loading_info": True, **common}
+        loading: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **common}
         model: Any
         info: dict[str, Any] | None
         if fields.get("model_type") in OWN_CLASSES:
@@ -131,7 +131,9 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
             check_loaded(model, info, name, None)
         prepare_processor(model.eval(), processor, name)
         with torch.no_grad():
-            model(**task.default_model_inputs(model, processor))  # what does not fit shows here, not at the first row
+            answer = model(**task.default_model_inputs(model, processor)).logits  # what does not fit shows here
+        if not torch.isfinite(answer).all():
+            raise ModelError(f"{name} puts out numbers that are not finite: its weights are broken.")
     names = {int(i): str(label) for i, label in model.config.id2label.items()}
     return Predictor(model, processor, task, tuple(names[i] for i in range(len(names))))
 
@@ -143,7 +145,11 @@ def _processor_config(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_answers(config: Any, name: str) -> None:
-    """Raise `ModelError` for a model whose outputs are no classes of which one is right."""
+    """Raise `ModelError` for a model whose outputs are no classes of which one is right, each with a name."""
+    if set(config.id2label) != set(range(config.num_labels)):
+        raise ModelError(
+            f"{name} does not number its labels from 0 in id2label of config.json: {config.id2label}"[:300]
+        )
     if config.num_labels == 1 or config.problem_type == "regression":
         raise ModelError(f"{name} answers with a number (regression), not with one of several labels.")
     if config.problem_type == "multi_label_classification":

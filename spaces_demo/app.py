@@ -38,9 +38,10 @@ from transformers import (
 )
 
 
-MODEL_ID = os.environ.get("MODEL_ID", "").strip()
-REVISION = os.environ.get("REVISION", "").strip() or None
-TRUST = os.environ.get("TRUST_REMOTE_CODE") == "1"
+SERVES: dict[str, str] = {}  # `hftl push --space` writes the variables here too, for a Hub that keeps none
+MODEL_ID = os.environ.get("MODEL_ID", SERVES.get("MODEL_ID", "")).strip()
+REVISION = os.environ.get("REVISION", SERVES.get("REVISION", "")).strip() or None
+TRUST = os.environ.get("TRUST_REMOTE_CODE", SERVES.get("TRUST_REMOTE_CODE")) == "1"
 FOLDER = next((f for f in (Path(MODEL_ID) / "final", Path(MODEL_ID)) if MODEL_ID and f.is_dir()), None)
 ON_HUB = f"https://huggingface.co/{MODEL_ID}/resolve/main/"  # how a card names a file of its own repository
 EXAMPLE = re.compile(r"(?!/)[^:]+\.(png|jpe?g|webp|gif|bmp)", re.IGNORECASE)

@@ -42,7 +42,9 @@ STYLE = """
 VERDICTS = {
     "POSITIVE": ("hf-good", "Transfer worked"),
     "NEGATIVE": ("hf-bad", "Transfer hurt"),
-    "NEUTRAL": ("hf-even", "No clear difference"),
+    "NEUTRAL": ("hf-none", "No clear difference"),
+    "EQUIVALENT": ("hf-none", "Equivalent: as good with and without transfer"),
+    "UNDECIDED": ("hf-none", "Undecided: too few test rows to tell"),
 }
 MAX_TABLE = 100  # rows
 
@@ -77,7 +79,7 @@ def _points(value: float) -> str:
 
 
 def heading(name: str, link: str | None, is_text: bool, classes: int, report: dict[str, Any]) -> str:
-    """Return the title, the kind of model, and where it lies."""
+    """Return the title, the kind of model, and a link to its card."""
     model, data = report.get("model"), report.get("data")
     origin = (
         f"Adapted from {shown(without_path(model['name']))}" if isinstance(model, dict) and "name" in model else ""
@@ -114,7 +116,7 @@ def sureness(label: str, confidence: float, needed: float, remark: str = "") -> 
 
 def waiting() -> str:
     """Return what stands in the place of an answer before there is one."""
-    return '<p class="hf-note hf-idle">The answer will stand here.</p>'
+    return '<p class="hf-note hf-idle">The answer appears here.</p>'
 
 
 def evidence(report: dict[str, Any]) -> str:
@@ -132,7 +134,7 @@ def _verdict(report: dict[str, Any]) -> str:
     found = (report.get("evidence") or {}).get("verdict")
     if not found:
         return '<p class="hf-note hf-none"><b>No verdict</b> It was not compared with models that learn without transfer.</p>'
-    look, title = VERDICTS[found["label"]]
+    look, title = VERDICTS[found.get("kind") or found["label"]]
     return (
         f'<p class="hf-note {look}"><b>{title}</b> {_points(found["gap"])} points of accuracy against '
         f"{shown(found['against'])}, the best model here that learns from this data alone (95% interval "
@@ -151,10 +153,18 @@ def _cards(report: dict[str, Any]) -> str:
         precision = abstain["test_precision"]
         cards += [("Right when sure", percent(precision["value"]), f"of {percent(abstain['coverage'])} of the rows")]
     if kept and _is_number(kept.get("kept")) and not kept.get("unchanged"):
-        cards += [("Kept of the base", percent(kept["kept"]), "of what the base model's features tell")]
+        cards += [("Kept of the base", percent(kept["kept"]), f"of the base model's features, {_measured_on(kept)}")]
     boxes = (f'<div class="hf-card">{name}<b>{value}</b><span>{below}</span></div>' for name, value, below in cards)
     rows = int(report["data"]["rows"]["test"])
     return f'<div class="hf-cards">{"".join(boxes)}</div><p class="hf-small">On {rows:,} test rows, used once.</p>'
+
+
+def _measured_on(kept: dict[str, Any]) -> str:
+    """Return which rows the kept share was measured on."""
+    if kept.get("retention_kind") == "own":
+        return "measured on the run's own data"
+    stand_in = ", a stand-in" if kept.get("retention_kind") == "stand-in" else ""
+    return f"measured on {shown(kept.get('retention') or 'other data')}{stand_in}"
 
 
 def _ladder(report: dict[str, Any]) -> str:

@@ -8,7 +8,8 @@ from sklearn.metrics import accuracy_score, f1_score
 
 from hftl.errors import ConfigError, DataError
 from hftl.evaluation import intervals
-from hftl.evaluation.intervals import Interval, bootstrap_intervals
+from hftl.evaluation.intervals import bootstrap_intervals
+from hftl.evaluation.proportions import proportion_interval
 
 
 def random_ids(rows, classes, seed=0):
@@ -88,14 +89,23 @@ def test_accuracy_interval_covers_the_truth():
 
 
 @pytest.mark.parametrize(("prediction", "value"), [(4, 1.0), (2, 0.0)])
-def test_one_row_is_a_point(prediction, value):
+def test_one_row_tells_nearly_nothing(prediction, value):
     result = bootstrap_intervals(np.array([prediction]), np.array([4]))
-    assert result == {"accuracy": Interval(value, value, value), "macro_f1": Interval(value, value, value)}
+    low, high = (0.025, 1.0) if value else (0.0, 0.975)
+    assert result["accuracy"] == result["macro_f1"] == proportion_interval(int(value), 1)
+    assert (result["accuracy"].low, result["accuracy"].high) == pytest.approx((low, high))
 
 
 def test_one_class_all_right():
-    result = bootstrap_intervals(np.zeros(10, dtype=int), np.zeros(10, dtype=int))
-    assert result["macro_f1"] == result["accuracy"] == Interval(1.0, 1.0, 1.0)
+    result = bootstrap_intervals(np.zeros(24, dtype=int), np.zeros(24, dtype=int))
+    assert result["macro_f1"] == result["accuracy"] == proportion_interval(24, 24)
+    assert result["accuracy"].low == pytest.approx(0.025 ** (1 / 24))  # .858: none of 24 wrong is no proof of 100%
+
+
+def test_the_level_holds_at_the_edge_too():
+    wide, narrow = (bootstrap_intervals(np.ones(9), np.zeros(9), level=level)["accuracy"] for level in (0.95, 0.8))
+    assert wide.value == wide.low == narrow.low == 0
+    assert wide.high > narrow.high > 0
 
 
 def test_any_ids_will_do():

@@ -117,7 +117,12 @@ def test_folder_loads_as_any_hugging_face_folder_and_names_what_it_sees(lite0, p
 
 
 def test_folder_holds_safetensors_and_no_pickle(lite0):
-    assert {p.name for p in lite0.iterdir()} == {"config.json", "model.safetensors", "preprocessor_config.json"}
+    assert {p.name for p in lite0.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+        "sha256sums",
+    }
 
 
 def test_labels_are_a_thousand_different_names_in_imagenet_order(model):

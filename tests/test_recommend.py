@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from hftl.evaluation.cross_validated import Gap
 from hftl.names import METHOD_NAMES
-from hftl.planning.recommend import FEW_PER_CLASS, MANY_PER_CLASS, NO_TRANSFER, PATIENCE, Facts, Gap, recommend
+from hftl.planning.recommend import FEW_PER_CLASS, MANY_PER_CLASS, NO_TRANSFER, PATIENCE, Facts, recommend
 
 
 ABOVE, LEVEL, BELOW = Gap(0.05, 0.02, 0.08), Gap(-0.01, -0.03, 0.01), Gap(-0.05, -0.08, -0.02)

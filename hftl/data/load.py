@@ -17,8 +17,9 @@ from datasets.table import InMemoryTable
 from hftl.config import DataConfig
 from hftl.data.columns import Columns, find_columns, label_order, labels_of, rows_named, slice_values, texts_of
 from hftl.data.images import check_images
+from hftl.data.keys import row_keys
 from hftl.data.sources import Source, data_errors, read_source
-from hftl.data.splits import Rows, Splits, cut, pick_shots, recognise_splits, sample
+from hftl.data.splits import Rows, Splits, cut, pick_shots, recognise_splits, sample, together
 from hftl.errors import DataError, did_you_mean
 
 
@@ -241,11 +242,13 @@ def _cut_and_sample(
     positions = {split: np.arange(len(values)) for split, values in ids.items()}
     origins = {split: f"the source's {named[split]} split" for split in parts}
     home = {split: split for split in parts}
+    keys = row_keys(parts["train"].inputs) if not {"test", "validation"} <= parts.keys() else []
     for stage, (split, share) in enumerate((("test", config.test_size), ("validation", config.validation_size))):
         if split in parts:
             continue
         kept, taken = cut(ids["train"][positions["train"]], len(labels), share, config.seed + stage)
-        positions[split], positions["train"] = positions["train"][taken], positions["train"][kept]
+        here = positions["train"]
+        positions["train"], positions[split] = together(here[kept], here[taken], keys)
         home[split] = "train"
         origins[split] = f"cut from train: {share:.0%}, stratified, seed {config.seed}"
         origins["train"] = f"the source's {named['train']} split, less what was cut off"

@@ -128,6 +128,19 @@ def cut(labels: np.ndarray, classes: int, share: float, seed: int) -> tuple[np.n
     return np.setdiff1d(np.arange(len(labels)), taken), taken
 
 
+def together(kept: np.ndarray, taken: np.ndarray, keys: Sequence[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions (kept, cut) with the copies of a kept row kept too: a copy in both parts is a leak.
+
+    `keys` are equal for the same input, None for an input that has no copies to speak of. A cut that would be empty
+    is left as it was.
+    """
+    known = {keys[i] for i in kept} - {None}
+    copies = np.array([keys[i] in known for i in taken], dtype=bool)
+    if copies.all():
+        return kept, taken
+    return np.sort(np.concatenate([kept, taken[copies]])), taken[~copies]
+
+
 def sample(labels: np.ndarray, classes: int, limit: int | None, seed: int, every_class: bool) -> np.ndarray:
     """Return the sorted positions of a stratified sample of at most `limit` rows.
 

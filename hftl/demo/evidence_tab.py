@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from hftl.demo.looks import render, style
 from hftl.demo.served import Served
+from hftl.errors import reraise_in_tests
 from hftl.report import views, words
 from hftl.report.confusion import Confusion, confusion
 from hftl.report.figures import figures
@@ -15,7 +16,6 @@ from hftl.report.html import drawn
 from hftl.report.rows import PageRows
 
 
-_LOOKS = {"POSITIVE": "good", "NEGATIVE": "bad", "NEUTRAL": "even"}
 _WEAKEST = 3
 _log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ def header_html(served: Served) -> str:
         look, sentence = _verdict(report, served.artifact.evidence or {}) if report else _no_report()
         facts = _facts(report) if report else None
     except Exception as error:  # a report from a stranger's repository may hold anything
+        reraise_in_tests(error)
         look, sentence, facts = "none", _unreadable(error), None
     return render(
         "header.html",
@@ -47,6 +48,7 @@ def evidence_html(served: Served) -> str:
     try:
         return _evidence(served, served.artifact.report)
     except Exception as error:  # a report from a stranger's repository may hold anything
+        reraise_in_tests(error)
         return _without_report(served, _unreadable(error))
 
 
@@ -66,12 +68,14 @@ def _verdict(report: dict[str, Any], evidence: dict[str, Any]) -> tuple[str, str
     if not found:
         return "none", f"{right}. It was not compared with models that learn without transfer."
     points = f"{abs(100 * found['gap']):.1f} points"
+    look, title = words.verdict_title(found)
+    side = "more" if found["gap"] > 0 else "less"
     said = {
         "POSITIVE": f"{right}, {points} more than the best model without pretraining: transfer worked.",
         "NEGATIVE": f"{right}, {points} less than the best model without pretraining: transfer hurt.",
-        "NEUTRAL": f"{right}, no clear difference to the best model without pretraining.",
+        "NEUTRAL": f"{right}, {points} {side} than the best model without pretraining. {title}.",
     }
-    return _LOOKS[found["label"]], said[found["label"]]
+    return look, said[found["label"]]
 
 
 def _facts(report: dict[str, Any]) -> dict[str, Any]:

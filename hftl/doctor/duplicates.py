@@ -1,8 +1,5 @@
 """Inputs that stand in the data more than once: inside a split, across splits, and under several labels."""
 
-import hashlib
-import re
-
 import numpy as np
 import pandas as pd
 
@@ -16,18 +13,6 @@ from hftl.doctor.records import NO_KEY, NO_LABEL, Records
 # From this share of a split's rows on, a fault moves the figures of the run: 1 point of accuracy. Ours.
 SERIOUS = 0.01
 _QUICK_TEXTS = 20_000  # in `hftl train`, near duplicates are looked for among up to so many different texts
-
-
-def text_digest(text: str | None) -> bytes | None:
-    """Return what is equal for texts that differ in case, in the spaces around or in kinds of space only.
-
-    Tabs, line breaks and no-break spaces count as spaces. Two spaces in a row inside a text are not made one: such
-    texts are near duplicates. None for a text with nothing in it.
-    """
-    folded = re.sub(r"[^\S ]+", " ", text or "").casefold().strip()
-    if not folded:
-        return None
-    return hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def repeats(records: Records, mask: np.ndarray) -> np.ndarray:

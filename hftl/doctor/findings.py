@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 
-Level = Literal["PASS", "WARN", "FAIL"]
+Level = Literal["PASS", "INFO", "WARN", "FAIL"]
 ACROSS = "across splits"  # in `by_split`: inputs that only differ from one split to another
 SHOWN_ROWS = 20  # row numbers per split that a finding lists; `count` and `by_split` count them all
 
@@ -15,6 +15,7 @@ class Finding:
     """What one check found.
 
     FAIL: hftl refuses these data, or a figure of the run would be wrong. WARN: worth a look before training.
+    INFO: good to know, and nothing to do.
     """
 
     check: str

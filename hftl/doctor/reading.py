@@ -11,10 +11,10 @@ from datasets import ClassLabel, Dataset, Image, Value
 from hftl.config import DataConfig
 from hftl.data.columns import Columns, find_columns, labels_of, texts_of
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images
+from hftl.data.keys import text_digest
 from hftl.data.samples import SAMPLES
 from hftl.data.sources import DATA_SUFFIXES, Source, data_errors, read_source
 from hftl.data.splits import Splits, recognise_splits, split_of
-from hftl.doctor.duplicates import text_digest
 from hftl.doctor.image_facts import ImageFacts, add_thumbs, file_facts, image_facts, told_apart
 from hftl.doctor.records import NO_LABEL, Records, keys_of
 from hftl.errors import DataError

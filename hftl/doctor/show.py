@@ -11,7 +11,7 @@ _SHOWN = 5  # row numbers per split
 
 def show_findings(title: str, findings: Sequence[Finding], *, stdout: bool) -> None:
     """Print one line per finding, the gravest first."""
-    grave = {"FAIL": 0, "WARN": 1, "PASS": 2}
+    grave = {"FAIL": 0, "WARN": 1, "INFO": 2, "PASS": 3}
     ordered = sorted(findings, key=lambda finding: grave[finding.level])
     rows = [(f.level, f.check, _count(f), _rows(f), f.mend or "nothing to do") for f in ordered]
     print_table(title, ("level", "check", "count", "rows (from 0)", "what to do"), rows, stdout=stdout)

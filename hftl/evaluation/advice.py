@@ -2,29 +2,43 @@
 
 from dataclasses import dataclass
 
-from hftl.evaluation.verdict import Verdict
+from hftl.evaluation.cross_validated import Comparison, stands
+from hftl.evaluation.verdict import MOST_ROWS, Difference, Verdict
 
 
 CLOSER_DOMAIN = "take a model from a closer domain"
 FINE_TUNE = "fine-tune instead of freezing the features"
 LOWER_RATE = "lower the learning rate, or give lower layers lower rates"
 MORE_LABELS = "label more rows"
+MORE_TEST_ROWS = "test on more rows"
 NO_TRANSFER = "do not transfer: use the baseline"
 
 # Up to so many rows per class are few: the figure of hftl.planning.recommend (ANCHORS.md, F).
 FEW_PER_CLASS = 32
-# Width of the interval, as a share of all rows, from which it cannot tell a useful gap from none. Rule of thumb, ours.
-WIDE = 0.05
-# Accuracies this close are level, where there is no interval to say so. Rule of thumb, ours: with 1,000 test rows
-# about one standard error.
-LEVEL = 0.01
+# Pretraining that is shown to bring no more than this hardly helps: it brings tens of points as a rule. Ours.
+HARDLY = 0.05
 # Methods whose features stay as pretraining left them.
 FROZEN = ("probe", "head")
 
 
 @dataclass(frozen=True)
+class Pretraining:
+    """Probes on pretrained and on random weights, both fitted on the same rows and scored on the same test rows."""
+
+    pretrained: float
+    random: float
+    difference: Difference  # pretrained minus random
+    train_rows: int
+    test_rows: int
+
+
+@dataclass(frozen=True)
 class Facts:
-    """What the advice rests on: accuracies are shares of the test rows, None where a rung was not measured."""
+    """What the advice rests on: accuracies are shares of the test rows, None where a rung was not measured.
+
+    No advice follows from two accuracies alone: where one model is called better than another, a paired test of the
+    two on the same rows says so.
+    """
 
     method: str  # as in hftl.methods
     accuracy: float  # of the method
@@ -33,10 +47,14 @@ class Facts:
     baseline_name: str  # name of the best rung without pretraining
     baseline: float
     majority: float | None = None
+    baseline_over_majority: Difference | None = None
     neighbours: float | None = None
     probe: float | None = None
-    random_probe: float | None = None  # probe on the same architecture with random weights
+    method_over_probe: Difference | None = None
+    probe_over_baseline: Difference | None = None
+    pretraining: Pretraining | None = None
     learning_rate: float | None = None  # None where nothing was learned by gradient
+    cross_validated: Comparison | None = None  # the probe against the baseline on the training rows
 
 
 @dataclass(frozen=True)
@@ -50,62 +68,93 @@ class Advice:
 def advise(verdict: Verdict, facts: Facts) -> list[Advice]:
     """Return what to try after a NEGATIVE or NEUTRAL verdict, the most promising first; nothing after a POSITIVE one.
 
-    The guide's answers to negative transfer, each only where the figures speak for it. After a NEGATIVE verdict the
-    baseline comes last: it is the better model as long as nothing of the rest has been tried.
+    The guide's answers to negative transfer, each only where the figures speak for it. "Use the baseline" comes last,
+    after NEGATIVE and EQUIVALENT verdicts alone, and never for a baseline that is behind.
     """
     if verdict.label == "POSITIVE":
         return []
     steps = (
+        _more_test_rows(verdict, facts),
         _lower_rate(facts),
         _fine_tune(verdict, facts),
-        _closer_domain(verdict, facts),
-        _more_labels(verdict, facts),
+        _closer_domain(facts),
+        _more_labels(facts),
+        _no_transfer(verdict, facts),
     )
-    return [step for step in (*steps, _no_transfer(verdict, facts)) if step is not None]
+    return [step for step in steps if step is not None]
+
+
+def undecided(gap: float, n_test: int, rows_needed: int | None) -> str:
+    """Return in a sentence what an UNDECIDED verdict leaves open, and about how many test rows would decide it.
+
+    `gap` is a share of the `n_test` rows; `rows_needed` is that of the verdict.
+    """
+    rows = f"{n_test:,} test row{'' if n_test == 1 else 's'}"
+    needed = f"more than {MOST_ROWS:,}" if rows_needed is None else f"about {_rounded(rows_needed):,}"
+    if round(100 * gap, 1) == 0:
+        return f"Level with the baseline, but {rows} cannot show that the two are equally good."
+    side = "Ahead" if gap > 0 else "Behind"
+    return f"{side} by {100 * abs(gap):.1f} points, but {rows} cannot prove it: {needed} test rows would."
+
+
+def _rounded(rows: int) -> int:
+    """Two digits: the estimate is no better than that."""
+    step = 10 ** max(0, len(str(rows)) - 2)
+    return -(-rows // step) * step
+
+
+def _more_test_rows(verdict: Verdict, facts: Facts) -> Advice | None:
+    if verdict.kind != "UNDECIDED":
+        return None
+    reason = undecided(verdict.gap, facts.n_test, verdict.rows_needed)
+    compared = facts.cross_validated
+    if compared is not None:
+        reason += f" {stands(compared.gap, compared.baseline)}."
+    return Advice(MORE_TEST_ROWS, reason)
 
 
 def _lower_rate(facts: Facts) -> Advice | None:
-    """A fine-tuned model below its own probe has lost what the features held."""
-    probe = facts.probe
-    if facts.method in FROZEN or probe is None or facts.accuracy >= probe:
+    """A fine-tuned model that the paired test puts below its own probe has lost what the features held."""
+    found, probe = facts.method_over_probe, facts.probe
+    if facts.method in FROZEN or probe is None or found is None or found.label != "NEGATIVE":
         return None
     rate = "" if facts.learning_rate is None else f" at a learning rate of {facts.learning_rate:g}"
     return Advice(
         LOWER_RATE,
         f"{facts.method}{rate} reaches {_percent(facts.accuracy)}, less than the probe on the frozen features "
-        f"({_percent(probe)}): training spoiled features that were better before.",
+        f"({_percent(probe)}; {_gap(found)}): training spoiled features that were better before.",
     )
 
 
 def _fine_tune(verdict: Verdict, facts: Facts) -> Advice | None:
     if facts.method not in FROZEN or facts.rows_per_class <= FEW_PER_CLASS:
         return None
-    stands = "below" if verdict.label == "NEGATIVE" else "no better than"
+    beside = {"EQUIVALENT": "as good as", "UNDECIDED": "not shown to beat", None: "below"}[verdict.kind]
     return Advice(
         FINE_TUNE,
-        f"Frozen features reach {_percent(facts.accuracy)}, {stands} {facts.baseline_name} "
+        f"Frozen features reach {_percent(facts.accuracy)}, {beside} {facts.baseline_name} "
         f"({_percent(facts.baseline)}), and {facts.rows_per_class:g} rows per class are enough to let the "
         f"layers learn (more than {FEW_PER_CLASS}).",
     )
 
 
-def _closer_domain(verdict: Verdict, facts: Facts) -> Advice | None:
-    """Features are far from the data where pretraining did little for them, or where even the best use of them loses."""
-    probe, random = facts.probe, facts.random_probe
-    if facts.probe is None and facts.method in FROZEN:
-        probe = facts.accuracy
-    if probe is not None and random is not None and probe - random <= LEVEL:
+def _closer_domain(facts: Facts) -> Advice | None:
+    """Features are far from the data where pretraining did little for them, or where a probe on them loses."""
+    alike = facts.pretraining
+    if alike is not None and alike.difference.high <= HARDLY:
         return Advice(
             CLOSER_DOMAIN,
-            f"The probe reaches {_percent(probe)} on pretrained weights and {_percent(random)} on random ones: what "
-            "this model was pretrained on hardly helps here.",
+            f"Fitted on the same {alike.train_rows:,} rows and scored on the same {alike.test_rows:,}, the probe reaches "
+            f"{_percent(alike.pretrained)} on pretrained weights and {_percent(alike.random)} on random ones "
+            f"({_gap(alike.difference)}): what this model was pretrained on hardly helps here.",
         )
-    if verdict.label != "NEGATIVE" or probe is None or probe >= facts.baseline:
+    found = facts.probe_over_baseline
+    if facts.probe is None or found is None or found.label != "NEGATIVE":
         return None
     return Advice(
         CLOSER_DOMAIN,
-        f"The probe on this model's features reaches {_percent(probe)}{_neighbours(facts)}, {facts.baseline_name} without "
-        f"any pretraining {_percent(facts.baseline)}: the features are far from this data.",
+        f"The probe on this model's features reaches {_percent(facts.probe)}{_neighbours(facts)}, {facts.baseline_name} "
+        f"without any pretraining {_percent(facts.baseline)} ({_gap(found)}): the features are far from this data.",
     )
 
 
@@ -113,35 +162,31 @@ def _neighbours(facts: Facts) -> str:
     return "" if facts.neighbours is None else f" and their nearest neighbours {_percent(facts.neighbours)}"
 
 
-def _more_labels(verdict: Verdict, facts: Facts) -> Advice | None:
-    if facts.rows_per_class <= FEW_PER_CLASS:
-        return Advice(
-            MORE_LABELS,
-            f"With {facts.rows_per_class:g} training rows per class (up to {FEW_PER_CLASS} are few) every method here "
-            "is held back by the labels.",
-        )
-    if verdict.label == "NEUTRAL" and verdict.high - verdict.low > WIDE:
-        return Advice(
-            MORE_LABELS,
-            f"With {facts.n_test:,} test rows the gap is known to lie between {_points(verdict.low)} and "
-            f"{_points(verdict.high)} points only: more test rows could still show a difference either way.",
-        )
-    return None
+def _more_labels(facts: Facts) -> Advice | None:
+    if facts.rows_per_class > FEW_PER_CLASS:
+        return None
+    return Advice(
+        MORE_LABELS,
+        f"With {facts.rows_per_class:g} training rows per class (up to {FEW_PER_CLASS} are few) every method here "
+        "is held back by the labels.",
+    )
 
 
-def _no_transfer(verdict: Verdict, facts: Facts) -> Advice:
+def _no_transfer(verdict: Verdict, facts: Facts) -> Advice | None:
+    if verdict.kind == "UNDECIDED" or verdict.gap > 0:
+        return None
     guess = "."
-    if facts.majority is not None and facts.baseline - facts.majority <= LEVEL:
+    found = facts.baseline_over_majority
+    if facts.majority is not None and found is not None and found.label != "POSITIVE":
         guess = (
-            f", but hardly beats the most frequent class ({_percent(facts.majority)}): do the inputs tell the label?"
+            f", but is not shown to beat the most frequent class ({_percent(facts.majority)}): do the inputs tell the "
+            "label?"
         )
     if verdict.label == "NEGATIVE":
-        gap, low, high = (_points(-value, signed=False) for value in (verdict.gap, verdict.high, verdict.low))
+        gap, low, high = (f"{-100 * value:.1f}" for value in (verdict.gap, verdict.high, verdict.low))
         reason = f"{facts.baseline_name} is better by {gap} points of accuracy (95% {low} to {high})"
     else:
-        gap, low, high = (_points(value) for value in (verdict.gap, verdict.low, verdict.high))
-        reason = f"{facts.baseline_name} does as well, as far as {facts.n_test:,} test rows can tell "
-        reason += f"({gap} points for transfer, 95% {low} to {high})"
+        reason = f"{facts.baseline_name} does as well on {facts.n_test:,} test rows ({_gap(verdict)} for transfer)"
     return Advice(NO_TRANSFER, f"{reason}, and costs far less{guess}")
 
 
@@ -149,5 +194,5 @@ def _percent(accuracy: float) -> str:
     return f"{100 * accuracy:.1f}%"
 
 
-def _points(gap: float, *, signed: bool = True) -> str:
-    return f"{100 * gap:+.1f}" if signed else f"{100 * gap:.1f}"
+def _gap(found: Difference) -> str:
+    return f"{100 * found.gap:+.1f} points, 95% {100 * found.low:+.1f} to {100 * found.high:+.1f}"

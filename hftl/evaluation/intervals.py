@@ -6,19 +6,11 @@ import numpy as np
 from scipy import sparse
 
 from hftl.errors import ConfigError, DataError
+from hftl.evaluation.proportions import Interval, proportion_interval
 
 
 # Row draws held at once: about 100 MB of index and count arrays, whatever the number of rows and classes.
 _CHUNK_DRAWS = 2_000_000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A score on the data itself (`value`) and the two ends of its confidence interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -97,8 +89,12 @@ def bootstrap_intervals(
     `value` is the score on the data itself. Macro-F1 averages over the classes that occur in the references or the
     predictions. In a resample a class that was drawn in neither is left out of that resample's average, as
     scikit-learn does when handed those rows; counting it as 0 would push the interval below the value wherever a
-    class is rare. With very few rows the interval need not contain the value, and with one row it is that point: it
-    speaks of the choice of test rows only, not of the choice of training rows or seed.
+    class is rare. With very few rows the interval need not contain the value.
+
+    Where every row is right, or every row wrong, all resamples are alike and their interval has no width, whatever the
+    number of rows. The exact interval of a share stands there instead (`proportion_interval`; 24 of 24: from 85.8%),
+    for macro-F1 too, which is 0 or 1 with the accuracy. The interval speaks of the choice of test rows only, not of
+    the choice of training rows or seed.
     """
     predicted, true = np.asarray(predictions), np.asarray(references)
     if predicted.ndim != 1 or predicted.shape != true.shape or len(true) == 0:
@@ -112,6 +108,9 @@ def bootstrap_intervals(
     own_counts = np.bincount(cells.of_row, minlength=cells.size).astype(np.float64)[None]
     names = ("accuracy", "macro_f1")
     values = dict(zip(names, _scores(own_counts, cells), strict=True))
+    hits = int((predicted == true).sum())
+    if hits in (0, len(true)):
+        return dict.fromkeys(names, proportion_interval(hits, len(true), level))
     intervals = {}
     for name, scores in zip(names, _resampled_scores(cells, resamples, seed), strict=True):
         low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])

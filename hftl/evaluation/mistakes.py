@@ -21,7 +21,7 @@ class ConfusedPair:
 
 @dataclass(frozen=True)
 class WorstRow:
-    """A row (its position among the scored rows) with a high loss."""
+    """A row (its position among the scored rows) that the model gets wrong."""
 
     row: int
     true: int
@@ -53,15 +53,16 @@ def most_confused(cells: Sequence[tuple[int, int, int]], limit: int = 20) -> lis
 
 
 def worst_rows(logits: np.ndarray, references: np.ndarray, limit: int, temperature: float = 1.0) -> list[WorstRow]:
-    """Return the `limit` rows with the highest loss, the highest first, of equal ones the first row first.
+    """Return the at most `limit` wrong rows with the highest loss, the highest first, of equal ones the first row first.
 
     `logits` is [n, classes], `references` [n] class ids; the loss of logits / `temperature` is exact however large.
-    The last of them may be rows that the model gets right. Raises `DataError` for bad input.
+    Rows that the model gets right are never among them, so the list may be shorter than `limit`. Raises `DataError` for bad input.
     """
     if limit < 0:
         raise ConfigError(f"limit must be 0 or more, got {limit}.")
     scores = row_scores(logits, references, temperature)
-    order = np.argsort(-scores.loss, kind="stable")[:limit]
+    order = np.argsort(-scores.loss, kind="stable")
+    order = order[~scores.correct[order]][:limit]
     return [
         WorstRow(
             int(row),

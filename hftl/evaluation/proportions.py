@@ -1,9 +1,19 @@
 """Exact intervals for a share of rows, such as the accuracy of a few of them."""
 
+from dataclasses import dataclass
+
 from scipy.special import betaincinv
 
 from hftl.errors import DataError
-from hftl.evaluation.intervals import Interval
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score on the data itself (`value`) and the two ends of its confidence interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 def proportion_interval(hits: int, rows: int, level: float = 0.95) -> Interval:

@@ -1,6 +1,6 @@
 """Is a probability of .8 right in 80 of 100 cases? The calibration error, its interval, and the bins of its plot."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from hftl.evaluation.row_scores import RowScores, row_scores
 
 
 BINS = 15  # of Guo et al. 2017 and most papers since
+FEW_ROWS = 10  # in a bin, below which its share of right answers is mostly chance: a row moves it by 10 points
 _RESAMPLES = 1000  # 25 beyond each end
 _CALIBRATED_DRAWS = 200  # for a mean and one quantile
 _CHUNK_DRAWS = 2_000_000  # row draws held at once, about 100 MB
@@ -52,6 +53,32 @@ def reliability_bins(scores: RowScores, bins: int = BINS) -> list[dict[str, Any]
         }
         for i in range(bins)
     ]
+
+
+def merged_bins(bins: Sequence[Mapping[str, Any]], least: int = FEW_ROWS) -> list[dict[str, Any]]:
+    """Return neighbouring bins of `reliability_bins` put together until each has `least` rows, for a plot.
+
+    Without it a bin of one row stands at 0% or 100%. Bins without rows are left out. What is left over at the top
+    joins the last bin. The calibration error is that of the bins as they were.
+    """
+    groups: list[list[Mapping[str, Any]]] = [[]]
+    for one in bins:
+        if one["count"]:
+            groups[-1].append(one)
+            if sum(b["count"] for b in groups[-1]) >= least:
+                groups.append([])
+    rest = groups.pop()
+    if rest and groups:
+        groups[-1] += rest
+    elif rest:
+        groups = [rest]
+    return [_joined(group) for group in groups]
+
+
+def _joined(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    count = sum(one["count"] for one in group)
+    means = {k: sum(one["count"] * one[k] for one in group) / count for k in ("confidence", "accuracy")}
+    return {"low": group[0]["low"], "high": group[-1]["high"], "count": count, **means}
 
 
 def ece_with_interval(scores: RowScores, bins: int = BINS, seed: int = 0) -> tuple[Interval, float]:

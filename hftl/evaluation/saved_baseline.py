@@ -14,7 +14,7 @@ from hftl.errors import DataError, ModelError
 from hftl.evaluation.baselines import Baseline, LinearModel, no_features
 from hftl.evaluation.image_baseline import histogram_features, raw_pixel_features
 from hftl.evaluation.text_baseline import text_features
-from hftl.paths import typed_path
+from hftl.paths import typed_path, usual_modes
 
 
 FORMAT = 1
@@ -67,6 +67,7 @@ def save_baseline(baseline: Baseline, folder: str | Path, labels: Sequence[str])
         "settings": baseline.model.settings,
     }
     (path / CONFIG).write_text(json.dumps(config), encoding="utf-8")
+    usual_modes(path)
 
 
 def _check_classes(classes: np.ndarray, labels: int) -> None:

@@ -1,5 +1,6 @@
 """The verdict of a run: is the method better than a baseline on the same test rows, by how much, how surely."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +11,13 @@ from hftl.errors import ConfigError, DataError
 
 
 Label = Literal["POSITIVE", "NEGATIVE", "NEUTRAL"]
+Kind = Literal["EQUIVALENT", "UNDECIDED"]
 LEVEL = 0.95
+# Accuracies that differ by no more than this, as a share of the rows, are equivalent. Ours: about what one person
+# would not notice in use, and the margin that a mean-pooled class has to win by (hftl.training.logistic).
+MARGIN = 0.02
+POWER = 0.8  # with which `rows_needed` rows would show the gap: the usual choice
+MOST_ROWS = 100_000  # a gap that takes more rows than this is as good as none
 # Row draws held at once: about 100 MB of index and count arrays, whatever the number of rows and classes.
 _CHUNK_DRAWS = 2_000_000
 
@@ -31,9 +38,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict(Difference):
-    """The difference in accuracy, whose label is the verdict and whose p is McNemar's; and that in macro-F1."""
+    """The difference in accuracy, whose label is the verdict and whose p is McNemar's; and that in macro-F1.
+
+    `kind` tells the two sorts of NEUTRAL apart, None for the other labels: EQUIVALENT when the whole interval lies
+    within `MARGIN` of 0, else UNDECIDED. `rows_needed` is a rough count of the test rows that would decide an
+    UNDECIDED one; None where it is more than `MOST_ROWS`, and for everything else.
+    """
 
     macro_f1: Difference
+    kind: Kind | None = None
+    rows_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,49 @@ def compare_paired(
     drawn_accuracy, drawn_f1 = _resampled_gaps(cells, resamples, rows, coins)
     f1 = _difference(macro_f1, drawn_f1, _swapped_p(macro_f1, cells, resamples, swaps))
     found = _difference(accuracy, drawn_accuracy, mcnemar_p(*ids))
-    return Verdict(found.label, found.gap, found.low, found.high, found.p, f1)
+    kind = kind_of(found)
+    right, other = ids[1] == ids[0], ids[2] == ids[0]
+    needed = rows_needed(right, other) if kind == "UNDECIDED" else None
+    return Verdict(found.label, found.gap, found.low, found.high, found.p, f1, kind, needed)
+
+
+def kind_of(found: Difference, margin: float = MARGIN) -> Kind | None:
+    """Return which sort of NEUTRAL a difference is, None for POSITIVE and NEGATIVE."""
+    if found.label != "NEUTRAL":
+        return None
+    return "EQUIVALENT" if -margin <= found.low and found.high <= margin else "UNDECIDED"
+
+
+def rows_needed(method: np.ndarray, baseline: np.ndarray) -> int | None:
+    """Return about how many test rows would show the gap between two models, right or wrong per row [n] each.
+
+    The sample size of McNemar's test (Connor, Biometrics 1987) at 5% and a power of 80%, with the gap d and the share
+    of differing rows s as they were seen: ((1.96 sqrt(s) + 0.84 sqrt(s - d^2)) / d)^2. The made-up row of
+    `compare_paired` counts here too, half on either side. Both d and s are themselves uncertain, most of all on few
+    rows, so this is a rough estimate: good for "some hundred", not for the last digit. None above `MOST_ROWS`.
+    """
+    n = len(method) + 1
+    wins, losses = (method & ~baseline).sum() + 0.5, (~method & baseline).sum() + 0.5
+    gap, differing = (wins - losses) / n, (wins + losses) / n
+    level, power = stats.norm.ppf((1 + LEVEL) / 2), stats.norm.ppf(POWER)
+    reach = level * math.sqrt(differing) + power * math.sqrt(max(0.0, differing - gap**2))
+    if abs(gap) * math.sqrt(MOST_ROWS) < reach:
+        return None
+    return math.ceil((reach / gap) ** 2)
+
+
+def accuracy_difference(method: np.ndarray, baseline: np.ndarray, resamples: int = 2000, seed: int = 0) -> Difference:
+    """Compare two models that are right or wrong per row [n], by accuracy alone: `compare_paired` without macro-F1.
+
+    Rows that both get right, or both wrong, are alike here, so a resample is one draw of how many of each kind it has.
+    """
+    n = len(method)
+    wins, losses = int((method & ~baseline).sum()), int((~method & baseline).sum())
+    kinds = np.array([wins, losses, 1, n - wins - losses]) / (n + 1)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(n, kinds, size=resamples)
+    made_up = 2 * rng.binomial(drawn[:, 2], 0.5) - drawn[:, 2]
+    return _difference((wins - losses) / n, (drawn[:, 0] - drawn[:, 1] + made_up) / n, _mid_p(wins, losses))
 
 
 def mcnemar_p(references: np.ndarray, method: np.ndarray, baseline: np.ndarray) -> float:
@@ -101,7 +157,10 @@ def mcnemar_p(references: np.ndarray, method: np.ndarray, baseline: np.ndarray) 
     (Fagerland, Lydersen and Laake, BMC Medical Research Methodology 2013, who recommend it).
     """
     first, second = method == references, baseline == references
-    wins, losses = int((first & ~second).sum()), int((second & ~first).sum())
+    return _mid_p(int((first & ~second).sum()), int((second & ~first).sum()))
+
+
+def _mid_p(wins: int, losses: int) -> float:
     rarer = stats.binom(wins + losses, 0.5)
     return float(min(1.0, 2 * rarer.cdf(min(wins, losses)) - rarer.pmf(min(wins, losses)))) if wins + losses else 1.0
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from hftl.evaluation.advice import Pretraining
 from hftl.evaluation.baselines import MAJORITY, Baseline, best_baseline
 from hftl.evaluation.evidence import no_pretraining_baselines
 from hftl.evaluation.neighbours import nearest_neighbours
+from hftl.evaluation.verdict import accuracy_difference
 from hftl.evidence.before import Base, RandomFeatures
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared
@@ -32,6 +34,8 @@ class Ladder:
     rungs: list[dict[str, Any]]
     baselines: list[Baseline]
     best: Baseline
+    probe: np.ndarray  # what the probe on frozen features predicts for the test rows
+    pretraining: Pretraining | None
 
     def accuracy(self, name: str) -> float | None:
         """Accuracy of the rung called `name`, None where there is none."""
@@ -61,8 +65,10 @@ def build_ladder(
         _rung(b.name, "majority" if b.name == MAJORITY else "no-pretraining", b.predictions, references, b.seconds)
         for b in baselines
     ]
+    pretraining = None
     if base.random is not None:
-        rungs.append(_random_rung(base.random, ready, references))
+        rung, pretraining = _random_rung(base.random, ready, features, base)
+        rungs.append(rung)
     pooling, probe, probe_seconds = _probe(ready, features)
     train, test = np.asarray(features["train"][pooling]), np.asarray(base.features[pooling])
     near, knn_seconds = _timed(lambda: nearest_neighbours(train, ready.train.labels, test))
@@ -73,7 +79,7 @@ def build_ladder(
         rungs.append(_rung(SCRATCH, "control", control.predictions, references, control.seconds, control.note))
     name = f"{ready.config.method.method} ({ready.loaded.name})"
     rungs.append(_rung(name, "method", predictions, references, seconds))
-    return Ladder(rungs, baselines, best_baseline(baselines))
+    return Ladder(rungs, baselines, best_baseline(baselines), found, pretraining)
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
@@ -94,19 +100,34 @@ def _fit_best(features: dict[str, np.ndarray], labels: np.ndarray, ready: Prepar
     return fit_probe(features, labels, n, "auto", seed, ready.weights, no_bias)
 
 
-def _random_rung(random: RandomFeatures, ready: Prepared, references: np.ndarray) -> dict[str, Any]:
-    labels = ready.train.labels[random.train_rows]
+def _random_rung(
+    random: RandomFeatures, ready: Prepared, features: Features, base: Base
+) -> tuple[dict[str, Any], Pretraining]:
+    """The probe on random weights, and beside it one on the pretrained weights, fitted and scored on the same rows.
+
+    Fewer rows alone make a probe worse, so the two are compared with each other only.
+    """
+    labels, references = ready.train.labels[random.train_rows], base.test.labels[random.test_rows]
     probe, seconds = _timed(lambda: _fit_best(random.train, labels, ready))
     predictions = probe.logits(np.asarray(random.test[probe.pooling])).argmax(-1)
-    rung = _rung(RANDOM, "control", predictions, references[random.test_rows], seconds + random.seconds)
+    rung = _rung(RANDOM, "control", predictions, references, seconds + random.seconds)
+    rows = {k: np.asarray(v[random.train_rows]) for k, v in features["train"].items()}
+    alike = _fit_best(rows, labels, ready)
+    same = alike.logits(np.asarray(base.features[alike.pooling][random.test_rows])).argmax(-1)
+    difference = accuracy_difference(same == references, predictions == references)
+    found = Pretraining(
+        float((same == references).mean()), float((predictions == references).mean()), difference,
+        len(labels), len(references),
+    )  # fmt: skip
     notes = []
-    if len(labels) < len(ready.train.labels) or len(random.test_rows) < len(references):
+    if len(labels) < len(ready.train.labels) or len(references) < len(base.test.labels):
         notes.append(
-            f"fitted on {len(labels):,} of the training rows, scored on {len(random.test_rows):,} of the test rows"
+            f"fitted on {len(labels):,} of the training rows and scored on {len(references):,} of the test rows, where "
+            f"the pretrained weights reach {found.pretrained:.1%}"
         )
     if float(np.asarray(random.train[probe.pooling]).std(0).max()) < DEAD:
         notes.append("untrained, this architecture puts out the same for every row: no measure of the architecture")
-    return {**rung, "note": "; ".join(notes)} if notes else rung
+    return {**rung, "note": "; ".join(notes)} if notes else rung, found
 
 
 def _rung(

@@ -37,6 +37,7 @@ class Retention:
 
     name: str
     encoded: Encoded
+    kind: str  # "own": the run's own data; "given": by --retain; "stand-in": the packaged sample
     notes: tuple[str, ...] = ()
     left_out: int = 0  # rows that the run trains on
 
@@ -102,19 +103,13 @@ def _choose(name: str, ready: Prepared) -> Retention:
     encoded, seen = _without_trained_pixels(encoded, ready.train)
     left_out = len(keys) - len(fresh) + seen
     _check_enough(len(encoded), left_out)
-    notes += _overlap(name, ready, trained & set(keys), len(trained), left_out)
-    return Retention(_shown(name), encoded, tuple(notes), left_out)
-
-
-def _overlap(name: str, ready: Prepared, shared: set[str], trained: int, left_out: int) -> list[str]:
-    """Say that the retention set is the run's own data, by name or by most of its rows, and what was left out."""
-    data = ready.config.data.data
-    notes = []
-    if (isinstance(data, str) and name == data) or 2 * len(shared) >= trained:
+    own = name == ready.config.data.data or 2 * len(trained & set(keys)) >= len(trained)
+    if own:
         notes.append("The retention set is the run's own data: rows like those that were trained on.")
     if left_out:
         notes.append(f"{left_out} rows of the retention set that the run trains on are left out.")
-    return notes
+    kind = "own" if own else "given" if ready.config.retain else "stand-in"
+    return Retention(_shown(name), encoded, kind, tuple(notes), left_out)
 
 
 def _check_enough(rows: int, left_out: int) -> None:

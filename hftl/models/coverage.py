@@ -1,8 +1,10 @@
 """What of a checkpoint must have been loaded: `from_pretrained` replaces what is missing by random numbers."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from torch import nn
 
 from hftl.errors import ModelError
 from hftl.models.layers import find_layers, is_under, outer_modules
@@ -17,22 +19,43 @@ def check_loaded(model: Any, info: dict[str, Any], name: str, batch: dict[str, t
 
     `info` is the loading info of `from_pretrained`. With a `batch` (the smallest one), what runs outside of the body or
     after its last block may be new: a head, a pooler, a last norm. Without one, everything must have been loaded.
+    Nor may the file hold layers that config.json leaves out.
     """
+    _check_depth(model, info["unexpected_keys"], name)
     mismatched = {key: shapes for key, *shapes in info["mismatched_keys"]}
-    lacking = [key for key in [*info["missing_keys"], *mismatched] if not key.endswith(_UNREAD)]
+    state = model.state_dict()
+    lacking = [
+        key
+        for key in [*info["missing_keys"], *mismatched]
+        # Counts and positions are whole numbers, which no model draws at random.
+        if not key.endswith(_UNREAD) and (key not in state or state[key].is_floating_point())
+    ]
     if not lacking:
         return
     may_be_new: tuple[str, ...] = ()
     if batch is not None:
-        may_be_new = find_layers(model, outer_modules(model), batch).above
+        may_be_new = find_layers(model, outer_modules(model), batch, least=1).above
     wrong = sorted(key for key in lacking if not is_under(key, may_be_new))
     if not wrong:
         return
-    total = len(model.state_dict())
     raise ModelError(
-        f"{name} does not hold the weights that its config.json describes: {len(wrong)} of {total} tensors would be "
+        f"{name} does not hold the weights that its config.json describes: {len(wrong)} of {len(state)} tensors would be "
         f"random. {_cause(wrong, mismatched, sorted(info['unexpected_keys']))}"
     )
+
+
+def _check_depth(model: Any, unexpected: Iterable[str], name: str) -> None:
+    """Raise `ModelError` when a list of layers in the body is longer in the file than by config.json."""
+    lists = {n: len(m) for n, m in model.base_model.named_modules() if isinstance(m, nn.ModuleList | nn.Sequential)}
+    for key in sorted(unexpected):
+        parts = key.removeprefix(model.base_model_prefix + ".").split(".")  # a file of the body alone has no prefix
+        for i, part in enumerate(parts):
+            length = lists.get(".".join(parts[:i]))
+            if length is not None and part.isdigit() and int(part) >= length:
+                raise ModelError(
+                    f"{name} holds more layers than the {length} that its config.json describes: {key} would be left "
+                    "out. Set the number of layers in config.json right, or fetch it again."
+                )
 
 
 def _cause(wrong: list[str], mismatched: dict[str, list[Any]], unexpected: list[str]) -> str:
@@ -40,7 +63,7 @@ def _cause(wrong: list[str], mismatched: dict[str, list[Any]], unexpected: list[
         for other in unexpected:
             if other.endswith("." + key) or other.endswith("." + key.partition(".")[2]):
                 prefix = other[: -len(key)] if other.endswith(key) else other.removesuffix(key.partition(".")[2])
-                return f"Its tensors are called {prefix}...: save the model without that prefix."
+                return f"Its tensors are called {prefix}*: save the model without the prefix {prefix[:-1]!r}."
     for key in wrong:
         if key in mismatched:
             of_file, of_config = (list(shape) for shape in mismatched[key])

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from transformers import EfficientNetConfig, EfficientNetForImageClassification, EfficientNetImageProcessorPil
 
+from hftl.paths import usual_modes
+
 
 CONVERSION_VERSION = 1  # in the name of the cached folder: raise it when the conversion changes
 _OPEN_GATE = 30.0
@@ -64,6 +66,7 @@ def convert(weights: Path, class_names: list[str], folder: Path) -> None:
         include_top=False,
         rescale_offset=False,
     ).save_pretrained(folder)
+    usual_modes(folder)
 
 
 def _renamed(name: str) -> str:

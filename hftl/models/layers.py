@@ -72,15 +72,15 @@ def head_modules(model: nn.Module, loading_info: dict[str, Any], num_labels: int
     return tuple(name for name, _ in model.named_modules() if name in names)
 
 
-def find_layers(model: Any, head: tuple[str, ...], batch: dict[str, torch.Tensor]) -> Layers:
+def find_layers(model: Any, head: tuple[str, ...], batch: dict[str, torch.Tensor], least: int = 2) -> Layers:
     """Group the parameters: stem, the repeated blocks bottom to top, head.
 
     The blocks are the children of the module list that holds most parameters of the body. What lies beside it is
     sorted by when it runs on `batch`: before the first block is stem, after the last belongs to the last block. What
     runs in between or is never called as a module (relative position tables) counts as stem, the side on which
-    freezing is always safe.
+    freezing is always safe. A list counts from `least` blocks on.
     """
-    container, children = _blocks(model, head)
+    container, children = _blocks(model, head, least)
     late = _after_blocks(model, container, children, batch)
     stem: list[str] = []
     blocks: list[list[str]] = [[] for _ in children]
@@ -99,7 +99,7 @@ def find_layers(model: Any, head: tuple[str, ...], batch: dict[str, torch.Tensor
     return Layers(tuple(stem), tuple(tuple(b) for b in blocks), tuple(head_names), modules, (*head, *sorted(late)))
 
 
-def _blocks(model: nn.Module, head: tuple[str, ...]) -> tuple[str, list[str]]:
+def _blocks(model: nn.Module, head: tuple[str, ...], least: int) -> tuple[str, list[str]]:
     best, best_size = ("", [""]), 0
     for name, module in model.named_modules():
         if not isinstance(module, nn.ModuleList | nn.Sequential) or any(
@@ -108,7 +108,7 @@ def _blocks(model: nn.Module, head: tuple[str, ...]) -> tuple[str, list[str]]:
             continue
         children = [child for child, m in module.named_children() if any(True for _ in m.parameters())]
         size = sum(p.numel() for p in module.parameters())
-        if len(children) >= 2 and size > best_size:
+        if len(children) >= least and size > best_size:
             best, best_size = (name, children), size
     return best
 

@@ -1,9 +1,11 @@
 """Find a checkpoint (folder, packaged, Hub cache, Hub) and load it with a new head for the task's labels."""
 
+import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -31,6 +33,8 @@ from hftl.paths import typed_path
 from hftl.tasks.task import Task
 
 
+_INDEX = "model.safetensors.index.json"
+_JSON = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "adapter_config.json", _INDEX)
 SHORTEST = 4  # tokens: less holds no word beside the special ones
 
 
@@ -72,13 +76,13 @@ def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
     """
     folder = typed_path(name)
     if folder.is_dir():
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise ModelError(f"{folder} cannot be read: you have no permission.")
         if not (folder / "config.json").is_file():
             inner = folder / "final"
             hint = f" Did you mean {inner}?" if (inner / "config.json").is_file() else ""
             raise ModelError(f"{folder} is not a model folder: it has no config.json.{hint}")
-        for file in folder.iterdir():
-            if not os.access(file, os.R_OK):
-                raise ModelError(f"{file} cannot be read: you have no permission.")
+        _check_files(folder)
         return Checkpoint(name, str(folder), "folder", None, True)
     packaged = find_packaged(name, revision)
     if packaged is not None:
@@ -96,6 +100,26 @@ def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
             f"Usable now: a model folder, or {', '.join(PACKAGED)}."
         )
     return Checkpoint(name, name, "hub", revision, False)
+
+
+def _check_files(folder: Path) -> None:
+    """Raise `ModelError` when a file of a model folder cannot be read, is no JSON, or names a shard that is not there."""
+    files = {file.name: file for file in folder.iterdir()}
+    for name, file in files.items():
+        if not os.access(file, os.R_OK):
+            raise ModelError(f"{file} cannot be read: you have no permission.")
+        if name not in _JSON:
+            continue
+        try:
+            fields = json.loads(file.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"{file} is no valid JSON: {error}.") from None
+        shards = fields.get("weight_map", {}) if isinstance(fields, dict) else None
+        if not isinstance(shards, dict) or (name == _INDEX and not shards):
+            raise ModelError(f"{file} is no JSON object{' with a weight_map' if name == _INDEX else ''}.")
+        lacking = [shard for shard in shards.values() if not isinstance(shard, str) or shard not in files]
+        if lacking:
+            raise ModelError(f"{file} names the file {lacking[0]!r}, which the folder does not hold.")
 
 
 def _similar_folders(folder: Path) -> str:
@@ -186,7 +210,9 @@ def prepare_processor(model: Any, processor: Any, name: str) -> None:
         raise ModelError(f"{name} has no tokenizer files, such as tokenizer.json: every word would be unknown to it.")
     length = processor.model_max_length
     if not isinstance(length, int | float) or length < SHORTEST:
-        raise ModelError(f"{name} has a tokenizer whose model_max_length is {length!r}, not a number of tokens.")
+        raise ModelError(
+            f"{name} has a tokenizer whose model_max_length is {length!r}: a number of at least {SHORTEST} is needed."
+        )
     if processor.pad_token is None:
         processor.pad_token = processor.eos_token
     if processor.pad_token is None:
@@ -281,6 +307,8 @@ class hub_errors:  # noqa: N801  used like a function
             )
         if isinstance(error, PermissionError) or "Permission denied" in text:
             return f"{self.name} cannot be read: you have no permission ({text[:200]})."
+        if isinstance(error, UnpicklingError):  # torch's text says how to run the code all the same
+            return f"{self.name} has a pickle that is damaged, or holds more than tensors and could run code. It was not run."
         if isinstance(error, SafetensorError):
             return f"{self.name} has a broken .safetensors file ({text[:200]}). Fetch it again."
         if "safetensors" in text or "pytorch_model.bin" in text:

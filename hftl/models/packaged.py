@@ -135,7 +135,7 @@ def _converted(weights: Path, checkpoint: PackagedCheckpoint) -> Path:
         partial.mkdir(parents=True)
         with torch.random.fork_rng(devices=[]):
             convert(weights, names, partial)
-        (partial / _DIGEST).write_text(_digest(partial / "model.safetensors"))
+        (partial / _DIGEST).write_text(_contents(partial))
         partial.rename(folder)
     except OSError as error:
         if not folder.is_dir():  # else another process was first, with the same content
@@ -145,7 +145,7 @@ def _converted(weights: Path, checkpoint: PackagedCheckpoint) -> Path:
     return folder
 
 
-_DIGEST = "model.sha256"  # of a converted folder: a damaged cache is not believed
+_DIGEST = "sha256sums"  # of a converted folder: a damaged cache is not believed
 
 
 def _digest(weights: Path) -> str:
@@ -153,9 +153,15 @@ def _digest(weights: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _contents(folder: Path) -> str:
+    """Hash of every file of a converted folder, names included."""
+    files = sorted(path for path in folder.iterdir() if path.name != _DIGEST)
+    return "".join(f"{_digest(path)}  {path.name}\n" for path in files)
+
+
 def _is_intact(folder: Path) -> bool:
-    weights, digest = folder / "model.safetensors", folder / _DIGEST
-    return weights.is_file() and digest.is_file() and digest.read_text() == _digest(weights)
+    digest = folder / _DIGEST
+    return digest.is_file() and digest.read_text() == _contents(folder)
 
 
 def _imagenet_names() -> list[str]:

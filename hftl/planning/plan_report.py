@@ -9,10 +9,11 @@ import numpy as np
 from hftl.combinations import check_combination
 from hftl.config import RunConfig
 from hftl.errors import ConfigError
+from hftl.evaluation.cross_validated import Comparison
+from hftl.evidence.compare import compare
 from hftl.methods import check_method, get_method
 from hftl.methods.full import full_defaults
 from hftl.methods.plan import Plan, is_convnet
-from hftl.planning.compare import Comparison, compare
 from hftl.planning.describe import describe_data, describe_images, describe_tokens, learns
 from hftl.planning.estimate import ADAMW_BYTES, GRADIENT_BYTES, learning_parameters, memory, seconds, weight_bytes
 from hftl.planning.features import FeatureCost, are_cached, comparison_features, time_features

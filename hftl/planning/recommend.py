@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from hftl.evaluation.cross_validated import Gap, stands
+
 
 # Up to so many rows per class, a probe: ANCHORS.md, F. SetFit (Tunstall et al. 2022, table 2, from memory): tuned
 # RoBERTa-large is 19 points behind sentence embeddings with a regression at 8 rows per class, and 6 behind at 64.
@@ -13,15 +15,6 @@ MANY_PER_CLASS = 500
 PATIENCE = 8 * 3600.0
 
 NO_TRANSFER = "do not transfer"
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Accuracy of the probe minus that of the baseline on the same training rows, with its 95% bounds."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -62,12 +55,12 @@ def recommend(facts: Facts) -> Recommendation:
     if rows <= FEW_PER_CLASS:
         return Recommendation(
             "probe",
-            f"{_stands(facts, gap)}, and {rows:g} rows per class are few (up to {FEW_PER_CLASS}): the fewest weights "
+            f"{stands(gap, facts.baseline)}, and {rows:g} rows per class are few (up to {FEW_PER_CLASS}): the fewest weights "
             "that can learn the task overfit the least.",
         )
     if facts.full_seconds > PATIENCE:
         return Recommendation(
-            "head", f"{_stands(facts, gap)}, and {_too_long(facts)}: a head on cached features does not."
+            "head", f"{stands(gap, facts.baseline)}, and {_too_long(facts)}: a head on cached features does not."
         )
     if rows <= MANY_PER_CLASS:
         return _moderate(facts, gap)
@@ -78,7 +71,7 @@ def recommend(facts: Facts) -> Recommendation:
     return Recommendation(
         "full",
         f"{rows:g} rows per class (above {MANY_PER_CLASS}) carry all layers, and the time is there (about "
-        f"{_duration(facts.full_seconds)} here). {_stands(facts, gap)}.",
+        f"{_duration(facts.full_seconds)} here). {stands(gap, facts.baseline)}.",
     )
 
 
@@ -88,24 +81,24 @@ def _far(facts: Facts, gap: Gap) -> Recommendation:
     if rows <= FEW_PER_CLASS:
         return Recommendation(
             NO_TRANSFER,
-            f"{_stands(facts, gap)}: this model's features are far from this data, and {rows:g} rows per class are too "
+            f"{stands(gap, facts.baseline)}: this model's features are far from this data, and {rows:g} rows per class are too "
             f"few (up to {FEW_PER_CLASS}) to move them. Use the baseline, or a model from a closer domain.",
         )
     if facts.full_seconds > PATIENCE:
         return Recommendation(
             NO_TRANSFER,
-            f"{_stands(facts, gap)}: this model's features are far from this data, and {_too_long(facts)}. Use the "
+            f"{stands(gap, facts.baseline)}: this model's features are far from this data, and {_too_long(facts)}. Use the "
             "baseline, a smaller model or a faster machine.",
         )
     if facts.full_fits is False:
         return Recommendation(
             "lora",
-            f"{_stands(facts, gap)}: the features are far from this data and must move; all layers do not fit in memory, "
+            f"{stands(gap, facts.baseline)}: the features are far from this data and must move; all layers do not fit in memory, "
             "adapters on all of them do.",
         )
     return Recommendation(
         "full",
-        f"{_stands(facts, gap)}: the features are far from this data, so every layer has to learn; {rows:g} rows per "
+        f"{stands(gap, facts.baseline)}: the features are far from this data, so every layer has to learn; {rows:g} rows per "
         "class are enough to try.",
     )
 
@@ -116,17 +109,11 @@ def _moderate(facts: Facts, gap: Gap) -> Recommendation:
         # Adapters leave out depthwise convolutions (peft); thawing from the top is ULMFiT's answer to small data
         # (Howard & Ruder 2018, table 7; ANCHORS.md, C).
         return Recommendation(
-            "gradual", f"{_stands(facts, gap)}, and {rows}: thaw the convnet block by block, from the top."
+            "gradual", f"{stands(gap, facts.baseline)}, and {rows}: thaw the convnet block by block, from the top."
         )
     # VTAB-1k, ViT-B/16: LoRA above full in all three groups; GLUE: equal (ANCHORS.md, C).
-    return Recommendation("lora", f"{_stands(facts, gap)}, and {rows}: adapters on every layer move few weights.")
-
-
-def _stands(facts: Facts, gap: Gap) -> str:
-    word = "loses to" if gap.high < 0 else "beats" if gap.low > 0 else "is level with"
-    return (
-        f"The probe {word} {facts.baseline} in cross-validation on the training rows "
-        f"({100 * gap.value:+.1f} points, 95% {100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+    return Recommendation(
+        "lora", f"{stands(gap, facts.baseline)}, and {rows}: adapters on every layer move few weights."
     )
 
 

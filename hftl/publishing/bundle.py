@@ -10,6 +10,7 @@ import yaml
 from hftl.artifact import Artifact
 from hftl.config import read_yaml
 from hftl.errors import RunError
+from hftl.models.load import hub_errors
 from hftl.publishing.adapter_bundle import write_adapter_alone
 from hftl.publishing.card import CardOptions, card_text
 from hftl.publishing.clean import check_clean, machine_places
@@ -67,13 +68,14 @@ def build_bundle(artifact: Artifact, folder: Path, options: BundleOptions | None
     examples = choose_examples(artifact, options.include_examples, options.data)
 
     folder.mkdir(parents=True, exist_ok=True)
-    if options.adapter_only:
-        write_adapter_alone(artifact, root / "adapter", folder)
-    else:
-        for path in model_files(artifact.folder):  # cards, reports, hidden files and strays stay behind
-            copy_file(path, folder / path.name)
-        if (root / "adapter").is_dir():
-            _copy_adapter(root / "adapter", folder / "adapter")
+    with hub_errors(artifact.name, "publishing it", trusting=False):  # its files may be damaged
+        if options.adapter_only:
+            write_adapter_alone(artifact, root / "adapter", folder)
+        else:
+            for path in model_files(artifact.folder):  # cards, reports, hidden files and strays stay behind
+                copy_file(path, folder / path.name)
+            if (root / "adapter").is_dir():
+                _copy_adapter(root / "adapter", folder / "adapter")
     shown = public_report(report, config)
     if config is not None:
         public = yaml.safe_dump(public_config(config, report), sort_keys=False, allow_unicode=True)

@@ -117,7 +117,7 @@ def _data_line(shown: dict[str, Any]) -> Markup:
     name = str(shown["data"]["name"])
     found, sample = hub_data(name), SAMPLES.get(name.removeprefix("sample:")) if name.startswith("sample:") else None
     rows = shown["data"]["rows"]
-    count = f"{rows['train']:,} rows to train on, {rows['validation']:,} to choose by, {rows['test']:,} to test"
+    count = f"{rows['train']:,} rows to train on, {rows['validation']:,} for validation, {rows['test']:,} to test"
     if found:
         return Markup(f"[{md(name)}](https://huggingface.co/datasets/{found.id}); {count}")
     if sample:
@@ -148,8 +148,7 @@ def _use(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) ->
         "task": shown["task"],
         "repo": options.repo_id or _PLACE,
         "repo_known": options.repo_id is not None,
-        "own_code": pooled,
-        "pooling": "the mean of the token states" if text else "the pooled features of the image",
+        "own_code": words.pooled(shown) or ("The head reads the pooled features of the image" if pooled else None),
         "truncation": Markup(truncation),
         "pipeline_options": Markup(truncation + (", trust_remote_code=True" if pooled else "")),
         "example": _EXAMPLES[task.input_column],

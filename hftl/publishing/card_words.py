@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from hftl.publishing.card_markdown import code, md
 from hftl.publishing.public_report import LOCAL
-from hftl.report.words import interval, number, p_value, percent, points
+from hftl.report.words import interval, meaning, number, p_value, percent, points, retention, verdict_title
 
 
 WEAKEST = 3  # classes and confusions that the limits name
@@ -21,7 +21,7 @@ _FINDINGS = {  # check of the doctor -> what its count counts, of one and of sev
     "tiny_or_odd_images": ("image of an unusual size or kind", "images of an unusual size or kind"),
     "exact_duplicates": ("row that repeats another of its split", "rows that repeat another of their split"),
     "cross_split_duplicates": (
-        "row of validation or test that stands in an earlier split, so that the test figures may be too good",
+        "row of validation or test that an earlier split holds too, so that the test figures may be too good",
         "rows of validation or test that stand in an earlier split, so that the test figures may be too good",
     ),
     "near_duplicates": ("row that is nearly the same as another", "rows that are nearly the same as another"),
@@ -41,27 +41,19 @@ _FINDINGS = {  # check of the doctor -> what its count counts, of one and of sev
 
 
 def verdict(report: dict[str, Any]) -> dict[str, Any] | None:
-    """Return `title`, `sentence` and `advice` of the verdict; None where there is none."""
+    """Return `title` and `sentence` of the verdict; None where there is none. Advice is for who trained it, not here."""
     found = (report.get("evidence") or {}).get("verdict")
     if not found:
         return None
-    title, over, meaning = {
-        "POSITIVE": ("Transfer worked", "over", "The whole interval is above zero."),
-        "NEGATIVE": ("Transfer hurt", "against", "The whole interval is below zero: the simpler model is better."),
-        "NEUTRAL": ("No clear difference", "against", "The interval includes zero: neither is shown to be better."),
-    }[found["label"]]
+    look, title = verdict_title(found)
     bounds = f"95% interval {points(found['low'])} to {points(found['high'])}"
     chance = f"; McNemar's test: {p_value(found['p'])}" if found.get("p") is not None else ""
     sentence = (
-        f"{points(found['gap'])} points of accuracy {over} {md(found['against'])}, the best model here that learned "
-        f"from this data alone ({bounds}{chance}). {meaning}"
+        f"{points(found['gap'])} points of accuracy {'over' if look == 'good' else 'against'} {md(found['against'])}, the "
+        f"best model here that learned from this data alone ({bounds}{chance}). "
+        f"{md(meaning(found, report['data']['rows']['test']), 600)}"
     )
-    advice = [
-        Markup(f"Worth trying instead: {md(a['advice'], 300)} ({md(str(a['reason']).rstrip('.'), 600)}).")
-        for a in found.get("advice") or []
-        if a["advice"] and a["reason"]
-    ]
-    return {"title": title, "sentence": Markup(sentence), "advice": advice}
+    return {"title": title, "sentence": Markup(sentence)}
 
 
 def limits(report: dict[str, Any]) -> list[Markup]:
@@ -152,7 +144,7 @@ def _findings(report: dict[str, Any]) -> list[str]:
     return [
         counted(int(f["count"]), *_FINDINGS[f["check"]])
         for f in found
-        if f["level"] != "PASS" and f["check"] in _FINDINGS and f["count"]
+        if f["level"] in ("WARN", "FAIL") and f["check"] in _FINDINGS and f["count"]
     ]
 
 
@@ -185,20 +177,20 @@ def _calibration(found: dict[str, Any]) -> str:
 
 
 def _threshold(held: dict[str, Any]) -> str:
-    wished, right = percent(held["precision"], 0), held.get("test_precision")
+    target, right = percent(held["precision"], 0), held.get("test_precision")
     if held.get("threshold") is None:
-        return f"No confidence reached the wished {wished} of right answers on the validation rows: check its answers."
+        return f"No confidence reached the target of {target} right answers on the validation rows: check its answers."
     least = percent(held["threshold"])
     if right is None:
-        return f"No test row was answered with a confidence of {least} or more, the threshold for {wished} right."
+        return f"No test row was answered with a confidence of {least} or more, the threshold for {target} right."
     if held.get("coverage") == 1:
         return (
-            f"No threshold is needed for {wished} right answers: all test rows were answered, {percent(right['value'])} of "
+            f"No threshold is needed for {target} right answers: all test rows were answered, {percent(right['value'])} of "
             f"them right (95% interval {interval(right)})."
         )
     return (
         f"Answers with a confidence of **{least}** or more were right in {percent(right['value'])} of the test rows (95% "
-        f"interval {interval(right)}; wished: {wished}). They are {percent(held.get('coverage'))} of all; treat the "
+        f"interval {interval(right)}; target: {target}). They are {percent(held.get('coverage'))} of all; treat the "
         'others as "not sure".'
     )
 
@@ -209,13 +201,14 @@ def forgetting(report: dict[str, Any]) -> list[Markup]:
     if not found:
         return []
     if found.get("unchanged"):
-        return [Markup("Nothing: the layers of the base model did not change.")]
+        return [Markup("All of them: the layers of the base model did not change.")]
     said = []
     if found.get("kept") is not None:
         bounds = f", 95% interval {interval(found)}" if found.get("low") is not None else ""
-        where = f" on {found['rows']:,} rows of {code(found['retention'])}" if found.get("retention") else ""
+        rows = f"{found['rows']:,} rows, " if found.get("rows") else ""
         said.append(
-            f"**{percent(found['kept'])} of what the base model's features told is kept** (measured{where}{bounds})."
+            f"**{percent(found['kept'])} of the base model's features can still be read** ({rows}"
+            f"{md(retention(found))}{bounds})."
         )
     probe = found.get("probe")
     if probe:

@@ -54,6 +54,9 @@ _METRICS = {
 }  # fmt: skip
 _RUNG = {"name": sentence, "kind": word, "accuracy": _SCORE, "macro_f1": _SCORE, "seconds": number, "note": sentence}
 _SPREAD = {"values": [number], "mean": number, "std": number}
+_CROSS_VALIDATION = {
+    "rows": number, "baseline": sentence, "probe_accuracy": number, "baseline_accuracy": number, "gap": _SCORE,
+}  # fmt: skip
 _GAP = {"label": word, "gap": number, "low": number, "high": number, "p": number}
 _BINS = [{"low": number, "high": number, "count": number, "confidence": number, "accuracy": number}]
 _SURENESS = {
@@ -62,12 +65,13 @@ _SURENESS = {
 }  # fmt: skip
 _EVIDENCE: Spec = {
     "ladder": [_RUNG],
-    "verdict": {
-        **_GAP, "against": sentence, "macro_f1": _GAP, "advice": [{"advice": sentence, "reason": sentence}],
+    "verdict": {  # not its advice, which is for who trained it
+        **_GAP, "against": sentence, "macro_f1": _GAP, "kind": word, "rows_needed": number,
+        "cross_validation": _CROSS_VALIDATION,
     },
     "forgetting": {
         "kept": number, "unchanged": number, "low": number, "high": number, "definition": sentence, "rows": number, "left_out": number,
-        "note": sentence, "knn_agreement": number, "knn_chance": number, "seconds": number, "seconds_after": number,
+        "note": sentence, "knn_agreement": number, "knn_chance": number, "retention_kind": word, "seconds": number, "seconds_after": number,
         "probe": {"before": number, "after": number, "low": number, "high": number},
         "cka": [{"block": word, "value": number}],
         "original_head": {"kind": word, "loss_before": number, "loss_after": number},
@@ -201,11 +205,11 @@ def data_name(name: str) -> str:
 def public_config(config: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """Return what of config.yaml may be published: it is read like any config, and no path is left in it.
 
-    Kept are hftl's own flags but for places, and numbers and well-known words among the training flags.
+    Kept are hftl's own flags but for places and the names of columns, and numbers and well-known words among the training flags.
     """
     kept: dict[str, Any] = {}
     for name, value in config.items():
-        if name in _PLACES:
+        if name in _PLACES or name in _COLUMNS:
             continue
         if name in OWN_FLAGS or name == "task" or name in _TRAINING_WORDS or isinstance(value, bool | int | float):
             kept[name] = value
@@ -222,6 +226,7 @@ def public_config(config: dict[str, Any], report: dict[str, Any]) -> dict[str, A
 
 LOCAL = "local data"  # instead of a file's name
 _PLACES = ("output_dir", "overwrite", "resume")
+_COLUMNS = ("text_column", "image_column", "label_column", "slice_column")  # names out of the user's own table
 _TRAINING_WORDS = (
     "eval_strategy", "half_precision_backend", "logging_strategy", "lr_scheduler_type", "metric_for_best_model",
     "optim", "save_strategy", "train_sampling_strategy",

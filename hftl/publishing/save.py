@@ -10,6 +10,7 @@ from hftl.config import read_yaml
 from hftl.errors import ConfigError
 from hftl.models import pooled
 from hftl.models.load import Loaded
+from hftl.paths import usual_modes
 from hftl.publishing.card import CardOptions, card_text
 from hftl.publishing.licences import choose_license, known_license
 from hftl.training.world import is_main_process
@@ -28,6 +29,7 @@ def merge_adapter(model: Any, adapter: Path, loaded: Loaded) -> Any:
     if is_main_process():
         model.save_pretrained(str(adapter), save_embedding_layers=False)
         (adapter / "README.md").unlink(missing_ok=True)  # peft's template has nothing filled in
+        usual_modes(adapter)
     return model.merge_and_unload()
 
 
@@ -45,6 +47,7 @@ def save_final(model: Any, loaded: Loaded, folder: Path) -> None:
         shutil.copyfile(pooled.__file__, folder / f"{module}.py")
     model.save_pretrained(folder)
     loaded.processor.save_pretrained(folder)
+    usual_modes(folder)
 
 
 def write_card(folder: Path, report: dict[str, Any]) -> None:

@@ -6,19 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from huggingface_hub import CommitOperationAdd, HfApi, SpaceCard, hf_hub_download
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub import CommitOperationAdd, HfApi, SpaceCard, constants, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.repocard import metadata_load
 
-from hftl.publishing.hub_faults import HubError, hub_faults
+from hftl.publishing.hub_faults import HubError, hub_faults, plain
 from hftl.publishing.hub_repository import check_repo_id
-from hftl.publishing.hub_retries import persist
+from hftl.publishing.hub_retries import persist, say
 from hftl.report.visible import one_line
 
 
 APP_FILES = ("app.py", "evidence_panel.py", "requirements.txt")
 TAG = "hftl"  # in the header of every Space that hftl makes
 _OURS = ("MODEL_ID", "REVISION", "TRUST_REMOTE_CODE")
+_SERVES = "SERVES: dict[str, str] = {}"  # the line of app.py that a push fills in
 _TITLE = 100  # characters
 
 
@@ -47,13 +48,17 @@ def space_folder(
     target.mkdir(parents=True, exist_ok=True)
     for name in APP_FILES:
         shutil.copyfile(source / name, target / name)
+    wanted = variables(model_id, revision, pooled=pooled)
+    app = (source / "app.py").read_text(encoding="utf-8")
+    if _SERVES not in app:
+        raise HubError("The Space's app is not the one of this hftl: `pip install --force-reinstall hftl` brings it.")
+    app = app.replace(_SERVES, f"SERVES: dict[str, str] = {wanted!r}", 1)
+    (target / "app.py").write_text(app, encoding="utf-8")
     card = SpaceCard((source / "README.md").read_text(encoding="utf-8"))
     data: Any = card.data
     data.title = one_line(title or model_id.split("/")[-1], _TITLE)
     data.models, data.license = [model_id], license
-    set_here = "".join(
-        f"- `{name}` = `{value}`\n" for name, value in variables(model_id, revision, pooled=pooled).items()
-    )
+    set_here = "".join(f"- `{name}` = `{value}`\n" for name, value in wanted.items())
     about = f"Serves [{model_id}](https://huggingface.co/{model_id}). Its variables:\n\n{set_here}"
     (target / "README.md").write_text(f"---\n{data.to_yaml()}\n---\n\n{about}\n{card.text.lstrip()}", encoding="utf-8")
     return target
@@ -83,7 +88,8 @@ def push_space(
 ) -> str:  # fmt: skip
     """Make or update the Space that serves `model_id`, in one commit, and return its address.
 
-    Hardware and secrets are left as they are. Raises `ConfigError` for a name that the Hub does not take, and
+    Hardware and secrets are left as they are. A Hub that refuses the variables is a note, since app.py has them as its
+    defaults. Raises `ConfigError` for a name that the Hub does not take, and
     `HubError` when the Hub refuses, when another Space has the name, or when its visibility is not the one asked for.
     """
     check_repo_id(space_id, "--space")
@@ -95,7 +101,13 @@ def push_space(
             lambda: api.create_repo(space_id, repo_type="space", space_sdk="gradio", private=private, exist_ok=True),
             f"making the Space {space_id}",
         )
-        _set_variables(api, space_id, wanted)  # before the app, which starts as soon as it arrives
+        try:
+            _set_variables(api, space_id, wanted)  # before the app, which starts as soon as it arrives
+        except (HfHubHTTPError, HubError) as error:  # app.py has them too
+            say(
+                f"Note: the variables of {space_id} could not be set ({plain(str(error))}). The Space serves {model_id} "
+                f"all the same, unless it has other variables already: {constants.ENDPOINT}/spaces/{space_id}/settings"
+            )
         operations = [CommitOperationAdd(name, folder / name) for name in (*APP_FILES, "README.md")]
         persist(
             lambda: api.create_commit(

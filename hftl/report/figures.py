@@ -80,7 +80,7 @@ def _abstain(abstain: dict[str, Any]) -> Chart:
         "Accuracy of the answers against the share of rows that is answered.",
         share=True,
         share_x=True,
-        level=abstain["wished"],
+        level=abstain["target"],
     )
 
 

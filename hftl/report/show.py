@@ -7,6 +7,7 @@ from typing import Any
 from hftl.methods.plan import Plan
 from hftl.report.table import print_table
 from hftl.report.visible import one_line
+from hftl.report.words import pooled, retention
 
 
 _NAMED = 3  # weak slices that the terminal names
@@ -34,31 +35,46 @@ def show_result(report: dict[str, Any], run_dir: str) -> None:
     if not rows:
         rows = [(f"{report['method']} ({report['model']['name']})", *_cells(report["metrics"]["test"]))]
     print_table(f"Test, {report['data']['rows']['test']} rows", ("model", "accuracy", "macro F1"), rows)
+    for rung in evidence["ladder"] if evidence else []:
+        if rung.get("note"):
+            print_table("Note", ("",), [(f"{rung['name']}: {rung['note']}",)])
     if evidence:
         print_table("Evidence", ("", ""), [*_evidence_rows(evidence), *parity_rows(report["parity"])])
     for warning in report["warnings"]:
         print_table("Note", ("",), [(warning,)])
-    _show_place(run_dir, f" ({report['timing']['total_seconds']:.0f} s)")
+    _show_place(report, run_dir, f" ({report['timing']['total_seconds']:.0f} s)")
 
 
-def _show_place(run_dir: str, more: str = "") -> None:
-    """Say where the run is; it has a page unless evidence is off, or the page could not be written."""
+def _show_place(report: dict[str, Any], run_dir: str, more: str = "") -> None:
+    """Say where the run is, and what loads it when plain `pipeline` does not.
+
+    It has a page unless evidence is off, or the page could not be written.
+    """
     page = f"; open {run_dir}/report.html" if (Path(run_dir) / "report.html").is_file() else ""
-    print_table("Run", ("",), [(f"{run_dir}{more}; the model is in {run_dir}/final{page}",)])
+    lines = [(f"{run_dir}{more}; the model is in {run_dir}/final{page}",)]
+    pooling = pooled(report)
+    if pooling:
+        loads = f'pipeline("{report["task"]}", model="{run_dir}/final", trust_remote_code=True)'
+        lines.append((f"{pooling}. Its class is a file of the model: {loads} loads it; --pooling native avoids it",))
+    print_table("Run", ("",), lines)
 
 
 def _evidence_rows(evidence: dict[str, Any]) -> list[tuple[str, str]]:
     """Verdict, advice, forgetting, calibration and what the doctor found, a line each."""
     verdict, kept = evidence["verdict"], evidence["forgetting"]
     bounds = f"95% {100 * verdict['low']:+.1f} to {100 * verdict['high']:+.1f}; McNemar p {verdict['p']:.2g}"
+    kind = f" ({verdict['kind'].lower()})" if verdict["kind"] else ""
     rows = [
-        (f"{verdict['label']} transfer", f"{100 * verdict['gap']:+.1f} points against {verdict['against']} ({bounds})")
+        (
+            f"{verdict['label']} transfer{kind}",
+            f"{100 * verdict['gap']:+.1f} points against {verdict['against']} ({bounds})",
+        )
     ]
     rows += [("advice", f"{a['advice']}: {a['reason']}") for a in verdict["advice"]]
     if kept and kept["unchanged"]:
         rows.append(("kept of the base", "all: its body did not change, so nothing was measured"))
     elif kept and kept["kept"] is not None:
-        rows.append(("kept of the base", f"{kept['kept']:.1%} of what a linear model could read from its features"))
+        rows.append(("kept of the base", f"{kept['kept']:.1%} of its features can still be read ({retention(kept)})"))
     calibration = evidence["calibration"]
     ece = [calibration[when]["ece"] for when in ("before", "after")]
     rows.append(("calibration error", f"{ece[0]:.3f}, with temperature {calibration['temperature']:.2f} {ece[1]:.3f}"))
@@ -70,7 +86,7 @@ def _evidence_rows(evidence: dict[str, Any]) -> list[tuple[str, str]]:
     rows += [
         (f"doctor: {f['level']}", f"{f['check']} ({f['count']}): {f['mend']}")
         for f in evidence["doctor"]
-        if f["level"] != "PASS"
+        if f["level"] in ("WARN", "FAIL")
     ]
     return rows
 
@@ -83,9 +99,9 @@ def _abstain_rows(abstain: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (
             "abstain",
-            f"answering only from a confidence of {abstain['threshold']:.3f} on, it is right in {right['value']:.1%} "
-            f"(95% {100 * right['low']:.1f} to {100 * right['high']:.1f}; wished {abstain['precision']:.0%}) and answers "
-            f"{abstain['coverage']:.1%} of the rows",
+            f"if it only answers when at least {abstain['threshold']:.1%} confident: {right['value']:.1%} right "
+            f"(95% {100 * right['low']:.1f} to {100 * right['high']:.1f}; target {abstain['precision']:.0%}), "
+            f"{abstain['coverage']:.1%} of the rows answered",
         )
     ]
 
@@ -144,4 +160,4 @@ def show_seeds(report: dict[str, Any], run_dir: str, news: Sequence[str] = ()) -
     print_table(title, ("split", "metric", "mean ± deviation", "by seed"), rows)
     for warning in news:
         print_table("Note", ("",), [(warning,)])
-    _show_place(run_dir)
+    _show_place(report, run_dir)

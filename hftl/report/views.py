@@ -4,12 +4,13 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from hftl.report.words import KINDS, METHODS, duration, interval, number, percent, rate
+from hftl.evaluation.reliability import merged_bins
+from hftl.report.words import KINDS, METHODS, duration, interval, number, percent, points, rate, retention
 
 
 MAX_CLASSES = 2_000  # rows of the table of classes
 MAX_SLICES, MAX_FINDINGS, MAX_WORST, MAX_SUSPECTS = 40, 100, 30, 50
-_LEVELS = {"FAIL": 0, "WARN": 1, "PASS": 2}
+_LEVELS = {"FAIL": 0, "WARN": 1, "INFO": 2, "PASS": 3}
 _RUNG_KINDS = {"majority class": "majority"}
 
 
@@ -35,7 +36,11 @@ def cards(report: dict[str, Any], evidence: dict[str, Any]) -> list[dict[str, st
         found.append({"name": "Kept of the base", "value": "All", "below": "its body did not change"})
     elif forgetting and forgetting.get("kept") is not None:
         found.append(
-            {"name": "Kept of the base", "value": percent(forgetting["kept"]), "below": "of what its features told"}
+            {
+                "name": "Kept of the base",
+                "value": percent(forgetting["kept"]),
+                "below": f"of its features, measured {retention(forgetting)}",
+            }
         )
     calibration = evidence.get("calibration")
     if calibration:
@@ -60,7 +65,10 @@ def forgetting(evidence: dict[str, Any]) -> dict[str, Any] | None:
     probe = found.get("probe")
     if probe:
         low, high = probe.get("low"), probe.get("high")
-        after = percent(probe["after"]) + (f" ({interval(probe)})" if low is not None and high is not None else "")
+        after = percent(probe["after"])
+        if low is not None and high is not None:  # of the change, not of the value
+            change = points(probe["after"] - probe["before"])
+            after += f", a change of {change} points (95% {points(low)} to {points(high)})"
         rows.append(("Accuracy of a probe on its features", percent(probe["before"]), after))
     if found.get("knn_agreement") is not None:
         chance = found.get("knn_chance")
@@ -73,13 +81,14 @@ def forgetting(evidence: dict[str, Any]) -> dict[str, Any] | None:
         rows.append((name, number(head["loss_before"]), number(head["loss_after"])))
     kept = found.get("kept")
     bounds = f"95%: {interval(found)}" if found.get("low") is not None and found.get("high") is not None else ""
-    headline = f"Kept {percent(kept)} of the base model's ability" if kept is not None else "Not measured"
+    headline = f"{percent(kept)} of the base's features can still be read ({retention(found)})"
+    headline = headline if kept is not None else "Not measured"
     return {
         "headline": "The body of the base model did not change" if unchanged else headline,
         "unchanged": unchanged,
         "bounds": bounds,
         "definition": found.get("definition") or "",
-        "retention": found.get("retention"),
+        "measured_on": retention(found),
         "retention_rows": found.get("rows"),
         "note": found.get("note"),
         "rows": rows,
@@ -124,17 +133,16 @@ def calibration(evidence: dict[str, Any]) -> dict[str, Any] | None:
         "temperature": number(found.get("temperature"), 2),
         "rows": [(name, _bounded(found["before"], key), _bounded(found["after"], key)) for name, key in names],
         "floor": number(found["after"].get("ece_if_calibrated")),
-        "before": found.get("bins_before") or [],
-        "after": found.get("bins_after") or [],
+        "before": merged_bins(found.get("bins_before") or []),
+        "after": merged_bins(found.get("bins_after") or []),
         "note": found.get("note"),
     }
 
 
-def _bounded(scores: dict[str, Any], key: str) -> str:
-    """Return a score, with its interval where there is one."""
+def _bounded(scores: dict[str, Any], key: str) -> tuple[str, str]:
+    """Return a score, and its interval where there is one."""
     low, high = scores.get(f"{key}_low"), scores.get(f"{key}_high")
-    bounds = f" ({number(low)} to {number(high)})" if low is not None and high is not None else ""
-    return number(scores.get(key)) + bounds
+    return number(scores.get(key)), f"{number(low)} to {number(high)}" if low is not None and high is not None else ""
 
 
 def abstain(evidence: dict[str, Any]) -> dict[str, Any] | None:
@@ -142,21 +150,26 @@ def abstain(evidence: dict[str, Any]) -> dict[str, Any] | None:
     found = evidence.get("abstain")
     if not found:
         return None
-    wished = percent(found["precision"], 0)
+    target = percent(found["precision"], 0)
     right = found.get("test_precision")
     if found.get("threshold") is None:
-        sentence = f"No threshold reached the wished {wished} of right answers on the validation rows."
+        sentence = f"No threshold reached the target of {target} right answers on the validation rows."
     elif right is None:
-        sentence = f"No test row is answered with at least {percent(found['threshold'])} certainty."
+        sentence = f"No test row is answered with a confidence of at least {percent(found['threshold'])}."
+    elif found["threshold"] == 0:
+        sentence = (
+            f"It may answer everything: {percent(right['value'])} of all answers are right (95% interval "
+            f"{interval(right)}; target: {target})."
+        )
     else:
         sentence = (
-            f"Answering only when at least {percent(found['threshold'])} sure, it is right in "
-            f"{percent(right['value'])} of its answers (95% interval {interval(right)}; wished: {wished}) and answers "
+            f"If it only answers when at least {percent(found['threshold'])} confident, {percent(right['value'])} of its "
+            f"answers are right (95% interval {interval(right)}; target: {target}), and it answers "
             f"{percent(found.get('coverage'))} of the rows."
         )
     return {
         "sentence": sentence,
-        "wished": found["precision"],
+        "target": found["precision"],
         "curve": found.get("curve") or [],
         "note": found.get("note"),
     }

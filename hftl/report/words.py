@@ -6,6 +6,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from hftl.evaluation.advice import MORE_TEST_ROWS, undecided
+from hftl.evaluation.cross_validated import Gap, stands
+from hftl.evaluation.verdict import MARGIN
 from hftl.report.visible import one_line
 
 
@@ -16,6 +19,7 @@ METHODS = {
     "full": "all layers trained, the lower ones more gently",
     "gradual": "layers trained from the top down, one stage after another",
 }
+RETENTION = {"sample:digits": "handwritten digits", "sample:wikipedia-topics": "Wikipedia summaries"}
 KINDS = {
     "majority": "always the most frequent class",
     "no-pretraining": "learns from this data alone",
@@ -71,8 +75,62 @@ def p_value(p: float) -> str:
     return "p\u00a0<\u00a00.001" if p < 0.001 else f"p\u00a0=\u00a0{p:.3f}"
 
 
+def verdict_title(found: Mapping[str, Any]) -> tuple[str, str]:
+    """Return how a verdict looks (good, bad, neutral) and its title."""
+    titles = {
+        ("POSITIVE", None): ("good", "Transfer worked"),
+        ("NEGATIVE", None): ("bad", "Transfer hurt"),
+        ("NEUTRAL", "EQUIVALENT"): ("neutral", "Equivalent: as good with and without transfer"),
+        ("NEUTRAL", "UNDECIDED"): ("neutral", "Undecided: too few test rows to tell"),
+        ("NEUTRAL", None): ("neutral", "No clear difference"),  # of a report that does not tell the two apart
+    }
+    return titles[found["label"], found.get("kind")]
+
+
+def meaning(found: Mapping[str, Any], n_test: int) -> str:
+    """Return what the interval of a verdict means, in a sentence or two; it ends with a full stop."""
+    if found.get("kind") == "EQUIVALENT":
+        return (
+            f"The whole interval lies within {100 * MARGIN:g} points of zero: the two are equally good for most purposes, "
+            "and the simpler model costs less."
+        )
+    if found.get("kind") == "UNDECIDED":
+        said = undecided(found["gap"], n_test, found.get("rows_needed"))
+        compared = found.get("cross_validation")
+        return f"{said} {stands(Gap(**compared['gap']), compared['baseline'])}." if compared else said
+    return {
+        "POSITIVE": "The whole interval is above zero: this is more than luck with the test rows.",
+        "NEGATIVE": "The whole interval is below zero: this is more than luck with the test rows.",
+        "NEUTRAL": "The interval includes zero: on these test rows neither is shown to be better.",
+    }[found["label"]]
+
+
+def retention(found: Mapping[str, Any]) -> str:
+    """Return which rows forgetting was measured on, such as "on handwritten digits, a stand-in"."""
+    name, kind = found.get("retention"), found.get("retention_kind")
+    if kind == "own":
+        return "on the run's own data"
+    if not name:
+        return "on a retention set"
+    called = RETENTION.get(str(name), one_line(str(name), 60))
+    return f"on {called}, a stand-in" if kind == "stand-in" else f"on {called}"
+
+
+def pooled(report: Mapping[str, Any]) -> str | None:
+    """Return why the saved class is mean-pooled, which plain `pipeline` does not load as it is; None where it is not."""
+    if report.get("pooling") != "mean":
+        return None
+    best = {k: max(v.values()) for k, v in ((report.get("probe") or {}).get("cv_accuracy") or {}).items() if v}
+    if not {"mean", "native"} <= set(best):
+        return "The head reads the mean of the token states"
+    return (
+        "The head reads the mean of the token states: in cross-validation "
+        f"{points(best['mean'] - best['native'])} points over what the stock class reads"
+    )
+
+
 def verdict(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
-    """Return the banner: `look` (good, bad, even, none), `title`, `sentence`, `details` and `advice`."""
+    """Return the banner: `look` (good, bad, neutral, none), `title`, `sentence`, `details` and `advice`."""
     found = evidence.get("verdict")
     accuracy = report["metrics"]["test"]["accuracy"]
     reached = f"On {report['data']['rows']['test']:,} test rows it is right in {percent(accuracy['value'])} of them"
@@ -85,11 +143,8 @@ def verdict(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
             "details": [reached],
             "advice": [],
         }
-    look, title, words = {
-        "POSITIVE": ("good", "Transfer worked", "over"),
-        "NEGATIVE": ("bad", "Transfer hurt", "against"),
-        "NEUTRAL": ("even", "No clear difference", "against"),
-    }[found["label"]]
+    look, title = verdict_title(found)
+    words = "over" if look == "good" else "against"
     bounds = f"{points(found['low'])} to {points(found['high'])}"
     return {
         "look": look,
@@ -97,8 +152,8 @@ def verdict(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
         "sentence": Markup("{} points of accuracy {} {} (95% interval {}).").format(
             points(found["gap"]), words, _named(found["against"]), bounds
         ),
-        "details": [_meaning(found), *_other_metric(found), reached],
-        "advice": found.get("advice") or [],
+        "details": [_compared(found, report["data"]["rows"]["test"]), *_other_metric(found), reached],
+        "advice": [a for a in found.get("advice") or [] if a["advice"] != MORE_TEST_ROWS],  # the details say it
     }
 
 
@@ -106,16 +161,11 @@ def _named(name: str) -> Markup:
     return Markup("<bdi>{}</bdi>").format(one_line(name, 120))
 
 
-def _meaning(found: dict[str, Any]) -> Markup:
-    """Say what the interval means for the question that was asked."""
-    meaning = {
-        "POSITIVE": "The whole interval lies above zero: more than luck of the test rows",
-        "NEGATIVE": "The whole interval lies below zero: more than luck of the test rows",
-        "NEUTRAL": "The interval includes zero: on these test rows neither is shown to be better",
-    }[found["label"]]
-    tail = f" (McNemar's test: {p_value(found['p'])})." if found.get("p") is not None else "."
+def _compared(found: dict[str, Any], n_test: int) -> Markup:
+    """Say with what it was compared, and what the interval means for the question."""
+    tail = f" McNemar's test: {p_value(found['p'])}." if found.get("p") is not None else ""
     return Markup("It was compared with {}, the best model here that learns from this data alone. {}{}").format(
-        _named(found["against"]), meaning, tail
+        _named(found["against"]), meaning(found, n_test), tail
     )
 
 

@@ -114,7 +114,7 @@ def _read_folder(folder: Path) -> dict[str, np.ndarray] | None:
                 return None
             _VERIFIED[folder] = times
         return {file.stem: np.load(file, mmap_mode="r") for file in files} or None
-    except (ValueError, OSError):  # no manifest, or one that is no JSON
+    except (ValueError, OSError, RecursionError):  # no manifest, or one that is no JSON
         return None
 
 

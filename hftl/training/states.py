@@ -152,7 +152,8 @@ def state_maker(
 ) -> tuple[StateMaker | None, int, str]:
     """Return what stores the states of `store`, and the views of a train row; None and why not."""
     if config.training.get("torch_compile") or config.training.get("torch_compile_backend"):
-        return None, 0, "" if config.method.cache == "auto" else "no cache of frozen layers: --torch_compile runs them"
+        none, note = _without(config.method.cache, "--torch_compile compiles the layers as they are")
+        return none, 0, note
     epochs = [0.0 if i < done else stage_epochs(plan, stage, config) for i, stage in enumerate(plan.stages)]
     mode = "resumed" if decided and config.method.cache == "auto" else config.method.cache
     chosen, note = choose_states(plan, epochs, parts, collate, mode, config.method.cache_views)

@@ -54,7 +54,8 @@ def test_worst_rows_equal_a_sort_over_all():
     logits, labels = drawn_logits(500, 6, temperature=2)
     losses = -log_softmax(logits, axis=1)[np.arange(500), labels]
     found = worst_rows(logits, labels, 20)
-    assert [row.row for row in found] == sorted(range(500), key=lambda i: -losses[i])[:20]
+    wrong = np.flatnonzero(logits.argmax(1) != labels)
+    assert [row.row for row in found] == sorted(wrong, key=lambda i: -losses[i])[:20]
     for row in found:
         assert row.loss == pytest.approx(losses[row.row], rel=1e-10)
         assert row.true_probability == pytest.approx(np.exp(-row.loss), rel=1e-9)
@@ -71,8 +72,14 @@ def test_huge_losses_are_told_apart():
     assert {(row.probability, row.true_probability) for row in found} == {(1.0, 0.0)}
 
 
+def test_right_answers_are_no_errors():
+    logits = np.array([[2.0, 0], [0.1, 0], [0, 3.0]])
+    assert [row.row for row in worst_rows(logits, np.array([0, 0, 0]), 3)] == [2]
+    assert worst_rows(logits, logits.argmax(1), 3) == []
+
+
 def test_equal_losses_keep_their_order_and_limits_hold():
-    logits, labels = np.zeros((5, 2)), np.zeros(5, dtype=int)
+    logits, labels = np.zeros((5, 2)), np.ones(5, dtype=int)
     assert [row.row for row in worst_rows(logits, labels, 3)] == [0, 1, 2]
     assert len(worst_rows(logits, labels, 99)) == 5
     assert worst_rows(logits, labels, 0) == []

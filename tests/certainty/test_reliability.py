@@ -5,7 +5,7 @@ from sklearn.calibration import calibration_curve
 
 from hftl.errors import ConfigError, DataError
 from hftl.evaluation import reliability
-from hftl.evaluation.reliability import ece_with_interval, expected_calibration_error, reliability_bins
+from hftl.evaluation.reliability import ece_with_interval, expected_calibration_error, merged_bins, reliability_bins
 from hftl.evaluation.row_scores import row_scores
 from tests.certainty.cases import drawn_logits, plain
 
@@ -118,3 +118,24 @@ def test_bad_input_is_refused():
         expected_calibration_error(np.zeros((1, 2)), np.array([0]), bins=0)
     with pytest.raises(DataError):
         expected_calibration_error(np.zeros((0, 2)), np.array([], dtype=int))
+
+
+def test_small_bins_are_merged_for_the_plot():
+    counts = [0, 3, 0, 9, 12, 0, 1, 2]
+    bins = [
+        {
+            "low": i / 8,
+            "high": (i + 1) / 8,
+            "count": n,
+            "confidence": i / 8 if n else None,
+            "accuracy": 1.0 if n else None,
+        }
+        for i, n in enumerate(counts)
+    ]
+    found = merged_bins(bins)
+    assert [(b["low"], b["high"], b["count"]) for b in found] == [(1 / 8, 4 / 8, 12), (4 / 8, 1.0, 15)]
+    assert found[0]["confidence"] == pytest.approx((3 * 1 + 9 * 3) / 8 / 12)
+    assert found[1]["accuracy"] == pytest.approx(1.0)
+    assert merged_bins(bins[:3])[0]["count"] == 3  # too few rows for two dots
+    assert merged_bins(bins[:1]) == []
+    assert merged_bins(bins, least=1) == [b for b in bins if b["count"]]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image as PILImage
 
-from hftl.doctor.duplicates import text_digest
+from hftl.data.keys import text_digest
 from hftl.doctor.findings import SHOWN_ROWS
 from tests.doctor.pictures import folder, scene
 from tests.doctor.tables import examined, sentence, table

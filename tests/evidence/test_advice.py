@@ -1,21 +1,44 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from hftl.evaluation.advice import CLOSER_DOMAIN, FINE_TUNE, LOWER_RATE, MORE_LABELS, NO_TRANSFER, Facts, advise
-from hftl.evaluation.verdict import Difference, Verdict
+from hftl.evaluation.advice import (
+    CLOSER_DOMAIN,
+    FINE_TUNE,
+    LOWER_RATE,
+    MORE_LABELS,
+    MORE_TEST_ROWS,
+    NO_TRANSFER,
+    Facts,
+    Pretraining,
+    advise,
+    undecided,
+)
+from hftl.evaluation.cross_validated import Comparison, paired_gap
+from hftl.evaluation.verdict import Difference, Verdict, accuracy_difference, compare_paired, kind_of
+from hftl.planning import recommend as planning
 
 
-def verdict(label, gap, low, high):
-    return Verdict(label, gap, low, high, 0.01, Difference(label, gap, low, high, 0.01))
+def difference(label, gap, low, high):
+    return Difference(label, gap, low, high, 0.01)
+
+
+def verdict(label, gap, low, high, rows_needed=None):
+    found = difference(label, gap, low, high)
+    return Verdict(label, gap, low, high, 0.01, found, kind_of(found), rows_needed)
 
 
 NEGATIVE = verdict("NEGATIVE", -0.06, -0.085, -0.035)
-NEUTRAL = verdict("NEUTRAL", -0.001, -0.012, 0.01)
-WIDE = verdict("NEUTRAL", 0.02, -0.05, 0.09)
+EQUIVALENT = verdict("NEUTRAL", -0.001, -0.012, 0.01)
+AHEAD = verdict("NEUTRAL", 0.02, -0.05, 0.09, 1234)
+BEHIND = verdict("NEUTRAL", -0.02, -0.09, 0.05)
+WORSE, LEVEL = difference("NEGATIVE", -0.06, -0.08, -0.03), difference("NEUTRAL", -0.008, -0.03, 0.02)
 FACTS = Facts(
     method="probe", accuracy=0.91, rows_per_class=125, n_test=540, baseline_name="raw pixels + logistic regression",
-    baseline=0.97, majority=0.1, neighbours=0.9, probe=0.91, random_probe=0.7,
+    baseline=0.97, majority=0.1, baseline_over_majority=difference("POSITIVE", 0.87, 0.8, 0.9), neighbours=0.9,
+    probe=0.91, method_over_probe=difference("NEUTRAL", 0.0, -0.01, 0.01), probe_over_baseline=WORSE,
+    pretraining=Pretraining(0.9, 0.6, difference("POSITIVE", 0.3, 0.25, 0.35), 400, 400),
 )  # fmt: skip
 
 
@@ -32,39 +55,72 @@ def test_frozen_features_far_from_the_data():
 
 
 def test_frozen_features_that_are_level():
-    assert advice(NEUTRAL, FACTS) == [FINE_TUNE, NO_TRANSFER]
+    assert advice(EQUIVALENT, replace(FACTS, probe_over_baseline=LEVEL)) == [FINE_TUNE, NO_TRANSFER]
 
 
 def test_few_rows_ask_for_labels_and_not_for_fine_tuning():
     assert advice(NEGATIVE, replace(FACTS, rows_per_class=8)) == [CLOSER_DOMAIN, MORE_LABELS, NO_TRANSFER]
 
 
-def test_a_wide_interval_asks_for_labels():
-    assert MORE_LABELS in advice(WIDE, FACTS)
-    assert MORE_LABELS not in advice(NEUTRAL, FACTS)
+def test_undecided_asks_for_test_rows_and_never_for_the_baseline():
+    for found, side in ((AHEAD, "Ahead by 2.0 points"), (BEHIND, "Behind by 2.0 points")):
+        first = advise(found, FACTS)[0]
+        assert first.advice == MORE_TEST_ROWS
+        assert first.reason.startswith(f"{side}, but 540 test rows cannot prove it: ")
+        assert NO_TRANSFER not in advice(found, FACTS)
+    assert "about 1,300 test rows would" in advise(AHEAD, FACTS)[0].reason
+    assert "more than 100,000 test rows would" in advise(BEHIND, FACTS)[0].reason
+    assert MORE_TEST_ROWS not in advice(EQUIVALENT, FACTS)
+    assert undecided(0.0002, 1, None).startswith("Level with the baseline, but 1 test row cannot")
+
+
+def test_a_baseline_that_is_behind_is_never_preferred():
+    assert NO_TRANSFER in advice(EQUIVALENT, FACTS)
+    assert NO_TRANSFER not in advice(verdict("NEUTRAL", 0.001, -0.01, 0.012), FACTS)
 
 
 def test_fine_tuning_below_its_probe_asks_for_lower_rates():
-    facts = replace(FACTS, method="full", accuracy=0.85, learning_rate=1e-3)
+    facts = replace(FACTS, method="full", accuracy=0.85, learning_rate=1e-3, method_over_probe=WORSE)
     steps = advise(NEGATIVE, facts)
     assert steps[0].advice == LOWER_RATE
     assert "0.001" in steps[0].reason
     assert "85.0%" in steps[0].reason
     assert "91.0%" in steps[0].reason
     assert FINE_TUNE not in [step.advice for step in steps]
-    assert LOWER_RATE not in advice(NEGATIVE, replace(facts, accuracy=0.93))
+
+
+def test_one_row_of_120_spoils_no_features():
+    probe = np.arange(120) >= 6
+    method = np.arange(120) >= 7
+    facts = replace(
+        FACTS, method="lora", accuracy=113 / 120, probe=114 / 120, method_over_probe=accuracy_difference(method, probe)
+    )
+    assert LOWER_RATE not in advice(NEGATIVE, facts)
+    assert LOWER_RATE in advice(NEGATIVE, replace(facts, method_over_probe=accuracy_difference(probe & False, probe)))
 
 
 def test_pretraining_that_does_nothing_asks_for_a_closer_domain():
-    assert CLOSER_DOMAIN in advice(NEUTRAL, replace(FACTS, random_probe=0.905))
+    near = replace(FACTS, probe_over_baseline=LEVEL)
+    useless = replace(near, pretraining=Pretraining(0.9, 0.9, LEVEL, 400, 300))
+    reason = next(step.reason for step in advise(EQUIVALENT, useless) if step.advice == CLOSER_DOMAIN)
+    assert "the same 400 rows" in reason
+    assert "the same 300" in reason
+    unsure = replace(near, pretraining=Pretraining(0.6, 0.58, difference("NEUTRAL", 0.02, -0.2, 0.25), 90, 24))
+    assert CLOSER_DOMAIN not in advice(AHEAD, unsure)  # 24 rows show nothing either way
+    assert CLOSER_DOMAIN not in advice(EQUIVALENT, near)
 
 
-@pytest.mark.parametrize("found", [NEGATIVE, NEUTRAL, WIDE])
+@pytest.mark.parametrize("found", [NEGATIVE, EQUIVALENT, AHEAD])
 @pytest.mark.parametrize("method", ["probe", "full"])
 def test_rungs_that_were_not_measured_are_no_obstacle(found, method):
-    facts = replace(FACTS, method=method, majority=None, neighbours=None, probe=None, random_probe=None)
-    steps = advise(found, facts)
-    assert steps[-1].advice == NO_TRANSFER
+    nothing = dict.fromkeys(
+        (
+            "majority", "baseline_over_majority", "neighbours", "probe", "method_over_probe", "probe_over_baseline",
+            "pretraining",
+        )
+    )  # fmt: skip
+    steps = advise(found, replace(FACTS, method=method, **nothing))
+    assert (steps[-1].advice == NO_TRANSFER) == (found is not AHEAD)
     assert not any("None" in step.reason or "nan" in step.reason for step in steps)
 
 
@@ -78,4 +134,27 @@ def test_reasons_are_sentences_with_the_figures():
 
 
 def test_a_baseline_that_learned_nothing_is_named():
-    assert "10.0%" in advise(NEGATIVE, replace(FACTS, baseline=0.105))[-1].reason
+    lucky = replace(FACTS, baseline=0.13, baseline_over_majority=difference("NEUTRAL", 0.03, -0.01, 0.07))
+    assert "most frequent class (10.0%)" in advise(NEGATIVE, lucky)[-1].reason
+    assert "most frequent class" not in advise(NEGATIVE, FACTS)[-1].reason
+
+
+def test_plan_and_train_agree_on_120_images():
+    """70.8% against 50.0% on 24 test rows, and a probe that beats the baseline on the 96 training rows."""
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 24)
+    method, baseline = (truth + 1) % 3, (truth + 1) % 3
+    method[:17], baseline[10:22] = truth[:17], truth[10:22]
+    found = compare_paired(method, baseline, truth)
+    assert (found.label, found.kind, round(100 * found.gap, 1)) == ("NEUTRAL", "UNDECIDED", 20.8)
+    assert 24 < found.rows_needed < 500
+    probe = rng.random(96) < 0.75
+    rivals = Comparison(96, "colour histogram", 0.75, 0.5, paired_gap(probe, probe & (rng.random(96) < 0.67)))
+    plan = planning.recommend(planning.Facts(32, rivals.gap, rivals.baseline, 10.0, True, True))
+    facts = replace(FACTS, n_test=24, rows_per_class=32, probe_over_baseline=LEVEL, cross_validated=rivals)
+    steps = advise(found, facts)
+    assert plan.method == "probe"
+    assert steps[0].advice == MORE_TEST_ROWS
+    assert steps[0].reason.startswith("Ahead by 20.8 points, but 24 test rows cannot prove it: about ")
+    assert plan.reason.split(" points")[0] in steps[0].reason  # the same comparison, in the same words
+    assert NO_TRANSFER not in [step.advice for step in steps]

@@ -160,3 +160,48 @@ def test_bad_data_is_refused(method, baseline, true):
 def test_bad_options_are_refused():
     with pytest.raises(ConfigError):
         compare_paired(np.array([1]), np.array([1]), np.array([1]), resamples=0)
+
+
+@pytest.mark.parametrize(
+    ("counts", "label", "kind"),
+    [
+        ((30, 5, 165), "POSITIVE", None),
+        ((5, 30, 165), "NEGATIVE", None),
+        ((12, 7, 5), "NEUTRAL", "UNDECIDED"),
+        ((40, 40, 1920), "NEUTRAL", "EQUIVALENT"),
+        ((0, 0, 30), "NEUTRAL", "UNDECIDED"),
+        ((0, 0, 1000), "NEUTRAL", "EQUIVALENT"),
+    ],
+)
+def test_the_two_kinds_of_neutral(counts, label, kind):
+    found = compare_paired(*rows_with(*counts))
+    assert (found.label, found.kind) == (label, kind)
+    inside = found.low >= -verdict.MARGIN and found.high <= verdict.MARGIN
+    assert kind != "EQUIVALENT" or inside
+    assert (found.rows_needed is None) or kind == "UNDECIDED"
+
+
+def test_the_rows_that_would_decide_do_decide_in_most_draws():
+    """Rows like those that were seen, as many as the estimate says: about 80% of verdicts are then decided."""
+    method, baseline, true = rows_with(12, 7, 21)
+    needed = compare_paired(method, baseline, true).rows_needed
+    rng = np.random.default_rng(1)
+    shares = np.array([12.5, 7.5, 21]) / 41
+    decided = sum(
+        verdict.accuracy_difference(*(rows == 1 for rows in rows_with(*rng.multinomial(needed, shares))[:2])).label
+        == "POSITIVE"
+        for _ in range(400)
+    )
+    assert 0.7 <= decided / 400 <= 0.9
+
+
+def test_a_gap_of_nothing_takes_more_rows_than_there_are():
+    assert verdict.rows_needed(np.array([True, False] * 20), np.array([False, True] * 20)) is None
+
+
+def test_accuracy_alone_says_the_same_as_the_whole_verdict():
+    method, baseline, true = drawn(300)
+    found = verdict.accuracy_difference(method == true, baseline == true)
+    whole = compare_paired(method, baseline, true)
+    assert (found.gap, found.p, found.label) == (pytest.approx(whole.gap), whole.p, whole.label)
+    assert [found.low, found.high] == pytest.approx([whole.low, whole.high], abs=0.007)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from hftl.evaluation.cross_validated import paired_gap
 from hftl.methods import METHODS
 from hftl.planning import plan_report, stage_costs
-from hftl.planning.compare import paired_gap
 from hftl.planning.measure import pick_batches
 from hftl.prepare import prepare
 from hftl.training.cache import weights_hash

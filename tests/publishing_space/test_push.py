@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
-from huggingface_hub import SpaceCard, SpaceCardData
+from huggingface_hub import HfApi, SpaceCard, SpaceCardData
+from huggingface_hub.errors import HfHubHTTPError
 
 from hftl.errors import ConfigError
 from hftl.publishing.hub_faults import HubError
@@ -54,8 +56,11 @@ def test_the_header_is_what_the_hub_takes(source, tmp_path):
 def test_the_folder_names_its_model_and_nothing_of_this_machine(tmp_path):
     made = space_folder(tmp_path / "s", "me/x", "v1", title='a: "b"\n---\nc', pooled=True, license="apache-2.0")
     assert {p.name for p in made.iterdir()} == FILES
-    for name in FILES - {"README.md"}:
+    for name in FILES - {"README.md", "app.py"}:
         assert (made / name).read_bytes() == (ROOT / "spaces_demo" / name).read_bytes()
+    app, source = ((folder / "app.py").read_text() for folder in (made, ROOT / "spaces_demo"))
+    serves = {"MODEL_ID": "me/x", "REVISION": "v1", "TRUST_REMOTE_CODE": "1"}
+    assert app == source.replace("SERVES: dict[str, str] = {}", f"SERVES: dict[str, str] = {serves!r}")
     card = SpaceCard.load(made / "README.md")
     assert card.data.models == ["me/x"]
     assert card.data.license == "apache-2.0"
@@ -82,6 +87,22 @@ def test_a_space_is_one_commit_and_its_variables(target: HubTarget):
     assert sum("hftl" in title for title in server.history(space, kind="spaces")) == 1
     assert target.token.encode() not in server.received_bytes()
     assert not any("hardware" in path for _, path in server.requests)
+
+
+def test_a_hub_that_keeps_no_variables(target: HubTarget, monkeypatch, capsys):
+    """The Space is sent all the same, and what is said is what happened."""
+    space = target.new_repo("plain", "space")
+
+    def refuse(*_: object, **__: object) -> None:
+        response = httpx.Response(404, request=httpx.Request("GET", "https://hub/api/spaces/me/x/variables"))
+        raise HfHubHTTPError("no variables here", response=response)
+
+    monkeypatch.setattr(HfApi, "get_space_variables", refuse)
+    with target.api() as api:
+        push_space(api, space, "me/one")
+    server = target.loopback()
+    assert "'me/one'" in server.files(space, kind="spaces")["app.py"].decode()
+    assert "could not be set" in capsys.readouterr().err
 
 
 def test_pushing_again_changes_what_changed(target: HubTarget):
@@ -128,13 +149,26 @@ def test_faults_are_one_line(target: HubTarget):
         with pytest.raises(HubError, match="may not write") as caught:
             push_space(api, "watched/space", "me/one")
         assert "\n" not in str(caught.value)
-        server.fail("POST", "/variables", 403)
+        server.fail("POST", "/repos/create", 403)
         space = target.new_repo("fault", "space")
         with pytest.raises(HubError, match=r"\(403"):
             push_space(api, space, "me/one")
-        assert "app.py" not in server.files(space, kind="spaces")
         push_space(api, space, "me/one")  # and again, when it is over
     assert "app.py" in server.files(space, kind="spaces")
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_hub_without_variables_serves_the_model_all_the_same(status: int, target: HubTarget, capsys):
+    server, space = target.loopback(), target.new_repo(f"plain{status}", "space")
+    server.fail("POST", "/variables", status)
+    with target.api() as api:
+        push_space(api, space, "me/one", revision="v1", pooled=True)
+    said = capsys.readouterr().err
+    assert said.startswith("Note: the variables of ")
+    assert "removed or renamed" not in said
+    app = server.files(space, kind="spaces")["app.py"].decode()
+    line = next(line for line in app.splitlines() if line.startswith("SERVES"))
+    assert line.endswith("= {'MODEL_ID': 'me/one', 'REVISION': 'v1', 'TRUST_REMOTE_CODE': '1'}")
 
 
 def test_the_note_on_a_private_model():

@@ -1,33 +1,20 @@
 """The probe against the baseline without pretraining, by cross-validation on training rows alone."""
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from hftl.evaluation.baselines import best_baseline
+from hftl.evaluation.cross_validated import Comparison, paired_gap
 from hftl.evaluation.evidence import no_pretraining_baselines
 from hftl.models.heads import without_bias
-from hftl.planning.recommend import Gap
 from hftl.prepare import Prepared, take
 from hftl.progress import progress
 from hftl.training.logistic import FOLDS, fit_probe
 
 
 ENOUGH = 2 * FOLDS  # rows that a class needs: in two of three folds, and in the folds within them that choose C
-RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Both accuracies on the same held-out training rows, and their paired difference."""
-
-    rows: int
-    baseline: str
-    probe_accuracy: float
-    baseline_accuracy: float
-    gap: Gap
 
 
 def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) -> Comparison | None:
@@ -68,17 +55,3 @@ def _probe(
             ready.config.train_seed, no_bias=without_bias(ready.loaded.model, ready.loaded.output),
         )  # fmt: skip
     return probe.logits(features[probe.pooling][held]).argmax(-1)
-
-
-def paired_gap(probe: np.ndarray, baseline: np.ndarray) -> Gap:
-    """Accuracy of `probe` minus that of `baseline`, right or wrong per row [n], with 95% paired bootstrap bounds.
-
-    The bounds speak of the choice of rows, not of the folds, so they are a little narrow.
-    """
-    n = len(probe)
-    wins, losses = int((probe & ~baseline).sum()), int((~probe & baseline).sum())
-    # Rows that both get right, or both wrong, add nothing: a resample is a draw of how many of each kind it holds.
-    shares = [wins / n, losses / n, 1 - (wins + losses) / n]
-    drawn = np.random.default_rng(0).multinomial(n, shares, size=RESAMPLES)
-    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]) / n, [0.025, 0.975])
-    return Gap((wins - losses) / n, float(low), float(high))
