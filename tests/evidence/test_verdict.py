@@ -176,7 +176,7 @@ def test_bad_options_are_refused():
 def test_the_two_kinds_of_neutral(counts, label, kind):
     found = compare_paired(*rows_with(*counts))
     assert (found.label, found.kind) == (label, kind)
-    inside = -verdict.MARGIN <= found.low and found.high <= verdict.MARGIN
+    inside = found.low >= -verdict.MARGIN and found.high <= verdict.MARGIN
     assert kind != "EQUIVALENT" or inside
     assert (found.rows_needed is None) or kind == "UNDECIDED"
 
