@@ -38,7 +38,8 @@ from transformers import (
 )
 
 
-SERVES: dict[str, str] = {}  # `hftl push --space` writes the variables here too, for a Hub that keeps none
+# `hftl push --space` writes the variables here too, for a Hub that keeps none.
+SERVES: dict[str, str] = {}
 MODEL_ID = os.environ.get("MODEL_ID", SERVES.get("MODEL_ID", "")).strip()
 REVISION = os.environ.get("REVISION", SERVES.get("REVISION", "")).strip() or None
 TRUST = os.environ.get("TRUST_REMOTE_CODE", SERVES.get("TRUST_REMOTE_CODE")) == "1"

@@ -103,7 +103,8 @@ def _choose(name: str, ready: Prepared) -> Retention:
     encoded, seen = _without_trained_pixels(encoded, ready.train)
     left_out = len(keys) - len(fresh) + seen
     _check_enough(len(encoded), left_out)
-    own = name == ready.config.data.data or 2 * len(trained & set(keys)) >= len(trained)
+    data = ready.config.data.data
+    own = (isinstance(data, str) and name == data) or 2 * len(trained & set(keys)) >= len(trained)
     if own:
         notes.append("The retention set is the run's own data: rows like those that were trained on.")
     if left_out:

@@ -22,7 +22,7 @@ _FINDINGS = {  # check of the doctor -> what its count counts, of one and of sev
     "exact_duplicates": ("row that repeats another of its split", "rows that repeat another of their split"),
     "cross_split_duplicates": (
         "row of validation or test that an earlier split holds too, so that the test figures may be too good",
-        "rows of validation or test that stand in an earlier split, so that the test figures may be too good",
+        "rows of validation or test that an earlier split holds too, so that the test figures may be too good",
     ),
     "near_duplicates": ("row that is nearly the same as another", "rows that are nearly the same as another"),
     "conflicting_labels": ("input with several labels", "inputs with several labels"),

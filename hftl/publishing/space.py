@@ -19,7 +19,7 @@ from hftl.report.visible import one_line
 APP_FILES = ("app.py", "evidence_panel.py", "requirements.txt")
 TAG = "hftl"  # in the header of every Space that hftl makes
 _OURS = ("MODEL_ID", "REVISION", "TRUST_REMOTE_CODE")
-_SERVES = "SERVES: dict[str, str] = {}"  # the line of app.py that a push fills in
+_SERVES = "SERVES: dict[str, str] = {}\n"  # the line of app.py that a push fills in
 _TITLE = 100  # characters
 
 
@@ -52,7 +52,7 @@ def space_folder(
     app = (source / "app.py").read_text(encoding="utf-8")
     if _SERVES not in app:
         raise HubError("The Space's app is not the one of this hftl: `pip install --force-reinstall hftl` brings it.")
-    app = app.replace(_SERVES, f"SERVES: dict[str, str] = {wanted!r}", 1)
+    app = app.replace(_SERVES, f"SERVES: dict[str, str] = {wanted!r}\n", 1)
     (target / "app.py").write_text(app, encoding="utf-8")
     card = SpaceCard((source / "README.md").read_text(encoding="utf-8"))
     data: Any = card.data

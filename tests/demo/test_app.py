@@ -148,7 +148,8 @@ def test_without_a_report(tmp_path):
     assert build_demo(folder, feedback=tmp_path / "kept") is not None
 
 
-def test_without_evidence_and_with_a_broken_report(tmp_path):
+def test_without_evidence_and_with_a_broken_report(tmp_path, monkeypatch):
+    monkeypatch.delenv("HFTL_RAISE_BUGS")  # as it is for a user
     run = text_run(tmp_path / "run")
     path = run / "report.json"
     report = json.loads(path.read_text(encoding="utf-8"))

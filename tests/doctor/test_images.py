@@ -61,9 +61,21 @@ def test_file_names_and_sizes_leak(tmp_path):
         for i in range(30):
             scene(100 * code + i, (96 + 40 * code, 96)).save(root / name / f"{'IMG' if code else 'scan'}_{i}.png")
     finding = examined(root)["leaky_feature"]
+    assert finding.level == "WARN"
     assert "wording of the file name" in finding.mend
     assert "width of the image" in finding.mend
     assert "height" not in finding.mend
+
+
+def test_file_names_alone_are_no_warning(tmp_path):
+    root = tmp_path / "x"
+    for code, name in enumerate(("cat", "dog")):
+        (root / name).mkdir(parents=True)
+        for i in range(30):
+            scene(100 * code + i, (96, 96)).save(root / name / f"{name}_{i}.bmp")
+    finding = examined(root)["leaky_feature"]
+    assert (finding.level, finding.count) == ("INFO", 1)
+    assert "hftl reads no file names" in finding.mend
 
 
 def test_an_empty_class_folder_is_a_finding(tmp_path):

@@ -149,7 +149,10 @@ def test_the_report_keeps_its_figures(text_run, tmp_path):
         "environment",
     ):
         assert shown[same] == full[same]
-    for same in ("verdict", "calibration", "abstain", "confusion", "worst_rows", "suspects", "seconds"):
+    verdict = dict(full["evidence"]["verdict"])
+    assert verdict.pop("advice")  # is for who trained it
+    assert shown["evidence"]["verdict"] == verdict
+    for same in ("calibration", "abstain", "confusion", "worst_rows", "suspects", "seconds"):
         assert shown["evidence"][same] == full["evidence"][same]
     assert {s["by"] for s in full["evidence"]["slices"]} == {"text length", "customer"}
     assert shown["evidence"]["slices"] == [s for s in full["evidence"]["slices"] if s["by"] == "text length"]

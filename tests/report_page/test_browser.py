@@ -44,6 +44,13 @@ def test_quiet_and_alone(name, request, show):
     assert [url for url in opened.requests if not url.startswith("data:")] == [path.as_uri()]
 
 
+@pytest.mark.parametrize("width", [1280, 1920])
+def test_the_calibration_table_is_seen_whole(texts, show, width):
+    table = show(texts, width=width).page.locator("#calibration .scroll").first
+    assert table.evaluate("one => one.scrollWidth <= one.clientWidth")
+    assert table.locator("th", has_text="After").is_visible()
+
+
 def test_click_shows_the_rows(texts, show):
     rows = text_rows(160)
     opened = show(texts)

@@ -45,16 +45,16 @@ def test_verdict_in_words(label, title, words):
 def test_figures_of_each_section_are_there(whole):
     text = text_of(whole)
     for words in (
-        "Kept 97.8% of the base model's ability",
+        "97.8% of the base's features can still be read (on sample:x, a stand-in)",
         "Probe accuracy after over before.",
-        "88.0% (85.0 to 91.0%)",
+        "88.0%, a change of −2.0 points (95% −5.0 to +1.0)",
         "91.0%",
         "1.900",
         "2.200",
         "a temperature of 1.40",
         "0.030",
         "Answering only when at least 83.0% sure, it is right in 95.3% of its answers (95% interval 93.3 to 97.3%; "
-        "wished: 95%) and answers 71.0% of the rows.",
+        "target: 95%), and it answers 71.0% of the rows.",
         "train 0, 1, 2, 3, 4, 5, 6, 7, \u2026; test 4,000",
         "Drop them.",
         "exact duplicates",

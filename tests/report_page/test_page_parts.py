@@ -80,8 +80,8 @@ def test_optional_figures_inside_the_parts(monkeypatch):
         },
     )
     text = text_of(render_page(Path("runs/x"), report(rows, evidence=found), rows))
-    assert "No threshold reached the wished 99% of right answers" in text
-    assert "Kept 100.0%" in text
+    assert "No threshold reached the target of 99% right answers" in text
+    assert "100.0% of the base's features can still be read" in text
     assert "McNemar" not in text
     assert "score 0.900, training row 0" in text
     assert "by chance" not in text.split("How good is each class?")[1]

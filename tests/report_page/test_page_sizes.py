@@ -27,8 +27,8 @@ def test_a_huge_run_gives_a_page_that_opens(tmp_path):
     html = path.read_text(encoding="utf-8")
     assert path.stat().st_size < 3_000_000
     assert "The matrix shows 24 of 1,000 classes" in html
-    assert "7,970 more stand in report.json." in html
-    assert "7,950 more stand in report.json." in html
+    assert "7,970 more are in report.json." in html
+    assert "7,950 more are in report.json." in html
     assert len(parse(html).data["cells"]) > 20
 
 

@@ -48,8 +48,9 @@ FULL = OSError(28, "No space left on device", "/home/me/runs/x.partial/report.ht
 )
 def test_the_cause_in_one_line(error, says, tmp_path, monkeypatch):
     _failing(monkeypatch, error)
+    monkeypatch.delenv("HFTL_RAISE_BUGS")  # as it is for a user
     found = _write(tmp_path)
-    assert found["warnings"][-1] == f"There is no report.html: it could not be written ({says}). All else is whole."
+    assert found["warnings"][-1] == f"There is no report.html: it could not be written ({says}). All else is complete."
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
     monkeypatch.undo()
     assert _write(tmp_path)["warnings"] == found["warnings"][:-1]
@@ -60,6 +61,12 @@ def test_the_cause_in_one_line(error, says, tmp_path, monkeypatch):
 def test_who_wants_to_stop_is_heard(error, tmp_path, monkeypatch):
     _failing(monkeypatch, error)
     with pytest.raises(type(error)):
+        _write(tmp_path)
+
+
+def test_a_bug_of_the_page_fails_our_tests(tmp_path, monkeypatch):
+    _failing(monkeypatch, KeyError("no such chart"))
+    with pytest.raises(KeyError, match="no such chart"):
         _write(tmp_path)
 
 

@@ -23,7 +23,9 @@ def shown(capfd: pytest.CaptureFixture, folder: Path, **changes: Any) -> dict[st
 
 
 def test_kept_is_a_figure_only_where_it_was_measured(capfd, tmp_path):
-    assert shown(capfd, tmp_path)["kept of the base"].startswith("97.8% of what")
+    assert shown(capfd, tmp_path)["kept of the base"].startswith(
+        "97.8% of its features can still be read (on sample:x, a stand-in)"
+    )
     said = shown(capfd, tmp_path, forgetting={"kept": 1.0, "unchanged": True})["kept of the base"]
     assert said == "all: its body did not change, so nothing was measured"
 
@@ -31,8 +33,8 @@ def test_kept_is_a_figure_only_where_it_was_measured(capfd, tmp_path):
 def test_abstain(capfd, tmp_path):
     said = shown(capfd, tmp_path)["abstain"]
     assert said == (
-        "answering only from a confidence of 0.830 on, it is right in 95.3% (95% 93.3 to 97.3; wished 95%) and answers "
-        "71.0% of the rows"
+        "if it only answers when at least 83.0% confident: 95.3% right (95% 93.3 to 97.3; target 95%), 71.0% of the rows "
+        "answered"
     )
     for nothing in ({"threshold": None, "test_precision": None}, {"threshold": 0.0}, {"test_precision": None}):
         assert "abstain" not in shown(capfd, tmp_path, abstain=nothing)
