@@ -28,7 +28,7 @@ def test_nothing_is_shown_unescaped():
     [
         ("POSITIVE", "hf-good", "Transfer worked"),
         ("NEGATIVE", "hf-bad", "Transfer hurt"),
-        ("NEUTRAL", "hf-even", "No clear"),
+        ("NEUTRAL", "hf-none", "No clear"),
     ],
 )
 def test_verdicts(label, look, title):
@@ -116,3 +116,10 @@ def test_folders_of_the_machine_are_not_shown():
 )
 def test_the_threshold(evidence, expected):
     assert panel.threshold({"evidence": evidence}) == expected
+
+
+@pytest.mark.parametrize(("kind", "said"), [("EQUIVALENT", "Equivalent"), ("UNDECIDED", "Undecided")])
+def test_the_kinds_of_neutral(kind, said):
+    found = report(text_rows(), evidence=evidence(text_rows(), "NEUTRAL"))
+    found["evidence"]["verdict"]["kind"] = kind
+    assert f'hf-none"><b>{said}' in panel.evidence(found)

@@ -126,7 +126,7 @@ def bins() -> list[dict[str, float]]:
 def evidence(rows: PageRows, label: str = "POSITIVE", **more: Any) -> dict[str, Any]:
     sign = {"POSITIVE": 1, "NEGATIVE": -1, "NEUTRAL": 0}[label]
     gap = {"gap": 0.042 * sign, "low": 0.042 * sign - 0.021, "high": 0.042 * sign + 0.021}
-    scores = {"ece": 0.1, "log_loss": 0.6, "brier": 0.3}
+    scores = {"ece": 0.1, "ece_low": 0.08, "ece_high": 0.12, "ece_if_calibrated": 0.02, "log_loss": 0.6, "brier": 0.3}
     baseline = "TF-IDF + logistic regression"
     return {
         "seconds": 12.0,

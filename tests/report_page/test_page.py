@@ -53,7 +53,7 @@ def test_figures_of_each_section_are_there(whole):
         "2.200",
         "a temperature of 1.40",
         "0.030",
-        "Answering only when at least 83.0% sure, it is right in 95.3% of its answers (95% interval 93.3 to 97.3%; "
+        "If it only answers when at least 83.0% confident, 95.3% of its answers are right (95% interval 93.3 to 97.3%; "
         "target: 95%), and it answers 71.0% of the rows.",
         "train 0, 1, 2, 3, 4, 5, 6, 7, \u2026; test 4,000",
         "Drop them.",
@@ -68,7 +68,7 @@ def test_figures_of_each_section_are_there(whole):
         "train: the text of row 3",
         "97.0% sure, loss 3.20, test row 3",
         "2.8% against 42.9%, training row 3, row 1,003 of its source",
-        "0.030 (0.010 to 0.050)",
+        "0.010 to 0.050",
         "would show an error of 0.020 by chance",
         "(by chance: 12.5%)",
         "a note",
