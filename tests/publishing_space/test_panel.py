@@ -120,6 +120,6 @@ def test_the_threshold(evidence, expected):
 
 @pytest.mark.parametrize(("kind", "said"), [("EQUIVALENT", "Equivalent"), ("UNDECIDED", "Undecided")])
 def test_the_kinds_of_neutral(kind, said):
-    found = report(text_rows(), evidence=evidence(text_rows(), "NEUTRAL"))
-    found["evidence"]["verdict"]["kind"] = kind
-    assert f'hf-none"><b>{said}' in panel.evidence(found)
+    changed = report()
+    changed["evidence"]["verdict"] |= {"label": "NEUTRAL", "kind": kind}
+    assert f'hf-none"><b>{said}' in panel.evidence(changed)

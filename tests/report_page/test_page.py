@@ -47,7 +47,7 @@ def test_figures_of_each_section_are_there(whole):
     for words in (
         "97.8% of the base's features can still be read (on sample:x, a stand-in)",
         "Probe accuracy after over before.",
-        "88.0%, a change of −2.0 points (95% −5.0 to +1.0)",
+        "88.0%, a change of \u22122.0 points (95% \u22125.0 to +1.0)",
         "91.0%",
         "1.900",
         "2.200",
