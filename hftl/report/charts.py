@@ -200,7 +200,7 @@ def lines(
     """Draw lines over one x axis; `titles` are those of x and y.
 
     `share` and `share_x`: y or x is a share, shown in percent. `marks`: vertical lines, where stages end. `level`: a
-    dashed horizontal line, what was wished for. `end`: the x axis runs from 0 to there.
+    dashed horizontal line, the target. `end`: the x axis runs from 0 to there.
     """
 
     domain = {} if end is None else {"domain": [0, end]}

@@ -129,7 +129,7 @@ def test_report_says_when_the_wish_does_not_hold_on_test():
     validation, (logits, labels) = drawn_logits(800, 3, seed=1), drawn_logits(500, 3, seed=2)
     report = abstain_report(*validation, logits, (labels + 1) % 3, 0.9)
     assert report["test"]["precision"]["high"] < 0.9
-    assert "below the wish, beyond chance" in report["reason"]
+    assert "below the target, beyond chance" in report["reason"]
     unsure = abstain_report(*validation, np.zeros((4, 3)), np.zeros(4, dtype=int), 0.95)
     assert (unsure["test"]["accepted"], unsure["test"]["precision"]) == (0, None)
     assert "No test row" in unsure["reason"]

@@ -183,6 +183,7 @@ def test_config_can_be_read_by_whoever_repeats_the_run(text_run, image_run, tmp_
         assert config.training["max_steps"] == 2
         assert "run_name" not in values
         assert "output_dir" not in values
+        assert not {name for name in values if name.endswith("_column")}  # names out of the user's own table
         assert config.method.method == original["method"]
 
 
