@@ -31,6 +31,7 @@ def typed_path(text: str | Path) -> Path:
     in a folder that may not be searched.
     """
     try:
+        str(text).encode("utf-8")  # the libraries' files cannot hold other names
         path = Path(text).expanduser()
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
