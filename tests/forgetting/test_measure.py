@@ -24,7 +24,7 @@ from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES, build, tiny_text_rows
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = TEXT_FAMILIES + IMAGE_FAMILIES
 KEYS = {
-    "kept", "unchanged", "low", "high", "definition", "rows", "left_out", "retention", "note", "probe", "knn_agreement",
+    "kept", "unchanged", "low", "high", "definition", "rows", "left_out", "retention", "retention_kind", "note", "probe", "knn_agreement",
     "knn_chance", "cka", "original_head", "seconds", "seconds_after",
 }  # fmt: skip
 
