@@ -336,7 +336,7 @@ def _check_header(frame: pd.DataFrame, name: str) -> None:
     ):
         first = next(column for column in columns if column in again)
         raise DataError(
-            f"{name} has no header: its first row looks like data ({first[:40]!r} stands in that column again). Add a "
+            f"{name} has no header: its first row looks like data ({first[:40]!r} occurs again in that column). Add a "
             "first line with the names of the columns, such as text,label"
         )
 
