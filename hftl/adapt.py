@@ -237,7 +237,7 @@ def _run(config: RunConfig) -> Result:
             }
             timing = {"features_seconds": features_seconds, "train_seconds": train_seconds}
             outcome = Outcome(logits, temperature, learning_rate, sum(timing.values()))
-            evidence = gather(ready, features, base, control, outcome, kept, work) if base else None
+            evidence = gather(ready, features, base, probe, control, outcome, kept, work) if base else None
             timing["total_seconds"] = time.perf_counter() - start
             report = build_report(
                 config, replace(loaded, model=model), splits, probe, fitted.stages, metrics, logits["test"], evidence,

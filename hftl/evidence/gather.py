@@ -20,7 +20,7 @@ from hftl.evidence.before import Base
 from hftl.evidence.compare import compare
 from hftl.evidence.ladder import NEIGHBOURS, PROBE, Control, Ladder, build_ladder
 from hftl.prepare import Prepared
-from hftl.training.logistic import cv_rows
+from hftl.training.logistic import Probe, cv_rows
 from hftl.training.probing import Features
 
 
@@ -47,16 +47,20 @@ def gather(
     ready: Prepared,
     features: Features,
     base: Base,
+    probe: Probe,
     control: Control | None,
     outcome: Outcome,
     kept: dict[str, Any] | None,
     work: Path,
 ) -> dict[str, Any]:
-    """Return the evidence, as docs/report.md lists it; save the baseline into `work` when transfer is not better."""
+    """Return the evidence, as docs/report.md lists it; save the baseline into `work` when transfer is not better.
+
+    `probe` is the one that the run began with.
+    """
     start = time.perf_counter()
     test, references = outcome.logits["test"], base.test.labels
     predictions = test.argmax(-1)
-    ladder = build_ladder(ready, features, base, predictions, outcome.seconds, control)
+    ladder = build_ladder(ready, features, base, probe, predictions, outcome.seconds, control)
     verdict = compare_paired(predictions, ladder.best.predictions, references)
     if verdict.label != "POSITIVE":
         save_baseline(ladder.best, work / FOLDER, ready.splits.labels)

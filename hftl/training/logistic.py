@@ -1,5 +1,6 @@
 """The probe's solver: logistic regression on features, with C and the pooling chosen by cross-validation."""
 
+import time
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ class Probe:
     C: float
     pooling: str
     cv_accuracy: dict[str, dict[str, float]]  # pooling → C → accuracy
+    seconds: float  # that choosing and fitting took
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Return [n, classes] for raw features [n, d]."""
@@ -76,6 +78,7 @@ def _fit_probe(
     class_weights: np.ndarray | None,
     no_bias: Collection[str],
 ) -> Probe:
+    start = time.perf_counter()
     candidates = {k: v for k, v in features.items() if pooling in ("auto", k)}
     rows = cv_rows(labels, seed)
     with _threads(len(rows)):
@@ -96,7 +99,7 @@ def _fit_probe(
         intercept=chosen not in no_bias,
     )
     table = {k: {f"{c:g}": round(v, 5) for c, v in s.items()} for k, s in scores.items()}
-    return Probe(weight, bias, best_c[chosen], chosen, table)
+    return Probe(weight, bias, best_c[chosen], chosen, table, time.perf_counter() - start)
 
 
 def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:

@@ -90,7 +90,7 @@ def test_logits_of_two_heads_are_the_probe(checkpoint, name):
     assert features.shape == (5, sum(widths))
     weight, bias = (rng.normal(size=shape).astype(np.float32) for shape in ((3, sum(widths)), (3,)))
     plan = METHODS["probe"](loaded, MethodConfig(), 5)
-    _closed_form(plan, plan.stages[0], Probe(weight, bias, 1.0, "native", {}))
+    _closed_form(plan, plan.stages[0], Probe(weight, bias, 1.0, "native", {}, 0.0))
     wanted = torch.from_numpy(features @ weight.T + bias)
     assert torch.allclose(_logits(loaded.model, pixels), wanted, atol=1e-4)
     for output in plan.outputs:
