@@ -32,10 +32,15 @@ def describe_data(splits: Splits) -> dict[str, Any]:
     }
 
 
-def describe_tokens(splits: Splits, tokenizer: Any) -> dict[str, Any]:
-    """Lengths of the train and validation texts before any cut, and what is cut at the tokenizer's length."""
+def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray]) -> dict[str, Any]:
+    """Lengths of the train and validation texts before any cut, and what is cut at the tokenizer's length.
+
+    `encoded` are the lengths of both after the cut: only texts that reach it have to be tokenized once more.
+    """
     texts = [*splits.train["text"][:], *splits.validation["text"][:]]
-    lengths = np.array(list(_lengths(texts, tokenizer)))
+    lengths = np.concatenate(encoded)
+    reach = np.flatnonzero(lengths >= int(tokenizer.model_max_length))
+    lengths[reach] = list(_lengths([texts[i] for i in reach], tokenizer))
     used = int(tokenizer.model_max_length)
     low, high = int(lengths.min()), int(lengths.max())
     edges = np.unique(np.linspace(low, high + 1, min(BINS, high - low + 1) + 1).astype(int))

@@ -8,12 +8,14 @@ import numpy as np
 
 from hftl.combinations import check_combination
 from hftl.config import RunConfig
+from hftl.data.splits import sample
 from hftl.errors import ConfigError
 from hftl.evaluation.cross_validated import Comparison
 from hftl.evidence.compare import compare
 from hftl.methods import check_method, get_method
 from hftl.methods.full import full_defaults
 from hftl.methods.plan import Plan, is_convnet
+from hftl.models.heads import without_bias
 from hftl.planning.describe import describe_data, describe_images, describe_tokens, learns
 from hftl.planning.estimate import ADAMW_BYTES, GRADIENT_BYTES, learning_parameters, memory, seconds, weight_bytes
 from hftl.planning.features import FeatureCost, are_cached, comparison_features, time_features
@@ -21,12 +23,14 @@ from hftl.planning.machine import look_at_machine
 from hftl.planning.recommend import Facts, recommend
 from hftl.planning.stage_costs import StageCost, choose_cache, stage_costs
 from hftl.prepare import Prepared, prepare
+from hftl.training.logistic import choose_penalty, fit_logistic
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.probing import first_probe, mean_pooled
+from hftl.training.probing import head_pooling, mean_pooled
 from hftl.training.strategies import check_strategy, current_strategy
 from hftl.training.world import check_world
 
 
+FIT_VALUES = 1_000_000  # rows x classes that the probe is fitted on for its timing: two seconds
 FULL_STEP = (
     3  # forward passes that a step of all layers costs: the backward one counts twice (Kaplan et al. 2020, 2.1)
 )
@@ -80,11 +84,22 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
 
 
 def _first_probe(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) -> tuple[str, float]:
-    """Return the pooling that the run would choose, and the seconds of its regression (on more rows, in proportion)."""
+    """Return the pooling that the run would choose, and an estimate of the seconds of its regression.
+
+    The choice looks at the same rows in the run; the fit is timed on few enough of them, and grows with the rows.
+    """
+    labels, classes, config = ready.train.labels[rows], len(ready.splits.labels), ready.config
+    pooling, no_bias = head_pooling(config), without_bias(ready.loaded.model, ready.loaded.output)
     start = time.perf_counter()
-    labels, classes = ready.train.labels[rows], len(ready.splits.labels)
-    probe = first_probe(ready.loaded, {"train": features}, labels, classes, ready.config, ready.weights)
-    return probe.pooling, (time.perf_counter() - start) * len(ready.train) / len(rows)
+    choice = choose_penalty(features, labels, pooling, config.train_seed, ready.weights, no_bias)
+    chosen = time.perf_counter()
+    some = sample(labels, classes, max(FIT_VALUES // classes, classes), config.train_seed, every_class=True)
+    fit_logistic(
+        features[choice.pooling][some], labels[some], classes, choice.C, ready.weights,
+        intercept=choice.pooling not in no_bias,
+    )  # fmt: skip
+    fit = (time.perf_counter() - chosen) * len(ready.train) / len(some)
+    return choice.pooling, chosen - start + fit
 
 
 def _model(ready: Prepared, parameters: int) -> dict[str, Any]:
@@ -100,7 +115,8 @@ def _model(ready: Prepared, parameters: int) -> dict[str, Any]:
 
 def _inputs(ready: Prepared) -> dict[str, Any]:
     if ready.task.input_column == "text":
-        return {"tokens": describe_tokens(ready.splits, ready.loaded.processor)}
+        lengths = [ready.train.lengths, ready.validation.lengths]
+        return {"tokens": describe_tokens(ready.splits, ready.loaded.processor, lengths)}
     return {"images": describe_images(ready.splits.train, ready.loaded.processor)}
 
 

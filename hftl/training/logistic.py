@@ -4,7 +4,7 @@ import time
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -56,8 +56,19 @@ def fit_probe(
     `features` maps pooling to [n, d]; `pooling` is auto, native or mean; `class_weights` is one factor per class.
     `no_bias` names the poolings whose head is a Linear without bias: their regression has no intercept.
     """
+    start = time.perf_counter()
+    choice = choose_penalty(features, labels, pooling, seed, class_weights, no_bias)
+    pooling = choice.pooling
     with _threads(len(labels) * num_labels):
-        return _fit_probe(features, labels, num_labels, pooling, seed, class_weights, no_bias)
+        weight, bias = fit_logistic(
+            np.asarray(features[pooling]),
+            labels,
+            num_labels,
+            choice.C,
+            class_weights,
+            intercept=pooling not in no_bias,
+        )
+    return Probe(weight, bias, choice.C, pooling, choice.cv_accuracy, time.perf_counter() - start)
 
 
 # Products of rows and classes from which more threads pay. Below, they wait for each other in spinning loops: on a
@@ -69,16 +80,23 @@ def _threads(size: int) -> Any:
     return threadpool_limits(None if size >= THREADS_PAY else 1, user_api="blas")
 
 
-def _fit_probe(
+class Choice(NamedTuple):
+    """What cross-validation chose; `cv_accuracy` has the accuracy of each pooling and C."""
+
+    pooling: str
+    C: float
+    cv_accuracy: dict[str, dict[str, float]]
+
+
+def choose_penalty(
     features: dict[str, np.ndarray],
     labels: np.ndarray,
-    num_labels: int,
     pooling: str,
     seed: int,
-    class_weights: np.ndarray | None,
-    no_bias: Collection[str],
-) -> Probe:
-    start = time.perf_counter()
+    class_weights: np.ndarray | None = None,
+    no_bias: Collection[str] = (),
+) -> Choice:
+    """Choose pooling and C by cross-validation; the arguments are `fit_probe`'s."""
     candidates = {k: v for k, v in features.items() if pooling in ("auto", k)}
     rows = cv_rows(labels, seed)
     with _threads(len(rows)):
@@ -90,16 +108,8 @@ def _fit_probe(
     chosen = max(best_c, key=lambda k: scores[k][best_c[k]])
     if "native" in scores and scores["native"][best_c["native"]] >= scores[chosen][best_c[chosen]] - NATIVE_MARGIN:
         chosen = "native"
-    weight, bias = fit_logistic(
-        np.asarray(features[chosen]),
-        labels,
-        num_labels,
-        best_c[chosen],
-        class_weights,
-        intercept=chosen not in no_bias,
-    )
     table = {k: {f"{c:g}": round(v, 5) for c, v in s.items()} for k, s in scores.items()}
-    return Probe(weight, bias, best_c[chosen], chosen, table, time.perf_counter() - start)
+    return Choice(chosen, best_c[chosen], table)
 
 
 def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:

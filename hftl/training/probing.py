@@ -125,6 +125,11 @@ def shares_pass(config: RunConfig) -> bool:
     return config.method.method not in FROZEN_BODY or config.method.pooling == "native"
 
 
+def head_pooling(config: RunConfig) -> str:
+    """The pooling that the head of the run may read: native, mean, or auto for the better of the two."""
+    return config.method.pooling if config.method.method in FROZEN_BODY else "native"
+
+
 def first_probe(
     loaded: Loaded,
     features: Features,
@@ -134,9 +139,10 @@ def first_probe(
     weights: np.ndarray | None,
 ) -> Probe:
     """Fit the probe for the head of `loaded` on the main process; the others get its solution."""
-    pooling = config.method.pooling if config.method.method in FROZEN_BODY else "native"
     no_bias = without_bias(loaded.model, loaded.output)
-    fit = partial(fit_probe, features["train"], labels, num_labels, pooling, config.train_seed, weights, no_bias)
+    fit = partial(
+        fit_probe, features["train"], labels, num_labels, head_pooling(config), config.train_seed, weights, no_bias
+    )
     return broadcast_from_main(fit() if is_main_process() else None)
 
 
