@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
+from hftl.errors import DataError
 from hftl.models.heads import counted_tokens, pick_features
 from hftl.progress import progress
 from hftl.tasks.encoded import EncodedImages, EncodedText
@@ -64,9 +65,22 @@ def run_batches(
         for rows, batch in zip(mine, progress(loader, title, "batch"), strict=True):
             batch = {k: v.to(accelerator.device) for k, v in batch.items()}
             labels = batch.pop("labels")
-            use(rows, model(**batch), {**batch, "labels": labels})
+            use(rows, _answered(model, batch), {**batch, "labels": labels})
             end_if_asked()
     return int(accelerator.num_processes)
+
+
+def _answered(model: Any, batch: dict[str, torch.Tensor]) -> Any:
+    """Call the model. BART, T5 and their like read the state of the end mark, and cannot when a text itself holds one."""
+    try:
+        return model(**batch)
+    except ValueError as error:
+        if "<eos>" not in str(error):
+            raise
+        raise DataError(
+            "A text holds the model's own end mark (</s>), so that the model cannot tell where the text ends. "
+            "Remove the mark from the texts."
+        ) from error
 
 
 def forward_rows(

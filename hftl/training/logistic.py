@@ -144,7 +144,7 @@ def _cv_scores(
     folds = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ranking needs no last digit; the final fit does
-        warnings.filterwarnings("ignore", message="The least populated class")
+        warnings.filterwarnings("ignore", message="The (least populated|number of unique) class")
         for train, held_out in folds.split(features, labels):
             x, mean, scale = _standardise(features[train], centre=intercept)
             held = (features[held_out] - mean) / scale
@@ -181,7 +181,9 @@ def fit_logistic(
     else:
         x, mean, scale = _standardise(features, centre=intercept)
         model = LogisticRegression(C=c, solver="newton-cg", max_iter=1000, tol=TOLERANCE, fit_intercept=intercept)
-        model.fit(x, labels, sample_weight=sample_weight)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The number of unique classes")  # a few rows of many classes
+            model.fit(x, labels, sample_weight=sample_weight)
         classes, coef, shift = model.classes_, model.coef_, model.intercept_
     if len(classes) == 2 and len(coef) == 1:
         coef, shift = np.vstack([-coef, coef]) / 2, np.concatenate([-shift, shift]) / 2
