@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMES = Path(__file__).with_name("gate_names.json")  # pattern of a path in the old report → its path in the new one
 TOLERANCE = 1e-6
 # Seconds, sizes of the machine, and where a run lies.
-_NO_RESULT = re.compile(r"seconds|timing|environment|epoch_seconds|features$|\.duration|model\.name$")
+_NO_RESULT = re.compile(r"seconds|timing|environment|_runtime$|_per_second$")
 _WIKIPEDIA = ("--data", "sample:wikipedia-topics", "--model", "all-MiniLM-L6-v2", "--max_train_samples", "300")
 _DIGITS = ("--data", "sample:digits", "--model", "efficientnet-lite0", "--image_size", "32", "--no_flip")
 _FEW = ("--max_train_samples", "200", "--max_eval_samples", "200")

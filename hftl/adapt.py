@@ -222,11 +222,12 @@ def _run(config: RunConfig) -> Result:
         if base is not None and config.control == "scratch":
             control = train_scratch(ready, base.test, plan.defaults, probe, work / CONTROL)
         temperature, validation_logits = calibrate(plan, ready, fit=base is not None)
+        validation_logits /= temperature.value
         model = merge_adapter(plan.model, work / "adapter", loaded)
         test = base.test if base else task.encode(splits.test, loaded.processor)  # seen by nothing that chooses
         logits = {
             "test": predict_logits(model, test, collate, use_cpu=use_cpu, title="test"),
-            "validation": validation_logits / temperature.value,
+            "validation": validation_logits,
         }
         kept = forgetting(base.retention, model, ready) if base else None
         report = {}
