@@ -265,7 +265,7 @@ def _nothing_useless(output_dir: Path, *, resume: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        again = isinstance(error, HftlError) and not isinstance(error, Preempted)  # the same flags would fail again
+        again = isinstance(error, HftlError)  # the same flags would fail again
         lost = again or not (isinstance(error, Preempted) or holds_training(output_dir))
         if lost and not resume and is_main_process():  # the other ranks share the folder
             discard_partial(output_dir)

@@ -213,9 +213,10 @@ def run_command(argv: list[str]) -> int:
         positional, flags = read_words(argv[1:], one_target=verb.training)
         verb.run(positional, flags)
     except HftlError as error:
-        if not isinstance(error, Preempted):  # no error; how to go on has been said
-            _say(f"error: {shortened(str(error))}")
+        _say(f"error: {shortened(str(error))}")
         return error.exit_code
+    except Preempted as ended:  # how to go on has been said
+        return ended.exit_code
     except KeyboardInterrupt:
         return 130
     return 0

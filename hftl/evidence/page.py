@@ -12,7 +12,7 @@ from hftl.config import RunConfig
 from hftl.data.images import decode_image
 from hftl.data.load import load_splits
 from hftl.data.splits import Splits
-from hftl.errors import HftlError, Preempted, reraise_in_tests
+from hftl.errors import HftlError, reraise_in_tests
 from hftl.evaluation.row_scores import row_scores
 from hftl.predict import load
 from hftl.prepare import Prepared
@@ -57,8 +57,6 @@ def write_page_of(
             _reader(splits.test, input_column), _reader(splits.train, input_column),
         )  # fmt: skip
         write_page(path, report, rows, run_dir)
-    except Preempted:
-        raise
     except Exception as error:  # hours of training are not lost to a bug of the page; our tests are told
         if not isinstance(error, HftlError | OSError | MemoryError):
             reraise_in_tests(error)

@@ -2,15 +2,22 @@
 
 import os
 import random
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
+from hftl.adapt import complete
+from hftl.config import build_config
+from hftl.data.images import decode_image
 from hftl.errors import Preempted
 from hftl.tasks.encoded import EncodedText
+from hftl.training import rehearsal
 from hftl.training.features import batches_by_length, run_batches
 from hftl.training.preempt import end_if_asked, heed_signals
 from tests.faults.commands import BY_STEPS, INTERRUPT, KINDS, TEXT, Server, assert_same_run, assert_whole
@@ -106,3 +113,22 @@ def test_a_lost_ctrl_c_is_heeded_after_the_batch(place: Path) -> None:
     assert told.value.exit_code == 130
     assert len(batches) == 1
     end_if_asked()  # what comes afterwards in this process is not ended
+
+
+def test_a_signal_is_not_taken_for_a_broken_flag_or_file(tmp_path, monkeypatch):
+    """Ctrl-C may come while a library works, where any exception would turn into a line about the user's input."""
+
+    def pressed(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)  # the handler raises here
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the tests may have it ignored
+    monkeypatch.setattr(rehearsal, "_rehearse", pressed)
+    config = complete(
+        build_config("text-classification", {"data": "x.csv", "weight_decay": 0.1, "output_dir": tmp_path})
+    )
+    with pytest.raises(Preempted), heed_signals():
+        rehearsal.check_arguments(config, "accuracy")
+    monkeypatch.setattr(ImageOps, "exif_transpose", pressed)
+    with pytest.raises(Preempted), heed_signals():
+        decode_image(Image.new("RGB", (8, 8)))
