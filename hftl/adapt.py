@@ -212,7 +212,7 @@ def _run(config: RunConfig) -> Result:
         chosen = {part: arrays[probe.pooling] for part, arrays in features.items()}
         data = StageData(
             ready.rows_to_train_on, validation, collate, len(splits.labels),
-            chosen["train"], chosen["validation"], ready.weights,
+            chosen["train"], chosen["validation"], ready.weights, task.output,
         )  # fmt: skip
         with _nothing_useless(output_dir, resume=config.resume):
             fitted = fit_plan(plan, probe, data, config, task.output.best, work, inputs)

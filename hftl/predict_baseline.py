@@ -23,9 +23,10 @@ class BaselinePredictor(Predictor):
         """Return the logarithm of the probabilities [n, classes] in fp32, for a table with the task's input column."""
         if len(table) == 0:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
-        if self.processor is not None:
+        raw = self.task.inputs.raw
+        if raw is not None and self.processor is not None:
             encoded = self.task.encode(table.select_columns(list(self.task.inputs.columns)), self.processor)
-            known = self.model.predict_proba(self.task.inputs.raw(encoded))
+            known = self.model.predict_proba(raw(encoded))
         else:
             known = self.model.predict_proba(table[self.task.input_column][:])
         # A label that no training row had has no probability at all; its logarithm must be a number all the same.

@@ -1,5 +1,6 @@
 """What models without pretraining reach on the very same split."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hftl.evaluation.text_baseline import tfidf_logistic_regression
 from hftl.tasks import INPUTS
 
 
-_FITS = {
+_FITS: dict[str, Callable[..., Baseline]] = {
     "tfidf": tfidf_logistic_regression,
     "colour_histogram": colour_histogram_logistic_regression,
     "raw_pixels": raw_pixel_logistic_regression,

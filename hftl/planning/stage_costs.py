@@ -98,7 +98,7 @@ def _cost(ready: Prepared, plan: Plan, stage: Stage, cache: StateChoice, pooling
     inputs = _inputs(ready, plan, stage, picks.rows, cache, pooling)
     steps = count_steps(args, len(rows))
     epochs = steps / steps_per_epoch(args, len(rows)) if args.max_steps > 0 else float(args.num_train_epochs)
-    loss = make_loss(args.label_smoothing_factor, ready.weights)
+    loss = make_loss(args.label_smoothing_factor, ready.weights, ready.task.output.loss)
     measured = measure_stage(plan, stage, inputs, picks, args, loss, lambda: free_memory(ready.use_cpu))
     return StageCost(stage, inputs.reads, epochs, steps, args, measured)
 
@@ -115,7 +115,7 @@ def _inputs(
     if cache.anatomy is not None and first in cache.firsts:
         states = _states(ready, plan, cache.anatomy, first, sample)
     classes = len(ready.splits.labels)
-    data = StageData(sample, sample, ready.collate, classes, features, features, ready.weights)
+    data = StageData(sample, sample, ready.collate, classes, features, features, ready.weights, ready.task.output)
     return stage_inputs(plan, stage, data, states, ready.config.method.cache)
 
 
