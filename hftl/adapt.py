@@ -20,9 +20,10 @@ from hftl.evidence.control import train_scratch
 from hftl.evidence.gather import Outcome, gather
 from hftl.evidence.page import write_run_page
 from hftl.evidence.temperature import calibrate
+from hftl.forgetting.along import with_kept
 from hftl.forgetting.measure import forgetting
 from hftl.methods import check_method, get_method
-from hftl.methods.lora import without_adapters
+from hftl.methods.adapters import without_adapters
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import prepare
 from hftl.publishing.parity import check_saved
@@ -229,6 +230,7 @@ def _run(config: RunConfig) -> Result:
             "validation": validation_logits / temperature.value,
         }
         kept = forgetting(base.retention, model, ready) if base else None
+        fitted = with_kept(fitted, base.retention, kept, model, ready, work) if base and kept else fitted
         report = {}
         if is_main_process():
             metrics = {

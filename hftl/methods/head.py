@@ -1,8 +1,7 @@
 """`head`: replace the head and train it alone by gradient, the guide's "feature extraction" with Trainer's options."""
 
 from hftl.config import MethodConfig
-from hftl.methods.plan import Plan, first_stage, head_stage
-from hftl.models.load import Loaded
+from hftl.methods.plan import Loaded, Method, Plan, first_stage, head_stage
 
 
 LEARNING_RATE = 1e-3  # AdamW's usual rate for a new layer on fixed features
@@ -22,3 +21,14 @@ def head(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     )
     defaults = {"learning_rate": LEARNING_RATE, "num_train_epochs": EPOCHS, "per_device_train_batch_size": 32}
     return Plan(loaded.model, loaded.output, loaded.layers, stages, defaults, averaged=loaded.averaged)
+
+
+HEAD = Method(
+    "head",
+    "a new head trained by gradient on a frozen body",
+    "a new last layer on top of the frozen model",
+    head,
+    rows=8,  # as for the probe
+    frozen_body=True,
+    deepspeed=True,
+)

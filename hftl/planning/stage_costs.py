@@ -88,7 +88,7 @@ def count_steps(args: TrainingArguments, rows: int) -> int:
 
 
 def _cost(ready: Prepared, plan: Plan, stage: Stage, cache: StateChoice, pooling: str) -> StageCost:
-    if stage.share is None:
+    if stage.solve is not None:
         return StageCost(stage, "features", 0.0, 0, None, None)
     # A Trainer would make this folder; none is made here.
     args = stage_arguments(plan, stage, ready.config, ready.task.best_metric, Path("nowhere"))

@@ -16,7 +16,7 @@ def stage_epochs(plan: Plan, stage: Stage, config: RunConfig) -> float:
     if stage.epochs is not None:
         return stage.epochs
     total = config.training.get("num_train_epochs", plan.defaults.get("num_train_epochs", 3.0))
-    return float(total) * (stage.share or 0.0)
+    return float(total) * stage.share
 
 
 def stage_arguments(plan: Plan, stage: Stage, config: RunConfig, best_metric: str, folder: Path) -> TrainingArguments:
@@ -46,7 +46,7 @@ def stage_arguments(plan: Plan, stage: Stage, config: RunConfig, best_metric: st
         values["save_steps"] = config.training["eval_steps"]
     values["num_train_epochs"] = stage_epochs(plan, stage, config)
     if values.get("max_steps", -1) > 0:
-        values["max_steps"] = max(1, round(values["max_steps"] * (stage.share or 1.0)))
+        values["max_steps"] = max(1, round(values["max_steps"] * stage.share))
     return TrainingArguments(**values)
 
 

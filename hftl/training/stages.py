@@ -18,16 +18,17 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 
 from hftl.config import RunConfig
 from hftl.errors import TrainingError
-from hftl.evaluation.metrics import compute_metrics
-from hftl.methods.plan import Plan, Stage
+from hftl.evaluation.metrics import compute_metrics, log_loss
+from hftl.methods.plan import Given, Plan, Stage
 from hftl.training.arguments import smaller_batch, stage_arguments
 from hftl.training.checkpoints import MarkWhole, NoStepMore, train_on
+from hftl.training.features import predict_logits
 from hftl.training.freeze import pin_frozen, set_trainable
 from hftl.training.inputs import StageData, stage_inputs
 from hftl.training.logistic import Probe
 from hftl.training.losses import LossGuard, make_loss
 from hftl.training.order import Numbered, SeededEpochs
-from hftl.training.precision import without_autocast
+from hftl.training.precision import runs_on_cpu, without_autocast
 from hftl.training.preempt import SaveWhenAsked, stage_running
 from hftl.training.states import StateCache, store
 from hftl.training.trainer import GroupedTrainer
@@ -47,6 +48,7 @@ class StageReport:
     history: list[dict[str, float]]
     reads: str = ""  # what it trained on: "rows", cached "states" or "features"
     weights: str = ""  # hash of the weights at its end, equal on all processes
+    interpolation: dict[str, Any] | None = None  # what a stage between two earlier results found
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ def fit_plan(
             continue
         start = time.perf_counter()
         with stage_running():
-            if stage.share is None:
-                report = _closed_form(plan, stage, probe)
+            if stage.solve is not None:
+                report = _without_gradient(plan, stage, _given(stage, probe, data, config, best_metric, work))
             else:
                 folder = work / "checkpoints" / f"stage-{i}"
                 report, more = _with_room(plan, stage, data, config, best_metric, folder, states)
@@ -99,7 +101,7 @@ def fit_plan(
             if is_main_process():
                 _save_stage(plan.model, work, i)
                 _write_done(work, reports, notes, states is not None or bool(done["states"]))
-                _drop_stage(work, i)
+                _drop_stages(work, i, plan.stages)
             wait_for_all()
         _drop_states(plan, states, i)
     return Fitted(reports, notes)
@@ -124,9 +126,13 @@ def _save_stage(model: nn.Module, work: Path, index: int) -> None:
     save_file(state, work / f"stage-{index}.safetensors")
 
 
-def _drop_stage(work: Path, index: int) -> None:
+def _drop_stages(work: Path, index: int, stages: tuple[Stage, ...]) -> None:
+    """Remove what no later stage starts from, and no figure of an interpolation is taken from, once `index` is done."""
     shutil.rmtree(work / "checkpoints" / f"stage-{index}", ignore_errors=True)
-    (work / f"stage-{index - 1}.safetensors").unlink(missing_ok=True)
+    starts = {stage.start for stage in stages[index + 1 :]}
+    if stages[index].start is None:
+        for earlier in set(range(index)) - starts:
+            (work / f"stage-{earlier}.safetensors").unlink(missing_ok=True)
 
 
 def _same_on_all(model: nn.Module) -> str:
@@ -150,25 +156,38 @@ def _same_on_all(model: nn.Module) -> str:
 
 
 def _drop_states(plan: Plan, states: StateCache | None, index: int) -> None:
-    if states is None or plan.stages[index].share is None:
+    if states is None or plan.stages[index].solve is not None:
         return
-    later = {plan.frozen_blocks(s) for s in plan.stages[index + 1 :] if s.share is not None}
+    later = {plan.frozen_blocks(s) for s in plan.stages[index + 1 :] if s.solve is None}
     states.drop(plan.frozen_blocks(plan.stages[index]), later)
 
 
-def _closed_form(plan: Plan, stage: Stage, probe: Probe) -> StageReport:
-    """Write the probe into the head. Where the logits are the mean of n Linears, the probe read all their inputs side
-    by side: each gets its columns times n.
-    """
-    linears = [plan.model.get_submodule(name) for name in plan.outputs]
-    columns = torch.from_numpy(probe.weight).split([linear.in_features for linear in linears], dim=1)
-    with torch.no_grad():
-        for linear, weight in zip(linears, columns, strict=True):
-            linear.weight.copy_(weight * len(linears))
-            if linear.bias is not None:  # decoders' heads have none, and their probe neither
-                linear.bias.copy_(torch.from_numpy(probe.bias))
+def _without_gradient(plan: Plan, stage: Stage, given: Given) -> StageReport:
+    assert stage.solve is not None
+    interpolation = stage.solve(plan, given)
     count = sum(plan.model.get_parameter(name).numel() for name in stage.trainable)
-    return StageReport(stage.name, count, {}, 0.0, 0, 0.0, [], "features")
+    reads = "features" if interpolation is None else "rows"
+    return StageReport(stage.name, count, {}, 0.0, 0, 0.0, [], reads, interpolation=interpolation)
+
+
+def _given(stage: Stage, probe: Probe, data: StageData, config: RunConfig, best_metric: str, work: Path) -> Given:
+    """What the stage may rest on. The score is the one by which Trainer keeps the best checkpoint."""
+    if stage.start is None:
+        return Given(probe)
+    metric = str(config.training.get("metric_for_best_model", best_metric)).removeprefix("eval_")
+    sign = 1 if config.training.get("greater_is_better", not metric.endswith("loss")) else -1
+
+    def score(model: nn.Module) -> float:
+        logits = predict_logits(
+            model, data.validation, data.collate, use_cpu=runs_on_cpu(config.training), title="interpolation"
+        )
+        values = {
+            **compute_metrics(logits.argmax(-1), data.validation.labels),
+            "loss": log_loss(logits, data.validation.labels),
+        }
+        return sign * float(values[metric])
+
+    return Given(probe, load_file(work / f"stage-{stage.start}.safetensors"), score, metric)
 
 
 def _with_room(

@@ -92,7 +92,7 @@ def boundaries(plan: Plan, epochs: list[float]) -> dict[int, float]:
     found: dict[int, float] = {}
     lowest = len(plan.layers.modules)
     for stage, n in zip(plan.stages, epochs, strict=True):
-        if stage.share is None:
+        if stage.solve is not None:
             continue
         first = plan.frozen_blocks(stage)
         lowest = min(lowest, first)

@@ -18,10 +18,12 @@ the test rows out in batches of unequal number, and merges LoRA. That holds wher
 from accelerate.state import AcceleratorState
 
 from hftl.errors import TrainingError
+from hftl.methods import METHODS
 
 
 WHOLE_WEIGHTS = ("NO", "MULTI_GPU", "MULTI_CPU")
-ONE_GRADIENT_STAGE = ("head", "lora", "full")  # after the probe, which runs outside of Trainer
+ONE_ENGINE = tuple(name for name, method in METHODS.items() if method.deepspeed)
+NO_ENGINE = tuple(name for name, method in METHODS.items() if not method.by_gradient)  # outside of Trainer
 
 
 def current_strategy() -> tuple[str, int | None, int | None]:
@@ -56,7 +58,7 @@ def check_strategy(
         _refuse_fsdp(method_name, fsdp_version)
     elif kind == "DEEPSPEED":
         _check_deepspeed(method_name, zero_stage, half)
-        if seeds > 1 and method_name != "probe":
+        if seeds > 1 and method_name not in NO_ENGINE:
             raise TrainingError(
                 "--seeds trains several times in one process, and a DeepSpeed engine is not known to end cleanly before "
                 "the next. Start one run per --seed, or use accelerate_configs/multi_gpu.yaml."
@@ -69,7 +71,7 @@ def check_strategy(
 
 def _refuse_fsdp(method_name: str, fsdp_version: int | None) -> None:
     name = f"FSDP{fsdp_version or ''}"
-    if method_name == "probe":
+    if method_name in NO_ENGINE:
         cause = "trains outside of Trainer, on whole weights, so that there is nothing to shard"
     else:
         cause = "reads whole weights after training, where FSDP leaves shards"
@@ -86,12 +88,12 @@ def _check_deepspeed(method_name: str, zero_stage: int | None, half: bool) -> No
             f"--method {method_name} reads and writes whole weights, of which {stage} leaves shards. "
             "Use accelerate_configs/deepspeed_zero2.yaml or multi_gpu.yaml."
         )
-    if method_name == "probe":
+    if method_name in NO_ENGINE:
         return
-    if method_name not in ONE_GRADIENT_STAGE:
+    if method_name not in ONE_ENGINE:
         raise TrainingError(
             f"--method {method_name} is not among those that may train under DeepSpeed "
-            f"({', '.join(ONE_GRADIENT_STAGE)}): each takes one engine and no more. Use "
+            f"({', '.join(ONE_ENGINE)}): each takes one engine and no more. Use "
             "accelerate_configs/multi_gpu.yaml."
         )
     if half:

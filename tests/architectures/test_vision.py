@@ -16,13 +16,13 @@ from hftl.adapt import adapt
 from hftl.config import MethodConfig, ModelConfig
 from hftl.errors import ConfigError, ModelError
 from hftl.methods import METHODS, check_method
+from hftl.methods.plan import Given, write_probe
 from hftl.models.heads import output_linears
 from hftl.models.load import load_model
 from hftl.models.temperature import fold_temperature
 from hftl.tasks import get_task
 from hftl.training.features import extract_features
 from hftl.training.logistic import Probe
-from hftl.training.stages import _closed_form
 from tests.architectures.contract import FLAGS, check_contract
 from tests.architectures.vision_models import MODELS, SIDE, build_vision
 from tests.tiny import tiny_images
@@ -90,7 +90,7 @@ def test_logits_of_two_heads_are_the_probe(checkpoint, name):
     assert features.shape == (5, sum(widths))
     weight, bias = (rng.normal(size=shape).astype(np.float32) for shape in ((3, sum(widths)), (3,)))
     plan = METHODS["probe"](loaded, MethodConfig(), 5)
-    _closed_form(plan, plan.stages[0], Probe(weight, bias, 1.0, "native", {}, 0.0))
+    write_probe(plan, Given(Probe(weight, bias, 1.0, "native", {}, 0.0)))
     wanted = torch.from_numpy(features @ weight.T + bias)
     assert torch.allclose(_logits(loaded.model, pixels), wanted, atol=1e-4)
     for output in plan.outputs:
