@@ -81,6 +81,6 @@ def test_report_and_page_show_what_was_kept(folder: Path, capsys: pytest.Capture
     assert set(kept) == {0.0, found["alpha"], 1.0}
     assert kept[0.0] == 1.0 > kept[1.0]
     assert kept[found["alpha"]] == run.report["evidence"]["forgetting"]["kept"]
-    assert "Between base and tuned model" in capsys.readouterr().out
+    assert "Between base and tuned model" in capsys.readouterr().err
     assert "Between the base and the tuned model" in (run.run_dir / "report.html").read_text()
     assert not list(run.run_dir.glob("stage-*"))

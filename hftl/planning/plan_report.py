@@ -25,8 +25,7 @@ from hftl.prepare import Prepared, prepare
 from hftl.training.logistic import choose_penalty, fit_logistic
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.probing import head_pooling, mean_pooled
-from hftl.training.strategies import check_strategy, current_strategy
-from hftl.training.world import check_world
+from hftl.training.world import check_strategy, check_world, current_strategy
 
 
 FIT_VALUES = 1_000_000  # rows x classes that the probe is fitted on for its timing: two seconds

@@ -21,17 +21,14 @@ from hftl.errors import TrainingError
 from hftl.evaluation.metrics import compute_metrics, log_loss
 from hftl.methods.plan import Given, Plan, Stage
 from hftl.training.arguments import smaller_batch, stage_arguments
-from hftl.training.checkpoints import MarkWhole, NoStepMore, train_on
+from hftl.training.checkpoints import MarkWhole, NoStepMore, SaveWhenAsked, stage_running, train_on
 from hftl.training.features import predict_logits
-from hftl.training.freeze import pin_frozen, set_trainable
-from hftl.training.inputs import StageData, stage_inputs
 from hftl.training.logistic import Probe
 from hftl.training.losses import LossGuard, make_loss
 from hftl.training.order import Numbered, SeededEpochs
 from hftl.training.precision import runs_on_cpu, without_autocast
-from hftl.training.preempt import SaveWhenAsked, stage_running
-from hftl.training.states import StateCache, store
-from hftl.training.trainer import GroupedTrainer
+from hftl.training.states import StageData, StateCache, stage_inputs, store
+from hftl.training.trainer import GroupedTrainer, pin_frozen, set_trainable
 from hftl.training.world import broadcast_from_main, from_every_process, is_main_process, wait_for_all
 
 
@@ -66,20 +63,17 @@ def fit_plan(
     config: RunConfig,
     best_metric: str,
     work: Path,
-    identity: dict[str, Any] | None = None,
 ) -> Fitted:
     """Run the stages in order; `plan.model` holds the result. Finished stages are in `work` and are not run again.
 
-    `identity` says what the batches depend on beside the rows, for the cache. Raises `TrainingError` when the loss is
-    no number, `Preempted` after SIGTERM.
+    Raises `TrainingError` when the loss is no number, `Preempted` after SIGTERM.
     """
     # Rank 0 alone writes that list, below; the others must not find a stage in it that they have yet to run.
     done = broadcast_from_main(_read_done(work) if is_main_process() else None)
     reports = [StageReport(**entry) for entry in done["stages"]]
     notes: list[str] = done["notes"]
     done_before = len(reports)
-    parts = (data.train, data.validation)
-    states, note = store(plan, parts, data.collate, config, identity or {}, done_before, done["states"])
+    states, note = store(plan, data, config, done_before, done["states"])
     notes += [note] if note and note not in notes else []
     if done["states"] is None and is_main_process():
         _write_done(work, reports, notes, states is not None)

@@ -21,7 +21,7 @@ from hftl.models.heads import output_linears
 from hftl.models.load import load_model
 from hftl.models.temperature import fold_temperature
 from hftl.tasks import get_task
-from hftl.training.features import extract_features
+from hftl.training.features import Passer
 from hftl.training.logistic import Probe
 from tests.architectures.contract import FLAGS, check_contract
 from tests.architectures.vision_models import MODELS, SIDE, build_vision
@@ -83,9 +83,7 @@ def test_logits_of_two_heads_are_the_probe(checkpoint, name):
     rng = np.random.default_rng(0)
     pixels = torch.from_numpy(rng.normal(size=(5, 3, SIDE, SIDE)).astype(np.float32))
     encoded = _Rows(pixels)
-    features = extract_features(
-        loaded.model, loaded.output, encoded, _collate, mean=False, bf16=False, use_cpu=True, title="", averaged=loaded.averaged
-    )["native"]  # fmt: skip
+    features = Passer(_collate, use_cpu=True).features(loaded.model, loaded.outputs, encoded, "")["native"]
     widths = [loaded.model.get_submodule(output).in_features for output in loaded.outputs]
     assert features.shape == (5, sum(widths))
     weight, bias = (rng.normal(size=shape).astype(np.float32) for shape in ((3, sum(widths)), (3,)))

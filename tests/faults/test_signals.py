@@ -11,8 +11,8 @@ import torch
 
 from hftl.errors import Preempted
 from hftl.tasks.encoded import EncodedText
-from hftl.training.features import batches_by_length, run_batches
-from hftl.training.preempt import end_if_asked, heed_signals
+from hftl.training.checkpoints import end_if_asked, heed_signals
+from hftl.training.features import Passer, batches_by_length
 from tests.faults.commands import BY_STEPS, INTERRUPT, KINDS, TEXT, Server, assert_same_run, assert_whole
 from tests.faults.test_preempted import STEP, resume_words, stopped
 from tests.runs import stock_model
@@ -102,7 +102,7 @@ def test_a_lost_ctrl_c_is_heeded_after_the_batch(place: Path) -> None:
 
     assert len(batches_by_length(rows.lengths)) > 1
     with pytest.raises(Preempted) as told, heed_signals():
-        run_batches(model, rows, collate, use, bf16=False, use_cpu=True, title="rows")
+        Passer(collate, use_cpu=True).run(model, rows, use, "rows")
     assert told.value.exit_code == 130
     assert len(batches) == 1
     end_if_asked()  # what comes afterwards in this process is not ended
