@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from hftl.errors import TrainingError
 from hftl.methods import METHODS
+from hftl.training import world
 from hftl.training.world import check_strategy, current_strategy
 
 

@@ -1,7 +1,12 @@
 """`full`: probe-initialised head, then all layers with layer-wise learning rates (LP-FT with LLRD)."""
 
+from dataclasses import replace
+from typing import Any
+
 from hftl.config import MethodConfig
+from hftl.errors import ConfigError
 from hftl.methods.plan import (
+    Group,
     Loaded,
     Method,
     Plan,
@@ -10,8 +15,6 @@ from hftl.methods.plan import (
     decayed_groups,
     first_stage,
     full_defaults,
-    norms_and_biases,
-    only,
     top_in_words,
 )
 
@@ -32,17 +35,46 @@ def full(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     (BitFit, Ben Zaken et al. 2022).
     """
     check_top("train_top", config.train_top, loaded)
-    usual = full_defaults(loaded)
-    defaults = dict(usual.arguments)
-    groups = decayed_groups(loaded.layers, usual.decay(config), top=config.train_top)
+    decay, defaults = full_defaults(loaded, config)
+    groups = decayed_groups(loaded.layers, decay, top=config.train_top)
     name = "full" if config.train_top is None else top_in_words(loaded.layers, config.train_top)
-    few = norms_and_biases(loaded.model, norms=config.train_norms, biases=config.train_bias)
+    few = _norms_and_biases(loaded.model, config)
     if few:
-        groups = only(groups, {parameter for names in few.values() for parameter in names})
+        groups = _only(groups, {parameter for names in few.values() for parameter in names})
         name = " and ".join(few)
         defaults["learning_rate"] = min(defaults["learning_rate"] * FEW_RATE_FACTOR, FEW_RATE_MOST)
     stages = (*first_stage(loaded.model, loaded.outputs, config.init_head), Stage(name, groups, 1.0))
     return Plan(loaded.model, loaded.output, loaded.layers, stages, defaults, averaged=loaded.averaged)
+
+
+def _norms_and_biases(model: Any, config: MethodConfig) -> dict[str, set[str]]:
+    """The parameters of the flags that are given, by "norms" and "biases"."""
+    from torch import nn
+
+    few = {}
+    if config.train_norms:
+        few["norms"] = {
+            f"{name}.{key}"
+            for name, module in model.named_modules()
+            if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | nn.modules.batchnorm._BatchNorm)
+            or type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
+            for key, _ in module.named_parameters(recurse=False)
+        }
+    if config.train_bias:
+        few["biases"] = {name for name, _ in model.named_parameters() if name.endswith(".bias")}
+    return few
+
+
+def _only(groups: tuple[Group, ...], names: set[str]) -> tuple[Group, ...]:
+    """The groups with only `names` of the body; the head whole."""
+    few = [
+        g if g.name == "head" else replace(g, parameters=tuple(n for n in g.parameters if n in names)) for g in groups
+    ]
+    if not any(g.parameters for g in few if g.name != "head"):
+        raise ConfigError(
+            "Nothing of the body would learn: it has no such layers. Leave --train_norms, --train_bias out."
+        )
+    return tuple(g for g in few if g.parameters)
 
 
 FULL = Method(

@@ -24,7 +24,7 @@ def gradual(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     here the decay is `full`'s, made for 6 to 24 blocks; `--layer_decay 0.385` is the paper's.
     """
     check_top("thaw_to", config.thaw_to, loaded)
-    usual = full_defaults(loaded)
+    decay, usual = full_defaults(loaded, config)
     tops: list[int | None] = list(range(1, (config.thaw_to or len(loaded.layers.blocks) - 1) + 1))
     if config.thaw_to is None:
         tops.append(None)
@@ -34,10 +34,10 @@ def gradual(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
         head_stage(loaded.layers, loaded.outputs, share, config.thaw_every),
     ]
     for top in tops:
-        groups = decayed_groups(loaded.layers, usual.decay(config), top=top)
+        groups = decayed_groups(loaded.layers, decay, top=top)
         stages.append(Stage(top_in_words(loaded.layers, top), groups, share, epochs=config.thaw_every))
     defaults = {
-        **usual.arguments,
+        **usual,
         "num_train_epochs": float(len(tops) + 1),  # one epoch a stage, as in the paper
         "lr_scheduler_type": "linear",  # the paper's slanted triangle
     }

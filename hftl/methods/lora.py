@@ -32,11 +32,11 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     learning = [name for name, p in model.named_parameters() if p.requires_grad]
     adapters = tuple(name for name in learning if ".lora_" in name)
     head = tuple(name for name in learning if ".lora_" not in name)
-    usual = full_defaults(loaded)
+    _, usual = full_defaults(loaded, config)
     convnet = is_convnet(loaded.model)
     defaults = {
-        **usual.arguments,
-        "learning_rate": RATE_CONVNET if convnet else usual.arguments["learning_rate"] * RATE_FACTOR,
+        **usual,
+        "learning_rate": RATE_CONVNET if convnet else usual["learning_rate"] * RATE_FACTOR,
         "weight_decay": 0.0,
     }
     name = "lora" if config.train_top is None else f"lora on the {top_in_words(loaded.layers, config.train_top)}"

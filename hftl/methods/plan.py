@@ -156,20 +156,8 @@ def is_convnet(model: nn.Module) -> bool:
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
 
 
-@dataclass(frozen=True)
-class Usual:
-    """How a kind of model is trained as a whole."""
-
-    layer_decay: float
-    arguments: dict[str, Any]  # defaults for TrainingArguments
-
-    def decay(self, config: MethodConfig) -> float:
-        """Rate of each layer relative to the one above it."""
-        return self.layer_decay if config.layer_decay is None else config.layer_decay
-
-
-def full_defaults(loaded: Loaded) -> Usual:
-    """Return decay, rate, epochs, batch size and schedule by kind of model."""
+def full_defaults(loaded: Loaded, config: MethodConfig) -> tuple[float, dict[str, Any]]:
+    """Return the layer-wise decay, which `--layer_decay` overrides, and defaults for TrainingArguments."""
     convnet = is_convnet(loaded.model)
     if convnet:
         rate, decay, epochs, batch = RATE_CONVNET, DECAY_CONVNET, 10, 32
@@ -186,7 +174,7 @@ def full_defaults(loaded: Loaded) -> Usual:
         "lr_scheduler_type": "cosine" if convnet else "linear",
         "weight_decay": 0.01,
     }
-    return Usual(decay, arguments)
+    return decay if config.layer_decay is None else config.layer_decay, arguments
 
 
 def check_top(flag: str, top: int | None, loaded: Loaded) -> None:
@@ -197,40 +185,6 @@ def check_top(flag: str, top: int | None, loaded: Loaded) -> None:
         raise ConfigError(
             f"--{flag} {top} is more than the {n} blocks that {loaded.name} has. Leave it out to {what}."
         )
-
-
-def norms_and_biases(model: nn.Module, *, norms: bool, biases: bool) -> dict[str, set[str]]:
-    """Return the parameters of what is asked for, by "norms" and "biases".
-
-    Norms are modules with a weight of one dimension that are neither Linear nor conv.
-    """
-    from torch import nn
-
-    few = {}
-    if norms:
-        few["norms"] = {
-            f"{name}.{key}"
-            for name, module in model.named_modules()
-            if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | nn.modules.batchnorm._BatchNorm)
-            or type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
-            for key, _ in module.named_parameters(recurse=False)
-        }
-    if biases:
-        few["biases"] = {name for name, _ in model.named_parameters() if name.endswith(".bias")}
-    return few
-
-
-def only(groups: tuple[Group, ...], names: set[str]) -> tuple[Group, ...]:
-    """Return the groups with only `names` of the body; the head whole. Raises `ConfigError` when nothing is left."""
-    few = [
-        g if g.name == "head" else Group(g.name, tuple(n for n in g.parameters if n in names), g.rate) for g in groups
-    ]
-    few = [group for group in few if group.parameters]
-    if len(few) < 2:
-        raise ConfigError(
-            "Nothing of the body would learn: it has no such layers. Leave --train_norms, --train_bias out."
-        )
-    return tuple(few)
 
 
 def decayed_groups(

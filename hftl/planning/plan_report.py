@@ -44,7 +44,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     machine = look_at_machine(runs_on_cpu(config.training))
     ready = prepare(config)
     check_method(config.method, ready.loaded)
-    convnet, full_epochs = is_convnet(ready.loaded.model), full_defaults(ready.loaded).arguments["num_train_epochs"]
+    convnet, full_epochs = is_convnet(ready.loaded.model), full_defaults(ready.loaded, config.method)[1]["num_train_epochs"]
     cost = time_features(ready)
     rows, features = comparison_features(ready, cost, are_cached(ready)["train"])
     cached = are_cached(ready)  # as a run would find it now

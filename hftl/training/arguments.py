@@ -17,7 +17,6 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
-from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hftl.config import RunConfig
 from hftl.errors import ConfigError, HftlError
@@ -28,6 +27,7 @@ from hftl.progress import hide_bars
 from hftl.training.losses import make_loss
 from hftl.training.order import draws_from
 from hftl.training.precision import choose_bf16, runs_on_cpu
+from hftl.training.replay import OnFeatures
 from hftl.training.trainer import GroupedTrainer
 
 
@@ -100,21 +100,12 @@ def smaller_batch(size: int, accumulation: int) -> tuple[int, int]:
     return smaller, accumulation * (size // smaller)
 
 
-class _Toy(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.head = nn.Linear(2, 2)
-
-    def forward(self, inputs: torch.Tensor, labels: torch.Tensor | None = None) -> SequenceClassifierOutput:
-        return SequenceClassifierOutput(logits=self.head(inputs))
-
-
 class _Rows(Dataset):
     def __len__(self) -> int:
         return 4
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"inputs": torch.ones(2) * index, "labels": index % 2}
+        return {"features": torch.ones(2) * index, "labels": index % 2}
 
 
 def check_arguments(config: RunConfig, best_metric: str) -> None:
@@ -161,9 +152,9 @@ def _problem(config: RunConfig, best_metric: str) -> str | None:
 
 
 def _rehearse(config: RunConfig, best_metric: str) -> None:
-    toy = _Toy()
+    toy = OnFeatures(nn.Linear(2, 2))
     names = tuple(name for name, _ in toy.named_parameters())
-    plan = Plan(toy, "head", Layers((), (), names), (), {"learning_rate": 1e-3})
+    plan = Plan(toy, "linear", Layers((), (), names), (), {"learning_rate": 1e-3})
     stage = Stage("rehearsal", (Group("head", names, 1.0),), 1.0)
     with tempfile.TemporaryDirectory() as folder:
         args = stage_arguments(plan, stage, config, best_metric, Path(folder))

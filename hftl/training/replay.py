@@ -90,19 +90,10 @@ def _removed(hooks: Sequence[Any]) -> Iterator[None]:
             hook.remove()
 
 
-@contextmanager
-def captured(
-    model: nn.Module, anatomy: Anatomy, firsts: Sequence[int], keep: Callable[[int, torch.Tensor], None]
-) -> Iterator[None]:
-    """Hook `keep(first, states)` to the input of each block in `firsts`; len(blocks) is the output of the last."""
-    with _removed(capture(model, anatomy, firsts, keep)):
-        yield
-
-
 def capture(
     model: nn.Module, anatomy: Anatomy, firsts: Sequence[int], keep: Callable[[int, torch.Tensor], None]
 ) -> list[Any]:
-    """Return the hooks of `captured`."""
+    """Hook `keep(first, states)` to the input of each block in `firsts`; len(blocks) is the output of the last."""
     hooks = []
     for first in firsts:
         if first < len(anatomy.blocks):
@@ -192,7 +183,7 @@ def replays_exactly(
     `small` are the inputs that a replay gets beside the states.
     """
     states: dict[int, torch.Tensor] = {}
-    with captured(model, anatomy, firsts, states.__setitem__):
+    with _removed(capture(model, anatomy, firsts, states.__setitem__)):
         whole = _forward(model, batch)
     scale = float(whole.abs().max().clamp(min=1))
     return all(
@@ -316,7 +307,7 @@ class StateMaker:
                 _write(targets[first], value, rows, starts, batch.get("attention_mask"), offset)
             got.clear()
 
-        with captured(self.plan.model, self.anatomy, sorted(targets), keep):
+        with _removed(capture(self.plan.model, self.anatomy, sorted(targets), keep)):
             yield record
 
     def _fill(self, encoded: Encoded, targets: dict[int, np.ndarray], shard: tuple[int, int]) -> None:

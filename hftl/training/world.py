@@ -70,7 +70,7 @@ def check_world(use_cpu: bool) -> int:
 
 def _leave() -> None:
     """End the process group before Python ends: else its threads may abort a process whose run succeeded."""
-    if torch.distributed.is_initialized():
+    if _together():
         torch.distributed.destroy_process_group()
 
 
@@ -102,9 +102,13 @@ def _is_launch(words: list[str]) -> bool:
     return "launch" in words and any("accelerate" in word for word in words[: words.index("launch")])
 
 
+def _together() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 def is_main_process() -> bool:
     """True on rank 0, before and after torch.distributed is up."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _together():
         return torch.distributed.get_rank() == 0
     return int(os.environ.get("RANK", "0")) == 0
 
@@ -116,13 +120,13 @@ def is_local_main_process() -> bool:
 
 def wait_for_all() -> None:
     """Barrier over all processes; nothing when there is one."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if _together():
         torch.distributed.barrier()
 
 
 def broadcast_from_main(value: Any) -> Any:
     """Return rank 0's `value` on every process."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not _together():
         return value
     box = [value]
     torch.distributed.broadcast_object_list(box, src=0)
@@ -141,7 +145,7 @@ def one_machine() -> bool:
 
 def from_every_process(value: Any, group: Any = None) -> list[Any]:
     """Return every process's `value`, in order of rank, on all of them; by `group`, or the default one."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not _together():
         return [value]
     box: list[Any] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(box, value, group=group)
@@ -190,50 +194,39 @@ def check_strategy(
     """
     if kind in WHOLE_WEIGHTS:
         return
+    method, trains = f"--method {method_name}", method_name not in NO_ENGINE
     if kind == "FSDP":
-        _refuse_fsdp(method_name, fsdp_version)
-    elif kind == "DEEPSPEED":
-        _check_deepspeed(method_name, zero_stage, half)
-        if seeds > 1 and method_name not in NO_ENGINE:
-            raise TrainingError(
-                "--seeds trains several times in one process, and a DeepSpeed engine is not known to end cleanly before "
-                "the next. Start one run per --seed, or use accelerate_configs/multi_gpu.yaml."
-            )
-    else:
+        cause = (
+            "reads whole weights after training, where FSDP leaves shards"
+            if trains
+            else "trains outside of Trainer, on whole weights, so that there is nothing to shard"
+        )
+        raise TrainingError(
+            f"{method} {cause}: it cannot run under FSDP{fsdp_version or ''}. Use accelerate_configs/multi_gpu.yaml, "
+            "or, where AdamW's states do not fit, deepspeed_zero2.yaml."
+        )
+    if kind != "DEEPSPEED":
         raise TrainingError(
             f"hftl has not been made for {kind}. Use accelerate_configs/single_gpu.yaml, multi_gpu.yaml or cpu.yaml."
         )
-
-
-def _refuse_fsdp(method_name: str, fsdp_version: int | None) -> None:
-    name = f"FSDP{fsdp_version or ''}"
-    if method_name in NO_ENGINE:
-        cause = "trains outside of Trainer, on whole weights, so that there is nothing to shard"
-    else:
-        cause = "reads whole weights after training, where FSDP leaves shards"
-    raise TrainingError(
-        f"--method {method_name} {cause}: it cannot run under {name}. Use accelerate_configs/multi_gpu.yaml, or, where "
-        "AdamW's states do not fit, deepspeed_zero2.yaml."
-    )
-
-
-def _check_deepspeed(method_name: str, zero_stage: int | None, half: bool) -> None:
     if zero_stage not in (0, 1, 2):
         stage = "an unknown ZeRO stage" if zero_stage is None else f"ZeRO-{zero_stage}"
         raise TrainingError(
-            f"--method {method_name} reads and writes whole weights, of which {stage} leaves shards. "
+            f"{method} reads and writes whole weights, of which {stage} leaves shards. "
             "Use accelerate_configs/deepspeed_zero2.yaml or multi_gpu.yaml."
         )
-    if method_name in NO_ENGINE:
-        return
-    if method_name not in ONE_ENGINE:
+    if trains and method_name not in ONE_ENGINE:
         raise TrainingError(
-            f"--method {method_name} is not among those that may train under DeepSpeed "
-            f"({', '.join(ONE_ENGINE)}): each takes one engine and no more. Use "
-            "accelerate_configs/multi_gpu.yaml."
+            f"{method} is not among those that may train under DeepSpeed ({', '.join(ONE_ENGINE)}): each takes one "
+            "engine and no more. Use accelerate_configs/multi_gpu.yaml."
         )
-    if half:
+    if trains and half:
         raise TrainingError(
             "Under bf16 and fp16 DeepSpeed casts the weights themselves, and hftl's are fp32. "
             "Add --bf16 false (and leave --fp16 out), or use accelerate_configs/multi_gpu.yaml."
+        )
+    if trains and seeds > 1:
+        raise TrainingError(
+            "--seeds trains several times in one process, and a DeepSpeed engine is not known to end cleanly before "
+            "the next. Start one run per --seed, or use accelerate_configs/multi_gpu.yaml."
         )
