@@ -68,14 +68,8 @@ def fit_probe(
     choice = choose_penalty(features, labels, pooling, seed, class_weights, no_bias)
     pooling = choice.pooling
     with _threads(len(labels) * num_labels):
-        weight, bias = fit_logistic(
-            np.asarray(features[pooling]),
-            labels,
-            num_labels,
-            choice.C,
-            class_weights,
-            intercept=pooling not in no_bias,
-        )
+        x, intercept = np.asarray(features[pooling]), pooling not in no_bias
+        weight, bias = fit_logistic(x, labels, num_labels, choice.C, class_weights, intercept=intercept)
     return Probe(weight, bias, choice.C, pooling, choice.cv_accuracy, time.perf_counter() - start)
 
 
@@ -113,11 +107,11 @@ def choose_penalty(
             for k, v in candidates.items()
         }
     best_c = {k: max(s, key=lambda c: s[c]) for k, s in scores.items()}
-    chosen = max(best_c, key=lambda k: scores[k][best_c[k]])
-    if "native" in scores and scores["native"][best_c["native"]] >= scores[chosen][best_c[chosen]] - NATIVE_MARGIN:
-        chosen = "native"
+    best = max(best_c, key=lambda k: scores[k][best_c[k]])
+    if "native" in scores and scores["native"][best_c["native"]] >= scores[best][best_c[best]] - NATIVE_MARGIN:
+        best = "native"
     table = {k: {f"{c:g}": round(v, 5) for c, v in s.items()} for k, s in scores.items()}
-    return Choice(chosen, best_c[chosen], table)
+    return Choice(best, best_c[best], table)
 
 
 def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -210,7 +204,7 @@ def _fit_large(
     classes, codes = np.unique(labels, return_inverse=True)
     mean, scale = moments(features)
     mean, scale = mean if intercept else np.zeros_like(mean), np.where(scale < 1e-8, 1.0, scale)
-    weight, bias = fit_in_chunks(features, codes, len(classes), c, sample_weight, mean, scale, intercept=intercept)
+    weight, bias = fit_in_chunks(features, codes, c, sample_weight, (mean, scale), intercept=intercept)
     return classes, weight, bias, mean, scale
 
 
@@ -235,23 +229,22 @@ def _standardise(features: np.ndarray, *, centre: bool) -> tuple[Any, np.ndarray
 def fit_in_chunks(
     features: np.ndarray,
     codes: np.ndarray,
-    classes: int,
     c: float,
     row_weights: np.ndarray | None,
-    mean: np.ndarray,
-    scale: np.ndarray,
+    standard: tuple[np.ndarray, np.ndarray],
     *,
     intercept: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (weight [classes, d], bias [classes]) on the features standardised by `mean` and `scale` ([d]).
+    """Return (weight [classes, d], bias [classes]) on the features standardised by `standard`: mean and scale, [d] each.
 
     The objective is scikit-learn's: the weighted mean of the cross entropy of the codes [n], 0 to `classes` - 1, plus
     |weight|^2 / (2 C sum of row weights). Minimised by L-BFGS (Liu and Nocedal 1989); sums are float64, products float32.
     """
     n, d = features.shape
+    classes = int(codes.max()) + 1
     total = float(n if row_weights is None else row_weights.sum())
     step = max(1, _CHUNK // classes)
-    centre, width = mean.astype(np.float32), scale.astype(np.float32)
+    centre, width = (array.astype(np.float32) for array in standard)
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         both = flat.reshape(classes, -1)

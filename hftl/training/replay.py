@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -245,7 +245,7 @@ class StateMaker:
                 targets = stack.enter_context(reserved) if missing else {}
             except OSError:  # `store` meets the same, and says so
                 targets = {}
-            yield stack.enter_context(self._recording(encoded, targets, stop=False)) if targets else None
+            yield stack.enter_context(self._recording(encoded, targets)) if targets else None
 
     def views_of(self, encoded: Encoded) -> int:
         """How many versions of every row are stored."""
@@ -289,54 +289,30 @@ class StateMaker:
             yield {first: arrays[keys[first]] for first in missing}
 
     @contextmanager
-    def _recording(self, encoded: Encoded, targets: dict[int, np.ndarray], *, stop: bool) -> Iterator[Callable]:
-        """Hook the blocks; yield `record(rows, batch, offset=0)`, which writes what the last pass showed.
-
-        `stop` leaves a pass as soon as it has shown all.
-        """
-        got: dict[int, torch.Tensor] = {}
+    def _recording(self, encoded: Encoded, targets: dict[int, np.ndarray]) -> Iterator[Callable[..., None]]:
+        """Hook the blocks; yield `record(rows, batch, offset=0)`, which writes what the last pass put into them."""
+        states: dict[int, torch.Tensor] = {}
         starts = row_starts(encoded)
 
-        def keep(first: int, value: torch.Tensor) -> None:
-            got[first] = value
-            if stop and len(got) == len(targets):
-                raise _Enough
-
         def record(rows: list[int], batch: Batch, offset: int = 0) -> None:
-            for first, value in got.items():
+            for first, value in states.items():
                 _write(targets[first], value, rows, starts, batch.get("attention_mask"), offset)
-            got.clear()
+            states.clear()
 
-        with _removed(capture(self.plan.model, self.anatomy, sorted(targets), keep)):
+        with _removed(capture(self.plan.model, self.anatomy, sorted(targets), states.__setitem__)):
             yield record
 
     def _fill(self, encoded: Encoded, targets: dict[int, np.ndarray], shard: tuple[int, int]) -> None:
         views = self.views_of(encoded)
-        with self._recording(encoded, targets, stop=True) as record:
+        with self._recording(encoded, targets) as record:
             for view in range(views):
 
                 def use(rows: list[int], _: Any, batch: Batch, view: int = view) -> None:
                     record(rows, batch, view * len(encoded))
 
                 collate = partial(_seeded, self.passer.collate, view) if views > 1 else self.passer.collate
-                passer = Passer(collate, self.passer.use_cpu, self.passer.bf16)
-                passer.run(_UntilEnough(self.plan.model), encoded, use, "frozen layers", shard)
-
-
-class _Enough(Exception):  # noqa: N818  no fault: how a forward pass is left
-    """Every wanted state has been seen in this pass."""
-
-
-class _UntilEnough(nn.Module):
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, **inputs: torch.Tensor) -> None:
-        try:
-            self.model(**inputs)
-        except _Enough:
-            return
+                passer = replace(self.passer, collate=collate)
+                passer.run(self.plan.model, encoded, use, "frozen layers", shard)
 
 
 def is_augmented(encoded: Encoded) -> bool:

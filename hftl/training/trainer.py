@@ -30,11 +30,11 @@ class GroupedTrainer(Trainer):
         groups = []
         for group in self.stage_groups:
             for decay in (True, False):
-                chosen = [parameters[n] for n in group.parameters if (n in decayed) is decay]
-                if chosen:
+                members = [parameters[n] for n in group.parameters if (n in decayed) is decay]
+                if members:
                     rate = self.args.learning_rate * group.rate
                     weight_decay = self.args.weight_decay if decay else 0.0
-                    groups.append({"params": chosen, "lr": rate, "weight_decay": weight_decay})
+                    groups.append({"params": members, "lr": rate, "weight_decay": weight_decay})
         optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
         self.optimizer = optimizer_class(groups, **arguments)
         return self.optimizer

@@ -91,11 +91,11 @@ def _asked_of_accelerate() -> tuple[int, str]:
 
 def _commands_above() -> list[list[str]]:
     """The command lines of the ancestors, nearest first: srun, nohup or a shell may come between."""
-    found = []
+    commands = []
     for process in psutil.Process().parents():
         with contextlib.suppress(psutil.Error):  # of another user, or gone
-            found.append(process.cmdline())
-    return found
+            commands.append(process.cmdline())
+    return commands
 
 
 def _is_launch(words: list[str]) -> bool:
