@@ -1,5 +1,8 @@
 """`--method wise`: the line between the probe-headed base and the tuned weights, and the point that is taken."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,8 @@ import torch
 from hftl.errors import ConfigError
 from hftl.methods import wise
 from hftl.methods.wise import ALPHAS, between
-from tests.runs import tiny_run, weights
+from tests.runs import split_folder, subprocess_env, tiny_run, weights
+from tests.tiny import build
 
 
 FLAGS: dict[str, Any] = {"max_steps": -1, "num_train_epochs": 3, "learning_rate": 5e-3, "augment": "none"}
@@ -84,3 +88,24 @@ def test_report_and_page_show_what_was_kept(folder: Path, capsys: pytest.Capture
     assert "Between base and tuned model" in capsys.readouterr().err
     assert "Between the base and the tuned model" in (run.run_dir / "report.html").read_text()
     assert not list(run.run_dir.glob("stage-*"))
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_same_point(folder: Path) -> None:
+    split_folder(folder / "two", 32, other=13)
+    build("bert", folder / "still", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    flags = {"data": folder / "two", "model": folder / "still", "method": "wise", "use_cpu": "true", "bf16": "false"}
+    flags |= {"evidence": "off", "num_train_epochs": 3, "train_sampling_strategy": "random", "learning_rate": 5e-3}
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    reports = []
+    for name, rows, start in (("alone", 8, []), ("pair", 4, launch)):
+        more = {**flags, "output_dir": folder / name, "per_device_train_batch_size": rows}
+        words = [str(w) for k, v in more.items() for w in (f"--{k}", v)]
+        command = [sys.executable, *start, "-m", "hftl", "train", "text-classification", *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=subprocess_env(), timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        reports.append(json.loads((folder / name / "report.json").read_text()))
+    alone, pair = (report["stages"][-1]["interpolation"] for report in reports)
+    assert pair["alpha"] == alone["alpha"]
+    assert [p["score"] for p in pair["curve"]] == pytest.approx([p["score"] for p in alone["curve"]])
+    assert len(reports[1]["stages"][-1]["weights"]) == 16  # equal on both

@@ -6,7 +6,7 @@ from hftl.methods.full import FULL
 from hftl.methods.gradual import GRADUAL
 from hftl.methods.head import HEAD
 from hftl.methods.lora import LORA
-from hftl.methods.plan import Loaded, Method, check_top
+from hftl.methods.plan import Loaded, Method
 from hftl.methods.probe import PROBE
 from hftl.methods.wise import WISE
 
@@ -37,8 +37,4 @@ def check_name(name: object) -> None:
 
 def check_method(config: MethodConfig, loaded: Loaded) -> None:
     """Raise `ConfigError` when the method cannot be used on the model. It costs no forward pass."""
-    check_top("train_top", config.train_top, loaded)
-    check_top("thaw_to", config.thaw_to, loaded)
-    check = get_method(str(config.method)).check
-    if check is not None:
-        check(loaded, config)
+    get_method(str(config.method)).refuse(loaded, config)

@@ -5,18 +5,7 @@ from typing import Any
 
 from hftl.config import MethodConfig
 from hftl.errors import ConfigError
-from hftl.methods.plan import (
-    Group,
-    Loaded,
-    Method,
-    Plan,
-    Stage,
-    check_top,
-    decayed_groups,
-    first_stage,
-    full_defaults,
-    top_in_words,
-)
+from hftl.methods.plan import Group, Loaded, Method, Plan, Stage, decayed_groups, full_defaults, plan_of, top_in_words
 
 
 FEW_RATE_FACTOR = 10  # biases or norms alone: 1e-4 to 1e-3 in BitFit (Ben Zaken et al. 2022, appendix) against 2e-5
@@ -34,7 +23,6 @@ def full(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     normalisation layers (Frankle et al. 2021 show how much those alone can do), `--train_bias` all but its biases
     (BitFit, Ben Zaken et al. 2022).
     """
-    check_top("train_top", config.train_top, loaded)
     decay, defaults = full_defaults(loaded, config)
     groups = decayed_groups(loaded.layers, decay, top=config.train_top)
     name = "full" if config.train_top is None else top_in_words(loaded.layers, config.train_top)
@@ -43,8 +31,7 @@ def full(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
         groups = _only(groups, {parameter for names in few.values() for parameter in names})
         name = " and ".join(few)
         defaults["learning_rate"] = min(defaults["learning_rate"] * FEW_RATE_FACTOR, FEW_RATE_MOST)
-    stages = (*first_stage(loaded.model, loaded.outputs, config.init_head), Stage(name, groups, 1.0))
-    return Plan(loaded.model, loaded.output, loaded.layers, stages, defaults, averaged=loaded.averaged)
+    return plan_of(loaded, config, [Stage(name, groups, 1.0)], defaults)
 
 
 def _norms_and_biases(model: Any, config: MethodConfig) -> dict[str, set[str]]:

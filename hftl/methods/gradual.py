@@ -6,11 +6,10 @@ from hftl.methods.plan import (
     Method,
     Plan,
     Stage,
-    check_top,
     decayed_groups,
-    first_stage,
     full_defaults,
     head_stage,
+    plan_of,
     top_in_words,
 )
 
@@ -23,16 +22,12 @@ def gradual(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     lowest learning block runs once: its states are cached. The paper divides the rate by 2.6 per layer of three;
     here the decay is `full`'s, made for 6 to 24 blocks; `--layer_decay 0.385` is the paper's.
     """
-    check_top("thaw_to", config.thaw_to, loaded)
     decay, usual = full_defaults(loaded, config)
     tops: list[int | None] = list(range(1, (config.thaw_to or len(loaded.layers.blocks) - 1) + 1))
     if config.thaw_to is None:
         tops.append(None)
     share = 1.0 / (len(tops) + 1)
-    stages = [
-        *first_stage(loaded.model, loaded.outputs, config.init_head),
-        head_stage(loaded.layers, loaded.outputs, share, config.thaw_every),
-    ]
+    stages = [head_stage(loaded.layers, loaded.outputs, share, config.thaw_every)]
     for top in tops:
         groups = decayed_groups(loaded.layers, decay, top=top)
         stages.append(Stage(top_in_words(loaded.layers, top), groups, share, epochs=config.thaw_every))
@@ -41,7 +36,7 @@ def gradual(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
         "num_train_epochs": float(len(tops) + 1),  # one epoch a stage, as in the paper
         "lr_scheduler_type": "linear",  # the paper's slanted triangle
     }
-    return Plan(loaded.model, loaded.output, loaded.layers, tuple(stages), defaults, averaged=loaded.averaged)
+    return plan_of(loaded, config, stages, defaults)
 
 
 GRADUAL = Method(

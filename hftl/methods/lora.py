@@ -1,18 +1,9 @@
 """`lora`: probe-initialised head, then low-rank adapters on every Linear, Conv1D and ungrouped Conv2d of the body."""
 
+from dataclasses import replace
+
 from hftl.config import MethodConfig
-from hftl.methods.plan import (
-    Group,
-    Loaded,
-    Method,
-    Plan,
-    Stage,
-    check_top,
-    first_stage,
-    full_defaults,
-    is_convnet,
-    top_in_words,
-)
+from hftl.methods.plan import Group, Loaded, Method, Plan, Stage, full_defaults, is_convnet, plan_of, top_in_words
 
 
 RATE_CONVNET = 3e-3  # ten times full's would be too much: a convnet's full rate is high already
@@ -27,7 +18,6 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     """
     from hftl.methods.adapters import PEFT_PATH, add_adapters  # late: peft
 
-    check_top("train_top", config.train_top, loaded)
     model, outputs = add_adapters(loaded, config)
     learning = [name for name, p in model.named_parameters() if p.requires_grad]
     adapters = tuple(name for name in learning if ".lora_" in name)
@@ -41,8 +31,8 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     }
     name = "lora" if config.train_top is None else f"lora on the {top_in_words(loaded.layers, config.train_top)}"
     stage = Stage(name, (Group("adapters", adapters, 1.0), Group("head", head, 0.1)), 1.0)
-    stages = (*first_stage(model, outputs, config.init_head), stage)
-    return Plan(model, outputs[-1], loaded.layers, stages, defaults, PEFT_PATH, outputs[:-1])
+    wrapped = replace(loaded, model=model, output=outputs[-1], averaged=outputs[:-1])
+    return replace(plan_of(wrapped, config, [stage], defaults), path=PEFT_PATH)
 
 
 def _targets(loaded: Loaded, config: MethodConfig) -> list[str]:

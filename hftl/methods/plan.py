@@ -5,7 +5,7 @@ Nothing heavy is imported before a plan is built, so that help and typos, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +128,22 @@ class Method:
 
     def __call__(self, loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
         """Return the plan of the method for the model. Raises `ConfigError` for flags that the model cannot follow."""
+        self.refuse(loaded, config)
         return self.build(loaded, config, n_train)
+
+    def refuse(self, loaded: Loaded, config: MethodConfig) -> None:
+        """Raise `ConfigError` when the method cannot be used on the model. It costs no forward pass."""
+        blocks = len(loaded.layers.modules)
+        for flag, top, instead in (
+            ("train_top", config.train_top, "train them all"),
+            ("thaw_to", config.thaw_to, "thaw the stem as well"),
+        ):
+            if top is not None and top > blocks:
+                raise ConfigError(
+                    f"--{flag} {top} is more than the {blocks} blocks that {loaded.name} has. Leave it out to {instead}."
+                )
+        if self.check is not None:
+            self.check(loaded, config)
 
 
 def probe_stage(model: nn.Module, outputs: tuple[str, ...]) -> Stage:
@@ -138,9 +153,10 @@ def probe_stage(model: nn.Module, outputs: tuple[str, ...]) -> Stage:
     return Stage("probe", (Group("head", names, 1.0),), 0.0, solve=write_probe)
 
 
-def first_stage(model: nn.Module, outputs: tuple[str, ...], init_head: str) -> tuple[Stage, ...]:
-    """The probe, or nothing where `--init_head random` asks for the seeded random head that the model came with."""
-    return (probe_stage(model, outputs),) if init_head == "probe" else ()
+def plan_of(loaded: Loaded, config: MethodConfig, stages: Sequence[Stage], defaults: dict[str, Any]) -> Plan:
+    """Return the plan of `stages` after the probe, which `--init_head random` leaves out: the seeded head stays."""
+    first = (probe_stage(loaded.model, loaded.outputs),) if config.init_head == "probe" else ()
+    return Plan(loaded.model, loaded.output, loaded.layers, (*first, *stages), defaults, averaged=loaded.averaged)
 
 
 def head_stage(layers: Layers, outputs: tuple[str, ...], share: float, epochs: float | None = None) -> Stage:
@@ -175,16 +191,6 @@ def full_defaults(loaded: Loaded, config: MethodConfig) -> tuple[float, dict[str
         "weight_decay": 0.01,
     }
     return decay if config.layer_decay is None else config.layer_decay, arguments
-
-
-def check_top(flag: str, top: int | None, loaded: Loaded) -> None:
-    """Raise `ConfigError` when `--<flag>` asks for more blocks than the model has."""
-    n = len(loaded.layers.modules)
-    if top is not None and top > n:
-        what = "thaw the stem as well" if flag == "thaw_to" else "train them all"
-        raise ConfigError(
-            f"--{flag} {top} is more than the {n} blocks that {loaded.name} has. Leave it out to {what}."
-        )
 
 
 def decayed_groups(
