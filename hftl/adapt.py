@@ -20,9 +20,10 @@ from hftl.evidence.control import train_scratch
 from hftl.evidence.gather import Outcome, gather
 from hftl.evidence.page import write_run_page
 from hftl.evidence.temperature import calibrate
+from hftl.forgetting.along import with_kept
 from hftl.forgetting.measure import forgetting
 from hftl.methods import check_method, get_method
-from hftl.methods.lora import without_adapters
+from hftl.methods.adapters import without_adapters
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import prepare
 from hftl.publishing.parity import check_saved
@@ -45,23 +46,28 @@ from hftl.run_folder import (
 )
 from hftl.seeds import run_seeds, seeds_folder
 from hftl.tasks import get_task
+from hftl.training.arguments import check_arguments, check_fits
 from hftl.training.cache import weights_hash
+from hftl.training.checkpoints import heed_signals
 from hftl.training.features import predict_logits
-from hftl.training.inputs import StageData
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.preempt import heed_signals
 from hftl.training.probing import (
-    cache_identity,
     first_probe,
     frozen_features,
     mean_pooled,
     rows_identity,
     states_beside,
 )
-from hftl.training.rehearsal import check_arguments, check_fits
 from hftl.training.stages import fit_plan
-from hftl.training.strategies import check_strategy, current_strategy
-from hftl.training.world import broadcast_from_main, check_world, is_main_process, wait_for_all
+from hftl.training.states import StageData
+from hftl.training.world import (
+    broadcast_from_main,
+    check_strategy,
+    check_world,
+    current_strategy,
+    is_main_process,
+    wait_for_all,
+)
 
 
 _log = logging.getLogger("hftl")
@@ -183,7 +189,7 @@ def _run(config: RunConfig) -> Result:
     task, splits, loaded, collate = ready.task, ready.splits, ready.loaded, ready.collate
     train, validation = ready.train, ready.validation
 
-    weights, inputs = weights_hash(loaded.model), cache_identity(config, collate, train)
+    weights = weights_hash(loaded.model)
     check_method(config.method, loaded)  # first, so that what cannot be done costs no forward pass
     base = look(ready, weights) if config.evidence else None
     plan = build_plan(loaded, config.method, len(train))
@@ -191,7 +197,7 @@ def _run(config: RunConfig) -> Result:
     with without_adapters(plan.model):
         features, origin = frozen_features(
             task, loaded, {"train": train, "validation": validation}, collate, config, weights=weights,
-            beside=states_beside(plan, (ready.rows_to_train_on, validation), collate, config, inputs),
+            beside=states_beside(plan, (ready.rows_to_train_on, validation), collate, config),
         )  # fmt: skip
     probe = first_probe(loaded, features, train.labels, len(splits.labels), config, ready.weights)
     features_seconds = time.perf_counter() - clock
@@ -215,7 +221,7 @@ def _run(config: RunConfig) -> Result:
             chosen["train"], chosen["validation"], ready.weights, task.output,
         )  # fmt: skip
         with _nothing_useless(output_dir, resume=config.resume):
-            fitted = fit_plan(plan, probe, data, config, task.output.best, work, inputs)
+            fitted = fit_plan(plan, probe, data, config, task.output.best, work)
         train_seconds = time.perf_counter() - clock
 
         control = None
@@ -230,6 +236,7 @@ def _run(config: RunConfig) -> Result:
             "validation": validation_logits,
         }
         kept = forgetting(base.retention, model, ready) if base else None
+        fitted = with_kept(fitted, base.retention, kept, model, ready, work) if base and kept else fitted
         report = {}
         if is_main_process():
             metrics = {

@@ -66,9 +66,9 @@ def _tasks(positional: list[str], flags: Flags) -> None:
 
 
 def _methods(positional: list[str], flags: Flags) -> None:
-    from hftl.names import METHOD_NAMES
+    from hftl.methods import METHODS
 
-    _listing("methods", [{"name": k, "summary": v} for k, v in METHOD_NAMES.items()], positional, flags)
+    _listing("methods", [{"name": k, "summary": m.summary} for k, m in METHODS.items()], positional, flags)
 
 
 def _models(positional: list[str], flags: Flags) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 from hftl.config import RunConfig, build_config, read_yaml
 from hftl.errors import ConfigError
 from hftl.flags import Flags
-from hftl.names import check_method, check_task
+from hftl.methods import check_name
+from hftl.names import check_task
 
 
 def read_config(verb: str, positional: list[str], flags: Flags) -> RunConfig:
@@ -21,5 +22,5 @@ def read_config(verb: str, positional: list[str], flags: Flags) -> RunConfig:
         target = str(values.pop("task"))
     task = check_task(target)
     values.update(flags)
-    check_method(values.get("method"))
+    check_name(values.get("method"))
     return build_config(task, values)

@@ -14,8 +14,7 @@ from hftl.cli import VERBS
 from hftl.config import OWN_FLAGS
 from hftl.errors import ConfigError
 from hftl.flags import read_words
-from hftl.methods import METHODS
-from hftl.names import METHOD_NAMES, TASK_NAMES
+from hftl.names import TASK_NAMES
 from hftl.tasks import TASKS
 from tests.command import ROOT, hftl, shell, text_csv, write_csv
 from tests.tiny import build, tiny_images
@@ -219,7 +218,6 @@ def test_listings(capsys, verb):
 def test_light_names_equal_the_real_ones():
     assert list(TASK_NAMES) == list(TASKS)
     assert {name: task.summary for name, task in TASKS.items()} == TASK_NAMES
-    assert list(METHOD_NAMES) == list(METHODS)
 
 
 def test_public_names_are_functions():

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from hftl.evaluation.cross_validated import Comparison, stands
 from hftl.evaluation.verdict import MOST_ROWS, Difference, Verdict
+from hftl.methods import FROZEN_BODY
 
 
 CLOSER_DOMAIN = "take a model from a closer domain"
@@ -17,8 +18,6 @@ NO_TRANSFER = "do not transfer: use the baseline"
 FEW_PER_CLASS = 32
 # Pretraining that is shown to bring no more than this hardly helps: it brings tens of points as a rule. Ours.
 HARDLY = 0.05
-# Methods whose features stay as pretraining left them.
-FROZEN = ("probe", "head")
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def _more_test_rows(verdict: Verdict, facts: Facts) -> Advice | None:
 def _lower_rate(facts: Facts) -> Advice | None:
     """A fine-tuned model that the paired test puts below its own probe has lost what the features held."""
     found, probe = facts.method_over_probe, facts.probe
-    if facts.method in FROZEN or probe is None or found is None or found.label != "NEGATIVE":
+    if facts.method in FROZEN_BODY or probe is None or found is None or found.label != "NEGATIVE":
         return None
     rate = "" if facts.learning_rate is None else f" at a learning rate of {facts.learning_rate:g}"
     return Advice(
@@ -127,7 +126,7 @@ def _lower_rate(facts: Facts) -> Advice | None:
 
 
 def _fine_tune(verdict: Verdict, facts: Facts) -> Advice | None:
-    if facts.method not in FROZEN or facts.rows_per_class <= FEW_PER_CLASS:
+    if facts.method not in FROZEN_BODY or facts.rows_per_class <= FEW_PER_CLASS:
         return None
     beside = {"EQUIVALENT": "as good as", "UNDECIDED": "not shown to beat", None: "below"}[verdict.kind]
     return Advice(

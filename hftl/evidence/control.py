@@ -11,9 +11,9 @@ from hftl.evidence.ladder import Control
 from hftl.methods.full import full
 from hftl.prepare import Prepared
 from hftl.training.features import Encoded, predict_logits
-from hftl.training.inputs import StageData
 from hftl.training.logistic import Probe
 from hftl.training.stages import fit_plan
+from hftl.training.states import StageData
 
 
 def train_scratch(

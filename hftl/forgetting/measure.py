@@ -21,8 +21,7 @@ from hftl.forgetting.retention import UNLABELLED, Retention, choose_retention
 from hftl.forgetting.states import FINAL, block_states, body_hashes, tensor_hashes
 from hftl.methods import FROZEN_BODY
 from hftl.prepare import Prepared
-from hftl.training.cache import cache_key, cached_arrays
-from hftl.training.probing import preprocessing
+from hftl.training.cache import cache_key, cached_arrays, preprocessing
 from hftl.training.world import broadcast_from_main, is_main_process
 
 

@@ -15,7 +15,7 @@ from hftl.evaluation.metrics import log_loss
 from hftl.models.load import find_checkpoint, hub_errors
 from hftl.prepare import Prepared
 from hftl.tasks.task import Encoded, Ragged
-from hftl.training.features import forward_rows
+from hftl.training.features import Passer
 from hftl.training.world import from_every_process
 
 
@@ -115,10 +115,7 @@ def swap_body(original: Any, tuned: Any) -> None:
 
 
 def _logits(model: Any, rows: Encoded, ready: Prepared, title: str) -> np.ndarray:
-    return forward_rows(
-        model, rows, ready.collate, lambda out, _: {"logits": out.logits},
-        bf16=ready.bf16, use_cpu=ready.use_cpu, title=title,
-    )["logits"]  # fmt: skip
+    return Passer(ready.collate, ready.use_cpu, ready.bf16).logits(model, rows, title)
 
 
 def mask_tokens(rows: Encoded, tokenizer: Any, seed: int = 0) -> tuple[Encoded, np.ndarray]:
@@ -155,9 +152,7 @@ def _masked_losses(model: Any, rows: Encoded, targets: np.ndarray, ready: Prepar
         return {"loss": nn.functional.pad(loss, (0, wanted.shape[1] - loss.shape[1]))}
 
     with only_masked(model, ready.loaded.processor.mask_token_id):
-        found = forward_rows(
-            model, rows, ready.collate, read, bf16=ready.bf16, use_cpu=ready.use_cpu, title=title
-        )["loss"]  # fmt: skip
+        found = Passer(ready.collate, ready.use_cpu, ready.bf16).outputs(model, rows, read, title)["loss"]
     return found[targets != _NO_LOSS]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from hftl.prepare import Prepared
 from hftl.training.cache import is_cached, weights_hash
-from hftl.training.features import Encoded, batches_by_length, extract_features
+from hftl.training.features import Encoded, Passer, batches_by_length
 from hftl.training.logistic import cv_rows
 from hftl.training.probing import Features, averages, features_key, frozen_features
 
@@ -42,11 +42,9 @@ def time_features(ready: Prepared) -> FeatureCost:
 
 def extract_small(ready: Prepared, encoded: Encoded) -> dict[str, np.ndarray]:
     """Features of a few rows, not kept."""
-    return extract_features(
-        ready.loaded.model, ready.loaded.output, encoded, ready.collate,
-        mean=averages(ready.task, ready.loaded), bf16=ready.bf16, use_cpu=ready.use_cpu, title="features (sample)",
-        averaged=ready.loaded.averaged,
-    )  # fmt: skip
+    loaded, passer = ready.loaded, Passer(ready.collate, ready.use_cpu, ready.bf16)
+    mean = averages(ready.task, loaded)
+    return passer.features(loaded.model, loaded.outputs, encoded, "features (sample)", mean=mean)
 
 
 def are_cached(ready: Prepared) -> dict[str, bool]:

@@ -15,9 +15,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import TrainingArguments
 
 from hftl.methods.plan import Plan, Stage
-from hftl.training.freeze import pin_frozen, set_trainable
-from hftl.training.inputs import StageInputs
 from hftl.training.precision import autocast
+from hftl.training.states import StageInputs
+from hftl.training.trainer import pin_frozen, set_trainable
 
 
 TIMED_STEPS = 4

@@ -13,8 +13,7 @@ from hftl.errors import ConfigError
 from hftl.evaluation.cross_validated import Comparison
 from hftl.evidence.compare import compare
 from hftl.methods import check_method, get_method
-from hftl.methods.full import full_defaults
-from hftl.methods.plan import Plan, is_convnet
+from hftl.methods.plan import Plan, full_defaults, is_convnet
 from hftl.models.heads import without_bias
 from hftl.planning.describe import describe_data, learns
 from hftl.planning.estimate import ADAMW_BYTES, GRADIENT_BYTES, learning_parameters, memory, seconds, weight_bytes
@@ -26,8 +25,7 @@ from hftl.prepare import Prepared, prepare
 from hftl.training.logistic import choose_penalty, fit_logistic
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.probing import head_pooling, mean_pooled
-from hftl.training.strategies import check_strategy, current_strategy
-from hftl.training.world import check_world
+from hftl.training.world import check_strategy, check_world, current_strategy
 
 
 FIT_VALUES = 1_000_000  # rows x classes that the probe is fitted on for its timing: two seconds
@@ -46,7 +44,10 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     machine = look_at_machine(runs_on_cpu(config.training))
     ready = prepare(config)
     check_method(config.method, ready.loaded)
-    convnet, full_epochs = is_convnet(ready.loaded.model), full_defaults(ready.loaded)[2]
+    convnet, full_epochs = (
+        is_convnet(ready.loaded.model),
+        full_defaults(ready.loaded, config.method)[1]["num_train_epochs"],
+    )
     cost = time_features(ready)
     rows, features = comparison_features(ready, cost, are_cached(ready)["train"])
     cached = are_cached(ready)  # as a run would find it now

@@ -19,12 +19,10 @@ from hftl.progress import progress
 from hftl.tasks.task import Encoded
 from hftl.training.arguments import stage_arguments, stage_epochs
 from hftl.training.cache import SPARE, budget
-from hftl.training.features import run_batches
-from hftl.training.inputs import StageData, StageInputs, stage_inputs
+from hftl.training.features import Passer
 from hftl.training.losses import make_loss
-from hftl.training.replay import Anatomy, capture
-from hftl.training.state_pass import state_shapes
-from hftl.training.states import StateCache, StateRows, choose_states
+from hftl.training.replay import Anatomy, capture, state_shapes
+from hftl.training.states import StageData, StageInputs, StateCache, StateRows, choose_states, stage_inputs
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def count_steps(args: TrainingArguments, rows: int) -> int:
 
 
 def _cost(ready: Prepared, plan: Plan, stage: Stage, cache: StateChoice, pooling: str) -> StageCost:
-    if stage.share is None:
+    if stage.solve is not None:
         return StageCost(stage, "features", 0.0, 0, None, None)
     # A Trainer would make this folder; none is made here.
     args = stage_arguments(plan, stage, ready.config, ready.task.output.best, Path("nowhere"))
@@ -133,9 +131,7 @@ def _states(ready: Prepared, plan: Plan, anatomy: Anatomy, first: int, sample: E
     hooks = capture(plan.model, anatomy, [first], lambda at, value: got.update({at: value}))
     try:
         with unchanged(plan.model):
-            run_batches(
-                plan.model, sample, ready.collate, use, bf16=ready.bf16, use_cpu=ready.use_cpu, title="frozen layers"
-            )
+            Passer(ready.collate, ready.use_cpu, ready.bf16).run(plan.model, sample, use, "frozen layers")
     finally:
         for hook in hooks:
             hook.remove()

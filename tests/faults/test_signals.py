@@ -16,9 +16,9 @@ from hftl.adapt import complete
 from hftl.config import build_config
 from hftl.data.images import decode_image
 from hftl.errors import Preempted
-from hftl.training import rehearsal
-from hftl.training.features import batches_by_length, run_batches
-from hftl.training.preempt import end_if_asked, heed_signals
+from hftl.training import arguments
+from hftl.training.checkpoints import end_if_asked, heed_signals
+from hftl.training.features import Passer, batches_by_length
 from tests.faults.commands import BY_STEPS, INTERRUPT, KINDS, TEXT, Server, assert_same_run, assert_whole
 from tests.faults.test_preempted import STEP, resume_words, stopped
 from tests.runs import stock_model
@@ -109,7 +109,7 @@ def test_a_lost_ctrl_c_is_heeded_after_the_batch(place: Path) -> None:
 
     assert len(batches_by_length(rows.lengths)) > 1
     with pytest.raises(Preempted) as told, heed_signals():
-        run_batches(model, rows, collate, use, bf16=False, use_cpu=True, title="rows")
+        Passer(collate, use_cpu=True).run(model, rows, use, "rows")
     assert told.value.exit_code == 130
     assert len(batches) == 1
     end_if_asked()  # what comes afterwards in this process is not ended
@@ -123,12 +123,12 @@ def test_a_signal_is_not_taken_for_a_broken_flag_or_file(tmp_path, monkeypatch):
         time.sleep(5)  # the handler raises here
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the tests may have it ignored
-    monkeypatch.setattr(rehearsal, "_rehearse", pressed)
+    monkeypatch.setattr(arguments, "_rehearse", pressed)
     config = complete(
         build_config("text-classification", {"data": "x.csv", "weight_decay": 0.1, "output_dir": tmp_path})
     )
     with pytest.raises(Preempted), heed_signals():
-        rehearsal.check_arguments(config, "accuracy")
+        arguments.check_arguments(config, "accuracy")
     monkeypatch.setattr(ImageOps, "exif_transpose", pressed)
     with pytest.raises(Preempted), heed_signals():
         decode_image(Image.new("RGB", (8, 8)))
