@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hftl.errors import ConfigError
-from hftl.evaluation.proportions import proportion_interval
+from hftl.evaluation.bootstrap import proportion_interval
 from hftl.evaluation.row_scores import RowScores, row_scores
 
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from hftl.evaluation.cross_validated import Comparison, stands
-from hftl.evaluation.verdict import MOST_ROWS, Difference, Verdict
+from hftl.evaluation.bootstrap import Difference
+from hftl.evaluation.verdict import MOST_ROWS, Comparison, Verdict, stands
 
 
 CLOSER_DOMAIN = "take a model from a closer domain"

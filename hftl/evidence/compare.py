@@ -6,8 +6,8 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from hftl.evaluation.baselines import best_baseline
-from hftl.evaluation.cross_validated import Comparison, paired_gap
 from hftl.evaluation.evidence import no_pretraining_baselines
+from hftl.evaluation.verdict import Comparison, paired_gap
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared, take
 from hftl.progress import progress

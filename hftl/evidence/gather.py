@@ -11,7 +11,7 @@ from hftl.data.images import mode_and_size
 from hftl.evaluation.abstain import abstain_report
 from hftl.evaluation.advice import Facts, advise
 from hftl.evaluation.calibration import Temperature, calibration_report
-from hftl.evaluation.mistakes import confusion, worst_rows
+from hftl.evaluation.row_scores import confusion, worst_rows
 from hftl.evaluation.saved_baseline import save_baseline
 from hftl.evaluation.slices import Grouping, by_quantiles, by_values, slice_scores
 from hftl.evaluation.suspects import suspect_labels

@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from hftl.errors import DataError, ModelError, TrainingError
+from hftl.evaluation.bootstrap import ends, resampled_sums
 from hftl.evaluation.similarity import FOLDS, kept_share, knn_agreement, linear_cka
 from hftl.forgetting.original_head import original_losses
 from hftl.forgetting.retention import UNLABELLED, Retention, choose_retention
@@ -32,7 +33,6 @@ DEFINITION = (
 )
 NEIGHBOURS = 10
 PROBE_C = 0.1  # on standardised features; of .001, .01 and .1 the best on 400 Wikipedia summaries and MiniLM
-RESAMPLES = 2000
 _NUMBERS = ("kept", "low", "high", "probe", "knn_agreement", "knn_chance", "original_head")
 
 
@@ -161,7 +161,7 @@ def compare_states(base: dict[str, np.ndarray], tuned: dict[str, np.ndarray], la
     Both map block names and "final" to [n, d]; `labels` [n] are -1 where a row has none. Raises `DataError` for
     states that cannot be compared.
     """
-    kept = kept_share(base[FINAL], tuned[FINAL], resamples=RESAMPLES)
+    kept = kept_share(base[FINAL], tuned[FINAL])
     agreement, chance = knn_agreement(base[FINAL], tuned[FINAL], NEIGHBOURS)
     names = sorted((name for name in base if name in tuned), key=_place)
     return {
@@ -192,10 +192,9 @@ def probe_accuracy(base: np.ndarray, tuned: np.ndarray, labels: np.ndarray, seed
     folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(base[rows], labels[rows]))
     right = [_right(features[rows].astype(np.float64), labels[rows], folds) for features in (base, tuned)]
     change = right[1].astype(int) - right[0]
-    odds = [float((change == value).mean()) for value in (-1, 0, 1)]
-    draws = np.random.default_rng(seed).multinomial(len(change), odds, size=RESAMPLES)
-    low, high = np.quantile((draws[:, 2] - draws[:, 0]) / len(change), [0.025, 0.975])
-    return {"before": float(right[0].mean()), "after": float(right[1].mean()), "low": float(low), "high": float(high)}
+    per_change = [(change == value).sum() for value in (-1, 0, 1)]
+    low, high = ends(resampled_sums([-1, 0, 1], per_change, np.random.default_rng(seed)) / len(change))
+    return {"before": float(right[0].mean()), "after": float(right[1].mean()), "low": low, "high": high}
 
 
 def _right(features: np.ndarray, labels: np.ndarray, folds: list[Any]) -> np.ndarray:

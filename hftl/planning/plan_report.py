@@ -10,7 +10,7 @@ from hftl.combinations import check_combination
 from hftl.config import RunConfig
 from hftl.data.splits import sample
 from hftl.errors import ConfigError
-from hftl.evaluation.cross_validated import Comparison
+from hftl.evaluation.verdict import Comparison
 from hftl.evidence.compare import compare
 from hftl.methods import check_method, get_method
 from hftl.methods.full import full_defaults
