@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from hftl.evaluation import FEW_PER_CLASS
 from hftl.evaluation.bootstrap import Difference
 from hftl.evaluation.verdict import MOST_ROWS, Comparison, Verdict, stands
 
@@ -13,8 +14,6 @@ MORE_LABELS = "label more rows"
 MORE_TEST_ROWS = "test on more rows"
 NO_TRANSFER = "do not transfer: use the baseline"
 
-# Up to so many rows per class are few: the figure of hftl.planning.recommend (ANCHORS.md, F).
-FEW_PER_CLASS = 32
 # Pretraining that is shown to bring no more than this hardly helps: it brings tens of points as a rule. Ours.
 HARDLY = 0.05
 # Methods whose features stay as pretraining left them.

@@ -73,7 +73,7 @@ class Kinds:
 
 def kinds_of(statistics: Any) -> Kinds:
     """Return the distinct rows of `statistics` (sparse, [n, s]), ordered by their first column, then the next."""
-    rows = sparse.csr_array(statistics, dtype=np.float64)
+    rows: Any = sparse.csr_array(statistics, dtype=np.float64)
     rows.sum_duplicates()
     rows.eliminate_zeros()
     n, width = rows.shape

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hftl.errors import DataError
+from hftl.evaluation import CV_ROWS
 
 
 KS = (1, 5, 10, 20)
-CV_ROWS = 3000
 _CHUNK_VALUES = 16_000_000  # similarities at once, in float32: 64 MB
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from hftl.evaluation.baselines import best_baseline
-from hftl.evaluation.evidence import no_pretraining_baselines
+from hftl.evaluation.saved_baseline import no_pretraining_baselines
 from hftl.evaluation.verdict import Comparison, paired_gap
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared

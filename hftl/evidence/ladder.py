@@ -8,8 +8,8 @@ import numpy as np
 
 from hftl.evaluation.advice import Pretraining
 from hftl.evaluation.baselines import MAJORITY, Baseline, best_baseline
-from hftl.evaluation.evidence import no_pretraining_baselines
 from hftl.evaluation.neighbours import nearest_neighbours
+from hftl.evaluation.saved_baseline import no_pretraining_baselines
 from hftl.evaluation.verdict import accuracy_difference
 from hftl.evidence.before import Base, RandomFeatures
 from hftl.models.heads import without_bias

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
+from hftl.evaluation import FEW_PER_CLASS
 from hftl.evaluation.bootstrap import Interval
 from hftl.evaluation.verdict import stands
 
 
-# Up to so many rows per class, a probe: ANCHORS.md, F. SetFit (Tunstall et al. 2022, table 2, from memory): tuned
-# RoBERTa-large is 19 points behind sentence embeddings with a regression at 8 rows per class, and 6 behind at 64.
-FEW_PER_CLASS = 32
 # Beyond so many rows per class, every layer: ANCHORS.md, F. LoRA loses when the data exceed its capacity (LoRA Without
 # Regret 2025), and what penalties gain, they gain on small data (both in ANCHORS.md, C).
 MANY_PER_CLASS = 500
