@@ -17,9 +17,8 @@ from hftl.config import RunConfig, build_config, to_yaml
 from hftl.errors import DataError, HftlError, Preempted, RunError
 from hftl.evidence.before import look
 from hftl.evidence.control import train_scratch
-from hftl.evidence.gather import Outcome, gather
+from hftl.evidence.gather import Outcome, calibrate, gather
 from hftl.evidence.page import write_run_page
-from hftl.evidence.temperature import calibrate
 from hftl.forgetting.measure import forgetting
 from hftl.methods import check_method, get_method
 from hftl.methods.lora import without_adapters

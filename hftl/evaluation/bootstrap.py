@@ -83,7 +83,7 @@ def kinds_of(statistics: Any) -> Kinds:
     columns = np.full((filled.max(initial=0), n), width)  # the columns of each row's values, then the values
     values = np.zeros(columns.shape)
     columns[place, of_value], values[place, of_value] = rows.indices, rows.data
-    keys = [key for pair in zip(columns, values, strict=True) for key in pair]
+    keys: list[np.ndarray] = [key for pair in zip(columns, values, strict=True) for key in pair]
     order = np.lexsort(keys[::-1]) if keys else np.arange(n)
     new = np.zeros(n, dtype=bool)
     for key in keys:

@@ -1,4 +1,4 @@
-"""All baselines of a task; and one of them as two files without any pickle, for those who should not transfer."""
+"""A baseline as two files without any pickle, for those who should not transfer."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -6,21 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from hftl.errors import DataError, ModelError
-from hftl.evaluation.baselines import Baseline, LinearModel, majority_class, no_features
+from hftl.evaluation.baselines import Baseline, LinearModel, no_features
 from hftl.evaluation.image_baseline import (
-    colour_histogram_logistic_regression,
     histogram_features,
     raw_pixel_features,
-    raw_pixel_logistic_regression,
 )
-from hftl.evaluation.text_baseline import text_features, tfidf_logistic_regression
+from hftl.evaluation.text_baseline import text_features
 from hftl.paths import typed_path, usual_modes
-from hftl.tasks import INPUTS
 
 
 FORMAT = 1
@@ -32,25 +28,6 @@ _FEATURES: dict[str, Callable[[dict[str, np.ndarray], dict[str, Any]], Callable[
     "raw_pixels": raw_pixel_features,
     "colour_histogram": histogram_features,
 }
-_FITS: dict[str, Callable[..., Baseline]] = {
-    "tfidf": tfidf_logistic_regression,
-    "raw_pixels": raw_pixel_logistic_regression,
-    "colour_histogram": colour_histogram_logistic_regression,
-}
-
-
-def no_pretraining_baselines(train: Dataset, test: Dataset, encoded_train: Any, encoded_test: Any) -> list[Baseline]:
-    """Fit the baselines of the modality on `train` and predict `test`; `best_baseline` says which one counts."""
-    labels = np.asarray(train["label"][:])
-    baselines = [majority_class(labels, len(test))]
-    inputs = next(inputs for inputs in INPUTS.values() if {*inputs.columns} <= {*train.column_names})
-    if inputs.raw is None:
-        rows = [table[inputs.columns[0]][:] for table in (train, test)]
-    else:
-        rows = [inputs.raw(encoded) for encoded in (encoded_train, encoded_test)]
-    if rows[1] is not None:
-        baselines += [_FITS[kind](rows[0], labels, rows[1]) for kind in inputs.features]
-    return baselines
 
 
 def save_baseline(baseline: Baseline, folder: str | Path, labels: Sequence[str]) -> None:

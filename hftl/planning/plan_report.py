@@ -11,7 +11,7 @@ from hftl.config import RunConfig
 from hftl.data.splits import sample
 from hftl.errors import ConfigError
 from hftl.evaluation.verdict import Comparison
-from hftl.evidence.compare import compare
+from hftl.evidence.ladder import compare
 from hftl.methods import check_method, get_method
 from hftl.methods.full import full_defaults
 from hftl.methods.plan import Plan, is_convnet
