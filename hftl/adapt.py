@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from hftl.combinations import check_combination
 from hftl.config import RunConfig, build_config, to_yaml
 from hftl.errors import DataError, HftlError, Preempted, RunError
-from hftl.evidence.before import look
+from hftl.evidence.before import see_base
 from hftl.evidence.control import train_scratch
 from hftl.evidence.gather import Outcome, calibrate, gather
 from hftl.evidence.page import write_run_page
@@ -184,7 +184,7 @@ def _run(config: RunConfig) -> Result:
 
     weights, inputs = weights_hash(loaded.model), cache_identity(config, collate, train)
     check_method(config.method, loaded)  # first, so that what cannot be done costs no forward pass
-    base = look(ready, weights) if config.evidence else None
+    base = see_base(ready, weights) if config.evidence else None
     plan = build_plan(loaded, config.method, len(train))
     clock = time.perf_counter()
     with without_adapters(plan.model):

@@ -80,8 +80,10 @@ def kinds_of(statistics: Any) -> Kinds:
     filled = np.diff(rows.indptr)
     of_value = np.repeat(np.arange(n), filled)
     place = np.arange(rows.nnz) - np.repeat(rows.indptr[:-1], filled)
-    columns = np.full((filled.max(initial=0), n), width)  # the columns of each row's values, then the values
-    values = np.zeros(columns.shape)
+    columns: np.ndarray = np.full(
+        (filled.max(initial=0), n), width
+    )  # the columns of each row's values, then the values
+    values: np.ndarray = np.zeros(columns.shape)
     columns[place, of_value], values[place, of_value] = rows.indices, rows.data
     keys: list[np.ndarray] = [key for pair in zip(columns, values, strict=True) for key in pair]
     order = np.lexsort(keys[::-1]) if keys else np.arange(n)
@@ -188,8 +190,8 @@ def paired_differences(
         parts.append(_gaps(sums, scores))
     resampled_gaps = np.concatenate(parts, axis=1)
     searched = {name: score for name, score in scores.items() if name not in exact_p}
-    found = {**dict(zip(searched, _swapped_p(kinds, searched, resamples, swaps), strict=True)), **exact_p}
-    return {name: difference(gaps[i], resampled_gaps[i], found[name]) for i, name in enumerate(scores)}
+    p = {**dict(zip(searched, _swapped_p(kinds, searched, resamples, swaps), strict=True)), **exact_p}
+    return {name: difference(gaps[i], resampled_gaps[i], p[name]) for i, name in enumerate(scores)}
 
 
 def difference(gap: float, drawn: np.ndarray, p: float) -> Difference:

@@ -53,26 +53,26 @@ def fit_temperature(validation_logits: np.ndarray, validation_references: np.nda
     seeded sample of the rows is used. Raises `DataError` for bad input.
     """
     scores, true = check_logits(validation_logits, validation_references)
-    kept = max(1, min(len(true), _MAX_VALUES // scores.shape[1]))
-    order = np.random.default_rng(seed).permutation(len(true))[:kept]  # also the order of the folds
+    rows = max(1, min(len(true), _MAX_VALUES // scores.shape[1]))
+    order = np.random.default_rng(seed).permutation(len(true))[:rows]  # also the order of the folds
     correct = row_scores(scores, true).correct
-    if kept < _MIN_ROWS:
-        return Temperature(1.0, False, f"{kept} validation rows are too few to fit a temperature.", kept)
+    if rows < _MIN_ROWS:
+        return Temperature(1.0, False, f"{rows} validation rows are too few to fit a temperature.", rows)
     true = true[order]
     shifted = scores[order].astype(np.float64)
-    shifted -= shifted[np.arange(kept), true][:, None]  # the loss is then log(sum(exp(shifted / T)))
+    shifted -= shifted[np.arange(rows), true][:, None]  # the loss is then log(sum(exp(shifted / T)))
     if correct[order].all():
-        reason = f"All {kept} validation rows are right: they cannot tell how often the model is wrong."
-        return Temperature(1.0, False, reason, kept)
+        reason = f"All {rows} validation rows are right: they cannot tell how often the model is wrong."
+        return Temperature(1.0, False, reason, rows)
     before, after = _cross_validate(shifted)
     if after >= before:
         reason = f"No temperature lowers the log loss of held-out validation rows ({before:.4f} without one)."
-        return Temperature(1.0, False, reason, kept, before, after)
+        return Temperature(1.0, False, reason, rows, before, after)
     value = _best_temperature(shifted)
     reason = f"Lowers the log loss of held-out validation rows from {before:.4f} to {after:.4f}."
     if not 1.01 * LOWEST < value < HIGHEST / 1.01:
         reason += f" It is at the bound of the search, {LOWEST:g} to {HIGHEST:g}."
-    return Temperature(value, True, reason, kept, before, after)
+    return Temperature(value, True, reason, rows, before, after)
 
 
 def _losses(shifted: np.ndarray, temperature: float) -> np.ndarray:
@@ -87,8 +87,8 @@ def _best_temperature(shifted: np.ndarray) -> float:
     def objective(log_t: float) -> float:
         return float(_losses(shifted, np.exp(log_t)).sum() + (log_t / _PRIOR) ** 2 / 2) / len(shifted)
 
-    found = minimize_scalar(objective, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    best = minimize_scalar(objective, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(best.x))
 
 
 def _cross_validate(shifted: np.ndarray) -> tuple[float, float]:

@@ -144,9 +144,9 @@ def _ridge(rows: np.ndarray, targets: np.ndarray, new: np.ndarray) -> list[np.nd
     x, z = rows - mean, new - mean
     values, vectors = np.linalg.eigh(x @ x.T)
     values = values.clip(0)
-    seen, wanted = (z @ x.T) @ vectors, vectors.T @ targets
+    new_rows, known = (z @ x.T) @ vectors, vectors.T @ targets
     unit = values.mean() or 1.0  # 1.0: nothing to learn from, and every strength predicts the mean
-    return [(seen / (values + strength * unit)) @ wanted for strength in RIDGES]
+    return [(new_rows / (values + strength * unit)) @ known for strength in RIDGES]
 
 
 def kept_share(base: np.ndarray, tuned: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Kept:

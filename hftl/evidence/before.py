@@ -49,7 +49,7 @@ class Base:
     seconds: float  # all of it
 
 
-def look(ready: Prepared, weights: str) -> Base:
+def see_base(ready: Prepared, weights: str) -> Base:
     """See what the evidence needs of the model as loaded; nothing here is used to choose anything.
 
     All processes call this together. `weights` is the hash of the model's weights. Raises `DataError` for a
