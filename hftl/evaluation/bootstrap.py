@@ -72,7 +72,7 @@ class Kinds:
 
 
 def kinds_of(statistics: Any) -> Kinds:
-    """Return the distinct rows of `statistics` (sparse, [n, s]), ordered by their first column, then the next."""
+    """Return the distinct rows of `statistics` (sparse or dense, [n, s]), ordered by their first column, then the next."""
     rows: Any = sparse.csr_array(statistics, dtype=np.float64)
     rows.sum_duplicates()
     rows.eliminate_zeros()
@@ -166,7 +166,7 @@ def paired_differences(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Difference]:
-    """Compare two models on the same rows by each score of their statistics, sparse [n, s] each.
+    """Compare two models on the same rows by each score of their statistics, [n, s] each, sparse or dense.
 
     The interval is a paired bootstrap. With `made_up`, one row more is among those drawn from, which one model has
     right and the other wrong, by a coin. p is that of `exact_p`, else the share of `resamples` random swaps of the two
@@ -175,7 +175,7 @@ def paired_differences(
     """
     if resamples < 1:
         raise ConfigError(f"resamples must be 1 or more, got {resamples}.")
-    kinds = kinds_of(sparse.hstack([method, baseline], format="csr"))
+    kinds = kinds_of(sparse.hstack([sparse.csr_array(method), sparse.csr_array(baseline)], format="csr"))
     rows, coins, swaps = np.random.default_rng(seed).spawn(3)
     gaps = _gaps(kinds.counts[None] @ kinds.statistics, scores)[:, 0]
     parts = []
