@@ -15,11 +15,10 @@ from safetensors import SafetensorError
 from hftl.combinations import check_combination
 from hftl.config import RunConfig, build_config, to_yaml
 from hftl.errors import DataError, HftlError, Preempted, RunError
-from hftl.evidence.before import look
+from hftl.evidence.before import see_base
 from hftl.evidence.control import train_scratch
-from hftl.evidence.gather import Outcome, gather
+from hftl.evidence.gather import Outcome, calibrate, gather
 from hftl.evidence.page import write_run_page
-from hftl.evidence.temperature import calibrate
 from hftl.forgetting.along import with_kept
 from hftl.forgetting.measure import forgetting
 from hftl.methods import check_method, get_method
@@ -191,7 +190,7 @@ def _run(config: RunConfig) -> Result:
 
     weights = weights_hash(loaded.model)
     check_method(config.method, loaded)  # first, so that what cannot be done costs no forward pass
-    base = look(ready, weights) if config.evidence else None
+    base = see_base(ready, weights) if config.evidence else None
     plan = build_plan(loaded, config.method, len(train))
     clock = time.perf_counter()
     with without_adapters(plan.model):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from hftl.evaluation.cross_validated import Gap
+from hftl.evaluation.bootstrap import Interval as Gap
 from hftl.methods import METHODS
 from hftl.planning.recommend import FEW_PER_CLASS, MANY_PER_CLASS, NO_TRANSFER, PATIENCE, Facts, recommend
 

@@ -31,16 +31,8 @@ def train_scratch(
     plan = full(loaded, config.method, len(ready.train))
     epochs = method_defaults.get("num_train_epochs", plan.defaults["num_train_epochs"])
     plan = replace(plan, defaults={**plan.defaults, "num_train_epochs": epochs})
-    data = StageData(
-        ready.rows_to_train_on,
-        ready.validation,
-        ready.collate,
-        len(ready.splits.labels),
-        None,
-        None,
-        ready.weights,
-        ready.task.output,
-    )
+    rows, labels = (ready.rows_to_train_on, ready.validation), len(ready.splits.labels)
+    data = StageData(*rows, ready.collate, labels, None, None, ready.weights, ready.task.output)
     work.mkdir(exist_ok=True)
     fit_plan(plan, probe, data, config, ready.task.output.best, work)
     logits = predict_logits(plan.model, test, ready.collate, use_cpu=ready.use_cpu, title="control")
@@ -52,8 +44,6 @@ def train_scratch(
 
 
 def _config(config: RunConfig) -> RunConfig:
-    method = replace(
-        config.method, method="full", init_head="random", layer_decay=1.0, cache="off",
-        train_top=None, train_norms=False, train_bias=False, thaw_to=None, thaw_every=None,
-    )  # fmt: skip
+    method = replace(config.method, method="full", init_head="random", layer_decay=1.0, cache="off")
+    method = replace(method, train_top=None, train_norms=False, train_bias=False, thaw_to=None, thaw_every=None)
     return replace(config, method=method)

@@ -12,8 +12,8 @@ import torch
 
 from hftl.config import RunConfig
 from hftl.data.splits import Splits
-from hftl.evaluation.intervals import Interval, bootstrap_intervals
-from hftl.evaluation.metrics import compute_metrics, log_loss, per_class
+from hftl.evaluation.bootstrap import Interval
+from hftl.evaluation.metrics import bootstrap_intervals, compute_metrics, log_loss, per_class
 from hftl.methods import FROZEN_BODY
 from hftl.models.load import Loaded
 from hftl.training.logistic import Probe

@@ -7,8 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from hftl.evaluation.advice import MORE_TEST_ROWS, undecided
-from hftl.evaluation.cross_validated import Gap, stands
-from hftl.evaluation.verdict import MARGIN
+from hftl.evaluation.bootstrap import Interval
+from hftl.evaluation.verdict import MARGIN, stands
 from hftl.methods import METHODS as _METHODS
 from hftl.report.visible import one_line
 
@@ -92,7 +92,7 @@ def meaning(found: Mapping[str, Any], n_test: int) -> str:
     if found.get("kind") == "UNDECIDED":
         said = undecided(found["gap"], n_test, found.get("rows_needed"))
         compared = found.get("cross_validation")
-        return f"{said} {stands(Gap(**compared['gap']), compared['baseline'])}." if compared else said
+        return f"{said} {stands(Interval(**compared['gap']), compared['baseline'])}." if compared else said
     return {
         "POSITIVE": "The whole interval is above zero: this is more than luck with the test rows.",
         "NEGATIVE": "The whole interval is below zero: this is more than luck with the test rows.",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from hftl.evaluation.cross_validated import paired_gap
+from hftl.evaluation.verdict import paired_gap
 from hftl.methods import METHODS
 from hftl.planning import plan_report, stage_costs
 from hftl.planning.measure import pick_batches
