@@ -15,7 +15,6 @@ from hftl.data.load import load_rows
 from hftl.errors import RunError
 from hftl.evaluation.metrics import per_class
 from hftl.evaluation.saved_baseline import is_baseline
-from hftl.flags import is_on
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load
 from hftl.predict_baseline import load_baseline_predictor
@@ -41,7 +40,7 @@ def answers_for(predictor: Predictor, inputs: list[str]) -> list[dict[str, Any]]
 
 def _config(flags: dict[str, Any]) -> DataConfig:
     names = ("data", "text_column", "image_column", "label_column")
-    return DataConfig(**{k: flags[k] for k in names if k in flags}, strict=is_on(flags, "strict"))
+    return DataConfig(**{k: flags.get(k) for k in names}, strict=flags.get("strict", False))
 
 
 def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, Any]]:
@@ -49,7 +48,7 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
 
     Raises `DataError` for data that cannot be read and `RunError` for a place that cannot be written.
     """
-    output = _checked_output(flags["output"]) if "output" in flags else None
+    output = _checked_output(flags["output"]) if flags.get("output") is not None else None
     rows = load_rows(predictor.task.input_column, _config(flags), None)
     if rows.skipped:
         _log.warning("%d broken images are left out; the first: %s", len(rows.skipped), rows.skipped[0])

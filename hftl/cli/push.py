@@ -9,11 +9,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from typer import Argument, Option
+
+from hftl.cli.command import USE, verb
 from hftl.errors import ConfigError
-from hftl.flag_values import convert
-from hftl.flags import Flags, check_flags
 from hftl.progress import quiet_libraries
 
 
@@ -23,77 +24,101 @@ if TYPE_CHECKING:
     from hftl.publishing.hub_options import PushOptions
 
 
-PUSH_FLAGS = {
-    "public": "make the repository public (default: private); one that exists is never changed",
-    "revision": "branch to push to, made when it is missing (default: main)",
-    "create_pr": "open a pull request instead of committing",
-    "adapter_only": "the LoRA adapter alone; its base model must be on the Hub",
-    "license": "identifier of the Hub, such as apache-2.0 (default: carried over from base model and data)",
-    "include_examples": "show this many test rows in the card; they are printed first (default: 0)",
-    "space": "namespace/name of a Space that serves the model, made or updated after the push",
-    "commit_message": "title of the commit",
-    "dry_run": "print the files with their sizes and the card; no network is used, nothing is sent",
-    "yes": "agree to rows that --include_examples makes public",
-    "json": "print {url, commit, repo_id, revision, pr_url, parity, space_url} and nothing else on stdout",
-}
+Public = Annotated[
+    bool,
+    Option("--public", help="make the repository public (default: private); one that exists is never changed"),
+]
+Branch = Annotated[str | None, Option("--revision", help="branch to push to, made when it is missing (default: main)")]
+PullRequest = Annotated[bool, Option("--create_pr", help="open a pull request instead of committing")]
+AdapterOnly = Annotated[
+    bool, Option("--adapter_only", help="the LoRA adapter alone; its base model must be on the Hub")
+]
+License = Annotated[
+    str | None,
+    Option(
+        "--license", help="identifier of the Hub, such as apache-2.0 (default: carried over from base model and data)"
+    ),
+]
+Examples = Annotated[
+    str, Option("--include_examples", help="show this many test rows in the card; they are printed first (default: 0)")
+]
+Space = Annotated[
+    str | None,
+    Option("--space", help="namespace/name of a Space that serves the model, made or updated after the push"),
+]
+DryRun = Annotated[
+    bool,
+    Option("--dry_run", help="print the files with their sizes and the card; no network is used, nothing is sent"),
+]
+Yes = Annotated[bool, Option("--yes", help="agree to rows that --include_examples makes public")]
+PushJson = Annotated[
+    bool,
+    Option(
+        "--json", help="print {url, commit, repo_id, revision, pr_url, parity, space_url} and nothing else on stdout"
+    ),
+]
 
 
-def push_verb(positional: list[str], flags: Flags) -> None:
+@verb(
+    "push",
+    USE,
+    "publish a run on the Hub: weights, card, report; private unless --public",
+    "hftl push runs/tickets my-name/tickets --space my-name/tickets-demo",
+)
+def push(
+    run: Annotated[str, Argument(metavar="RUN", help="a RUN")],
+    repo_id: Annotated[str, Argument(metavar="ns/name", help="the name of a repository")],
+    public: Public = False,
+    revision: Branch = None,
+    create_pr: PullRequest = False,
+    adapter_only: AdapterOnly = False,
+    license: License = None,
+    include_examples: Examples = "0",
+    space: Space = None,
+    commit_message: Annotated[str | None, Option("--commit_message", help="title of the commit")] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: PushJson = False,
+) -> None:
     """Push the run and print where it is; with `--dry_run` print what would be sent."""
-    check_flags(flags, set(PUSH_FLAGS), "push")
-    if len(positional) != 2:
-        raise ConfigError(
-            "hftl push needs a RUN and the name of a repository, such as: hftl push runs/tickets my-name/tickets"
-        )
-    dry, yes, as_json = (_switch(flags, name) for name in ("dry_run", "yes", "json"))
-    if dry:
+    if dry_run:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported below
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with contextlib.redirect_stdout(sys.stderr):
         from hftl.publishing.hub_options import PushOptions, check_options, usable_token
 
-        run, repo_id = positional
         options = PushOptions(
             run,
             repo_id,
-            public=_switch(flags, "public"),
-            revision=flags.get("revision"),
-            create_pr=_switch(flags, "create_pr"),
-            adapter_only=_switch(flags, "adapter_only"),
-            license=flags.get("license"),
-            include_examples=_count(flags),
-            space=flags.get("space"),
-            commit_message=flags.get("commit_message"),
+            public=public,
+            revision=revision,
+            create_pr=create_pr,
+            adapter_only=adapter_only,
+            license=license,
+            include_examples=_count(include_examples),
+            space=space,
+            commit_message=commit_message,
         )
         check_options(options)
-        if not dry:
+        if not dry_run:
             usable_token(options)
-        from hftl.publishing.hub import push  # heavy: what is refused above is refused in a second
+        from hftl.publishing.hub import push as push_run  # heavy: what is refused above is refused in a second
 
         quiet_libraries()
-        options = replace(options, license=_license(options, online=not dry))
-        if not dry:
+        options = replace(options, license=_license(options, online=not dry_run))
+        if not dry_run:
             with _ends_on_sigterm():
-                pushed = push(options, lambda bundle: _agree(bundle, options, yes))
-    if dry:
+                pushed = push_run(options, lambda bundle: _agree(bundle, options, yes))
+    if dry_run:
         _show(options, as_json)
     elif as_json:
-        _out(json.dumps(asdict(pushed), ensure_ascii=False))
+        print(json.dumps(asdict(pushed), ensure_ascii=False))
     else:
         _report(pushed)
 
 
-def _switch(flags: Flags, name: str) -> bool:
-    value = flags.get(name, False)
-    try:
-        return bool(convert(bool, value))
-    except (TypeError, ValueError):
-        raise ConfigError(f"--{name} stands alone, or with true or false, not {value!r}.") from None
-
-
-def _count(flags: Flags) -> int:
-    value = flags.get("include_examples", 0)
+def _count(value: str) -> int:
     try:
         return int(value)
     except ValueError:
@@ -149,24 +174,20 @@ def _show(options: PushOptions, as_json: bool) -> None:
     with bundled(artifact, options, online=False) as bundle:
         sizes = {name: (bundle.folder / name).stat().st_size for name in bundle.files}
         if as_json:
-            found: dict[str, Any] = {
-                "repo_id": options.repo_id,
-                "public": options.public,
-                "revision": options.revision,
-            }
-            found |= {"files": sizes, "card": bundle.card, "license": bundle.license.id}
-            _out(json.dumps(found | {"public_rows": list(bundle.public_rows)}, ensure_ascii=False))
+            values = {"repo_id": options.repo_id, "public": options.public, "revision": options.revision}
+            values |= {"files": sizes, "card": bundle.card, "license": bundle.license.id}
+            print(json.dumps(values | {"public_rows": list(bundle.public_rows)}, ensure_ascii=False))
             return
         kind = "public" if options.public else "private"
         title = f"{len(sizes)} files, {size(sum(sizes.values()))}, for the {kind} repository {options.repo_id}"
         rows = [(name, size(count)) for name, count in sizes.items()]
         print_table(title, ("file", "size"), rows, stdout=True)
-        _out(f"README.md\n\n{bundle.card}")
+        print(f"README.md\n\n{bundle.card}")
         if bundle.public_rows:
             from hftl.publishing.hub import show_rows
 
             show_rows(bundle)
-        sys.stderr.write("Nothing was sent (--dry_run).\n")
+        print("Nothing was sent (--dry_run).", file=sys.stderr)
 
 
 def size(count: int) -> str:
@@ -180,16 +201,12 @@ def size(count: int) -> str:
 def _report(pushed: Pushed) -> None:
     from hftl.report.show import parity_rows
 
-    for where, said in parity_rows({"hub": pushed.parity}):
-        sys.stderr.write(f"{where}: {said}\n")
-    sys.stderr.write(f"commit {pushed.commit}\n")
-    _out(pushed.url)
+    for where, result in parity_rows({"hub": pushed.parity}):
+        print(f"{where}: {result}", file=sys.stderr)
+    print(f"commit {pushed.commit}", file=sys.stderr)
+    print(pushed.url)
     if pushed.space_url is not None:
-        _out(pushed.space_url)
-
-
-def _out(text: str) -> None:
-    sys.stdout.write(text + "\n")
+        print(pushed.space_url)
 
 
 @contextlib.contextmanager
