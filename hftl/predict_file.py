@@ -39,8 +39,8 @@ def answers_for(predictor: Predictor, inputs: list[str]) -> list[dict[str, Any]]
 
 
 def _config(flags: dict[str, Any]) -> DataConfig:
-    names = ("data", "text_column", "image_column", "label_column")
-    return DataConfig(**{k: flags.get(k) for k in names}, strict=flags.get("strict", False))
+    names = ("data", "text_column", "image_column", "label_column", "strict")
+    return DataConfig(**{name: flags[name] for name in names if name in flags})
 
 
 def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import dataclasses
 import importlib.util
 import inspect
 import json
@@ -58,7 +59,8 @@ def _parameter(name: str, kind: Any, option: Any) -> inspect.Parameter:
 
 def _own_parameters() -> Iterator[inspect.Parameter]:
     for title, section in zip(_TITLES, SECTIONS, strict=True):
-        for name, field in section.__dataclass_fields__.items():
+        for field in dataclasses.fields(section):
+            name = field.name
             also = [f"--{alias}" for alias, own in ALIASES.items() if own == name]
             text = f"{field.metadata['help']}{f' (also {also[0]})' if also else ''}{_values(field)}"
             switch = field.metadata["kind"] is bool
