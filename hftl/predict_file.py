@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hftl.atomic import new_file, partial_of
 from hftl.config import DataConfig
 from hftl.data.cells import no_formula
 from hftl.data.load import load_rows
@@ -71,29 +72,22 @@ def _checked_output(name: str) -> Path:
     output = typed_path(name)
     if output.is_dir():
         raise RunError(f"{output} is a folder: --output takes the name of a CSV file.")
-    typed_path(_partial_of(output))  # the longer name
+    typed_path(partial_of(output))  # the longer name
     if not output.absolute().parent.is_dir():
         raise RunError(f"{output} cannot be written: there is no folder {output.parent}.")
     return output
 
 
-def _partial_of(output: Path) -> Path:
-    return output.with_name(output.name + ".partial")
-
-
 def _write(table: pd.DataFrame, output: Path) -> None:
-    partial = _partial_of(output)
     rows = [[_cell(value) for value in row] for row in table.itertuples(index=False, name=None)]
     # a lone carriage return is not quoted before Python 3.13, and would end the row for every reader
     risky = any("\r" in cell for row in rows for cell in row if isinstance(cell, str))
     try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with new_file(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if risky else csv.QUOTE_MINIMAL)
             writer.writerow([no_formula(str(name)) for name in table.columns])
             writer.writerows(rows)
-        partial.replace(output)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise RunError(f"{output} cannot be written: {error.strerror or error}.") from None
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hftl.atomic import put_in_place
 from hftl.config import RunConfig, to_yaml
 from hftl.errors import RunError
 from hftl.evidence.page import write_page_again
@@ -93,7 +94,5 @@ def _keep_best(config: RunConfig, best: Path, report: dict[str, Any]) -> None:
     write_report(best / "report.json", report)
     (best / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     write_card(best / "final", report)  # the card too shows what all seeds reached
-    if output_dir.exists():  # --overwrite, checked before
-        output_dir.rename(seeds_folder(output_dir) / "replaced")  # and is removed with the folder
-    best.rename(output_dir)
+    put_in_place(best, output_dir)  # with --overwrite in place of another run, checked before
     shutil.rmtree(seeds_folder(output_dir))

@@ -16,6 +16,7 @@ MAX_LINES, MAX_FUNCTION = 400, 60
 LAYERS = (
     ("hftl", "hftl.errors"),  # the package itself imports nothing before it is asked to
     (
+        "hftl.atomic",
         "hftl.names",
         "hftl.paths",
         "hftl.progress",
