@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from hftl.cli.words import is_on
+from hftl.cli.command import is_on
 from hftl.config import DataConfig
 from hftl.data.cells import as_it_was, no_formula
 from hftl.data.load import load_rows, load_splits

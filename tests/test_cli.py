@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 from hftl.cli import VERBS
-from hftl.cli.command import NAMES_ONLY, flag_names
-from hftl.cli.words import read_words
+from hftl.cli.command import NAMES_ONLY, flag_names, read_words
 from hftl.config import OWN_FLAGS
 from hftl.errors import ConfigError
 from hftl.methods import METHODS
@@ -101,6 +100,7 @@ def test_help_of_every_verb(capsys, verb):
     done = hftl(capsys, verb, "--help")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(f"usage: hftl {verb} ")
+    assert "None" not in done.out.splitlines()[0]
     flags = flag_names(VERBS[verb])
     assert "json" in flags
     assert all(f"--{flag}" in done.out for flag in flags)

@@ -105,7 +105,7 @@ def test_names_stay_complete_on_a_narrow_terminal(verb, capsys, monkeypatch):
         (["t.yaml", "--model_name_or_path", "a", "--model", "b"], {"model": "b"}),
         (["t.yaml", "--max_steps", "-1"], {"max_steps": "-1"}),
         (["t.yaml", "--run_name="], {"run_name": ""}),
-        (["--json", "t.yaml"], {"as_json": True}),
+        (["--json", "t.yaml"], {"json": True}),
         (["--json=off", "t.yaml"], {}),
     ],
 )  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import sys
@@ -11,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from rich.filesize import decimal
+from typer import Argument
 
-from hftl.cli.command import USE, verb
+from hftl.cli.command import USE, Flag, print_json, verb
 from hftl.errors import ConfigError
 from hftl.progress import quiet_libraries
 
@@ -24,63 +24,36 @@ if TYPE_CHECKING:
     from hftl.publishing.hub_options import PushOptions
 
 
-Public = Annotated[
-    bool,
-    Option("--public", help="make the repository public (default: private); one that exists is never changed"),
-]
-Branch = Annotated[str | None, Option("--revision", help="branch to push to, made when it is missing (default: main)")]
-PullRequest = Annotated[bool, Option("--create_pr", help="open a pull request instead of committing")]
-AdapterOnly = Annotated[
-    bool, Option("--adapter_only", help="the LoRA adapter alone; its base model must be on the Hub")
-]
-License = Annotated[
-    str | None,
-    Option(
-        "--license", help="identifier of the Hub, such as apache-2.0 (default: carried over from base model and data)"
-    ),
-]
-Examples = Annotated[
-    str, Option("--include_examples", help="show this many test rows in the card; they are printed first (default: 0)")
-]
-Space = Annotated[
-    str | None,
-    Option("--space", help="namespace/name of a Space that serves the model, made or updated after the push"),
-]
-DryRun = Annotated[
-    bool,
-    Option("--dry_run", help="print the files with their sizes and the card; no network is used, nothing is sent"),
-]
-Yes = Annotated[bool, Option("--yes", help="agree to rows that --include_examples makes public")]
-PushJson = Annotated[
-    bool,
-    Option(
-        "--json", help="print {url, commit, repo_id, revision, pr_url, parity, space_url} and nothing else on stdout"
-    ),
-]
+_FLAGS = {
+    "public": Flag("make the repository public (default: private); one that exists is never changed", bool),
+    "revision": Flag("branch to push to, made when it is missing (default: main)"),
+    "create_pr": Flag("open a pull request instead of committing", bool),
+    "adapter_only": Flag("the LoRA adapter alone; its base model must be on the Hub", bool),
+    "license": Flag("identifier of the Hub, such as apache-2.0 (default: carried over from base model and data)"),
+    "include_examples": Flag("show this many test rows in the card; they are printed first (default: 0)"),
+    "space": Flag("namespace/name of a Space that serves the model, made or updated after the push"),
+    "commit_message": Flag("title of the commit"),
+    "dry_run": Flag("print the files with their sizes and the card; no network is used, nothing is sent", bool),
+    "yes": Flag("agree to rows that --include_examples makes public", bool),
+    "json": Flag("print {url, commit, repo_id, revision, pr_url, parity, space_url} and nothing else on stdout", bool),
+}
 
 
-@verb(
-    "push",
-    USE,
-    "publish a run on the Hub: weights, card, report; private unless --public",
-    "hftl push runs/tickets my-name/tickets --space my-name/tickets-demo",
-)
+@verb(USE, _FLAGS)
 def push(
     run: Annotated[str, Argument(metavar="RUN", help="a RUN")],
     repo_id: Annotated[str, Argument(metavar="ns/name", help="the name of a repository")],
-    public: Public = False,
-    revision: Branch = None,
-    create_pr: PullRequest = False,
-    adapter_only: AdapterOnly = False,
-    license: License = None,
-    include_examples: Examples = "0",
-    space: Space = None,
-    commit_message: Annotated[str | None, Option("--commit_message", help="title of the commit")] = None,
-    dry_run: DryRun = False,
-    yes: Yes = False,
-    as_json: PushJson = False,
+    *,
+    include_examples: str | None,
+    dry_run: bool,
+    yes: bool,
+    json: bool,
+    **flags: Any,
 ) -> None:
-    """Push the run and print where it is; with `--dry_run` print what would be sent."""
+    """Publish a run on the Hub: weights, card, report; private unless --public.
+
+    Example: hftl push runs/tickets my-name/tickets --space my-name/tickets-demo
+    """
     if dry_run:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported below
     if not sys.stderr.isatty():
@@ -88,18 +61,7 @@ def push(
     with contextlib.redirect_stdout(sys.stderr):
         from hftl.publishing.hub_options import PushOptions, check_options, usable_token
 
-        options = PushOptions(
-            run,
-            repo_id,
-            public=public,
-            revision=revision,
-            create_pr=create_pr,
-            adapter_only=adapter_only,
-            license=license,
-            include_examples=_count(include_examples),
-            space=space,
-            commit_message=commit_message,
-        )
+        options = PushOptions(run, repo_id, include_examples=_count(include_examples or "0"), **flags)
         check_options(options)
         if not dry_run:
             usable_token(options)
@@ -111,9 +73,9 @@ def push(
             with _ends_on_sigterm():
                 pushed = push_run(options, lambda bundle: _agree(bundle, options, yes))
     if dry_run:
-        _show(options, as_json)
-    elif as_json:
-        print(json.dumps(asdict(pushed), ensure_ascii=False))
+        _show(options, json)
+    elif json:
+        print_json(asdict(pushed))
     else:
         _report(pushed)
 
@@ -176,11 +138,11 @@ def _show(options: PushOptions, as_json: bool) -> None:
         if as_json:
             values = {"repo_id": options.repo_id, "public": options.public, "revision": options.revision}
             values |= {"files": sizes, "card": bundle.card, "license": bundle.license.id}
-            print(json.dumps(values | {"public_rows": list(bundle.public_rows)}, ensure_ascii=False))
+            print_json(values | {"public_rows": list(bundle.public_rows)})
             return
         kind = "public" if options.public else "private"
-        title = f"{len(sizes)} files, {size(sum(sizes.values()))}, for the {kind} repository {options.repo_id}"
-        rows = [(name, size(count)) for name, count in sizes.items()]
+        title = f"{len(sizes)} files, {decimal(sum(sizes.values()))}, for the {kind} repository {options.repo_id}"
+        rows = [(name, decimal(count)) for name, count in sizes.items()]
         print_table(title, ("file", "size"), rows, stdout=True)
         print(f"README.md\n\n{bundle.card}")
         if bundle.public_rows:
@@ -188,14 +150,6 @@ def _show(options: PushOptions, as_json: bool) -> None:
 
             show_rows(bundle)
         print("Nothing was sent (--dry_run).", file=sys.stderr)
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as people read it."""
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count} B"
 
 
 def _report(pushed: Pushed) -> None:

@@ -52,7 +52,7 @@ def test_command_line(words, message, model, tmp_path, monkeypatch):
 
 def test_every_flag_is_a_parameter():
     flags = {param.name for param in VERBS["export"].params}
-    assert flags - {"model", "as_json"} == set(inspect.signature(export).parameters) - {"run_or_model"}
+    assert flags - {"model", "json"} == set(inspect.signature(export).parameters) - {"run_or_model"}
 
 
 def test_missing_packages(model, monkeypatch):
