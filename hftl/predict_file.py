@@ -32,10 +32,10 @@ def load_predictor(name: str, revision: str | None = None) -> Predictor:
 
 def answers_for(predictor: Predictor, inputs: list[str]) -> list[dict[str, Any]]:
     """Return {input, prediction, probability, probabilities} per input."""
-    found = predictor.predict(inputs)
+    answers = predictor.predict(inputs)
     return [
         {"input": i, "prediction": p.label, "probability": p.probability, "probabilities": p.probabilities}
-        for i, p in zip(inputs, found, strict=True)
+        for i, p in zip(inputs, answers, strict=True)
     ]
 
 
@@ -53,9 +53,12 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
     rows = load_rows(predictor.task.input_column, _config(flags), None)
     if rows.skipped:
         _log.warning("%d broken images are left out; the first: %s", len(rows.skipped), rows.skipped[0])
-    found = predictor.predict_table(rows.table)
+    answers = predictor.predict_table(rows.table)
     table = _plain(rows.table)
-    for name, values in (("prediction", [p.label for p in found]), ("probability", [p.probability for p in found])):
+    for name, values in (
+        ("prediction", [p.label for p in answers]),
+        ("probability", [p.probability for p in answers]),
+    ):
         column = name
         while column in table:
             column = f"hftl_{column}"

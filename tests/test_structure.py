@@ -22,7 +22,6 @@ LAYERS = (
         "hftl.progress",
         "hftl.config",
         "hftl.flag_values",
-        "hftl.combinations",
     ),
     ("hftl.data",),
     ("hftl.tasks",),

@@ -174,8 +174,8 @@ class Verb(TyperCommand):
         plain: list[str] = []
         for name, value in flags.items():
             if name not in options:
-                shown = [name for name, option in options.items() if not option.hidden]
-                raise ConfigError(f"hftl {self.name} has no flag --{name}.{did_you_mean(name, shown)}")
+                visible = [name for name, option in options.items() if not option.hidden]
+                raise ConfigError(f"hftl {self.name} has no flag --{name}.{did_you_mean(name, visible)}")
             if options[name].is_flag:
                 plain += [f"--{name}"] if is_on(flags, name) else []
             elif options[name].multiple and value is not True:

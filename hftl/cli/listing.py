@@ -11,7 +11,7 @@ from typer import Argument
 from hftl.cli.command import COLUMNS, LIST, TRAIN, Flag, print_json, verb
 from hftl.errors import HftlError
 from hftl.names import METHOD_NAMES, TASK_NAMES
-from hftl.progress import hide_bars, quiet_libraries
+from hftl.progress import quiet_libraries
 
 
 class ChecksFailedError(HftlError):
@@ -37,16 +37,12 @@ def doctor(
 
     Example: hftl doctor tickets.csv --fix cleaned
     """
-    import datasets
-
     from hftl.doctor.examine import examine_source
     from hftl.doctor.findings import failures, plural
     from hftl.doctor.fix_files import LOG_NAME
     from hftl.doctor.show import show_findings
 
     quiet_libraries()
-    if hide_bars():
-        datasets.disable_progress_bars()
     with contextlib.redirect_stdout(sys.stderr):
         opened, findings, left = examine_source(data, fix=fix, **flags)
     records = opened.records

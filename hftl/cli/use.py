@@ -10,7 +10,7 @@ from typer import Argument
 
 from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, print_json, verb
 from hftl.errors import ConfigError
-from hftl.progress import hide_bars, quiet_libraries
+from hftl.progress import quiet_libraries
 
 
 AUTH_VARIABLE = "HFTL_DEMO_AUTH"
@@ -107,15 +107,11 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
         if not options["int8"]:
             raise ConfigError("--max_drop is for --int8: the fp32 export must equal the model.")
         options["max_drop"] = _share(options["max_drop"])
-    import datasets
-
     from hftl.export import export as export_model
     from hftl.export.table import HEADER, table_rows
     from hftl.report.table import print_table
 
     quiet_libraries()
-    if hide_bars():
-        datasets.disable_progress_bars()
     with contextlib.redirect_stdout(sys.stderr):
         report = export_model(model, **options)
     values = report.values
