@@ -16,7 +16,7 @@ def made(path: Path, **files: str) -> Path:
 
 
 def names(path: Path) -> set[str]:
-    return {str(found.relative_to(path)) for found in path.rglob("*")}
+    return {str(one.relative_to(path)) for one in path.rglob("*")}
 
 
 def test_a_new_folder_takes_the_place_of_the_old_one_at_the_end(tmp_path):
@@ -28,17 +28,29 @@ def test_a_new_folder_takes_the_place_of_the_old_one_at_the_end(tmp_path):
     assert names(tmp_path) == {"out", "out/new"}
 
 
-def test_an_error_leaves_what_was_there(tmp_path):
+def fill(folder: Path) -> None:
+    (folder / "new").write_text("2")
+    raise KeyboardInterrupt
+
+
+def test_an_error_leaves_the_old_folder(tmp_path):
     made(tmp_path / "out", old="1")
     with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out") as folder:
-        (folder / "new").write_text("2")
-        raise KeyboardInterrupt
+        fill(folder)
+    assert names(tmp_path) == {"out", "out/old"}
+
+
+def test_an_error_leaves_the_old_file(tmp_path):
     write_new(tmp_path / "file", "before")
-    with pytest.raises(KeyboardInterrupt), new_file(tmp_path / "file") as file:
-        file.write_text("half")
-        raise KeyboardInterrupt
-    assert names(tmp_path) == {"out", "out/old", "file"}
+    with pytest.raises(UnicodeEncodeError):
+        write_new(tmp_path / "file", "half" * 10_000 + "\ud800")
+    assert names(tmp_path) == {"file"}
     assert (tmp_path / "file").read_text() == "before"
+    with new_file(tmp_path / "file") as partial:
+        partial.write_bytes(b"after")
+        assert (tmp_path / "file").read_text() == "before"
+    assert names(tmp_path) == {"file"}
+    assert (tmp_path / "file").read_text() == "after"
 
 
 def test_what_a_killed_process_left_of_the_old_folder_goes(tmp_path):
