@@ -1,6 +1,7 @@
 """Values of flags: from text to the right type, and within the range that makes sense."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 from hftl.errors import ConfigError
@@ -44,6 +45,7 @@ KIND_WORDS = {
     float: "a number",
     bool: "true or false (or on, off)",
     str: "one value",
+    Path: "one value",
     tuple: "names",
 }
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -63,4 +65,4 @@ def convert(kind: type, value: Any) -> Any:
         raise TypeError(value)
     if kind is int and isinstance(value, float) and value != int(value):
         raise ValueError(value)
-    return kind(value)
+    return kind(str(value)) if kind is Path else kind(value)

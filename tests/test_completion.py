@@ -7,8 +7,7 @@ from transformers import TrainingArguments
 
 from hftl.cli import VERBS, main
 from hftl.cli.command import PANELS, flag_names
-from hftl.cli.train import trainer_fields
-from hftl.config import ALIASES, OWN_FLAGS
+from hftl.config import ALIASES, OWN_FLAGS, trainer_fields
 from hftl.errors import ConfigError
 from hftl.names import METHOD_NAMES, TASK_NAMES
 from tests.command import hftl, shell

@@ -1,9 +1,7 @@
 """`hftl train` and `hftl plan`: their flags are the fields of hftl's configs and of `transformers.TrainingArguments`."""
 
-import ast
 import contextlib
 import dataclasses
-import importlib.util
 import os
 import shlex
 import sys
@@ -13,27 +11,13 @@ from typing import Annotated, Any
 from typer import Argument
 
 from hftl.cli.command import JSON, NAMES_ONLY, TRAIN, Flag, Verb, print_json, verb
-from hftl.config import ALIASES, OWN_FLAGS, OWNED, SECTIONS, RunConfig, build_config, read_yaml
+from hftl.config import ALIASES, OWN_FLAGS, OWNED, SECTIONS, RunConfig, build_config, read_yaml, trainer_fields
 from hftl.errors import ConfigError, RunError
 from hftl.names import METHOD_NAMES, TASK_NAMES, check_method, check_task
 from hftl.progress import quiet_libraries
 
 
 _TITLES = ("Data", "Model", "Method", "Run")  # of the sections of a config
-
-
-def trainer_fields() -> dict[str, str]:
-    """Return the fields of TrainingArguments with their types, from its source: to import it takes seconds."""
-    spec = importlib.util.find_spec("transformers")
-    assert spec is not None
-    assert spec.origin is not None
-    source = Path(spec.origin).with_name("training_args.py").read_text(encoding="utf-8")
-    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
-    return {
-        node.target.id: ast.unparse(node.annotation)
-        for node in classes["TrainingArguments"].body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    }
 
 
 def _own_flag(field: dataclasses.Field, title: str) -> Flag:
