@@ -32,7 +32,7 @@ LAYERS = (
     ("hftl.training",),
     ("hftl.report", "hftl.run_folder"),
     ("hftl.doctor",),
-    ("hftl.artifact", "hftl.predict", "hftl.predict_baseline", "hftl.predict_file", "hftl.run_data"),
+    ("hftl.predict", "hftl.predict_baseline", "hftl.predict_file", "hftl.run_data"),
     ("hftl.publishing", "hftl.export", "hftl.demo"),
     ("hftl.seeds", "hftl.prepare", "hftl.forgetting", "hftl.evidence"),
     ("hftl.adapt", "hftl.planning"),

@@ -11,7 +11,6 @@ import httpx
 import pytest
 from PIL import Image
 
-from hftl.artifact import open_artifact
 from hftl.cli import execute
 from hftl.demo.app import build_demo, launch_demo
 from hftl.demo.checks import MAX_CHARACTERS, checked_image, checked_text
@@ -21,6 +20,7 @@ from hftl.demo.port import free_port
 from hftl.demo.served import answer, serve
 from hftl.errors import ConfigError, DataError, ModelError, RunError
 from hftl.predict import load
+from hftl.run_data import open_artifact
 from tests.command import ROOT, environment
 from tests.demo.setups import LABELS, SECRET, THRESHOLD, bomb, picture, text_run
 from tests.tiny import build
