@@ -23,8 +23,8 @@ import torch
 
 from hftl.export import export
 from hftl.predict import load
-from hftl.progress import quiet_libraries
 from hftl.run_data import open_artifact, run_splits
+from hftl.surroundings import quiet_libraries
 from tests.hub_server import HubServer
 
 

@@ -19,13 +19,12 @@ LAYERS = (
         "hftl.atomic",
         "hftl.names",
         "hftl.paths",
-        "hftl.progress",
+        "hftl.surroundings",
         "hftl.config",
         "hftl.flag_values",
     ),
     ("hftl.data",),
     ("hftl.tasks",),
-    ("hftl.hub_access",),
     ("hftl.models",),
     ("hftl.evaluation",),
     ("hftl.methods",),
@@ -40,9 +39,7 @@ LAYERS = (
     ("hftl.__main__",),
 )
 # (importer, imported): known crossings, each with its reason.
-EXCEPTIONS: dict[tuple[str, str], str] = {
-    ("hftl.data.sources", "hftl.hub_access"): "the same question, whether there is a Hub, as for models",
-}
+EXCEPTIONS: dict[tuple[str, str], str] = {}
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
     "hftl.demo.batch_tab.batch_tab": "a layout: components and their events, from top to bottom",

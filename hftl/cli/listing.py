@@ -11,7 +11,7 @@ from typer import Argument
 from hftl.cli.command import COLUMNS, LIST, TRAIN, Flag, print_json, verb
 from hftl.errors import HftlError
 from hftl.names import METHOD_NAMES, TASK_NAMES
-from hftl.progress import quiet_libraries
+from hftl.surroundings import quiet_libraries
 
 
 class ChecksFailedError(HftlError):

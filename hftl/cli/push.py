@@ -15,7 +15,7 @@ from typer import Argument
 
 from hftl.cli.command import USE, Flag, print_json, verb
 from hftl.errors import ConfigError
-from hftl.progress import quiet_libraries
+from hftl.surroundings import quiet_libraries
 
 
 if TYPE_CHECKING:

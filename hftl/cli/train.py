@@ -14,7 +14,7 @@ from hftl.cli.command import JSON, NAMES_ONLY, TRAIN, Flag, Verb, print_json, ve
 from hftl.config import ALIASES, OWN_FLAGS, OWNED, SECTIONS, RunConfig, build_config, read_yaml, trainer_fields
 from hftl.errors import ConfigError, RunError
 from hftl.names import METHOD_NAMES, TASK_NAMES, check_method, check_task
-from hftl.progress import quiet_libraries
+from hftl.surroundings import quiet_libraries
 
 
 _TITLES = ("Data", "Model", "Method", "Run")  # of the sections of a config

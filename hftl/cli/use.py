@@ -10,7 +10,7 @@ from typer import Argument
 
 from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, print_json, verb
 from hftl.errors import ConfigError
-from hftl.progress import quiet_libraries
+from hftl.surroundings import quiet_libraries
 
 
 AUTH_VARIABLE = "HFTL_DEMO_AUTH"

@@ -10,7 +10,7 @@ from hftl.evaluation.cross_validated import Comparison, paired_gap
 from hftl.evaluation.evidence import no_pretraining_baselines
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared, take
-from hftl.progress import progress
+from hftl.surroundings import progress
 from hftl.training.logistic import FOLDS, fit_probe
 
 

@@ -9,7 +9,7 @@ from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 
 from hftl.predict import Predictor
-from hftl.progress import progress
+from hftl.surroundings import progress
 
 
 _CHUNK = 256

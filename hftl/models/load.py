@@ -23,13 +23,13 @@ from safetensors import SafetensorError
 
 from hftl.config import ModelConfig
 from hftl.errors import HftlError, ModelError, did_you_mean
-from hftl.hub_access import hub_reachable
 from hftl.models.classes import classifier_config, load_into
 from hftl.models.coverage import check_loaded
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
 from hftl.models.packaged import PACKAGED, find_packaged
 from hftl.paths import typed_path
+from hftl.surroundings import hub_reachable
 from hftl.tasks.task import Task
 
 

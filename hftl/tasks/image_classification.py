@@ -10,7 +10,7 @@ from PIL import Image
 from hftl.config import ModelConfig
 from hftl.data.images import decode_image
 from hftl.errors import ConfigError
-from hftl.progress import progress
+from hftl.surroundings import progress
 from hftl.tasks.augment import erase, jitter_colours, move_pixels
 from hftl.tasks.encoded import EncodedImages
 from hftl.tasks.task import Task

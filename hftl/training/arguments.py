@@ -7,7 +7,7 @@ from transformers import TrainingArguments
 
 from hftl.config import RunConfig
 from hftl.methods.plan import Plan, Stage
-from hftl.progress import hide_bars
+from hftl.surroundings import hide_bars
 from hftl.training.precision import choose_bf16, runs_on_cpu
 
 

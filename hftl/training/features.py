@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
 from hftl.models.heads import counted_tokens, pick_features
-from hftl.progress import progress
+from hftl.surroundings import progress
 from hftl.tasks.encoded import EncodedImages, EncodedText
 from hftl.training.precision import autocast, exact_fp32
 from hftl.training.preempt import end_if_asked
