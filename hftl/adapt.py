@@ -12,7 +12,6 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from hftl.combinations import check_combination
 from hftl.config import RunConfig, build_config, to_yaml
 from hftl.errors import DataError, HftlError, Preempted, RunError
 from hftl.evidence.before import see_base
@@ -21,7 +20,7 @@ from hftl.evidence.gather import Outcome, calibrate, gather
 from hftl.evidence.page import write_run_page
 from hftl.forgetting.along import with_kept
 from hftl.forgetting.measure import forgetting
-from hftl.methods import check_method, get_method
+from hftl.methods import check_combination, check_method, get_method
 from hftl.methods.adapters import without_adapters
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import prepare

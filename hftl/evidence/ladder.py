@@ -19,8 +19,8 @@ from hftl.evaluation.verdict import Comparison, accuracy_difference, paired_gap
 from hftl.evidence.before import Base, RandomFeatures
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared
-from hftl.progress import progress
 from hftl.report.report import score_predictions
+from hftl.surroundings import progress
 from hftl.tasks import INPUTS
 from hftl.training.logistic import FOLDS, Probe, fit_probe
 from hftl.training.probing import Features

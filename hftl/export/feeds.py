@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 
 from hftl.predict import Predictor
-from hftl.progress import progress
+from hftl.surroundings import progress
 
 
 _CHUNK = 256

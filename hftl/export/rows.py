@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from hftl.artifact import Artifact
 from hftl.config import build_config
 from hftl.data.load import load_splits
 from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError
-from hftl.run_data import RealRows, run_splits, some_rows
+from hftl.run_data import Artifact, RealRows, run_splits, some_rows
 from hftl.tasks.task import Task
 
 

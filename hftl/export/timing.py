@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 import torch
 
-from hftl.progress import progress
+from hftl.surroundings import progress
 
 
 BATCHES = (1, 8, 32)

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from hftl.combinations import check_combination
 from hftl.config import RunConfig
 from hftl.data.splits import sample
 from hftl.errors import ConfigError
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.ladder import compare
-from hftl.methods import check_method, get_method
+from hftl.methods import check_combination, check_method, get_method
 from hftl.methods.plan import Plan, full_defaults, is_convnet
 from hftl.models.heads import without_bias
 from hftl.planning.describe import describe_data, learns

@@ -15,7 +15,7 @@ from hftl.planning.features import extract_small
 from hftl.planning.machine import free_memory
 from hftl.planning.measure import Measured, measure_stage, pick_batches, unchanged
 from hftl.prepare import Prepared
-from hftl.progress import progress
+from hftl.surroundings import progress
 from hftl.tasks.task import Encoded
 from hftl.training.arguments import stage_arguments, stage_epochs
 from hftl.training.cache import SPARE, budget

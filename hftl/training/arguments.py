@@ -23,7 +23,7 @@ from hftl.errors import ConfigError, HftlError
 from hftl.evaluation.metrics import compute_metrics
 from hftl.methods.plan import Group, Plan, Stage
 from hftl.models.layers import Layers
-from hftl.progress import hide_bars
+from hftl.surroundings import hide_bars
 from hftl.training.losses import make_loss
 from hftl.training.order import draws_from
 from hftl.training.precision import choose_bf16, runs_on_cpu
