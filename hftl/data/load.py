@@ -176,7 +176,7 @@ class _Loading:
             notes.append(f"{len(skipped)} broken images are left out; the first: {skipped[0]}")
         label = str(columns.label)
         values = {split: part.values for split, part in parts.items()}
-        labels, said = self.output.names(values, train.features[label], label)
+        labels, remarks = self.output.names(values, train.features[label], label)
         tables, origins = self._cut_and_sample(parts, named, labels, draw_seed)
         return Splits(
             **tables,
@@ -184,7 +184,7 @@ class _Loading:
             name=source.name,
             origins=origins,
             skipped=tuple(skipped),
-            warnings=(*notes, *said),
+            warnings=(*notes, *remarks),
         )
 
     def _part(
