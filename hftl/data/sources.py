@@ -77,7 +77,7 @@ def data_errors(data: Any) -> Iterator[None]:
         raise DataError(f"{name} cannot be read: {type(error).__name__}: {_line(error)}") from error
 
 
-def read_source(data: Any, input_column: str) -> Source:
+def read_source(data: Any, kind: str) -> Source:
     """Read a path, "sample:x", a Hub id, or an object that holds data.
 
     Raises:
@@ -100,7 +100,7 @@ def read_source(data: Any, input_column: str) -> Source:
         return Source(dict(load_sample(str(data).removeprefix("sample:"))), str(data))
     path = typed_path(data)
     if path.exists():
-        return _read_path(path, input_column)
+        return _read_path(path, kind)
     return _read_name(str(data), path)
 
 
@@ -162,28 +162,28 @@ def _switched(module: Any, name: str) -> Iterator[None]:
         setattr(module, name, before)
 
 
-def _read_path(path: Path, input_column: str) -> Source:
+def _read_path(path: Path, kind: str) -> Source:
     if path.is_dir():
-        return _read_folder(path, input_column)
+        return _read_folder(path, kind)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Source({"train": image_table([path], [path.name], None)}, path.name)
     return Source({"train": read_file(path)}, path.name, base=path.parent)
 
 
-def _read_folder(folder: Path, input_column: str) -> Source:
+def _read_folder(folder: Path, kind: str) -> Source:
     """Read a folder: saved by `save_to_disk`, of images, or of files by split."""
     name = folder.resolve().name
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         saved = _load_saved(folder, name)
         return Source(dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}, name)
     pictures = has_images(folder)
-    if input_column == "image" and pictures:
+    if kind == "image" and pictures:
         return _read_images(folder, name)
     files = _data_files(folder)
     if not files:
         if pictures:
             raise DataError(f"the folder {name!r} holds images, not text: use the task image-classification")
-        needed = "images, and no files of data" if input_column == "image" else f"files of data ({_FILE_KINDS})"
+        needed = "images, and no files of data" if kind == "image" else f"files of data ({_FILE_KINDS})"
         raise DataError(f"the folder {name!r} holds no {needed}")
     tables = {split: _join([read_file(path) for path in paths], split) for split, paths in files.items()}
     return Source(tables, name, base=folder)
