@@ -187,8 +187,9 @@ class Task:
 
     def encode(self, dataset: Dataset, processor: Any) -> Encoded:
         """Return the rows as the model reads them; targets are 0 where the table has no column "label"."""
+        arrays = self.inputs.encode(dataset, processor)
         targets = dataset["label"][:] if "label" in dataset.column_names else [0] * len(dataset)
-        return Encoded(self.inputs.encode(dataset, processor), np.asarray(targets))
+        return Encoded(arrays, np.asarray(targets))
 
     def collator(self, processor: Any, flip: bool = True, augment: str = "light") -> Function:
         """Return a function that makes a batch of a list of items, those of the train split augmented by a preset.
