@@ -64,7 +64,7 @@ def find_columns(
     label = config.label_column or column_named(table, output.usual, named)
     column = named or inputs.find(table, label)
     if column is None:
-        others = [t.name for t in TASKS.values() if t.inputs is not inputs and t.inputs.find(table, label)]
+        others = [t.name for t in TASKS.values() if t.inputs.kind != kind and t.inputs.find(table, label)]
         other = f" If this is the data you mean, use the task {others[0]}" if others else ""
         raise DataError(
             f"no {kind} column found; {columns_line(table)}. Name it with {kind}_column (--{kind}-column).{other}"
