@@ -38,7 +38,7 @@ def demo_verb(positional: list[str], flags: Flags) -> None:
     auth = _auth(flags.get("auth") or os.environ.get(AUTH_VARIABLE))
     if importlib.util.find_spec("gradio") is None:
         raise ConfigError('hftl demo needs gradio: pip install "hftl[demo]"')
-    from hftl.demo.port import free_port
+    from hftl.demo import free_port
 
     port = free_port(port)  # before the model is loaded: whether it is free is known at once
     if share:

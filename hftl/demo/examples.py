@@ -11,7 +11,7 @@ from hftl.errors import HftlError
 from hftl.run_data import some_rows
 
 
-COUNT = 5
+_COUNT = 5
 _SAMPLE = "sample:"
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def example_inputs(artifact: Artifact, input_column: str, *, share: bool, data: 
     if artifact.run is None and data is None and not name.startswith(_SAMPLE):
         return ()  # a sample of other data would show the model what it does not know
     try:
-        rows = some_rows(artifact, input_column, COUNT, data)
+        rows = some_rows(artifact, input_column, _COUNT, data)
     except HftlError:
         if data is not None:
             raise
