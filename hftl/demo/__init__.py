@@ -9,7 +9,6 @@ from hftl.errors import RunError
 
 
 HOST = "127.0.0.1"
-_TRIES = 50
 
 
 def free_port(port: int) -> int:
@@ -20,9 +19,9 @@ def free_port(port: int) -> int:
     try:
         return _bind(port)
     except PermissionError:
-        raise RunError(f"Port {port} is not open to this user: choose one with --port {_next_free(1024)}") from None
+        raise RunError(f"Port {port} is not open to this user: choose one with --port {_bind(0)}") from None
     except OSError:
-        raise RunError(f"Port {port} is in use: choose another with --port {_next_free(port)}") from None
+        raise RunError(f"Port {port} is in use: choose another with --port {_bind(0)}") from None
 
 
 def _bind(port: int) -> int:
@@ -31,12 +30,3 @@ def _bind(port: int) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((HOST, port))
         return int(probe.getsockname()[1])
-
-
-def _next_free(port: int) -> int:
-    for candidate in range(port + 1, min(port + _TRIES, 65536)):
-        try:
-            return _bind(candidate)
-        except OSError:
-            continue
-    return 0

@@ -34,18 +34,6 @@ _IMAGE_ROWS = 4
 _BLUR = 1 / 12  # of the side: deviation of the blurred baseline, of which nothing can be recognised
 _SHOWN = 256  # pixels of the longer side to which a smaller image is enlarged, by a whole number
 _SMOOTHING = 0.7  # of a cell: neighbouring cells flicker, as the gradient of a network with strides does
-# Seventeen of the 256 colours of "inferno" (Smith & van der Walt 2015, CC0), at equal distances: its lightness rises evenly,
-# so that equal steps of heat look equal, in grey and to the colour-blind too. Straight lines between them stay within
-# 7 of 255 of the original; matplotlib, which has it, takes half a second to import.
-_COLOURS = np.array(
-    list(
-        bytes.fromhex(
-            "000004 0b0724 210c4a 3d0965 57106e 71196e 8a226a a32c61 bc3754"
-            "d24644 e45a31 f1731d f98e09 fcac11 f9cb35 f2ea69 fcffa4"
-        )
-    ),
-    dtype=np.float64,
-).reshape(-1, 3)
 STRONGEST = 0.75  # opacity of the greatest heat: the image stays to be seen under it
 
 
@@ -182,9 +170,10 @@ def put_back(heat: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
 
 def heat_colours(heat: np.ndarray) -> np.ndarray:
     """Return [height, width, 3] uint8 for heat [height, width] in 0..1."""
-    place = np.linspace(0, 1, len(_COLOURS))
-    flat = np.stack([np.interp(heat, place, _COLOURS[:, channel]) for channel in range(3)], axis=-1)
-    return np.asarray(flat.round(), dtype=np.uint8)
+    from matplotlib import colormaps  # takes half a second, of which captum has spent the most by now
+
+    # its lightness rises evenly, so that equal steps of heat look equal, in grey and to the colour-blind too
+    return np.asarray((colormaps["inferno"](heat)[..., :3] * 255).round(), dtype=np.uint8)
 
 
 def heat_overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
