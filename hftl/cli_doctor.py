@@ -39,9 +39,8 @@ def doctor_verb(positional: list[str], flags: Flags) -> None:
     import datasets
 
     from hftl.doctor.examine import examine_source
-    from hftl.doctor.findings import failures, plural
+    from hftl.doctor.findings import failures, plural, show_findings
     from hftl.doctor.fix_files import LOG_NAME
-    from hftl.doctor.show import show_findings
 
     quiet_libraries()
     if hide_bars():

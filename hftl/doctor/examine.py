@@ -5,21 +5,23 @@ from typing import Any
 
 from hftl.config import DataConfig
 from hftl.data.splits import Splits
-from hftl.doctor.duplicates import (
-    SERIOUS,
-    conflicting_labels,
-    cross_split_duplicates,
-    exact_duplicates,
-    near_duplicates,
-)
-from hftl.doctor.findings import Finding, warned
+from hftl.doctor.findings import Finding, Records, warned
 from hftl.doctor.fix import fix
 from hftl.doctor.fix_files import check_out
-from hftl.doctor.input_checks import broken_images, empty_or_truncated_texts, missing_values, tiny_or_odd_images
+from hftl.doctor.input_checks import (
+    SERIOUS,
+    broken_images,
+    conflicting_labels,
+    cross_split_duplicates,
+    empty_or_truncated_texts,
+    exact_duplicates,
+    missing_values,
+    near_duplicates,
+    tiny_or_odd_images,
+)
 from hftl.doctor.label_checks import imbalance, missing_classes, similar_class_names, sorted_rows, too_few_rows
 from hftl.doctor.leaks import leaky_feature
 from hftl.doctor.reading import Opened, open_source, splits_records
-from hftl.doctor.records import Records
 from hftl.errors import ConfigError, did_you_mean
 from hftl.names import check_method
 

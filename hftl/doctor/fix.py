@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hftl.doctor.duplicates import repeats
-from hftl.doctor.findings import plural
+from hftl.doctor.findings import NO_KEY, NO_LABEL, Records, plural
 from hftl.doctor.fix_files import write_fixed
-from hftl.doctor.input_checks import empty_texts, missing_inputs
+from hftl.doctor.input_checks import empty_texts, missing_inputs, repeats
 from hftl.doctor.label_checks import is_sorted, merged_names, missing_labels
 from hftl.doctor.reading import Opened
-from hftl.doctor.records import NO_KEY, NO_LABEL, Records
 
 
 SEED = 42  # of the order that shuffled rows get

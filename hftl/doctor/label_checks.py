@@ -6,8 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from hftl.doctor.findings import Finding, passed, quoted, warned
-from hftl.doctor.records import NO_LABEL, Records
+from hftl.doctor.findings import NO_LABEL, Finding, Records, passed, quoted, warned
 
 
 # `--class_weights auto` weighs classes when the largest has more than so many times the rows of the smallest

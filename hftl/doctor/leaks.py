@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hftl.doctor.findings import Finding, passed
-from hftl.doctor.records import NO_LABEL, Records
+from hftl.doctor.findings import NO_LABEL, Finding, Records, passed
 from hftl.progress import progress
 
 

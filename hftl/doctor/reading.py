@@ -15,8 +15,8 @@ from hftl.data.keys import text_digest
 from hftl.data.samples import SAMPLES
 from hftl.data.sources import DATA_SUFFIXES, Source, data_errors, read_source
 from hftl.data.splits import Splits, recognise_splits, split_of
-from hftl.doctor.image_facts import ImageFacts, add_thumbs, file_facts, image_facts, told_apart
-from hftl.doctor.records import NO_LABEL, Records, keys_of
+from hftl.doctor.findings import NO_LABEL, Records, keys_of
+from hftl.doctor.images import ImageFacts, add_thumbs, file_facts, image_facts, told_apart
 from hftl.errors import DataError
 from hftl.names import check_task
 from hftl.paths import typed_path
@@ -154,16 +154,19 @@ def _texts(table: Dataset, column: str, where: str) -> list[str | None]:
     return values
 
 
-def image_values(table: Dataset, column: str, base: Path) -> Iterator[Any]:
-    """Yield what stands in for each image: a dict of bytes and path, bytes, or None; paths start from `base`."""
+def image_values(table: Dataset, column: str, base: Path) -> Iterator[dict[str, Any] | None]:
+    """Yield the bytes and the path of each image, None where there is none; paths start from `base`."""
     feature = table.features[column]
     if isinstance(feature, Image):
         table = table.cast_column(column, Image(decode=False))
     elif isinstance(feature, Value) and not any(kind in feature.dtype for kind in ("binary", "string", "null")):
         raise DataError(f"the image column {column!r} holds {feature.dtype} values: images, bytes or paths are needed")
-    for value in table.select_columns([column]):
-        found = value[column]
-        yield {"bytes": None, "path": str(base / found)} if isinstance(found, str) and found else found
+    for row in table.select_columns([column]):
+        value = row[column]
+        if isinstance(value, str):
+            yield {"bytes": None, "path": str(base / value)} if value else None
+        else:
+            yield {"bytes": value, "path": None} if isinstance(value, bytes) else value
 
 
 def _in_folders(images: Sequence[ImageFacts], labels: Sequence[str | None]) -> bool:
