@@ -11,8 +11,8 @@ from typing import Any
 import gradio as gr
 
 from hftl.config import DataConfig
-from hftl.data.cells import no_formula
-from hftl.data.columns import find_columns
+from hftl.data.columns import no_formula
+from hftl.data.load import find_columns
 from hftl.data.sources import DATA_SUFFIXES, data_errors, read_file
 from hftl.demo.looks import html, piece, with_messages
 from hftl.demo.served import (

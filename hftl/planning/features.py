@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hftl.prepare import Prepared, take
+from hftl.prepare import Prepared
 from hftl.training.cache import is_cached, weights_hash
 from hftl.training.features import Encoded, batches_by_length, extract_features
 from hftl.training.logistic import cv_rows
@@ -32,10 +32,10 @@ def time_features(ready: Prepared) -> FeatureCost:
     """Time a few of the batches in which `frozen_features` would run the training rows, long and short ones."""
     batches = batches_by_length(ready.train.lengths)
     picked = [batches[int((i + 0.5) / TIMED_BATCHES * len(batches))] for i in range(TIMED_BATCHES)]
-    extract_small(ready, take(ready.train, picked[-1]))  # to warm up
+    extract_small(ready, ready.train.take(picked[-1]))  # to warm up
     start = time.perf_counter()
     for rows in picked:
-        arrays = extract_small(ready, take(ready.train, rows))
+        arrays = extract_small(ready, ready.train.take(rows))
     seconds = (time.perf_counter() - start) / len(picked)
     return FeatureCost(seconds, sum(a.itemsize * a.shape[1] for a in arrays.values()))
 
@@ -68,7 +68,7 @@ def comparison_features(ready: Prepared, cost: FeatureCost, cached: bool) -> tup
         rows = np.random.default_rng(0).permutation(rows)[: max(afford, 1)]
     if cached or len(rows) == len(ready.train):
         return rows, {k: np.asarray(v[rows]) for k, v in _of(ready, ready.train).items()}
-    return rows, {k: np.asarray(v) for k, v in _of(ready, take(ready.train, rows)).items()}
+    return rows, {k: np.asarray(v) for k, v in _of(ready, ready.train.take(rows)).items()}
 
 
 def _of(ready: Prepared, encoded: Encoded) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from hftl.methods import check_method, get_method
 from hftl.methods.full import full_defaults
 from hftl.methods.plan import Plan, is_convnet
 from hftl.models.heads import without_bias
-from hftl.planning.describe import describe_data, describe_images, describe_tokens, learns
+from hftl.planning.describe import describe_data, learns
 from hftl.planning.estimate import ADAMW_BYTES, GRADIENT_BYTES, learning_parameters, memory, seconds, weight_bytes
 from hftl.planning.features import FeatureCost, are_cached, comparison_features, time_features
 from hftl.planning.machine import look_at_machine
@@ -114,10 +114,9 @@ def _model(ready: Prepared, parameters: int) -> dict[str, Any]:
 
 
 def _inputs(ready: Prepared) -> dict[str, Any]:
-    if ready.task.input_column == "text":
-        lengths = [ready.train.lengths, ready.validation.lengths]
-        return {"tokens": describe_tokens(ready.splits, ready.loaded.processor, lengths)}
-    return {"images": describe_images(ready.splits.train, ready.loaded.processor)}
+    lengths = [ready.train.lengths, ready.validation.lengths]
+    facts: dict[str, Any] = ready.task.inputs.describe(ready.splits, ready.loaded.processor, lengths)
+    return facts
 
 
 def _stage(ready: Prepared, plan: Plan, cost: StageCost) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What each stage of a plan reads, how many steps it takes, and what one of them costs here."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from hftl.methods.plan import Plan, Stage
 from hftl.planning.features import extract_small
 from hftl.planning.machine import free_memory
 from hftl.planning.measure import Measured, measure_stage, pick_batches, unchanged
-from hftl.prepare import Prepared, take
+from hftl.prepare import Prepared
 from hftl.progress import progress
-from hftl.tasks.encoded import EncodedImages, EncodedText
+from hftl.tasks.task import Encoded
 from hftl.training.arguments import stage_arguments, stage_epochs
 from hftl.training.cache import SPARE, budget
-from hftl.training.features import Encoded, run_batches
+from hftl.training.features import run_batches
 from hftl.training.inputs import StageData, StageInputs, stage_inputs
 from hftl.training.losses import make_loss
 from hftl.training.replay import Anatomy, capture
@@ -53,7 +53,7 @@ class StageCost:
 def choose_cache(ready: Prepared, plan: Plan, disk_free: int) -> StateChoice:
     """Decide as `hftl.training.states.store` does, and say how many bytes that takes."""
     config = ready.config.method
-    parts = (_augmented(ready), ready.validation)
+    parts = (ready.rows_to_train_on, ready.validation)
     epochs = [stage_epochs(plan, stage, ready.config) for stage in plan.stages]
     chosen, note = choose_states(plan, epochs, parts, ready.collate, config.cache, config.cache_views)
     if chosen is None:
@@ -91,39 +91,31 @@ def _cost(ready: Prepared, plan: Plan, stage: Stage, cache: StateChoice, pooling
     if stage.share is None:
         return StageCost(stage, "features", 0.0, 0, None, None)
     # A Trainer would make this folder; none is made here.
-    args = stage_arguments(plan, stage, ready.config, ready.task.best_metric, Path("nowhere"))
-    rows = _augmented(ready)
+    args = stage_arguments(plan, stage, ready.config, ready.task.output.best, Path("nowhere"))
+    rows = ready.rows_to_train_on
     grouped = ready.config.training.get("train_sampling_strategy", "group_by_length") == "group_by_length"
     picks = pick_batches(rows.lengths, args.train_batch_size, grouped)
     inputs = _inputs(ready, plan, stage, picks.rows, cache, pooling)
     steps = count_steps(args, len(rows))
     epochs = steps / steps_per_epoch(args, len(rows)) if args.max_steps > 0 else float(args.num_train_epochs)
-    loss = make_loss(args.label_smoothing_factor, ready.weights)
+    loss = make_loss(args.label_smoothing_factor, ready.weights, ready.task.output.loss)
     measured = measure_stage(plan, stage, inputs, picks, args, loss, lambda: free_memory(ready.use_cpu))
     return StageCost(stage, inputs.reads, epochs, steps, args, measured)
-
-
-def _augmented(ready: Prepared) -> Encoded:
-    return (
-        replace(ready.train, augment=True)
-        if ready.augmented and isinstance(ready.train, EncodedImages)
-        else ready.train
-    )
 
 
 def _inputs(
     ready: Prepared, plan: Plan, stage: Stage, numbers: np.ndarray, cache: StateChoice, pooling: str
 ) -> StageInputs:
     """What the stage would train on, for the training rows called `numbers`."""
-    sample = take(_augmented(ready), numbers)
+    sample = ready.rows_to_train_on.take(numbers)
     features = states = None
     if stage.on_features:  # of rows as they are: what a run has cached is not augmented
-        features = extract_small(ready, take(ready.train, numbers))[pooling]
+        features = extract_small(ready, ready.train.take(numbers))[pooling]
     first = plan.frozen_blocks(stage)
     if cache.anatomy is not None and first in cache.firsts:
         states = _states(ready, plan, cache.anatomy, first, sample)
     classes = len(ready.splits.labels)
-    data = StageData(sample, sample, ready.collate, classes, features, features, ready.weights)
+    data = StageData(sample, sample, ready.collate, classes, features, features, ready.weights, ready.task.output)
     return stage_inputs(plan, stage, data, states, ready.config.method.cache)
 
 
@@ -134,7 +126,7 @@ def _states(ready: Prepared, plan: Plan, anatomy: Anatomy, first: int, sample: E
 
     def use(rows: list[int], _: Any, batch: dict[str, torch.Tensor]) -> None:
         value = got.pop(first).float().cpu().numpy()
-        mask = batch["attention_mask"].bool().cpu().numpy() if isinstance(sample, EncodedText) else None
+        mask = None if sample.starts is None else batch["attention_mask"].bool().cpu().numpy()
         for i, row in enumerate(rows):
             found[row] = value[i] if mask is None else value[i][mask[i]]
 
@@ -148,9 +140,5 @@ def _states(ready: Prepared, plan: Plan, anatomy: Anatomy, first: int, sample: E
         for hook in hooks:
             hook.remove()
     ordered = [found[i] for i in range(len(sample))]
-    if isinstance(sample, EncodedText):
-        starts = np.concatenate([[0], np.cumsum(sample.lengths)])
-        rows = StateRows(sample, np.concatenate(ordered), starts)
-    else:
-        rows = StateRows(sample, np.stack(ordered), None)
+    rows = StateRows(sample, np.stack(ordered) if sample.starts is None else np.concatenate(ordered), sample.starts)
     return StateCache(anatomy, {first: rows}, {first: rows}, {})

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from transformers import TrainerCallback
 
 from hftl.errors import TrainingError
+from hftl.tasks import CLASSES
 from hftl.training.order import draws_from
 from hftl.training.world import from_every_process, largest, on_the_cpu
 
@@ -117,8 +117,10 @@ class LossGuard(TrainerCallback):
         )
 
 
-def make_loss(label_smoothing: float, weights: np.ndarray | None = None) -> Any:
-    """Return a `compute_loss_func`: summed cross entropy over the number of rows of the whole global batch.
+def make_loss(
+    label_smoothing: float, weights: np.ndarray | None = None, row_loss: Callable[..., Any] = CLASSES.loss
+) -> Any:
+    """Return a `compute_loss_func`: `row_loss`, summed, over the number of rows of the whole global batch.
 
     The stock BERT and DistilBERT losses multiply the gradient by the accumulation steps (transformers issue 47688);
     this one is exact under accumulation and on several processes. `weights` is one factor per class [K], with mean 1
@@ -131,13 +133,7 @@ def make_loss(label_smoothing: float, weights: np.ndarray | None = None) -> Any:
         weight = (
             None if weights is None or not training else torch.tensor(weights, dtype=torch.float32).to(logits.device)
         )
-        summed = F.cross_entropy(
-            logits.float(),
-            labels,
-            weight=weight,
-            reduction="sum",
-            label_smoothing=label_smoothing if training else 0.0,
-        )
-        return summed / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+        summed, count = row_loss(logits, labels, weight, label_smoothing if training else 0.0)
+        return summed / (count if num_items_in_batch is None else num_items_in_batch)
 
     return loss

@@ -226,7 +226,9 @@ def _by_gradient(
     per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     if args.world_size > 1 and len(inputs.train) >= per_step:
         args.dataloader_drop_last = True  # accelerate would repeat rows to fill the last batch
-    guard = LossGuard(inputs.collate, make_loss(args.label_smoothing_factor, data.class_weights), data.num_labels)
+    guard = LossGuard(
+        inputs.collate, make_loss(args.label_smoothing_factor, data.class_weights, data.output.loss), data.num_labels
+    )
     rows = Numbered(inputs.train, config.train_seed)
     # SaveWhenAsked comes last: it ends the run once the checkpoint is marked.
     callbacks: list[TrainerCallback] = [guard, NoStepMore(), SeededEpochs(rows), MarkWhole(), SaveWhenAsked()]
@@ -242,7 +244,7 @@ def _by_gradient(
         compute_loss_func=guard.loss,
         compute_metrics=lambda p: compute_metrics(np.asarray(p.predictions), np.asarray(p.label_ids)),
         # Only the winners are kept: the logits of a large validation split would fill the memory.
-        preprocess_logits_for_metrics=lambda logits, _: _logits(logits).argmax(-1),
+        preprocess_logits_for_metrics=lambda logits, _: data.output.decode(_logits(logits)),
         callbacks=callbacks,
     )
     trainer.stage_groups = inputs.groups
