@@ -12,8 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from hftl.combinations import check_combination
-from hftl.config import RunConfig, build_config, to_yaml
+from hftl.config import RunConfig, build_config, check_combination, to_yaml
 from hftl.errors import DataError, HftlError, Preempted, RunError
 from hftl.evidence.before import look
 from hftl.evidence.control import train_scratch

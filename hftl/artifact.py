@@ -50,12 +50,12 @@ def open_artifact(run_or_model: str | Path, revision: str | None = None) -> Arti
     if checkpoint.source == "packaged":
         return Artifact(name, Path(checkpoint.path), None, None, checkpoint.revision)
     with hub_errors(name, "loading it", trusting=False):
-        found = Path(
+        folder = Path(
             snapshot_download(
                 checkpoint.path, revision=revision, allow_patterns=list(_FILES), local_files_only=checkpoint.local_only
             )
         )
-    return Artifact(name, found, None, _read(found / "report.json"), found.name)
+    return Artifact(name, folder, None, _read(folder / "report.json"), folder.name)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

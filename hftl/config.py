@@ -1,6 +1,6 @@
 """What a run is asked to do: frozen dataclasses, filled alike from Python keywords, YAML and command-line flags.
 
-To add a flag of hftl's own, add a field below: the parser, the help and `config.yaml` follow from it.
+To add a flag of hftl's own, add a field below: the command line, its help and `config.yaml` follow from it.
 Every other flag is a field of `transformers.TrainingArguments` and goes to the Trainer untouched.
 """
 
@@ -175,35 +175,45 @@ def build_config(task: str, values: dict[str, Any]) -> RunConfig:
                 _training_fields([key])
             continue
         if key in OWNED or key.startswith("hub_"):
-            mend = OWNED["push_to_hub"] if key.startswith("hub_") else OWNED[key]
-            raise ConfigError(f"--{key} is not taken: {mend}.")
+            instead = OWNED["push_to_hub"] if key.startswith("hub_") else OWNED[key]
+            raise ConfigError(f"--{key} is not taken: {instead}.")
         if key in OWN_FLAGS:
             own[key] = _coerce(key, OWN_FLAGS[key], value)
         else:
             training[key] = value
     if "seed" in own:
         training["seed"] = own["seed"]
-    sections = [_fill(section, own) for section in SECTIONS]
-    out = sections[3]
-    return RunConfig(
-        task=task,
-        data=sections[0],
-        model=sections[1],
-        method=sections[2],
-        training=_training_values(training),
-        output_dir=Path(out.output_dir) if out.output_dir else None,
-        overwrite=out.overwrite,
-        resume=out.resume,
-        evidence=out.evidence,
-        seeds=out.seeds,
-        retain=out.retain,
-        control=out.control,
-        target_precision=out.target_precision,
-    )
+    sections: list[Any] = [
+        section(**{f.name: own[f.name] for f in dataclasses.fields(section) if f.name in own}) for section in SECTIONS
+    ]
+    data, model, method, output = sections
+    rest = dataclasses.asdict(output)
+    folder = rest.pop("output_dir")
+    return RunConfig(task, data, model, method, _training_values(training), Path(folder) if folder else None, **rest)
 
 
-def _fill(section: type, own: dict[str, Any]) -> Any:
-    return section(**{f.name: own[f.name] for f in dataclasses.fields(section) if f.name in own})
+def check_combination(config: RunConfig) -> None:
+    """Raise `ConfigError` for a flag that the method does not read, or that contradicts another."""
+    method, name = config.method, config.method.method
+    for flag, value, methods in (
+        ("train_top", method.train_top, ("full", "lora")),
+        ("train_norms", method.train_norms or None, ("full",)),
+        ("train_bias", method.train_bias or None, ("full",)),
+        ("thaw_to", method.thaw_to, ("gradual",)),
+        ("thaw_every", method.thaw_every, ("gradual",)),
+        ("layer_decay", method.layer_decay, ("full", "gradual")),
+    ):
+        if value is not None and name not in methods:
+            raise ConfigError(f"--{flag} is for --method {' and '.join(methods)}, not for {name}.")
+    if method.thaw_every is not None and "num_train_epochs" in config.training:
+        raise ConfigError("--thaw_every sets the epochs of each stage, --num_train_epochs shares them out: give one.")
+    if name == "probe" and method.init_head == "random":
+        raise ConfigError("--init_head random makes no sense with --method probe, which is that head.")
+    for flag, in_use in (("control", config.control != "none"), ("retain", config.retain is not None)):
+        if in_use and not config.evidence:
+            raise ConfigError(
+                f"--{flag} is a part of the evidence, which --evidence off skips: leave one of them out."
+            )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -233,11 +243,9 @@ def to_yaml(config: RunConfig) -> str:
         flat.update({k: v for k, v in dataclasses.asdict(section).items() if v is not None and k != "data"})
     data = config.data.data
     flat["data"] = data if isinstance(data, str) else f"{_IN_MEMORY}{type(data).__name__})"
-    flat["evidence"] = config.evidence
-    flat["seeds"] = config.seeds
-    flat.update(control=config.control, target_precision=config.target_precision)
-    flat.update({"retain": config.retain} if config.retain is not None else {})
-    flat.update({k: v for k, v in config.training.items() if k != "seed"})
+    flat |= {name: getattr(config, name) for name in ("evidence", "seeds", "control", "target_precision")}
+    flat |= {"retain": config.retain} if config.retain is not None else {}
+    flat |= {name: value for name, value in config.training.items() if name != "seed"}
     plain = json.loads(json.dumps(flat, default=str))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 

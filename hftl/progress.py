@@ -20,9 +20,11 @@ def progress(items: Iterable[Any], title: str, unit: str, total: int | None = No
 
 def quiet_libraries() -> None:
     """Silence the notices of the libraries, and their bars where nobody looks; a recipe imported them before."""
+    import datasets
     from transformers.utils import logging
 
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         logging.set_verbosity_error()
     if hide_bars():
         logging.disable_progress_bar()
+        datasets.disable_progress_bars()

@@ -31,20 +31,21 @@ class RealRows:
     own: bool  # rows of the run's own data, hence private
 
 
-def run_config(run: Path) -> RunConfig:
-    """Return the configuration of a finished run. Raises `ConfigError` when it cannot be read, or names no data."""
-    values = read_yaml(run / "config.yaml")
+def run_config(run: Path, data: str | None = None) -> RunConfig:
+    """Return the configuration of a finished run; `data` replaces the place that it names.
+
+    Raises `ConfigError` when it cannot be read, or names no data.
+    """
+    values = read_yaml(run / "config.yaml") | ({"data": data} if data else {})
     return build_config(str(values.pop("task")), values)
 
 
 def run_splits(run: Path, data: str | None = None) -> Splits:
     """Cut the splits of a finished run again: the same rows, as long as the data are the same.
 
-    `data` replaces the place that config.yaml names. Raises `DataError` when they cannot be read or have other labels,
-    and `ConfigError` for a run on data in memory when no `data` are given.
+    Raises `DataError` when they cannot be read or have other labels, and `ConfigError` as `run_config` does.
     """
-    values = read_yaml(run / "config.yaml")
-    config = build_config(str(values.pop("task")), {**values, **({"data": data} if data else {})})
+    config = run_config(run, data)
     report = run / "report.json"  # names the seed that `--seeds` kept, which drew the rows of `--shots`
     seed = json.loads(report.read_text(encoding="utf-8"))["seed"] if report.is_file() else config.train_seed
     task = get_task(config.task)

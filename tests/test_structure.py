@@ -16,13 +16,12 @@ MAX_LINES, MAX_FUNCTION = 400, 60
 LAYERS = (
     ("hftl", "hftl.errors"),  # the package itself imports nothing before it is asked to
     (
+        "hftl.atomic",
         "hftl.names",
         "hftl.paths",
         "hftl.progress",
         "hftl.config",
-        "hftl.flags",
         "hftl.flag_values",
-        "hftl.combinations",
     ),
     ("hftl.data",),
     ("hftl.tasks",),
@@ -38,16 +37,7 @@ LAYERS = (
     ("hftl.publishing", "hftl.export", "hftl.demo"),
     ("hftl.seeds", "hftl.prepare", "hftl.forgetting", "hftl.evidence"),
     ("hftl.adapt", "hftl.planning"),
-    ("hftl.cli_config", "hftl.cli_help"),
-    (
-        "hftl.cli",
-        "hftl.cli_plan",
-        "hftl.cli_doctor",
-        "hftl.cli_predict",
-        "hftl.cli_push",
-        "hftl.cli_demo",
-        "hftl.cli_export",
-    ),
+    ("hftl.cli",),
     ("hftl.__main__",),
 )
 # (importer, imported): known crossings, each with its reason.

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hftl.combinations import check_combination
-from hftl.config import RunConfig
+from hftl.config import RunConfig, check_combination
 from hftl.data.splits import sample
 from hftl.errors import ConfigError
 from hftl.evaluation.cross_validated import Comparison

@@ -35,7 +35,7 @@ MOMENTS: dict[str, Moment] = {
     "final has no tokenizer": killed("transformers:PreTrainedTokenizerBase.save_pretrained", within=FINAL),
     "the run is to be closed": killed(CLOSE),
     "leftovers are half removed": killed("hftl.run_folder:Path.unlink", 2, "after", within=CLOSE),
-    "leftovers are removed": killed("hftl.run_folder:Path.rename", within=CLOSE),
+    "leftovers are removed": killed("hftl.run_folder:Path.replace", within=CLOSE),
 }
 MORE: dict[str, Moment] = {
     "features are published": killed("hftl.training.cache:_publish"),
