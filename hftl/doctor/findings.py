@@ -65,7 +65,7 @@ def quoted(names: Iterable[str], shown: int = 5) -> str:
 class Records:
     """All rows of train, validation and test, in this order."""
 
-    kind: Literal["text", "image"]
+    kind: str  # of the inputs: "text" or "image"
     name: str
     splits: tuple[str, ...]  # those that there are
     split: np.ndarray  # [n] index into `splits`

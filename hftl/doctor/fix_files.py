@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Value
 from PIL import Image as PILImage
 
+from hftl.atomic import new_folder, partial_of
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES
 from hftl.data.sources import DATA_SUFFIXES
 from hftl.data.splits import split_of
@@ -32,11 +33,6 @@ LOG_NAME = "changes.log"
 _SUFFIX_OF = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}
 _LONGEST_NAME = 200  # bytes; file systems take 255
 _ROWS = "images"
-
-
-def partial_of(out: Path) -> Path:
-    """Return the folder in which the cleaned data are being written."""
-    return out.with_name(out.name + ".partial")
 
 
 def check_out(out: Path, data: Any) -> None:
@@ -63,29 +59,18 @@ def write_fixed(
 
     Splits that hftl does not use go to `unused/` as they are. Raises `RunError` when it cannot be written.
     """
-    folder = partial_of(out)
+    write = _write_images if _lie_in_files(opened) else _write_rows
     try:
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        lines = [json.dumps(entry, ensure_ascii=False) for entry in log]
-        (folder / LOG_NAME).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        write = _write_images if _lie_in_files(opened) else _write_rows
-        for split, positions in order.items():
-            write(opened, split, positions, label, folder)
-        for name in set(opened.source.tables) - set(opened.named.values()):
-            _write_table(
-                opened.source.tables[name], folder / "unused" / re.sub(r"[^\w-]+", "_", name) / "rows.parquet"
-            )
-        if out.exists():
-            out.rmdir()
-        folder.rename(out)
+        with new_folder(out) as folder:
+            lines = [json.dumps(entry, ensure_ascii=False) for entry in log]
+            (folder / LOG_NAME).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            for split, positions in order.items():
+                write(opened, split, positions, label, folder)
+            for name in set(opened.source.tables) - set(opened.named.values()):
+                unused = folder / "unused" / re.sub(r"[^\w-]+", "_", name) / "rows.parquet"
+                _write_table(opened.source.tables[name], unused)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
         raise RunError(f"{out} cannot be written: {error.strerror or error}. Give --fix another folder.") from None
-    except BaseException:  # Ctrl-C, no memory: nothing half done stays behind
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 def _write_rows(opened: Opened, split: str, positions: np.ndarray, label: np.ndarray, folder: Path) -> None:

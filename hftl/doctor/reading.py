@@ -1,9 +1,10 @@
 """From a source, or from loaded splits, to the rows that the checks read. Faulty rows are kept: they are the findings."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Image, Value
@@ -17,15 +18,12 @@ from hftl.data.splits import Splits, recognise_splits, split_of
 from hftl.doctor.findings import NO_LABEL, Records, keys_of
 from hftl.doctor.images import ImageFacts, add_thumbs, file_facts, image_facts, told_apart
 from hftl.errors import DataError
-from hftl.names import check_task
 from hftl.paths import typed_path
-from hftl.tasks import TASKS
+from hftl.tasks import get_task
 from hftl.tasks.inputs.text import text_digest, texts_of
 from hftl.tasks.outputs.classes import labels_of
 
 
-Kind = Literal["text", "image"]
-KINDS: dict[str, Any] = {name: task.inputs.kind for name, task in TASKS.items()}
 SPLITS = ("train", "validation", "test")
 # In `hftl train`, thumbs are made when all images together have at most so many pixels (about two seconds).
 _QUICK_PIXELS = 150_000_000
@@ -62,14 +60,13 @@ def _open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
     return Opened(data, source, named, columns, _records(kind, source, named, columns))
 
 
-def _read(data: Any, task: str | None, config: DataConfig) -> tuple[Kind, Source]:
+def _read(data: Any, task: str | None, config: DataConfig) -> tuple[str, Source]:
     """Return what the inputs are and the source that holds them."""
-    if task is not None:
-        kind = KINDS[check_task(task)]
-        return kind, read_source(data, kind)
     sample = SAMPLES.get(str(data).removeprefix("sample:")) if str(data).startswith("sample:") else None
-    if sample is not None:
-        return KINDS[sample.task], read_source(data, KINDS[sample.task])
+    named = task or (sample and sample.task)
+    if named:
+        kind = get_task(named).inputs.kind
+        return kind, read_source(data, kind)
     path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
     pictures = path != Path() and path.is_dir() and has_images(path)
     if path.suffix.lower() in IMAGE_SUFFIXES or (pictures and not _has_split_files(path)):
@@ -85,24 +82,20 @@ def _has_split_files(folder: Path) -> bool:
     return any(split_of(path.stem) for path in found if path.name not in METADATA_NAMES)
 
 
-def _kind_of(source: Source, config: DataConfig) -> Kind:
+def _kind_of(source: Source, config: DataConfig) -> str:
     """Tell a table of texts from one of images by the columns that can be found in it."""
     if config.image_column is not None or config.text_column is not None or not source.tables:
         return "text" if config.image_column is None else "image"
     named = recognise_splits(list(source.tables))
     table = source.tables[named.get("train", next(iter(source.tables)))]
-    try:
-        find_columns(table, "text", config, need_label=False)
-    except DataError:
-        try:
-            find_columns(table, "image", config, need_label=False)
-        except DataError:
-            return "text"  # whose message is the one to show
-        return "image"
-    return "text"
+    for kind in ("text", "image"):
+        with contextlib.suppress(DataError):
+            find_columns(table, kind, config, need_label=False)
+            return kind
+    return "text"  # whose message is the one to show
 
 
-def _records(kind: Kind, source: Source, named: dict[str, str], columns: Columns) -> Records:
+def _records(kind: str, source: Source, named: dict[str, str], columns: Columns) -> Records:
     splits = tuple(split for split in SPLITS if split in named and len(source.tables[named[split]]))
     texts: list[str | None] = []
     images: list[ImageFacts] = []
@@ -211,7 +204,7 @@ def splits_records(splits: Splits, input_column: str) -> Records:
         if sum(image.width * image.height for image in images) <= _QUICK_PIXELS:
             images = add_thumbs(images, _images_of(tables), "small copies of the images")
     return Records(
-        kind="text" if input_column == "text" else "image",
+        kind=input_column,
         name=splits.name,
         splits=tuple(tables),
         split=np.repeat(np.arange(len(tables)), [len(table) for table in tables.values()]),
