@@ -9,7 +9,9 @@ module tree that shares the weights, made for each call: no lock is needed, and 
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,24 +61,22 @@ def log_odds(logits: torch.Tensor, label: int) -> torch.Tensor:
 def layer_output(model: nn.Module, layer: nn.Module, batch: Batch) -> Any:
     """Return what `layer` puts out for `batch`. Raises `ModelError` for a layer that is never called."""
     seen: list[Any] = []
-    hook = layer.register_forward_hook(lambda _, __, out: seen.append(out))
-    try:
-        with torch.no_grad():
-            model(**batch)
-    finally:
-        hook.remove()
+    with layer.register_forward_hook(lambda _, __, out: seen.append(out)), torch.no_grad():
+        model(**batch)
     if not seen:
         raise ModelError(f"{type(model).__name__} does not use its {type(layer).__name__}, so it cannot be explained.")
     return seen[0]
 
 
-def rest_of_model(model: nn.Module, layer: nn.Module, batch: Batch) -> tuple[Callable, Any]:
-    """Return a function from values of `layer` [n, ...] to logits [n, labels], and the hook to remove after use.
+@contextmanager
+def rest_of_model(
+    model: nn.Module, layer: nn.Module, batch: Batch
+) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
+    """Give a function from values of `layer` [n, ...] to logits [n, labels].
 
     `batch` is one row; what the model reads beside the layer (masks, positions) stays that row's.
     """
     held: list[torch.Tensor] = []
-    hook = layer.register_forward_hook(lambda *_: held[-1])
 
     def run(values: torch.Tensor) -> torch.Tensor:
         held[:] = [values]
@@ -84,7 +84,8 @@ def rest_of_model(model: nn.Module, layer: nn.Module, batch: Batch) -> tuple[Cal
         logits: torch.Tensor = model(**rows).logits
         return logits
 
-    return run, hook
+    with layer.register_forward_hook(lambda *_: held[-1]):
+        yield run
 
 
 def integrate(
@@ -99,16 +100,13 @@ def integrate(
     from captum.attr import IntegratedGradients  # takes half a second
 
     values = layer_output(model, layer, batch)
-    run, hook = rest_of_model(model, layer, batch)
-    gradients = IntegratedGradients(lambda v: log_odds(run(v), label))
-    try:
-        total = torch.zeros_like(values)
+    total = torch.zeros_like(values)
+    with rest_of_model(model, layer, batch) as run:
+        gradients = IntegratedGradients(lambda v: log_odds(run(v), label))
         for start in starts:
             total += gradients.attribute(values, start, n_steps=steps, internal_batch_size=rows).detach()
         with torch.no_grad():
             ends = log_odds(run(torch.cat([values, *starts])), label).double()
-    finally:
-        hook.remove()
     attributions = (total / len(starts))[0].double().cpu()
     change = float(ends[0] - ends[1:].mean())
     if not torch.isfinite(attributions).all():
@@ -161,11 +159,8 @@ def emptied(model: Any, layer: nn.Module, batch: Batch, ids: torch.Tensor) -> to
     words = model.get_input_embeddings()
     with torch.no_grad():
         other = words(ids)
-    hook = words.register_forward_hook(lambda *_: other)
-    try:
+    with words.register_forward_hook(lambda *_: other):
         values: torch.Tensor = layer_output(model, layer, batch)
-    finally:
-        hook.remove()
     return values
 
 
@@ -194,29 +189,20 @@ def spatial_layer(model: FromPixels, batch: Batch, other: Batch) -> nn.Module:
         wanted = model(**other).logits
     for layer in _candidates(model, batch):
         values = layer_output(model, layer, other)
-        run, hook = rest_of_model(model, layer, batch)
-        try:
-            with torch.no_grad():
-                if torch.allclose(run(values), wanted, rtol=1e-3, atol=1e-3):
-                    return layer
-        finally:
-            hook.remove()
+        with rest_of_model(model, layer, batch) as run, torch.no_grad():
+            if torch.allclose(run(values), wanted, rtol=1e-3, atol=1e-3):
+                return layer
     return model.pixels
 
 
 def _candidates(model: FromPixels, batch: Batch) -> list[nn.Module]:
     """Return the modules that put out a map of places and run once, best first."""
     seen: list[tuple[nn.Module, Any]] = []
-    hooks = [m.register_forward_hook(lambda m, _, out: seen.append((m, out))) for m in model.modules()]
-    try:
-        with torch.no_grad():
-            model(**batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    calls: dict[nn.Module, int] = {}
-    for module, _ in seen:
-        calls[module] = calls.get(module, 0) + 1
+    with ExitStack() as hooks, torch.no_grad():
+        for module in model.modules():
+            hooks.enter_context(module.register_forward_hook(lambda m, _, out: seen.append((m, out))))
+        model(**batch)
+    calls = Counter(module for module, _ in seen)
     height, width = batch["pixel_values"].shape[-2:]
     ranked: list[tuple[float, int, nn.Module]] = []
     for order, (module, out) in enumerate(seen):

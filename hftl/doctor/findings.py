@@ -54,11 +54,11 @@ def plural(count: int, noun: str, more: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else more or noun + 's'}"
 
 
-def quoted(names: Iterable[str], shown: int = 5) -> str:
+def quoted(names: Iterable[str], count: int = 5) -> str:
     """Return the first names in quotes, control characters escaped and long ones cut."""
     every = list(names)
-    short = [repr(name if len(name) <= 40 else name[:37] + "...") for name in every[:shown]]
-    return ", ".join(short) + (", ..." if len(every) > shown else "")
+    short = [repr(name if len(name) <= 40 else name[:37] + "...") for name in every[:count]]
+    return ", ".join(short) + (", ..." if len(every) > count else "")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +91,8 @@ class Records:
     def of(self, positions: np.ndarray) -> dict[str, np.ndarray]:
         """Return the positions by split, sorted, without the splits that have none."""
         ordered = np.sort(positions)
-        found = {name: ordered[self.split[ordered] == code] for code, name in enumerate(self.splits)}
-        return {name: rows for name, rows in found.items() if len(rows)}
+        rows_of = {name: ordered[self.split[ordered] == code] for code, name in enumerate(self.splits)}
+        return {name: rows for name, rows in rows_of.items() if len(rows)}
 
     def finding(
         self,
@@ -105,24 +105,24 @@ class Records:
         """Return a finding about these rows; `by_split` where something else than rows is counted."""
         of = self.of(np.asarray(positions, dtype=np.int64))
         counts = {name: len(rows) for name, rows in of.items()} if by_split is None else by_split
-        shown = {name: self.row[rows[:SHOWN_ROWS]].tolist() for name, rows in of.items()}
-        return Finding(check, level, sum(counts.values()), counts, shown, mend)
+        first = {name: self.row[rows[:SHOWN_ROWS]].tolist() for name, rows in of.items()}
+        return Finding(check, level, sum(counts.values()), counts, first, mend)
 
     def take(self, positions: np.ndarray, label: np.ndarray) -> "Records":
         """Return the rows at these positions, in that order, with the labels [n] of all rows given anew."""
-        chosen = np.asarray(positions, dtype=np.int64)
-        used = sorted(set(label[chosen].tolist()) - {NO_LABEL})
+        index = np.asarray(positions, dtype=np.int64)
+        used = sorted(set(label[index].tolist()) - {NO_LABEL})
         renumbered = np.full(len(self.labels) + 1, NO_LABEL)  # the last is for NO_LABEL, which is -1
         renumbered[used] = np.arange(len(used))
         return replace(
             self,
-            split=self.split[chosen],
-            row=self.row[chosen],
-            label=renumbered[label[chosen]],
+            split=self.split[index],
+            row=self.row[index],
+            label=renumbered[label[index]],
             labels=tuple(self.labels[code] for code in used),
-            key=self.key[chosen],
-            texts=[self.texts[i] for i in chosen] if self.texts else [],
-            images=[self.images[i] for i in chosen] if self.images else [],
+            key=self.key[index],
+            texts=[self.texts[i] for i in index] if self.texts else [],
+            images=[self.images[i] for i in index] if self.images else [],
             others={},
             unused=(),
         )

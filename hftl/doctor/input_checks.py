@@ -59,7 +59,7 @@ def cut_texts(texts: list[str]) -> np.ndarray:
     """
     if not texts:
         return np.zeros(0, dtype=bool)
-    found = np.zeros(len(texts), dtype=bool)
+    cut = np.zeros(len(texts), dtype=bool)
     letters = np.array([len(text) for text in texts])
     for lengths in (letters, np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts])):
         at_end = lengths == lengths.max()
@@ -67,9 +67,9 @@ def cut_texts(texts: list[str]) -> np.ndarray:
         just_below = (lengths < lengths.max()) & (lengths >= lengths.max() - 10)
         enough = max(_PILE, _PILE_SHARE * len(texts), just_below.sum())
         if lengths.max() >= _SHORTEST_CUT and enough <= at_end.sum() < len(texts):
-            found |= at_end
+            cut |= at_end
     marked = [text.rstrip().endswith(_ELLIPSES) and text.rstrip(".\u2026 ")[-1:].isalnum() for text in texts]
-    return found | (np.array(marked) & (letters >= max(_SHORTEST_CUT, _NEAR_LONGEST * letters.max())))
+    return cut | (np.array(marked) & (letters >= max(_SHORTEST_CUT, _NEAR_LONGEST * letters.max())))
 
 
 def empty_or_truncated_texts(records: Records) -> Finding:
@@ -96,8 +96,8 @@ def broken_images(records: Records) -> Finding:
         return passed("broken_images")
     share = max(len(rows) / records.within(split).sum() for split, rows in records.of(broken).items())
     reasons = Counter(_kind_of(str(records.images[i].fault)) for i in broken)
-    said = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    mend = f"Mend or remove these files ({said}): hftl leaves them out, and so does --fix OUT."
+    counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    mend = f"Mend or remove these files ({counts}): hftl leaves them out, and so does --fix OUT."
     return records.finding("broken_images", warned(fails=share >= SERIOUS), broken, mend)
 
 
@@ -112,30 +112,32 @@ def _kind_of(fault: str) -> str:
 
 def oddities(image: ImageFacts) -> list[str]:
     """Return what is unusual about an image that can be decoded."""
-    found = []
+    odd = []
     short, long = min(image.width, image.height), max(image.width, image.height)
     if short < TINY:
-        found.append(f"a side below {TINY} pixels")
+        odd.append(f"a side below {TINY} pixels")
     if long > _STRETCHED * short:
-        found.append(f"more than {_STRETCHED:g} times as long as wide")
+        odd.append(f"more than {_STRETCHED:g} times as long as wide")
     if image.frames > 1:
-        found.append("several frames, of which the first is used")
+        odd.append("several frames, of which the first is used")
     if image.mode not in _USUAL_MODES:
-        found.append(f"mode {image.mode}")
+        odd.append(f"mode {image.mode}")
     if image.thumb is not None and image.thumb.std() < _FLAT and short > 1:
-        found.append("one colour only")
-    return found
+        odd.append("one colour only")
+    return odd
 
 
 def tiny_or_odd_images(records: Records) -> Finding:
     """Count the images of unusual size, shape or mode, those of several frames, and those of one colour."""
     of = {i: oddities(image) for i, image in enumerate(records.images) if image.fault is None and not image.missing}
-    odd = np.array([i for i, found in of.items() if found], dtype=np.int64)
+    odd = np.array([i for i, oddness in of.items() if oddness], dtype=np.int64)
     if not len(odd):
         return passed("tiny_or_odd_images")
-    kinds = Counter(kind for found in of.values() for kind in found)
-    said = ", ".join(f"{count:,}: {kind}" for kind, count in kinds.most_common())
-    mend = f"Check that these are the images you mean ({said}); all are read as RGB, enlarged or squeezed to one size."
+    kinds = Counter(kind for oddness in of.values() for kind in oddness)
+    counts = ", ".join(f"{count:,}: {kind}" for kind, count in kinds.most_common())
+    mend = (
+        f"Check that these are the images you mean ({counts}); all are read as RGB, enlarged or squeezed to one size."
+    )
     return records.finding("tiny_or_odd_images", "WARN", odd, mend)
 
 
@@ -157,21 +159,21 @@ def exact_duplicates(records: Records) -> Finding:
 
 def standing_earlier(records: Records) -> dict[str, np.ndarray]:
     """Return, for validation and test, the positions whose input also stands in a split before it."""
-    found = {}
+    copies = {}
     for code, split in enumerate(records.splits[1:], start=1):
         earlier = records.key[records.split < code]
         here = np.flatnonzero((records.split == code) & (records.key != NO_KEY))
-        found[split] = here[np.isin(records.key[here], earlier[earlier != NO_KEY])]
-    return found
+        copies[split] = here[np.isin(records.key[here], earlier[earlier != NO_KEY])]
+    return copies
 
 
 def cross_split_duplicates(records: Records) -> Finding:
     """Count the rows of validation that stand in train, and those of test that stand in train or validation."""
-    found = standing_earlier(records)
-    positions = np.concatenate([*found.values(), np.empty(0, dtype=np.int64)])
+    copies = standing_earlier(records)
+    positions = np.concatenate([*copies.values(), np.empty(0, dtype=np.int64)])
     if not len(positions):
         return passed("cross_split_duplicates")
-    shares = [len(rows) / records.within(split).sum() for split, rows in found.items()]
+    shares = [len(rows) / records.within(split).sum() for split, rows in copies.items()]
     mend = (
         f"They make the scores too good, {max(shares):.1%} of a split at most: "
         "--fix OUT removes their copies from the earlier split, never from test."

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from datasets import ClassLabel, Dataset, Image, Value
 
 from hftl.config import DataConfig
@@ -15,7 +16,7 @@ from hftl.data.load import Columns, find_columns, train_of
 from hftl.data.samples import SAMPLES
 from hftl.data.sources import DATA_SUFFIXES, Source, data_errors, read_source
 from hftl.data.splits import Splits, recognise_splits, split_of
-from hftl.doctor.findings import NO_LABEL, Records, keys_of
+from hftl.doctor.findings import Records, keys_of
 from hftl.doctor.images import ImageFacts, add_thumbs, file_facts, image_facts, told_apart
 from hftl.errors import DataError
 from hftl.paths import typed_path
@@ -63,8 +64,8 @@ def _open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
 def _read(data: Any, task: str | None, config: DataConfig) -> tuple[str, Source]:
     """Return what the inputs are and the source that holds them."""
     sample = SAMPLES.get(str(data).removeprefix("sample:")) if str(data).startswith("sample:") else None
-    named = task or (sample and sample.task)
-    if named:
+    named = sample.task if task is None and sample is not None else task
+    if named is not None:
         kind = get_task(named).inputs.kind
         return kind, read_source(data, kind)
     path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
@@ -78,8 +79,8 @@ def _read(data: Any, task: str | None, config: DataConfig) -> tuple[str, Source]
 
 def _has_split_files(folder: Path) -> bool:
     """Tell whether a file of rows is named for a split; beside images, others describe the data rather than hold them."""
-    found = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix.lower() in DATA_SUFFIXES]
-    return any(split_of(path.stem) for path in found if path.name not in METADATA_NAMES)
+    files = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix.lower() in DATA_SUFFIXES]
+    return any(split_of(path.stem) for path in files if path.name not in METADATA_NAMES)
 
 
 def _kind_of(source: Source, config: DataConfig) -> str:
@@ -114,7 +115,8 @@ def _records(kind: str, source: Source, named: dict[str, str], columns: Columns)
             values = image_values(table, columns.input, source.base_of(name))
             images += image_facts(values, len(table), f"images ({split})")
     sizes = [len(source.tables[named[split]]) for split in splits]
-    labels, codes = _codes(names)
+    codes, classes = pd.factorize(np.array(names, dtype=object), sort=True)  # NO_LABEL for None
+    labels = tuple(str(name) for name in classes)
     train = source.tables[named["train"]]
     empty = tuple(source.empty_classes.get(named["train"], ()))
     return Records(
@@ -123,7 +125,7 @@ def _records(kind: str, source: Source, named: dict[str, str], columns: Columns)
         splits=splits,
         split=np.repeat(np.arange(len(splits)), sizes),
         row=np.concatenate([np.arange(size) for size in sizes]),
-        label=codes,
+        label=codes.astype(np.int64),
         labels=labels,
         key=keys_of([text_digest(text) for text in texts] if kind == "text" else [image.digest for image in images]),
         texts=texts,
@@ -162,12 +164,6 @@ def image_values(table: Dataset, column: str, base: Path) -> Iterator[dict[str, 
 def _in_folders(images: Sequence[ImageFacts], labels: Sequence[str | None]) -> bool:
     """Tell whether every image lies in a folder that bears its label."""
     return all(label in Path(image.path).parts[:-1] for image, label in zip(images, labels, strict=True) if label)
-
-
-def _codes(names: list[str | None]) -> tuple[tuple[str, ...], np.ndarray]:
-    labels = tuple(sorted({name for name in names if name is not None}))
-    index = {name: code for code, name in enumerate(labels)}
-    return labels, np.array([NO_LABEL if name is None else index[name] for name in names], dtype=np.int64)
 
 
 def _others(train: Dataset, columns: Columns) -> dict[str, Sequence[Any]]:
