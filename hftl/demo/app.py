@@ -67,7 +67,7 @@ def build_demo(
     with ThreadPoolExecutor(1) as pool:
         evidence = pool.submit(evidence_html, served)  # its charts are drawn by another process
         served.predictor.predict([kind.smallest()])  # the first answer of a process takes several times as long
-    examples = read_examples(artifact, served.predictor.task.inputs, folder / "examples", share=share, data=data)
+    examples = read_examples(artifact, kind.name, folder / "examples", share=share, data=data)
     title = f"{served.name}: {served.predictor.task.name.replace('-', ' ')}"
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(_CLEAN_EVERY, _KEEP)) as demo:
         html(header_html(served), "head")
