@@ -1,13 +1,15 @@
-"""The model card: front matter that the Hub checks, and the evidence of the run in plain words.
+"""The model card: front matter that the Hub checks, and the evidence of the run in plain statements.
 
 The templates are in `templates/`. Every name, label and note of the data is escaped where it is shown.
 """
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from huggingface_hub import ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -15,13 +17,14 @@ from hftl.config import OWN_FLAGS
 from hftl.data.samples import SAMPLES
 from hftl.models.packaged import PACKAGED
 from hftl.models.pooled import PooledForImageClassification
-from hftl.publishing import card_words
-from hftl.publishing.card_front import CardOptions, card_title, front_matter
-from hftl.publishing.card_markdown import code, md, quoted_python
-from hftl.publishing.public_report import LOCAL, hub_base, hub_commit, public_config, public_name, public_report
-from hftl.publishing.results import hub_data
-from hftl.report import views, words
-from hftl.report.visible import one_line
+from hftl.publishing.examples import Example
+from hftl.publishing.licences import Licence
+from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_name, public_report
+from hftl.publishing.results import hub_data, model_index
+from hftl.report import statements, views
+from hftl.report.limits import LOCAL, limits
+from hftl.report.statements import Statement
+from hftl.report.visible import code, md, one_line, quoted_python
 from hftl.tasks import get_task
 
 
@@ -41,6 +44,19 @@ _NOT_SETTINGS = frozenset({
 })  # fmt: skip
 
 
+@dataclass(frozen=True)
+class CardOptions:
+    """What a card needs to know beside the report."""
+
+    licence: Licence | None = None  # None: not settled yet
+    repo_id: str | None = None  # ns/name, which the commands name
+    examples: tuple[Example, ...] = ()  # rows that become public
+    adapter_only: bool = False
+    has_adapter: bool = False  # in adapter/, beside the whole model
+    has_config: bool = True  # config.yaml lies beside the card or above it
+    config_place: str = "config.yaml"
+
+
 def card_text(report: dict[str, Any], options: CardOptions | None = None, config: dict[str, Any] | None = None) -> str:
     """Return README.md of a model: of a run's report, its config.yaml as a dict, and of how it is published.
 
@@ -56,12 +72,54 @@ def card_text(report: dict[str, Any], options: CardOptions | None = None, config
         **_evidence(shown),
         **_training(shown, settings, options),
         "front_matter": Markup(front_matter(report, shown, options)),
-        "verdict": card_words.verdict(shown),
-        "limits": card_words.limits(shown),
+        "verdict": statements.card_verdict(shown),
+        "limits": limits(shown),
         "examples": options.examples,
     }
     text = _environment().get_template("card.md").render(context)
     return _tidy(text)
+
+
+def front_matter(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) -> str:
+    """Return the metadata as YAML, by huggingface_hub's own class; the language is not known, hence not said."""
+    base, data = hub_base(report["model"]), hub_data(str(shown["data"]["name"]))
+    fields: dict[str, Any] = {}
+    if options.examples and (options.repo_id or options.examples[0].text is not None):
+        fields["widget"] = [_widget(example, options.repo_id) for example in options.examples]
+    if base and options.adapter_only:
+        fields["base_model_relation"] = "adapter"
+    elif base:
+        fields["base_model_relation"] = "finetune"
+    tags = ["hftl", str(shown["method"]), *(["lora", "peft"] if options.adapter_only else [])]
+    return ModelCardData(
+        license=options.licence.id if options.licence else None,
+        library_name="peft" if options.adapter_only else "transformers",
+        pipeline_tag=shown["task"],
+        base_model=base,
+        datasets=[data.id] if data else None,
+        metrics=["accuracy", "f1"],
+        tags=tags,
+        model_name=card_title(shown, options),
+        eval_results=model_index(shown),
+        **fields,
+    ).to_yaml().rstrip("\n")  # fmt: skip
+
+
+def _widget(example: Example, repo_id: str | None) -> dict[str, str]:
+    if example.text is not None:
+        return {"text": example.text, "example_title": one_line(example.label)}
+    return {
+        "src": f"https://huggingface.co/{repo_id}/resolve/main/{example.file}",
+        "example_title": one_line(example.label),
+    }
+
+
+def card_title(shown: dict[str, Any], options: CardOptions) -> str:
+    """Return what the model is called: like its repository, else after base model and data."""
+    if options.repo_id:
+        return options.repo_id.rpartition("/")[2]
+    data = str(shown["data"]["name"]).removeprefix("sample:")
+    return one_line(f"{str(shown['model']['name']).rpartition('/')[2]} adapted to {data}", 200)
 
 
 def _about(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) -> dict[str, Any]:
@@ -84,7 +142,7 @@ def _about(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) 
         "classes_line": Markup(", ".join(md(name, 40) for name in labels[:_NAMED_CLASSES]) + more),
         "base_line": base,
         "data_line": _data_line(shown),
-        "method_line": Markup(f"{code(method)}: {md(words.METHODS.get(str(method), 'see the stages below'))}"),
+        "method_line": Markup(f"{code(method)}: {md(statements.METHODS.get(str(method), 'see the stages below'))}"),
         "licence_line": Markup(f"{code(options.licence.id)}" if options.licence else "not settled yet"),
         "licence_reason": _licence_reason(options),
         "test_rows": f"{shown['data']['rows']['test']:,}",
@@ -94,8 +152,8 @@ def _about(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) 
 
 def _metric(name: str, score: Any) -> dict[str, str]:
     if isinstance(score, dict):
-        return {"name": name, "value": words.percent(score["value"]), "bounds": words.interval(score)}
-    value = words.number(score) if name == "Log loss" else words.percent(score)
+        return {"name": name, "value": statements.percent(score["value"]), "bounds": statements.interval(score)}
+    value = statements.number(score) if name == "Log loss" else statements.percent(score)
     return {"name": name, "value": value, "bounds": _NONE}
 
 
@@ -148,7 +206,8 @@ def _use(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) ->
         "task": shown["task"],
         "repo": options.repo_id or _PLACE,
         "repo_known": options.repo_id is not None,
-        "own_code": words.pooled(shown) or ("The head reads the pooled features of the image" if pooled else None),
+        "own_code": statements.pooled(shown)
+        or ("The head reads the pooled features of the image" if pooled else None),
         "truncation": Markup(truncation),
         "pipeline_options": Markup(truncation + (", trust_remote_code=True" if pooled else "")),
         "example": _EXAMPLES[task.input_column],
@@ -170,16 +229,16 @@ def _evidence(shown: dict[str, Any]) -> dict[str, Any]:
         "ladder": views.ladder(shown, evidence),
         "classes": classes,
         "hidden_classes": len(shown.get("per_class") or []) - len(classes),
-        "certainty": card_words.certainty(shown),
-        "forgetting": card_words.forgetting(shown),
-        "parity": card_words.parity(shown),
+        "certainty": statements.certainty(shown),
+        "forgetting": statements.forgetting(shown),
+        "parity": statements.parity(shown),
         "seeds": seeds,
         "seed_rows": [_seed_row(*named, seeds["test"]) for named in _METRICS if named[1] in seeds["test"]] if seeds else [],
     }  # fmt: skip
 
 
 def _seed_row(name: str, key: str, found: dict[str, Any]) -> dict[str, Any]:
-    show = words.number if key == "log_loss" else lambda value: words.percent(value, 2)
+    show = statements.number if key == "log_loss" else lambda value: statements.percent(value, 2)
     spread = found[key]
     return {
         "name": name, "mean": show(spread["mean"]), "std": show(spread["std"]),
@@ -200,7 +259,7 @@ def _training(shown: dict[str, Any], config: dict[str, Any], options: CardOption
         "settings": _settings(config, str(shown["method"])),
         "seed": shown.get("seed"),
         "hardware": _hardware(environment),
-        "times": ", ".join(f"{k.removesuffix('_seconds')} {words.duration(v)}" for k, v in timing.items()),
+        "times": ", ".join(f"{k.removesuffix('_seconds')} {statements.duration(v)}" for k, v in timing.items()),
         "versions": md(", ".join(f"{k} {v}" for k, v in environment["versions"].items()), 600),
         "notes": shown.get("warnings") or [],
         "has_config": options.has_config,
@@ -214,7 +273,7 @@ def _training(shown: dict[str, Any], config: dict[str, Any], options: CardOption
 
 def _hardware(environment: dict[str, Any]) -> str:
     counts = (("processes", "process", "processes"), ("threads", "thread", "threads"))
-    known = [card_words.counted(environment[key], one, many) for key, one, many in counts if environment.get(key)]
+    known = [statements.counted(environment[key], one, many) for key, one, many in counts if environment.get(key)]
     return ", ".join([environment.get("device") or "not recorded", *known])
 
 
@@ -247,22 +306,28 @@ def _tidy(text: str) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
+def _finalize(value: Any) -> Any:
+    if isinstance(value, Statement):
+        return value.write(md)
+    return md(value) if isinstance(value, str) else value
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("hftl.publishing"),
         autoescape=False,  # the text is Markdown: `finalize` escapes it as such
-        finalize=lambda value: md(value) if isinstance(value, str) else value,
+        finalize=_finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        percent=words.percent,
-        number=words.number,
-        duration=words.duration,
-        interval=words.interval,
+        percent=statements.percent,
+        number=statements.number,
+        duration=statements.duration,
+        interval=statements.interval,
         thousands=lambda value: f"{value:,}",
         long=lambda text: md(text, 600),
         plain=lambda text: Markup(text),  # names that are ours

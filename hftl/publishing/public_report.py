@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hftl.config import OWN_FLAGS
+from hftl.report.limits import LOCAL
 from hftl.report.visible import one_line
 
 
@@ -224,7 +225,6 @@ def public_config(config: dict[str, Any], report: dict[str, Any]) -> dict[str, A
     return kept
 
 
-LOCAL = "local data"  # instead of a file's name
 _PLACES = ("output_dir", "overwrite", "resume")
 _COLUMNS = ("text_column", "image_column", "label_column", "slice_column")  # names out of the user's own table
 _TRAINING_WORDS = (

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hftl.report.statements import percent
 from hftl.report.visible import isolated, one_line
 
 
@@ -56,11 +57,6 @@ def _spec(width: int, height: int, layers: list[dict[str, Any]], values: list[di
         "layer": layers,
         "config": {"view": {"stroke": None}, "axis": axis, "font": "sans-serif", "legend": {"disable": True}},
     }
-
-
-def percent(value: float, digits: int = 1) -> str:
-    """Return a share as a percentage."""
-    return f"{100 * value:.{digits}f}%"
 
 
 def _axis(field: str, title: str | None, **more: Any) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from typing import Any
 from hftl.report import views
 from hftl.report.charts import Chart, Series, intervals, lines, reliability, similarity
 from hftl.report.curves import learning_curves
+from hftl.report.statements import percent
 from hftl.report.visible import isolated
-from hftl.report.words import percent
 
 
 def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart]:

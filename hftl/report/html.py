@@ -16,7 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from hftl.report import views, words
+from hftl.report import statements, views
 from hftl.report.charts import Chart
 from hftl.report.confusion import Confusion, confusion
 from hftl.report.draw import draw
@@ -54,7 +54,7 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
         policy=_policy(style, script),
         report=report,
         labels=list(rows.labels),
-        verdict=words.verdict(report, evidence),
+        verdict=statements.banner(report, evidence),
         cards=views.cards(report, evidence),
         ladder=views.ladder(report, evidence),
         compared=bool(evidence.get("verdict")),
@@ -158,10 +158,10 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     found.filters.update(
-        percent=words.percent,
-        number=words.number,
-        duration=words.duration,
-        interval=words.interval,
+        percent=statements.percent,
+        number=statements.number,
+        duration=statements.duration,
+        interval=statements.interval,
         label=lambda text: one_line(str(text), LABEL_CHARACTERS),
         isolated=lambda text: escape(isolated(str(text), LABEL_CHARACTERS)),
     )

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hftl.methods.plan import Plan
+from hftl.report.statements import pooled, retention
 from hftl.report.table import print_table
 from hftl.report.visible import one_line
-from hftl.report.words import pooled, retention
 
 
 _NAMED = 3  # weak slices that the terminal names

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from hftl.evaluation.reliability import merged_bins
-from hftl.report.words import KINDS, METHODS, duration, interval, number, percent, points, rate, retention
+from hftl.report import statements
+from hftl.report.statements import KINDS, METHODS, duration, interval, number, percent, points, rate, retention
 
 
 MAX_CLASSES = 2_000  # rows of the table of classes
@@ -79,12 +80,9 @@ def forgetting(evidence: dict[str, Any]) -> dict[str, Any] | None:
     if head:
         name = f"Loss of its original head ({head['kind']})"
         rows.append((name, number(head["loss_before"]), number(head["loss_after"])))
-    kept = found.get("kept")
     bounds = f"95%: {interval(found)}" if found.get("low") is not None and found.get("high") is not None else ""
-    headline = f"{percent(kept)} of the base's features can still be read ({retention(found)})"
-    headline = headline if kept is not None else "Not measured"
     return {
-        "headline": "The body of the base model did not change" if unchanged else headline,
+        "headline": statements.kept_headline({**found, "unchanged": unchanged}),
         "unchanged": unchanged,
         "bounds": bounds,
         "definition": found.get("definition") or "",
@@ -150,25 +148,8 @@ def abstain(evidence: dict[str, Any]) -> dict[str, Any] | None:
     found = evidence.get("abstain")
     if not found:
         return None
-    target = percent(found["precision"], 0)
-    right = found.get("test_precision")
-    if found.get("threshold") is None:
-        sentence = f"No threshold reached the target of {target} right answers on the validation rows."
-    elif right is None:
-        sentence = f"No test row is answered with a confidence of at least {percent(found['threshold'])}."
-    elif found["threshold"] == 0:
-        sentence = (
-            f"It may answer everything: {percent(right['value'])} of all answers are right (95% interval "
-            f"{interval(right)}; target: {target})."
-        )
-    else:
-        sentence = (
-            f"If it only answers when at least {percent(found['threshold'])} confident, {percent(right['value'])} of its "
-            f"answers are right (95% interval {interval(right)}; target: {target}), and it answers "
-            f"{percent(found.get('coverage'))} of the rows."
-        )
     return {
-        "sentence": sentence,
+        "sentence": statements.abstain(found),
         "target": found["precision"],
         "curve": found.get("curve") or [],
         "note": found.get("note"),
