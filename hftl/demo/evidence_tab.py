@@ -9,11 +9,10 @@ from hftl.demo.looks import render, style
 from hftl.demo.served import Served
 from hftl.errors import reraise_in_tests
 from hftl.report import statements, views
-from hftl.report.confusion import Confusion, confusion
 from hftl.report.figures import figures
 from hftl.report.html import drawn
 from hftl.report.limits import limits
-from hftl.report.rows import PageRows
+from hftl.report.rows import Confusion, PageRows, confusion
 
 
 _log = logging.getLogger(__name__)
@@ -88,6 +87,7 @@ def _evidence(served: Served, report: dict[str, Any]) -> str:
         ladder=views.ladder(report, evidence),
         compared=bool(evidence.get("verdict")),
         confusion=mixed_up,
+        rows_open=False,
         labels=labels,
         long_names=bool(mixed_up) and any(len(labels[i]) > 3 for i in mixed_up.classes),  # type: ignore[union-attr]
         classes=listed,

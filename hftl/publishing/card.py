@@ -333,6 +333,5 @@ def _environment() -> Environment:
         plain=lambda text: Markup(text),  # names that are ours
         python=quoted_python,
         shell=lambda text: Markup(shlex.quote(one_line(str(text)))),
-        join=lambda parts, between: Markup(between.join(parts)),
     )
     return environment

@@ -1,130 +1,22 @@
 """report.json and config.yaml as they may be published: figures, labels, and words that hftl wrote; no row of the data.
 
-Both are walks over lists of what may be public. What they do not know of stays in the run.
+`hftl.report.schema` says which fields of the report those are. What it does not know of stays in the run.
 """
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hftl.config import OWN_FLAGS
 from hftl.report.limits import LOCAL
+from hftl.report.schema import Report, public_part, sentence
 from hftl.report.visible import one_line
 
 
-Spec = Any  # a function of one value, {field: Spec} with "*" for any other field, or [Spec] of the items
-
-# What stays out of a sentence: paths, file names, web addresses, and quotations, which may come from a row.
-_TELLING = re.compile(
-    r"""[~\\]|/[^\s/]+/|(^|[\s'"(])\.{0,2}/\w|\w\.[A-Za-z][A-Za-z0-9]{1,7}\b(?!\.)|://|(^|[\s(:])['"`][^'"`]+['"`]"""
-)
-_FIRST_FILE = re.compile(r"; the first: .*$", re.DOTALL)  # of the images that could not be read
 _LEFT_OUT = "Notes that name files or values of the data stay in the run's own report: {}."
 _WIDTHS = re.compile(r"\(missing\)|[\d.e+-]+( to [\d.e+-]+)?( characters| pixels on the short side)")
 _MODE = re.compile(r"\(missing\)|\(other\)|[A-Za-z0-9;_]{1,8}")  # of images, as Pillow calls them
 _STANDARD_SLICES = {"text length": _WIDTHS, "image size": _WIDTHS, "image mode": _MODE}
-
-
-def number(value: Any) -> Any:
-    """Let numbers, booleans and None through; anything else becomes None."""
-    return value if isinstance(value, bool | int | float) else None
-
-
-def word(value: Any) -> Any:
-    """Let a name through that hftl or a library gave, such as "lora" or "2.13.0+cpu"."""
-    return one_line(value) if isinstance(value, str) and "/" not in value and "\\" not in value else None
-
-
-def label(value: Any) -> Any:
-    """Let a class name through: they stand in config.json as well."""
-    return value if isinstance(value, str) else None
-
-
-def sentence(value: Any) -> Any:
-    """Let a sentence of hftl's through, unless it names a file or quotes something: then it is "" instead."""
-    if not isinstance(value, str):
-        return None
-    text = _FIRST_FILE.sub("", value)
-    return "" if _TELLING.search(text) else text
-
-
-_SCORE = {"value": number, "low": number, "high": number}
-_METRICS = {
-    "accuracy": _SCORE, "macro_f1": _SCORE, "macro_precision": number, "macro_recall": number, "log_loss": number,
-}  # fmt: skip
-_RUNG = {"name": sentence, "kind": word, "accuracy": _SCORE, "macro_f1": _SCORE, "seconds": number, "note": sentence}
-_SPREAD = {"values": [number], "mean": number, "std": number}
-_CROSS_VALIDATION = {
-    "rows": number, "baseline": sentence, "probe_accuracy": number, "baseline_accuracy": number, "gap": _SCORE,
-}  # fmt: skip
-_GAP = {"label": word, "gap": number, "low": number, "high": number, "p": number}
-_BINS = [{"low": number, "high": number, "count": number, "confidence": number, "accuracy": number}]
-_SURENESS = {
-    "ece": number, "ece_low": number, "ece_high": number, "ece_if_calibrated": number, "log_loss": number,
-    "brier": number,
-}  # fmt: skip
-_EVIDENCE: Spec = {
-    "ladder": [_RUNG],
-    "verdict": {  # not its advice, which is for who trained it
-        **_GAP, "against": sentence, "macro_f1": _GAP, "kind": word, "rows_needed": number,
-        "cross_validation": _CROSS_VALIDATION,
-    },
-    "forgetting": {
-        "kept": number, "unchanged": number, "low": number, "high": number, "definition": sentence, "rows": number, "left_out": number,
-        "note": sentence, "knn_agreement": number, "knn_chance": number, "retention_kind": word, "seconds": number, "seconds_after": number,
-        "probe": {"before": number, "after": number, "low": number, "high": number},
-        "cka": [{"block": word, "value": number}],
-        "original_head": {"kind": word, "loss_before": number, "loss_after": number},
-    },
-    "calibration": {
-        "temperature": number, "before": _SURENESS, "after": _SURENESS, "bins_before": _BINS, "bins_after": _BINS,
-        "note": sentence,
-    },
-    "abstain": {
-        "precision": number, "threshold": number, "test_precision": _SCORE, "coverage": number, "curve": [[number]],
-        "note": sentence,
-    },
-    "slices": [{"by": word, "slice": word, "count": number, "weak": number, "accuracy": _SCORE}],
-    "confusion": [[number]],
-    "worst_rows": [{"*": number}],
-    "suspects": [{"*": number}],
-    "doctor": [
-        {"check": word, "level": word, "count": number, "by_split": {"*": number}, "rows": {"*": [number]}}
-    ],
-    "seconds": number,
-}  # fmt: skip
-_REPORT: Spec = {
-    "schema_version": number, "task": word, "method": word, "pooling": word, "seed": number,
-    "model": {"source": word, "revision": word, "architecture": word, "parameters": number},
-    "data": {
-        "labels": [label], "rows": {"*": number},
-        "origins": {"train": sentence, "validation": sentence, "test": sentence},
-    },
-    "metrics": {"test": _METRICS, "validation": _METRICS},
-    "baselines": [_RUNG],
-    "per_class": [{"label": label, "precision": number, "recall": number, "f1": number, "support": number}],
-    "probe": {"C": number, "pooling": word, "cv_accuracy": {"*": {"*": number}}, "features": word},
-    "stages": [
-        {
-            "name": word, "trainable_parameters": number, "learning_rates": {"*": number}, "seconds": number,
-            "steps": number, "epochs": number, "history": [{"*": number}], "reads": word, "weights": word,
-        }
-    ],
-    "seeds": {
-        "seeds": [number], "kept": number,
-        "test": {"*": _SPREAD}, "validation": {"*": _SPREAD},
-    },
-    "timing": {"*": number},
-    "environment": {"versions": {"*": word}, "device": sentence, "processes": number, "threads": number},
-    "evidence": _EVIDENCE,
-    "parity": {
-        "*": {
-            "rows": number, "origin": word, "max_difference": number, "labels_equal": number, "tolerance": number,
-            "seconds": number, "note": sentence,
-        }
-    },
-}  # fmt: skip
 
 
 # What runs of other versions may lack.
@@ -141,7 +33,7 @@ def public_report(report: dict[str, Any], config: dict[str, Any] | None = None) 
     number stays), the slices of `--slice_column`, the doctor's advice, and notes that name files or quote. `config` is
     the run's config.yaml, which says what that column is called.
     """
-    shown = {**_ABSENT, **{k: v for k, v in _walk(_REPORT, report).items() if v is not None}}
+    shown = {**_ABSENT, **{k: v for k, v in public_part(Report, report).items() if v is not None}}
     shown["model"]["name"] = public_name(report["model"])
     data = report["data"]
     shown["data"]["name"] = one_line(data_name(str(data["name"])))
@@ -167,20 +59,6 @@ def public_report(report: dict[str, Any], config: dict[str, Any] | None = None) 
 def _is_standard(found: dict[str, Any], column: Any) -> bool:
     pattern = _STANDARD_SLICES.get(str(found["by"]))
     return found["by"] != column and pattern is not None and pattern.fullmatch(str(found["slice"])) is not None
-
-
-def _walk(spec: Spec, value: Any) -> Any:
-    if value is None:
-        return None
-    if isinstance(spec, dict):
-        if not isinstance(value, dict):
-            return None
-        rest: Callable[[Any], Any] | None = spec.get("*")
-        known = {k: v for k, v in value.items() if k in spec or (rest is not None and word(k) == k)}
-        return {k: _walk(spec.get(k, rest), v) for k, v in known.items()}
-    if isinstance(spec, list):
-        return [_walk(spec[0], item) for item in value] if isinstance(value, list | tuple) else None
-    return spec(value)
 
 
 def public_name(model: dict[str, Any]) -> str:

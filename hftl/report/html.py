@@ -18,10 +18,9 @@ from markupsafe import Markup, escape
 
 from hftl.report import statements, views
 from hftl.report.charts import Chart
-from hftl.report.confusion import Confusion, confusion
 from hftl.report.draw import draw
 from hftl.report.figures import figures
-from hftl.report.rows import PageRows, rows_to_show, shown
+from hftl.report.rows import Confusion, PageRows, confusion, rows_to_show, shown
 from hftl.report.visible import isolated, one_line, visible
 
 
@@ -61,6 +60,7 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
         forgetting=views.forgetting(evidence),
         stages=views.stages(report),
         confusion=mixed_up,
+        rows_open=True,
         long_names=any(len(rows.labels[i]) > 3 for i in mixed_up.classes),
         classes=listed,
         hidden_classes=hidden_classes,
