@@ -3,16 +3,14 @@
 import logging
 from typing import Any
 
-import numpy as np
-
 from hftl.demo.looks import render, style
 from hftl.demo.served import Served
 from hftl.errors import reraise_in_tests
-from hftl.report import statements, views
+from hftl.report import statements
 from hftl.report.figures import figures
-from hftl.report.html import drawn
+from hftl.report.html import drawn, evidence_sections
 from hftl.report.limits import limits
-from hftl.report.rows import Confusion, PageRows, confusion
+from hftl.report.rows import confusion_of
 
 
 _log = logging.getLogger(__name__)
@@ -73,48 +71,16 @@ def _facts(report: dict[str, Any]) -> dict[str, Any]:
 
 def _evidence(served: Served, report: dict[str, Any]) -> str:
     evidence: dict[str, Any] = served.artifact.evidence or {}
-    charts = figures(report, evidence)
-    wanted = {k: v for k, v in charts.items() if k not in ("loss", "scores")}
+    charts = {k: v for k, v in figures(report, evidence).items() if k not in ("loss", "scores")}
     labels = [str(name) for name in report["data"]["labels"]]
-    listed, hidden = views.classes(report)
-    grouped, hidden_slices = views.slices(evidence)
-    mixed_up = _confusion(evidence, labels)
+    cells = evidence.get("confusion")
     return render(
         "evidence.html",
-        report=report,
-        verdict=statements.banner(report, evidence),
-        cards=views.cards(report, evidence),
-        ladder=views.ladder(report, evidence),
-        compared=bool(evidence.get("verdict")),
-        confusion=mixed_up,
+        **evidence_sections(report, evidence, labels, confusion_of(cells, len(labels)) if cells else None),
         rows_open=False,
-        labels=labels,
-        long_names=bool(mixed_up) and any(len(labels[i]) > 3 for i in mixed_up.classes),  # type: ignore[union-attr]
-        classes=listed,
-        hidden_classes=hidden,
-        forgetting=views.forgetting(evidence),
-        calibration=views.calibration(evidence),
-        abstain=views.abstain(evidence),
-        slices=grouped,
-        hidden_slices=hidden_slices,
         findings=None,  # they name rows of the data
         limits=limits(report),
-        facts=_facts(report),
-        charts=drawn(wanted),
-    )
-
-
-def _confusion(evidence: dict[str, Any], labels: list[str]) -> Confusion | None:
-    """Return the confusion matrix of the report's counts."""
-    pairs = evidence.get("confusion")
-    if not pairs:
-        return None
-    true, predicted, counts = np.asarray(pairs, dtype=np.int64).T
-    if min(true.min(), predicted.min()) < 0 or max(true.max(), predicted.max()) >= len(labels):
-        raise ValueError("the confusion names classes that the report lacks")
-    nothing = np.zeros(int(counts.sum()))
-    return confusion(
-        PageRows(labels, np.repeat(true, counts), np.repeat(predicted, counts), nothing, lambda _: "", lambda _: "")
+        charts=drawn(charts),
     )
 
 

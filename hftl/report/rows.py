@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy import sparse
 
+from hftl.evaluation.mistakes import confusion as confusion_cells
 from hftl.report.visible import one_line, shorten
 
 
@@ -61,7 +61,7 @@ def thumbnail(image: Image.Image) -> dict[str, Any]:
     return {"image": f"data:image/webp;base64,{data}", "width": width, "height": height, "tiny": tiny}
 
 
-def shown(read: Callable[[int], Content], row: int) -> dict[str, Any]:
+def page_content(read: Callable[[int], Content], row: int) -> dict[str, Any]:
     """Return what the page shows of a row: `text` (cut), or `image` (a data URI), or `unreadable` (why)."""
     try:
         content = read(row)
@@ -102,7 +102,7 @@ def rows_to_show(rows: PageRows, cells: Sequence[Cell]) -> dict[str, list[dict[s
             if depth >= len(by_cell[cell]) or (depth >= IMAGES_PER_CELL and images):
                 continue
             row = int(by_cell[cell][depth])
-            entry = {"row": row, "p": certainty_of(rows, row), **shown(rows.test_content, row)}
+            entry = {"row": row, "p": certainty_of(rows, row), **page_content(rows.test_content, row)}
             used += len(entry.get("text", "").encode()) + len(entry.get("image", "")) + 60
             images += "image" in entry
             if used > MAX_BYTES or images > MAX_IMAGES:
@@ -142,31 +142,37 @@ class Confusion:
 
 
 def confusion(rows: PageRows) -> Confusion:
-    """Count which classes were taken for which among the test rows."""
-    references, predictions = np.asarray(rows.references), np.asarray(rows.predictions)
+    """Return which classes were taken for which among the test rows."""
     size = len(rows.labels)
-    ones = np.ones(len(references), dtype=np.int64)
-    counts = sparse.csr_array((ones, (references, predictions)), shape=(size, size))
-    counts.sum_duplicates()
-    of_true = np.bincount(references, minlength=size)
-    entries = counts.tocoo()
-    wrong = entries.row != entries.col
-    true, predicted, count = entries.row[wrong], entries.col[wrong], entries.data[wrong]
+    return confusion_of(confusion_cells(np.asarray(rows.predictions), np.asarray(rows.references), size), size)
+
+
+def confusion_of(cells: Sequence[Sequence[int]], n_classes: int) -> Confusion:
+    """Return what the section shows of the counts (true, predicted, count); each pair stands there once.
+
+    Raises `ValueError` where they name a class that is not below `n_classes`.
+    """
+    true, predicted, count = np.asarray(cells, dtype=np.int64).reshape(-1, 3).T
+    if len(count) and (min(true.min(), predicted.min()) < 0 or max(true.max(), predicted.max()) >= n_classes):
+        raise ValueError("the confusion names classes that the report lacks")
+    of_true = np.bincount(true, weights=count, minlength=n_classes).astype(np.int64)
     order = np.lexsort((predicted, true, -count))
-    pairs = [(int(true[i]), int(predicted[i]), int(count[i])) for i in order]
-    present = np.flatnonzero(of_true + np.bincount(predictions, minlength=size))
+    pairs = [(int(true[i]), int(predicted[i]), int(count[i])) for i in order if true[i] != predicted[i]]
+    present = np.union1d(true, predicted)
     classes = _classes_to_show([int(c) for c in present], pairs, of_true)
-    block = counts[classes][:, classes].toarray()
+    counts = {(int(t), int(p)): int(c) for t, p, c in zip(true, predicted, count, strict=True)}
+    block = [[counts.get((t, p), 0) for p in classes] for t in classes]
+    errors = sum(c for _, _, c in pairs)
     return Confusion(
         classes=classes,
         matrix=[
-            [{"count": int(c), "shade": _shade(int(c), int(of_true[i]))} for c in line]
+            [{"count": c, "shade": _shade(c, int(of_true[i]))} for c in line]
             for i, line in zip(classes, block, strict=True)
         ],
         totals=[int(of_true[i]) for i in classes],
         pairs=[{"true": t, "predicted": p, "count": c, "share": c / int(of_true[t])} for t, p, c in pairs[:MAX_PAIRS]],
-        errors=int(count.sum()),
-        outside=int(count.sum()) - int(block.sum() - np.trace(block)),
+        errors=errors,
+        outside=errors - sum(c for i, line in enumerate(block) for j, c in enumerate(line) if i != j),
         hidden_classes=len(present) - len(classes),
     )
 
@@ -175,14 +181,14 @@ def _classes_to_show(present: list[int], pairs: list[tuple[int, int, int]], of_t
     """Return all present classes if they fit, else those of the most frequent errors, filled up with large classes."""
     if len(present) <= MAX_CLASSES:
         return present
-    chosen: dict[int, None] = {}  # a set that keeps its order
+    order: dict[int, None] = {}  # a set that keeps its order
     for true, predicted, _ in pairs:
-        chosen.update({true: None, predicted: None})
-        if len(chosen) >= CONFUSED_CLASSES:
+        order.update({true: None, predicted: None})
+        if len(order) >= CONFUSED_CLASSES:
             break
     for i in sorted(present, key=lambda c: -int(of_true[c])):
-        chosen[i] = None
-    return sorted(list(chosen)[:CONFUSED_CLASSES])
+        order[i] = None
+    return sorted(list(order)[:CONFUSED_CLASSES])
 
 
 def _shade(count: int, total: int) -> int:

@@ -20,8 +20,10 @@ from hftl.report.rows import (
     confusion,
     rows_by_cell,
     rows_to_show,
-    shown,
     thumbnail,
+)
+from hftl.report.rows import (
+    page_content as shown,
 )
 from tests.report_page.example import image_rows, outcome, picture, text_rows
 
