@@ -52,11 +52,11 @@ def choose_examples(artifact: Artifact, count: int, data: str | None = None) -> 
     splits = run_splits(artifact.run, data)
     table = splits.test
     rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
-    found = table.select(rows)
-    names = [splits.labels[int(i)] for i in found["label"][:]]
+    sample = table.select(rows)
+    names = [splits.labels[int(i)] for i in sample["label"][:]]
     return tuple(
         _example(value, name, i, column)
-        for i, (value, name) in enumerate(zip(found[column][:], names, strict=True), 1)
+        for i, (value, name) in enumerate(zip(sample[column][:], names, strict=True), 1)
     )
 
 

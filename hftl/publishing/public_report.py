@@ -21,9 +21,16 @@ _STANDARD_SLICES = {"text length": _WIDTHS, "image size": _WIDTHS, "image mode":
 
 # What runs of other versions may lack.
 _ABSENT: dict[str, Any] = {
-    "pooling": "native", "seed": None, "baselines": [], "per_class": [], "stages": [], "timing": {}, "parity": {},
-    "evidence": None, "environment": {"versions": {}, "device": None, "processes": None, "threads": None},
-}  # fmt: skip
+    "pooling": "native",
+    "seed": None,
+    "baselines": [],
+    "per_class": [],
+    "stages": [],
+    "timing": {},
+    "parity": {},
+    "evidence": None,
+    "environment": {"versions": {}, "device": None, "processes": None, "threads": None},
+}
 
 
 def public_report(report: dict[str, Any], config: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -33,15 +40,15 @@ def public_report(report: dict[str, Any], config: dict[str, Any] | None = None) 
     number stays), the slices of `--slice_column`, the doctor's advice, and notes that name files or quote. `config` is
     the run's config.yaml, which says what that column is called.
     """
-    shown = {**_ABSENT, **{k: v for k, v in public_part(Report, report).items() if v is not None}}
-    shown["model"]["name"] = public_name(report["model"])
+    public = {**_ABSENT, **{k: v for k, v in public_part(Report, report).items() if v is not None}}
+    public["model"]["name"] = public_name(report["model"])
     data = report["data"]
-    shown["data"]["name"] = one_line(data_name(str(data["name"])))
-    shown["data"] |= {"skipped": [], "skipped_count": len(data.get("skipped") or [])}
-    said = [sentence(note) for note in report.get("warnings") or []]
-    dropped = sum(not note for note in said)
-    shown["warnings"] = [note for note in said if note] + ([_LEFT_OUT.format(dropped)] if dropped else [])
-    evidence = shown.get("evidence")
+    public["data"]["name"] = one_line(data_name(str(data["name"])))
+    public["data"] |= {"skipped": [], "skipped_count": len(data.get("skipped") or [])}
+    notes = [sentence(note) for note in report.get("warnings") or []]
+    dropped = sum(not note for note in notes)
+    public["warnings"] = [note for note in notes if note] + ([_LEFT_OUT.format(dropped)] if dropped else [])
+    evidence = public.get("evidence")
     if evidence:
         for finding in evidence.get("doctor") or []:
             finding["mend"] = ""  # may quote classes, files and rows
@@ -49,16 +56,16 @@ def public_report(report: dict[str, Any], config: dict[str, Any] | None = None) 
         evidence["slices"] = [s for s in evidence.get("slices") or [] if _is_standard(s, column)]
         for rung in evidence.get("ladder") or []:
             if rung["kind"] == "method":  # is called after the model, wherever that lies
-                rung["name"] = f"{report['method']} ({shown['model']['name']})"
+                rung["name"] = f"{report['method']} ({public['model']['name']})"
         if evidence.get("forgetting"):
             retention = (report["evidence"]["forgetting"] or {}).get("retention")
             evidence["forgetting"]["retention"] = one_line(data_name(str(retention))) if retention else None
-    return shown
+    return public
 
 
-def _is_standard(found: dict[str, Any], column: Any) -> bool:
-    pattern = _STANDARD_SLICES.get(str(found["by"]))
-    return found["by"] != column and pattern is not None and pattern.fullmatch(str(found["slice"])) is not None
+def _is_standard(entry: dict[str, Any], column: Any) -> bool:
+    pattern = _STANDARD_SLICES.get(str(entry["by"]))
+    return entry["by"] != column and pattern is not None and pattern.fullmatch(str(entry["slice"])) is not None
 
 
 def public_name(model: dict[str, Any]) -> str:
@@ -86,29 +93,35 @@ def public_config(config: dict[str, Any], report: dict[str, Any]) -> dict[str, A
 
     Kept are hftl's own flags but for places and the names of columns, and numbers and well-known words among the training flags.
     """
-    kept: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for name, value in config.items():
         if name in _PLACES or name in _COLUMNS:
             continue
         if name in OWN_FLAGS or name == "task" or name in _TRAINING_WORDS or isinstance(value, bool | int | float):
-            kept[name] = value
-    shown = public_report(report, config)
-    if "data" in kept:
-        kept["data"] = _public_place(str(kept["data"]), str(report["data"]["name"]))
-    if "model" in kept:
-        kept["model"] = shown["model"]["name"]
-    if "retain" in kept:
-        found = ((report.get("evidence") or {}).get("forgetting") or {}).get("retention")
-        kept["retain"] = _public_place(str(kept["retain"]), str(found))
-    return kept
+            values[name] = value
+    public = public_report(report, config)
+    if "data" in values:
+        values["data"] = _public_place(str(values["data"]), str(report["data"]["name"]))
+    if "model" in values:
+        values["model"] = public["model"]["name"]
+    if "retain" in values:
+        retention = ((report.get("evidence") or {}).get("forgetting") or {}).get("retention")
+        values["retain"] = _public_place(str(values["retain"]), str(retention))
+    return values
 
 
 _PLACES = ("output_dir", "overwrite", "resume")
 _COLUMNS = ("text_column", "image_column", "label_column", "slice_column")  # names out of the user's own table
 _TRAINING_WORDS = (
-    "eval_strategy", "half_precision_backend", "logging_strategy", "lr_scheduler_type", "metric_for_best_model",
-    "optim", "save_strategy", "train_sampling_strategy",
-)  # fmt: skip
+    "eval_strategy",
+    "half_precision_backend",
+    "logging_strategy",
+    "lr_scheduler_type",
+    "metric_for_best_model",
+    "optim",
+    "save_strategy",
+    "train_sampling_strategy",
+)
 
 
 def _public_place(typed: str, reported: str) -> str:

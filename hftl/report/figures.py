@@ -43,34 +43,34 @@ def _ladder(report: dict[str, Any], evidence: dict[str, Any]) -> Chart:
     rows = [{"name": r["name"], "kind": r["kind"], **r["accuracy"]} for r in rungs]
     verdict = evidence.get("verdict") or {}
     against = next((r["value"] for r in rows if r["name"] == verdict.get("against")), None)
-    said = "; ".join(f"{isolated(r['name'])} {percent(r['value'])}" for r in rows)
-    return intervals(rows, against, f"Accuracy on the test rows with 95% intervals: {said}.")
+    scores = "; ".join(f"{isolated(r['name'])} {percent(r['value'])}" for r in rows)
+    return intervals(rows, against, f"Accuracy on the test rows with 95% intervals: {scores}.")
 
 
 def _learning(report: dict[str, Any]) -> dict[str, Chart]:
-    found = learning_curves(report["stages"])
-    if found is None:
+    curves = learning_curves(report["stages"])
+    if curves is None:
         return {}
     charts = {}
     loss = [
-        Series("training", found.train_loss, "var(--muted)", dashed=True, dots=len(found.train_loss) == 1),
-        Series("validation", found.validation_loss, "var(--accent)"),
+        Series("training", curves.train_loss, "var(--muted)", dashed=True, dots=len(curves.train_loss) == 1),
+        Series("validation", curves.validation_loss, "var(--accent)"),
     ]
     scores = [
-        Series("accuracy", found.accuracy, "var(--accent)"),
-        Series("macro F1", found.macro_f1, "var(--cool)", dashed=True),
+        Series("accuracy", curves.accuracy, "var(--accent)"),
+        Series("macro F1", curves.macro_f1, "var(--cool)", dashed=True),
     ]
     for name, series, title in (("loss", loss, "loss"), ("scores", scores, "validation score")):
-        kept = [s for s in series if s.points]
-        if any(len(s.points) > 1 for s in kept):  # one point is no curve; the page states the last scores in words
-            last = ", ".join(f"{s.name} ends at {s.points[-1][1]:.3g}" for s in kept)
+        drawn = [s for s in series if s.points]
+        if any(len(s.points) > 1 for s in drawn):  # one point is no curve; the page states the last scores in words
+            last = ", ".join(f"{s.name} ends at {s.points[-1][1]:.3g}" for s in drawn)
             charts[name] = lines(
-                kept,
+                drawn,
                 ("step", title),
                 f"{title.capitalize()} by step: {last}.",
                 share=name == "scores",
-                marks=found.ends,
-                end=found.steps,
+                marks=curves.ends,
+                end=curves.steps,
             )
     return charts
 
@@ -114,7 +114,7 @@ class Curves:
 
 def learning_curves(stages: Sequence[dict[str, Any]]) -> Curves | None:
     """Return the logs of all stages, steps counted through; None when no stage logged anything."""
-    found: dict[str, list[tuple[float, float, str]]] = {k: [] for k in _KEYS}
+    logs: dict[str, list[tuple[float, float, str]]] = {k: [] for k in _KEYS}
     ends: list[int] = []
     done = 0
     for stage in stages:
@@ -122,14 +122,14 @@ def learning_curves(stages: Sequence[dict[str, Any]]) -> Curves | None:
             for name, key in _KEYS.items():
                 value = entry.get(key)
                 if isinstance(value, int | float) and math.isfinite(value):
-                    found[name].append((done + entry.get("step", 0.0), float(value), str(stage["name"])))
+                    logs[name].append((done + entry.get("step", 0.0), float(value), str(stage["name"])))
         done += int(stage["steps"])
         if stage["steps"]:
             ends.append(done)
-    if not any(found.values()):
+    if not any(logs.values()):
         return None
-    averaged = any(len(points) > _MAX_POINTS for points in found.values())
-    lines = {name: _described(_thinned(points), name) for name, points in found.items()}
+    averaged = any(len(points) > _MAX_POINTS for points in logs.values())
+    lines = {name: _described(_thinned(points), name) for name, points in logs.items()}
     return Curves(**lines, ends=ends[:-1], steps=done, averaged=averaged)
 
 

@@ -124,10 +124,12 @@ def drawn(charts: dict[str, Chart]) -> dict[str, Markup]:
         pair = zip(("wide", "narrow"), svgs[2 * i : 2 * i + 2], strict=True)
         pictures[name] = Markup("").join(
             Markup('<div class="chart {}" role="img" aria-label="{}">{}</div>').format(
-                size, chart.summary, Markup(svg)  # Vega escapes what it writes
+                size,
+                chart.summary,
+                Markup(svg),  # Vega escapes what it writes
             )
             for size, svg in pair
-        )  # fmt: skip
+        )
     return pictures
 
 

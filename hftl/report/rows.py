@@ -81,11 +81,11 @@ def rows_by_cell(rows: PageRows, cells: Iterable[Cell]) -> dict[Cell, np.ndarray
     certainty = np.nan_to_num(np.asarray(rows.probabilities, dtype=np.float64))
     order = np.lexsort((np.where(references == predictions, certainty, -certainty), codes))
     ordered = codes[order]
-    found = {}
+    positions = {}
     for true, predicted in cells:
         start, stop = np.searchsorted(ordered, true * classes + predicted + np.arange(2))
-        found[true, predicted] = order[start:stop]
-    return found
+        positions[true, predicted] = order[start:stop]
+    return positions
 
 
 def rows_to_show(rows: PageRows, cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
@@ -95,7 +95,7 @@ def rows_to_show(rows: PageRows, cells: Sequence[Cell]) -> dict[str, list[dict[s
     cell and 1.2 MB or 400 images in all, so that what is cut off is the depth of a cell and not whole cells.
     """
     by_cell = rows_by_cell(rows, cells)
-    found: dict[str, list[dict[str, Any]]] = {}
+    entries: dict[str, list[dict[str, Any]]] = {}
     used = images = 0
     for depth in range(ROWS_PER_CELL):
         for cell in cells:
@@ -106,9 +106,9 @@ def rows_to_show(rows: PageRows, cells: Sequence[Cell]) -> dict[str, list[dict[s
             used += len(entry.get("text", "").encode()) + len(entry.get("image", "")) + 60
             images += "image" in entry
             if used > MAX_BYTES or images > MAX_IMAGES:
-                return found
-            found.setdefault(f"{cell[0]},{cell[1]}", []).append(entry)
-    return found
+                return entries
+            entries.setdefault(f"{cell[0]},{cell[1]}", []).append(entry)
+    return entries
 
 
 def certainty_of(rows: PageRows, row: int) -> float | None:

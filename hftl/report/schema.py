@@ -335,6 +335,7 @@ class Report:
     warnings: list[str]
     evidence: Evidence = public()
     parity: dict[str, Parity] = public()
+    statements: dict[str, Any]  # names the data: a push writes them anew, of the public report
 
 
 def public_part(kind: Any, value: Any) -> Any:

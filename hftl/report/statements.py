@@ -234,29 +234,31 @@ def kept_headline(forgetting: Mapping[str, Any]) -> str:
 
 def forgetting(report: Mapping[str, Any]) -> list[Statement]:
     """Return what a card says of the base model's own ability."""
-    found = (report.get("evidence") or {}).get("forgetting")
-    if not found:
+    measured = (report.get("evidence") or {}).get("forgetting")
+    if not measured:
         return []
-    if found.get("unchanged"):
+    if measured.get("unchanged"):
         return [Statement("All of them: the layers of the base model did not change.")]
     statements = []
-    if found.get("kept") is not None:
-        bounds = f", 95% interval {interval(found)}" if found.get("low") is not None else ""
-        rows = f"{found['rows']:,} rows, " if found.get("rows") else ""
-        kept = f"**{percent(found['kept'])} of the base model's features can still be read** ({rows}{{}}{bounds})."
-        statements.append(Statement(kept, (retention(found),)))
-    probe = found.get("probe")
+    if measured.get("kept") is not None:
+        bounds = f", 95% interval {interval(measured)}" if measured.get("low") is not None else ""
+        rows = f"{measured['rows']:,} rows, " if measured.get("rows") else ""
+        kept = f"**{percent(measured['kept'])} of the base model's features can still be read** ({rows}{{}}{bounds})."
+        statements.append(Statement(kept, (retention(measured),)))
+    probe = measured.get("probe")
     if probe:
         change = f"from {percent(probe['before'])} to {percent(probe['after'])} right"
         statements.append(Statement(f"A linear classifier on its features goes {change}."))
-    if found.get("knn_agreement") is not None:
-        statements.append(Statement(f"Of the nearest neighbours {percent(found['knn_agreement'])} stayed the same."))
-    head = found.get("original_head")
+    if measured.get("knn_agreement") is not None:
+        statements.append(
+            Statement(f"Of the nearest neighbours {percent(measured['knn_agreement'])} stayed the same.")
+        )
+    head = measured.get("original_head")
     if head:
         change = f"from {number(head['loss_before'])} to {number(head['loss_after'])}"
         statements.append(Statement(f"The loss of the base's original head ({{}}) goes {change}.", (head["kind"],)))
-    if found.get("note"):
-        statements.append(Statement("{}", (found["note"],), NOTE_CHARACTERS))
+    if measured.get("note"):
+        statements.append(Statement("{}", (measured["note"],), NOTE_CHARACTERS))
     return statements
 
 

@@ -58,9 +58,9 @@ def isolated(text: str, limit: int = 80) -> str:
 
 def shorten(text: str, limit: int, lines: int) -> tuple[str, bool]:
     """Return `visible` text of at most `limit` characters and `lines` lines, and whether anything was cut off."""
-    shown = visible(text[:limit]).split("\n")
-    cut = len(text) > limit or len(shown) > lines
-    return "\n".join(shown[:lines]) + ("\u2026" if cut else ""), cut
+    parts = visible(text[:limit]).split("\n")
+    cut = len(text) > limit or len(parts) > lines
+    return "\n".join(parts[:lines]) + ("\u2026" if cut else ""), cut
 
 
 def md(text: Any, limit: int = NAME_CHARACTERS) -> Markup:
@@ -70,20 +70,20 @@ def md(text: Any, limit: int = NAME_CHARACTERS) -> Markup:
     """
     if hasattr(text, "__html__"):
         return Markup(text)
-    shown = one_line(str(text), limit)
-    escaped = "".join(_MARKDOWN.get(char, char) for char in shown)
+    line = one_line(str(text), limit)
+    escaped = "".join(_MARKDOWN.get(char, char) for char in line)
     escaped = re.sub(r"(?i)\b(www)\.", r"\1&#46;", escaped.replace("://", ":&#47;&#47;"))
-    if any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in shown):
+    if any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in line):
         escaped = f"\u2068{escaped}\u2069"
     return Markup(escaped)
 
 
 def code(text: Any, limit: int = NAME_CHARACTERS) -> Markup:
     """Return a name as a code span, or as `md` where it could end the span or the table cell around it."""
-    shown = one_line(str(text), limit)
-    if not shown or any(char in shown for char in "`|\\") or not shown.isascii():
+    line = one_line(str(text), limit)
+    if not line or any(char in line for char in "`|\\") or not line.isascii():
         return md(text, limit)
-    return Markup(f"`{shown}`")
+    return Markup(f"`{line}`")
 
 
 def quoted_python(text: str) -> Markup:
