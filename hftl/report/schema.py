@@ -43,7 +43,9 @@ def sentence(value: Any) -> Any:
     return "" if _TELLING.search(text) else text
 
 
-Word, Label, Sentence = Annotated[str, word], Annotated[str, label], Annotated[str, sentence]
+Word = Annotated[str, word]
+Label = Annotated[str, label]
+Sentence = Annotated[str, sentence]
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ Sureness = Annotated[dict[str, float], Only(("ece", "ece_low", "ece_high", "ece_
 def public() -> Any:
     """Return a field that may be published, as far as the rule of its type lets its value through."""
     return field(metadata={"public": True})
+
+
+def private() -> Any:
+    """Return a field that stays in the run."""
+    return field()
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ class Verdict(Difference):
     kind: Word = public()
     rows_needed: int = public()
     cross_validation: CrossValidation = public()
-    advice: list[dict[str, str]]  # for who trained it
+    advice: list[dict[str, str]] = private()  # for who trained it
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ class Forgetting:
     note: Sentence = public()
     knn_agreement: float = public()
     knn_chance: float = public()
-    retention: str  # may be a path
+    retention: str = private()  # may be a path
     retention_kind: Word = public()
     seconds: float = public()
     seconds_after: float = public()
@@ -196,7 +203,7 @@ class Finding:
     count: int = public()
     by_split: dict[str, int] = public()
     rows: dict[str, list[int]] = public()
-    mend: str  # what to do; may quote classes, files and rows
+    mend: str = private()  # what to do; may quote classes, files and rows
 
 
 @dataclass(frozen=True)
@@ -216,7 +223,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Model:
-    name: str  # may be a path
+    name: str = private()  # may be a path
     source: Word = public()
     revision: Word = public()
     architecture: Word = public()
@@ -232,11 +239,11 @@ class Origins:
 
 @dataclass(frozen=True)
 class Data:
-    name: str  # may be a path
+    name: str = private()  # may be a path
     labels: list[Label] = public()
     rows: dict[str, int] = public()
     origins: Origins = public()
-    skipped: list[str]  # names of files
+    skipped: list[str] = private()  # names of files
 
 
 @dataclass(frozen=True)
@@ -332,17 +339,17 @@ class Report:
     seeds: Seeds = public()
     timing: dict[str, float] = public()
     environment: Environment = public()
-    warnings: list[str]
+    warnings: list[str] = private()
     evidence: Evidence = public()
     parity: dict[str, Parity] = public()
-    statements: dict[str, Any]  # names the data: a push writes them anew, of the public report
+    statements: dict[str, Any] = private()  # names the data: a push writes them anew, of the public report
 
 
 def public_part(kind: Any, value: Any) -> Any:
     """Return what of `value`, which the schema calls a `kind`, may be published; None where it is no such thing."""
     if value is None:
         return None
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         kinds = _public_kinds(kind)
         return (
             {k: public_part(kinds[k], v) for k, v in value.items() if k in kinds} if isinstance(value, dict) else None
