@@ -1,6 +1,6 @@
 """From trained weights to artifacts that plain transformers loads, and to the Hub.
 
-On disk: `save` (final/, adapter/), `card` with `card_front`, `card_words`, `card_markdown` and templates/.
+On disk: `save` (final/, adapter/), `card` and its template.
 Proof: `parity`, which runs `fresh_process` by itself.
 What is published: `bundle` with `copying`, `adapter_bundle`, `examples`; `public_report` chooses what may leave,
 `clean` looks once more; `licences`, `results` (model-index, .eval_results).

@@ -18,6 +18,7 @@ from hftl.publishing.examples import Example, choose_examples, write_examples
 from hftl.publishing.licences import Licence, choose_license, known_license
 from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_report
 from hftl.publishing.results import eval_entries, write_eval_results
+from hftl.report.views import statements_of
 from hftl.run_data import Artifact
 
 
@@ -77,6 +78,7 @@ def build_bundle(artifact: Artifact, folder: Path, options: BundleOptions | None
             if (root / "adapter").is_dir():
                 _copy_adapter(root / "adapter", folder / "adapter")
     shown = public_report(report, config)
+    shown["statements"] = statements_of(shown)
     if config is not None:
         public = yaml.safe_dump(public_config(config, report), sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(public, encoding="utf-8")

@@ -46,8 +46,13 @@ def report(**changes: Any) -> dict[str, Any]:
         "forgetting": {"kept": 0.75},
         "ladder": [{"name": "majority <b>class</b>", "accuracy": score}, {"name": "w" * 200, "accuracy": score}],
     }
+    sentence = "+10.0 points of accuracy over TF-IDF <i>x</i> (95% interval +5.0 to +15.0)."
     return {
         "schema_version": 1,
+        "statements": {
+            "verdict": {"look": "good", "title": "Transfer worked", "sentence": sentence},
+            "cards": [{"name": "Accuracy", "value": "90.0%", "below": "95% interval 85.0 to 94.0%"}],
+        },
         "model": {"name": "base/<script>alert(1)</script>"},
         "data": {"name": "d & d", "rows": {"test": 1234}},
         "metrics": {"test": {"accuracy": score, "macro_f1": score}},
