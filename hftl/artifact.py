@@ -8,7 +8,8 @@ from typing import Any
 from huggingface_hub import snapshot_download
 
 from hftl.errors import ModelError
-from hftl.models.load import find_checkpoint, hub_errors
+from hftl.hub_errors import hub_errors
+from hftl.models.load import find_checkpoint
 from hftl.paths import typed_path
 
 

@@ -20,7 +20,7 @@ from hftl.progress import quiet_libraries
 if TYPE_CHECKING:
     from hftl.publishing.bundle import Bundle
     from hftl.publishing.hub import Pushed
-    from hftl.publishing.hub_options import PushOptions
+    from hftl.publishing.hub_repository import PushOptions
 
 
 PUSH_FLAGS = {
@@ -51,7 +51,7 @@ def push_verb(positional: list[str], flags: Flags) -> None:
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with contextlib.redirect_stdout(sys.stderr):
-        from hftl.publishing.hub_options import PushOptions, check_options, usable_token
+        from hftl.publishing.hub_repository import PushOptions, check_options, usable_token
 
         run, repo_id = positional
         options = PushOptions(

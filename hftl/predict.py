@@ -16,9 +16,10 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from hftl.data.images import decode_image
 from hftl.errors import DataError, ModelError
+from hftl.hub_errors import hub_errors
 from hftl.models.adapted import load_adapted
 from hftl.models.coverage import check_loaded
-from hftl.models.load import find_checkpoint, hub_errors, prepare_processor
+from hftl.models.load import find_checkpoint, prepare_processor
 from hftl.models.pooled import OWN_CLASSES, own_auto_model
 from hftl.paths import typed_path
 from hftl.tasks import TASKS

@@ -27,7 +27,7 @@ LAYERS = (
     ("hftl.data",),
     ("hftl.tasks",),
     ("hftl.hub_access",),
-    ("hftl.models",),
+    ("hftl.models", "hftl.hub_errors"),
     ("hftl.evaluation",),
     ("hftl.methods",),
     ("hftl.training",),

@@ -12,7 +12,8 @@ from torch import nn
 from hftl.config import ModelConfig
 from hftl.errors import ModelError
 from hftl.evaluation.metrics import log_loss
-from hftl.models.load import find_checkpoint, hub_errors
+from hftl.hub_errors import hub_errors
+from hftl.models.load import find_checkpoint
 from hftl.prepare import Prepared, take
 from hftl.tasks.encoded import EncodedText
 from hftl.training.features import Encoded, forward_rows
