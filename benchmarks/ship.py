@@ -26,7 +26,7 @@ from hftl.export import export
 from hftl.predict import load
 from hftl.progress import quiet_libraries
 from hftl.run_data import run_splits
-from tests.hub_server import HubServer
+from tests.hub.server import HubServer
 
 
 Feed = dict[str, np.ndarray]

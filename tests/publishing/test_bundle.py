@@ -23,7 +23,7 @@ from hftl.errors import ConfigError, RunError
 from hftl.predict import load
 from hftl.publishing.bundle import BundleOptions, build_bundle
 from hftl.publishing.public_report import public_config, public_report
-from tests.hub_cards import card_problems
+from tests.hub.cards import card_problems
 from tests.runs import SMALL, checkpoint, subprocess_env, text_frame, tiny_run
 from tests.tiny import tiny_images
 

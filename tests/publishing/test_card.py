@@ -13,7 +13,7 @@ from hftl.publishing.card_front import CardOptions
 from hftl.publishing.card_markdown import code, md
 from hftl.publishing.examples import Example
 from hftl.publishing.licences import Licence
-from tests.hub_cards import card_problems
+from tests.hub.cards import card_problems
 from tests.publishing.card_cases import HOSTILE, example_report
 from tests.report_page.example import evidence, score, text_rows
 

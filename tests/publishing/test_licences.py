@@ -6,8 +6,8 @@ from hftl.data.samples import SAMPLES
 from hftl.errors import ConfigError
 from hftl.models.packaged import PACKAGED
 from hftl.publishing.licences import LICENSES, Source, check_license, choose_license, known_license, license_id
-from tests.hub_server import HubServer
-from tests.hub_target import in_process
+from tests.hub.server import HubServer
+from tests.hub.target import in_process
 
 
 def base(license: str | None, stated: str = "") -> Source:

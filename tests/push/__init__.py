@@ -18,7 +18,7 @@ from huggingface_hub.utils import _http
 from hftl.publishing import hub, hub_repository
 from hftl.publishing.hub import Pushed, push_to_hub
 from tests.command import text_csv
-from tests.hub_target import HubTarget
+from tests.hub.target import HubTarget
 from tests.runs import CLASSES, checkpoint, tiny_run
 from tests.tiny import tiny_images
 

@@ -21,7 +21,7 @@ from hftl.publishing.hub import push_to_hub
 from hftl.publishing.hub_repository import left_behind
 from hftl.publishing.parity import DownloadError, ParityError
 from tests.command import shell
-from tests.hub_target import HubTarget, target_fixture
+from tests.hub.target import HubTarget, target_fixture
 from tests.push import CHECKED, LICENSE, on_the_hub, push, text_run, texts_of
 from tests.runs import split_folder, tiny_run
 

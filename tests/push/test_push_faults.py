@@ -20,8 +20,8 @@ from hftl.hub_errors import HubError, plain, push_line
 from hftl.publishing import hub as hub_module
 from hftl.publishing.hub import push_to_hub
 from hftl.publishing.hub_repository import LONGEST_WAIT, RETRIES, persist, seconds_to_wait
-from tests.hub_server import HubServer
-from tests.hub_target import HubTarget, target_fixture
+from tests.hub.server import HubServer
+from tests.hub.target import HubTarget, target_fixture
 from tests.push import LICENSE, push, text_run, unchecked
 
 

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.hub_files import Snapshot, folder_snapshot
-from tests.hub_replies import HubError, Request, repository_not_found
+from tests.hub.files import Snapshot, folder_snapshot
+from tests.hub.replies import HubError, Request, repository_not_found
 
 
 KINDS = ("models", "datasets", "spaces")

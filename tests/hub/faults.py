@@ -4,7 +4,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 
-from tests.hub_replies import HubError, Reply, json_reply
+from tests.hub.replies import HubError, Reply, json_reply
 
 
 # What the Hub says with each status: (message, X-Error-Code).

@@ -1,8 +1,8 @@
 """What the tests' Hub knows of Spaces beyond their files: variables, secrets, hardware, runtime. Nothing is run."""
 
-from tests.hub_reads import Endpoint, space_runtime
-from tests.hub_replies import HubError, Reply, Request, json_reply
-from tests.hub_repos import HubState, Repository, now
+from tests.hub.reads import Endpoint, space_runtime
+from tests.hub.replies import HubError, Reply, Request, json_reply
+from tests.hub.repos import HubState, Repository, now
 
 
 HARDWARE = frozenset({"cpu-basic", "cpu-upgrade", "zero-a10g", "t4-small", "t4-medium", "l4x1", "a10g-small"})

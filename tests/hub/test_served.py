@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.hub_datasets import BEANS_NAMES, EMOTION_NAMES, serve_image_dataset, serve_text_dataset
-from tests.hub_server import HubServer
+from tests.hub.datasets import BEANS_NAMES, EMOTION_NAMES, serve_image_dataset, serve_text_dataset
+from tests.hub.server import HubServer
 from tests.tiny import DEFAULT_IDS, build, build_default, tiny_image_rows, tiny_text_rows
 
 
@@ -204,7 +204,7 @@ print(time.monotonic() - start < 5)
 def test_the_server_needs_no_hub_library_and_sends_a_token_when_asked(hub: HubServer) -> None:
     code = """
 import sys
-from tests.hub_server import HubServer
+from tests.hub.server import HubServer
 assert not {"huggingface_hub", "transformers", "datasets"} & set(sys.modules)
 from huggingface_hub import get_token
 print(get_token())

@@ -31,9 +31,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from tests.hub_cards import card_problems
-from tests.hub_server import HubServer
-from tests.hub_target import HubTarget, in_process, loopback_target, target_fixture
+from tests.hub.cards import card_problems
+from tests.hub.server import HubServer
+from tests.hub.target import HubTarget, in_process, loopback_target, target_fixture
 
 
 CommitOperation = CommitOperationAdd | CommitOperationCopy | CommitOperationDelete

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.hub_cards import front_matter
-from tests.hub_files import Snapshot, folder_entry
-from tests.hub_replies import HubError, Reply, Request, json_reply
-from tests.hub_repos import Commit, HubState, Repository
+from tests.hub.cards import front_matter
+from tests.hub.files import Snapshot, folder_entry
+from tests.hub.replies import HubError, Reply, Request, json_reply
+from tests.hub.repos import Commit, HubState, Repository
 
 
 Endpoint = Callable[[HubState, Request, str, str, list[str]], Reply]

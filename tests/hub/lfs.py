@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.hub_files import digests
-from tests.hub_replies import HubError, Reply, Request, json_reply
-from tests.hub_repos import HubState, Repository
+from tests.hub.files import digests
+from tests.hub.replies import HubError, Reply, Request, json_reply
+from tests.hub.repos import HubState, Repository
 
 
 STORAGE = (

@@ -9,7 +9,7 @@ server, set `env()` and only then import the libraries that read it.
         hub.fail("PUT", "/lfs-storage/", 503, times=2)       # the next two uploads of large files fail
         assert b"secret" not in hub.received_bytes()         # everything that ever arrived
 
-In the same process: `tests.hub_target.in_process`. Where each part is: hub_repos (state), hub_reads, hub_writes,
+In the same process: `tests.hub.target.in_process`. Where each part is: hub_repos (state), hub_reads, hub_writes,
 hub_lfs, hub_spaces, hub_cards (validation of front matter), hub_faults, hub_http (the wire).
 """
 
@@ -23,14 +23,14 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 
-from tests.hub_faults import Fault, Faults
-from tests.hub_http import LoopbackServer, Seen, handler_for
-from tests.hub_lfs import STORAGE, batch, storage, verify
-from tests.hub_reads import READS, Endpoint, info, resolve, whoami
-from tests.hub_replies import HubError, Reply, Request
-from tests.hub_repos import KINDS, Accounts, HubState, Repository
-from tests.hub_spaces import SPACES
-from tests.hub_writes import WRITES, create_repository, delete_repository, validate_yaml
+from tests.hub.faults import Fault, Faults
+from tests.hub.http import LoopbackServer, Seen, handler_for
+from tests.hub.lfs import STORAGE, batch, storage, verify
+from tests.hub.reads import READS, Endpoint, info, resolve, whoami
+from tests.hub.replies import HubError, Reply, Request
+from tests.hub.repos import KINDS, Accounts, HubState, Repository
+from tests.hub.spaces import SPACES
+from tests.hub.writes import WRITES, create_repository, delete_repository, validate_yaml
 
 
 TOKEN = "hf_" + "T" * 34  # as long as real ones, and no secret
@@ -185,7 +185,7 @@ class HubServer:
         found.gated, found.granted = (found.gated if gated is None else gated), granted
 
     def fail(self, method: str, path: str, status: int | None = None, **how: Any) -> Fault:
-        """The next requests that match fail: see `tests.hub_faults.Fault` for what may be asked."""
+        """The next requests that match fail: see `tests.hub.faults.Fault` for what may be asked."""
         return self.faults.add(Fault(method, path, status=status, **how))
 
     def received(self) -> Iterator[tuple[str, bytes]]:

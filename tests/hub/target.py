@@ -2,7 +2,7 @@
 
 A test module says
 
-    from tests.hub_target import HubTarget, target_fixture
+    from tests.hub.target import HubTarget, target_fixture
 
     target = target_fixture()
 
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from tests.hub_server import HubServer
+from tests.hub.server import HubServer
 
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import parse_qs, urlsplit
 
-from tests.hub_faults import Fault
-from tests.hub_replies import HubError, Reply, Request
+from tests.hub.faults import Fault
+from tests.hub.replies import HubError, Reply, Request
 
 
 if TYPE_CHECKING:
-    from tests.hub_server import HubServer
+    from tests.hub.server import HubServer
 
 _BLOCK = 1 << 16
 

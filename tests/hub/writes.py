@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tests.hub_cards import card_problems
-from tests.hub_files import LFS_SUFFIXES, Snapshot, parents
-from tests.hub_reads import Endpoint
-from tests.hub_replies import HubError, Reply, Request, json_reply, repository_not_found
-from tests.hub_repos import KINDS, MAIN, Commit, HubState, Repository, now
+from tests.hub.cards import card_problems
+from tests.hub.files import LFS_SUFFIXES, Snapshot, parents
+from tests.hub.reads import Endpoint
+from tests.hub.replies import HubError, Reply, Request, json_reply, repository_not_found
+from tests.hub.repos import KINDS, MAIN, Commit, HubState, Repository, now
 
 
 REGULAR_LIMIT = 10 * 1024 * 1024  # the Hub takes no larger file inside a commit
