@@ -12,6 +12,7 @@ from hftl.models.pooled import PooledForImageClassification, PooledImageConfig
 _SAME_BODY = {"vit_mae": "vit"}
 _TOWERS = {"siglip_vision_model": "siglip", "clip_vision_model": "clip"}  # vision towers saved without the text's
 _POOLED = ("dinov3_vit", "dinov3_convnext")  # transformers has no image classifier for them: they get hftl's own
+WRAPPED = frozenset((*_SAME_BODY, *_TOWERS, *_POOLED))  # no Auto class of transformers makes a classifier of these
 
 
 def classifier_config(config: Any, auto_model: str, labels: dict[str, Any]) -> Any:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import try_to_load_from_cache
 
 from hftl.artifact import Artifact
 from hftl.config import read_yaml
 from hftl.errors import ConfigError, RunError
 from hftl.hub_errors import hub_errors
+from hftl.models.classes import WRAPPED
 from hftl.models.pooled import OWN_CLASSES
 from hftl.publishing.card import CardOptions, card_text
 from hftl.publishing.clean import check_clean, copy_file, machine_places, model_files
@@ -125,7 +127,7 @@ def _write_adapter_alone(artifact: Artifact, adapter: Path, folder: Path) -> Non
             f"The base model {public_name(model)} is not on the Hub, so nobody could load the adapter: leave out "
             "--adapter_only to publish the whole model."
         )
-    _check_plain(artifact)
+    _check_buildable(artifact, base, hub_commit(model))
     for path in model_files(artifact.folder, weights=False):  # labels and sizes in config.json; the processor
         copy_file(path, folder / path.name)
     fields = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
@@ -135,13 +137,15 @@ def _write_adapter_alone(artifact: Artifact, adapter: Path, folder: Path) -> Non
     copy_file(adapter / "adapter_model.safetensors", folder / "adapter_model.safetensors")
 
 
-def _check_plain(artifact: Artifact) -> None:
-    """Raise `ConfigError` where the adapter's base has a class of hftl's, which plain transformers cannot build."""
-    fields = json.loads((artifact.folder / "config.json").read_text(encoding="utf-8"))
-    if fields.get("model_type") in OWN_CLASSES:
+def _check_buildable(artifact: Artifact, base: str, revision: str | None) -> None:
+    """Raise `ConfigError` where plain transformers cannot build the classifier from the base model's own repository."""
+    final = json.loads((artifact.folder / "config.json").read_text(encoding="utf-8"))
+    cached = try_to_load_from_cache(base, "config.json", revision=revision)  # of the training, as a rule
+    body = json.loads(Path(cached).read_text(encoding="utf-8")) if isinstance(cached, str) else {}
+    if final.get("model_type") in OWN_CLASSES or body.get("model_type") in WRAPPED:
         raise ConfigError(
-            f"The adapter of {artifact.name} goes with a model class of hftl's ({fields['architectures'][0]}), which "
-            "plain transformers cannot build around the base model: leave out --adapter_only to publish the whole model."
+            f"Plain transformers has no class that puts this adapter's classifier on {base} by itself: leave out "
+            "--adapter_only to publish the whole model."
         )
 
 

@@ -348,5 +348,5 @@ def _commit(api: HfApi, target: Target, bundle: Bundle, message: str, *, create_
     for addition in additions:  # one by one: the library's threads would not let Ctrl-C end the sending
         if addition.upload_info.size > _LARGE or addition.path_in_repo.endswith(_STORED):
             api.preupload_lfs_files(target.repo_id, [addition], free_memory=False, **where)
-    changes = [*additions, *removals]
+    changes: list[CommitOperationAdd | CommitOperationDelete] = [*additions, *removals]
     return api.create_commit(target.repo_id, changes, commit_message=message, parent_commit=target.head, **where)

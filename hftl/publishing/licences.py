@@ -135,7 +135,8 @@ def _from_card(what: str, name: str, readme: Path, where: str) -> Source:
         fields = yaml.safe_load(block[1]) if block else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
         fields = None
-    stated = fields.get("license") if isinstance(fields, dict) else None
+    fields = fields if isinstance(fields, dict) else {}
+    stated = fields.get("license")
     several = [str(one) for one in stated] if isinstance(stated, list) else [str(stated)] if stated else []
     if several == ["other"] and fields.get("license_name"):
         several = [str(fields["license_name"])]

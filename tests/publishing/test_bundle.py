@@ -293,6 +293,23 @@ def test_an_adapter_that_nobody_could_load_is_refused(text_run, image_run, tmp_p
         build_bundle(image_run, tmp_path / "b", alone)
 
 
+@pytest.mark.parametrize(("file", "model_type"), [("final", "hftl_pooled_image"), ("base", "siglip_vision_model")])
+def test_an_adapter_that_plain_transformers_cannot_build_on_is_refused(
+    text_run, tmp_path, monkeypatch, file, model_type
+):
+    """A class of hftl's own, or a body that transformers makes no classifier of: nobody could load the adapter."""
+    copy = open_artifact(shutil.copytree(text_run.run, tmp_path / "run"))
+    base = shutil.copy(copy.folder / "config.json", tmp_path / "config.json")
+    path = copy.folder / "config.json" if file == "final" else Path(base)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": model_type}))
+    monkeypatch.setattr("hftl.publishing.bundle.try_to_load_from_cache", lambda *_, **__: str(base))
+    with pytest.raises(
+        ConfigError, match=r"Plain transformers has no class .* on tiny/bert by itself: leave out"
+    ) as caught:
+        build_bundle(on_hub(copy), tmp_path / "alone", replace(MIT, adapter_only=True))
+    assert "\n" not in str(caught.value)
+
+
 def test_text_examples_become_public_only_when_asked_for(text_run, tmp_path):
     found = build_bundle(text_run, tmp_path / "bundle", replace(MIT, include_examples=2))
     assert len(found.public_rows) == 2
