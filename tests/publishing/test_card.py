@@ -12,7 +12,7 @@ from hftl.publishing.card import CardOptions, card_text
 from hftl.publishing.examples import Example
 from hftl.publishing.licences import Licence
 from hftl.report.visible import code, md
-from tests.hub_cards import card_problems
+from tests.hub.cards import card_problems
 from tests.publishing.card_cases import HOSTILE, example_report
 from tests.report_page.example import evidence, score, text_rows
 

@@ -17,7 +17,7 @@ from hftl.models.layers import Layers
 from hftl.models.load import Loaded, find_checkpoint
 from hftl.models.pooled import MeanPooledConfig, MeanPooledForSequenceClassification
 from hftl.publishing.save import save_final
-from tests.hub_server import HubServer
+from tests.hub.server import HubServer
 from tests.publishing_space import farm
 from tests.report_page.conftest import chromium  # noqa: F401  the same browser
 from tests.tiny import build
