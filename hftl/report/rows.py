@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hftl.evaluation.mistakes import confusion as confusion_cells
+from hftl.evaluation.row_scores import confusion as confusion_cells
 from hftl.report.visible import one_line, shorten
 
 
