@@ -115,7 +115,7 @@ def _model(ready: Prepared, parameters: int) -> dict[str, Any]:
 
 def _inputs(ready: Prepared) -> dict[str, Any]:
     lengths = [ready.train.lengths, ready.validation.lengths]
-    facts: dict[str, Any] = ready.task.inputs.describe(ready.splits, ready.loaded.processor, lengths)
+    facts: dict[str, Any] = ready.task.inputs.describe(ready.splits, ready.loaded.processor, lengths, ready.cut)
     return facts
 
 
