@@ -239,7 +239,7 @@ def smallest_batch(model: Any, processor: Any) -> dict[str, torch.Tensor]:
     return {"pixel_values": torch.tensor(_run(processor, [Image.new("RGB", (64, 64))])).float()}
 
 
-def describe_images(splits: Splits, processor: Any, lengths: list[np.ndarray]) -> dict[str, Any]:
+def describe_images(splits: Splits, processor: Any) -> dict[str, Any]:
     """Sizes and modes of a sample of the training images as they are stored, and the size they will have."""
     images = [mode_and_size(value) for value in _some(splits.train)["image"][:]]
     sizes = Counter((width, height) for _, width, height in images)
@@ -283,7 +283,7 @@ IMAGE = Inputs(
     encode=encode,
     collate=collator,
     smallest=smallest_batch,
-    describe=lambda *known: {"images": describe_images(*known)},
+    describe=lambda splits, processor, *_: {"images": describe_images(splits, processor)},
     poolings=("native",),
     key=file_digest,
     groups=groups,
