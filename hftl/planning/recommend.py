@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
+from hftl.evaluation.advice import FEW_PER_CLASS
 from hftl.evaluation.cross_validated import Gap, stands
 
 
-# Up to so many rows per class, a probe: ANCHORS.md, F. SetFit (Tunstall et al. 2022, table 2, from memory): tuned
-# RoBERTa-large is 19 points behind sentence embeddings with a regression at 8 rows per class, and 6 behind at 64.
-FEW_PER_CLASS = 32
 # Beyond so many rows per class, every layer: ANCHORS.md, F. LoRA loses when the data exceed its capacity (LoRA Without
 # Regret 2025), and what penalties gain, they gain on small data (both in ANCHORS.md, C).
 MANY_PER_CLASS = 500
@@ -71,7 +69,7 @@ def recommend(facts: Facts) -> Recommendation:
     return Recommendation(
         "full",
         f"{rows:g} rows per class (above {MANY_PER_CLASS}) carry all layers, and the time is there (about "
-        f"{_duration(facts.full_seconds)} here). {stands(gap, facts.baseline)}.",
+        f"{duration(facts.full_seconds)} here). {stands(gap, facts.baseline)}.",
     )
 
 
@@ -118,10 +116,13 @@ def _moderate(facts: Facts, gap: Gap) -> Recommendation:
 
 
 def _too_long(facts: Facts) -> str:
-    return f"fine-tuning all layers would take about {_duration(facts.full_seconds)} on this machine"
+    return f"fine-tuning all layers would take about {duration(facts.full_seconds)} on this machine"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float | None) -> str:
+    """Return about how long that is, in words: "12 s", "5 min", "2.5 h", or "unknown"."""
+    if seconds is None:
+        return "unknown"
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
