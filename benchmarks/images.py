@@ -10,7 +10,7 @@ from benchmarks.contenders import timed
 from hftl.data.images import decode_image
 from hftl.data.samples import load_sample
 from hftl.models.load import find_checkpoint
-from hftl.tasks.image_classification import set_image_side
+from hftl.tasks.inputs.image import set_image_side
 
 
 def digits() -> tuple[Any, str]:

@@ -156,7 +156,7 @@ def run(config: RunConfig) -> Result:
 
 
 def _run_claimed(config: RunConfig) -> Result:
-    check_arguments(config, get_task(config.task).best_metric)
+    check_arguments(config, get_task(config.task).output.best)
     check_world(runs_on_cpu(config.training))
     config = replace(config, output_dir=broadcast_from_main(config.output_dir))  # rank 0 chose a free name
     half = choose_bf16(config.training)
@@ -215,7 +215,7 @@ def _run(config: RunConfig) -> Result:
             chosen["train"], chosen["validation"], ready.weights,
         )  # fmt: skip
         with _nothing_useless(output_dir, resume=config.resume):
-            fitted = fit_plan(plan, probe, data, config, task.best_metric, work, inputs)
+            fitted = fit_plan(plan, probe, data, config, task.output.best, work, inputs)
         train_seconds = time.perf_counter() - clock
 
         control = None

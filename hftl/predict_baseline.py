@@ -12,7 +12,6 @@ from hftl.evaluation.saved_baseline import SavedBaseline, load_baseline
 from hftl.paths import typed_path
 from hftl.predict import Predictor, read_report
 from hftl.tasks import TASKS
-from hftl.tasks.encoded import EncodedImages
 from hftl.tasks.task import Task
 
 
@@ -22,15 +21,13 @@ class BaselinePredictor(Predictor):
 
     def logits(self, table: Dataset) -> np.ndarray:
         """Return the logarithm of the probabilities [n, classes] in fp32, for a table with the task's input column."""
-        column = self.task.input_column
         if len(table) == 0:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         if self.processor is not None:
-            encoded = self.task.encode(table.select_columns([column]), self.processor)
-            assert isinstance(encoded, EncodedImages)
-            known = self.model.predict_proba(np.moveaxis(encoded.pixels, 1, -1))
+            encoded = self.task.encode(table.select_columns(list(self.task.inputs.columns)), self.processor)
+            known = self.model.predict_proba(self.task.inputs.raw(encoded))
         else:
-            known = self.model.predict_proba(table[column][:])
+            known = self.model.predict_proba(table[self.task.input_column][:])
         # A label that no training row had has no probability at all; its logarithm must be a number all the same.
         return np.log(np.maximum(known, np.finfo(np.float32).tiny)).astype(np.float32)
 
@@ -44,10 +41,10 @@ def load_baseline_predictor(folder: str | Path) -> BaselinePredictor:
     baseline = load_baseline(path)
     task = _task(baseline, path)
     processor = None
-    if task.input_column == "image" and baseline.model.kind != "majority":
+    if task.inputs.raw is not None and baseline.model.kind != "majority":
         final = path.resolve().parent / "final"
         try:
-            processor = getattr(transformers, task.auto_processor).from_pretrained(final, local_files_only=True)
+            processor = getattr(transformers, task.inputs.processor).from_pretrained(final, local_files_only=True)
         except (OSError, ValueError) as error:
             raise ModelError(
                 f"{folder} reads images as {final.parent.name}/final does, which cannot be read "
@@ -58,7 +55,6 @@ def load_baseline_predictor(folder: str | Path) -> BaselinePredictor:
 
 def _task(baseline: SavedBaseline, path: Path) -> Task:
     """The task by what the baseline reads; the majority class reads nothing, so the run has to say."""
-    kinds = {"tfidf": "text-classification", "raw_pixels": "image-classification"}
-    kinds |= {"colour_histogram": "image-classification"}
+    kinds = {kind: task.name for task in reversed(TASKS.values()) for kind in task.inputs.features}
     report = read_report(path.resolve().parent) if baseline.model.kind == "majority" else None
     return TASKS[kinds.get(baseline.model.kind, str(report["task"]) if report else "text-classification")]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from hftl.config import DataConfig
-from hftl.data.cells import no_formula
+from hftl.data.columns import no_formula
 from hftl.data.load import load_rows
 from hftl.errors import RunError
 from hftl.evaluation.metrics import per_class
@@ -50,7 +50,7 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
     Raises `DataError` for data that cannot be read and `RunError` for a place that cannot be written.
     """
     output = _checked_output(flags["output"]) if "output" in flags else None
-    rows = load_rows(predictor.task.input_column, _config(flags), None)
+    rows = load_rows(predictor.task.inputs, _config(flags), None)
     if rows.skipped:
         _log.warning("%d broken images are left out; the first: %s", len(rows.skipped), rows.skipped[0])
     found = predictor.predict_table(rows.table)
@@ -115,7 +115,7 @@ def _plain(table: Any) -> pd.DataFrame:
 def evaluate_data(run: str, flags: dict[str, Any]) -> dict[str, Any]:
     """Score a run on labelled rows: metrics with intervals, and per class. Raises `DataError` for unknown labels."""
     predictor = load_predictor(run, flags.get("revision"))
-    rows = load_rows(predictor.task.input_column, _config(flags), predictor.labels)
+    rows = load_rows(predictor.task.inputs, _config(flags), predictor.labels, predictor.task.output)
     logits = predictor.logits(rows.table)
     references = np.asarray(rows.labels)
     return {

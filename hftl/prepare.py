@@ -1,6 +1,5 @@
 """The first steps of every run and of every plan: data, splits, model, encoded rows."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,12 +12,10 @@ from hftl.data.splits import Splits
 from hftl.errors import ConfigError
 from hftl.methods import FROZEN_BODY
 from hftl.models.classes import own_class_note
+from hftl.models.heads import states_by_token
 from hftl.models.load import Loaded, load_model
-from hftl.models.padding import settle_padding, states_by_token
 from hftl.tasks import get_task
-from hftl.tasks.encoded import EncodedImages, EncodedText
-from hftl.tasks.task import Task
-from hftl.training.features import Encoded
+from hftl.tasks.task import Encoded, Task
 from hftl.training.losses import class_weights
 from hftl.training.precision import choose_bf16, runs_on_cpu
 
@@ -50,14 +47,12 @@ class Prepared:
     @property
     def augmented(self) -> bool:
         """Are the training rows augmented?"""
-        return self.task.input_column == "image" and self.config.method.augment != "none"
+        return self.task.inputs.augmentable and self.config.method.augment != "none"
 
     @property
     def rows_to_train_on(self) -> Encoded:
         """The train rows, which the collator augments where the run asks for it."""
-        if isinstance(self.train, EncodedImages) and self.augmented:
-            return replace(self.train, augment=True)
-        return self.train
+        return replace(self.train, augment=self.augmented)
 
 
 def prepare(config: RunConfig) -> Prepared:
@@ -66,37 +61,26 @@ def prepare(config: RunConfig) -> Prepared:
     Raises `DataError` and `ModelError` for what cannot be used.
     """
     task = get_task(config.task)
-    splits = load_splits(task.input_column, config.data, config.train_seed)
+    splits = load_splits(task.inputs, config.data, config.train_seed, task.output)
     set_seed(config.train_seed)
     loaded = load_model(task, config.model, splits.labels)
-    notes = _check_rows(task, loaded, config)
-    notes += task.fit_processor(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
+    _check_pooling(task, loaded, config)
+    notes = task.inputs.settle(loaded.model, loaded.processor, loaded.name)
+    notes += task.inputs.fit(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
     notes += own_class_note(loaded.model)
     collate = task.collator(loaded.processor, not config.method.no_flip, config.method.augment)
     train = task.encode(splits.train, loaded.processor)
     validation = task.encode(splits.validation, loaded.processor)
-    weights, said = class_weights(config.method.class_weights, train.labels, len(splits.labels))
+    strata = task.output.strata(train.targets, splits.labels) if task.output.strata else None
+    weights, said = class_weights(config.method.class_weights, *strata) if strata else (None, [])
     return Prepared(config, task, splits, loaded, collate, train, validation, weights, [*notes, *said])
 
 
-def _check_rows(task: Task, loaded: Loaded, config: RunConfig) -> list[str]:
-    """Refuse what no forward pass of rows need find out; return notes.
-
-    Raises `ModelError` for a text model whose answers depend on padding, `ConfigError` for a pooling it cannot have.
-    """
-    is_text = task.input_column == "text"
+def _check_pooling(task: Task, loaded: Loaded, config: RunConfig) -> None:
+    """Raise `ConfigError` for a pooling that the features cannot have."""
     wants_mean = config.method.pooling == "mean" and config.method.method in FROZEN_BODY
-    if wants_mean and not (is_text and states_by_token(loaded.model, loaded.processor)):
+    if wants_mean and not ("mean" in task.inputs.poolings and states_by_token(loaded.model, loaded.processor)):
         raise ConfigError(
             f"--pooling mean averages the states of a text's tokens, and {loaded.name} does not put out one for each. "
             "Leave --pooling out."
         )
-    return settle_padding(loaded.model, loaded.processor, loaded.name) if is_text else []
-
-
-def take(encoded: Encoded, rows: Sequence[int] | np.ndarray) -> Encoded:
-    """Return the rows numbered `rows`, in that order."""
-    index = np.asarray(rows)
-    if isinstance(encoded, EncodedText):
-        return EncodedText([encoded.token_ids[i] for i in index], encoded.labels[index])
-    return EncodedImages(encoded.pixels[index], encoded.labels[index], encoded.augment)

@@ -11,12 +11,12 @@ from PIL import Image as PILImage
 
 from hftl.artifact import Artifact
 from hftl.config import RunConfig, build_config, read_yaml
-from hftl.data.images import decode_image
 from hftl.data.load import load_splits
 from hftl.data.samples import SAMPLES, load_sample
 from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError
-from hftl.tasks import get_task
+from hftl.tasks import TASKS, get_task
+from hftl.tasks.task import Inputs
 
 
 OWN_ROWS = "test rows of the run"
@@ -47,10 +47,11 @@ def run_splits(run: Path, data: str | None = None) -> Splits:
     config = build_config(str(values.pop("task")), {**values, **({"data": data} if data else {})})
     report = run / "report.json"  # names the seed that `--seeds` kept, which drew the rows of `--shots`
     seed = json.loads(report.read_text(encoding="utf-8"))["seed"] if report.is_file() else config.train_seed
-    return load_splits(get_task(config.task).input_column, config.data, seed)
+    task = get_task(config.task)
+    return load_splits(task.inputs, config.data, seed, task.output)
 
 
-def some_rows(artifact: Artifact, input_column: str, count: int = 64, data: str | None = None) -> RealRows:
+def some_rows(artifact: Artifact, inputs: Inputs, count: int = 64, data: str | None = None) -> RealRows:
     """Return `count` real inputs (fewer when there are fewer): test rows of the run, else of a packaged sample.
 
     The rows are spread evenly over the split, which may be sorted by class. `data` names other data to read instead
@@ -60,28 +61,27 @@ def some_rows(artifact: Artifact, input_column: str, count: int = 64, data: str 
     if artifact.run is not None:
         try:
             table = run_splits(artifact.run, data).test
-            return RealRows(spread(table, input_column, count)[1], OWN_ROWS, own=True)
+            return RealRows(spread(table, inputs, count)[1], OWN_ROWS, own=True)
         except HftlError as error:
             if data is not None:
                 raise
             problem = error  # the data moved, or were in memory: any real row shows what the weights answer
-    task = "text-classification" if input_column == "text" else "image-classification"
     for sample in SAMPLES.values():
-        if sample.task == task:
+        if TASKS[sample.task].inputs is inputs:
             try:
                 table = load_sample(sample.name)["test"]
             except DataError as error:
                 problem = problem or error
                 continue
-            return RealRows(spread(table, input_column, count)[1], f"sample:{sample.name}", own=False)
+            return RealRows(spread(table, inputs, count)[1], f"sample:{sample.name}", own=False)
     raise DataError(f"There are no rows to check the model on: {problem}")
 
 
-def spread(table: Any, column: str, count: int) -> tuple[np.ndarray, Any]:
+def spread(table: Any, inputs: Inputs, count: int) -> tuple[np.ndarray, Any]:
     """Return the numbers of `count` rows spread evenly over the table (all when there are fewer), and their inputs.
 
     Inputs are texts, or RGB images as transformers would open them.
     """
     rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
-    values: Sequence[Any] = table.select(rows)[column][:]
-    return rows, [str(v) for v in values] if column == "text" else [decode_image(v) for v in values]
+    values: Sequence[Any] = table.select(rows)[inputs.columns[0]][:]
+    return rows, [inputs.show(value) for value in values]

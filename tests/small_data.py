@@ -8,6 +8,7 @@ from PIL import Image as PILImage
 
 from hftl.config import DataConfig
 from hftl.data.load import load_splits
+from hftl.tasks.task import Encoded, Ragged
 
 
 def frame(rows: int = 40, classes: int = 2) -> pd.DataFrame:
@@ -18,6 +19,10 @@ def frame(rows: int = 40, classes: int = 2) -> pd.DataFrame:
 
 def load(data, column="text", **options):
     return load_splits(column, DataConfig(data=data, **options))
+
+
+def encoded_texts(token_ids, targets) -> Encoded:
+    return Encoded({"input_ids": Ragged.of(token_ids)}, targets)
 
 
 def write(table: pd.DataFrame, path: Path) -> Path:

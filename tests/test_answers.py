@@ -8,7 +8,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from hftl.config import DataConfig
-from hftl.data.cells import as_it_was, no_formula
+from hftl.data.columns import as_it_was, no_formula
 from hftl.data.load import load_rows, load_splits
 from hftl.doctor import doctor
 from hftl.errors import ConfigError, DataError

@@ -12,8 +12,9 @@ import yaml
 
 from hftl.config import MethodConfig, build_config
 from hftl.errors import ConfigError
-from hftl.tasks import image_classification, text_classification
-from hftl.tasks.augment import PRESETS, erase, jitter_colours, move_pixels
+from hftl.tasks.inputs import image as image_classification
+from hftl.tasks.inputs import text as text_classification
+from hftl.tasks.inputs.augment import PRESETS, erase, jitter_colours, move_pixels
 from tests.runs import subprocess_env, tiny_run
 
 
@@ -184,7 +185,7 @@ def test_no_torchvision_and_a_late_import():
 import sys
 sys.modules["torchvision"] = None  # an import of it fails
 import torch
-from hftl.tasks.augment import erase, jitter_colours, move_pixels
+from hftl.tasks.inputs.augment import erase, jitter_colours, move_pixels
 import hftl.adapt
 move_pixels(torch.rand(2, 3, 32, 32), "light", True)
 assert "kornia" not in sys.modules

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from hftl.config import DataConfig
-from hftl.data.keys import text_digest
 from hftl.data.load import load_splits
 from hftl.data.splits import cut
+from hftl.tasks.inputs.text import text_digest
 from tests.runs import text_frame
 from tests.tiny import tiny_images
 

@@ -3,8 +3,8 @@
 import pytest
 from transformers import AutoTokenizer
 
-from hftl.tasks import text_classification
-from hftl.tasks.text_classification import _beginning, _tokenize
+from hftl.tasks.inputs import text as text_classification
+from hftl.tasks.inputs.text import _beginning, _tokenize
 from tests.tiny import build, tiny_text_rows
 
 

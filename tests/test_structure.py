@@ -26,6 +26,7 @@ LAYERS = (
     ),
     ("hftl.data",),
     ("hftl.tasks",),
+    ("hftl.data.load",),  # reads what a task's inputs and output say
     ("hftl.hub_access",),
     ("hftl.models",),
     ("hftl.evaluation",),

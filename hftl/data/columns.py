@@ -1,50 +1,53 @@
-"""Columns: which one holds the text, the image and the label, and what their values mean."""
+"""Tables and their columns: made of any values, named in the wild, and told in words."""
 
 import io
-import math
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import Dataset, Features, Image, Value
 from datasets.table import InMemoryTable
 from PIL import Image as PILImage
 
-from hftl.config import DataConfig
-from hftl.data.cells import as_it_was
-from hftl.errors import DataError, did_you_mean
+from hftl.errors import DataError
 
 
 # fmt: off
-_TEXT_NAMES = (
+TEXT_NAMES = (
     "text", "sentence", "content", "review", "body", "document", "utterance", "query", "question", "comment",
     "message", "tweet", "post", "article", "abstract", "summary", "description", "sms", "email", "headline",
     "title", "input", "inputs", "sentence1", "premise",
 )
-_LABEL_NAMES = (
+LABEL_NAMES = (
     "label", "labels", "class", "category", "target", "intent", "sentiment", "topic", "tag", "tags",
     "classification", "class_name", "class_label", "label_name", "label_text", "category_name", "label_id",
     "fine_label", "coarse_label", "labels_id", "emotion", "star", "stars", "rating", "y", "output",
 )
-_IMAGE_NAMES = (
+IMAGE_NAMES = (
     "image", "images", "img", "picture", "photo", "pixels", "image_path", "img_path", "filepath", "path",
     "file_name", "filename", "file",
 )
 # fmt: on
-_OTHER_TASK = {"text": "image-classification", "image": "text-classification"}
-_NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*")
-_SHOWN = 5
+_NAMED, _LONG = 5, 60  # rows or classes in a line, characters of one
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_SIGNED_NUMBER = re.compile(r"[+-]\s?[\d.(][\d\s.,()/-]*(e[+-]?\d+)?%?", re.IGNORECASE)  # also that of a telephone
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The names of the columns that matter."""
+def no_formula(cell: Any) -> Any:
+    """Return a text that a spreadsheet would run as a formula with a quote before it (OWASP, CSV injection).
 
-    input: str
-    label: str | None
+    A number with a sign is left as it is: there is nothing in it to run.
+    """
+    if not isinstance(cell, str) or not cell.startswith(_FORMULA) or _SIGNED_NUMBER.fullmatch(cell):
+        return cell
+    return "'" + cell
+
+
+def as_it_was(cell: str) -> str:
+    """Return the text that `no_formula` made this cell of; a cell that it did not change is returned as it is."""
+    return cell[1:] if cell.startswith("'") and no_formula(cell[1:]) == cell else cell
 
 
 def frame_table(frame: pd.DataFrame, name: str) -> Dataset:
@@ -94,7 +97,12 @@ def columns_table(columns: dict[str, list[Any]], name: str) -> Dataset:
         key: array.cast(features[key].pa_type) if isinstance(features[key], Value) else array
         for key, array in arrays.items()
     }
-    return Dataset(InMemoryTable(pa.table(plain).replace_schema_metadata(Features(features).arrow_schema.metadata)))
+    return arrow_table(plain, features)
+
+
+def arrow_table(columns: dict[str, Any], features: dict[str, Any]) -> Dataset:
+    """Return an in-memory Dataset of the arrow columns with these features."""
+    return Dataset(InMemoryTable(pa.table(columns).replace_schema_metadata(Features(features).arrow_schema.metadata)))
 
 
 def _trouble(values: list[Any], error: Exception) -> str:
@@ -125,217 +133,64 @@ def _png(image: Any) -> dict[str, Any] | None:
 
 def is_usual_name(column: str) -> bool:
     """Is this a name that columns of texts, images or labels often have?"""
-    return column.lower().strip() in {*_LABEL_NAMES, *_TEXT_NAMES, *_IMAGE_NAMES}
+    return column.lower().strip() in {*LABEL_NAMES, *TEXT_NAMES, *IMAGE_NAMES}
 
 
-def find_columns(table: Dataset, input_column: str, config: DataConfig, need_label: bool) -> Columns:
-    """Find the input column and the label column: as told, else by name, else by type.
-
-    Raises:
-        DataError: a column is missing; the message names those that there are.
-    """
-    told = config.text_column if input_column == "text" else config.image_column
-    if told is not None:
-        _check_told(table, told, f"{input_column}_column")
-    if config.label_column is not None and (need_label or config.label_column in table.column_names):
-        _check_told(table, config.label_column, "label_column")
-    label = config.label_column or _by_name(table, _LABEL_NAMES, told)
-    found = told or (_find_text(table, label) if input_column == "text" else _find_image(table, label))
-    if found == label:
-        raise DataError(f"the column {found!r} cannot be both the {input_column} and the label: {_columns(table)}")
-    if label is None:
-        label = _label_by_type(table, found)
-    if label is None and need_label:
-        raise DataError(f"no label column found; {_columns(table)}. Name it with label_column (--label-column)")
-    return Columns(found, label)
-
-
-def _columns(table: Dataset) -> str:
+def columns_line(table: Dataset) -> str:
     """Return "the columns are: text (string), label (int64)"."""
-    shown = [f"{name} ({_kind(feature)})" for name, feature in list(table.features.items())[:12]]
-    more = len(table.column_names) - len(shown)
-    return f"the columns are: {', '.join(shown) or 'none'}{f' and {more} more' if more else ''}"
+    first = [f"{name} ({kind_of(feature)})" for name, feature in list(table.features.items())[:12]]
+    more = len(table.column_names) - len(first)
+    return f"the columns are: {', '.join(first) or 'none'}{f' and {more} more' if more else ''}"
 
 
-def _kind(feature: Any) -> str:
+def kind_of(feature: Any) -> str:
+    """Return what the column holds, as people call it."""
     if isinstance(feature, Value):
         return str(feature.dtype).removeprefix("large_")
     return type(feature).__name__.lower()
 
 
-def _check_told(table: Dataset, column: str, option: str) -> None:
-    if column not in table.column_names:
-        raise DataError(
-            f"{option}: there is no column {column!r}; {_columns(table)}.{did_you_mean(column, table.column_names)}"
-        )
-
-
-def _by_name(table: Dataset, names: Sequence[str], *taken: str | None) -> str | None:
+def column_named(table: Dataset, names: Sequence[str], *taken: str | None) -> str | None:
+    """Return the first column with one of these names, whatever their case, that is not among those `taken`."""
     lower = {name.lower().strip(): name for name in reversed(table.column_names) if name not in taken}
     return next((lower[name] for name in names if name in lower), None)
 
 
-def _is_string(feature: Any) -> bool:
-    return isinstance(feature, Value) and feature.dtype in (
-        "string",
-        "large_string",
-        "string_view",
-        "null",  # a column that is empty throughout: the check for missing values says so
-    )
+def is_string(feature: Any) -> bool:
+    """Tell texts; a column that is empty throughout counts: the check for missing values says so."""
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view", "null")
 
 
-def _is_image(feature: Any) -> bool:
+def is_image(feature: Any) -> bool:
     """Tell images: the feature, its bare storage (a dict of bytes and path), or bytes."""
     storage = isinstance(feature, dict) and set(feature) == {"bytes", "path"}
     return isinstance(feature, Image) or storage or (isinstance(feature, Value) and "binary" in feature.dtype)
 
 
-def _find_text(table: Dataset, label: str | None) -> str:
-    """Return the text column by name, else the string column with the longest values."""
-    strings = [name for name, feature in table.features.items() if _is_string(feature) and name != label]
-    named = _by_name(table.select_columns(strings), _TEXT_NAMES) or _by_name(table, _TEXT_NAMES, label)
-    if named is not None:
-        return named
-    images = [name for name, feature in table.features.items() if _is_image(feature)]
-    lengths = {}
-    head = table.select_columns(strings).select(range(min(1000, len(table)))).to_dict() if strings else {}
-    for name in strings:
-        values = [value for value in head[name] if value]
-        if name.lower() not in _IMAGE_NAMES and not all(_NUMBER.fullmatch(value) for value in values):
-            lengths[name] = sum(map(len, values)) / len(values)
-    if lengths and not images:
-        return max(lengths, key=lambda name: lengths[name])
-    raise DataError(_no_column("text", table, bool(images or _by_name(table, _IMAGE_NAMES))))
-
-
-def _find_image(table: Dataset, label: str | None) -> str:
-    """Return the only image column, one with a usual name, or a column of paths with a usual name."""
-    images = [name for name, feature in table.features.items() if _is_image(feature)]
-    if images:
-        return _by_name(table.select_columns(images), _IMAGE_NAMES) or images[0]
-    strings = [name for name, feature in table.features.items() if _is_string(feature) and name != label]
-    found = _by_name(table.select_columns(strings), _IMAGE_NAMES)
-    if found is None:
-        raise DataError(_no_column("image", table, bool(strings)))
-    return found
-
-
-def _no_column(kind: str, table: Dataset, is_other: bool) -> str:
-    other = f" If this is the data you mean, use the task {_OTHER_TASK[kind]}" if is_other else ""
-    return f"no {kind} column found; {_columns(table)}. Name it with {kind}_column (--{kind}-column).{other}"
-
-
-def _label_by_type(table: Dataset, found: str) -> str | None:
-    """Return the only ClassLabel, else the only column that is left."""
-    left = [name for name in table.column_names if name != found]
-    classes = [name for name in left if isinstance(table.features[name], ClassLabel)]
-    if len(classes) == 1:
-        return classes[0]
-    return left[0] if len(left) == 1 and left[0].lower() not in _IMAGE_NAMES else None
-
-
 def rows_named(rows: Sequence[int]) -> str:
     """Return "3 rows (counted from 0: 1, 4, 7)" with the first few."""
-    shown = ", ".join(map(str, rows[:_SHOWN])) + (", ..." if len(rows) > _SHOWN else "")
-    return f"{len(rows)} row{'s' if len(rows) > 1 else ''} (counted from 0: {shown})"
+    first = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
+    return f"{len(rows)} row{'s' if len(rows) > 1 else ''} (counted from 0: {first})"
 
 
-def texts_of(table: Dataset, column: str, where: str, refuse_numbers: bool) -> list[str]:
-    """Return the texts, verbatim.
-
-    Raises:
-        DataError: the column holds no strings, or texts are missing or empty; the message names rows.
-    """
-    feature = table.features[column]
-    if not _is_string(feature):
-        raise DataError(
-            f"the text column {column!r} holds {_kind(feature)} values, not text; {_columns(table)}. "
-            "Name the right one with text_column (--text-column)"
-        )
-    texts = table[column][:]
-    missing = [row for row, text in enumerate(texts) if text is None or not text.strip()]
+def refuse_missing(values: Sequence[Any], column: str, where: str) -> None:
+    """Raise `DataError` where a row has no label: None among `values`."""
+    missing = [row for row, value in enumerate(values) if value is None]
     if missing:
         raise DataError(
-            f"{where}: the text is missing or empty in {rows_named(missing)}: fill in or remove these rows"
+            f"{where}: the label ({column!r}) is missing in {rows_named(missing)} of {len(values)}: "
+            "fill in or remove these rows"
         )
-    if refuse_numbers and texts and all(_NUMBER.fullmatch(text) for text in texts):
-        raise DataError(
-            f"the text column {column!r} holds numbers, not text; {_columns(table)}. "
-            "Name the right one with text_column (--text-column)"
-        )
-    return texts
 
 
-def labels_of(table: Dataset, column: str, where: str, known: Collection[str] | None = None) -> list[str | None]:
-    """Return the names of the labels; None where a row has none (null, "", or -1 in a ClassLabel).
-
-    Without `known`, "1.0" is the name "1" where all labels are whole numbers. With the names that are `known` already,
-    those of train or of a model, a number takes the name that is the same number there, and "true" that of "True". A
-    quote that `no_formula` put before a name is taken off again.
-
-    Raises:
-        DataError: the labels are lists, numbers with fractions, or of another kind that names no class.
-    """
-    names = _raw_names(table, column, where, known is None)
-    if known is None:
-        whole = all(name is None or re.fullmatch(r"-?\d+\.0+", name) for name in names)
-        return [name and (name.split(".")[0] if whole else as_it_was(name)) for name in names]
-    alike = {_value_of(name): name for name in reversed([*known])} | {name: name for name in known}
-    known_as = {name: _known_as(name, alike) for name in {*names} if name is not None}
-    return [None if name is None else known_as[name] for name in names]
+def quoted(names: Sequence[str]) -> str:
+    """Return the first few names in quotes."""
+    return ", ".join(shortened(name) for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
-_PLAIN_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
-
-
-def _value_of(name: str) -> float | str:
-    """Return what other spellings of the name have in common with it: the number, or the truth value."""
-    if _PLAIN_NUMBER.fullmatch(name):
-        return float(name)
-    return name.lower() if name.lower() in ("true", "false") else name
-
-
-def _known_as(name: str, alike: dict[float | str, str]) -> str:
-    plain = as_it_was(name)
-    return alike.get(name) or alike.get(plain) or alike.get(_value_of(plain)) or plain
-
-
-def _raw_names(table: Dataset, column: str, where: str, refuse_fractions: bool) -> list[str | None]:
-    """Return the labels as text; a number with fractions may still be the name of a class that is known."""
-    feature, values = table.features[column], table[column][:]
-    if isinstance(feature, ClassLabel):
-        return [None if value is None or value < 0 else feature.names[value] for value in values]
-    if _is_string(feature):
-        return [value if value and value.strip() else None for value in values]
-    if not isinstance(feature, Value) or not re.match(r"u?int|bool|float", feature.dtype):
-        several = (
-            "several labels per row are not supported, one per row is needed" if _is_list(values) else "need names"
-        )
-        raise DataError(f"{where}: the label column {column!r} holds {_kind(feature)} values: {several}")
-    values = [
-        None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value for value in values
-    ]
-    fractions = [row for row, value in enumerate(values) if isinstance(value, float) and not value.is_integer()]
-    if fractions and refuse_fractions:
-        raise DataError(
-            f"{where}: the label column {column!r} holds numbers with fractions in {rows_named(fractions)}, such as "
-            f"{values[fractions[0]]}: classes are needed, regression is not supported"
-        )
-    return [None if v is None else str(int(v) if isinstance(v, float) and v.is_integer() else v) for v in values]
-
-
-def _is_list(values: list[Any]) -> bool:
-    return any(isinstance(value, list) for value in values[:100])
-
-
-def label_order(table: Dataset, column: str, names: set[str]) -> tuple[str, ...]:
-    """Return the names in the order of the ClassLabel, else sorted: numbers by value."""
-    feature = table.features[column]
-    if isinstance(feature, ClassLabel):
-        return tuple(name for name in feature.names if name in names)
-    if all(re.fullmatch(r"-?\d+", name) for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))
+def shortened(name: str) -> str:
+    """Return the name of a class in quotes; one may be a whole text where the wrong column was named."""
+    return repr(name) if len(name) <= _LONG else f"{name[:_LONG]!r}..."
 
 
 def slice_values(table: Dataset, column: str | None, where: str) -> list[str] | None:

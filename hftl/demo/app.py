@@ -67,8 +67,7 @@ def build_demo(
     with ThreadPoolExecutor(1) as pool:
         evidence = pool.submit(evidence_html, served)  # its charts are drawn by another process
         _warm_up(served)
-    column = served.predictor.task.input_column
-    examples = read_examples(artifact, column, folder / "examples", share=share, data=data)
+    examples = read_examples(artifact, served.predictor.task.inputs, folder / "examples", share=share, data=data)
     title = f"{served.name}: {served.predictor.task.name.replace('-', ' ')}"
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(_CLEAN_EVERY, _KEEP)) as demo:
         gr.HTML(header_html(served), apply_default_css=False, elem_id="head")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hftl.config import DataConfig
-from hftl.data.cells import no_formula
-from hftl.data.columns import find_columns
+from hftl.data.columns import no_formula
+from hftl.data.load import find_columns
 from hftl.data.sources import DATA_SUFFIXES, data_errors, read_file
 from hftl.demo.checks import MAX_CHARACTERS, MAX_UPLOAD_BYTES, checked_image
 from hftl.demo.served import Served, is_unsure, predicted

@@ -9,6 +9,7 @@ from typing import Any
 from hftl.artifact import Artifact
 from hftl.errors import HftlError
 from hftl.run_data import some_rows
+from hftl.tasks.task import Inputs
 
 
 COUNT = 5
@@ -16,7 +17,7 @@ _SAMPLE = "sample:"
 _log = logging.getLogger(__name__)
 
 
-def example_inputs(artifact: Artifact, input_column: str, *, share: bool, data: str | None) -> Sequence[Any]:
+def example_inputs(artifact: Artifact, inputs: Inputs, *, share: bool, data: str | None) -> Sequence[Any]:
     """Return texts or images spread over the test rows of what the model was trained on, or none.
 
     With `share` only a packaged sample, which is public, is shown: rows of any other data would leave the machine.
@@ -28,7 +29,7 @@ def example_inputs(artifact: Artifact, input_column: str, *, share: bool, data: 
     if artifact.run is None and data is None and not name.startswith(_SAMPLE):
         return ()  # a sample of other data would show the model what it does not know
     try:
-        rows = some_rows(artifact, input_column, COUNT, data)
+        rows = some_rows(artifact, inputs, COUNT, data)
     except HftlError:
         if data is not None:
             raise
@@ -37,7 +38,7 @@ def example_inputs(artifact: Artifact, input_column: str, *, share: bool, data: 
 
 
 def read_examples(
-    artifact: Artifact, input_column: str, folder: Path, *, share: bool, data: str | None
+    artifact: Artifact, inputs: Inputs, folder: Path, *, share: bool, data: str | None
 ) -> Future[list[str]]:
     """Read the examples beside all else, since a folder of images takes a while: texts, or paths of PNG files.
 
@@ -46,8 +47,8 @@ def read_examples(
 
     def read() -> list[str]:
         try:
-            inputs = example_inputs(artifact, input_column, share=share, data=data)
-            return [item if isinstance(item, str) else _saved(item, folder, i) for i, item in enumerate(inputs)]
+            rows = example_inputs(artifact, inputs, share=share, data=data)
+            return [item if isinstance(item, str) else _saved(item, folder, i) for i, item in enumerate(rows)]
         except (HftlError, OSError) as error:
             _log.warning("There are no examples: %s", error)
             return []

@@ -16,7 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from PIL import Image as PILImage
 
-from hftl.data.cells import no_formula
+from hftl.data.columns import no_formula
 from hftl.errors import DataError, RunError
 from hftl.paths import typed_path
 from hftl.predict import Prediction

@@ -8,6 +8,7 @@ import numpy as np
 
 from hftl.doctor.findings import Finding, passed, quoted, warned
 from hftl.doctor.records import NO_LABEL, Records
+from hftl.tasks import TASKS
 
 
 # `--class_weights auto` weighs classes when the largest has more than so many times the rows of the smallest
@@ -16,7 +17,7 @@ RARE = 5.0
 # Rows per class (median) below which a method is short of data. 32: the recommendation of `hftl plan`, whose file
 # names the source. 8: the fewest at which SetFit (Tunstall et al. 2022) reports few-shot results.
 ENOUGH = {"probe": 8, "head": 8, "lora": 32, "full": 32, "gradual": 32}
-_DEFAULT_METHOD = {"text": "lora", "image": "full"}
+_DEFAULT_METHOD = {task.inputs.kind: task.default_method for task in TASKS.values()}
 # Rows count as sorted when the runs of equal labels are at least half way from the number that a random order has to
 # that of a sorted one, by a margin that chance does not give (standard deviations of the number of runs).
 _HALF_WAY, _SORTED_DEVIATIONS = 0.5, 4.0

@@ -9,9 +9,8 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Image, Value
 
 from hftl.config import DataConfig
-from hftl.data.columns import Columns, find_columns, labels_of, texts_of
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images
-from hftl.data.keys import text_digest
+from hftl.data.load import Columns, find_columns, train_of
 from hftl.data.samples import SAMPLES
 from hftl.data.sources import DATA_SUFFIXES, Source, data_errors, read_source
 from hftl.data.splits import Splits, recognise_splits, split_of
@@ -20,10 +19,13 @@ from hftl.doctor.records import NO_LABEL, Records, keys_of
 from hftl.errors import DataError
 from hftl.names import check_task
 from hftl.paths import typed_path
+from hftl.tasks import TASKS
+from hftl.tasks.inputs.text import text_digest, texts_of
+from hftl.tasks.outputs.classes import labels_of
 
 
 Kind = Literal["text", "image"]
-KINDS: dict[str, Kind] = {"text-classification": "text", "image-classification": "image"}
+KINDS: dict[str, Any] = {name: task.inputs.kind for name, task in TASKS.items()}
 SPLITS = ("train", "validation", "test")
 # In `hftl train`, thumbs are made when all images together have at most so many pixels (about two seconds).
 _QUICK_PIXELS = 150_000_000
@@ -54,13 +56,8 @@ def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
 
 def _open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
     kind, source = _read(data, task, config)
-    named = recognise_splits(list(source.tables))
-    if "train" not in named:
-        have = ", ".join(source.tables) or "none"
-        raise DataError(f"{source.name} has no train split; its splits are: {have}. Call one 'train'")
+    named = train_of(source)
     train = source.tables[named["train"]]
-    if not len(train):
-        raise DataError(f"{source.name} is empty: {named['train']} has no rows")
     columns = find_columns(train, kind, config, need_label=True)
     return Opened(data, source, named, columns, _records(kind, source, named, columns))
 

@@ -11,7 +11,7 @@ import torch
 from hftl.data.splits import sample
 from hftl.doctor import Finding, doctor_splits
 from hftl.forgetting.measure import Before, look_at_base
-from hftl.prepare import Prepared, take
+from hftl.prepare import Prepared
 from hftl.training.cache import weights_hash
 from hftl.training.features import Encoded
 from hftl.training.order import draws_from
@@ -66,7 +66,7 @@ def look(ready: Prepared, weights: str) -> Base:
     random = _random_features(ready, test)
     findings: list[Finding] = []
     if is_main_process():
-        findings = doctor_splits(ready.splits, ready.task.input_column, ready.config.method.method)
+        findings = doctor_splits(ready.splits, ready.task.inputs.kind, ready.config.method.method)
     return Base(findings, test, features["test"], features_seconds, random, retention, time.perf_counter() - start)
 
 
@@ -83,7 +83,7 @@ def _random_features(ready: Prepared, test: Encoded) -> RandomFeatures | None:
     classes = len(ready.splits.labels)
     train_rows = sample(ready.train.labels, classes, max(RANDOM_ROWS, classes), _RANDOM_SEED, every_class=True)
     test_rows = sample(test.labels, classes, RANDOM_ROWS, _RANDOM_SEED, every_class=False)
-    parts = {"train": take(ready.train, train_rows), "test": take(test, test_rows)}
+    parts = {"train": ready.train.take(train_rows), "test": test.take(test_rows)}
     model = random_weights(ready)
     found = frozen_features(
         ready.task, replace(ready.loaded, model=model), parts, ready.collate, ready.config,

@@ -9,7 +9,7 @@ from hftl.evaluation.baselines import best_baseline
 from hftl.evaluation.cross_validated import Comparison, paired_gap
 from hftl.evaluation.evidence import no_pretraining_baselines
 from hftl.models.heads import without_bias
-from hftl.prepare import Prepared, take
+from hftl.prepare import Prepared
 from hftl.progress import progress
 from hftl.training.logistic import FOLDS, fit_probe
 
@@ -37,7 +37,7 @@ def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) 
         hits["probe"][held] = _probe(features, labels, a, b, ready) == labels[b]
         train = ready.splits.train
         found = no_pretraining_baselines(
-            train.select(rows[a]), train.select(rows[b]), take(ready.train, rows[a]), take(ready.train, rows[b])
+            train.select(rows[a]), train.select(rows[b]), ready.train.take(rows[a]), ready.train.take(rows[b])
         )
         baseline = best_baseline(found)
         name = baseline.name

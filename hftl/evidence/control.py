@@ -35,7 +35,7 @@ def train_scratch(
         ready.rows_to_train_on, ready.validation, ready.collate, len(ready.splits.labels), None, None, ready.weights
     )
     work.mkdir(exist_ok=True)
-    fit_plan(plan, probe, data, config, ready.task.best_metric, work)
+    fit_plan(plan, probe, data, config, ready.task.output.best, work)
     logits = predict_logits(plan.model, test, ready.collate, use_cpu=ready.use_cpu, title="control")
     return Control(
         logits.argmax(-1),

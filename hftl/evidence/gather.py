@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from hftl.data.images import mode_and_size
 from hftl.evaluation.abstain import abstain_report
 from hftl.evaluation.advice import Facts, advise
 from hftl.evaluation.calibration import Temperature, calibration_report
@@ -168,15 +167,10 @@ def _certainty(ready: Prepared, base: Base, outcome: Outcome) -> dict[str, Any]:
 def _groupings(ready: Prepared) -> list[Grouping]:
     """The ways to cut the test rows: text length or image size and mode, and the column that the user named."""
     table = ready.splits.test
-    if ready.task.input_column == "text":
-        found = [by_quantiles("text length", [len(text) for text in table["text"][:]], "characters")]
-    else:
-        images = [mode_and_size(value) for value in table["image"][:]]
-        sides = [min(width, height) for _, width, height in images]
-        found = [
-            by_quantiles("image size", sides, "pixels on the short side"),
-            by_values("image mode", [mode for mode, _, _ in images]),
-        ]
+    found = [
+        by_quantiles(name, values, unit) if unit else by_values(name, values)
+        for name, values, unit in ready.task.inputs.groups(table)
+    ]
     if "slice" in table.column_names:
         found.append(by_values(str(ready.config.data.slice_column), table["slice"][:]))
     return found

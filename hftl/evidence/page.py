@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from hftl.config import RunConfig
-from hftl.data.images import decode_image
 from hftl.data.load import load_splits
 from hftl.data.splits import Splits
 from hftl.errors import HftlError, Preempted, reraise_in_tests
@@ -20,6 +19,7 @@ from hftl.report.html import write_page
 from hftl.report.report import write_report
 from hftl.report.rows import Content, PageRows
 from hftl.tasks import get_task
+from hftl.tasks.task import Inputs
 from hftl.training.features import predict_logits
 from hftl.training.precision import runs_on_cpu
 from hftl.training.world import from_every_process, is_main_process
@@ -31,14 +31,14 @@ _NO_PAGE = f"There is no {PAGE}: "
 
 def write_run_page(path: Path, report: dict[str, Any], ready: Prepared, logits: np.ndarray) -> dict[str, Any]:
     """Write report.json and the page beside it; `logits` [n, classes] are of the test rows. See `write_page_of`."""
-    return write_page_of(path, report, ready.splits, ready.task.input_column, logits)
+    return write_page_of(path, report, ready.splits, ready.task.inputs, logits)
 
 
 def write_page_of(
     path: Path,
     report: dict[str, Any],
     splits: Splits,
-    input_column: str,
+    inputs: Inputs,
     logits: np.ndarray,
     run_dir: Path | None = None,
 ) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def write_page_of(
         scores = row_scores(logits, np.asarray(splits.test["label"][:]))
         rows = PageRows(
             splits.labels, scores.true, scores.predicted, scores.confidence,
-            _reader(splits.test, input_column), _reader(splits.train, input_column),
+            _reader(splits.test, inputs), _reader(splits.train, inputs),
         )  # fmt: skip
         write_page(path, report, rows, run_dir)
     except Preempted:
@@ -77,7 +77,7 @@ def write_page_again(run: Path, config: RunConfig, report: dict[str, Any], run_d
     task = get_task(config.task)
     problem: HftlError | OSError | None = None
     try:
-        splits = load_splits(task.input_column, config.data, config.train_seed)
+        splits = load_splits(task.inputs, config.data, config.train_seed, task.output)
         predictor = load(run)
         test = task.encode(splits.test, predictor.processor)
     except (HftlError, OSError) as error:
@@ -90,7 +90,7 @@ def write_page_again(run: Path, config: RunConfig, report: dict[str, Any], run_d
     if not is_main_process():
         return report
     report = _timed(report, time.perf_counter() - start)
-    return write_page_of(path, report, splits, task.input_column, logits, run_dir)
+    return write_page_of(path, report, splits, task.inputs, logits, run_dir)
 
 
 def _without_page(path: Path, report: dict[str, Any], error: Exception) -> dict[str, Any]:
@@ -109,9 +109,5 @@ def _timed(report: dict[str, Any], seconds: float) -> dict[str, Any]:
     return {**report, "evidence": evidence, "timing": timing}
 
 
-def _reader(table: Any, column: str) -> Callable[[int], Content]:
-    def read(row: int) -> Content:
-        value = table[row][column]
-        return str(value) if column == "text" else decode_image(value)
-
-    return read
+def _reader(table: Any, inputs: Inputs) -> Callable[[int], Content]:
+    return lambda row: inputs.show(table[row][inputs.columns[0]])

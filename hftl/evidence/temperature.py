@@ -4,7 +4,7 @@ import numpy as np
 
 from hftl.evaluation.calibration import Temperature, fit_temperature
 from hftl.methods.plan import Plan
-from hftl.models.temperature import fold_temperature
+from hftl.models.heads import fold_temperature
 from hftl.prepare import Prepared
 from hftl.training.features import predict_logits
 from hftl.training.world import broadcast_from_main

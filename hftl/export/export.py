@@ -17,7 +17,7 @@ from hftl.artifact import Artifact, open_artifact
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, ModelError
 from hftl.export.companions import write_config, write_predict, write_tokenizer
-from hftl.export.feeds import input_table, predicted_ids, probabilities, single_feeds, stacker, torch_probabilities
+from hftl.export.feeds import predicted_ids, probabilities, single_feeds, stacker, torch_probabilities
 from hftl.export.folder import REPORT, check_folder, default_folder, made_whole
 from hftl.export.graph import OPSET, TOLERANCE, Graph, export_image, export_text
 from hftl.export.int8 import CALIBRATION_ROWS, is_convolutional, quantise_dynamic, quantise_static
@@ -129,7 +129,7 @@ def _write(work: Path, predictor: Predictor, name: str) -> Graph:
 
 def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | None, max_drop: float) -> dict[str, Any]:
     """Compare what was written with the model, make int8 where there are `splits`, and measure."""
-    feeds = single_feeds(predictor, input_table(predictor.task.input_column, rows.inputs))
+    feeds = single_feeds(predictor, predictor.task.inputs.table(rows.inputs))
     gap = check_parity(work, rows.inputs, torch_probabilities(predictor.model, feeds))
     judged = _add_int8(work, predictor, splits, feeds, max_drop) if splits is not None else None
     return {

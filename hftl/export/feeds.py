@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, Features, Value
-from datasets import Image as ImageFeature
+from datasets import Dataset
 
 from hftl.predict import Predictor
 from hftl.progress import progress
@@ -15,24 +14,16 @@ from hftl.progress import progress
 _CHUNK = 256
 
 
-def input_table(column: str, inputs: Sequence[Any]) -> Dataset:
-    """Return a table of texts, or of PIL images."""
-    kind = Value("string") if column == "text" else ImageFeature()
-    table = Dataset.from_dict({column: list(inputs)}, features=Features({column: kind}))
-    return table if column == "text" else table.cast_column(column, ImageFeature(decode=False))
-
-
 def single_feeds(predictor: Predictor, table: Dataset) -> list[dict[str, np.ndarray]]:
     """Return the graph's inputs per row, each a batch of one: nothing is padded."""
-    column = predictor.task.input_column
-    encoded = predictor.task.encode(table.select_columns([column]), predictor.processor)
+    encoded = predictor.task.encode(table.select_columns(list(predictor.task.inputs.columns)), predictor.processor)
     collate = predictor.task.collator(predictor.processor)
     return [_numpy(collate([encoded[i]])) for i in range(len(encoded))]
 
 
 def stacker(predictor: Predictor) -> Callable[[Sequence[dict[str, np.ndarray]]], dict[str, np.ndarray]]:
     """Return a function that makes one batch of single rows; texts are padded to the longest."""
-    if predictor.task.input_column == "image":
+    if not predictor.task.inputs.padded:
         return lambda rows: {"pixel_values": np.concatenate([row["pixel_values"] for row in rows])}
 
     def stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

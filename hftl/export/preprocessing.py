@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from hftl.errors import ModelError
-from hftl.tasks.image_classification import affine_map, image_side
+from hftl.tasks.inputs.image import affine_map, image_side
 
 
 Plan = dict[str, Any]

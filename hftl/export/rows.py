@@ -8,7 +8,6 @@ from datasets import Dataset
 
 from hftl.artifact import Artifact
 from hftl.config import build_config
-from hftl.data.images import decode_image
 from hftl.data.load import load_splits
 from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError
@@ -20,10 +19,9 @@ def parity_rows(artifact: Artifact, task: Task, data: str | None, count: int = 6
     """Return real inputs: test rows of `data`, else of the run, else of a packaged sample. Raises `DataError`."""
     if data is None or _folder_of_config(artifact) is not None:
         known = dataclasses.replace(artifact, run=_folder_of_config(artifact))
-        return some_rows(known, task.input_column, count, data)
+        return some_rows(known, task.inputs, count, data)
     table = spread(_splits(artifact, task, data).test, count)
-    values = table[task.input_column][:]
-    inputs = [str(v) for v in values] if task.input_column == "text" else [decode_image(v) for v in values]
+    inputs = [task.inputs.show(value) for value in table[task.input_column][:]]
     return RealRows(inputs, "test rows of --data", own=True)
 
 
@@ -61,7 +59,7 @@ def _splits(artifact: Artifact, task: Task, data: str | None) -> Splits:
         return run_splits(folder, data)
     if data is None:
         raise DataError(f"{artifact.name} does not say what it was trained on.")
-    return load_splits(task.input_column, build_config(task.name, {"data": data}).data)
+    return load_splits(task.inputs, build_config(task.name, {"data": data}).data, None, task.output)
 
 
 def _folder_of_config(artifact: Artifact) -> Path | None:

@@ -13,9 +13,9 @@ from hftl.config import ModelConfig
 from hftl.errors import ModelError
 from hftl.evaluation.metrics import log_loss
 from hftl.models.load import find_checkpoint, hub_errors
-from hftl.prepare import Prepared, take
-from hftl.tasks.encoded import EncodedText
-from hftl.training.features import Encoded, forward_rows
+from hftl.prepare import Prepared
+from hftl.tasks.task import Encoded, Ragged
+from hftl.training.features import forward_rows
 from hftl.training.world import from_every_process
 
 
@@ -38,7 +38,7 @@ def original_losses(ready: Prepared, tuned: Any, encoded: Encoded) -> dict[str, 
     if found is None:
         return None
     original, kind = found
-    rows = take(encoded, np.arange(min(ROWS, len(encoded))))
+    rows = encoded.take(np.arange(min(ROWS, len(encoded))))
     if kind == CLASSES:
         before, after = _both(original, tuned, lambda title: _logits(original, rows, ready, title))
         chosen = before.argmax(1)
@@ -76,9 +76,7 @@ def _load_original(ready: Prepared) -> tuple[Any, str] | None:
     config = ready.config.model
     name = config.model or ready.task.default_model
     checkpoint = find_checkpoint(name, config.revision)
-    common: dict[str, Any] = {"local_files_only": checkpoint.local_only}
-    if checkpoint.source in ("cache", "hub"):
-        common["revision"] = checkpoint.revision
+    common = checkpoint.options
     with hub_errors(name, ready.task.name), torch.random.fork_rng(devices=[]):
         own = transformers.AutoConfig.from_pretrained(checkpoint.path, **common)
         found = _class_of(own)
@@ -123,16 +121,16 @@ def _logits(model: Any, rows: Encoded, ready: Prepared, title: str) -> np.ndarra
     )["logits"]  # fmt: skip
 
 
-def mask_tokens(rows: Encoded, tokenizer: Any, seed: int = 0) -> tuple[EncodedText, np.ndarray]:
+def mask_tokens(rows: Encoded, tokenizer: Any, seed: int = 0) -> tuple[Encoded, np.ndarray]:
     """Return texts with 15% of their words' tokens (at least one) masked, and the tokens that were there.
 
     The targets [n, most] are padded with -100; the labels of the texts are the numbers of their targets' rows. Texts
     of special tokens alone, and those that hold a mask already, are left out.
     """
-    assert isinstance(rows, EncodedText)
     rng, special = np.random.default_rng(seed), set(tokenizer.all_special_ids)
     masked, targets = [], []
-    for ids in rows.token_ids if tokenizer.mask_token_id is not None else []:
+    texts = [ids.tolist() for ids in rows.arrays["input_ids"]] if tokenizer.mask_token_id is not None else []
+    for ids in texts:
         plain = [i for i, token in enumerate(ids) if token not in special]
         if not plain or tokenizer.mask_token_id in ids:
             continue
@@ -142,10 +140,10 @@ def mask_tokens(rows: Encoded, tokenizer: Any, seed: int = 0) -> tuple[EncodedTe
     padded = np.full((len(masked), max(map(len, targets), default=0)), _NO_LOSS)
     for row, tokens in zip(padded, targets, strict=True):
         row[: len(tokens)] = tokens
-    return EncodedText(masked, np.arange(len(masked))), padded
+    return Encoded({"input_ids": Ragged.of(masked)}, np.arange(len(masked))), padded
 
 
-def _masked_losses(model: Any, rows: EncodedText, targets: np.ndarray, ready: Prepared, title: str) -> np.ndarray:
+def _masked_losses(model: Any, rows: Encoded, targets: np.ndarray, ready: Prepared, title: str) -> np.ndarray:
     """Return the loss of every masked token of every row, in order, [tokens]."""
     wanted = torch.from_numpy(targets)
 

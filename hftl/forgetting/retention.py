@@ -11,19 +11,18 @@ import numpy as np
 from datasets import Dataset
 
 from hftl.config import DataConfig
-from hftl.data.columns import find_columns, labels_of
-from hftl.data.load import InputColumn, load_rows
+from hftl.data.load import find_columns, load_rows
 from hftl.data.sources import read_source
 from hftl.data.splits import sample
 from hftl.errors import DataError
 from hftl.paths import typed_path
-from hftl.prepare import Prepared, take
-from hftl.tasks.encoded import EncodedImages
-from hftl.training.features import Encoded
+from hftl.prepare import Prepared
+from hftl.tasks import INPUTS
+from hftl.tasks.outputs.classes import labels_of
+from hftl.tasks.task import Encoded, Inputs
 from hftl.training.world import from_every_process
 
 
-DEFAULTS = {"text": "sample:wikipedia-topics", "image": "sample:digits"}
 ROWS = 400  # enough for a ridge regression of some hundred features; two passes cost a few percent of a small run
 LEAST = 30  # below, the figures would be noise
 TOKENS = 64  # of each text: more rows tell more than longer ones
@@ -49,7 +48,7 @@ def choose_retention(ready: Prepared) -> Retention | str:
     processes call this together and decide alike. Raises `DataError` for a `--retain` that cannot be used.
     """
     asked = ready.config.retain
-    name = asked or DEFAULTS[ready.task.input_column]
+    name = asked or ready.task.inputs.sample
     found: Retention | str
     try:
         found = _choose(name, ready)
@@ -68,19 +67,19 @@ def _other_modality(name: str, ready: Prepared) -> str | None:
 
     Reading the data says "use another task", which is right for --data: here it is the rows that are the wrong ones.
     """
-    mine = ready.task.input_column
-    other: InputColumn = "image" if mine == "text" else "text"
-    if _holds(name, mine, ready) or not _holds(name, other, ready):
+    mine = ready.task.inputs
+    others = [inputs.kind for inputs in INPUTS.values() if inputs is not mine and _holds(name, inputs, ready)]
+    if _holds(name, mine, ready) or not others:
         return None
-    return f"the model reads {mine}s, so this must be {mine}s too, but it holds {other}s."
+    return f"the model reads {mine.kind}s, so this must be {mine.kind}s too, but it holds {others[0]}s."
 
 
-def _holds(name: str, input_column: InputColumn, ready: Prepared) -> bool:
+def _holds(name: str, inputs: Inputs, ready: Prepared) -> bool:
     """Has the first table of the data a column of that kind?"""
     try:
-        config = _config(name, ready) if input_column == ready.task.input_column else DataConfig(data=name)
-        table = next(iter(read_source(name, input_column).tables.values()))
-        return bool(find_columns(table, input_column, config, need_label=False))
+        config = _config(name, ready) if inputs is ready.task.inputs else DataConfig(data=name)
+        table = next(iter(read_source(name, inputs.kind).tables.values()))
+        return bool(find_columns(table, inputs, config, need_label=False))
     except (DataError, StopIteration):
         return False
 
@@ -88,9 +87,9 @@ def _holds(name: str, input_column: InputColumn, ready: Prepared) -> bool:
 def _choose(name: str, ready: Prepared) -> Retention:
     column = ready.task.input_column
     config = _config(name, ready)
-    rows = load_rows(column, config, None)
+    rows = load_rows(ready.task.inputs, config, None)
     notes = [f"{len(rows.skipped)} broken images of the retention set are left out."] if rows.skipped else []
-    labels, said = _labels(rows.table, column, config)
+    labels, said = _labels(rows.table, ready.task.inputs, config)
     notes += said
     table = rows.table.select_columns([column])
     trained = set(_keys(ready.splits.train, column))
@@ -99,7 +98,7 @@ def _choose(name: str, ready: Prepared) -> Retention:
     chosen = fresh[_stratified(labels[fresh])]
     _check_enough(len(chosen), len(keys) - len(fresh))
     with _short_texts(ready.loaded.processor):
-        encoded = replace(ready.task.encode(table.select(chosen), ready.loaded.processor), labels=labels[chosen])
+        encoded = replace(ready.task.encode(table.select(chosen), ready.loaded.processor), targets=labels[chosen])
     encoded, seen = _without_trained_pixels(encoded, ready.train)
     left_out = len(keys) - len(fresh) + seen
     _check_enough(len(encoded), left_out)
@@ -135,18 +134,18 @@ def _config(name: str, ready: Prepared) -> DataConfig:
     }
     told = {flag: column for flag, column in told.items() if column is not None}
     if told:
-        tables = read_source(name, ready.task.input_column).tables.values()
+        tables = read_source(name, ready.task.inputs.kind).tables.values()
         there = {column for table in tables for column in table.column_names}
         told = {flag: column for flag, column in told.items() if column in there}
     return DataConfig(data=name, strict=run.strict, **told)
 
 
-def _labels(table: Dataset, column: str, config: DataConfig) -> tuple[np.ndarray, list[str]]:
+def _labels(table: Dataset, inputs: Inputs, config: DataConfig) -> tuple[np.ndarray, list[str]]:
     """Return each row's class [n], -1 where it has none; without a label column that can be read, all have none."""
     none = np.full(len(table), UNLABELLED)
     told = config.label_column if config.label_column in table.column_names else None
     here = DataConfig(text_column="text", image_column="image", label_column=told)
-    label = find_columns(table, column, here, need_label=False).label
+    label = find_columns(table, inputs, here, need_label=False).label
     if label is None:
         return none, []
     try:
@@ -161,10 +160,8 @@ def _labels(table: Dataset, column: str, config: DataConfig) -> tuple[np.ndarray
 
 def _keys(table: Dataset, column: str) -> Iterator[str]:
     """What makes a row the same row: its text but for case and spaces; its image file's path or bytes."""
-    values = table[column][:]
-    if column == "text":
-        return (" ".join(text.split()).casefold() for text in values)
-    return (_image_key(value) for value in values)
+    for value in table[column][:]:
+        yield " ".join(value.split()).casefold() if isinstance(value, str) else _image_key(value)
 
 
 def _image_key(value: dict[str, Any]) -> str:
@@ -194,12 +191,12 @@ def _short_texts(processor: Any) -> Iterator[None]:
 
 def _without_trained_pixels(encoded: Encoded, train: Encoded) -> tuple[Encoded, int]:
     """Leave out images that the run trains on under other file names, as the model sees them."""
-    if not isinstance(encoded, EncodedImages) or not isinstance(train, EncodedImages):
+    if "pixels" not in encoded.arrays:
         return encoded, 0
-    trained = set(_digests(train.pixels))
-    kept = [i for i, digest in enumerate(_digests(encoded.pixels)) if digest not in trained]
-    return take(encoded, np.array(kept, dtype=np.int64)), len(encoded) - len(kept)
+    trained = set(_digests(train.arrays["pixels"]))
+    kept = [i for i, digest in enumerate(_digests(encoded.arrays["pixels"])) if digest not in trained]
+    return encoded.take(np.array(kept, dtype=np.int64)), len(encoded) - len(kept)
 
 
-def _digests(pixels: np.ndarray) -> Iterable[bytes]:
+def _digests(pixels: Iterable[np.ndarray]) -> Iterable[bytes]:
     return (hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest() for image in pixels)

@@ -1,10 +1,19 @@
-"""The class that an image body is loaded into where its checkpoint's own model type has none for the task."""
+"""The class that a checkpoint is loaded into, and what of it must have been loaded.
 
+An image body whose own model type has no class for the task is loaded into another's. What a checkpoint lacks,
+`from_pretrained` replaces by random numbers.
+"""
+
+from collections.abc import Iterable
 from typing import Any
 
+import torch
+from torch import nn
 from transformers import AutoModel, AutoModelForImageClassification
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from hftl.errors import ModelError
+from hftl.models.layers import find_layers, is_under, outer_modules
 from hftl.models.pooled import PooledForImageClassification, PooledImageConfig
 
 
@@ -12,6 +21,8 @@ from hftl.models.pooled import PooledForImageClassification, PooledImageConfig
 _SAME_BODY = {"vit_mae": "vit"}
 _TOWERS = {"siglip_vision_model": "siglip", "clip_vision_model": "clip"}  # vision towers saved without the text's
 _POOLED = ("dinov3_vit", "dinov3_convnext")  # transformers has no image classifier for them: they get hftl's own
+# Parameters that a checkpoint may lack wherever they lie: a classifier does not read them.
+_UNREAD = ("mask_token",)
 
 
 def classifier_config(config: Any, auto_model: str, labels: dict[str, Any]) -> Any:
@@ -65,3 +76,60 @@ def load_into(path: str, config: Any, options: dict[str, Any]) -> tuple[Any, dic
         "missing_keys": [f"{name}.{key}" for key in info["missing_keys"]],
         "mismatched_keys": mismatched,
     }
+
+
+def check_loaded(model: Any, info: dict[str, Any], name: str, batch: dict[str, torch.Tensor] | None) -> None:
+    """Raise `ModelError` when weights that were pretrained must be there and are not.
+
+    `info` is the loading info of `from_pretrained`. With a `batch` (the smallest one), what runs outside of the body or
+    after its last block may be new: a head, a pooler, a last norm. Without one, everything must have been loaded.
+    Nor may the file hold layers that config.json leaves out.
+    """
+    _check_depth(model, info["unexpected_keys"], name)
+    mismatched = {key: shapes for key, *shapes in info["mismatched_keys"]}
+    state = model.state_dict()
+    lacking = [
+        key
+        for key in [*info["missing_keys"], *mismatched]
+        # Counts and positions are whole numbers, which no model draws at random.
+        if not key.endswith(_UNREAD) and (key not in state or state[key].is_floating_point())
+    ]
+    if not lacking:
+        return
+    may_be_new: tuple[str, ...] = ()
+    if batch is not None:
+        may_be_new = find_layers(model, outer_modules(model), batch, least=1).above
+    wrong = sorted(key for key in lacking if not is_under(key, may_be_new))
+    if not wrong:
+        return
+    raise ModelError(
+        f"{name} does not hold the weights that its config.json describes: {len(wrong)} of {len(state)} tensors would be "
+        f"random. {_cause(wrong, mismatched, sorted(info['unexpected_keys']))}"
+    )
+
+
+def _check_depth(model: Any, unexpected: Iterable[str], name: str) -> None:
+    """Raise `ModelError` when a list of layers in the body is longer in the file than by config.json."""
+    lists = {n: len(m) for n, m in model.base_model.named_modules() if isinstance(m, nn.ModuleList | nn.Sequential)}
+    for key in sorted(unexpected):
+        parts = key.removeprefix(model.base_model_prefix + ".").split(".")  # a file of the body alone has no prefix
+        for i, part in enumerate(parts):
+            length = lists.get(".".join(parts[:i]))
+            if length is not None and part.isdigit() and int(part) >= length:
+                raise ModelError(
+                    f"{name} holds more layers than the {length} that its config.json describes: {key} would be left "
+                    "out. Set the number of layers in config.json right, or fetch it again."
+                )
+
+
+def _cause(wrong: list[str], mismatched: dict[str, list[Any]], unexpected: list[str]) -> str:
+    for key in wrong:
+        for other in unexpected:
+            if other.endswith("." + key) or other.endswith("." + key.partition(".")[2]):
+                prefix = other[: -len(key)] if other.endswith(key) else other.removesuffix(key.partition(".")[2])
+                return f"Its tensors are called {prefix}*: save the model without the prefix {prefix[:-1]!r}."
+    for key in wrong:
+        if key in mismatched:
+            of_file, of_config = (list(shape) for shape in mismatched[key])
+            return f"{key} is {of_file} in the file and {of_config} by config.json: one of the two is not its own."
+    return f"Missing is {', '.join(wrong[:3])}{' and more' if len(wrong) > 3 else ''}: fetch or save it again."

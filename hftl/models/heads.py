@@ -1,5 +1,6 @@
-"""Heads: where the classifier reads its features, and the mean-pooled head for when the stock one cannot express it."""
+"""Heads: where they read their features, the mean-pooled one, and a temperature folded into the last Linear."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from torch import nn
 from hftl.errors import ModelError
 from hftl.models.layers import is_under
 from hftl.models.pooled import MeanPooledConfig, MeanPooledForSequenceClassification
+
+
+_TEXT = "a b c d e f g h i j k l"
 
 
 def output_linears(
@@ -70,7 +74,7 @@ def without_bias(model: nn.Module, output: str) -> tuple[str, ...]:
 def pool_mean(model: Any, labels: tuple[str, ...]) -> MeanPooledForSequenceClassification:
     """Return `model`'s encoder under a new mean-pooled Linear head. The encoder's weights are shared, not copied."""
     # to_dict names the dtype that the weights have; the copy is fp32 like the model it came from. It also names the
-    # folder that the checkpoint was read from, which is nobody's business.
+    # folder that the checkpoint was read from, which stays private.
     fields = {k: v for k, v in model.base_model.config.to_dict().items() if k != "_name_or_path"}
     config = MeanPooledConfig(
         encoder={**fields, "dtype": None},
@@ -79,8 +83,8 @@ def pool_mean(model: Any, labels: tuple[str, ...]) -> MeanPooledForSequenceClass
         label2id={label: i for i, label in enumerate(labels)},
     )
     pooled = MeanPooledForSequenceClassification(config)
-    kept = {k: v for k, v in model.base_model.state_dict().items() if k in pooled.encoder.state_dict()}
-    pooled.encoder.load_state_dict(kept)
+    body, own = model.base_model.state_dict(), pooled.encoder.state_dict()
+    pooled.encoder.load_state_dict({k: v for k, v in body.items() if k in own})
     return pooled.eval()
 
 
@@ -102,3 +106,49 @@ def pick_features(value: torch.Tensor, counts: torch.Tensor | None) -> torch.Ten
         last = counts.cumsum(1).argmax(1)
         return value[torch.arange(len(value), device=value.device), last]
     return value.flatten(1)
+
+
+def states_by_token(model: Any, tokenizer: Any) -> bool:
+    """Does the body put out one state for every token of the text, whose mean can be a head's input?
+
+    Not so: encoder-decoders, whose bodies want the decoder's input too, and bodies that shorten the sequence (Funnel).
+    """
+    if model.config.is_encoder_decoder:
+        return False
+    seen: list[torch.Tensor] = []
+    hook = model.base_model.register_forward_hook(lambda _, __, out: seen.append(out[0]))
+    ids = torch.tensor([tokenizer(_TEXT, truncation=True)["input_ids"]], device=model.device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    finally:
+        model.train(was_training)
+        hook.remove()
+    return seen[-1].shape[:2] == ids.shape
+
+
+def fold_temperature(model: nn.Module, output: str, temperature: float) -> None:
+    """Divide weight and bias of the Linear named `output` by `temperature`, in place.
+
+    The Linear puts out the logits, so they become logits / T for every input: exact for softmax (Guo et al. 2017), and
+    the predicted class stays. `output` is a name in `model.named_modules()`; of a model with adapters it is that of the
+    copy that peft trains (`Plan.output`), and folding before the merge keeps the adapter folder equal to the model.
+
+    Raises `ModelError` when there is no such Linear, when its weight is used elsewhere too, or when the temperature is
+    not a finite number above 0.
+    """
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ModelError(f"A temperature is a finite number above 0, got {temperature}.")
+    modules = dict(model.named_modules())
+    linear = modules.get(output)
+    if not isinstance(linear, nn.Linear):
+        raise ModelError(f"{type(model).__name__} has no Linear layer {output!r} to fold a temperature into.")
+    own = [p for p in (linear.weight, linear.bias) if p is not None]
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if any(parameter is p for p in own) and name.rpartition(".")[0] != output:
+            raise ModelError(f"{output} shares its weight with {name}: a temperature in it would change both.")
+    with torch.no_grad():
+        for tensor in own:
+            tensor.div_(temperature)

@@ -19,23 +19,26 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors import SafetensorError
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import SafetensorError, safe_open
+from transformers.utils import cached_file
 
 from hftl.config import ModelConfig
 from hftl.errors import HftlError, ModelError, did_you_mean
 from hftl.hub_access import hub_reachable
-from hftl.models.classes import classifier_config, load_into
-from hftl.models.coverage import check_loaded
+from hftl.models.classes import check_loaded, classifier_config, load_into
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
-from hftl.models.packaged import PACKAGED, find_packaged
+from hftl.models.packaged import PACKAGED, find_packaged, packaged_as
 from hftl.paths import typed_path
 from hftl.tasks.task import Task
 
 
 _INDEX = "model.safetensors.index.json"
 _JSON = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "adapter_config.json", _INDEX)
-SHORTEST = 4  # tokens: less holds no word beside the special ones
+# How transformers names in config.json what turns outputs into probabilities; pipeline answers by it.
+_PROBLEMS = {"softmax": None, "sigmoid": "multi_label_classification", "none": "regression"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,12 @@ class Checkpoint:
     revision: str | None
     local_only: bool
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `from_pretrained` is told beside the path."""
+        revision = {"revision": self.revision} if self.source in ("cache", "hub") else {}
+        return {"local_files_only": self.local_only, **revision}
+
 
 def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
     """Resolve a model name: a folder, a packaged checkpoint, the Hub cache, the Hub, in that order.
@@ -86,7 +95,8 @@ def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
         return Checkpoint(name, str(folder), "folder", None, True)
     packaged = find_packaged(name, revision)
     if packaged is not None:
-        known = next(p for p in PACKAGED.values() if name in (p.name, p.name.split("/")[-1]))
+        known = packaged_as(name)
+        assert known is not None
         return Checkpoint(known.name, str(packaged), "packaged", known.revision, True)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"There is no folder {name}.{_similar_folders(folder)}")
@@ -153,19 +163,12 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     """
     name = config.model or task.default_model
     checkpoint = find_checkpoint(name, config.revision)
-    common: dict[str, Any] = {
-        "revision": checkpoint.revision if checkpoint.source in ("cache", "hub") else None,
-        "local_files_only": checkpoint.local_only,
-        "trust_remote_code": config.trust_remote_code,
-    }
-    if checkpoint.path != checkpoint.name or checkpoint.source == "folder":
-        common.pop("revision")
+    common = {**checkpoint.options, "trust_remote_code": config.trust_remote_code}
     auto_model = getattr(transformers, task.auto_model)
-    auto_processor = getattr(transformers, task.auto_processor)
-    names: dict[str, Any] = {
-        "id2label": dict(enumerate(labels)),
-        "label2id": {label: i for i, label in enumerate(labels)},
-    }
+    auto_processor = getattr(transformers, task.inputs.processor)
+    width = task.output.width(labels)
+    index = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    names: dict[str, Any] = {"num_labels": width, **(index if labels else {})}
     options: dict[str, Any] = {
         "ignore_mismatched_sizes": True,
         "dtype": torch.float32,  # v5 keeps the checkpoint's dtype: a bf16 one would train in pure bf16
@@ -181,52 +184,53 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         _check_weights(checkpoint, config)
         processor = auto_processor.from_pretrained(checkpoint.path, **common)
         if around is None:
-            model, info = auto_model.from_pretrained(checkpoint.path, num_labels=len(labels), **names, **options)
+            model, info = auto_model.from_pretrained(checkpoint.path, **names, **options)
         else:
             model, info = load_into(checkpoint.path, around, options)
         model.eval()
-        model.config.problem_type = None  # the base's own would stay, and pipeline answers by it
-        prepare_processor(model, processor, name)
-        batch = task.default_model_inputs(model, processor)
+        model.config.problem_type = _PROBLEMS[task.output.link]  # the base's own would stay
+        task.inputs.check(model, processor, name)
+        batch = task.inputs.smallest(model, processor)
         check_loaded(model, info, name, batch)
-        head = head_modules(model, info, len(labels))
+        head = head_modules(model, info, width)
         layers = find_layers(model, head, batch)
-        *averaged, output = output_linears(model, head, len(labels), batch)
+        *averaged, output = output_linears(model, head, width, batch)
     revision = _commit(checkpoint) if checkpoint.source in ("cache", "hub") else checkpoint.revision
     return Loaded(
         model, processor, layers, head, output, checkpoint.name, checkpoint.source, revision, tuple(averaged)
     )
 
 
-def prepare_processor(model: Any, processor: Any, name: str) -> None:
-    """Check that a tokenizer goes with its model, and give it a padding token where it has none.
+def load_adapted(path: str, task: Task, processor: Any, common: dict[str, Any]) -> Any:
+    """Return the base model that the adapter at `path` names, in fp32, with the adapter merged.
 
-    Raises `ModelError` when it does not, which would show only at the first text that it matters for. Image
-    processors are left alone.
+    Labels and sizes are those of the config.json beside the adapter. `common` says how `path` is to be read
+    (`revision`, `local_files_only`). The base is resolved like any model: folder, packaged checkpoint, Hub cache, Hub.
+    Raises `ModelError` when it is nowhere, or when a tensor of the base's body or of the adapter is missing.
     """
-    if not isinstance(processor, transformers.PreTrainedTokenizerBase):
-        return
-    if len(processor) <= len(processor.all_special_tokens):  # transformers makes one without tokens, and says nothing
-        raise ModelError(f"{name} has no tokenizer files, such as tokenizer.json: every word would be unknown to it.")
-    length = processor.model_max_length
-    if not isinstance(length, int | float) or length < SHORTEST:
+    adapter = PeftConfig.from_pretrained(path, **common)
+    base = find_checkpoint(str(adapter.base_model_name_or_path), adapter.revision)
+    model, info = getattr(transformers, task.auto_model).from_pretrained(
+        base.path,
+        config=transformers.AutoConfig.from_pretrained(path, **common),
+        dtype=torch.float32,
+        trust_remote_code=False,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # the base may have a head for other classes
+        output_loading_info=True,
+        **base.options,
+    )
+    check_loaded(model, info, base.name, task.inputs.smallest(model, processor))
+    weights = cached_file(path, SAFETENSORS_WEIGHTS_NAME, **common)  # peft would take a pickle in its place
+    adapted = PeftModel.from_pretrained(model, path, **common)
+    with safe_open(weights, framework="pt") as file:
+        lacking = sorted(get_peft_model_state_dict(adapted, save_embedding_layers=False).keys() - set(file.keys()))
+    if lacking:
         raise ModelError(
-            f"{name} has a tokenizer whose model_max_length is {length!r}: a number of at least {SHORTEST} is needed."
+            f"{path} is not the adapter that its adapter_config.json describes: {len(lacking)} tensors are missing, "
+            f"such as {lacking[0]}. Save it again."
         )
-    if processor.pad_token is None:
-        processor.pad_token = processor.eos_token
-    if processor.pad_token is None:
-        raise ModelError(f"{name} has a tokenizer with neither a padding nor an end token: texts cannot be padded.")
-    if getattr(model.config, "pad_token_id", 0) is None:  # a mean-pooled head has no such field, and needs none
-        model.config.pad_token_id = processor.pad_token_id
-    embeddings = model.get_input_embeddings()
-    highest = max(processor.get_vocab().values())
-    if isinstance(embeddings, torch.nn.Embedding) and highest >= embeddings.num_embeddings:
-        raise ModelError(
-            f"{name} has a tokenizer with token numbers up to {highest}, but embeddings for {embeddings.num_embeddings} "
-            "tokens alone. If tokens were added, save the model again after "
-            "model.resize_token_embeddings(len(tokenizer))."
-        )
+    return adapted.merge_and_unload()
 
 
 def _check_class(auto_model: Any, config: Any, name: str, task: Task) -> None:

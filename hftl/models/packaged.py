@@ -59,13 +59,14 @@ LITE0 = PackagedCheckpoint(
 PACKAGED: dict[str, PackagedCheckpoint] = {p.name: p for p in (MINILM, LITE0)}
 
 
-def _by_name(name: str) -> PackagedCheckpoint | None:
+def packaged_as(name: str) -> PackagedCheckpoint | None:
+    """Return the packaged checkpoint of that name, with or without its organisation."""
     return next((p for p in PACKAGED.values() if name in (p.name, p.name.split("/")[-1])), None)
 
 
 def is_installed(name: str) -> bool:
     """True when the package that carries `name` is installed."""
-    checkpoint = _by_name(name)
+    checkpoint = packaged_as(name)
     if checkpoint is None:
         return False
     try:
@@ -84,7 +85,7 @@ def find_packaged(name: str, revision: str | None = None) -> Path | None:
     Raises `ModelError` when the package of a checkpoint that the Hub lacks is missing, when its weights are not the
     known ones, or when the cache cannot be written.
     """
-    checkpoint = _by_name(name)
+    checkpoint = packaged_as(name)
     if checkpoint is None or revision not in (None, checkpoint.revision):
         return None
     if not is_installed(name):

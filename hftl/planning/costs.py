@@ -24,7 +24,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from hftl.errors import TrainingError
 from hftl.methods.plan import Plan, Stage
 from hftl.paths import cache_dir
-from hftl.prepare import Prepared, take
+from hftl.prepare import Prepared
 from hftl.progress import progress
 from hftl.training.arguments import stage_arguments
 from hftl.training.cache import SPARE, budget, is_cached, weights_hash
@@ -35,7 +35,7 @@ from hftl.training.logistic import cv_rows
 from hftl.training.losses import make_loss
 from hftl.training.precision import autocast, without_autocast
 from hftl.training.probing import averages, features_key, frozen_features
-from hftl.training.state_pass import StateMaker, row_starts, state_shapes
+from hftl.training.state_pass import StateMaker, state_shapes
 from hftl.training.states import StateCache, StateRows, state_maker
 from hftl.training.trainer import GroupedTrainer
 
@@ -98,7 +98,7 @@ def _extract(ready: Prepared, rows: list[int]) -> dict[str, np.ndarray]:
     return extract_features(
         ready.loaded.model,
         ready.loaded.output,
-        take(ready.train, rows),
+        ready.train.take(rows),
         ready.collate,
         mean=averages(ready.task, ready.loaded),
         bf16=ready.bf16,
@@ -126,7 +126,7 @@ def comparison_features(ready: Prepared, cost: FeatureCost, cached: bool) -> tup
     if not cached and afford < len(rows):
         rows = np.random.default_rng(0).permutation(rows)[: max(afford, 1)]
     whole = cached or len(rows) == len(ready.train)
-    encoded = ready.train if whole else take(ready.train, rows)
+    encoded = ready.train if whole else ready.train.take(rows)
     parts, _ = frozen_features(ready.task, ready.loaded, {"train": encoded}, ready.collate, ready.config)
     return rows, {k: np.asarray(v[rows] if whole else v) for k, v in parts["train"].items()}
 
@@ -202,7 +202,7 @@ def _cost(ready: Prepared, trial: Plan, stage: Stage, cache: StateChoice, folder
     learning = sum(trial.model.get_parameter(name).numel() for name in stage.trainable)
     if stage.share is None:
         return StageCost(stage, learning)
-    args = stage_arguments(trial, stage, ready.config, ready.task.best_metric, Path(folder))
+    args = stage_arguments(trial, stage, ready.config, ready.task.output.best, Path(folder))
     rows = ready.rows_to_train_on
     per_epoch = steps_per_epoch(args, len(rows))
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
@@ -249,14 +249,14 @@ def _inputs(ready: Prepared, trial: Plan, stage: Stage, numbers: np.ndarray, cac
     """What the stage would train on, for the training rows called `numbers`: real rows, but zeros for their features
     and states, with which a step takes as long.
     """
-    rows = take(ready.rows_to_train_on, numbers)
+    rows = ready.rows_to_train_on.take(numbers)
     features = states = None
     if stage.on_features:
         features = np.zeros((len(rows), trial.model.get_submodule(trial.output).in_features), np.float32)
     first = trial.frozen_blocks(stage)
     if cache.maker is not None and first in cache.maker.firsts:
         shape = state_shapes(cache.maker.anatomy, [first], rows, 1)[first]
-        stored = {first: StateRows(rows, np.zeros(shape, np.float32), row_starts(rows))}
+        stored = {first: StateRows(rows, np.zeros(shape, np.float32), rows.starts)}
         states = StateCache(cache.maker.anatomy, stored, stored, {})
     data = StageData(rows, rows, ready.collate, len(ready.splits.labels), features, features, ready.weights)
     return stage_inputs(trial, stage, data, states, ready.config.method.cache)

@@ -2,14 +2,10 @@
 
 import os
 import time
-from collections import Counter
 from dataclasses import asdict
-from io import BytesIO
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
-from PIL import Image
 
 from hftl.combinations import check_combination
 from hftl.config import RunConfig
@@ -36,7 +32,6 @@ from hftl.planning.estimate import memory, seconds, would_fit
 from hftl.planning.recommend import Facts, recommend
 from hftl.prepare import Prepared, prepare
 from hftl.tasks import get_task
-from hftl.tasks.image_classification import image_side
 from hftl.training.logistic import choose_penalty, fit_logistic
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.probing import head_pooling, mean_pooled
@@ -45,9 +40,6 @@ from hftl.training.strategies import check_strategy, current_strategy
 from hftl.training.world import check_world
 
 
-BINS = 8  # of a histogram
-CHUNK = 2048  # texts per tokenizer call
-IMAGES = 200  # looked at
 FIT_VALUES = 1_000_000  # rows x classes that the probe is fitted on for its timing: two seconds
 # Forward passes that a step of all layers costs: the backward one counts twice (Kaplan et al. 2020, 2.1).
 FULL_STEP = 3
@@ -60,7 +52,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     """
     check_combination(config)
     _check_one_process(config)
-    check_arguments(config, get_task(config.task).best_metric)
+    check_arguments(config, get_task(config.task).output.best)
     machine = look_at_machine(runs_on_cpu(config.training))
     ready = prepare(config)
     check_fits(config, ready.loaded.model, len(ready.train))
@@ -100,7 +92,9 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
             "parameters": parameters,
         },
         "data": _describe_data(ready.splits),
-        **_inputs(ready),
+        **ready.task.inputs.describe(
+            ready.splits, ready.loaded.processor, [ready.train.lengths, ready.validation.lengths]
+        ),
         "stages": [_stage(ready, plan, c) for c in costs],
         "memory": needed,
         "time": times,
@@ -135,62 +129,6 @@ def _describe_data(splits: Splits) -> dict[str, Any]:
         "origins": splits.origins,
         "labels": [{"id": i, "label": label, "train_rows": int(counts[i])} for i, label in enumerate(splits.labels)],
         "skipped": list(splits.skipped),
-    }
-
-
-def _inputs(ready: Prepared) -> dict[str, Any]:
-    if ready.task.input_column == "text":
-        lengths = [ready.train.lengths, ready.validation.lengths]
-        return {"tokens": describe_tokens(ready.splits, ready.loaded.processor, lengths)}
-    return {"images": _describe_images(ready.splits.train, ready.loaded.processor)}
-
-
-def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray]) -> dict[str, Any]:
-    """Lengths of the train and validation texts before any cut, and what is cut at the tokenizer's length.
-
-    `encoded` are the lengths of both after the cut: only texts that reach it have to be tokenized once more.
-    """
-    texts = [*splits.train["text"][:], *splits.validation["text"][:]]
-    used, lengths = int(tokenizer.model_max_length), np.concatenate(encoded)
-    reach = np.flatnonzero(lengths >= used)
-    for rows in np.split(reach, range(CHUNK, len(reach), CHUNK)):
-        whole = tokenizer([texts[i] for i in rows], truncation=False, return_attention_mask=False, verbose=False)
-        lengths[rows] = [len(ids) for ids in whole["input_ids"]]
-    low, high = int(lengths.min()), int(lengths.max())
-    edges = np.unique(np.linspace(low, high + 1, min(BINS, high - low + 1) + 1).astype(int))
-    counts = np.histogram(lengths, edges)[0]
-    bins = zip(edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True)
-    cut = int((lengths > used).sum())
-    return {
-        "texts": len(texts),
-        "min": low,
-        "median": float(np.median(lengths)),
-        "p95": float(np.percentile(lengths, 95)),
-        "max": high,
-        "histogram": [{"from": start, "to": end - 1, "texts": n} for start, end, n in bins],
-        "max_seq_length": used,
-        "truncated": cut,
-        "truncated_share": cut / len(texts),
-    }
-
-
-def _describe_images(train: Dataset, processor: Any) -> dict[str, Any]:
-    """Sizes and modes of a sample of the training images as they are stored, and the size they will have."""
-    rows = train.select(range(0, len(train), max(1, len(train) // IMAGES)))
-    sizes: Counter[tuple[int, int]] = Counter()
-    modes: Counter[str] = Counter()
-    for value in rows["image"][:]:
-        with Image.open(BytesIO(value["bytes"]) if value["bytes"] is not None else value["path"]) as image:
-            sizes[image.size] += 1
-            modes[image.mode] += 1
-    short = [min(size) for size in sizes.elements()]
-    return {
-        "sampled": len(rows),
-        "short_side": {"min": min(short), "median": float(np.median(short)), "max": max(short)},
-        "sizes": [{"width": w, "height": h, "images": n} for (w, h), n in sizes.most_common(BINS)],
-        "other_sizes": max(0, len(sizes) - BINS),
-        "modes": dict(modes.most_common()),
-        "image_size": image_side(processor),
     }
 
 

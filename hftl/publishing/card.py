@@ -29,7 +29,6 @@ MAX_CLASSES, WORST_CLASSES = 30, 15  # beyond the first, the card shows as many 
 _NAMED_CLASSES = 12  # in the line about the task
 _PLACE = "path/or/id/of/this/model"  # a card that is written before there is a repository
 _NONE = "\u2013"
-_EXAMPLES = {"text": "a text", "image": "image.jpg"}
 _METRICS = (
     ("Accuracy", "accuracy"), ("Macro F1", "macro_f1"), ("Macro precision", "macro_precision"),
     ("Macro recall", "macro_recall"), ("Log loss", "log_loss"),
@@ -68,17 +67,17 @@ def _about(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) 
     """Return the title, the facts and the figures at the top."""
     labels, test = shown["data"]["labels"], shown["metrics"]["test"]
     more = f" and {len(labels) - _NAMED_CLASSES} more" if len(labels) > _NAMED_CLASSES else ""
-    inputs = get_task(shown["task"]).input_column
+    task = get_task(shown["task"])
     title = card_title(shown, options)
     method, base = shown["method"], base_link(report)
     what = "A LoRA adapter that sorts" if options.adapter_only else "Sorts"
     return {
         "title": title,
         "summary": Markup(
-            f"{what} {'a text' if inputs == 'text' else 'an image'} into one of {len(labels)} classes. It is {base}, "
+            f"{what} {task.output.words['does'].format(row=task.inputs.noun, n=len(labels))}. It is {base}, "
             f"adapted with [hftl](https://pypi.org/project/hftl/); this card was written from the run's own figures."
         ),
-        "inputs": f"{inputs}s",
+        "inputs": f"{task.inputs.kind}s",
         "labels": labels,
         "task_words": str(shown["task"]).replace("-", " "),
         "classes_line": Markup(", ".join(md(name, 40) for name in labels[:_NAMED_CLASSES]) + more),
@@ -139,9 +138,8 @@ def _licence_reason(options: CardOptions) -> Markup | None:
 def _use(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) -> dict[str, Any]:
     """Return what the code of the card is made of."""
     task = get_task(shown["task"])
-    text = task.input_column == "text"
     pooled = shown.get("pooling") == "mean" or report["model"]["architecture"] == PooledForImageClassification.__name__
-    truncation = ", truncation=True" if text else ""
+    truncation = "".join(f", {name}={value}" for name, value in task.pipeline_options.items())
     return {
         "adapter_only": options.adapter_only,
         "has_adapter": options.has_adapter,
@@ -151,12 +149,12 @@ def _use(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) ->
         "own_code": words.pooled(shown) or ("The head reads the pooled features of the image" if pooled else None),
         "truncation": Markup(truncation),
         "pipeline_options": Markup(truncation + (", trust_remote_code=True" if pooled else "")),
-        "example": _EXAMPLES[task.input_column],
+        "example": task.inputs.example,
         "base": hub_base(report["model"]),
         "base_revision": hub_commit(report["model"]),
         "auto_model": task.auto_model,
-        "auto_processor": task.auto_processor,
-        "processor_argument": "tokenizer" if text else "image_processor",
+        "auto_processor": task.inputs.processor,
+        "processor_argument": task.inputs.argument,
     }
 
 

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image as PILImage
 
 from hftl.artifact import Artifact
-from hftl.data.images import decode_image
 from hftl.errors import ConfigError
 from hftl.report.visible import shorten
 from hftl.run_data import run_splits
@@ -48,22 +46,22 @@ def choose_examples(artifact: Artifact, count: int, data: str | None = None) -> 
         return ()
     if artifact.run is None or artifact.report is None:
         raise ConfigError("--include_examples needs the run folder, whose config.yaml names the data.")
-    column = get_task(str(artifact.report["task"])).input_column
+    inputs = get_task(str(artifact.report["task"])).inputs
     splits = run_splits(artifact.run, data)
     table = splits.test
     rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
     found = table.select(rows)
     names = [splits.labels[int(i)] for i in found["label"][:]]
     return tuple(
-        _example(value, name, i, column)
-        for i, (value, name) in enumerate(zip(found[column][:], names, strict=True), 1)
+        _example(inputs.show(value), name, i)
+        for i, (value, name) in enumerate(zip(found[inputs.columns[0]][:], names, strict=True), 1)
     )
 
 
-def _example(value: Any, label: str, number: int, column: str) -> Example:
-    if column == "text":
-        return Example(label, shorten(str(value), _TEXT_CHARACTERS, 6)[0], None, None)
-    image = decode_image(value).convert("RGB")
+def _example(content: str | PILImage.Image, label: str, number: int) -> Example:
+    if isinstance(content, str):
+        return Example(label, shorten(content, _TEXT_CHARACTERS, 6)[0], None, None)
+    image = content.convert("RGB")
     image.thumbnail((_PIXELS, _PIXELS))
     return Example(label, None, image, f"{FOLDER}/{number}.png")
 

@@ -59,7 +59,7 @@ def check_saved(
     folder: Path, task: Task, test: Dataset, logits: np.ndarray, labels: tuple[str, ...]
 ) -> dict[str, Any]:
     """Check a folder just saved against the logits [test rows, labels] of the model in memory; see `compare`."""
-    numbers, inputs = spread(test, task.input_column, ROWS)
+    numbers, inputs = spread(test, task.inputs, ROWS)
     expected = softmax(logits[numbers].astype(np.float64), axis=-1)
     place = Place(str(folder), task.name, own_code=is_pooled(folder))
     return compare(place, RealRows(inputs, OWN_ROWS, own=True), expected, labels)
@@ -68,7 +68,7 @@ def check_saved(
 def check_folder(artifact: Artifact, data: str | None = None) -> dict[str, Any]:
     """Check the model folder of an artifact against what hftl answers; see `compare`."""
     predictor = load(artifact.folder)
-    rows = some_rows(artifact, predictor.task.input_column, ROWS, data)
+    rows = some_rows(artifact, predictor.task.inputs, ROWS, data)
     place = Place(str(artifact.folder), predictor.task.name, own_code=is_pooled(artifact.folder))
     return compare(place, rows, probabilities(predictor, rows), predictor.labels)
 
@@ -81,7 +81,7 @@ def check_pushed(
     `adapter_of` is (name, revision) of the base model when the repository holds an adapter alone.
     """
     predictor = load(artifact.folder)
-    rows = some_rows(artifact, predictor.task.input_column, ROWS)
+    rows = some_rows(artifact, predictor.task.inputs, ROWS)
     base, base_revision = adapter_of or (None, None)
     place = Place(
         repo_id,

@@ -1,8 +1,167 @@
-"""What a task is: values and functions, no subclasses."""
+"""The contract of a task: Task = Inputs x Output. Values and functions, no subclasses.
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+`Inputs` says how a row comes in, `Output` what is answered about it; each is told whole in one file. What differs
+between tasks is a field of these, so that nothing outside of `hftl/tasks` asks which task it has.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows of different lengths in one array: row i is `values[starts[i]:starts[i + 1]]`."""
+
+    values: np.ndarray
+    starts: np.ndarray  # [n + 1]
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[int]]) -> Self:
+        """Join rows of whole numbers."""
+        starts = np.cumsum([0, *map(len, rows)])
+        return cls(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(starts[-1])), starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def __getitem__(self, index: Any) -> "np.ndarray | Ragged":
+        """Return one row, or with an array [m] of their numbers several as a new `Ragged`."""
+        if isinstance(index, np.ndarray):
+            lengths = self.lengths[index]
+            starts = np.concatenate([[0], np.cumsum(lengths)])
+            places = np.arange(starts[-1]) + np.repeat(self.starts[index] - starts[:-1], lengths)
+            return Ragged(self.values[places], starts)
+        return self.values[self.starts[index] : self.starts[index + 1]]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (self.values[a:b] for a, b in zip(self.starts[:-1], self.starts[1:], strict=True))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Length of each row, [n]."""
+        return np.diff(self.starts)
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded(torch.utils.data.Dataset):
+    """Rows as a model reads them, with their targets."""
+
+    arrays: dict[str, Ragged | np.ndarray]  # such as "input_ids", or "pixels" [n, channels, height, width]
+    targets: Any  # [n, ...], by `Output.encode`; a Ragged where the places of a row are answered
+    units: Ragged | None = None  # the places of a row that are answered, such as a word's first piece; None: the row
+    augment: bool = False
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = {name: array[index] for name, array in self.arrays.items()}
+        units = {} if self.units is None else {"units": self.units[index]}
+        return {**row, **units, "labels": self.targets[index], "augment": self.augment}
+
+    @property
+    def labels(self) -> Any:
+        """The targets, under the name by which models take them."""
+        return self.targets
+
+    @property
+    def starts(self) -> np.ndarray | None:
+        """Where each row begins among the tokens of all, [n + 1]; None for rows of one shape."""
+        return next((array.starts for array in self.arrays.values() if isinstance(array, Ragged)), None)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens per row, [n]; 1 for rows of one shape."""
+        return np.ones(len(self), dtype=np.int64) if self.starts is None else np.diff(self.starts)
+
+    def take(self, rows: Sequence[int] | np.ndarray) -> "Encoded":
+        """Return the rows numbered `rows`, in that order."""
+        index = np.asarray(rows, dtype=np.int64)
+        arrays = {name: array[index] for name, array in self.arrays.items()}
+        units = None if self.units is None else self.units[index]
+        return Encoded(arrays, self.targets[index], units, self.augment)  # type: ignore[arg-type]
+
+    def fingerprint(self) -> str:
+        """Hash of every value of every row, in order; targets do not count."""
+        digest = hashlib.sha256()
+        for name, array in self.arrays.items():
+            for part in (array.starts, array.values) if isinstance(array, Ragged) else (array,):
+                digest.update(f"{name} {part.dtype} {part.shape}".encode())
+                for start in range(0, len(part), 2**16 if part.ndim == 1 else 256):
+                    piece = part[start : start + (2**16 if part.ndim == 1 else 256)]
+                    digest.update(np.ascontiguousarray(piece).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answers about one row."""
+
+    value: Any
+    confidence: float
+    detail: Any  # such as the probability of every label
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """How a row comes in."""
+
+    kind: str  # what pages and errors call a row: "text", "image"
+    noun: str  # the same with its article
+    columns: tuple[str, ...]  # of the tables that `read` makes, in the order in which the processor takes them
+    processor: str  # transformers' Auto class, by name: listing tasks imports nothing heavy
+    argument: str  # what `pipeline` calls the processor
+    find: Callable[..., Any]  # (table, label column or None) -> the input column by name or type, or None
+    read: Callable[
+        ..., Any
+    ]  # (table, column, base, where, config, refuse_numbers) -> Dataset, rows kept, what was skipped
+    table: Callable[..., Any]  # rows as `predict` takes them -> Dataset; raises `DataError`
+    check: Callable[..., Any]  # (model, processor, name): raises `ModelError` where the two do not go together
+    settle: Callable[..., Any]  # (model, processor, name) -> notes; what padding would change about the answers
+    fit: Callable[..., Any]  # (model, processor, datasets, ModelConfig) -> notes; sets the length or size in place
+    encode: Callable[..., Any]  # (Dataset, processor) -> arrays of `Encoded`
+    collate: Callable[..., Any]  # (processor, flip, augment) -> function: items -> batch of tensors, without targets
+    smallest: Callable[..., Any]  # (model, processor) -> a smallest batch, to trace the modules
+    describe: Callable[..., Any]  # (Splits, processor, lengths of train and validation) -> facts for `hftl plan`
+    poolings: tuple[str, ...]  # features that a row has: "native", and "mean" over its tokens
+    key: Callable[..., Any]  # row -> bytes, equal for the same row, or None: copies and leaks
+    groups: Callable[..., Any]  # Dataset -> [(name, value of each row, unit or None)], to score slices of rows
+    show: Callable[..., Any]  # row -> a text or a picture
+    raw: Callable[..., Any] | None  # Encoded -> what models without pretraining read, or None; None: the column itself
+    features: tuple[str, ...]  # kinds of such models, by their names in `hftl.evaluation.saved_baseline`
+    example: str  # of a row, in the code of a card
+    sample: str  # the packaged retention set
+    padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
+    augmentable: bool = False
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is answered about a row, and how that is learned."""
+
+    kind: str
+    link: Literal["softmax", "sigmoid", "none"]  # from what the model puts out to probabilities
+    usual: tuple[str, ...]  # names of the target's column in the wild
+    read: Callable[..., Any]  # (table, column, where, known names) -> a value per row, None where there is none
+    names: Callable[..., Any]  # (values by split, feature, column) -> names of what can be answered, notes
+    encode: Callable[..., Any]  # (values, names) -> targets [n, ...]
+    recognise: Callable[..., Any]  # (values, names, where, column) -> the same for a model's names; raises `DataError`
+    strata: Callable[..., Any] | None  # (targets, names) -> ids [n] of classes, how many; None: none
+    width: Callable[..., Any]  # names -> num_labels
+    collate: Callable[..., Any]  # targets of the items -> tensor
+    loss: Callable[..., Any]  # (outputs, targets, weights, smoothing) -> (sum, count): exact under accumulation
+    decode: Callable[..., Any]  # outputs [n, ...] -> what is answered, in the form of targets
+    answers: Callable[..., Any]  # (outputs [n, ...], names) -> an `Answer` per row
+    check: Callable[..., Any]  # (config of a model, its name): raises `ModelError` for one that answers otherwise
+    best: str  # key of `hftl.evaluation.metrics.compute_metrics` that early stopping follows
+    words: dict[str, str]  # "does": what such a model does to {row}, with {n} names
 
 
 @dataclass(frozen=True)
@@ -11,13 +170,31 @@ class Task:
 
     name: str
     summary: str
-    input_column: Literal["text", "image"]
-    auto_model: str  # name of the transformers Auto class, so that listing tasks imports nothing heavy
-    auto_processor: str
+    inputs: Inputs
+    output: Output
+    auto_model: str  # name of the transformers Auto class
     default_model: str
     default_method: str
-    best_metric: str  # key of `hftl.evaluation.metrics.compute_metrics`
-    fit_processor: Callable[..., Any]  # (loaded, datasets, ModelConfig) -> warnings; fixes lengths or sizes in place
-    encode: Callable[..., Any]  # (dataset, processor, augment) -> Encoded
-    collator: Callable[..., Any]  # (processor, flip, augment) -> list of items -> batch of tensors
-    default_model_inputs: Callable[..., Any]  # (loaded model, processor) -> a smallest batch, to trace the modules
+    pipeline_options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def input_column(self) -> str:
+        """The first column that the processor takes."""
+        return self.inputs.columns[0]
+
+    def encode(self, dataset: Dataset, processor: Any) -> Encoded:
+        """Return the rows as the model reads them; targets are 0 where the table has no column "label"."""
+        targets = dataset["label"][:] if "label" in dataset.column_names else [0] * len(dataset)
+        return Encoded(self.inputs.encode(dataset, processor), np.asarray(targets))
+
+    def collator(self, processor: Any, flip: bool = True, augment: str = "light") -> Callable[..., Any]:
+        """Return a function that makes a batch of a list of items, those of the train split augmented by a preset.
+
+        Raises `ConfigError` for a preset that such inputs do not have.
+        """
+        inputs = self.inputs.collate(processor, flip, augment)
+
+        def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+            return {**inputs(items), "labels": self.output.collate([item["labels"] for item in items])}
+
+        return collate

@@ -12,12 +12,11 @@ from torch.utils.data import DataLoader
 
 from hftl.models.heads import counted_tokens, pick_features
 from hftl.progress import progress
-from hftl.tasks.encoded import EncodedImages, EncodedText
+from hftl.tasks.task import Encoded as Encoded
 from hftl.training.precision import autocast, exact_fp32
 from hftl.training.preempt import end_if_asked
 
 
-Encoded = EncodedText | EncodedImages
 BATCH_TOKENS = 4096  # tokens of a forward batch, so that long texts come in smaller batches
 BATCH_ROWS = 32
 

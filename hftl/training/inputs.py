@@ -10,7 +10,7 @@ from torch import nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hftl.methods.plan import Group, Plan, Stage
-from hftl.training.features import Encoded
+from hftl.tasks.task import Encoded
 from hftl.training.replay import OnStates
 from hftl.training.states import StateCache, collate_states
 
@@ -44,7 +44,7 @@ class FeatureRows(torch.utils.data.Dataset):
 
 def _collate_features(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     features = torch.from_numpy(np.stack([item["features"] for item in items]))
-    return {"features": features, "labels": torch.tensor([item["labels"] for item in items])}
+    return {"features": features, "labels": torch.as_tensor(np.stack([item["labels"] for item in items]))}
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,11 @@ from hftl.config import RunConfig
 from hftl.errors import ModelError
 from hftl.methods import FROZEN_BODY
 from hftl.methods.plan import Plan
-from hftl.models.heads import pool_mean, without_bias
+from hftl.models.heads import pool_mean, states_by_token, without_bias
 from hftl.models.load import Loaded
-from hftl.models.padding import states_by_token
-from hftl.tasks.encoded import EncodedImages
-from hftl.tasks.task import Task
+from hftl.tasks.task import Encoded, Task
 from hftl.training.cache import cache_key, cached_arrays, weights_hash
-from hftl.training.features import Encoded, extract_features
+from hftl.training.features import extract_features
 from hftl.training.logistic import Probe, fit_probe
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.states import state_maker
@@ -67,7 +65,7 @@ def frozen_features(
 
 def averages(task: Task, loaded: Loaded) -> bool:
     """Can a head read the mean of the body's states beside its native input?"""
-    return task.input_column == "text" and states_by_token(loaded.model, loaded.processor)
+    return "mean" in task.inputs.poolings and states_by_token(loaded.model, loaded.processor)
 
 
 def features_key(loaded: Loaded, weights: str, encoded: Encoded, collate: Any, config: RunConfig) -> str:
@@ -85,17 +83,17 @@ def features_key(loaded: Loaded, weights: str, encoded: Encoded, collate: Any, c
 
 def preprocessing(collate: Any, encoded: Encoded) -> dict[str, float]:
     """What padding and normalisation make of a row, in sums: a part of every cache key. Augmentation is left out."""
-    plain = replace(encoded, augment=False) if isinstance(encoded, EncodedImages) else encoded
-    batch = collate([plain[0]])
+    batch = collate([replace(encoded, augment=False)[0]])
     return {k: float(v.double().sum()) for k, v in batch.items() if k != "labels"}
 
 
 def cache_identity(config: RunConfig, collate: Any, encoded: Encoded) -> dict[str, Any]:
     """What the states of frozen layers depend on beside weights and rows."""
-    identity: dict[str, Any] = {"sample": preprocessing(collate, encoded)}
-    if isinstance(encoded, EncodedImages):
-        identity.update(augment=config.method.augment, no_flip=config.method.no_flip)
-    return identity
+    return {
+        "sample": preprocessing(collate, encoded),
+        "augment": config.method.augment,
+        "no_flip": config.method.no_flip,
+    }
 
 
 def rows_identity(train: Encoded, validation: Encoded) -> dict[str, Any]:

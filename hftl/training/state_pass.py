@@ -10,9 +10,9 @@ import torch
 
 from hftl.methods.plan import Plan
 from hftl.models.layers import is_under
-from hftl.tasks.encoded import EncodedImages, EncodedText
+from hftl.tasks.task import Encoded
 from hftl.training.cache import cache_key, open_states, reserve_states, weights_hash
-from hftl.training.features import Encoded, run_batches
+from hftl.training.features import run_batches
 from hftl.training.replay import Anatomy, capture
 from hftl.training.world import from_every_process, local_world, one_machine
 
@@ -55,8 +55,7 @@ class StateMaker:
         that are there already, no room, or several machines, each of which needs all rows.
         """
         keys = self.keys(encoded, 1)
-        augmented = isinstance(encoded, EncodedImages) and encoded.augment
-        missing = [] if augmented or not one_machine() else self._missing(encoded, 1, keys)
+        missing = [] if encoded.augment or not one_machine() else self._missing(encoded, 1, keys)
         with ExitStack() as stack:
             if not missing:
                 yield None
@@ -71,10 +70,9 @@ class StateMaker:
             yield lambda rows, batch: record(rows, batch, 0)
 
     def _key(self, first: int, encoded: Encoded, views: int) -> str:
-        augmented = isinstance(encoded, EncodedImages) and encoded.augment
         return cache_key(
             self.plan.model, use_cpu=self.use_cpu, kind="states", first=first, weights=weights_hash(self.plan.model, _below(self.plan, first)),
-            rows=encoded.fingerprint(), bf16=self.bf16, views=views, augmented=augmented, identity=self.identity,
+            rows=encoded.fingerprint(), bf16=self.bf16, views=views, augmented=encoded.augment, identity=self.identity,
         )  # fmt: skip
 
     @property
@@ -106,7 +104,7 @@ class StateMaker:
         `stop` leaves a pass as soon as it has shown all.
         """
         got: dict[int, torch.Tensor] = {}
-        starts = row_starts(encoded)
+        starts = encoded.starts
 
         def keep(first: int, value: torch.Tensor) -> None:
             got[first] = value
@@ -142,14 +140,9 @@ class StateMaker:
 
 def state_shapes(anatomy: Anatomy, firsts: list[int], encoded: Encoded, views: int) -> dict[int, tuple[int, ...]]:
     """First block → shape of the stored states of all rows."""
-    if isinstance(encoded, EncodedText):
-        return {f: (int(encoded.lengths.sum()), anatomy.shapes[f][-1]) for f in firsts}
+    if encoded.starts is not None:
+        return {f: (int(encoded.starts[-1]), anatomy.shapes[f][-1]) for f in firsts}
     return {f: (views * len(encoded), *anatomy.shapes[f][1:]) for f in firsts}
-
-
-def row_starts(encoded: Encoded) -> np.ndarray | None:
-    """Where each text begins among the tokens of all, [n + 1]; None for images, which have one shape."""
-    return np.concatenate([[0], np.cumsum(encoded.lengths)]) if isinstance(encoded, EncodedText) else None
 
 
 class _Enough(Exception):  # noqa: N818  no fault: how a forward pass is left

@@ -15,13 +15,12 @@ from torch.utils.data import Dataset
 from hftl.config import RunConfig
 from hftl.errors import TrainingError
 from hftl.methods.plan import Plan
-from hftl.tasks.encoded import EncodedImages
+from hftl.tasks.task import Encoded
 from hftl.training.arguments import stage_epochs
 from hftl.training.cache import drop_states
-from hftl.training.features import Encoded
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.replay import Anatomy, look, replays_exactly
-from hftl.training.state_pass import StateMaker, row_starts
+from hftl.training.state_pass import StateMaker
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +39,7 @@ class StateRows(Dataset):
         if self.starts is not None:
             return {**self.inner[index], "states": self.states[self.starts[index] : self.starts[index + 1]]}
         view = int(torch.randint(self.views, (1,))) if self.views > 1 else 0  # `Numbered` seeds it by epoch and row
-        return {"labels": int(self.inner.labels[index]), "states": self.states[view * len(self) + index]}
+        return {"labels": self.inner.targets[index], "states": self.states[view * len(self) + index]}
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def collate_states(collate: Callable) -> Callable:
             states = torch.zeros(*mask.shape, rows[0].shape[-1])
             states[mask] = torch.cat(rows)  # in the order of rows and tokens, whichever side is padded
             return {**batch, "states": states}
-        labels = torch.tensor([item["labels"] for item in items])
+        labels = torch.as_tensor(np.stack([item["labels"] for item in items]))
         return {"states": torch.stack(rows), "labels": labels, **_no_pixels(len(items))}
 
     return stack
@@ -127,7 +126,7 @@ def store(
     rows: list[dict[int, StateRows]] = []
     try:
         for encoded, views in zip(parts, (passes, 1), strict=True):
-            arrays, starts = maker.open(encoded, views), row_starts(encoded)
+            arrays, starts = maker.open(encoded, views), encoded.starts
             rows.append({first: StateRows(encoded, array, starts, views) for first, array in arrays.items()})
     except OSError as error:  # no room: said by reserve_states, or by the disk itself
         drop_states([key for of_part in keys for key in of_part.values()])
@@ -174,7 +173,7 @@ def choose_states(
     wanted = boundaries(plan, epochs)
     if mode == "off" or not wanted:
         return None, ""
-    augmented = isinstance(parts[0], EncodedImages) and parts[0].augment
+    augmented = parts[0].augment
     passes = views if augmented else 1
     if mode == "auto" and sum(wanted.values()) < 2 * passes:
         return None, f"no cache of frozen layers: {sum(wanted.values()):g} epochs would not pay for {passes} passes"

@@ -19,8 +19,7 @@ from hftl.adapt import adapt, complete
 from hftl.config import build_config
 from hftl.errors import ConfigError, ModelError
 from hftl.evidence import ladder
-from hftl.models.padding import states_by_token
-from hftl.models.temperature import fold_temperature
+from hftl.models.heads import fold_temperature, states_by_token
 from hftl.planning.plan_report import plan_report
 from hftl.training.logistic import fit_logistic, fit_probe
 from tests.architectures.contract import FLAGS, METHODS, check_contract

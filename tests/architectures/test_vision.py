@@ -16,9 +16,8 @@ from hftl.adapt import adapt
 from hftl.config import MethodConfig, ModelConfig
 from hftl.errors import ConfigError, ModelError
 from hftl.methods import METHODS, check_method
-from hftl.models.heads import output_linears
+from hftl.models.heads import fold_temperature, output_linears
 from hftl.models.load import load_model
-from hftl.models.temperature import fold_temperature
 from hftl.tasks import get_task
 from hftl.training.features import extract_features
 from hftl.training.logistic import Probe

@@ -18,9 +18,8 @@ from hftl.evaluation.calibration import fit_temperature
 from hftl.evaluation.reliability import expected_calibration_error
 from hftl.evaluation.row_scores import row_scores
 from hftl.methods.lora import lora
-from hftl.models.heads import pool_mean
+from hftl.models.heads import fold_temperature, pool_mean
 from hftl.models.load import Loaded, load_model
-from hftl.models.temperature import fold_temperature
 from hftl.predict import load
 from hftl.publishing.save import merge_adapter, save_final
 from hftl.tasks import get_task

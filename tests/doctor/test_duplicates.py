@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image as PILImage
 
-from hftl.data.keys import text_digest
 from hftl.doctor.findings import SHOWN_ROWS
+from hftl.tasks.inputs.text import text_digest
 from tests.doctor.pictures import folder, scene
 from tests.doctor.tables import examined, sentence, table
 

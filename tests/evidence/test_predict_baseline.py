@@ -17,9 +17,9 @@ from hftl.evaluation.saved_baseline import is_baseline, load_baseline, save_base
 from hftl.predict import load
 from hftl.predict_baseline import load_baseline_predictor
 from hftl.tasks import TASKS
-from hftl.tasks.encoded import EncodedText
 from tests.command import hftl
 from tests.runs import text_frame, tiny_run
+from tests.small_data import encoded_texts
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = text_frame(90)
     rows = Dataset.from_dict({"text": list(frame["text"]), "label": [int(label[-1]) for label in frame["label"]]})
 
-    none = EncodedText([[1]] * 90, np.zeros(90, dtype=np.int64))
+    none = encoded_texts([[1]] * 90, np.zeros(90, dtype=np.int64))
     save_baseline(no_pretraining_baselines(rows, rows, none, none)[-1], folder / "baseline", ["a", "b", "c", "unseen"])
     return folder
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from hftl.report.report import per_class, score
-from hftl.tasks.encoded import EncodedText
 from hftl.training.features import predict_logits
+from tests.small_data import encoded_texts
 
 
 ROWS, CLASSES = 100_000, 1_000
@@ -41,7 +41,7 @@ def peak() -> float:
 
 def main() -> None:
     rng = np.random.default_rng(0)
-    rows = EncodedText([[int(i)] for i in rng.integers(0, CLASSES, ROWS)], rng.integers(0, CLASSES, ROWS))
+    rows = encoded_texts([[int(i)] for i in rng.integers(0, CLASSES, ROWS)], rng.integers(0, CLASSES, ROWS))
     model = Model()
     model(torch.tensor([[0]]))
     before = peak()

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from hftl.errors import Preempted
-from hftl.tasks.encoded import EncodedText
 from hftl.training.features import batches_by_length, run_batches
 from hftl.training.preempt import end_if_asked, heed_signals
 from tests.faults.commands import BY_STEPS, INTERRUPT, KINDS, TEXT, Server, assert_same_run, assert_whole
 from tests.faults.test_preempted import STEP, resume_words, stopped
 from tests.runs import stock_model
+from tests.small_data import encoded_texts
 
 
 # Steps of each method's run below, all stages together; the probe has none.
@@ -88,7 +88,7 @@ class _Gone:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_lost_ctrl_c_is_heeded_after_the_batch(place: Path) -> None:
     model, _ = stock_model("bert", place / "bert")
-    rows = EncodedText([np.array([1, 2, 3])] * 300, np.zeros(300, dtype=np.int64))
+    rows = encoded_texts([np.array([1, 2, 3])] * 300, np.zeros(300, dtype=np.int64))
     batches = []
 
     def use(numbers: list[int], *_: Any) -> None:

@@ -9,15 +9,15 @@ from transformers import AutoModelForImageClassification, AutoModelForMaskedLM, 
 from hftl.errors import ModelError
 from hftl.forgetting.original_head import mask_tokens, only_masked, original_losses, swap_body
 from hftl.forgetting.retention import choose_retention
-from hftl.tasks.encoded import EncodedText
 from tests.forgetting.setups import ready_run, shake
+from tests.small_data import encoded_texts
 from tests.tiny import TEXT_FAMILIES, build
 
 
 def masked_loss(model, rows, targets, mask_id):
     """One row at a time, with logits for every token, and no padding."""
     total, count = 0.0, 0
-    for ids, wanted in zip(rows.token_ids, targets, strict=True):
+    for ids, wanted in zip(rows.arrays["input_ids"], targets, strict=True):
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([ids])).logits[0]
         places = [i for i, token in enumerate(ids) if token == mask_id]
@@ -77,8 +77,8 @@ def test_classification_head(family, folder):
 
 def test_at_most_200_rows_are_run(folder):
     ready = ready_run(folder, "bert")
-    long = EncodedText([[2, 40 + i % 50, 41, 42, 3] for i in range(300)], np.zeros(300, dtype=int))
-    short = EncodedText(long.token_ids[:200], long.labels[:200])
+    long = encoded_texts([[2, 40 + i % 50, 41, 42, 3] for i in range(300)], np.zeros(300, dtype=int))
+    short = long.take(range(200))
     assert original_losses(ready, ready.loaded.model, long) == original_losses(ready, ready.loaded.model, short)
 
 
@@ -88,15 +88,15 @@ def test_masks_are_fifteen_percent_of_the_words(folder):
     cls, sep, mask = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id
     words = list(range(60, 100))
     rows = [[cls, *words, sep], [cls, 61, sep], [cls, sep], [cls, mask, 62, sep], [cls, *words[:20], sep]]
-    masked, targets = mask_tokens(EncodedText(rows, np.zeros(5, dtype=int)), tokenizer)
+    masked, targets = mask_tokens(encoded_texts(rows, np.zeros(5, dtype=int)), tokenizer)
     assert masked.labels.tolist() == [0, 1, 2]  # nothing to mask in the third, a mask already in the fourth
-    assert [ids.count(mask) for ids in masked.token_ids] == [6, 1, 3]
+    assert [(ids == mask).sum() for ids in masked.arrays["input_ids"]] == [6, 1, 3]
     assert [(row != -100).sum() for row in targets] == [6, 1, 3]
-    for ids, original, wanted in zip(masked.token_ids, [rows[0], rows[1], rows[4]], targets, strict=True):
+    for ids, original, wanted in zip(masked.arrays["input_ids"], [rows[0], rows[1], rows[4]], targets, strict=True):
         hidden = iter(wanted)
         assert [next(hidden) if t == mask else t for t in ids] == original
-    again, _ = mask_tokens(EncodedText(rows, np.zeros(5, dtype=int)), tokenizer)
-    assert again.token_ids == masked.token_ids
+    again, _ = mask_tokens(encoded_texts(rows, np.zeros(5, dtype=int)), tokenizer)
+    assert again.fingerprint() == masked.fingerprint()
 
 
 def test_head_of_a_large_vocabulary_sees_masked_places_alone(folder):

@@ -139,7 +139,7 @@ def test_column_flags_of_the_run_hold_where_there_are_such_columns(folder, tmp_p
     pd.DataFrame({"note": texts(40), "group": ["a", "b"] * 20, "text": ["x"] * 40, "label": ["y"] * 40}).to_csv(same)
     found = choose_retention(prepare(build_config("text-classification", {**values, "retain": str(same)})))
     assert np.bincount(found.encoded.labels).tolist() == [20, 20]
-    assert len({tuple(ids) for ids in found.encoded.token_ids}) == 40
+    assert len({tuple(ids) for ids in found.encoded.arrays["input_ids"]}) == 40
     other = write_texts(tmp_path / "other.csv", texts(40), label=["a", "b"] * 20)
     found = choose_retention(prepare(build_config("text-classification", {**values, "retain": str(other)})))
     assert np.bincount(found.encoded.labels).tolist() == [20, 20]

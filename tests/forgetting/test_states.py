@@ -57,7 +57,7 @@ def test_texts_are_averaged_over_their_tokens_alone(family, folder):
     for row in (0, 1, 59):  # one by one, so without padding
         with torch.no_grad():
             hidden = ready.loaded.model(
-                input_ids=torch.tensor([encoded.token_ids[row]]), output_hidden_states=True
+                input_ids=torch.from_numpy(encoded.arrays["input_ids"][row])[None], output_hidden_states=True
             ).hidden_states
         for block in range(BLOCKS[family]):
             expected = hidden[block + 1][0].mean(0).numpy()

@@ -12,9 +12,9 @@ from hftl.config import build_config
 from hftl.data.load import load_splits
 from hftl.methods import METHODS
 from hftl.planning import plan_report
-from hftl.planning.plan_report import describe_tokens, learns
+from hftl.planning.plan_report import learns
 from hftl.prepare import prepare
-from hftl.tasks.text_classification import encode
+from hftl.tasks.inputs.text import describe_tokens, encode
 from tests.plan.loading import CPU, TASKS, config, plan
 from tests.runs import checkpoint, text_frame, tiny_data, tiny_run
 from tests.tiny import MAX_LENGTH
@@ -52,7 +52,7 @@ def test_long_texts_are_counted_beyond_the_models_limit(folder):
     splits = load_splits("text", replace(config(folder, "bert", "probe").data, data=text_frame(60)), 42)
     long = replace(splits, train=splits.train.map(lambda row: {"text": "happy " * 200}))
     tokenizer.model_max_length = min(tokenizer.model_max_length, MAX_LENGTH)
-    cut = [encode(part, tokenizer).lengths for part in (long.train, long.validation)]
+    cut = [encode(part, tokenizer)["input_ids"].lengths for part in (long.train, long.validation)]
     found = describe_tokens(long, tokenizer, cut)
     assert found["max"] == 202 > found["max_seq_length"] == MAX_LENGTH
     assert found["truncated"] == len(long.train)

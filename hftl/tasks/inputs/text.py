@@ -1,0 +1,354 @@
+"""Texts: one string for a row, tokenized once and padded batch by batch."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset, Features, Value
+
+from hftl.config import DataConfig, ModelConfig
+from hftl.data.columns import (
+    IMAGE_NAMES,
+    TEXT_NAMES,
+    arrow_table,
+    column_named,
+    columns_line,
+    is_image,
+    is_string,
+    kind_of,
+    rows_named,
+)
+from hftl.data.splits import Splits
+from hftl.errors import ConfigError, DataError, ModelError
+from hftl.tasks.task import Inputs, Ragged
+
+
+_NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*")
+_CHUNK = 2048  # texts per tokenizer call
+_LONG = 32  # characters per token that is kept, above which only the beginning of a text is tokenized
+_MARGIN = 16  # tokens
+_PROBE = "words stand on their own"
+_NO_LIMIT = 100_000  # tokenizers that know no limit report a number beyond any model's
+SHORTEST = 4  # tokens: less holds no word beside the special ones
+_SHORT, _LONGER = "a b", "a b c d e f g h i j k l"
+# Relative to the largest logit. fp32 leaves 1e-6 between batches of other shapes; what reads padding leaves percents.
+_TOLERANCE = 1e-3
+_BINS = 8  # of the histogram of lengths
+_TYPED = 1000  # texts that tell how long those of a column are
+
+
+def find(table: Dataset, label: str | None) -> str | None:
+    """Return the text column by name, else the string column with the longest values; None where there is none."""
+    strings = [name for name, feature in table.features.items() if is_string(feature) and name != label]
+    named = column_named(table.select_columns(strings), TEXT_NAMES) or column_named(table, TEXT_NAMES, label)
+    if named is not None or any(is_image(feature) for feature in table.features.values()):
+        return named
+    head = table.select_columns(strings).select(range(min(_TYPED, len(table)))).to_dict() if strings else {}
+    lengths = {}
+    for name in strings:
+        values = [value for value in head[name] if value]
+        if name.lower() not in IMAGE_NAMES and not all(_NUMBER.fullmatch(value) for value in values):
+            lengths[name] = sum(map(len, values)) / len(values)
+    return max(lengths, key=lambda name: lengths[name], default=None)
+
+
+def read(
+    table: Dataset, column: str, base: Path, where: str, config: DataConfig, refuse_numbers: bool
+) -> tuple[Dataset, np.ndarray, list[str]]:
+    """Return the column as "text", the numbers of its rows (all), and what was skipped (nothing)."""
+    texts = pa.array(texts_of(table, column, where, refuse_numbers), type=pa.string())
+    return arrow_table({"text": texts}, {"text": Value("string")}), np.arange(len(table)), []
+
+
+def texts_of(table: Dataset, column: str, where: str, refuse_numbers: bool) -> list[str]:
+    """Return the texts, verbatim.
+
+    Raises:
+        DataError: the column holds no strings, or texts are missing or empty; the message names rows.
+    """
+    feature = table.features[column]
+    if not is_string(feature):
+        raise DataError(
+            f"the text column {column!r} holds {kind_of(feature)} values, not text; {columns_line(table)}. "
+            "Name the right one with text_column (--text-column)"
+        )
+    texts = table[column][:]
+    missing = [row for row, text in enumerate(texts) if text is None or not text.strip()]
+    if missing:
+        raise DataError(
+            f"{where}: the text is missing or empty in {rows_named(missing)}: fill in or remove these rows"
+        )
+    if refuse_numbers and texts and all(_NUMBER.fullmatch(text) for text in texts):
+        raise DataError(
+            f"the text column {column!r} holds numbers, not text; {columns_line(table)}. "
+            "Name the right one with text_column (--text-column)"
+        )
+    return texts
+
+
+def as_table(inputs: list[Any]) -> Dataset:
+    """Return a table of these texts. Raises `DataError` for anything else."""
+    for text in inputs:
+        if not isinstance(text, str):
+            raise DataError(f"A text model predicts texts, not {type(text).__name__}.")
+    for text in inputs:
+        if not text.isascii() and text != text.encode("utf-8", "replace").decode():
+            raise DataError(f"A text holds half a character pair: {text[:60]!a}. Leave such characters out.")
+    return Dataset.from_dict({"text": inputs}, features=Features({"text": Value("string")}))
+
+
+def text_digest(text: str | None) -> bytes | None:
+    """Return what is equal for texts that differ in case, in the spaces around or in kinds of space only.
+
+    Tabs, line breaks and no-break spaces count as spaces. Two spaces in a row inside a text are not made one: such
+    texts are near duplicates. None for a text with nothing in it.
+    """
+    folded = re.sub(r"[^\S ]+", " ", text or "").casefold().strip()
+    if not folded:
+        return None
+    return hashlib.blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def check(model: Any, tokenizer: Any, name: str) -> None:
+    """Check that a tokenizer goes with its model, and give it a padding token where it has none.
+
+    Raises `ModelError` when it does not, which would show only at the first text that it matters for.
+    """
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one without tokens, and says nothing
+        raise ModelError(f"{name} has no tokenizer files, such as tokenizer.json: every word would be unknown to it.")
+    length = tokenizer.model_max_length
+    if not isinstance(length, int | float) or length < SHORTEST:
+        raise ModelError(
+            f"{name} has a tokenizer whose model_max_length is {length!r}: a number of at least {SHORTEST} is needed."
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise ModelError(f"{name} has a tokenizer with neither a padding nor an end token: texts cannot be padded.")
+    if getattr(model.config, "pad_token_id", 0) is None:  # a mean-pooled head has no such field, and needs none
+        model.config.pad_token_id = tokenizer.pad_token_id
+    embeddings = model.get_input_embeddings()
+    highest = max(tokenizer.get_vocab().values())
+    if isinstance(embeddings, torch.nn.Embedding) and highest >= embeddings.num_embeddings:
+        raise ModelError(
+            f"{name} has a tokenizer with token numbers up to {highest}, but embeddings for {embeddings.num_embeddings} "
+            "tokens alone. If tokens were added, save the model again after "
+            "model.resize_token_embeddings(len(tokenizer))."
+        )
+
+
+def settle_padding(model: Any, tokenizer: Any, name: str) -> list[str]:
+    """Compare a short text alone with the same text beside a long one, and return notes of what had to be changed.
+
+    A batch must answer as its rows alone do, or no figure of a run can be trusted. Where they differ, the tokenizer's
+    padding token and then the right side are tried; both are saved with the model. Raises `ModelError` for a model
+    whose answers depend on padding whatever is done: `pipeline`, evaluation and training pad differently.
+    """
+    if not _depends(model, tokenizer):
+        return []
+    config = model.config.get_text_config()
+    if config.pad_token_id != tokenizer.pad_token_id:
+        config.pad_token_id = tokenizer.pad_token_id
+        if not _depends(model, tokenizer):
+            return [f"The config's padding token is now the tokenizer's ({tokenizer.pad_token_id}): they differed."]
+    if tokenizer.padding_side == "left":
+        tokenizer.padding_side = "right"
+        if not _depends(model, tokenizer):
+            return ["The saved tokenizer pads on the right: padded on the left, this model answers differently."]
+    raise ModelError(
+        f"{name} answers a text differently when it is padded beside a longer one (a property of {config.model_type}, "
+        "or of its tokenizer): no batch could be trusted. Choose another model."
+    )
+
+
+def _depends(model: Any, tokenizer: Any) -> bool:
+    """Does the answer to a short text change beyond rounding when it is padded?"""
+    with torch.no_grad():
+        alone = _logits(model, tokenizer, [_SHORT])[0]
+        beside = _logits(model, tokenizer, [_SHORT, _LONGER])[0]
+    gap, size = float((alone - beside).abs().max()), float(alone.abs().max())
+    return gap > _TOLERANCE * size  # not so where they are no numbers: the features say that better
+
+
+def _logits(model: Any, tokenizer: Any, texts: list[str]) -> torch.Tensor:
+    ids = tokenizer(texts, truncation=True)["input_ids"]
+    batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+    logits: torch.Tensor = model(**{k: v.to(model.device) for k, v in batch.items()}).logits
+    return logits
+
+
+def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: ModelConfig) -> list[str]:
+    """Set `tokenizer.model_max_length` to the run's length, so that it is saved with the model.
+
+    The length is `--max_seq_length`, else the longest text of `datasets`, at most what the model can read.
+    Returns warnings (texts that are cut). Raises `ConfigError` for a length that the model cannot read.
+    """
+    limit = _model_limit(model, tokenizer)
+    if config.max_seq_length is not None and not 4 <= config.max_seq_length <= limit:
+        raise ConfigError(f"--max_seq_length {config.max_seq_length} is not between 4 and {limit}, the model's limit.")
+    tokenizer.model_max_length = limit
+    lengths = np.concatenate([_lengths(dataset, tokenizer) for dataset in datasets])
+    longest = int(lengths.max())
+    used = config.max_seq_length or max(4, min(longest, limit))
+    tokenizer.model_max_length = used
+    cut = int((lengths > used).sum())
+    cut += int((lengths == limit).sum()) if used == limit else 0
+    share = cut / len(lengths)
+    return (
+        [f"{cut} of {len(lengths)} texts ({share:.1%}) reach or pass {used} tokens and are cut there."] if cut else []
+    )
+
+
+def _model_limit(model: Any, tokenizer: Any) -> int:
+    limits = [tokenizer.model_max_length]
+    positions = getattr(model.config, "max_position_embeddings", None)  # many configs have no such field
+    if positions and positions > 0:
+        offset = 0
+        for module in model.modules():
+            # RoBERTa counts positions from padding_idx + 1, so that many of its positions are not usable.
+            if isinstance(module, torch.nn.Embedding) and module.num_embeddings == positions:
+                offset = (module.padding_idx or -1) + 1
+                break
+        limits.append(positions - offset)
+    limit = min(limits)
+    return 512 if limit > _NO_LIMIT else int(limit)
+
+
+def _lengths(dataset: Dataset, tokenizer: Any) -> np.ndarray:
+    return np.array([len(ids) for ids in _tokenize(dataset["text"][:], tokenizer)], dtype=np.int64)
+
+
+def _tokenize(texts: list[str], tokenizer: Any) -> list[list[int]]:
+    ids: list[list[int]] = []
+    for start in range(0, len(texts), _CHUNK):
+        chunk = [_beginning(text, tokenizer) for text in texts[start : start + _CHUNK]]
+        ids += tokenizer(chunk, truncation=True, return_attention_mask=False)["input_ids"]
+    return ids
+
+
+def _beginning(text: str, tokenizer: Any) -> str:
+    """Return as much of a very long text as decides its first `model_max_length` tokens; else the text itself.
+
+    Where the tokenizer splits at spaces before it looks at words, what follows a space changes no word before it. The
+    beginning must give more tokens than are kept, so that the last few, next to the cut, do not count.
+    """
+    size = _LONG * tokenizer.model_max_length
+    if len(text) <= size or not _splits_at_spaces(tokenizer):
+        return text
+    while size < len(text):
+        end = text.find(" ", size)
+        if end < 0:
+            return text
+        ids = tokenizer(text[:end], truncation=False, return_attention_mask=False, verbose=False)["input_ids"]
+        if len(ids) > tokenizer.model_max_length + _MARGIN:
+            return text[:end]
+        size *= 2
+    return text
+
+
+def _splits_at_spaces(tokenizer: Any) -> bool:
+    """Tell whether words are turned into tokens one by one, and the end of a long text is what is cut off."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)  # tokenizers in Python have none
+    if backend is None or backend.pre_tokenizer is None or tokenizer.truncation_side != "right":
+        return False
+    return len(backend.pre_tokenizer.pre_tokenize_str(_PROBE)) >= len(_PROBE.split())
+
+
+def encode(dataset: Dataset, tokenizer: Any) -> dict[str, Ragged]:
+    """Tokenize the texts, cut at `tokenizer.model_max_length`."""
+    return {"input_ids": Ragged.of(_tokenize(list(dataset["text"][:]), tokenizer))}
+
+
+def collator(tokenizer: Any, flip: bool = True, augment: str = "light") -> Any:
+    """Return a function that pads a list of items to the longest of them.
+
+    Raises `ConfigError` for a preset that was asked for: texts are not augmented (`light` is every run's default).
+    """
+    if augment not in ("light", "none"):
+        raise ConfigError(f"--augment {augment} is for images: texts are not augmented.")
+
+    def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        ids = [np.asarray(item["input_ids"]).tolist() for item in items]
+        return dict(tokenizer.pad({"input_ids": ids}, return_tensors="pt"))
+
+    return collate
+
+
+def smallest_batch(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:
+    """One text of a few tokens, enough to see which module runs when."""
+    return dict(tokenizer([_SHORT], return_tensors="pt"))
+
+
+def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray]) -> dict[str, Any]:
+    """Lengths of the train and validation texts before any cut, and what is cut at the tokenizer's length.
+
+    `encoded` are the lengths of both after the cut: only texts that reach it have to be tokenized once more.
+    """
+    texts = [*splits.train["text"][:], *splits.validation["text"][:]]
+    used = int(tokenizer.model_max_length)
+    lengths = np.concatenate(encoded)
+    reach = np.flatnonzero(lengths >= used)
+    lengths[reach] = list(_whole_lengths([texts[i] for i in reach], tokenizer))
+    low, high = int(lengths.min()), int(lengths.max())
+    edges = np.unique(np.linspace(low, high + 1, min(_BINS, high - low + 1) + 1).astype(int))
+    counts = np.histogram(lengths, edges)[0]
+    cut = int((lengths > used).sum())
+    return {
+        "texts": len(texts),
+        "min": low,
+        "median": float(np.median(lengths)),
+        "p95": float(np.percentile(lengths, 95)),
+        "max": high,
+        "histogram": [
+            {"from": int(a), "to": int(b) - 1, "texts": int(n)}
+            for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
+        ],
+        "max_seq_length": used,
+        "truncated": cut,
+        "truncated_share": cut / len(texts),
+    }
+
+
+def _whole_lengths(texts: list[str], tokenizer: Any) -> Iterator[int]:
+    for start in range(0, len(texts), _CHUNK):
+        chunk = texts[start : start + _CHUNK]
+        for ids in tokenizer(chunk, truncation=False, return_attention_mask=False, verbose=False)["input_ids"]:
+            yield len(ids)
+
+
+def groups(table: Dataset) -> list[tuple[str, list[Any], str | None]]:
+    """Return the slices by which texts are scored apart: their length."""
+    return [("text length", [len(text) for text in table["text"][:]], "characters")]
+
+
+TEXT = Inputs(
+    kind="text",
+    noun="a text",
+    columns=("text",),
+    processor="AutoTokenizer",
+    argument="tokenizer",
+    find=find,
+    read=read,
+    table=as_table,
+    check=check,
+    settle=settle_padding,
+    fit=fit_processor,
+    encode=encode,
+    collate=collator,
+    smallest=smallest_batch,
+    describe=lambda *known: {"tokens": describe_tokens(*known)},
+    poolings=("native", "mean"),
+    key=text_digest,
+    groups=groups,
+    show=str,
+    raw=None,
+    features=("tfidf",),
+    example="a text",
+    sample="sample:wikipedia-topics",
+    padded=True,
+)

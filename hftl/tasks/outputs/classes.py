@@ -1,0 +1,200 @@
+"""One class for one row: the names of the labels, what of them can be learnt, and how an answer reads."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import ClassLabel, Dataset, Value
+
+from hftl.data.columns import LABEL_NAMES, as_it_was, is_string, kind_of, quoted, refuse_missing, rows_named, shortened
+from hftl.errors import DataError, ModelError, did_you_mean
+from hftl.tasks.task import Answer, Output
+
+
+_PLAIN_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
+
+
+@dataclass(frozen=True)
+class Prediction(Answer):
+    """The label of one row; the confidence is its probability, the detail the probability of every label."""
+
+    @property
+    def label(self) -> str:
+        """The answer."""
+        return str(self.value)
+
+    @property
+    def probability(self) -> float:
+        """The probability of the label."""
+        return self.confidence
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """The probability of every label."""
+        return dict(self.detail)
+
+
+def labels_of(table: Dataset, column: str, where: str, known: Collection[str] | None = None) -> list[str | None]:
+    """Return the names of the labels; None where a row has none (null, "", or -1 in a ClassLabel).
+
+    Without `known`, "1.0" is the name "1" where all labels are whole numbers. With the names that are `known` already,
+    those of train or of a model, a number takes the name that is the same number there, and "true" that of "True". A
+    quote that `no_formula` put before a name is taken off again.
+
+    Raises:
+        DataError: the labels are lists, numbers with fractions, or of another kind that names no class.
+    """
+    names = _raw_names(table, column, where, known is None)
+    if known is None:
+        whole = all(name is None or re.fullmatch(r"-?\d+\.0+", name) for name in names)
+        return [name and (name.split(".")[0] if whole else as_it_was(name)) for name in names]
+    alike = {_value_of(name): name for name in reversed([*known])} | {name: name for name in known}
+    known_as = {name: _known_as(name, alike) for name in {*names} if name is not None}
+    return [None if name is None else known_as[name] for name in names]
+
+
+def _value_of(name: str) -> float | str:
+    """Return what other spellings of the name have in common with it: the number, or the truth value."""
+    if _PLAIN_NUMBER.fullmatch(name):
+        return float(name)
+    return name.lower() if name.lower() in ("true", "false") else name
+
+
+def _known_as(name: str, alike: dict[float | str, str]) -> str:
+    plain = as_it_was(name)
+    return alike.get(name) or alike.get(plain) or alike.get(_value_of(plain)) or plain
+
+
+def _raw_names(table: Dataset, column: str, where: str, refuse_fractions: bool) -> list[str | None]:
+    """Return the labels as text; a number with fractions may still be the name of a class that is known."""
+    feature, values = table.features[column], table[column][:]
+    if isinstance(feature, ClassLabel):
+        return [None if value is None or value < 0 else feature.names[value] for value in values]
+    if is_string(feature):
+        return [value if value and value.strip() else None for value in values]
+    if not isinstance(feature, Value) or not re.match(r"u?int|bool|float", feature.dtype):
+        lists = any(isinstance(value, list) for value in values[:100])
+        several = "several labels per row are not supported, one per row is needed" if lists else "need names"
+        raise DataError(f"{where}: the label column {column!r} holds {kind_of(feature)} values: {several}")
+    values = [
+        None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value for value in values
+    ]
+    fractions = [row for row, value in enumerate(values) if isinstance(value, float) and not value.is_integer()]
+    if fractions and refuse_fractions:
+        raise DataError(
+            f"{where}: the label column {column!r} holds numbers with fractions in {rows_named(fractions)}, such as "
+            f"{values[fractions[0]]}: classes are needed, regression is not supported"
+        )
+    return [None if v is None else str(int(v) if isinstance(v, float) and v.is_integer() else v) for v in values]
+
+
+def class_names(parts: dict[str, list[str]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
+    """Return the classes of train, in the order of the ClassLabel, else sorted (numbers by value), and notes.
+
+    `parts` holds the label of every row by split, "train" among them; `feature` is that of the label column.
+
+    Raises:
+        DataError: there are fewer than two classes, one has a single row, or train lacks one of another split.
+    """
+    counts = Counter(parts["train"])
+    declared = feature.names if isinstance(feature, ClassLabel) else ()
+    by_value = all(re.fullmatch(r"-?\d+", name) for name in counts)
+    ordered = sorted(counts, key=lambda name: (int(name), name)) if by_value else sorted(counts)
+    labels = tuple(name for name in declared if name in counts) if declared else tuple(ordered)
+    which = f"the label column {column!r}"
+    if len(labels) < 2:
+        one = shortened(labels[0])
+        raise DataError(f"all {len(parts['train'])} rows of train are of one class ({one}) in {which}: two are needed")
+    single = [name for name in labels if counts[name] == 1]
+    if single:
+        wrong_column = len(single) * 2 > len(labels) > 2
+        advice = "is this the right column (--label-column)?" if wrong_column else "add rows of them or remove them"
+        raise DataError(
+            f"{len(single)} of {len(labels)} classes {'have' if len(single) > 1 else 'has'} a single row in train: "
+            f"{quoted(single)}, in {which}: {advice}"
+        )
+    for split, names in parts.items():
+        unknown = sorted({*names} - {*counts})
+        if unknown:
+            rows = sum(name not in counts for name in names)
+            raise DataError(
+                f"{split} holds the class{'es' if len(unknown) > 1 else ''} {quoted(unknown)} "
+                f"({rows} row{'s' if rows > 1 else ''}), which train lacks: add such rows to train or remove them from "
+                f"{split}.{did_you_mean(unknown[0], labels)}"
+            )
+    unused = [name for name in declared if name not in counts]
+    notes = [f"{len(unused)} declared classes have no rows and are left out: {quoted(unused)}"] if unused else []
+    return labels, notes
+
+
+def class_ids(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+    """Return the index of each name among the labels, [n] int64."""
+    index = {name: position for position, name in enumerate(labels)}
+    return np.asarray([index[name] for name in names], dtype=np.int64)
+
+
+def known_ids(names: Sequence[str | None], labels: Sequence[str], where: str, column: str) -> np.ndarray:
+    """Return `class_ids` for the labels of a model. Raises `DataError` for a row with none of them."""
+    refuse_missing(names, column, where)
+    unknown = sorted({str(name) for name in names} - {*labels})
+    if unknown:
+        rows = sum(name not in labels for name in names)
+        raise DataError(
+            f"{where}: the column {column!r} holds labels that the model does not know: {quoted(unknown)} "
+            f"({rows} row{'s' if rows > 1 else ''}); it knows {quoted(labels)}.{did_you_mean(unknown[0], labels)}"
+        )
+    return class_ids([str(name) for name in names], labels)
+
+
+def cross_entropy(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None, smoothing: float = 0.0
+) -> tuple[torch.Tensor, int]:
+    """Return the sum over the rows of [n, K] logits, and n; `weights` is one factor per class [K]."""
+    summed = F.cross_entropy(logits.float(), labels, weight=weights, reduction="sum", label_smoothing=smoothing)
+    return summed, len(labels)
+
+
+def predictions(logits: np.ndarray, labels: Sequence[str]) -> list[Prediction]:
+    """Return the answer to each row of [n, K] logits."""
+    return [
+        Prediction(labels[int(row.argmax())], float(row.max()), dict(zip(labels, row.tolist(), strict=True)))
+        for row in torch.from_numpy(logits).double().softmax(-1)
+    ]
+
+
+def check_classifier(config: Any, name: str) -> None:
+    """Raise `ModelError` for a model whose outputs are no classes of which one is right, each with a name."""
+    if set(config.id2label) != set(range(config.num_labels)):
+        raise ModelError(
+            f"{name} does not number its labels from 0 in id2label of config.json: {config.id2label}"[:300]
+        )
+    if config.num_labels == 1 or config.problem_type == "regression":
+        raise ModelError(f"{name} answers with a number (regression), not with one of several labels.")
+    if config.problem_type == "multi_label_classification":
+        raise ModelError(f"{name} gives a row several labels (multi-label), not one of them.")
+
+
+CLASSES = Output(
+    kind="class",
+    link="softmax",
+    usual=LABEL_NAMES,
+    read=labels_of,
+    names=class_names,
+    encode=class_ids,
+    recognise=known_ids,
+    strata=lambda ids, labels: (ids, len(labels)),
+    width=len,
+    collate=torch.tensor,
+    loss=cross_entropy,
+    decode=lambda logits: logits.argmax(-1),
+    answers=predictions,
+    check=check_classifier,
+    best="macro_f1",
+    words={"does": "{row} into one of {n} classes"},
+)
