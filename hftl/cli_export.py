@@ -38,7 +38,7 @@ def export_verb(positional: list[str], flags: Flags) -> None:
     import datasets
 
     from hftl.export import export
-    from hftl.export.table import HEADER, table_rows
+    from hftl.export.timing import HEADER, table_rows
     from hftl.report.table import print_table
 
     quiet_libraries()

@@ -16,20 +16,26 @@ import transformers
 from hftl.artifact import Artifact, open_artifact
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, ModelError
-from hftl.export.companions import write_config, write_predict, write_tokenizer
-from hftl.export.feeds import predicted_ids, probabilities, single_feeds, stacker, torch_probabilities
+from hftl.export.companions import read_preprocessing, write_config, write_predict, write_tokenizer
 from hftl.export.folder import REPORT, check_folder, default_folder, made_whole
-from hftl.export.graph import OPSET, TOLERANCE, Graph, export_image, export_text
+from hftl.export.graph import OPSET, Graph, check_packages, export_image, export_text, session
 from hftl.export.int8 import CALIBRATION_ROWS, is_convolutional, quantise_dynamic, quantise_static
-from hftl.export.packages import check_packages
 from hftl.export.parity import check_parity
-from hftl.export.preprocessing import read_preprocessing
-from hftl.export.rows import label_ids, parity_rows, quality_splits, spread
-from hftl.export.timing import cut, session, time_onnx, time_torch, usable_threads
+from hftl.export.rows import (
+    label_ids,
+    parity_rows,
+    predicted_ids,
+    probabilities,
+    quality_splits,
+    single_feeds,
+    stacker,
+    torch_probabilities,
+)
+from hftl.export.timing import cut, time_onnx, time_torch, usable_threads
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load
-from hftl.publishing.parity import keep_parity
-from hftl.run_data import RealRows
+from hftl.publishing.parity import TOLERANCE, keep_parity
+from hftl.run_data import RealRows, spread
 
 
 MODEL, INT8 = "model.onnx", "model_int8.onnx"  # the names that transformers.js knows too
@@ -121,10 +127,10 @@ def _write(work: Path, predictor: Predictor, name: str) -> Graph:
         write_tokenizer(work, predictor.processor, name)
         write_predict(work, "text", predictor.labels, None)
         return export_text(predictor.model, work / MODEL, int(predictor.processor.model_max_length))
-    plan = read_preprocessing(predictor.processor, name)
+    steps = read_preprocessing(predictor.processor, name)
     predictor.processor.save_pretrained(work)
-    write_predict(work, "image", predictor.labels, plan)
-    return export_image(predictor.model, work / MODEL, plan["crop"][0])
+    write_predict(work, "image", predictor.labels, steps)
+    return export_image(predictor.model, work / MODEL, steps["crop"][0])
 
 
 def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | None, max_drop: float) -> dict[str, Any]:
@@ -153,7 +159,8 @@ def _add_int8(
     """Write model_int8.onnx and return its figures. Raises `ModelError` when it loses more than `max_drop`."""
     calibration = None
     if is_convolutional(work / MODEL):
-        calibration = single_feeds(predictor, spread(splits.train, CALIBRATION_ROWS))
+        numbers, _ = spread(splits.train, predictor.task.inputs, CALIBRATION_ROWS)
+        calibration = single_feeds(predictor, splits.train.select(numbers))
         how = quantise_static(work / MODEL, work / INT8, np.concatenate([f["pixel_values"] for f in calibration]))
     else:
         how = quantise_dynamic(work / MODEL, work / INT8)

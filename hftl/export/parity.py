@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from hftl.errors import ModelError
-from hftl.export.graph import TOLERANCE
+from hftl.publishing.parity import TOLERANCE
 
 
 _FOREIGN = ("hftl", "torch", "transformers", "datasets")

@@ -56,9 +56,9 @@ def test_every_flag_is_a_parameter():
 
 
 def test_missing_packages(model, monkeypatch):
-    from hftl.export import packages
+    from hftl.export import graph
 
-    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "onnxscript" else object())
+    monkeypatch.setattr(graph, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(ModelError, match=r'needs onnxscript: pip install "hftl\[export\]"') as error:
         export(model)
     one_line(error)
