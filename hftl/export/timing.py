@@ -27,9 +27,9 @@ Batch = dict[str, np.ndarray]
 
 def usable_threads() -> int:
     """Return the number of physical cores that this process may use; OMP_NUM_THREADS lowers it."""
-    cores = min(
-        psutil.cpu_count(logical=False) or 1, len(psutil.Process().cpu_affinity()) if _has_affinity() else 10**6
-    )
+    cores = psutil.cpu_count(logical=False) or 1
+    if hasattr(psutil.Process, "cpu_affinity"):  # not on macOS
+        cores = min(cores, len(psutil.Process().cpu_affinity()))
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(cores, int(asked))) if asked.isdigit() else max(1, cores)
 
@@ -75,10 +75,6 @@ def _time(run: Callable[[Batch], Any], batches: dict[int, list[Batch]], title: s
         rate = size * len(seconds) / sum(seconds)
         timings[str(size)] = {"p50_ms": float(p50), "p95_ms": float(p95), "rows_per_second": float(rate)}
     return timings
-
-
-def _has_affinity() -> bool:
-    return hasattr(psutil.Process, "cpu_affinity")  # not on macOS
 
 
 def table_rows(values: dict[str, Any]) -> list[list[str]]:

@@ -343,8 +343,8 @@ def _train(
     start = time.perf_counter()
     trainer.evaluate(rows)
     forward = (time.perf_counter() - start) / len(rows)
-    kept = [t for state in optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
-    moments = sum(t.numel() * t.element_size() for t in kept if t.dim())  # without the counts of steps
+    states = [t for state in optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
+    moments = sum(t.numel() * t.element_size() for t in states if t.dim())  # without the counts of steps
     return Measured(size, moments, float(batch) * whole / size, float(update), forward, *saved)
 
 

@@ -112,12 +112,12 @@ def _first_probe(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarr
     no_bias = without_bias(ready.loaded.model, ready.loaded.output)
     start = time.perf_counter()
     choice = choose_penalty(features, labels, head_pooling(config), config.train_seed, ready.weights, no_bias)
-    chosen = time.perf_counter()
+    middle = time.perf_counter()
     some = sample(labels, classes, max(FIT_VALUES // classes, classes), config.train_seed, every_class=True)
     read, bias = features[choice.pooling][some], choice.pooling not in no_bias
     fit_logistic(read, labels[some], classes, choice.C, ready.weights, intercept=bias)
-    fit = (time.perf_counter() - chosen) * len(ready.train) / len(some)
-    return choice.pooling, chosen - start + fit
+    fit = (time.perf_counter() - middle) * len(ready.train) / len(some)
+    return choice.pooling, middle - start + fit
 
 
 def _describe_data(splits: Splits) -> dict[str, Any]:
