@@ -10,7 +10,7 @@ _CHILD = """
 import json, resource, sys
 from benchmarks.ours import hftl
 from benchmarks.rows import wikipedia
-from hftl.progress import quiet_libraries
+from hftl.surroundings import quiet_libraries
 quiet_libraries()
 n, length = int(sys.argv[1]), int(sys.argv[2])
 text = wikipedia(1000, 100, length, repeat=n // 1000)

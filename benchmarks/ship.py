@@ -21,11 +21,10 @@ import numpy as np
 import onnxruntime
 import torch
 
-from hftl.artifact import open_artifact
 from hftl.export import export
 from hftl.predict import load
-from hftl.progress import quiet_libraries
-from hftl.run_data import run_splits
+from hftl.run_data import open_artifact, run_splits
+from hftl.surroundings import quiet_libraries
 from tests.hub_server import HubServer
 
 

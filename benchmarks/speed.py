@@ -20,7 +20,7 @@ from benchmarks.flops import matmul_flops, utilisation
 from benchmarks.growth import growth
 from benchmarks.ours import hftl, hftl_images
 from benchmarks.rows import Text, twelve_blocks, wikipedia
-from hftl.progress import quiet_libraries
+from hftl.surroundings import quiet_libraries
 from hftl.training.precision import choose_bf16
 
 

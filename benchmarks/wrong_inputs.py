@@ -130,6 +130,7 @@ def flag_cases(rng: random.Random) -> Iterator[Case]:
     from transformers import TrainingArguments
 
     from hftl.cli import VERBS
+    from hftl.cli.command import flag_names
     from hftl.config import OWN_FLAGS
 
     skipped = {"output_dir", "data", "model", "method", "torch_compile"}  # cases of their own; compiling takes minutes
@@ -139,7 +140,7 @@ def flag_cases(rng: random.Random) -> Iterator[Case]:
             words = (f"--{name}={value}",) if rng.random() < 0.6 else (f"--{name}", value)
             yield Case(f"--{name}", "train", ("text", "data", *words), _whole_data)
     for verb, parts in VERBS.items():
-        for name in () if verb in ("train", "plan", "demo") else parts.flags:
+        for name in () if verb in ("train", "plan", "demo") else flag_names(parts):
             value = rng.choice(ODD_VALUES)
             target = {"doctor": "{data}", "push": "{run}", "export": "{run}"}.get(verb, "{run}")
             first = () if verb in ("tasks", "methods", "models", "samples") else (target,)

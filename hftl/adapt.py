@@ -12,17 +12,16 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from hftl.combinations import check_combination
 from hftl.config import RunConfig, build_config, to_yaml
 from hftl.errors import DataError, HftlError, Preempted, RunError
-from hftl.evidence.before import look
+from hftl.evidence.before import see_base
 from hftl.evidence.control import train_scratch
-from hftl.evidence.gather import Outcome, gather
+from hftl.evidence.gather import Outcome, calibrate, gather
 from hftl.evidence.page import write_run_page
-from hftl.evidence.temperature import calibrate
+from hftl.forgetting.along import with_kept
 from hftl.forgetting.measure import forgetting
-from hftl.methods import check_method, get_method
-from hftl.methods.lora import without_adapters
+from hftl.methods import check_combination, check_method, get_method
+from hftl.methods.adapters import without_adapters
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import prepare
 from hftl.publishing.parity import check_saved
@@ -45,23 +44,28 @@ from hftl.run_folder import (
 )
 from hftl.seeds import run_seeds, seeds_folder
 from hftl.tasks import get_task
+from hftl.training.arguments import check_arguments, check_fits
 from hftl.training.cache import weights_hash
+from hftl.training.checkpoints import heed_signals
 from hftl.training.features import predict_logits
-from hftl.training.inputs import StageData
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.preempt import heed_signals
 from hftl.training.probing import (
-    cache_identity,
     first_probe,
     frozen_features,
     mean_pooled,
     rows_identity,
     states_beside,
 )
-from hftl.training.rehearsal import check_arguments, check_fits
 from hftl.training.stages import fit_plan
-from hftl.training.strategies import check_strategy, current_strategy
-from hftl.training.world import broadcast_from_main, check_world, is_main_process, wait_for_all
+from hftl.training.states import StageData
+from hftl.training.world import (
+    broadcast_from_main,
+    check_strategy,
+    check_world,
+    current_strategy,
+    is_main_process,
+    wait_for_all,
+)
 
 
 _log = logging.getLogger("hftl")
@@ -183,15 +187,15 @@ def _run(config: RunConfig) -> Result:
     task, splits, loaded, collate = ready.task, ready.splits, ready.loaded, ready.collate
     train, validation = ready.train, ready.validation
 
-    weights, inputs = weights_hash(loaded.model), cache_identity(config, collate, train)
+    weights = weights_hash(loaded.model)
     check_method(config.method, loaded)  # first, so that what cannot be done costs no forward pass
-    base = look(ready, weights) if config.evidence else None
+    base = see_base(ready, weights) if config.evidence else None
     plan = build_plan(loaded, config.method, len(train))
     clock = time.perf_counter()
     with without_adapters(plan.model):
         features, origin = frozen_features(
             task, loaded, {"train": train, "validation": validation}, collate, config, weights=weights,
-            beside=states_beside(plan, (ready.rows_to_train_on, validation), collate, config, inputs),
+            beside=states_beside(plan, (ready.rows_to_train_on, validation), collate, config),
         )  # fmt: skip
     probe = first_probe(loaded, features, train.labels, len(splits.labels), config, ready.weights)
     features_seconds = time.perf_counter() - clock
@@ -212,23 +216,25 @@ def _run(config: RunConfig) -> Result:
         chosen = {part: arrays[probe.pooling] for part, arrays in features.items()}
         data = StageData(
             ready.rows_to_train_on, validation, collate, len(splits.labels),
-            chosen["train"], chosen["validation"], ready.weights,
+            chosen["train"], chosen["validation"], ready.weights, task.output,
         )  # fmt: skip
         with _nothing_useless(output_dir, resume=config.resume):
-            fitted = fit_plan(plan, probe, data, config, task.output.best, work, inputs)
+            fitted = fit_plan(plan, probe, data, config, task.output.best, work)
         train_seconds = time.perf_counter() - clock
 
         control = None
         if base is not None and config.control == "scratch":
             control = train_scratch(ready, base.test, plan.defaults, probe, work / CONTROL)
         temperature, validation_logits = calibrate(plan, ready, fit=base is not None)
+        validation_logits /= temperature.value
         model = merge_adapter(plan.model, work / "adapter", loaded)
         test = base.test if base else task.encode(splits.test, loaded.processor)  # seen by nothing that chooses
         logits = {
             "test": predict_logits(model, test, collate, use_cpu=use_cpu, title="test"),
-            "validation": validation_logits / temperature.value,
+            "validation": validation_logits,
         }
         kept = forgetting(base.retention, model, ready) if base else None
+        fitted = with_kept(fitted, base.retention, kept, model, ready, work) if base and kept else fitted
         report = {}
         if is_main_process():
             metrics = {
@@ -264,7 +270,7 @@ def _nothing_useless(output_dir: Path, *, resume: bool) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        again = isinstance(error, HftlError) and not isinstance(error, Preempted)  # the same flags would fail again
+        again = isinstance(error, HftlError)  # the same flags would fail again
         lost = again or not (isinstance(error, Preempted) or holds_training(output_dir))
         if lost and not resume and is_main_process():  # the other ranks share the folder
             discard_partial(output_dir)

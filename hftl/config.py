@@ -1,10 +1,12 @@
 """What a run is asked to do: frozen dataclasses, filled alike from Python keywords, YAML and command-line flags.
 
-To add a flag of hftl's own, add a field below: the parser, the help and `config.yaml` follow from it.
+To add a flag of hftl's own, add a field below: the command line, its help and `config.yaml` follow from it.
 Every other flag is a field of `transformers.TrainingArguments` and goes to the Trainer untouched.
 """
 
+import ast
 import dataclasses
+import importlib.util
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -88,32 +90,10 @@ class MethodConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """One run, fully said."""
+class OutputConfig:
+    """Where the run goes, how often it is done, and what is measured."""
 
-    task: str
-    data: DataConfig
-    model: ModelConfig
-    method: MethodConfig
-    training: dict[str, Any] = field(default_factory=dict)  # TrainingArguments fields that the user typed
-    output_dir: Path | None = None
-    overwrite: bool = False
-    resume: bool = False
-    evidence: bool = True
-    seeds: int = 1
-    retain: str | None = None
-    control: str = "none"
-    target_precision: float = 0.95
-
-    @property
-    def train_seed(self) -> int:
-        """Seed of the head, the training and the draw of `--shots`; `data.seed` cuts the splits."""
-        return int(self.training.get("seed", self.data.seed))
-
-
-@dataclass(frozen=True)
-class _OutputConfig:
-    output_dir: str | None = _flag(None, str, "the run folder (default: runs/<data>-<model>-<method>)")
+    output_dir: Path | None = _flag(None, Path, "the run folder (default: runs/<data>-<model>-<method>)")
     overwrite: bool = _flag(False, bool, "replace a run folder that exists")
     resume: bool = _flag(False, bool, "go on with the run that was cut off in <output_dir>.partial")
     seeds: int = _flag(1, int, "train with so many seeds, report mean and deviation, keep the best on validation")
@@ -132,8 +112,24 @@ class _OutputConfig:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(OutputConfig):
+    """One run with all its settings."""
+
+    task: str
+    data: DataConfig
+    model: ModelConfig
+    method: MethodConfig
+    training: dict[str, Any] = field(default_factory=dict)  # TrainingArguments fields that the user typed
+
+    @property
+    def train_seed(self) -> int:
+        """Seed of the head, the training and the draw of `--shots`; `data.seed` cuts the splits."""
+        return int(self.training.get("seed", self.data.seed))
+
+
 _IN_MEMORY = "(in memory: "  # what config.yaml says of data that has no name
-SECTIONS = (DataConfig, ModelConfig, MethodConfig, _OutputConfig)
+SECTIONS = (DataConfig, ModelConfig, MethodConfig, OutputConfig)
 OWN_FLAGS = {f.name: f for section in SECTIONS for f in dataclasses.fields(section)}
 ALIASES = {
     "model_name_or_path": "model",
@@ -172,38 +168,23 @@ def build_config(task: str, values: dict[str, Any]) -> RunConfig:
         key = ALIASES.get(key, key)
         if value is None:
             if key not in OWN_FLAGS:
-                _training_fields([key])
+                _check_names([key])
             continue
         if key in OWNED or key.startswith("hub_"):
-            mend = OWNED["push_to_hub"] if key.startswith("hub_") else OWNED[key]
-            raise ConfigError(f"--{key} is not taken: {mend}.")
+            instead = OWNED["push_to_hub"] if key.startswith("hub_") else OWNED[key]
+            raise ConfigError(f"--{key} is not taken: {instead}.")
         if key in OWN_FLAGS:
             own[key] = _coerce(key, OWN_FLAGS[key], value)
         else:
             training[key] = value
     if "seed" in own:
         training["seed"] = own["seed"]
-    sections = [_fill(section, own) for section in SECTIONS]
-    out = sections[3]
-    return RunConfig(
-        task=task,
-        data=sections[0],
-        model=sections[1],
-        method=sections[2],
-        training=_training_values(training),
-        output_dir=Path(out.output_dir) if out.output_dir else None,
-        overwrite=out.overwrite,
-        resume=out.resume,
-        evidence=out.evidence,
-        seeds=out.seeds,
-        retain=out.retain,
-        control=out.control,
-        target_precision=out.target_precision,
-    )
-
-
-def _fill(section: type, own: dict[str, Any]) -> Any:
-    return section(**{f.name: own[f.name] for f in dataclasses.fields(section) if f.name in own})
+    sections: list[Any] = [
+        section(**{f.name: own[f.name] for f in dataclasses.fields(section) if f.name in own}) for section in SECTIONS
+    ]
+    data, model, method, output = sections
+    training = _training_values(training)
+    return RunConfig(task=task, data=data, model=model, method=method, training=training, **vars(output))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -233,11 +214,9 @@ def to_yaml(config: RunConfig) -> str:
         flat.update({k: v for k, v in dataclasses.asdict(section).items() if v is not None and k != "data"})
     data = config.data.data
     flat["data"] = data if isinstance(data, str) else f"{_IN_MEMORY}{type(data).__name__})"
-    flat["evidence"] = config.evidence
-    flat["seeds"] = config.seeds
-    flat.update(control=config.control, target_precision=config.target_precision)
-    flat.update({"retain": config.retain} if config.retain is not None else {})
-    flat.update({k: v for k, v in config.training.items() if k != "seed"})
+    flat |= {name: getattr(config, name) for name in ("evidence", "seeds", "control", "target_precision")}
+    flat |= {"retain": config.retain} if config.retain is not None else {}
+    flat |= {name: value for name, value in config.training.items() if name != "seed"}
     plain = json.loads(json.dumps(flat, default=str))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
@@ -262,10 +241,33 @@ def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
     return result
 
 
+def trainer_fields() -> dict[str, str]:
+    """Return the fields of TrainingArguments with their types, from its source: to import it takes seconds."""
+    spec = importlib.util.find_spec("transformers")
+    assert spec is not None
+    assert spec.origin is not None
+    source = Path(spec.origin).with_name("training_args.py").read_text(encoding="utf-8")
+    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+    return {
+        node.target.id: ast.unparse(node.annotation)
+        for node in classes["TrainingArguments"].body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Raise `ConfigError` for a name that is no field of TrainingArguments."""
+    known = trainer_fields()
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"There is no flag --{name}.{did_you_mean(name, [*known, *OWN_FLAGS])}")
+
+
 def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
     """Check names and types of TrainingArguments fields with transformers' own parser."""
     if not typed:
         return {}
+    _check_names(typed)
     # transformers.training_args imports torch: only a run pays for that.
     import argparse
     import contextlib
@@ -273,7 +275,6 @@ def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
 
     from transformers import HfArgumentParser, TrainingArguments
 
-    _training_fields(typed)
     parser = HfArgumentParser(TrainingArguments)  # type: ignore[arg-type]
     for action in parser._actions:  # set_defaults(SUPPRESS) would be parsed as the text of a value
         action.default = argparse.SUPPRESS
@@ -291,16 +292,6 @@ def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         check_bounds(name, value)
     return values
-
-
-def _training_fields(names: Iterable[str]) -> None:
-    """Raise `ConfigError` for a name that is no field of TrainingArguments."""
-    from transformers import TrainingArguments  # late: imports torch
-
-    known = {f.name for f in dataclasses.fields(TrainingArguments) if f.init}
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"There is no flag --{name}.{did_you_mean(name, known | set(OWN_FLAGS))}")
 
 
 def _words(value: Any) -> list[str]:

@@ -35,8 +35,12 @@ class TrainingError(HftlError):
     """Training itself failed: a loss that is not a number, or processes that are not what was asked for."""
 
 
-class Preempted(HftlError):  # noqa: N818  not a fault
-    """SIGTERM or Ctrl-C came: what is finished is kept, and `--resume` goes on with it."""
+class Preempted(BaseException):
+    """SIGTERM or Ctrl-C came: what is finished is kept, and `--resume` goes on with it.
+
+    Like `KeyboardInterrupt` it is no `Exception`: it may come anywhere, and what turns any failure of a file or of a
+    library into a line must not take it for one.
+    """
 
     exit_code = 143  # 128 + SIGTERM, as shells report it; 130 for Ctrl-C
 

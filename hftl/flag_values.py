@@ -1,6 +1,7 @@
 """Values of flags: from text to the right type, and within the range that makes sense."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 from hftl.errors import ConfigError
@@ -8,42 +9,23 @@ from hftl.errors import ConfigError
 
 # Of flags whose value could be read and yet make no sense; (low, high) are themselves allowed.
 _TINY = 1e-12
+_COUNTS = (
+    "max_train_samples max_eval_samples train_top thaw_to cache_views shots lora_r lora_alpha early_stopping_patience "
+    "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps save_total_limit"
+)
+_ABOVE_0 = "thaw_every num_train_epochs logging_steps eval_steps save_steps"
+_FROM_0 = "learning_rate warmup_steps weight_decay max_grad_norm adam_epsilon neftune_noise_alpha"
 _BOUNDS: dict[str, tuple[float, float]] = {
-    "validation_size": (_TINY, 1 - _TINY),
-    "test_size": (_TINY, 1 - _TINY),
-    "max_train_samples": (1, math.inf),
-    "max_eval_samples": (1, math.inf),
-    "seed": (0, 2**32 - 1),
+    **dict.fromkeys(_COUNTS.split(), (1, math.inf)),
+    **dict.fromkeys(_ABOVE_0.split(), (_TINY, math.inf)),
+    **dict.fromkeys(_FROM_0.split(), (0, math.inf)),
+    **dict.fromkeys(("validation_size", "test_size", "target_precision"), (_TINY, 1 - _TINY)),
+    **dict.fromkeys(("lora_dropout", "adam_beta1", "adam_beta2"), (0, 1 - _TINY)),
     "layer_decay": (_TINY, 1),
-    "train_top": (1, math.inf),
-    "thaw_to": (1, math.inf),
-    "thaw_every": (_TINY, math.inf),
-    "cache_views": (1, math.inf),
-    "shots": (1, math.inf),
-    "seeds": (1, 100),
-    "lora_r": (1, math.inf),
-    "lora_alpha": (1, math.inf),
-    "lora_dropout": (0, 1 - _TINY),
-    "early_stopping_patience": (1, math.inf),
-    "learning_rate": (0, math.inf),
-    "num_train_epochs": (_TINY, math.inf),
-    "target_precision": (_TINY, 1 - _TINY),
-    "per_device_train_batch_size": (1, math.inf),
-    "per_device_eval_batch_size": (1, math.inf),
-    "gradient_accumulation_steps": (1, math.inf),
-    "logging_steps": (_TINY, math.inf),
-    "eval_steps": (_TINY, math.inf),
-    "save_steps": (_TINY, math.inf),
-    "save_total_limit": (1, math.inf),
-    "warmup_steps": (0, math.inf),
-    "weight_decay": (0, math.inf),
-    "max_grad_norm": (0, math.inf),
-    "max_steps": (-1, math.inf),
-    "adam_beta1": (0, 1 - _TINY),
-    "adam_beta2": (0, 1 - _TINY),
-    "adam_epsilon": (0, math.inf),
     "label_smoothing_factor": (0, 1),
-    "neftune_noise_alpha": (0, math.inf),
+    "seed": (0, 2**32 - 1),
+    "seeds": (1, 100),
+    "max_steps": (-1, math.inf),
     "dataloader_num_workers": (0, 64),
 }
 
@@ -63,6 +45,7 @@ KIND_WORDS = {
     float: "a number",
     bool: "true or false (or on, off)",
     str: "one value",
+    Path: "one value",
     tuple: "names",
 }
 _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -82,4 +65,4 @@ def convert(kind: type, value: Any) -> Any:
         raise TypeError(value)
     if kind is int and isinstance(value, float) and value != int(value):
         raise ValueError(value)
-    return kind(value)
+    return kind(str(value)) if kind is Path else kind(value)

@@ -1,6 +1,6 @@
-"""The names of tasks and methods, without the heavy imports of the things themselves: help and typos answer at once.
+"""The names of tasks, without the heavy imports of the things themselves: help and typos answer at once.
 
-A test holds them against `TASKS` and `METHODS`.
+A test holds them against `TASKS`.
 """
 
 from hftl.errors import ConfigError, did_you_mean
@@ -9,13 +9,6 @@ from hftl.errors import ConfigError, did_you_mean
 TASK_NAMES = {
     "text-classification": "one label for one text",
     "image-classification": "one label for one image",
-}
-METHOD_NAMES = {
-    "probe": "logistic regression on frozen features: seconds, no epochs, the first thing to try",
-    "head": "a new head trained by gradient on a frozen body",
-    "lora": "probe, then low-rank adapters on every layer: few parameters, a small adapter file",
-    "full": "probe, then every layer at low rates, lower towards the input",
-    "gradual": "probe, head, then the blocks thawed from the top, one stage after another (ULMFiT)",
 }
 
 
@@ -29,11 +22,3 @@ def check_task(name: object) -> str:
             f"There is no task {name!r}; there are {', '.join(TASK_NAMES)}.{did_you_mean(key, TASK_NAMES)}"
         )
     return key
-
-
-def check_method(name: object) -> None:
-    """Raise `ConfigError` for a method that there is not. None is the task's own default."""
-    if name is not None and str(name) not in METHOD_NAMES:
-        raise ConfigError(
-            f"There is no method {name!r}; there are {', '.join(METHOD_NAMES)}.{did_you_mean(str(name), METHOD_NAMES)}"
-        )

@@ -8,7 +8,8 @@ import transformers
 from datasets import Dataset
 
 from hftl.errors import ModelError
-from hftl.evaluation.saved_baseline import SavedBaseline, load_baseline
+from hftl.evaluation.baselines import LinearModel
+from hftl.evaluation.saved_baseline import load_baseline
 from hftl.paths import typed_path
 from hftl.predict import Predictor, read_report
 from hftl.tasks import TASKS
@@ -17,19 +18,20 @@ from hftl.tasks.task import Task
 
 @dataclass(frozen=True)
 class BaselinePredictor(Predictor):
-    """A loaded baseline: `model` is a `SavedBaseline`; `processor` is None where it reads no images."""
+    """A loaded baseline: `model` is a `LinearModel`; `processor` is None where it reads no images."""
 
     def logits(self, table: Dataset) -> np.ndarray:
         """Return the logarithm of the probabilities [n, classes] in fp32, for a table with the task's input column."""
         if len(table) == 0:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
-        if self.processor is not None:
+        raw = self.task.inputs.raw
+        if raw is not None and self.processor is not None:
             encoded = self.task.encode(table.select_columns(list(self.task.inputs.columns)), self.processor)
-            known = self.model.predict_proba(self.task.inputs.raw(encoded))
+            probabilities = self.model.predict_proba(raw(encoded))
         else:
-            known = self.model.predict_proba(table[self.task.input_column][:])
+            probabilities = self.model.predict_proba(table[self.task.input_column][:])
         # A label that no training row had has no probability at all; its logarithm must be a number all the same.
-        return np.log(np.maximum(known, np.finfo(np.float32).tiny)).astype(np.float32)
+        return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
 def load_baseline_predictor(folder: str | Path) -> BaselinePredictor:
@@ -41,7 +43,7 @@ def load_baseline_predictor(folder: str | Path) -> BaselinePredictor:
     baseline = load_baseline(path)
     task = _task(baseline, path)
     processor = None
-    if task.inputs.raw is not None and baseline.model.kind != "majority":
+    if task.inputs.raw is not None and baseline.kind != "majority":
         final = path.resolve().parent / "final"
         try:
             processor = getattr(transformers, task.inputs.processor).from_pretrained(final, local_files_only=True)
@@ -53,8 +55,8 @@ def load_baseline_predictor(folder: str | Path) -> BaselinePredictor:
     return BaselinePredictor(baseline, processor, task, baseline.labels)
 
 
-def _task(baseline: SavedBaseline, path: Path) -> Task:
+def _task(baseline: LinearModel, path: Path) -> Task:
     """The task by what the baseline reads; the majority class reads nothing, so the run has to say."""
     kinds = {kind: task.name for task in reversed(TASKS.values()) for kind in task.inputs.features}
-    report = read_report(path.resolve().parent) if baseline.model.kind == "majority" else None
-    return TASKS[kinds.get(baseline.model.kind, str(report["task"]) if report else "text-classification")]
+    report = read_report(path.resolve().parent) if baseline.kind == "majority" else None
+    return TASKS[kinds.get(baseline.kind, str(report["task"]) if report else "text-classification")]

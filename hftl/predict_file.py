@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hftl.atomic import new_file, partial_of
 from hftl.config import DataConfig
 from hftl.data.columns import no_formula
 from hftl.data.load import load_rows
 from hftl.errors import RunError
 from hftl.evaluation.metrics import per_class
 from hftl.evaluation.saved_baseline import is_baseline
-from hftl.flags import is_on
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load
 from hftl.predict_baseline import load_baseline_predictor
@@ -32,16 +32,16 @@ def load_predictor(name: str, revision: str | None = None) -> Predictor:
 
 def answers_for(predictor: Predictor, inputs: list[str]) -> list[dict[str, Any]]:
     """Return {input, prediction, probability, probabilities} per input."""
-    found = predictor.predict(inputs)
+    answers = predictor.predict(inputs)
     return [
         {"input": i, "prediction": p.label, "probability": p.probability, "probabilities": p.probabilities}
-        for i, p in zip(inputs, found, strict=True)
+        for i, p in zip(inputs, answers, strict=True)
     ]
 
 
 def _config(flags: dict[str, Any]) -> DataConfig:
-    names = ("data", "text_column", "image_column", "label_column")
-    return DataConfig(**{k: flags[k] for k in names if k in flags}, strict=is_on(flags, "strict"))
+    names = ("data", "text_column", "image_column", "label_column", "strict")
+    return DataConfig(**{name: flags[name] for name in names if name in flags})
 
 
 def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, Any]]:
@@ -49,13 +49,16 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
 
     Raises `DataError` for data that cannot be read and `RunError` for a place that cannot be written.
     """
-    output = _checked_output(flags["output"]) if "output" in flags else None
+    output = _checked_output(flags["output"]) if flags.get("output") is not None else None
     rows = load_rows(predictor.task.inputs, _config(flags), None)
     if rows.skipped:
         _log.warning("%d broken images are left out; the first: %s", len(rows.skipped), rows.skipped[0])
-    found = predictor.predict_table(rows.table)
+    answers = predictor.predict_table(rows.table)
     table = _plain(rows.table)
-    for name, values in (("prediction", [p.label for p in found]), ("probability", [p.probability for p in found])):
+    for name, values in (
+        ("prediction", [p.label for p in answers]),
+        ("probability", [p.probability for p in answers]),
+    ):
         column = name
         while column in table:
             column = f"hftl_{column}"
@@ -72,29 +75,22 @@ def _checked_output(name: str) -> Path:
     output = typed_path(name)
     if output.is_dir():
         raise RunError(f"{output} is a folder: --output takes the name of a CSV file.")
-    typed_path(_partial_of(output))  # the longer name
+    typed_path(partial_of(output))  # the longer name
     if not output.absolute().parent.is_dir():
         raise RunError(f"{output} cannot be written: there is no folder {output.parent}.")
     return output
 
 
-def _partial_of(output: Path) -> Path:
-    return output.with_name(output.name + ".partial")
-
-
 def _write(table: pd.DataFrame, output: Path) -> None:
-    partial = _partial_of(output)
     rows = [[_cell(value) for value in row] for row in table.itertuples(index=False, name=None)]
     # a lone carriage return is not quoted before Python 3.13, and would end the row for every reader
     risky = any("\r" in cell for row in rows for cell in row if isinstance(cell, str))
     try:
-        with partial.open("w", newline="", encoding="utf-8") as file:
+        with new_file(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if risky else csv.QUOTE_MINIMAL)
             writer.writerow([no_formula(str(name)) for name in table.columns])
             writer.writerows(rows)
-        partial.replace(output)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise RunError(f"{output} cannot be written: {error.strerror or error}.") from None
 
 

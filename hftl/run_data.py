@@ -1,4 +1,7 @@
-"""The rows behind a finished run, read again from its data: to check, to calibrate or to show the model."""
+"""A trained classifier where it is, a run, a model folder or a repository on the Hub, and the rows behind it.
+
+The rows are read again from the run's data: to check, to calibrate or to show the model.
+"""
 
 import json
 from collections.abc import Sequence
@@ -7,19 +10,78 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from huggingface_hub import snapshot_download
 from PIL import Image as PILImage
 
-from hftl.artifact import Artifact
 from hftl.config import RunConfig, build_config, read_yaml
 from hftl.data.load import load_splits
 from hftl.data.samples import SAMPLES, load_sample
 from hftl.data.splits import Splits
-from hftl.errors import DataError, HftlError
+from hftl.errors import DataError, HftlError, ModelError
+from hftl.models.load import find_checkpoint, hub_errors
+from hftl.paths import typed_path
 from hftl.tasks import TASKS, get_task
 from hftl.tasks.task import Inputs
 
 
 OWN_ROWS = "test rows of the run"
+
+
+# What serving a model needs of a repository; weights in other formats and adapters stay where they are.
+_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.jinja", "config.yaml", "README.md")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A trained classifier as files of this machine."""
+
+    name: str  # as the user gave it
+    folder: Path  # config.json, safetensors, processor: what plain transformers loads
+    run: Path | None  # the run folder, when there is one
+    report: dict[str, Any] | None  # report.json, when there is one
+    revision: str | None = None  # the commit, when it came from the Hub
+
+    @property
+    def evidence(self) -> dict[str, Any] | None:
+        """The report's evidence; None where there is none."""
+        return self.report.get("evidence") if self.report else None
+
+
+def open_artifact(run_or_model: str | Path, revision: str | None = None) -> Artifact:
+    """Find a run folder, a model folder (such as RUN/final) or a Hub id, which is downloaded into the Hub cache.
+
+    Raises `ModelError` when there is no such model, or a report that cannot be read lies beside it.
+    """
+    name = str(run_or_model)
+    path = typed_path(name)
+    if (path / "final" / "config.json").is_file():
+        return Artifact(name, path / "final", path, _read_report(path / "report.json"))
+    checkpoint = find_checkpoint(name, revision)
+    if checkpoint.source == "folder":
+        folder = Path(checkpoint.path)
+        is_final = folder.resolve().name == "final" and (folder.resolve().parent / "report.json").is_file()
+        run = folder.resolve().parent if is_final else None
+        return Artifact(name, folder, run, _read_report((run or folder) / "report.json"))
+    if checkpoint.source == "packaged":
+        return Artifact(name, Path(checkpoint.path), None, None, checkpoint.revision)
+    with hub_errors(name, "loading it", trusting=False):
+        folder = Path(
+            snapshot_download(
+                checkpoint.path, revision=revision, allow_patterns=list(_FILES), local_files_only=checkpoint.local_only
+            )
+        )
+    return Artifact(name, folder, None, _read_report(folder / "report.json"), folder.name)
+
+
+def _read_report(path: Path) -> dict[str, Any] | None:
+    """Return report.json, or None when there is none, or one that is not hftl's."""
+    if not path.is_file():
+        return None
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error}): restore it, or remove it to go on without.") from None
+    return report if isinstance(report, dict) and "schema_version" in report else None
 
 
 @dataclass(frozen=True)
@@ -31,20 +93,21 @@ class RealRows:
     own: bool  # rows of the run's own data, hence private
 
 
-def run_config(run: Path) -> RunConfig:
-    """Return the configuration of a finished run. Raises `ConfigError` when it cannot be read, or names no data."""
-    values = read_yaml(run / "config.yaml")
+def run_config(run: Path, data: str | None = None) -> RunConfig:
+    """Return the configuration of a finished run; `data` replaces the place that it names.
+
+    Raises `ConfigError` when it cannot be read, or names no data.
+    """
+    values = read_yaml(run / "config.yaml") | ({"data": data} if data else {})
     return build_config(str(values.pop("task")), values)
 
 
 def run_splits(run: Path, data: str | None = None) -> Splits:
     """Cut the splits of a finished run again: the same rows, as long as the data are the same.
 
-    `data` replaces the place that config.yaml names. Raises `DataError` when they cannot be read or have other labels,
-    and `ConfigError` for a run on data in memory when no `data` are given.
+    Raises `DataError` when they cannot be read or have other labels, and `ConfigError` as `run_config` does.
     """
-    values = read_yaml(run / "config.yaml")
-    config = build_config(str(values.pop("task")), {**values, **({"data": data} if data else {})})
+    config = run_config(run, data)
     report = run / "report.json"  # names the seed that `--seeds` kept, which drew the rows of `--shots`
     seed = json.loads(report.read_text(encoding="utf-8"))["seed"] if report.is_file() else config.train_seed
     task = get_task(config.task)

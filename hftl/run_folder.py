@@ -2,7 +2,6 @@
 
 import atexit
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from hftl.atomic import check_folder, partial_of, put_in_place, write_new
 from hftl.errors import RunError
-from hftl.paths import typed_path
 
 
 CONTROL = "control"  # of a partial folder: what `--control scratch` needs to go on
@@ -82,42 +81,22 @@ def _is_ours(path: Path) -> bool:
     return True
 
 
-def partial_of(output_dir: Path) -> Path:
-    """Return the folder in which the run is being made."""
-    return output_dir.with_name(output_dir.name + ".partial")
-
-
 def check_output(output_dir: Path, *, overwrite: bool, resume: bool) -> None:
     """Raise `RunError` when the run could not be written there, or would destroy something not given up."""
-    for name in (output_dir, partial_of(output_dir)) if output_dir.name else (output_dir,):
-        typed_path(name)  # a name may be too long for the second alone
-    if output_dir.name in ("", ".."):
-        raise RunError(f"{output_dir} is no folder to make. Give --output_dir a name, such as runs/mine.")
-    if output_dir.exists() and not output_dir.is_dir():
-        raise RunError(f"{output_dir} is a file, not a folder. Choose another --output_dir.")
-    if output_dir.exists() and any(output_dir.iterdir()) and not overwrite:
-        raise RunError(f"{output_dir} exists already. Choose another --output_dir, or add --overwrite to replace it.")
-    if output_dir.exists() and any(output_dir.iterdir()) and not (output_dir / "report.json").is_file():
-        raise RunError(f"{output_dir} is not a run of hftl, so --overwrite does not remove it. Choose another folder.")
-    if partial_of(output_dir).exists() and not _is_partial(partial_of(output_dir)):
-        raise RunError(f"{partial_of(output_dir)} is in the way and not a run of hftl. Choose another --output_dir.")
+    check_folder(
+        output_dir,
+        "--output_dir",
+        "runs/mine",
+        kind="a run of hftl",
+        proof="report.json",
+        marks=("rows.json", "report.json"),
+        overwrite=overwrite,
+    )
     if partial_of(output_dir).exists() and not resume and not overwrite:
         raise RunError(
             f"{partial_of(output_dir)} holds a run that was cut off. Add --resume to go on with it, "
             "or --overwrite to start anew."
         )
-    parent = output_dir.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise RunError(f"{output_dir} cannot be written: no permission in {parent}. Choose another --output_dir.")
-
-
-def _is_partial(folder: Path) -> bool:
-    """True for what `open_partial` makes, at any time before it gets its final name."""
-    return folder.is_dir() and (
-        not any(folder.iterdir()) or any((folder / name).is_file() for name in ("rows.json", "report.json"))
-    )
 
 
 def finished_report(output_dir: Path, config_yaml: str) -> dict[str, Any] | None:
@@ -157,9 +136,7 @@ def open_partial(output_dir: Path, config_yaml: str, rows: dict[str, Any], *, re
     try:
         folder.mkdir(parents=True)
         (folder / "rows.json").write_text(identity, encoding="utf-8")
-        whole = folder / "config.yaml.new"  # what a kill cuts off would pass for other flags
-        whole.write_text(config_yaml, encoding="utf-8")
-        whole.replace(folder / "config.yaml")
+        write_new(folder / "config.yaml", config_yaml)  # what a kill cuts off would pass for other flags
     except OSError as error:
         raise RunError(f"{folder} cannot be written: {error.strerror}. Choose another --output_dir.") from None
     return folder
@@ -171,12 +148,14 @@ def close_partial(output_dir: Path) -> None:
     (folder / "stage.json").unlink(missing_ok=True)  # first: it says that the weights of a stage are here
     for name in ("checkpoints", CONTROL):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for leftover in [*folder.glob("stage-*.safetensors"), folder / "stage.json.new", folder / "rows.json"]:
+    for leftover in [
+        *folder.glob("stage-*.safetensors"),
+        folder / "stage.json.new",
+        folder / "stage.json.partial",
+        folder / "rows.json",
+    ]:
         leftover.unlink(missing_ok=True)
-    if output_dir.exists():  # --overwrite, checked before; the old run goes only now that the new one is whole
-        output_dir.rename(folder / "replaced")  # half removed in its own place, it would be no run and in the way
-        shutil.rmtree(folder / "replaced")
-    folder.rename(output_dir)
+    put_in_place(folder, output_dir)  # with --overwrite in place of another run, checked before
 
 
 def holds_training(output_dir: Path) -> bool:

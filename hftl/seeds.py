@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hftl.atomic import put_in_place
 from hftl.config import RunConfig, to_yaml
 from hftl.errors import RunError
 from hftl.evidence.page import write_page_again
@@ -51,31 +52,31 @@ def run_seeds(config: RunConfig, run_one: Callable[[RunConfig], dict[str, Any]])
         reports[seed] = finished or run_one(one)
     best = max(reports, key=lambda seed: reports[seed]["metrics"]["validation"]["macro_f1"]["value"])
     report = {**reports[best], "seeds": summary(reports, best)}
-    kept = seeds_folder(output_dir) / f"seed-{best}"
+    folder = seeds_folder(output_dir) / f"seed-{best}"
     if report["evidence"]:  # its page was written before the other seeds were known, and names the folder of now
-        report = write_page_again(kept, configs[best], report, output_dir)
+        report = write_page_again(folder, configs[best], report, output_dir)
     if is_main_process():
-        _keep_best(config, kept, report)
+        _keep_best(config, folder, report)
         news = [w for w in report["warnings"] if w not in reports[best]["warnings"]]
         show_seeds(report, str(output_dir), news)
     wait_for_all()
     return broadcast_from_main(report)
 
 
-def summary(reports: dict[int, dict[str, Any]], kept: int) -> dict[str, Any]:
+def summary(reports: dict[int, dict[str, Any]], best: int) -> dict[str, Any]:
     """Return per split and metric the values by seed, their mean and their (sample) standard deviation."""
-    found: dict[str, Any] = {"seeds": list(reports), "kept": kept}
+    result: dict[str, Any] = {"seeds": list(reports), "kept": best}
     for split in ("test", "validation"):
-        found[split] = {}
+        result[split] = {}
         for metric in ("accuracy", "macro_f1", "log_loss"):
             raw = [r["metrics"][split][metric] for r in reports.values()]
             values = [float(v["value"] if isinstance(v, dict) else v) for v in raw]
-            found[split][metric] = {
+            result[split][metric] = {
                 "values": values,
                 "mean": statistics.fmean(values),
                 "std": statistics.stdev(values) if len(values) > 1 else 0.0,
             }
-    return found
+    return result
 
 
 def _finished(folder: Path, configs: tuple[RunConfig, RunConfig]) -> dict[str, Any] | RunError | None:
@@ -93,7 +94,5 @@ def _keep_best(config: RunConfig, best: Path, report: dict[str, Any]) -> None:
     write_report(best / "report.json", report)
     (best / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
     write_card(best / "final", report)  # the card too shows what all seeds reached
-    if output_dir.exists():  # --overwrite, checked before
-        output_dir.rename(seeds_folder(output_dir) / "replaced")  # and is removed with the folder
-    best.rename(output_dir)
+    put_in_place(best, output_dir)  # with --overwrite in place of another run, checked before
     shutil.rmtree(seeds_folder(output_dir))

@@ -12,8 +12,8 @@ from typing import Any
 from hftl.adapt import Result, adapt
 from hftl.data.samples import load_sample
 from hftl.errors import HftlError
-from hftl.progress import quiet_libraries
 from hftl.report.table import print_table
+from hftl.surroundings import quiet_libraries
 
 
 TEXT: dict[str, Any] = {

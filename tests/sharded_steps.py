@@ -19,7 +19,7 @@ from hftl.config import ModelConfig
 from hftl.methods.plan import Group, decayed_groups
 from hftl.models.load import Loaded, load_model
 from hftl.tasks import get_task
-from hftl.training.freeze import set_trainable
+from hftl.training.trainer import set_trainable
 
 
 LABELS = ("class_0", "class_1", "class_2")

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
+from hftl.cli.command import is_on
 from hftl.config import DataConfig
 from hftl.data.columns import as_it_was, no_formula
 from hftl.data.load import load_rows, load_splits
 from hftl.doctor import doctor
 from hftl.errors import ConfigError, DataError
-from hftl.flags import is_on
 from hftl.predict_file import evaluate_data, load_predictor, predict_data
 from tests.tiny import build
 

@@ -22,7 +22,7 @@ from hftl.adapt import adapt
 from hftl.errors import TrainingError
 from hftl.tasks import TASKS, get_task
 from hftl.training import stages
-from hftl.training.features import extract_features
+from hftl.training.features import Passer
 from hftl.training.trainer import GroupedTrainer
 from tests.runs import split_folder, stock_model, subprocess_env, tiny_run
 from tests.tiny import build
@@ -177,9 +177,7 @@ def test_probe_is_scikit_learns_regression(folder: Path) -> None:
         table = Dataset.from_dict({"text": list(frame["text"]), "label": labels})
         encoded = task.encode(table, tokenizer)
         collate = task.collator(tokenizer)
-        found = extract_features(
-            model, "classifier", encoded, collate, mean=False, bf16=False, use_cpu=True, title=split
-        )
+        found = Passer(collate, use_cpu=True).features(model, ("classifier",), encoded, split)
         parts[split] = (found["native"].astype(np.float64), encoded.labels)
     x, y = parts["train"]
     mean, scale = x.mean(0), x.std(0)

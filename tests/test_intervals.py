@@ -7,9 +7,9 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from hftl.errors import ConfigError, DataError
-from hftl.evaluation import intervals
-from hftl.evaluation.intervals import bootstrap_intervals
-from hftl.evaluation.proportions import proportion_interval
+from hftl.evaluation import bootstrap
+from hftl.evaluation.bootstrap import proportion_interval
+from hftl.evaluation.metrics import bootstrap_intervals
 
 
 def random_ids(rows, classes, seed=0):
@@ -56,7 +56,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     predictions, references = random_ids(201, 5)  # odd, so that chunks end between two 32-bit halves of a draw
     whole = bootstrap_intervals(predictions, references, resamples=100)
     for draws in (1, 201 * 7):
-        monkeypatch.setattr(intervals, "_CHUNK_DRAWS", draws)
+        monkeypatch.setattr(bootstrap, "_CHUNK_DRAWS", draws)
         assert bootstrap_intervals(predictions, references, resamples=100) == whole
 
 

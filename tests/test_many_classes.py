@@ -5,7 +5,7 @@ import pytest
 
 from hftl.evaluation import suspects
 from hftl.evaluation.suspects import suspect_labels
-from hftl.training import chunked, logistic
+from hftl.training import logistic
 from hftl.training.logistic import CV_ROWS, cv_rows, fit_logistic, fit_probe
 
 
@@ -84,7 +84,7 @@ def test_the_fit_in_chunks_agrees_with_newton(
     weights = 1 / np.maximum(np.bincount(y, minlength=40), 1) * 75 if weighted else None
     exact = fit_logistic(x, y, 40, c, weights, intercept=intercept)
     monkeypatch.setattr(logistic, "LARGE", 0)
-    monkeypatch.setattr(chunked, "_CHUNK", 40 * 700)  # five chunks, the last one shorter
+    monkeypatch.setattr(logistic, "_CHUNK", 40 * 700)  # five chunks, the last one shorter
     chunk = fit_logistic(x, y, 40, c, weights, intercept=intercept)
     assert not np.array_equal(exact[0], chunk[0]), "another solver was meant"
     factor = np.ones(len(y)) if weights is None else weights[y]
@@ -109,8 +109,8 @@ def test_the_fit_in_chunks_writes_every_number_of_classes(classes: int, monkeypa
 
 def test_moments_are_those_of_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     x = (np.random.default_rng(0).normal(size=(101, 3)) * 5 + 100).astype(np.float32)
-    monkeypatch.setattr(chunked, "_CHUNK", 30)
-    mean, scale = chunked.moments(x)
+    monkeypatch.setattr(logistic, "_CHUNK", 30)
+    mean, scale = logistic.moments(x)
     assert mean == pytest.approx(x.astype(float).mean(0))
     assert scale == pytest.approx(x.astype(float).std(0))
 

@@ -12,7 +12,6 @@ from transformers import AutoTokenizer
 
 from hftl.adapt import Result
 from hftl.methods import METHODS
-from hftl.names import METHOD_NAMES
 from tests.runs import checkpoint, stock_model, tiny_run, weights
 from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES
 
@@ -61,7 +60,7 @@ def _changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) ->
 
 
 def test_names_are_the_methods() -> None:
-    assert tuple(METHOD_NAMES) == tuple(METHODS)
+    assert tuple(method.name for method in METHODS.values()) == tuple(METHODS)
 
 
 @pytest.mark.parametrize("method", ["probe", "head"])
@@ -119,6 +118,14 @@ def test_full_moves_every_parameter_and_no_buffer(family: str, folder: Path) -> 
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_wise_ends_between_the_probe_and_full(family: str, folder: Path) -> None:
+    low, high, state = (weights(_run(family, m, folder).run_dir, family) for m in ("probe", "full", "wise"))
+    alpha = _run(family, "wise", folder).report["stages"][-1]["interpolation"]["alpha"]
+    mixed = {name: low[name] if low[name].equal(high[name]) else low[name].lerp(high[name], alpha) for name in low}
+    assert not _changed(mixed, state)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_lora_moves_adapters_and_head_alone(family: str, folder: Path) -> None:
     result = _run(family, "lora", folder)
     before, head, buffers, model = _split(family, folder)
@@ -158,6 +165,8 @@ def _stages(family: str, method: str) -> list[str]:
         n = BLOCKS[family]
         tops = [f"top {k} of {n} blocks" for k in range(1, n)]
         return ["probe", "head", *tops, f"all {n} blocks and the stem"]
+    if method == "wise":
+        return ["probe", "full", "interpolation"]
     return ["probe"] if method == "probe" else ["probe", method]
 
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from hftl.evaluation.cross_validated import Gap
-from hftl.names import METHOD_NAMES
+from hftl.evaluation.bootstrap import Interval as Gap
+from hftl.methods import METHODS
 from hftl.planning.recommend import FEW_PER_CLASS, MANY_PER_CLASS, NO_TRANSFER, PATIENCE, Facts, recommend
 
 
@@ -39,7 +39,7 @@ def test_rules(changes, method, said):
     found = recommend(replace(MODERATE, **changes))
     assert found.method == method
     assert said in found.reason
-    assert found.method in {*METHOD_NAMES, NO_TRANSFER}
+    assert found.method in {*METHODS, NO_TRANSFER}
 
 
 def test_the_reason_gives_the_figures():

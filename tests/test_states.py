@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from hftl.errors import TrainingError
 from hftl.methods import METHODS
-from hftl.training import state_pass, states
-from hftl.training.replay import OnStates, capture, look
+from hftl.training import replay, states
+from hftl.training.replay import OnStates, anatomy_of, capture
 from tests.runs import stock_model, tiny_run
 from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES
 from tests.traps.loading import config_of, load
@@ -108,9 +108,9 @@ def test_features_and_states_come_from_one_pass(
     """What the feature pass stores is what a pass of its own stores, bit by bit."""
     flags = {"max_steps": -1, "num_train_epochs": 2, "cache": "on", **flags}
     passes: list[int] = []
-    fill = state_pass.StateMaker._fill
+    fill = replay.StateMaker._fill
     monkeypatch.setattr(
-        state_pass.StateMaker, "_fill", lambda self, rows, *a: (passes.append(len(rows)), fill(self, rows, *a))
+        replay.StateMaker, "_fill", lambda self, rows, *a: (passes.append(len(rows)), fill(self, rows, *a))
     )
     stored: list[dict[str, bytes]] = []
     drop = states.StateCache.drop
@@ -149,7 +149,7 @@ def test_replay_gives_the_models_logits_and_gradients(family: str, folder: Path)
     else:
         batch = {"pixel_values": torch.randn(4, 3, 32, 32, generator=generator)}
         small = {"pixel_values": torch.zeros(4, 3, 1, 1)}
-    anatomy = look(model, loaded.layers, "", batch)
+    anatomy = anatomy_of(model, loaded.layers, "", batch)
     assert anatomy is not None
     n = len(loaded.layers.modules)
     found: dict[int, torch.Tensor] = {}
@@ -214,7 +214,7 @@ def test_which_stages_can_share_one_pass(folder: Path) -> None:
 def test_bf16_states_take_half_the_room() -> None:
     value = torch.randn(3, 5)
     target = np.zeros((3, 5), dtype=np.uint16)
-    state_pass._write(target, value, [2, 0, 1], None, None, 0)
+    replay._write(target, value, [2, 0, 1], None, None, 0)
     back = states._as_tensor(target[[2, 0, 1]])
     assert torch.equal(back, value.to(torch.bfloat16).float())
 

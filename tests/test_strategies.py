@@ -8,8 +8,8 @@ from accelerate import Accelerator
 
 from hftl.errors import TrainingError
 from hftl.methods import METHODS
-from hftl.training import strategies
-from hftl.training.strategies import check_strategy, current_strategy
+from hftl.training import world
+from hftl.training.world import check_strategy, current_strategy
 
 
 TRAINED_ONCE = ("head", "lora", "full")
@@ -95,5 +95,5 @@ def test_current_strategy_here() -> None:
     ],
 )
 def test_current_strategy_reads_the_plugin(state: Any, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strategies, "AcceleratorState", lambda: SimpleNamespace(**state))
+    monkeypatch.setattr(world, "AcceleratorState", lambda: SimpleNamespace(**state))
     assert current_strategy() == expected

@@ -17,7 +17,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from hftl.data.splits import exact_split
 from hftl.errors import DataError
-from hftl.progress import progress
+from hftl.surroundings import progress
 
 
 # fmt: off

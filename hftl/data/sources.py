@@ -26,8 +26,8 @@ from hftl.data.columns import frame_table, is_usual_name, records_table
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images, image_table, read_image_tree
 from hftl.data.splits import split_of
 from hftl.errors import DataError, HftlError, did_you_mean
-from hftl.hub_access import hub_reachable
 from hftl.paths import typed_path
+from hftl.surroundings import hub_reachable
 
 
 _FILE_KINDS = "CSV, TSV, JSON, JSONL or parquet"

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import gradio as gr
 
-from hftl.artifact import Artifact, open_artifact
 from hftl.config import read_yaml
 from hftl.demo.batch_tab import batch_tab
 from hftl.demo.checks import MAX_UPLOAD
@@ -26,6 +25,7 @@ from hftl.demo.try_tab import endpoint, try_tab
 from hftl.errors import RunError
 from hftl.predict import load
 from hftl.publishing.public_report import public_report
+from hftl.run_data import Artifact, open_artifact
 
 
 QUEUE = 64  # requests that wait; more are told to try again

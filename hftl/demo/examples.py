@@ -6,9 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from hftl.artifact import Artifact
 from hftl.errors import HftlError
-from hftl.run_data import some_rows
+from hftl.run_data import Artifact, some_rows
 from hftl.tasks.task import Inputs
 
 

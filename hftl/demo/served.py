@@ -4,10 +4,10 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from hftl.artifact import Artifact
 from hftl.demo.checks import checked_image, checked_text
 from hftl.paths import typed_path
 from hftl.predict import Prediction, Predictor
+from hftl.run_data import Artifact
 
 
 _ONE_AT_A_TIME = threading.Lock()  # datasets and accelerate swap sys.stdout and os.environ while they work

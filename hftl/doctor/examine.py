@@ -21,7 +21,7 @@ from hftl.doctor.leaks import leaky_feature
 from hftl.doctor.reading import Opened, open_source, splits_records
 from hftl.doctor.records import Records
 from hftl.errors import ConfigError, did_you_mean
-from hftl.names import check_method
+from hftl.methods import check_name
 
 
 FLAGS = ("text_column", "image_column", "label_column", "method", "fix")
@@ -50,7 +50,7 @@ def examine_source(data: Any, task: str | None = None, **flags: Any) -> tuple[Op
         if name not in FLAGS:
             raise ConfigError(f"hftl.doctor has no flag {name!r}.{did_you_mean(name, FLAGS)}")
     method = flags.get("method")
-    check_method(method)
+    check_name(method)
     out = Path(flags["fix"]) if flags.get("fix") is not None else None
     if out is not None:
         check_out(out, data)

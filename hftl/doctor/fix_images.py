@@ -15,7 +15,7 @@ from PIL import Image as PILImage
 from hftl.data.images import IMAGE_SUFFIXES
 from hftl.doctor.reading import Opened, image_values
 from hftl.doctor.records import NO_LABEL
-from hftl.progress import progress
+from hftl.surroundings import progress
 
 
 _SUFFIX_OF = {"JPEG": ".jpg", "MPO": ".jpg", "TIFF": ".tif", "JPEG2000": ".jp2"}

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from hftl.data.images import decode_image
-from hftl.progress import progress
+from hftl.surroundings import progress
 
 
 THUMB = 32  # pixels per side of the grey copy that near duplicates are found with

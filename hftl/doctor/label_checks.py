@@ -8,15 +8,15 @@ import numpy as np
 
 from hftl.doctor.findings import Finding, passed, quoted, warned
 from hftl.doctor.records import NO_LABEL, Records
+from hftl.methods import METHODS
 from hftl.tasks import TASKS
 
 
 # `--class_weights auto` weighs classes when the largest has more than so many times the rows of the smallest
 # (hftl.training.losses.RARE; a test holds the two together).
 RARE = 5.0
-# Rows per class (median) below which a method is short of data. 32: the recommendation of `hftl plan`, whose file
-# names the source. 8: the fewest at which SetFit (Tunstall et al. 2022) reports few-shot results.
-ENOUGH = {"probe": 8, "head": 8, "lora": 32, "full": 32, "gradual": 32}
+# Rows per class (median) below which a method is short of data.
+ENOUGH = {name: method.rows for name, method in METHODS.items()}
 _DEFAULT_METHOD = {task.inputs.kind: task.default_method for task in TASKS.values()}
 # Rows count as sorted when the runs of equal labels are at least half way from the number that a random order has to
 # that of a sorted one, by a margin that chance does not give (standard deviations of the number of runs).
@@ -147,7 +147,7 @@ def too_few_rows(records: Records, method: str | None) -> Finding:
         return passed("too_few_rows")
     few = int((present < ENOUGH[name]).sum())
     chosen = f"--method {name}" if method else f"{name}, the default method here"
-    instead = "more rows help more than another method" if name in ("probe", "head") else "use --method probe"
+    instead = "more rows help more than another method" if METHODS[name].frozen_body else "use --method probe"
     mend = f"{median:g} rows per class (median) are few for {chosen}, which wants {ENOUGH[name]}: {instead}."
     return Finding("too_few_rows", "WARN", few, {"train": few}, {}, mend)
 

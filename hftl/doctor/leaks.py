@@ -10,7 +10,7 @@ import pandas as pd
 
 from hftl.doctor.findings import Finding, passed
 from hftl.doctor.records import NO_LABEL, Records
-from hftl.progress import progress
+from hftl.surroundings import progress
 
 
 # Share of the majority class's errors that a feature alone must remove, in cross-validation, to be named; and by how

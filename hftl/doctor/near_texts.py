@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from hftl.doctor.neighbours import group_near
-from hftl.progress import progress
+from hftl.surroundings import progress
 
 
 # Jaccard from which two texts count as nearly the same, with shingles of five characters: Lee et al. 2022

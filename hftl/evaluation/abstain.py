@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hftl.errors import ConfigError
-from hftl.evaluation.proportions import proportion_interval
+from hftl.evaluation.bootstrap import proportion_interval
 from hftl.evaluation.row_scores import RowScores, row_scores
 
 
@@ -63,15 +63,15 @@ def risk_coverage(scores: RowScores, points: int = 100) -> list[dict[str, float]
         raise ConfigError(f"points must be 1 or more, got {points}.")
     confidence, accepted, hits = _accepted(scores)
     rows = accepted[-1]
-    wanted = np.ceil(np.arange(1, points + 1) * rows / points)
-    chosen = np.unique(np.searchsorted(accepted, wanted))
+    steps = np.ceil(np.arange(1, points + 1) * rows / points)
+    places = np.unique(np.searchsorted(accepted, steps))
     return [
         {
             "threshold": float(confidence[i]),
             "coverage": float(accepted[i] / rows),
             "precision": float(hits[i] / accepted[i]),
         }
-        for i in chosen
+        for i in places
     ]
 
 
@@ -127,20 +127,20 @@ def _why_not(validation: RowScores, precision: float) -> str:
 
 
 def _in_words(threshold: float, precision: float, parts: dict[str, dict[str, Any]]) -> str:
-    held, seen = parts["test"], parts["test"]["precision"]
+    test, precise = parts["test"], parts["test"]["precision"]
     if threshold == 0:
         rule = f"All validation rows together reach {precision:.1%}: no row has to be held back."
     else:
         rule = f"A confidence of {threshold:.4f} or more reaches {precision:.1%} on validation."
-    if seen is None:
+    if precise is None:
         return f"{rule} No test row has it."
-    if seen["high"] < precision:
+    if precise["high"] < precision:
         verdict = "is below the target, beyond chance"
-    elif seen["low"] >= precision:
+    elif precise["low"] >= precision:
         verdict = "is above the target, beyond chance"
     else:
         verdict = "agrees with the target within chance"
     return (
-        f"{rule} On test it accepts {held['accepted']} of {held['rows']} rows, and their precision of "
-        f"{seen['value']:.1%} ({seen['low']:.1%} to {seen['high']:.1%}) {verdict}."
+        f"{rule} On test it accepts {test['accepted']} of {test['rows']} rows, and their precision of "
+        f"{precise['value']:.1%} ({precise['low']:.1%} to {precise['high']:.1%}) {verdict}."
     )

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
-from hftl.evaluation.cross_validated import Comparison, stands
-from hftl.evaluation.verdict import MOST_ROWS, Difference, Verdict
+from hftl.evaluation import FEW_PER_CLASS
+from hftl.evaluation.bootstrap import Difference
+from hftl.evaluation.verdict import MOST_ROWS, Comparison, Verdict, stands
+from hftl.methods import FROZEN_BODY
 
 
 CLOSER_DOMAIN = "take a model from a closer domain"
@@ -13,13 +15,8 @@ MORE_LABELS = "label more rows"
 MORE_TEST_ROWS = "test on more rows"
 NO_TRANSFER = "do not transfer: use the baseline"
 
-# Up to so many rows per class are few: ANCHORS.md, F. SetFit (Tunstall et al. 2022, table 2, from memory): tuned
-# RoBERTa-large is 19 points behind sentence embeddings with a regression at 8 rows per class, and 6 behind at 64.
-FEW_PER_CLASS = 32
 # Pretraining that is shown to bring no more than this hardly helps: it brings tens of points as a rule. Ours.
 HARDLY = 0.05
-# Methods whose features stay as pretraining left them.
-FROZEN = ("probe", "head")
 
 
 @dataclass(frozen=True)
@@ -116,19 +113,19 @@ def _more_test_rows(verdict: Verdict, facts: Facts) -> Advice | None:
 
 def _lower_rate(facts: Facts) -> Advice | None:
     """A fine-tuned model that the paired test puts below its own probe has lost what the features held."""
-    found, probe = facts.method_over_probe, facts.probe
-    if facts.method in FROZEN or probe is None or found is None or found.label != "NEGATIVE":
+    gap, probe = facts.method_over_probe, facts.probe
+    if facts.method in FROZEN_BODY or probe is None or gap is None or gap.label != "NEGATIVE":
         return None
     rate = "" if facts.learning_rate is None else f" at a learning rate of {facts.learning_rate:g}"
     return Advice(
         LOWER_RATE,
         f"{facts.method}{rate} reaches {_percent(facts.accuracy)}, less than the probe on the frozen features "
-        f"({_percent(probe)}; {_gap(found)}): training spoiled features that were better before.",
+        f"({_percent(probe)}; {_in_points(gap)}): training spoiled features that were better before.",
     )
 
 
 def _fine_tune(verdict: Verdict, facts: Facts) -> Advice | None:
-    if facts.method not in FROZEN or facts.rows_per_class <= FEW_PER_CLASS:
+    if facts.method not in FROZEN_BODY or facts.rows_per_class <= FEW_PER_CLASS:
         return None
     beside = {"EQUIVALENT": "as good as", "UNDECIDED": "not shown to beat", None: "below"}[verdict.kind]
     return Advice(
@@ -141,21 +138,21 @@ def _fine_tune(verdict: Verdict, facts: Facts) -> Advice | None:
 
 def _closer_domain(facts: Facts) -> Advice | None:
     """Features are far from the data where pretraining did little for them, or where a probe on them loses."""
-    alike = facts.pretraining
-    if alike is not None and alike.difference.high <= HARDLY:
+    same_rows = facts.pretraining
+    if same_rows is not None and same_rows.difference.high <= HARDLY:
         return Advice(
             CLOSER_DOMAIN,
-            f"Fitted on the same {alike.train_rows:,} rows and scored on the same {alike.test_rows:,}, the probe reaches "
-            f"{_percent(alike.pretrained)} on pretrained weights and {_percent(alike.random)} on random ones "
-            f"({_gap(alike.difference)}): what this model was pretrained on hardly helps here.",
+            f"Fitted on the same {same_rows.train_rows:,} rows and scored on the same {same_rows.test_rows:,}, the probe reaches "
+            f"{_percent(same_rows.pretrained)} on pretrained weights and {_percent(same_rows.random)} on random ones "
+            f"({_in_points(same_rows.difference)}): what this model was pretrained on hardly helps here.",
         )
-    found = facts.probe_over_baseline
-    if facts.probe is None or found is None or found.label != "NEGATIVE":
+    gap = facts.probe_over_baseline
+    if facts.probe is None or gap is None or gap.label != "NEGATIVE":
         return None
     return Advice(
         CLOSER_DOMAIN,
         f"The probe on this model's features reaches {_percent(facts.probe)}{_neighbours(facts)}, {facts.baseline_name} "
-        f"without any pretraining {_percent(facts.baseline)} ({_gap(found)}): the features are far from this data.",
+        f"without any pretraining {_percent(facts.baseline)} ({_in_points(gap)}): the features are far from this data.",
     )
 
 
@@ -177,8 +174,8 @@ def _no_transfer(verdict: Verdict, facts: Facts) -> Advice | None:
     if verdict.kind == "UNDECIDED" or verdict.gap > 0:
         return None
     guess = "."
-    found = facts.baseline_over_majority
-    if facts.majority is not None and found is not None and found.label != "POSITIVE":
+    over_majority = facts.baseline_over_majority
+    if facts.majority is not None and over_majority is not None and over_majority.label != "POSITIVE":
         guess = (
             f", but is not shown to beat the most frequent class ({_percent(facts.majority)}): do the inputs tell the "
             "label?"
@@ -187,7 +184,9 @@ def _no_transfer(verdict: Verdict, facts: Facts) -> Advice | None:
         gap, low, high = (f"{-100 * value:.1f}" for value in (verdict.gap, verdict.high, verdict.low))
         reason = f"{facts.baseline_name} is better by {gap} points of accuracy (95% {low} to {high})"
     else:
-        reason = f"{facts.baseline_name} does as well on {facts.n_test:,} test rows ({_gap(verdict)} for transfer)"
+        reason = (
+            f"{facts.baseline_name} does as well on {facts.n_test:,} test rows ({_in_points(verdict)} for transfer)"
+        )
     return Advice(NO_TRANSFER, f"{reason}, and costs far less{guess}")
 
 
@@ -195,5 +194,5 @@ def _percent(accuracy: float) -> str:
     return f"{100 * accuracy:.1f}%"
 
 
-def _gap(found: Difference) -> str:
-    return f"{100 * found.gap:+.1f} points, 95% {100 * found.low:+.1f} to {100 * found.high:+.1f}"
+def _in_points(gap: Difference) -> str:
+    return f"{100 * gap.gap:+.1f} points, 95% {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"

@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 from scipy.special import softmax
+from threadpoolctl import threadpool_limits
 
 from hftl.errors import DataError
+from hftl.evaluation import CV_FOLDS, CV_ROWS
 
 
 MAJORITY = "majority class"
 TFIDF = "TF-IDF + logistic regression"
 HISTOGRAM = "colour histogram + logistic regression"
 RAW_PIXELS = "raw pixels + logistic regression"
-
-CV_ROWS = 3000
-CV_FOLDS = 3
 _PREDICT_ROWS = 4096  # scores of so many rows at once: 33 MB with 1,000 classes
 
 
@@ -26,29 +25,52 @@ _PREDICT_ROWS = 4096  # scores of so many rows at once: 33 MB with 1,000 classes
 class LinearModel:
     """A linear classifier on features that are computed from the inputs: all that a baseline needs to predict.
 
-    `arrays` hold `weight` [k, d] and `bias` [k] in float32, `classes` [k] (the class ids that were in the training
-    rows), and what `features` needs beside them; `settings` hold the rest of that, as JSON can.
+    Inputs are texts, or images of uint8 [n, height, width, channels]. `arrays` hold `weight` [k, d] and `bias` [k] in
+    float32, `classes` [k] (the class ids that were in the training rows), and what `features` needs beside them;
+    `settings` hold the rest of that, as JSON can. `name` and `labels` are known of a model read from a folder.
     """
 
     kind: str
     arrays: dict[str, np.ndarray]
     settings: dict[str, Any]
     features: Callable[[Any], Any] = field(repr=False)  # inputs → [n, d], dense or sparse
+    name: str = ""
+    labels: tuple[str, ...] = ()
 
     def predict(self, inputs: Any) -> np.ndarray:
-        """Return the class id of every text, or of every image of uint8 [n, height, width, channels]."""
+        """Return the class id of every input, [n]."""
         best = [logits.argmax(axis=1) for logits in self._logits(inputs)]
         return self.arrays["classes"][np.concatenate(best)] if best else self.arrays["classes"][:0]
 
     def predict_proba(self, inputs: Any) -> np.ndarray:
-        """Return probabilities [n, k], one column per id in `arrays["classes"]`."""
-        found = [softmax(logits, axis=1) for logits in self._logits(inputs)]
-        return np.concatenate(found) if found else np.empty((0, len(self.arrays["classes"])), dtype=np.float32)
+        """Return probabilities [n, labels] in float32; 0 for a label that no training row had."""
+        classes = self.arrays["classes"]
+        probabilities = np.zeros((len(inputs), len(self.labels) or classes.max() + 1), dtype=np.float32)
+        start = 0
+        for logits in self._logits(inputs):
+            probabilities[start : start + len(logits), classes] = softmax(logits, axis=1)
+            start += len(logits)
+        return probabilities
 
     def _logits(self, inputs: Any) -> Iterator[np.ndarray]:
         for start in range(0, len(inputs), _PREDICT_ROWS):
             features = self.features(inputs[start : start + _PREDICT_ROWS])
             yield np.asarray(features @ self.arrays["weight"].T) + self.arrays["bias"]
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """How a logistic regression on one kind of features is fitted."""
+
+    kind: str
+    name: str
+    learn: Callable[[Any, int], Any]  # (training inputs, classes) → arrays, settings, features [n, d]; None: none
+    features: Callable[[dict[str, np.ndarray], dict[str, Any]], Callable[[Any], Any]]  # arrays, settings → `features`
+    regression: Callable[[float, bool, int], Any]  # (C, is it only to rank penalties?, values x classes) → unfitted
+    penalties: Sequence[float]
+    default: float  # where no class has enough rows to compare penalties
+    # Features fitted on, features held out → what the latter would be as new rows.
+    renew: Callable[[Any, Any], Any] = lambda fit, held: held
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,28 +100,49 @@ def best_baseline(baselines: Sequence[Baseline]) -> Baseline:
     return max(reversed(baselines), key=lambda b: b.cv_accuracy or 0.0)
 
 
-def checked_labels(train_labels: Any, rows: int) -> np.ndarray:
-    """Return the labels as an array. Raises `DataError` unless there is one for each of one or more rows."""
+def fit_baseline(recipe: Recipe, train: Any, train_labels: Any, test: Any) -> Baseline:
+    """Fit the recipe on the training inputs, with C by cross-validation on them, and predict the test inputs.
+
+    Inputs with nothing to count, or of one class only, give the majority class. Raises `DataError` unless there is one
+    label for each of one or more training rows.
+    """
+    started = time.perf_counter()
+    labels = _checked_labels(train_labels, len(train))
+    classes = len(np.unique(labels))
+    learned = recipe.learn(train, classes) if classes > 1 else None
+    if learned is None:
+        return _finish(recipe.name, started, _majority_model(labels), _majority_accuracy(labels), test)
+    arrays, settings, features = learned
+    products = features.size * classes  # of a sparse matrix: the values that it holds
+    # One thread: several wait for each other in spinning loops, 280 s instead of 4 on digits beside other work.
+    with threadpool_limits(1, user_api="blas"):
+        c, cv_accuracy = _choose_c(recipe, features, labels, products)
+        fitted = _fit(recipe.regression(c, False, products), features, labels)
+    settings = {**settings, "C": c}
+    model = LinearModel(recipe.kind, {**_linear_arrays(fitted), **arrays}, settings, recipe.features(arrays, settings))
+    return _finish(recipe.name, started, model, cv_accuracy, test)
+
+
+def majority_class(train_labels: np.ndarray, n_test: int) -> Baseline:
+    """Predict the most frequent training label for every test row; of equally frequent ones, the smallest."""
+    started = time.perf_counter()
+    labels = _checked_labels(train_labels, len(train_labels))
+    return _finish(MAJORITY, started, _majority_model(labels), _majority_accuracy(labels), range(n_test))
+
+
+def _checked_labels(train_labels: Any, rows: int) -> np.ndarray:
     labels = np.asarray(train_labels)
     if labels.ndim != 1 or len(labels) != rows or rows == 0:
         raise DataError(f"A baseline needs one label per training row: got {labels.shape} labels for {rows} rows.")
     return labels
 
 
-def finish(name: str, started: float, model: LinearModel, cv_accuracy: float | None, test: Any) -> Baseline:
-    """Predict the test inputs; the seconds count from `started` (`time.perf_counter`)."""
+def _finish(name: str, started: float, model: LinearModel, cv_accuracy: float | None, test: Any) -> Baseline:
     predictions = model.predict(test)
     return Baseline(name, predictions, time.perf_counter() - started, cv_accuracy, model)
 
 
-def majority_class(train_labels: np.ndarray, n_test: int) -> Baseline:
-    """Predict the most frequent training label for every test row; of equally frequent ones, the smallest."""
-    started = time.perf_counter()
-    labels = checked_labels(train_labels, len(train_labels))
-    return finish(MAJORITY, started, majority_model(labels), majority_cv_accuracy(labels), range(n_test))
-
-
-def majority_model(labels: np.ndarray) -> LinearModel:
+def _majority_model(labels: np.ndarray) -> LinearModel:
     """Return the model without features: its probabilities are the shares of the classes in `labels`."""
     classes, counts = np.unique(labels, return_counts=True)
     bias = np.log(counts / len(labels)).astype(np.float32)
@@ -110,20 +153,6 @@ def majority_model(labels: np.ndarray) -> LinearModel:
 def no_features(inputs: Any) -> np.ndarray:
     """Return [n, 0]: nothing of the inputs is looked at."""
     return np.zeros((len(inputs), 0), dtype=np.float32)
-
-
-def majority_cv_accuracy(labels: np.ndarray) -> float | None:
-    """Return how often the majority of the other folds is right, None where no class has two rows."""
-    found = cv_folds(labels)
-    if found is None:
-        return None
-    rows, folds = found
-    y = labels[rows]
-    hits = 0
-    for fit, held in folds:
-        classes, counts = np.unique(y[fit], return_counts=True)
-        hits += int((y[held] == classes[counts.argmax()]).sum())
-    return hits / len(rows)
 
 
 def cv_folds(labels: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]] | None:
@@ -144,7 +173,22 @@ def cv_folds(labels: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, np.
         return rows, list(splitter.split(codes, codes))
 
 
-def fit_regression(regression: Any, features: Any, labels: np.ndarray) -> Any:
+def _majority_accuracy(labels: np.ndarray) -> float | None:
+    """Return how often the majority of the other folds is right, None where no class has two rows."""
+    split = cv_folds(labels)
+    if split is None:
+        return None
+    rows, folds = split
+    y = labels[rows]
+    return sum(int((y[held] == _most_frequent(y[fit])).sum()) for fit, held in folds) / len(rows)
+
+
+def _most_frequent(labels: np.ndarray) -> Any:
+    classes, counts = np.unique(labels, return_counts=True)
+    return classes[counts.argmax()]
+
+
+def _fit(regression: Any, features: Any, labels: np.ndarray) -> Any:
     """Fit scikit-learn's `regression`. Running out of iterations is no fault of the user's data: no warning."""
     from sklearn.exceptions import ConvergenceWarning
 
@@ -153,47 +197,36 @@ def fit_regression(regression: Any, features: Any, labels: np.ndarray) -> Any:
         return regression.fit(features, labels)
 
 
-def choose_c(
-    regression: Callable[[float], Any],
-    features: Any,
-    labels: np.ndarray,
-    penalties: Sequence[float],
-    default: float,
-    renew: Callable[[Any, Any], Any] = lambda fit, held: held,
-) -> tuple[float, float | None]:
-    """Return the C with the best accuracy in `cv_folds`, of equals the one nearest to `default`, and that accuracy.
+def _choose_c(recipe: Recipe, features: Any, labels: np.ndarray, products: int) -> tuple[float, float | None]:
+    """Return the C with the best accuracy in `cv_folds`, of equals the one nearest to the default, and that accuracy.
 
-    `regression` makes an unfitted model for a C; `renew` makes of the features of the rows fitted on, and of those held
-    out, what the latter would be as new rows. (`default`, None) where there are no folds.
+    The default and None where there are no folds.
     """
-    found = cv_folds(labels)
-    if found is None:
-        return default, None
-    rows, folds = found
+    split = cv_folds(labels)
+    if split is None:
+        return recipe.default, None
+    rows, folds = split
     y = labels[rows]
-    hits = dict.fromkeys(penalties, 0)
+    hits = dict.fromkeys(recipe.penalties, 0)
     for fit, held in folds:
         x = features[rows[fit]]
-        new = renew(x, features[rows[held]])
-        for c in penalties:
+        new = recipe.renew(x, features[rows[held]])
+        for c in recipe.penalties:
             if len(np.unique(y[fit])) < 2:  # all that there is to learn is that one class
                 hits[c] += int((y[held] == y[fit][0]).sum())
                 continue
-            hits[c] += int((fit_regression(regression(c), x, y[fit]).predict(new) == y[held]).sum())
-    best = max(penalties, key=lambda c: (hits[c], -abs(np.log(c / default))))
+            fitted = _fit(recipe.regression(c, True, products), x, y[fit])
+            hits[c] += int((fitted.predict(new) == y[held]).sum())
+    best = max(recipe.penalties, key=lambda c: (hits[c], -abs(np.log(c / recipe.default))))
     return best, hits[best] / len(rows)
 
 
-def linear_arrays(regression: Any) -> dict[str, np.ndarray]:
+def _linear_arrays(regression: Any) -> dict[str, np.ndarray]:
     """Return weight [k, d], bias [k] and classes [k] of a fitted regression.
 
     Two classes are written as two opposite halves: the same probabilities.
     """
-    weight, bias = regression.coef_, regression.intercept_
-    if len(regression.classes_) == 2:
+    weight, bias, classes = regression.coef_, regression.intercept_, np.asarray(regression.classes_)
+    if len(classes) == 2:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    return {
-        "weight": weight.astype(np.float32),
-        "bias": bias.astype(np.float32),
-        "classes": np.asarray(regression.classes_),
-    }
+    return {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32), "classes": classes}

@@ -1,15 +1,22 @@
-"""Temperature scaling: one number, fitted on validation, that makes the probabilities agree with the frequencies."""
+"""Is a probability of .8 right in 80 of 100 cases? The error, its plot, and the temperature that makes it smaller."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.optimize import minimize_scalar
 
-from hftl.evaluation.reliability import BINS, ece_with_interval, reliability_bins
+from hftl.errors import ConfigError
+from hftl.evaluation.bootstrap import Interval, chunks, ends, kinds_of, resampled
 from hftl.evaluation.row_scores import RowScores, check_logits, row_scores
 
 
+BINS = 15  # of Guo et al. 2017 and most papers since
+FEW_ROWS = 10  # in a bin, below which its share of right answers is mostly chance: a row moves it by 10 points
+_RESAMPLES = 1000  # 25 beyond each end
+_CALIBRATED_DRAWS = 200  # for a mean and one quantile
 LOWEST, HIGHEST = 0.05, 20.0  # of the temperature
 # Standard deviation of the prior on log T: a T of 1/e to e is nothing special. On 20 to 50 rows it keeps one chance
 # row from deciding: in simulations the worst of 60 fits raised the log loss of other rows by .13 with it, and by 2.3
@@ -46,26 +53,26 @@ def fit_temperature(validation_logits: np.ndarray, validation_references: np.nda
     seeded sample of the rows is used. Raises `DataError` for bad input.
     """
     scores, true = check_logits(validation_logits, validation_references)
-    kept = max(1, min(len(true), _MAX_VALUES // scores.shape[1]))
-    order = np.random.default_rng(seed).permutation(len(true))[:kept]  # also the order of the folds
+    rows = max(1, min(len(true), _MAX_VALUES // scores.shape[1]))
+    order = np.random.default_rng(seed).permutation(len(true))[:rows]  # also the order of the folds
     correct = row_scores(scores, true).correct
-    if kept < _MIN_ROWS:
-        return Temperature(1.0, False, f"{kept} validation rows are too few to fit a temperature.", kept)
+    if rows < _MIN_ROWS:
+        return Temperature(1.0, False, f"{rows} validation rows are too few to fit a temperature.", rows)
     true = true[order]
     shifted = scores[order].astype(np.float64)
-    shifted -= shifted[np.arange(kept), true][:, None]  # the loss is then log(sum(exp(shifted / T)))
+    shifted -= shifted[np.arange(rows), true][:, None]  # the loss is then log(sum(exp(shifted / T)))
     if correct[order].all():
-        reason = f"All {kept} validation rows are right: they cannot tell how often the model is wrong."
-        return Temperature(1.0, False, reason, kept)
+        reason = f"All {rows} validation rows are right: they cannot tell how often the model is wrong."
+        return Temperature(1.0, False, reason, rows)
     before, after = _cross_validate(shifted)
     if after >= before:
         reason = f"No temperature lowers the log loss of held-out validation rows ({before:.4f} without one)."
-        return Temperature(1.0, False, reason, kept, before, after)
+        return Temperature(1.0, False, reason, rows, before, after)
     value = _best_temperature(shifted)
     reason = f"Lowers the log loss of held-out validation rows from {before:.4f} to {after:.4f}."
     if not 1.01 * LOWEST < value < HIGHEST / 1.01:
         reason += f" It is at the bound of the search, {LOWEST:g} to {HIGHEST:g}."
-    return Temperature(value, True, reason, kept, before, after)
+    return Temperature(value, True, reason, rows, before, after)
 
 
 def _losses(shifted: np.ndarray, temperature: float) -> np.ndarray:
@@ -80,8 +87,8 @@ def _best_temperature(shifted: np.ndarray) -> float:
     def objective(log_t: float) -> float:
         return float(_losses(shifted, np.exp(log_t)).sum() + (log_t / _PRIOR) ** 2 / 2) / len(shifted)
 
-    found = minimize_scalar(objective, bounds=bounds, method="bounded", options={"xatol": 1e-4})
-    return float(np.exp(found.x))
+    best = minimize_scalar(objective, bounds=bounds, method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(best.x))
 
 
 def _cross_validate(shifted: np.ndarray) -> tuple[float, float]:
@@ -91,6 +98,110 @@ def _cross_validate(shifted: np.ndarray) -> tuple[float, float]:
         held = np.arange(len(shifted)) % _FOLDS == fold
         after[held] = _losses(shifted[held], _best_temperature(shifted[~held]))
     return float(_losses(shifted, 1.0).mean()), float(after.mean())
+
+
+def expected_calibration_error(
+    logits: np.ndarray, references: np.ndarray, bins: int = BINS, temperature: float = 1.0
+) -> float:
+    """Return the ECE of the predicted class: |accuracy - confidence| of each bin, weighted by its rows, 0 to 1.
+
+    Guo et al., On Calibration of Modern Neural Networks (ICML 2017), with their bins of equal width on (0, 1]. Bins
+    of equal mass have less bias (Roelofs et al. 2022), but their edges move with the model, so that before and after a
+    temperature would be measured on two scales, rows of equal confidence would be torn apart, and the figure would not
+    compare with published ones. `ece_with_interval` deals with the bias.
+
+    `logits` is [n, classes], `references` [n] class ids. Raises `DataError` and `ConfigError` for bad input.
+    """
+    scores = row_scores(logits, references, temperature)
+    gaps = scores.correct - scores.confidence
+    return float(_ece(np.bincount(_bin_of(scores.confidence, bins), weights=gaps, minlength=bins), len(gaps)))
+
+
+def reliability_bins(scores: RowScores, bins: int = BINS) -> list[dict[str, Any]]:
+    """Return {low, high, count, confidence, accuracy} of each bin of equal width (low, high], for a plot.
+
+    Confidence and accuracy are means over the rows of the bin, None in a bin without rows.
+    """
+    bin_of = _bin_of(scores.confidence, bins)
+    counts = np.bincount(bin_of, minlength=bins)
+    confidence = np.bincount(bin_of, weights=scores.confidence, minlength=bins)
+    correct = np.bincount(bin_of, weights=scores.correct, minlength=bins)
+    edges = np.linspace(0, 1, bins + 1)
+    return [
+        {
+            "low": float(edges[i]),
+            "high": float(edges[i + 1]),
+            "count": int(counts[i]),
+            "confidence": float(confidence[i] / counts[i]) if counts[i] else None,
+            "accuracy": float(correct[i] / counts[i]) if counts[i] else None,
+        }
+        for i in range(bins)
+    ]
+
+
+def merged_bins(bins: Sequence[Mapping[str, Any]], least: int = FEW_ROWS) -> list[dict[str, Any]]:
+    """Return neighbouring bins of `reliability_bins` put together until each has `least` rows, for a plot.
+
+    Without it a bin of one row stands at 0% or 100%. Bins without rows are left out. What is left over at the top
+    joins the last bin. The calibration error is that of the bins as they were.
+    """
+    groups: list[list[Mapping[str, Any]]] = [[]]
+    for one in bins:
+        if one["count"]:
+            groups[-1].append(one)
+            if sum(b["count"] for b in groups[-1]) >= least:
+                groups.append([])
+    rest = groups.pop()
+    if rest and groups:
+        groups[-1] += rest
+    elif rest:
+        groups = [rest]
+    return [_joined(group) for group in groups]
+
+
+def _joined(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    count = sum(one["count"] for one in group)
+    means = {k: sum(one["count"] * one[k] for one in group) / count for k in ("confidence", "accuracy")}
+    return {"low": group[0]["low"], "high": group[-1]["high"], "count": count, **means}
+
+
+def ece_with_interval(scores: RowScores, bins: int = BINS, seed: int = 0) -> tuple[Interval, float]:
+    """Return the ECE with its 95% interval, and the mean ECE that perfect calibration would show on these rows.
+
+    ECE counts chance as error: it is above 0 on any finite set of rows, and the resamples of a bootstrap have that
+    bias twice, so that their quantiles nearly always miss a true ECE near 0. How large the bias is depends on the
+    truth: from nothing to what the bootstrap says. Hence the lower end of the basic bootstrap, which takes that off
+    (Efron and Tibshirani 1993, An Introduction to the Bootstrap), an upper end that takes nothing off, and 0 as lower
+    end unless the ECE exceeds 97.5% of those that the same confidences show when they are right (consistency
+    resampling, Broecker and Smith 2007). In simulations of 100 to 2,000 rows, 2 to 77 classes and true ECEs of 0 to .3
+    the interval held the truth in 88% to 99% of cases; plain quantiles held a true 0 in none.
+    """
+    n = len(scores.confidence)
+    place = sparse.csr_array((np.ones(n), _bin_of(scores.confidence, bins), np.arange(n + 1)), shape=(n, bins))
+    kinds = kinds_of(place.multiply((scores.correct - scores.confidence)[:, None]))
+    rng = np.random.default_rng(seed)
+    by_chance = []
+    for size in chunks(_CALIBRATED_DRAWS, n):
+        hits = rng.random((size, n)) < scores.confidence
+        by_chance.append(_ece((hits - scores.confidence) @ place, n))
+    chance = np.concatenate(by_chance)
+    value = float(_ece(kinds.counts[None] @ kinds.statistics, n)[0])
+    drawn = np.concatenate([_ece(counts @ kinds.statistics, n) for counts in resampled(kinds, _RESAMPLES, rng)])
+    low, high = ends(drawn)
+    lower = max(0.0, 2 * value - high) if value > ends(chance)[1] else 0.0
+    upper = min(1.0, value + max(0.0, float(drawn.mean()) - low))
+    return Interval(value, lower, upper), float(chance.mean())
+
+
+def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    if bins < 1:
+        raise ConfigError(f"bins must be 1 or more, got {bins}.")
+    return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
+
+
+def _ece(sums: np.ndarray, rows: int) -> np.ndarray:
+    """Return [b] for the sums [b, bins] of what each row's confidence is short of being right."""
+    return np.abs(sums).sum(axis=-1) / rows
 
 
 def calibration_report(

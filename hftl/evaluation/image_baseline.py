@@ -1,34 +1,15 @@
 """The baselines for images: the pixels themselves, and how often which colour occurs, with a logistic regression."""
 
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from hftl.errors import DataError
-from hftl.evaluation.baselines import (
-    HISTOGRAM,
-    RAW_PIXELS,
-    Baseline,
-    LinearModel,
-    checked_labels,
-    choose_c,
-    finish,
-    fit_regression,
-    linear_arrays,
-    majority_cv_accuracy,
-    majority_model,
-)
+from hftl.evaluation.baselines import HISTOGRAM, RAW_PIXELS, Baseline, Recipe, fit_baseline
 
 
 _PIXEL_SIDE = 32
-_PIXEL_PENALTIES = (0.01, 0.1, 1.0, 10.0)
-_PIXEL_DEFAULT = 1.0  # where no class has enough rows to compare penalties
-_COLOUR_PENALTIES = (1.0, 10.0, 100.0)
-_COLOUR_DEFAULT = 10.0
 _JOINT_BITS, _CHANNEL_BITS = 3, 5  # 8 x 8 x 8 colours, and 32 levels of each channel
 _MAX_ITERATIONS = 300
 _CV_ITERATIONS = 100  # enough to rank the penalties, at a third of the time
@@ -46,11 +27,7 @@ def raw_pixel_logistic_regression(
     images stored on a narrower range get the same penalties. Channels that are equal in all of them count once. C
     is chosen by cross-validation on the training rows.
     """
-    brightest = max(1, int(train_pixels.max())) if train_pixels.size else 1
-    return _fit(
-        RAW_PIXELS, "raw_pixels", raw_pixel_features, train_pixels, train_labels, test_pixels,
-        {"scale": brightest, "grey": _is_grey(train_pixels)}, (_PIXEL_PENALTIES, _PIXEL_DEFAULT),
-    )  # fmt: skip
+    return _fit(_PIXELS, train_pixels, train_labels, test_pixels)
 
 
 def colour_histogram_logistic_regression(
@@ -62,49 +39,36 @@ def colour_histogram_logistic_regression(
     channel and, of three channels, 512 colours; a feature is the root of a share (the Hellinger kernel of Arandjelovic
     and Zisserman, CVPR 2012, under which linear models suit histograms). C is chosen as for the pixels.
     """
-    return _fit(
-        HISTOGRAM, "colour_histogram", histogram_features, train_pixels, train_labels, test_pixels,
-        {}, (_COLOUR_PENALTIES, _COLOUR_DEFAULT),
-    )  # fmt: skip
+    return _fit(_COLOURS, train_pixels, train_labels, test_pixels)
 
 
-def _fit(
-    name: str,
-    kind: str,
-    make_features: Callable[[dict[str, np.ndarray], dict[str, Any]], Callable[[np.ndarray], np.ndarray]],
-    train_pixels: np.ndarray,
-    train_labels: np.ndarray,
-    test_pixels: np.ndarray,
-    settings: dict[str, Any],
-    penalties: tuple[Sequence[float], float],
-) -> Baseline:
-    started = time.perf_counter()
+def _fit(recipe: Recipe, train_pixels: np.ndarray, train_labels: np.ndarray, test_pixels: np.ndarray) -> Baseline:
     if train_pixels.ndim != 4 or test_pixels.shape[1:] != train_pixels.shape[1:]:
         raise DataError(
             "Pixels must be [n, height, width, channels] of one size in train and test: "
             f"got {train_pixels.shape} and {test_pixels.shape}."
         )
-    labels = checked_labels(train_labels, len(train_pixels))
-    if len(np.unique(labels)) < 2:
-        return finish(name, started, majority_model(labels), majority_cv_accuracy(labels), test_pixels)
-    settings = {**settings, "shape": [int(size) for size in train_pixels.shape[1:]]}
-    features = make_features({}, settings)
-    train = features(train_pixels)
-    # One thread: several wait for each other in spinning loops, 280 s instead of 4 on digits beside other work.
-    with threadpool_limits(1, user_api="blas"):
-        c, accuracy = choose_c(partial(_regression, iterations=_CV_ITERATIONS), train, labels, *penalties)
-        arrays = linear_arrays(fit_regression(_regression(c, _MAX_ITERATIONS), train, labels))
-    model = LinearModel(kind, arrays, {**settings, "C": c}, features)
-    return finish(name, started, model, accuracy, test_pixels)
+    return fit_baseline(recipe, train_pixels, train_labels, test_pixels)
 
 
-def _regression(c: float, iterations: int) -> Any:
+def _regression(c: float, quick: bool, products: int) -> Any:
     """Return multinomial regression by L-BFGS, at scikit-learn's tolerance of 1e-4: it stops on the size of the mean
     gradient, so 1e-2 ends before the first step when there are many classes.
     """
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=c, max_iter=iterations)
+    return LogisticRegression(C=c, max_iter=_CV_ITERATIONS if quick else _MAX_ITERATIONS)
+
+
+def _learn_pixels(pixels: np.ndarray, classes: int) -> tuple[dict[str, np.ndarray], dict[str, Any], np.ndarray]:
+    grey = pixels.shape[-1] > 1 and bool((pixels == pixels[..., :1]).all())
+    settings = {"scale": max(1, int(pixels.max(initial=0))), "grey": grey, "shape": list(pixels.shape[1:])}
+    return {}, settings, raw_pixel_features({}, settings)(pixels)
+
+
+def _learn_colours(pixels: np.ndarray, classes: int) -> tuple[dict[str, np.ndarray], dict[str, Any], np.ndarray]:
+    settings = {"shape": list(pixels.shape[1:])}
+    return {}, settings, histogram_features({}, settings)(pixels)
 
 
 def raw_pixel_features(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
@@ -112,10 +76,10 @@ def raw_pixel_features(arrays: dict[str, np.ndarray], settings: dict[str, Any]) 
     scale, channels = np.float32(settings["scale"]), settings["shape"][-1]
 
     def features(pixels: np.ndarray) -> np.ndarray:
-        found = pixel_features(_checked(pixels, settings)) / scale
+        values = pixel_features(_checked(pixels, settings)) / scale
         if settings["grey"]:  # one value instead of three equal ones: the same model in a third of the time
-            found = np.ascontiguousarray(found.reshape(len(found), -1, channels).mean(axis=-1))
-        return found
+            values = np.ascontiguousarray(values.reshape(len(values), -1, channels).mean(axis=-1))
+        return values
 
     return features
 
@@ -123,10 +87,6 @@ def raw_pixel_features(arrays: dict[str, np.ndarray], settings: dict[str, Any]) 
 def histogram_features(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
     """Return the function images → float32 [n, d] of the roots of the shares of levels and colours."""
     return lambda pixels: colour_shares(_checked(pixels, settings))
-
-
-def _is_grey(pixels: np.ndarray) -> bool:
-    return pixels.ndim == 4 and pixels.shape[-1] > 1 and bool((pixels == pixels[..., :1]).all())
 
 
 def _checked(pixels: np.ndarray, settings: dict[str, Any]) -> np.ndarray:
@@ -170,12 +130,12 @@ def colour_shares(pixels: np.ndarray) -> np.ndarray:
     features = np.empty((n, (channels << _CHANNEL_BITS) + colours), dtype=np.float32)
     for start in range(0, n, step):
         levels = (flat[start : start + step] >> (8 - _CHANNEL_BITS)).astype(np.int64)
-        found = [_count(levels[..., channel], 1 << _CHANNEL_BITS) for channel in range(channels)]
+        counts = [_count(levels[..., channel], 1 << _CHANNEL_BITS) for channel in range(channels)]
         if channels == 3:
             red, green, blue = np.moveaxis(levels >> (_CHANNEL_BITS - _JOINT_BITS), -1, 0)
             joint = (red << (2 * _JOINT_BITS)) + (green << _JOINT_BITS) + blue
-            found.append(_count(joint, colours))
-        features[start : start + step] = np.sqrt(np.concatenate(found, axis=1) / (height * width))
+            counts.append(_count(joint, colours))
+        features[start : start + step] = np.sqrt(np.concatenate(counts, axis=1) / (height * width))
     return features
 
 
@@ -183,3 +143,9 @@ def _count(values: np.ndarray, kinds: int) -> np.ndarray:
     """Return [n, kinds]: how often each of 0 to kinds - 1 occurs in each row of `values` [n, m]."""
     shifted = values + kinds * np.arange(len(values))[:, None]
     return np.bincount(shifted.ravel(), minlength=kinds * len(values)).reshape(len(values), kinds)
+
+
+_PIXELS = Recipe("raw_pixels", RAW_PIXELS, _learn_pixels, raw_pixel_features, _regression, (0.01, 0.1, 1.0, 10.0), 1.0)
+_COLOURS = Recipe(
+    "colour_histogram", HISTOGRAM, _learn_colours, histogram_features, _regression, (1.0, 10.0, 100.0), 10.0
+)

@@ -1,20 +1,158 @@
-"""Classification metrics as `evaluate.Metric` subclasses, written here so that nothing is fetched from the Hub.
+"""The scores of classes: functions of statistics that add up over rows, and the same ones as `evaluate.Metric`s.
 
 `import evaluate` takes about six seconds (it brings torch and transformers in), so it happens inside the functions
 that need it, never when this module is imported.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn import metrics as sk_metrics
+from scipy import sparse
 
 from hftl.errors import DataError
+from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, intervals, proportion_interval
+from hftl.evaluation.row_scores import check_range, row_scores
 
 
-_CHUNK_ROWS = 4096  # logits in float64 at once: all of them would be gigabytes for many rows and classes
+def class_statistics(predicted: np.ndarray, true: np.ndarray, classes: int) -> sparse.csr_array:
+    """Return [n, 3 classes] of class codes [n]: which class is true, which is predicted, and which one is both."""
+    places = np.stack([true, classes + predicted, 2 * classes + true], axis=1)
+    ones = np.ones(places.shape)
+    ones[:, 2] = predicted == true
+    starts = np.arange(0, 3 * len(true) + 1, 3)
+    return sparse.csr_array((ones.ravel(), places.ravel(), starts), shape=(len(true), 3 * classes))
+
+
+def _parts(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how often each class is true, predicted and both, [b, classes] each."""
+    true, predicted, both = np.split(sums, 3, axis=-1)
+    return true, predicted, both
+
+
+def accuracy(sums: np.ndarray) -> np.ndarray:
+    """Return [b] of the sums [b, 3 classes] of `class_statistics`."""
+    true, _, both = _parts(sums)
+    return both.sum(axis=-1) / true.sum(axis=-1)
+
+
+def macro_f1(sums: np.ndarray) -> np.ndarray:
+    """Return the mean F1 [b] over the classes that occur in the sums [b, 3 classes], as scikit-learn does.
+
+    F1 is 2 TP / (true + predicted), the harmonic mean of precision and recall with 0 where both are 0.
+    """
+    true, predicted, both = _parts(sums)
+    return _macro(2 * both, true + predicted, true + predicted)
+
+
+def macro_precision(sums: np.ndarray) -> np.ndarray:
+    """Return the mean precision [b] over the classes that occur; 0 for a class that is never predicted."""
+    true, predicted, both = _parts(sums)
+    return _macro(both, predicted, true + predicted)
+
+
+def macro_recall(sums: np.ndarray) -> np.ndarray:
+    """Return the mean recall [b] over the classes that occur; 0 for a class that is never true."""
+    true, predicted, both = _parts(sums)
+    return _macro(both, true, true + predicted)
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def _macro(part: np.ndarray, whole: np.ndarray, occurs: np.ndarray) -> np.ndarray:
+    return _share(part, whole).sum(axis=-1) / (occurs > 0).sum(axis=-1)
+
+
+SCORES = {"accuracy": accuracy, "macro_f1": macro_f1}  # those with an interval and a verdict
+_ALL = {**SCORES, "macro_precision": macro_precision, "macro_recall": macro_recall}
+
+
+def add_made_up(sums: np.ndarray, rows: np.ndarray, right: np.ndarray) -> None:
+    """Add `rows` [b] made-up rows, `right` [b] of them right, to the sums [b, 3 classes], in place.
+
+    Their class, and the class that they are taken for, are spread over the classes as the resample's own rows are.
+    """
+    true, predicted, both = _parts(sums)
+    total = true.sum(axis=1, keepdims=True)
+    even = np.full_like(true, 1 / true.shape[1])  # for a resample of made-up rows alone
+    share = np.divide(true, total, out=even, where=total > 0)
+    both += right[:, None] * share
+    share *= rows[:, None]
+    true += share
+    predicted += share
+
+
+def bootstrap_intervals(
+    predictions: np.ndarray, references: np.ndarray, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+) -> dict[str, Interval]:
+    """Return percentile bootstrap intervals of accuracy and macro_f1 for class ids [n] against true class ids [n].
+
+    Macro-F1 averages over the classes that occur in the references or the predictions. In a resample a class that was
+    drawn in neither is left out of that resample's average, as scikit-learn does when handed those rows; counting it
+    as 0 would push the interval below the value wherever a class is rare.
+
+    Where every row is right, or every row wrong, all resamples are alike and their interval has no width, whatever the
+    number of rows. The answer is then the exact interval of a share (`proportion_interval`; 24 of 24: from 85.8%), for
+    macro-F1 too, which is 0 or 1 with the accuracy.
+    """
+    predicted, true = np.asarray(predictions), np.asarray(references)
+    if predicted.ndim != 1 or predicted.shape != true.shape or len(true) == 0:
+        raise DataError(
+            "Intervals need as many predictions as references, at least one each: "
+            f"got shapes {predicted.shape} and {true.shape}."
+        )
+    hits = int((predicted == true).sum())
+    if hits in (0, len(true)) and resamples > 0 and 0 < level < 1:
+        return dict.fromkeys(SCORES, proportion_interval(hits, len(true), level))
+    names, codes = np.unique(np.stack([predicted, true]), return_inverse=True)
+    first, second = codes.reshape(2, -1)
+    return intervals(class_statistics(first, second, len(names)), SCORES, resamples, seed, level)
+
+
+def compute_metrics(predictions: Any, references: Any) -> dict[str, float]:
+    """Score class ids [n] against true class ids [n].
+
+    Returns accuracy, macro_f1, macro_precision and macro_recall. The macro averages run over the classes that occur
+    in the references or in the predictions (scikit-learn's default); a ratio of 0 to 0 counts as 0.
+    """
+    ids = np.stack(_paired_ids(predictions, references))
+    names, codes = np.unique(ids, return_inverse=True)
+    predicted, true = codes.reshape(ids.shape)
+    sums = _class_sums(predicted, true, len(names))
+    return {name: float(score(sums)) for name, score in _ALL.items()}
+
+
+def _class_sums(predicted: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
+    counts = [np.bincount(ids, minlength=classes) for ids in (true, predicted, true[true == predicted])]
+    return np.concatenate(counts).astype(np.float64)
+
+
+def per_class(predictions: np.ndarray, references: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return label, precision, recall, f1 (float) and support (int, true rows) for each class, in `labels` order.
+
+    `labels[i]` is the name of class id i. A class that never occurs has zeros.
+    """
+    predicted, true = _paired_ids(predictions, references)
+    for name, ids in (("predictions", predicted), ("references", true)):
+        check_range(name, ids, len(labels))
+    support, answers, both = _parts(_class_sums(predicted, true, len(labels)))
+    table = {
+        "precision": _share(both, answers),
+        "recall": _share(both, support),
+        "f1": _share(2 * both, support + answers),
+    }
+    return [
+        {"label": label, **{name: float(values[i]) for name, values in table.items()}, "support": int(support[i])}
+        for i, label in enumerate(labels)
+    ]
+
+
+def log_loss(logits: np.ndarray, references: np.ndarray) -> float:
+    """Return the mean negative log-likelihood (nats) of the true class ids [n] under the softmax of `logits` [n, k]."""
+    return float(row_scores(logits, references).loss.mean())
 
 
 def _paired_ids(predictions: Any, references: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -32,58 +170,36 @@ def _paired_ids(predictions: Any, references: Any) -> tuple[np.ndarray, np.ndarr
     return arrays[0], arrays[1]
 
 
-def _macro(score: Callable[..., float]) -> Callable[[Any, Any], float]:
-    return functools.partial(score, average="macro", zero_division=0)
-
-
 @functools.cache
 def metric_classes() -> dict[str, type]:
-    """Return the `evaluate.Metric` subclasses by the key each of them reports.
+    """Return the `evaluate.Metric` subclasses by the key each of them reports, those of `compute_metrics`.
 
-    The keys are accuracy, macro_f1, macro_precision and macro_recall. Each class takes class ids
-    (`predictions` [n], `references` [n], int64) and supports all that `evaluate.Metric` does: `compute`,
-    `add_batch`, `evaluate.combine`.
+    Each class takes class ids (`predictions` [n], `references` [n], int64) and supports all that `evaluate.Metric`
+    does: `compute`, `add_batch`, `evaluate.combine`. Nothing is fetched from the Hub.
     """
     import datasets
     import evaluate
 
-    class SklearnMetric(evaluate.Metric):
+    class ClassMetric(evaluate.Metric):
         key = ""
-        score: Callable[[Any, Any], float]
 
         def _info(self) -> Any:
             ids = datasets.Value("int64")
             return evaluate.MetricInfo(
-                description=f"{self.key} of class ids, computed with scikit-learn.",
+                description=f"{self.key} of class ids.",
                 citation="",
                 inputs_description="predictions and references: class ids, one per row.",
                 features=datasets.Features({"predictions": ids, "references": ids}),
             )
 
         def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-            return {self.key: float(self.score(references, predictions))}
+            return {self.key: compute_metrics(predictions, references)[self.key]}
 
-    class Accuracy(SklearnMetric):
-        key = "accuracy"
-        score = staticmethod(sk_metrics.accuracy_score)
-
-    class MacroF1(SklearnMetric):
-        key = "macro_f1"
-        score = staticmethod(_macro(sk_metrics.f1_score))
-
-    class MacroPrecision(SklearnMetric):
-        key = "macro_precision"
-        score = staticmethod(_macro(sk_metrics.precision_score))
-
-    class MacroRecall(SklearnMetric):
-        key = "macro_recall"
-        score = staticmethod(_macro(sk_metrics.recall_score))
-
-    return {cls.key: cls for cls in (Accuracy, MacroF1, MacroPrecision, MacroRecall)}
+    return {key: type(key.title().replace("_", ""), (ClassMetric,), {"key": key}) for key in _ALL}
 
 
 def combined_metrics() -> Any:
-    """Return a fresh `evaluate.combine` of all four metrics, holding its rows in memory.
+    """Return an `evaluate.combine` of the four metrics, holding its rows in memory.
 
     In memory, because the default keeps an Arrow file with a lock per metric in the user's cache, which several
     processes on one machine would contend for.
@@ -91,62 +207,3 @@ def combined_metrics() -> Any:
     import evaluate
 
     return evaluate.combine([cls(keep_in_memory=True) for cls in metric_classes().values()])
-
-
-def compute_metrics(predictions: np.ndarray, references: np.ndarray) -> dict[str, float]:
-    """Score class ids [n] against true class ids [n].
-
-    Returns accuracy, macro_f1, macro_precision and macro_recall. The macro averages run over the classes that occur
-    in the references or in the predictions (scikit-learn's default); a ratio of 0 to 0 counts as 0.
-    """
-    predicted, true = _paired_ids(predictions, references)
-    scores = combined_metrics().compute(predictions=predicted, references=true)
-    return {key: float(scores[key]) for key in metric_classes()}
-
-
-def per_class(predictions: np.ndarray, references: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Return label, precision, recall, f1 (float) and support (int, true rows) for each class, in `labels` order.
-
-    `labels[i]` is the name of class id i. A class that never occurs has zeros.
-    """
-    predicted, true = _paired_ids(predictions, references)
-    for name, ids in (("predictions", predicted), ("references", true)):
-        _check_range(name, ids, len(labels))
-    precision, recall, f1, support = sk_metrics.precision_recall_fscore_support(
-        true, predicted, labels=np.arange(len(labels)), average=None, zero_division=0
-    )
-    return [
-        {
-            "label": label,
-            "precision": float(precision[i]),
-            "recall": float(recall[i]),
-            "f1": float(f1[i]),
-            "support": int(support[i]),
-        }
-        for i, label in enumerate(labels)
-    ]
-
-
-def log_loss(logits: np.ndarray, references: np.ndarray) -> float:
-    """Return the mean negative log-likelihood (nats) of the true class ids [n] under the softmax of `logits` [n, k].
-
-    Computed from the logits in float64 rather than from probabilities: a confidently wrong row then costs its real
-    loss, where a probability rounded to 0 would have to be clipped.
-    """
-    scores = np.asarray(logits)
-    if scores.ndim != 2:
-        raise DataError(f"logits must have shape [rows, classes], got {scores.shape}.")
-    _, true = _paired_ids(np.zeros(len(scores), dtype=np.int64), references)
-    _check_range("references", true, scores.shape[1])
-    losses = np.empty(len(true))
-    for start in range(0, len(true), _CHUNK_ROWS):
-        part = slice(start, start + _CHUNK_ROWS)
-        shifted = scores[part].astype(np.float64)
-        shifted -= shifted.max(axis=1, keepdims=True)
-        losses[part] = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(shifted)), true[part]]
-    return float(losses.mean())
-
-
-def _check_range(name: str, ids: np.ndarray, classes: int) -> None:
-    if ids.min() < 0 or ids.max() >= classes:
-        raise DataError(f"{name} hold class ids {ids.min()} to {ids.max()}, but the classes are 0 to {classes - 1}.")

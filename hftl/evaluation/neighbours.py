@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from hftl.errors import DataError
+from hftl.evaluation import CV_ROWS
 
 
 KS = (1, 5, 10, 20)
-CV_ROWS = 3000
 _CHUNK_VALUES = 16_000_000  # similarities at once, in float32: 64 MB
 
 
@@ -45,8 +45,8 @@ def nearest_neighbours(
     k, accuracy = 1, None
     if len(train) > 1:
         ks = tuple(k for k in KS if k < len(train))
-        found = _vote(train[rows], train, codes, len(classes), ks, rows)
-        hits = (found == codes[rows]).mean(axis=1)
+        votes = _vote(train[rows], train, codes, len(classes), ks, rows)
+        hits = (votes == codes[rows]).mean(axis=1)
         k, accuracy = ks[int(hits.argmax())], float(hits.max())
     return Neighbours(classes[_vote(test, train, codes, len(classes), (k,))[0]], k, accuracy)
 
@@ -71,7 +71,7 @@ def _vote(
     themselves: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return class codes [len(ks), queries]; `themselves` are the training rows that the queries are, left out."""
-    found = np.empty((len(ks), len(queries)), dtype=np.int64)
+    winners = np.empty((len(ks), len(queries)), dtype=np.int64)
     step = max(1, _CHUNK_VALUES // max(len(train), classes))
     for start in range(0, len(queries), step):
         part = slice(start, start + step)
@@ -88,5 +88,5 @@ def _vote(
         for i, k in enumerate(ks):
             places = (voted[:, :k] + classes * at).ravel()
             scores = np.bincount(places, weights=ballots[:, :k].ravel(), minlength=classes * len(similar))
-            found[i, part] = scores.reshape(len(similar), classes).argmax(axis=1)
-    return found
+            winners[i, part] = scores.reshape(len(similar), classes).argmax(axis=1)
+    return winners

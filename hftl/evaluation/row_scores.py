@@ -1,4 +1,4 @@
-"""What the logits of each test row come to: the predicted class, its probability, the loss. One pass, in chunks."""
+"""What the logits of each test row come to, in one pass: class, probability and loss; and the mistakes among them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -40,14 +40,13 @@ def row_scores(logits: np.ndarray, references: np.ndarray, temperature: float = 
     if not 0 < temperature < np.inf:
         raise ConfigError(f"A temperature is a finite number above 0, got {temperature}.")
     rows, classes = scores.shape
-    found = np.empty((4, rows))
+    values = np.empty((4, rows))
     predicted = np.empty(rows, dtype=np.int64)
     step = max(1, _CHUNK_VALUES // classes)
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        best, values = _score_chunk(scores[part], true[part], temperature)
-        predicted[part], found[:, part] = best, values
-    return RowScores(true, predicted, *found)
+        predicted[part], values[:, part] = _score_chunk(scores[part], true[part], temperature)
+    return RowScores(true, predicted, *values)
 
 
 def _score_chunk(logits: np.ndarray, true: np.ndarray, temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -87,8 +86,51 @@ def check_ids(name: str, ids: Any, rows: int, classes: int | None = None) -> np.
     if array.dtype.kind not in "iub" and rows:
         raise DataError(f"{name} must be whole class ids, got {array.dtype}.")
     array = array.astype(np.int64)
-    if classes is not None and rows and (array.min() < 0 or array.max() >= classes):
-        raise DataError(
-            f"{name} hold class ids {array.min()} to {array.max()}, but the classes are 0 to {classes - 1}."
-        )
+    if classes is not None and rows:
+        check_range(name, array, classes)
     return array
+
+
+def check_range(name: str, ids: np.ndarray, classes: int) -> None:
+    """Raise `DataError` unless all of `ids` (at least one) are 0 to `classes` - 1."""
+    if ids.min() < 0 or ids.max() >= classes:
+        raise DataError(f"{name} hold class ids {ids.min()} to {ids.max()}, but the classes are 0 to {classes - 1}.")
+
+
+@dataclass(frozen=True)
+class WorstRow:
+    """A row (its position among the scored rows) that the model gets wrong."""
+
+    row: int
+    true: int
+    predicted: int
+    loss: float  # nats
+    probability: float  # of the predicted class
+    true_probability: float
+
+
+def confusion(predictions: np.ndarray, references: np.ndarray, n_classes: int) -> list[tuple[int, int, int]]:
+    """Return the cells of the confusion matrix that are not 0, as (true, predicted, count) in that order.
+
+    There are at most as many as rows, where the matrix of 1,000 classes would have a million. `predictions` and
+    `references` are class ids [n]. Raises `DataError` when they do not pair up or are not below `n_classes`.
+    """
+    true = check_ids("references", references, len(np.atleast_1d(references)), n_classes)
+    predicted = check_ids("predictions", predictions, len(true), n_classes)
+    cells, counts = np.unique(true * n_classes + predicted, return_counts=True)
+    return [(int(c // n_classes), int(c % n_classes), int(n)) for c, n in zip(cells, counts, strict=True)]
+
+
+def worst_rows(logits: np.ndarray, references: np.ndarray, limit: int, temperature: float = 1.0) -> list[WorstRow]:
+    """Return the at most `limit` wrong rows with the highest loss, the highest first, of equal ones the first row first.
+
+    The arguments are those of `row_scores`. Rows that the model gets right are never among them, so the list may be
+    shorter than `limit`. Raises `DataError` for bad input and `ConfigError` for a limit below 0.
+    """
+    if limit < 0:
+        raise ConfigError(f"limit must be 0 or more, got {limit}.")
+    scores = row_scores(logits, references, temperature)
+    order = np.argsort(-scores.loss, kind="stable")
+    order = order[~scores.correct[order]][:limit]
+    columns = (scores.true, scores.predicted, scores.loss, scores.confidence, scores.true_probability)
+    return [WorstRow(*row) for row in zip(order.tolist(), *(c[order].tolist() for c in columns), strict=True)]

@@ -1,8 +1,7 @@
-"""A baseline as two files without any pickle, for those who are told not to transfer."""
+"""A baseline as two files without any pickle, for those who should not transfer."""
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,10 @@ from safetensors.numpy import load_file, save_file
 
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.baselines import Baseline, LinearModel, no_features
-from hftl.evaluation.image_baseline import histogram_features, raw_pixel_features
+from hftl.evaluation.image_baseline import (
+    histogram_features,
+    raw_pixel_features,
+)
 from hftl.evaluation.text_baseline import text_features
 from hftl.paths import typed_path, usual_modes
 
@@ -26,26 +28,6 @@ _FEATURES: dict[str, Callable[[dict[str, np.ndarray], dict[str, Any]], Callable[
     "raw_pixels": raw_pixel_features,
     "colour_histogram": histogram_features,
 }
-
-
-@dataclass(frozen=True, eq=False)
-class SavedBaseline:
-    """A baseline read from a folder; its inputs are texts, or images of uint8 [n, height, width, channels]."""
-
-    name: str
-    labels: tuple[str, ...]
-    model: LinearModel
-
-    def predict(self, inputs: Any) -> np.ndarray:
-        """Return class ids [n], places in `labels`."""
-        return self.model.predict(inputs)
-
-    def predict_proba(self, inputs: Any) -> np.ndarray:
-        """Return probabilities [n, labels] in float32; 0 for a label that no training row had."""
-        known = self.model.predict_proba(inputs)
-        found = np.zeros((len(known), len(self.labels)), dtype=np.float32)
-        found[:, self.model.arrays["classes"]] = known
-        return found
 
 
 def save_baseline(baseline: Baseline, folder: str | Path, labels: Sequence[str]) -> None:
@@ -84,7 +66,7 @@ def is_baseline(folder: str | Path) -> bool:
     return isinstance(config, dict) and {"format", "kind", "settings"} <= set(config)
 
 
-def load_baseline(folder: str | Path) -> SavedBaseline:
+def load_baseline(folder: str | Path) -> LinearModel:
     """Read what `save_baseline` wrote; its predictions are those of the baseline that was saved.
 
     Raises `ModelError` when the folder holds no such baseline, or files that do not fit together.
@@ -104,7 +86,7 @@ def load_baseline(folder: str | Path) -> SavedBaseline:
         raise ModelError(f"The baseline in {str(path)!r} is damaged, train again: {str(error)!r}") from None
 
 
-def _assemble(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> SavedBaseline:
+def _assemble(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> LinearModel:
     if config["format"] != FORMAT or config["kind"] not in _FEATURES:
         raise ValueError(f"format {config['format']} of kind {config['kind']} is not known to this version")
     weight, bias, classes = arrays["weight"], arrays["bias"], arrays["classes"]
@@ -118,4 +100,4 @@ def _assemble(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> SavedBas
     ):
         raise ValueError("the terms do not pair up with their weights")
     features = _FEATURES[config["kind"]](arrays, settings)
-    return SavedBaseline(str(config["name"]), labels, LinearModel(config["kind"], arrays, settings, features))
+    return LinearModel(config["kind"], arrays, settings, features, str(config["name"]), labels)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hftl.errors import DataError
-from hftl.evaluation.intervals import Interval
+from hftl.evaluation.bootstrap import RESAMPLES, Interval, ends, resampled_sums
 
 
 FOLDS = 5
@@ -144,12 +144,12 @@ def _ridge(rows: np.ndarray, targets: np.ndarray, new: np.ndarray) -> list[np.nd
     x, z = rows - mean, new - mean
     values, vectors = np.linalg.eigh(x @ x.T)
     values = values.clip(0)
-    seen, wanted = (z @ x.T) @ vectors, vectors.T @ targets
+    new_rows, known = (z @ x.T) @ vectors, vectors.T @ targets
     unit = values.mean() or 1.0  # 1.0: nothing to learn from, and every strength predicts the mean
-    return [(seen / (values + strength * unit)) @ wanted for strength in RIDGES]
+    return [(new_rows / (values + strength * unit)) @ known for strength in RIDGES]
 
 
-def kept_share(base: np.ndarray, tuned: np.ndarray, seed: int = 0, resamples: int = 2000) -> Kept:
+def kept_share(base: np.ndarray, tuned: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Kept:
     """Return how much of what a linear model could read from `base` [n, p] it still can from `tuned` [n, q].
 
     That is `recover(tuned, base).share / recover(base, base).share`, cut off at 0 and 1: with few rows the base does
@@ -164,8 +164,7 @@ def kept_share(base: np.ndarray, tuned: np.ndarray, seed: int = 0, resamples: in
     rows = len(own.errors)
     # Of each row, what the mean leaves over and a regression explains: by the base itself, and by the tuned features.
     explained = np.stack([own.totals - own.errors, own.totals - other.errors], axis=1)
-    draws = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), size=resamples) @ explained
-    shares = draws[:, 1] / np.maximum(draws[:, 0], 1e-12)
-    low, high = np.quantile(shares, [0.025, 0.975])
+    draws = resampled_sums(explained, np.ones(rows, dtype=int), np.random.default_rng(seed), times=resamples)
+    low, high = ends(draws[:, 1] / np.maximum(draws[:, 0], 1e-12))
     value = explained[:, 1].sum() / explained[:, 0].sum()
     return Kept(Interval(*(float(np.clip(v, 0.0, 1.0)) for v in (value, low, high))), own.share)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hftl.errors import ConfigError, DataError
-from hftl.evaluation.proportions import proportion_interval
+from hftl.evaluation.bootstrap import proportion_interval
 from hftl.evaluation.row_scores import check_ids
 
 

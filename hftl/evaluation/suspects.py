@@ -11,14 +11,13 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from hftl.errors import ConfigError, DataError
+from hftl.evaluation import THREADS_PAY
 from hftl.evaluation.row_scores import check_ids, check_logits, row_scores
 
 
 MIN_CLASS_ROWS = 3  # a probe that has seen one row of a class knows nothing of it
 _MAX_ITERATIONS = 50
 LOOKED_AT = 20_000_000  # rows x classes; of more rows, so many are drawn (scores of all would take gigabytes)
-# Rows times classes from which more threads pay; below, they wait for each other in spinning loops.
-_THREADS_PAY = 300_000
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def out_of_fold_logits(
     logits = np.empty((len(x), k), dtype=np.float32)
     # lbfgs stops on the size of the mean gradient, which at the start is about one over the number of classes
     model = LogisticRegression(C=c, max_iter=_MAX_ITERATIONS, tol=min(1e-3, 0.1 / k))
-    threads = None if len(x) * k >= _THREADS_PAY else 1
+    threads = None if len(x) * k >= THREADS_PAY else 1
     with warnings.catch_warnings(), threadpool_limits(threads, user_api="blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="The least populated class")

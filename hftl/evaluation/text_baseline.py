@@ -1,25 +1,12 @@
 """The baseline for texts: counts of words and of characters, and a logistic regression."""
 
-import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from hftl.evaluation.baselines import (
-    TFIDF,
-    Baseline,
-    LinearModel,
-    checked_labels,
-    choose_c,
-    finish,
-    fit_regression,
-    linear_arrays,
-    majority_cv_accuracy,
-    majority_model,
-)
+from hftl.evaluation.baselines import TFIDF, Baseline, Recipe, fit_baseline
 
 
 # Rows of length one want a weak penalty: on 2,000 Wikipedia summaries and on banking77 the best is 10 to 100.
@@ -49,24 +36,10 @@ def tfidf_logistic_regression(
     chosen by cross-validation on training rows, with the words of all of them known. Texts with nothing in them, or
     one class only, give the majority class. Of every text the first 10,000 characters count.
     """
-    started = time.perf_counter()
-    labels = checked_labels(train_labels, len(train_texts))
-    classes = len(np.unique(labels))
-    found = _fit_blocks(train_texts, classes) if classes > 1 else None
-    if found is None:
-        return finish(TFIDF, started, majority_model(labels), majority_cv_accuracy(labels), test_texts)
-    blocks, idf, train = found
-    regression = partial(_regression, products=train.nnz * classes)
-    c, accuracy = choose_c(
-        lambda c: regression(c, epochs=_CV_EPOCHS), train, labels, _PENALTIES, _DEFAULT_PENALTY, _as_if_new
-    )
-    arrays = linear_arrays(fit_regression(regression(c, epochs=_EPOCHS), train, labels))
-    settings = {"C": c, "blocks": blocks}
-    model = LinearModel("tfidf", {**arrays, "idf": idf}, settings, text_features({"idf": idf}, settings))
-    return finish(TFIDF, started, model, accuracy, test_texts)
+    return fit_baseline(_RECIPE, train_texts, train_labels, test_texts)
 
 
-def _regression(c: float, epochs: int, products: int) -> Any:
+def _regression(c: float, quick: bool, products: int) -> Any:
     """Return multinomial regression by stochastic average gradient (Schmidt, Le Roux and Bach 2017).
 
     On rows of length one it needs a tenth of the time of L-BFGS, and four copies of the weights instead of 35.
@@ -74,25 +47,29 @@ def _regression(c: float, epochs: int, products: int) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     affordable = max(2, int(_MAX_PRODUCTS / max(1, products)))
-    return LogisticRegression(C=c, solver="sag", max_iter=min(epochs, affordable), tol=1e-3, random_state=0)
+    epochs = min(_CV_EPOCHS if quick else _EPOCHS, affordable)
+    return LogisticRegression(C=c, solver="sag", max_iter=epochs, tol=1e-3, random_state=0)
 
 
-def _fit_blocks(texts: Sequence[str], classes: int) -> tuple[list[dict[str, Any]], np.ndarray, Any] | None:
-    """Return the blocks of features, the inverse document frequency of all of them and the rows of `texts` (sparse);
-    None when the texts hold nothing to count.
-    """
+def _vectorizer(analyzer: str, lengths: Sequence[int], **options: Any) -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    wanted = [("char_wb", (1, 4))] if _unspaced(texts) else [("word", (1, 2)), ("char_wb", (2, 5))]
+    return TfidfVectorizer(
+        analyzer=analyzer, ngram_range=tuple(lengths), sublinear_tf=True, dtype=np.float32, **options
+    )
+
+
+def _learn(texts: Sequence[str], classes: int) -> tuple[dict[str, np.ndarray], dict[str, Any], Any] | None:
+    """Return the inverse document frequency, the terms in blocks, and the rows of `texts` (sparse); None when the
+    texts hold nothing to count.
+    """
+    analyzers = [("char_wb", (1, 4))] if _unspaced(texts) else [("word", (1, 2)), ("char_wb", (2, 5))]
     # Two classes share one row of weights.
-    budget = _MAX_WEIGHTS // (classes if classes > 2 else 1) // len(wanted)
+    budget = _MAX_WEIGHTS // (classes if classes > 2 else 1) // len(analyzers)
+    most, least = max(1, min(budget, _MAX_FEATURES)), 2 if len(texts) >= _MANY_ROWS else 1
     blocks, idf, rows = [], [], []
-    for analyzer, lengths in wanted:
-        vectorizer = TfidfVectorizer(
-            analyzer=analyzer, ngram_range=lengths, sublinear_tf=True, dtype=np.float32,
-            min_df=2 if len(texts) >= _MANY_ROWS else 1,
-            max_features=max(1, min(budget, _MAX_FEATURES)),
-        )  # fmt: skip
+    for analyzer, lengths in analyzers:
+        vectorizer = _vectorizer(analyzer, lengths, min_df=least, max_features=most)
         try:
             rows.append(vectorizer.fit_transform(_starts(texts)))
         except ValueError:  # nothing to count: one-letter words, symbols, empty texts
@@ -100,7 +77,7 @@ def _fit_blocks(texts: Sequence[str], classes: int) -> tuple[list[dict[str, Any]
         terms = [str(term) for term in vectorizer.get_feature_names_out()]
         blocks.append({"analyzer": analyzer, "lengths": list(lengths), "terms": terms})
         idf.append(vectorizer.idf_.astype(np.float32))
-    return (blocks, np.concatenate(idf), _beside(rows)) if blocks else None
+    return ({"idf": np.concatenate(idf)}, {"blocks": blocks}, _beside(rows)) if blocks else None
 
 
 def _starts(texts: Sequence[str]) -> list[str]:
@@ -125,15 +102,11 @@ def _as_if_new(fit: Any, held: Any) -> Any:
 
 def text_features(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> Callable[[Sequence[str]], Any]:
     """Return the function texts → sparse [n, d], from the terms in `settings` and their weights in `arrays`."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
     vectorizers, start = [], 0
     for block in settings["blocks"]:
-        vectorizer = TfidfVectorizer(
-            analyzer=block["analyzer"], ngram_range=tuple(block["lengths"]), sublinear_tf=True, dtype=np.float32,
-            vocabulary={term: i for i, term in enumerate(block["terms"])},
-        )  # fmt: skip
-        stop = start + len(block["terms"])
+        places = {term: i for i, term in enumerate(block["terms"])}
+        vectorizer = _vectorizer(block["analyzer"], block["lengths"], vocabulary=places)
+        stop = start + len(places)
         vectorizer.idf_ = arrays["idf"][start:stop]
         vectorizers.append(vectorizer)
         start = stop
@@ -150,3 +123,6 @@ def _unspaced(texts: Sequence[str]) -> bool:
     letters = [ord(char) for text in starts for char in text if char.isalpha()]
     inside = sum(any(low <= code <= high for low, high in _UNSPACED) for code in letters)
     return 2 * inside > len(letters)
+
+
+_RECIPE = Recipe("tfidf", TFIDF, _learn, text_features, _regression, _PENALTIES, _DEFAULT_PENALTY, _as_if_new)

@@ -49,7 +49,7 @@ class Base:
     seconds: float  # all of it
 
 
-def look(ready: Prepared, weights: str) -> Base:
+def see_base(ready: Prepared, weights: str) -> Base:
     """See what the evidence needs of the model as loaded; nothing here is used to choose anything.
 
     All processes call this together. `weights` is the hash of the model's weights. Raises `DataError` for a
@@ -59,9 +59,8 @@ def look(ready: Prepared, weights: str) -> Base:
     retention = look_at_base(ready)  # first: a wrong --retain costs no forward pass
     test = ready.task.encode(ready.splits.test, ready.loaded.processor)
     clock = time.perf_counter()
-    features = frozen_features(ready.task, ready.loaded, {"test": test}, ready.collate, ready.config, weights=weights)[
-        0
-    ]
+    parts = {"test": test}
+    features, _ = frozen_features(ready.task, ready.loaded, parts, ready.collate, ready.config, weights=weights)
     features_seconds = time.perf_counter() - clock
     random = _random_features(ready, test)
     findings: list[Finding] = []
@@ -85,10 +84,8 @@ def _random_features(ready: Prepared, test: Encoded) -> RandomFeatures | None:
     test_rows = sample(test.labels, classes, RANDOM_ROWS, _RANDOM_SEED, every_class=False)
     parts = {"train": ready.train.take(train_rows), "test": test.take(test_rows)}
     model = random_weights(ready)
-    found = frozen_features(
-        ready.task, replace(ready.loaded, model=model), parts, ready.collate, ready.config,
-        weights=weights_hash(model), check=False,
-    )[0]  # fmt: skip
-    if not all(np.isfinite(array).all() for arrays in found.values() for array in arrays.values()):
+    loaded, weights = replace(ready.loaded, model=model), weights_hash(model)
+    features, _ = frozen_features(ready.task, loaded, parts, ready.collate, ready.config, weights=weights, check=False)
+    if not all(np.isfinite(array).all() for arrays in features.values() for array in arrays.values()):
         return None
-    return RandomFeatures(train_rows, test_rows, found["train"], found["test"], time.perf_counter() - start)
+    return RandomFeatures(train_rows, test_rows, features["train"], features["test"], time.perf_counter() - start)

@@ -11,9 +11,9 @@ from hftl.evidence.ladder import Control
 from hftl.methods.full import full
 from hftl.prepare import Prepared
 from hftl.training.features import Encoded, predict_logits
-from hftl.training.inputs import StageData
 from hftl.training.logistic import Probe
 from hftl.training.stages import fit_plan
+from hftl.training.states import StageData
 
 
 def train_scratch(
@@ -31,9 +31,8 @@ def train_scratch(
     plan = full(loaded, config.method, len(ready.train))
     epochs = method_defaults.get("num_train_epochs", plan.defaults["num_train_epochs"])
     plan = replace(plan, defaults={**plan.defaults, "num_train_epochs": epochs})
-    data = StageData(
-        ready.rows_to_train_on, ready.validation, ready.collate, len(ready.splits.labels), None, None, ready.weights
-    )
+    rows, labels = (ready.rows_to_train_on, ready.validation), len(ready.splits.labels)
+    data = StageData(*rows, ready.collate, labels, None, None, ready.weights, ready.task.output)
     work.mkdir(exist_ok=True)
     fit_plan(plan, probe, data, config, ready.task.output.best, work)
     logits = predict_logits(plan.model, test, ready.collate, use_cpu=ready.use_cpu, title="control")
@@ -45,8 +44,6 @@ def train_scratch(
 
 
 def _config(config: RunConfig) -> RunConfig:
-    method = replace(
-        config.method, method="full", init_head="random", layer_decay=1.0, cache="off",
-        train_top=None, train_norms=False, train_bias=False, thaw_to=None, thaw_every=None,
-    )  # fmt: skip
+    method = replace(config.method, method="full", init_head="random", layer_decay=1.0, cache="off")
+    method = replace(method, train_top=None, train_norms=False, train_bias=False, thaw_to=None, thaw_every=None)
     return replace(config, method=method)

@@ -1,7 +1,8 @@
 """All evidence of a finished run as one part of report.json: row numbers, figures and words, never a row's content."""
 
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +10,21 @@ import numpy as np
 
 from hftl.evaluation.abstain import abstain_report
 from hftl.evaluation.advice import Facts, advise
-from hftl.evaluation.calibration import Temperature, calibration_report
-from hftl.evaluation.mistakes import confusion, worst_rows
+from hftl.evaluation.calibration import Temperature, calibration_report, fit_temperature
+from hftl.evaluation.row_scores import confusion, worst_rows
 from hftl.evaluation.saved_baseline import save_baseline
-from hftl.evaluation.slices import Grouping, by_quantiles, by_values, slice_scores
+from hftl.evaluation.slices import by_quantiles, by_values, slice_scores
 from hftl.evaluation.suspects import suspect_labels
-from hftl.evaluation.verdict import Verdict, accuracy_difference, compare_paired
+from hftl.evaluation.verdict import Comparison, accuracy_difference, compare_paired
 from hftl.evidence.before import Base
-from hftl.evidence.compare import compare
-from hftl.evidence.ladder import NEIGHBOURS, PROBE, Control, Ladder, build_ladder
+from hftl.evidence.ladder import Control, Ladder, build_ladder, compare
+from hftl.methods.plan import Plan
+from hftl.models.heads import fold_temperature
 from hftl.prepare import Prepared
+from hftl.training.features import predict_logits
 from hftl.training.logistic import Probe, cv_rows
 from hftl.training.probing import Features
+from hftl.training.world import broadcast_from_main
 
 
 WORST, SUSPECTS = 50, 100  # rows that the report names
@@ -42,6 +46,60 @@ class Outcome:
         return self.logits[split] * self.temperature.value
 
 
+def calibrate(plan: Plan, ready: Prepared, *, fit: bool) -> tuple[Temperature, np.ndarray]:
+    """Fold a temperature into the head of `plan.model`, so that plain `pipeline` has it.
+
+    Returns it with the validation logits [n, classes] before it. Adapters are not merged yet, so that the adapter
+    folder gets the same head. Without `fit` the temperature is 1.
+    """
+    logits = predict_logits(plan.model, ready.validation, ready.collate, use_cpu=ready.use_cpu, title="validation")
+    if not fit:
+        return Temperature(1.0, False, "not asked for", 0), logits
+    temperature = broadcast_from_main(fit_temperature(logits, ready.validation.labels))
+    if temperature.value != 1.0:
+        for output in plan.outputs:
+            fold_temperature(plan.model, output, temperature.value)
+    return temperature, logits
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """All that a part of the evidence may look at."""
+
+    ready: Prepared
+    features: Features
+    base: Base
+    probe: Probe  # the one that the run began with
+    control: Control | None
+    outcome: Outcome
+    forgetting: dict[str, Any] | None
+    work: Path
+
+    @property
+    def references(self) -> np.ndarray:
+        """True class ids of the test rows, [n]."""
+        return np.asarray(self.base.test.labels)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """Class ids that the trained model answers for the test rows, [n]."""
+        return self.outcome.logits["test"].argmax(-1)
+
+    @property
+    def certainty(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Logits before the temperature, and true class ids, of the validation and of the test rows."""
+        validation, test = self.outcome.raw("validation"), self.outcome.raw("test")
+        return validation, self.ready.validation.labels, test, self.references
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the evidence: what it measures, and the kinds of `Output` for which that means something."""
+
+    measure: Callable[[Scene], Any]  # → its value in report.json
+    outputs: tuple[str, ...] = ("class",)
+
+
 def gather(
     ready: Prepared,
     features: Features,
@@ -49,7 +107,7 @@ def gather(
     probe: Probe,
     control: Control | None,
     outcome: Outcome,
-    kept: dict[str, Any] | None,
+    forgetting: dict[str, Any] | None,
     work: Path,
 ) -> dict[str, Any]:
     """Return the evidence, as docs/report.md lists it; save the baseline into `work` when transfer is not better.
@@ -57,133 +115,135 @@ def gather(
     `probe` is the one that the run began with.
     """
     start = time.perf_counter()
-    test, references = outcome.logits["test"], base.test.labels
-    predictions = test.argmax(-1)
-    ladder = build_ladder(ready, features, base, probe, predictions, outcome.seconds, control)
-    verdict = compare_paired(predictions, ladder.best.predictions, references)
-    if verdict.label != "POSITIVE":
-        save_baseline(ladder.best, work / FOLDER, ready.splits.labels)
-    found = {
-        "ladder": ladder.rungs,
-        "verdict": _verdict(verdict, ladder, ready, features, predictions, references, outcome.learning_rate),
-        "forgetting": kept,
-        **_certainty(ready, base, outcome),
-        "slices": [
-            {
-                "by": s.by, "slice": s.name, "count": s.count, "weak": s.weak,
-                "accuracy": {"value": s.accuracy, "low": s.low, "high": s.high},
-            }
-            for s in slice_scores(_groupings(ready), predictions, references)
-        ],
-        "confusion": [list(cell) for cell in confusion(predictions, references, len(ready.splits.labels))],
-        "worst_rows": _numbered(worst_rows(test, references, WORST), ready.splits.test),
-        "suspects": _numbered(_suspects(ready, features), ready.splits.train),
-        "doctor": [asdict(finding) for finding in base.findings],
-    }  # fmt: skip
-    after = float(kept["seconds_after"]) if kept else 0.0
-    return {**found, "seconds": round(base.seconds + after + time.perf_counter() - start, 3)}
+    scene = Scene(ready, features, base, probe, control, outcome, forgetting, work)
+    evidence = _ladder_and_verdict(scene)
+    kind = ready.task.output.kind
+    evidence |= {name: part.measure(scene) for name, part in PARTS.items() if kind in part.outputs}
+    after = float(forgetting["seconds_after"]) if forgetting else 0.0
+    return {**evidence, "seconds": round(base.seconds + after + time.perf_counter() - start, 3)}
 
 
-def _verdict(
-    verdict: Verdict,
-    ladder: Ladder,
-    ready: Prepared,
-    features: Features,
-    predictions: np.ndarray,
-    references: np.ndarray,
-    learning_rate: float | None,
-) -> dict[str, Any]:
-    """The verdict, what cross-validation says where few test rows leave it open, and what to try."""
-    compared = None
-    if verdict.kind == "UNDECIDED" and len(references) < FEW_TEST_ROWS:
-        rows = cv_rows(ready.train.labels, ready.config.train_seed)
-        compared = compare(ready, rows, {k: np.asarray(v[rows]) for k, v in features["train"].items()})
-    facts = _facts(ready, ladder, predictions, references)
-    facts = replace(facts, learning_rate=learning_rate, cross_validated=compared)
-    return {
-        **asdict(verdict),
-        "against": ladder.best.name,
-        "cross_validation": asdict(compared) if compared else None,
-        "advice": [asdict(a) for a in advise(verdict, facts)],
-    }
-
-
-def _facts(ready: Prepared, ladder: Ladder, predictions: np.ndarray, references: np.ndarray) -> Facts:
-    counts = np.bincount(ready.train.labels)
-    best = ladder.accuracy(ladder.best.name)
-    assert best is not None
-    method, probe, baseline, majority = (
-        found == references
-        for found in (predictions, ladder.probe, ladder.best.predictions, ladder.baselines[0].predictions)
+def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
+    """The ladder, the verdict, what cross-validation says where few test rows leave it open, and what to try."""
+    ready, outcome = scene.ready, scene.outcome
+    ladder = build_ladder(
+        ready, scene.features, scene.base, scene.probe, scene.predictions, outcome.seconds, scene.control
     )
+    verdict = compare_paired(ladder.method.predictions, ladder.best.predictions, scene.references)
+    if verdict.label != "POSITIVE":
+        save_baseline(ladder.best_baseline, scene.work / FOLDER, ready.splits.labels)
+    compared = None
+    if verdict.kind == "UNDECIDED" and len(scene.references) < FEW_TEST_ROWS:
+        rows = cv_rows(ready.train.labels, ready.config.train_seed)
+        compared = compare(ready, rows, {k: np.asarray(v[rows]) for k, v in scene.features["train"].items()})
+    document = {
+        **asdict(verdict),
+        "against": ladder.best_baseline.name,
+        "cross_validation": asdict(compared) if compared else None,
+        "advice": [asdict(advice) for advice in advise(verdict, _facts(scene, ladder, compared))],
+    }
+    return {"ladder": [rung.report for rung in ladder.rungs], "verdict": document}
+
+
+def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
+    counts = np.bincount(scene.ready.train.labels)
+    rungs = (ladder.method, ladder.probe, ladder.best, ladder.majority)
+    method, probe, baseline, majority = (rung.predictions == scene.references for rung in rungs)
     return Facts(
-        method=str(ready.config.method.method),
+        method=str(scene.ready.config.method.method),
         rows_per_class=float(np.median(counts[counts > 0])),
-        n_test=len(references),
-        accuracy=float(ladder.rungs[-1]["accuracy"]["value"]),
-        baseline=best,
-        baseline_name=ladder.best.name,
-        majority=float(ladder.rungs[0]["accuracy"]["value"]),
+        n_test=len(scene.references),
+        accuracy=ladder.method.accuracy,
+        baseline=ladder.best.accuracy,
+        baseline_name=ladder.best_baseline.name,
+        majority=ladder.majority.accuracy,
         baseline_over_majority=accuracy_difference(baseline, majority),
-        neighbours=ladder.accuracy(NEIGHBOURS),
-        probe=ladder.accuracy(PROBE),
+        neighbours=ladder.neighbours.accuracy,
+        probe=ladder.probe.accuracy,
         method_over_probe=accuracy_difference(method, probe),
         probe_over_baseline=accuracy_difference(probe, baseline),
         pretraining=ladder.pretraining,
+        learning_rate=scene.outcome.learning_rate,
+        cross_validated=compared,
     )
 
 
-def _certainty(ready: Prepared, base: Base, outcome: Outcome) -> dict[str, Any]:
-    four = (outcome.raw("validation"), ready.validation.labels, outcome.raw("test"), base.test.labels)
-    found = calibration_report(*four, outcome.temperature)
-    scores = {
-        when: {
-            "ece": found["test"][when]["ece"]["value"],
-            "ece_low": found["test"][when]["ece"]["low"],
-            "ece_high": found["test"][when]["ece"]["high"],
-            "ece_if_calibrated": found["test"][when]["ece_if_calibrated"],
-            "log_loss": found["test"][when]["log_loss"],
-            "brier": found["test"][when]["brier"],
-        }
-        for when in ("before", "after")
-    }
-    notes = [note for note in (outcome.temperature.reason, found["note"]) if note]
-    bins = {f"bins_{when}": found["test"][when]["bins"] for when in scores}
-    held = abstain_report(*four, ready.config.target_precision, outcome.temperature.value)
-    seen = held["test"] or {}
+def _calibration(scene: Scene) -> dict[str, Any]:
+    temperature = scene.outcome.temperature
+    report = calibration_report(*scene.certainty, temperature)
+    document: dict[str, Any] = {"temperature": temperature.value}
+    for when, scores in report["test"].items():
+        ece = scores["ece"]
+        document[when] = {"ece": ece["value"], "ece_low": ece["low"], "ece_high": ece["high"]}
+        document[when] |= {name: scores[name] for name in ("ece_if_calibrated", "log_loss", "brier")}
+    document |= {f"bins_{when}": scores["bins"] for when, scores in report["test"].items()}
+    return {**document, "note": " ".join(note for note in (temperature.reason, report["note"]) if note)}
+
+
+def _abstain(scene: Scene) -> dict[str, Any]:
+    precision, temperature = scene.ready.config.target_precision, scene.outcome.temperature.value
+    report = abstain_report(*scene.certainty, precision, temperature)
+    test = report["test"] or {}
     return {
-        "calibration": {"temperature": outcome.temperature.value, **scores, **bins, "note": " ".join(notes)},
-        "abstain": {
-            "precision": held["wished"],
-            "threshold": held["threshold"],
-            "test_precision": seen.get("precision"),
-            "coverage": seen.get("coverage"),
-            "curve": [[point["coverage"], point["precision"]] for point in held["curve"]],
-            "note": held["reason"],
-        },
+        "precision": report["wished"],
+        "threshold": report["threshold"],
+        "test_precision": test.get("precision"),
+        "coverage": test.get("coverage"),
+        "curve": [[point["coverage"], point["precision"]] for point in report["curve"]],
+        "note": report["reason"],
     }
 
 
-def _groupings(ready: Prepared) -> list[Grouping]:
-    """The ways to cut the test rows: text length or image size and mode, and the column that the user named."""
-    table = ready.splits.test
-    found = [
+def _slices(scene: Scene) -> list[dict[str, Any]]:
+    """By what the inputs offer, such as text length or image size, and by the column that the user named."""
+    table = scene.ready.splits.test
+    groupings = [
         by_quantiles(name, values, unit) if unit else by_values(name, values)
-        for name, values, unit in ready.task.inputs.groups(table)
+        for name, values, unit in scene.ready.task.inputs.groups(table)
     ]
     if "slice" in table.column_names:
-        found.append(by_values(str(ready.config.data.slice_column), table["slice"][:]))
-    return found
+        groupings.append(by_values(str(scene.ready.config.data.slice_column), table["slice"][:]))
+    return [
+        {
+            "by": s.by,
+            "slice": s.name,
+            "count": s.count,
+            "weak": s.weak,
+            "accuracy": {"value": s.accuracy, "low": s.low, "high": s.high},
+        }
+        for s in slice_scores(groupings, scene.predictions, scene.references)
+    ]
 
 
-def _suspects(ready: Prepared, features: Features) -> list[Any]:
+def _confusion(scene: Scene) -> list[list[int]]:
+    return [list(cell) for cell in confusion(scene.predictions, scene.references, len(scene.ready.splits.labels))]
+
+
+def _worst_rows(scene: Scene) -> list[dict[str, Any]]:
+    return _numbered(worst_rows(scene.outcome.logits["test"], scene.references, WORST), scene.ready.splits.test)
+
+
+def _suspects(scene: Scene) -> list[dict[str, Any]]:
     """Of texts by the mean of the states: on banking77 a few more flipped labels are found so than by the pooler."""
-    arrays = features["train"]
-    chosen = np.asarray(arrays.get("mean", arrays["native"]))
-    return suspect_labels(chosen, ready.train.labels, len(ready.splits.labels), limit=SUSPECTS)
+    ready, arrays = scene.ready, scene.features["train"]
+    features = np.asarray(arrays.get("mean", arrays["native"]))
+    suspects = suspect_labels(features, ready.train.labels, len(ready.splits.labels), limit=SUSPECTS)
+    return _numbered(suspects, ready.splits.train)
 
 
-def _numbered(found: list[Any], table: Any) -> list[dict[str, Any]]:
+def _numbered(rows: list[Any], table: Any) -> list[dict[str, Any]]:
     """As plain values, with the number that each row has in the source beside that in the split."""
     numbers = table["row"][:]
-    return [{**asdict(one), "source_row": int(numbers[one.row])} for one in found]
+    return [{**asdict(row), "source_row": int(numbers[row.row])} for row in rows]
+
+
+PARTS: dict[str, Part] = {
+    "forgetting": Part(lambda scene: scene.forgetting),
+    "calibration": Part(_calibration),
+    "abstain": Part(_abstain),
+    "slices": Part(_slices),
+    "confusion": Part(_confusion),
+    "worst_rows": Part(_worst_rows),
+    "suspects": Part(_suspects),
+    "doctor": Part(lambda scene: [asdict(finding) for finding in scene.base.findings]),
+}

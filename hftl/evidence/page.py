@@ -11,7 +11,7 @@ import numpy as np
 from hftl.config import RunConfig
 from hftl.data.load import load_splits
 from hftl.data.splits import Splits
-from hftl.errors import HftlError, Preempted, reraise_in_tests
+from hftl.errors import HftlError, reraise_in_tests
 from hftl.evaluation.row_scores import row_scores
 from hftl.predict import load
 from hftl.prepare import Prepared
@@ -57,8 +57,6 @@ def write_page_of(
             _reader(splits.test, inputs), _reader(splits.train, inputs),
         )  # fmt: skip
         write_page(path, report, rows, run_dir)
-    except Preempted:
-        raise
     except Exception as error:  # hours of training are not lost to a bug of the page; our tests are told
         if not isinstance(error, HftlError | OSError | MemoryError):
             reraise_in_tests(error)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import transformers
 
-from hftl.artifact import Artifact, open_artifact
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, ModelError
 from hftl.export.companions import read_preprocessing, write_config, write_predict, write_tokenizer
@@ -35,7 +34,7 @@ from hftl.export.timing import cut, time_onnx, time_torch, usable_threads
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load
 from hftl.publishing.parity import TOLERANCE, keep_parity
-from hftl.run_data import RealRows, spread
+from hftl.run_data import Artifact, RealRows, open_artifact, spread
 
 
 MODEL, INT8 = "model.onnx", "model_int8.onnx"  # the names that transformers.js knows too

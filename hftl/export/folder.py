@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hftl.artifact import Artifact
 from hftl.errors import RunError
 from hftl.paths import typed_path
+from hftl.run_data import Artifact
 
 
 REPORT = "export.json"

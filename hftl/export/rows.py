@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from hftl.artifact import Artifact
 from hftl.config import build_config
 from hftl.data.load import load_splits
 from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError
 from hftl.predict import Predictor
-from hftl.progress import progress
-from hftl.run_data import RealRows, run_splits, some_rows, spread
+from hftl.run_data import Artifact, RealRows, run_splits, some_rows, spread
+from hftl.surroundings import progress
 from hftl.tasks.task import Task
 
 

@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from hftl.export.graph import session
-from hftl.progress import progress
+from hftl.surroundings import progress
 
 
 BATCHES = (1, 8, 32)

@@ -15,14 +15,14 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from hftl.errors import DataError, ModelError, TrainingError
+from hftl.evaluation.bootstrap import ends, resampled_sums
 from hftl.evaluation.similarity import FOLDS, kept_share, knn_agreement, linear_cka
 from hftl.forgetting.original_head import original_losses
 from hftl.forgetting.retention import UNLABELLED, Retention, choose_retention
 from hftl.forgetting.states import FINAL, block_states, body_hashes, tensor_hashes
 from hftl.methods import FROZEN_BODY
 from hftl.prepare import Prepared
-from hftl.training.cache import cache_key, cached_arrays
-from hftl.training.probing import preprocessing
+from hftl.training.cache import cache_key, cached_arrays, preprocessing
 from hftl.training.world import broadcast_from_main, is_main_process
 
 
@@ -32,7 +32,6 @@ DEFINITION = (
 )
 NEIGHBOURS = 10
 PROBE_C = 0.1  # on standardised features; of .001, .01 and .1 the best on 400 Wikipedia summaries and MiniLM
-RESAMPLES = 2000
 _NUMBERS = ("kept", "low", "high", "probe", "knn_agreement", "knn_chance", "original_head")
 
 
@@ -63,21 +62,23 @@ def look_at_base(ready: Prepared) -> Before:
 
 
 def _states(model: Any, ready: Prepared, retention: Retention) -> dict[str, np.ndarray]:
-    return block_states(
-        model, ready.loaded, retention.encoded, ready.collate,
-        bf16=ready.bf16, use_cpu=ready.use_cpu, title="retention rows",
-    )  # fmt: skip
+    rows, bf16, use_cpu = retention.encoded, ready.bf16, ready.use_cpu
+    return block_states(model, ready.loaded, rows, ready.collate, bf16=bf16, use_cpu=use_cpu, title="retention rows")
 
 
 def _states_key(ready: Prepared, retention: Retention) -> str:
     """The last Linear is left out: it is drawn anew for every seed, and nothing here reads what it puts out."""
-    hashes = {
-        k: v for k, v in tensor_hashes(ready.loaded.model).items() if k.rpartition(".")[0] not in ready.loaded.outputs
-    }
+    tensors = tensor_hashes(ready.loaded.model).items()
     return cache_key(
-        ready.loaded.model, use_cpu=ready.use_cpu, use="retention", weights=hashes, blocks=ready.loaded.layers.modules, rows=retention.encoded.fingerprint(),
-        sample=preprocessing(ready.collate, retention.encoded), bf16=ready.bf16,
-    )  # fmt: skip
+        ready.loaded.model,
+        use_cpu=ready.use_cpu,
+        use="retention",
+        weights={k: v for k, v in tensors if k.rpartition(".")[0] not in ready.loaded.outputs},
+        blocks=ready.loaded.layers.modules,
+        rows=retention.encoded.fingerprint(),
+        sample=preprocessing(ready.collate, retention.encoded),
+        bf16=ready.bf16,
+    )
 
 
 def forgetting(before: Before, model: Any, ready: Prepared) -> dict[str, Any]:
@@ -97,8 +98,8 @@ def forgetting(before: Before, model: Any, ready: Prepared) -> dict[str, Any]:
         raise TrainingError(f"--method {ready.config.method.method} changed the frozen body: this is a bug of hftl.")
     else:
         result = _compare(before, model, ready, retention)
-    found = _document(result, retention, before.seconds, time.perf_counter() - start)
-    return dict(broadcast_from_main(found))
+    document = _document(result, retention, before.seconds, time.perf_counter() - start)
+    return dict(broadcast_from_main(document))
 
 
 def _document(result: dict[str, Any], retention: Retention | str, before: float, after: float) -> dict[str, Any]:
@@ -161,13 +162,13 @@ def compare_states(base: dict[str, np.ndarray], tuned: dict[str, np.ndarray], la
     Both map block names and "final" to [n, d]; `labels` [n] are -1 where a row has none. Raises `DataError` for
     states that cannot be compared.
     """
-    kept = kept_share(base[FINAL], tuned[FINAL], resamples=RESAMPLES)
+    share = kept_share(base[FINAL], tuned[FINAL])
     agreement, chance = knn_agreement(base[FINAL], tuned[FINAL], NEIGHBOURS)
     names = sorted((name for name in base if name in tuned), key=_place)
     return {
-        "kept": kept.value.value,
-        "low": kept.value.low,
-        "high": kept.value.high,
+        "kept": share.value.value,
+        "low": share.value.low,
+        "high": share.value.high,
         "probe": probe_accuracy(base[FINAL], tuned[FINAL], labels),
         "knn_agreement": agreement,
         "knn_chance": chance,
@@ -192,10 +193,9 @@ def probe_accuracy(base: np.ndarray, tuned: np.ndarray, labels: np.ndarray, seed
     folds = list(StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(base[rows], labels[rows]))
     right = [_right(features[rows].astype(np.float64), labels[rows], folds) for features in (base, tuned)]
     change = right[1].astype(int) - right[0]
-    odds = [float((change == value).mean()) for value in (-1, 0, 1)]
-    draws = np.random.default_rng(seed).multinomial(len(change), odds, size=RESAMPLES)
-    low, high = np.quantile((draws[:, 2] - draws[:, 0]) / len(change), [0.025, 0.975])
-    return {"before": float(right[0].mean()), "after": float(right[1].mean()), "low": float(low), "high": float(high)}
+    per_change = [(change == value).sum() for value in (-1, 0, 1)]
+    low, high = ends(resampled_sums([-1, 0, 1], per_change, np.random.default_rng(seed)) / len(change))
+    return {"before": float(right[0].mean()), "after": float(right[1].mean()), "low": low, "high": high}
 
 
 def _right(features: np.ndarray, labels: np.ndarray, folds: list[Any]) -> np.ndarray:

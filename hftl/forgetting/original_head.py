@@ -9,13 +9,12 @@ import torch
 import transformers
 from torch import nn
 
-from hftl.config import ModelConfig
 from hftl.errors import ModelError
 from hftl.evaluation.metrics import log_loss
 from hftl.models.load import find_checkpoint, hub_errors
 from hftl.prepare import Prepared
 from hftl.tasks.task import Encoded, Ragged
-from hftl.training.features import forward_rows
+from hftl.training.features import Passer
 from hftl.training.world import from_every_process
 
 
@@ -34,15 +33,15 @@ def original_losses(ready: Prepared, tuned: Any, encoded: Encoded) -> dict[str, 
     the same before and after. All processes call this together. Raises `ModelError` where the checkpoint can no longer
     be read.
     """
-    found = _on_every_process(ready)
-    if found is None:
+    checkpoint = _on_every_process(ready)
+    if checkpoint is None:
         return None
-    original, kind = found
+    original, kind = checkpoint
     rows = encoded.take(np.arange(min(ROWS, len(encoded))))
     if kind == CLASSES:
         before, after = _both(original, tuned, lambda title: _logits(original, rows, ready, title))
-        chosen = before.argmax(1)
-        losses = log_loss(before, chosen), log_loss(after, chosen)
+        first_choice = before.argmax(1)
+        losses = log_loss(before, first_choice), log_loss(after, first_choice)
     else:
         masked, targets = mask_tokens(rows, ready.loaded.processor)
         if not len(masked):
@@ -54,15 +53,15 @@ def original_losses(ready: Prepared, tuned: Any, encoded: Encoded) -> dict[str, 
 
 def _on_every_process(ready: Prepared) -> tuple[Any, str] | None:
     """Load the original on all processes, or fail on all: a pass that only some of them run would never end."""
-    found, problem = None, None
+    original, problem = None, None
     try:
-        found = _load_original(ready)
+        original = _load_original(ready)
     except ModelError as error:
         problem = str(error)
     problems = [p for p in from_every_process(problem) if p]
     if problems:
         raise ModelError(problems[0])
-    return found
+    return original
 
 
 def _both(original: Any, tuned: Any, measure: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -79,26 +78,13 @@ def _load_original(ready: Prepared) -> tuple[Any, str] | None:
     common = checkpoint.options
     with hub_errors(name, ready.task.name), torch.random.fork_rng(devices=[]):
         own = transformers.AutoConfig.from_pretrained(checkpoint.path, **common)
-        found = _class_of(own)
-        return None if found is None else _with_its_head(found, checkpoint.path, config, common)
-
-
-def _class_of(config: Any) -> tuple[Any, str] | None:
-    """The class in transformers that the config names, and what its head does; None for bodies and other heads."""
-    name = (config.architectures or [""])[0]
-    kind = next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
-    found = getattr(transformers, name, None) if kind else None
-    if found is None or kind is None or (kind == CLASSES and config.num_labels < 2):
-        return None
-    return found, kind
-
-
-def _with_its_head(found: tuple[Any, str], path: str, config: ModelConfig, common: dict[str, Any]) -> Any:
-    cls, kind = found
-    model, info = cls.from_pretrained(
-        path, dtype=torch.float32, use_safetensors=None if config.allow_pickle else True, output_loading_info=True,
-        **common,
-    )  # fmt: skip
+        architecture = (own.architectures or [""])[0]
+        kind = next((kind for ending, kind in _KINDS.items() if architecture.endswith(ending)), None)
+        cls = getattr(transformers, architecture, None) if kind else None
+        if cls is None or kind is None or (kind == CLASSES and own.num_labels < 2):
+            return None
+        tensors = {"use_safetensors": None if config.allow_pickle else True, "dtype": torch.float32}
+        model, info = cls.from_pretrained(checkpoint.path, output_loading_info=True, **tensors, **common)
     if info["missing_keys"] or info["mismatched_keys"]:
         return None  # the class is named, but its head is not in the file
     return model.eval(), kind
@@ -115,10 +101,7 @@ def swap_body(original: Any, tuned: Any) -> None:
 
 
 def _logits(model: Any, rows: Encoded, ready: Prepared, title: str) -> np.ndarray:
-    return forward_rows(
-        model, rows, ready.collate, lambda out, _: {"logits": out.logits},
-        bf16=ready.bf16, use_cpu=ready.use_cpu, title=title,
-    )["logits"]  # fmt: skip
+    return Passer(ready.collate, ready.use_cpu, ready.bf16).logits(model, rows, title)
 
 
 def mask_tokens(rows: Encoded, tokenizer: Any, seed: int = 0) -> tuple[Encoded, np.ndarray]:
@@ -145,19 +128,17 @@ def mask_tokens(rows: Encoded, tokenizer: Any, seed: int = 0) -> tuple[Encoded, 
 
 def _masked_losses(model: Any, rows: Encoded, targets: np.ndarray, ready: Prepared, title: str) -> np.ndarray:
     """Return the loss of every masked token of every row, in order, [tokens]."""
-    wanted = torch.from_numpy(targets)
+    hidden = torch.from_numpy(targets)
 
     def read(out: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         logits = out.logits.float()  # [rows, masks, vocabulary]
-        here = wanted[batch["labels"].cpu()].to(logits.device)
+        here = hidden[batch["labels"].cpu()].to(logits.device)
         here = here[:, : logits.shape[1]]
         loss = nn.functional.cross_entropy(logits.transpose(1, 2), here, ignore_index=_NO_LOSS, reduction="none")
-        return {"loss": nn.functional.pad(loss, (0, wanted.shape[1] - loss.shape[1]))}
+        return {"loss": nn.functional.pad(loss, (0, hidden.shape[1] - loss.shape[1]))}
 
     with only_masked(model, ready.loaded.processor.mask_token_id):
-        found = forward_rows(
-            model, rows, ready.collate, read, bf16=ready.bf16, use_cpu=ready.use_cpu, title=title
-        )["loss"]  # fmt: skip
+        found = Passer(ready.collate, ready.use_cpu, ready.bf16).outputs(model, rows, read, title)["loss"]
     return found[targets != _NO_LOSS]
 
 

@@ -47,18 +47,17 @@ def choose_retention(ready: Prepared) -> Retention | str:
     Of a set with splits it is the test split, else the first one. Rows that the run trains on are left out. All
     processes call this together and decide alike. Raises `DataError` for a `--retain` that cannot be used.
     """
-    asked = ready.config.retain
-    name = asked or ready.task.inputs.sample
-    found: Retention | str
+    name = ready.config.retain or ready.task.inputs.sample
+    retention: Retention | str
     try:
-        found = _choose(name, ready)
+        retention = _choose(name, ready)
     except DataError as error:
-        found = _other_modality(name, ready) or str(error)
-    problems = [p for p in from_every_process(found if isinstance(found, str) else None) if p]
+        retention = _other_modality(name, ready) or str(error)
+    problems = [p for p in from_every_process(retention if isinstance(retention, str) else None) if p]
     if not problems:
-        return found
-    if asked:
-        raise DataError(f"--retain {_shown(name)}: {problems[0]}")
+        return retention
+    if ready.config.retain:
+        raise DataError(f"--retain {_public_name(name)}: {problems[0]}")
     return f"There is no retention set: {problems[0]}"
 
 
@@ -89,18 +88,18 @@ def _choose(name: str, ready: Prepared) -> Retention:
     config = _config(name, ready)
     rows = load_rows(ready.task.inputs, config, None)
     notes = [f"{len(rows.skipped)} broken images of the retention set are left out."] if rows.skipped else []
-    labels, said = _labels(rows.table, ready.task.inputs, config)
-    notes += said
+    labels, label_notes = _labels(rows.table, ready.task.inputs, config)
+    notes += label_notes
     table = rows.table.select_columns([column])
     trained = set(_keys(ready.splits.train, column))
     keys = list(_keys(table, column))
     fresh = np.array([i for i, key in enumerate(keys) if key not in trained], dtype=np.int64)
-    chosen = fresh[_stratified(labels[fresh])]
-    _check_enough(len(chosen), len(keys) - len(fresh))
+    sampled = fresh[_stratified(labels[fresh])]
+    _check_enough(len(sampled), len(keys) - len(fresh))
     with _short_texts(ready.loaded.processor):
-        encoded = replace(ready.task.encode(table.select(chosen), ready.loaded.processor), targets=labels[chosen])
-    encoded, seen = _without_trained_pixels(encoded, ready.train)
-    left_out = len(keys) - len(fresh) + seen
+        encoded = replace(ready.task.encode(table.select(sampled), ready.loaded.processor), targets=labels[sampled])
+    encoded, copies = _without_trained_pixels(encoded, ready.train)
+    left_out = len(keys) - len(fresh) + copies
     _check_enough(len(encoded), left_out)
     data = ready.config.data.data
     own = (isinstance(data, str) and name == data) or 2 * len(trained & set(keys)) >= len(trained)
@@ -109,7 +108,7 @@ def _choose(name: str, ready: Prepared) -> Retention:
     if left_out:
         notes.append(f"{left_out} rows of the retention set that the run trains on are left out.")
     kind = "own" if own else "given" if ready.config.retain else "stand-in"
-    return Retention(_shown(name), encoded, kind, tuple(notes), left_out)
+    return Retention(_public_name(name), encoded, kind, tuple(notes), left_out)
 
 
 def _check_enough(rows: int, left_out: int) -> None:
@@ -118,7 +117,7 @@ def _check_enough(rows: int, left_out: int) -> None:
         raise DataError(f"it has {rows} rows to look at{trained_on}; at least {LEAST} are needed.")
 
 
-def _shown(name: str) -> str:
+def _public_name(name: str) -> str:
     """The name without the folders of this machine."""
     path = typed_path(name)
     return path.resolve().name if path.exists() else name
@@ -127,31 +126,27 @@ def _shown(name: str) -> str:
 def _config(name: str, ready: Prepared) -> DataConfig:
     """The run's column flags hold where the retention set has such columns: it may be the same data, or other."""
     run = ready.config.data
-    told: dict[str, Any] = {
-        "text_column": run.text_column,
-        "image_column": run.image_column,
-        "label_column": run.label_column,
-    }
-    told = {flag: column for flag, column in told.items() if column is not None}
-    if told:
+    flags = {flag: getattr(run, flag) for flag in ("text_column", "image_column", "label_column")}
+    named = {flag: column for flag, column in flags.items() if column is not None}
+    if named:
         tables = read_source(name, ready.task.inputs.kind).tables.values()
-        there = {column for table in tables for column in table.column_names}
-        told = {flag: column for flag, column in told.items() if column in there}
-    return DataConfig(data=name, strict=run.strict, **told)
+        columns = {column for table in tables for column in table.column_names}
+        named = {flag: column for flag, column in named.items() if column in columns}
+    return DataConfig(data=name, strict=run.strict, **named)
 
 
 def _labels(table: Dataset, inputs: Inputs, config: DataConfig) -> tuple[np.ndarray, list[str]]:
     """Return each row's class [n], -1 where it has none; without a label column that can be read, all have none."""
     none = np.full(len(table), UNLABELLED)
-    told = config.label_column if config.label_column in table.column_names else None
-    here = DataConfig(text_column="text", image_column="image", label_column=told)
+    given = config.label_column if config.label_column in table.column_names else None
+    here = DataConfig(text_column="text", image_column="image", label_column=given)
     label = find_columns(table, inputs, here, need_label=False).label
     if label is None:
         return none, []
     try:
         names = labels_of(table, label, "the retention set")
     except DataError as error:  # a column that was only guessed need not hold classes
-        if told:
+        if given:
             raise
         return none, [f"No labels to probe: {error}."]
     classes = {name: i for i, name in enumerate(sorted({name for name in names if name is not None}))}
@@ -194,8 +189,8 @@ def _without_trained_pixels(encoded: Encoded, train: Encoded) -> tuple[Encoded, 
     if "pixels" not in encoded.arrays:
         return encoded, 0
     trained = set(_digests(train.arrays["pixels"]))
-    kept = [i for i, digest in enumerate(_digests(encoded.arrays["pixels"])) if digest not in trained]
-    return encoded.take(np.array(kept, dtype=np.int64)), len(encoded) - len(kept)
+    fresh = [i for i, digest in enumerate(_digests(encoded.arrays["pixels"])) if digest not in trained]
+    return encoded.take(np.array(fresh, dtype=np.int64)), len(encoded) - len(fresh)
 
 
 def _digests(pixels: Iterable[np.ndarray]) -> Iterable[bytes]:

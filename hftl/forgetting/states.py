@@ -9,7 +9,7 @@ import torch
 
 from hftl.models.layers import is_under
 from hftl.models.load import Loaded
-from hftl.training.features import Encoded, forward_rows
+from hftl.training.features import Encoded, Passer
 from hftl.training.replay import first_tensor
 
 
@@ -48,7 +48,7 @@ def block_states(
         }
 
     try:
-        return forward_rows(model, encoded, collate, read, bf16=bf16, use_cpu=use_cpu, title=title)
+        return Passer(collate, use_cpu, bf16).outputs(model, encoded, read, title)
     finally:
         for hook in hooks:
             hook.remove()

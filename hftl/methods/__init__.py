@@ -1,39 +1,58 @@
-"""The methods: which weights learn, when, at which rate. To add one, write its file and put it in `METHODS`."""
+"""The methods: which weights learn, when, at which rate. To add one, write its file and add its line to `METHODS`."""
 
-from collections.abc import Callable
-
-from hftl.config import MethodConfig
+from hftl.config import MethodConfig, RunConfig
 from hftl.errors import ConfigError, did_you_mean
-from hftl.methods.full import check_blocks, full
-from hftl.methods.gradual import gradual
-from hftl.methods.head import head
-from hftl.methods.lora import lora, lora_targets
-from hftl.methods.plan import Plan
-from hftl.methods.probe import probe
-from hftl.models.load import Loaded
+from hftl.methods.full import FULL
+from hftl.methods.gradual import GRADUAL
+from hftl.methods.head import HEAD
+from hftl.methods.lora import LORA
+from hftl.methods.plan import Loaded, Method
+from hftl.methods.probe import PROBE
+from hftl.methods.wise import WISE
 
 
-METHODS: dict[str, Callable[[Loaded, MethodConfig, int], Plan]] = {
-    "probe": probe,
-    "head": head,
-    "lora": lora,
-    "full": full,
-    "gradual": gradual,
+METHODS: dict[str, Method] = {
+    "probe": PROBE,
+    "head": HEAD,
+    "lora": LORA,
+    "full": FULL,
+    "gradual": GRADUAL,
+    "wise": WISE,
 }
-
-# Methods whose body stays frozen may end in the mean-pooled class; the others always save the stock class.
-FROZEN_BODY = ("probe", "head")
+FROZEN_BODY = tuple(name for name, method in METHODS.items() if method.frozen_body)
 
 
-def check_method(config: MethodConfig, loaded: Loaded) -> None:
-    """Raise `ConfigError` when the method cannot be used on the model. It costs no forward pass."""
-    check_blocks(config, loaded)
-    if config.method == "lora":
-        lora_targets(loaded, config)
-
-
-def get_method(name: str) -> Callable[[Loaded, MethodConfig, int], Plan]:
+def get_method(name: str) -> Method:
     """Return the method called `name`. Raises `ConfigError` naming the ones there are."""
     if name not in METHODS:
         raise ConfigError(f"There is no method {name!r}; there are {', '.join(METHODS)}.{did_you_mean(name, METHODS)}")
     return METHODS[name]
+
+
+def check_name(name: object) -> None:
+    """Raise `ConfigError` for a method that there is not. None is the task's own default."""
+    if name is not None:
+        get_method(str(name))
+
+
+def check_method(config: MethodConfig, loaded: Loaded) -> None:
+    """Raise `ConfigError` when the method cannot be used on the model. It costs no forward pass."""
+    get_method(str(config.method)).refuse(loaded, config)
+
+
+def check_combination(config: RunConfig) -> None:
+    """Raise `ConfigError` for a flag that the chosen method does not read, or that contradicts another."""
+    method, name = config.method, config.method.method
+    for flag in sorted({flag for one in METHODS.values() for flag in one.flags}):
+        readers = [one.name for one in METHODS.values() if flag in one.flags]
+        if getattr(method, flag) not in (None, False) and name not in readers:
+            raise ConfigError(f"--{flag} is for --method {' and '.join(readers)}, not for {name}.")
+    if method.thaw_every is not None and "num_train_epochs" in config.training:
+        raise ConfigError("--thaw_every sets the epochs of each stage, --num_train_epochs shares them out: give one.")
+    if method.init_head == "random" and get_method(str(name)).needs_probe:
+        raise ConfigError(f"--init_head random makes no sense with --method {name}, which is made of the probe.")
+    for flag, given in (("control", config.control != "none"), ("retain", config.retain is not None)):
+        if given and not config.evidence:
+            raise ConfigError(
+                f"--{flag} is a part of the evidence, which --evidence off skips: leave one of them out."
+            )

@@ -1,8 +1,7 @@
 """`head`: replace the head and train it alone by gradient, the guide's "feature extraction" with Trainer's options."""
 
 from hftl.config import MethodConfig
-from hftl.methods.plan import Plan, first_stage, head_stage
-from hftl.models.load import Loaded
+from hftl.methods.plan import Loaded, Method, Plan, head_stage, plan_of
 
 
 LEARNING_RATE = 1e-3  # AdamW's usual rate for a new layer on fixed features
@@ -16,9 +15,16 @@ def head(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     `pre_classifier`, RoBERTa's `dense`) keep their seeded random start and learn here together with the output, on
     the cached states of the last block.
     """
-    stages = (
-        *first_stage(loaded.model, loaded.outputs, config.init_head),
-        head_stage(loaded.layers, loaded.outputs, 1.0),
-    )
     defaults = {"learning_rate": LEARNING_RATE, "num_train_epochs": EPOCHS, "per_device_train_batch_size": 32}
-    return Plan(loaded.model, loaded.output, loaded.layers, stages, defaults, averaged=loaded.averaged)
+    return plan_of(loaded, config, [head_stage(loaded.layers, loaded.outputs, 1.0)], defaults)
+
+
+HEAD = Method(
+    "head",
+    "a new head trained by gradient on a frozen body",
+    "a new last layer on top of the frozen model",
+    head,
+    rows=8,  # as for the probe
+    frozen_body=True,
+    deepspeed=True,
+)

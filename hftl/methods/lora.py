@@ -1,20 +1,9 @@
 """`lora`: probe-initialised head, then low-rank adapters on every Linear, Conv1D and ungrouped Conv2d of the body."""
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import Conv2d as LoraConv2d
-from peft.utils import ModulesToSaveWrapper
-from torch import nn
-from transformers.pytorch_utils import Conv1D
+from dataclasses import replace
 
 from hftl.config import MethodConfig
-from hftl.errors import ConfigError, did_you_mean
-from hftl.methods.full import check_top, full_defaults
-from hftl.methods.plan import Group, Plan, Stage, first_stage, is_convnet, top_in_words
-from hftl.models.layers import is_under
-from hftl.models.load import Loaded
+from hftl.methods.plan import Group, Loaded, Method, Plan, Stage, full_defaults, is_convnet, plan_of, top_in_words
 
 
 RATE_CONVNET = 3e-3  # ten times full's would be too much: a convnet's full rate is high already
@@ -24,94 +13,41 @@ RATE_FACTOR = 10  # best LoRA rate over best full rate ("LoRA Without Regret", T
 def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     """The probe, then LoRA (Hu et al. 2021) on all layers, not attention alone, with alpha = 2r.
 
-    peft's `all-linear` fails on convnets and on heads whose names contain each other, so the layers are named here:
-    everything of the body; the whole head trains in full (`modules_to_save`) and is saved with the adapter. Batch
-    norms stay frozen, statistics included: the adapter file could not hold them.
+    The whole head trains in full and is saved with the adapter. Batch norms stay frozen, statistics included: the
+    adapter file could not hold them.
     """
-    check_top("train_top", config.train_top, loaded)
-    targets = lora_targets(loaded, config)
-    peft_config = LoraConfig(
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha or 2 * config.lora_r,
-        lora_dropout=config.lora_dropout,
-        target_modules=targets,
-        modules_to_save=list(loaded.head),
-        fan_in_fan_out=any(isinstance(loaded.model.get_submodule(name), Conv1D) for name in targets),  # GPT-2's layers
-    )
-    model = get_peft_model(loaded.model, peft_config)
-    _save_the_head_alone(model, loaded.head)
-    _show_geometry(model)
-    *averaged, output = (_saved_copy(name, loaded) for name in loaded.outputs)
+    from hftl.methods.adapters import PEFT_PATH, add_adapters  # late: peft
+
+    model, outputs = add_adapters(loaded, config)
     learning = [name for name, p in model.named_parameters() if p.requires_grad]
     adapters = tuple(name for name in learning if ".lora_" in name)
     head = tuple(name for name in learning if ".lora_" not in name)
-    rate, _, epochs, batch = full_defaults(loaded)
+    _, usual = full_defaults(loaded, config)
+    convnet = is_convnet(loaded.model)
     defaults = {
-        "learning_rate": RATE_CONVNET if is_convnet(loaded.model) else rate * RATE_FACTOR,
-        "num_train_epochs": epochs,
-        "per_device_train_batch_size": batch,
-        "warmup_steps": 0.1,
-        "lr_scheduler_type": "cosine" if is_convnet(loaded.model) else "linear",
+        **usual,
+        "learning_rate": RATE_CONVNET if convnet else usual["learning_rate"] * RATE_FACTOR,
         "weight_decay": 0.0,
     }
     name = "lora" if config.train_top is None else f"lora on the {top_in_words(loaded.layers, config.train_top)}"
     stage = Stage(name, (Group("adapters", adapters, 1.0), Group("head", head, 0.1)), 1.0)
-    stages = (*first_stage(model, (*averaged, output), config.init_head), stage)
-    return Plan(model, output, loaded.layers, stages, defaults, "base_model.model.", tuple(averaged))
+    wrapped = replace(loaded, model=model, output=outputs[-1], averaged=outputs[:-1])
+    return replace(plan_of(wrapped, config, [stage], defaults), path=PEFT_PATH)
 
 
-def without_adapters(model: Any) -> AbstractContextManager[Any]:
-    """While the block runs, the model computes what it did before adapters were added; others are left alone."""
-    return model.disable_adapter() if isinstance(model, PeftModel) else nullcontext()
+def _targets(loaded: Loaded, config: MethodConfig) -> list[str]:
+    from hftl.methods.adapters import lora_targets
+
+    return lora_targets(loaded, config)
 
 
-def _saved_copy(output: str, loaded: Loaded) -> str:
-    """The trainable copy of the head's module `output` that peft keeps under modules_to_save."""
-    owner = next(h for h in loaded.head if is_under(output, (h,)))
-    return f"base_model.model.{owner}.modules_to_save.default{output[len(owner) :]}"
-
-
-def _save_the_head_alone(model: Any, head: tuple[str, ...]) -> None:
-    """Peft chooses `modules_to_save` by how names end: SwiftFormer's `norm` is also the end of its body's norms."""
-    wanted = [f"base_model.model.{name}" for name in head]
-    for name, module in list(model.named_modules()):
-        if isinstance(module, ModulesToSaveWrapper) and not is_under(name, wanted):
-            owner, _, child = name.rpartition(".")
-            setattr(model.get_submodule(owner), child, module.original_module)
-
-
-def _show_geometry(model: nn.Module) -> None:
-    """MobileNets read the stride and the kernel of a convolution to pad its input; peft's wrapper does not have them."""
-    for module in model.modules():
-        if isinstance(module, LoraConv2d):
-            for name in ("kernel_size", "stride", "padding", "dilation", "groups"):
-                setattr(module, name, getattr(module.base_layer, name))
-
-
-def lora_targets(loaded: Loaded, config: MethodConfig) -> list[str]:
-    """Return the names of the layers that get an adapter. Raises `ConfigError` when there are none."""
-    wanted, top = config.lora_target_modules, config.train_top
-    able = [
-        name
-        for name, module in loaded.model.named_modules()
-        # Of a subclass of Conv2d (BiT's standardises its weight at every call) the merged adapter would be another one.
-        if (isinstance(module, nn.Linear | Conv1D) or (type(module) is nn.Conv2d and module.groups == 1))
-        and not is_under(name, loaded.head)
-    ]
-    if not able:
-        raise ConfigError(
-            f"lora has nothing to adapt in {loaded.name}: {type(loaded.model).__name__} has no plain Linear or Conv2d "
-            "below its head. Use --method full, gradual, head or probe."
-        )
-    if top is not None:
-        able = [name for name in able if is_under(name, (*loaded.layers.modules[-top:], *loaded.layers.above))]
-    if not wanted or wanted == ("all-linear",):
-        return able
-    chosen = [name for name in able if any(name == w or name.endswith("." + w) for w in wanted)]
-    if not chosen:
-        endings = {name.rpartition(".")[2] for name in able}
-        raise ConfigError(
-            f"--lora_target_modules {' '.join(wanted)} matches no layer of {loaded.name}; "
-            f"there are {', '.join(sorted(endings))}.{did_you_mean(wanted[0], endings)}"
-        )
-    return chosen
+LORA = Method(
+    "lora",
+    "probe, then low-rank adapters on every layer: few parameters, a small adapter file",
+    "small trainable adapters inside the frozen model",
+    lora,
+    rows=32,  # as for full
+    flags=("train_top",),
+    deepspeed=True,
+    check=_targets,
+)

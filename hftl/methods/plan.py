@@ -1,12 +1,35 @@
-"""What a method decides: a model and the stages that train it."""
+"""What a method is and what it decides: a model and the stages that train it; and the pieces that plans are made of.
 
+Nothing heavy is imported before a plan is built, so that help and typos, which know the methods, are answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from hftl.config import MethodConfig
+from hftl.errors import ConfigError
 
-from hftl.models.heads import output_parameters
-from hftl.models.layers import Layers
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hftl.models.layers import Layers
+    from hftl.models.load import Loaded
+else:
+    Loaded = Tensor = Any  # for the annotations of the methods
+
+
+DECAY_TEXT = 0.9  # AutoGluon's default for text; Zhang et al. 2021 ("Revisiting Few-sample BERT") use 0.95 to 0.9
+DECAY_VIT = 0.75  # BEiT and MAE fine-tuning
+DECAY_CONVNET = 0.9
+# Rates at width 768; narrower models need higher ones. A rule of thumb, not measured here: `make run` uses 2e-4.
+RATE_TEXT = 5e-5
+RATE_VIT = 5e-5
+RATE_CONVNET = 5e-4  # AdamW on EfficientNet-Lite0: .987 on digits after 6 epochs (1e-3: .985 after 10)
+HEAD_RATE = 3.0  # times the top block's, for what the checkpoint lacked
 
 
 @dataclass(frozen=True)
@@ -20,14 +43,16 @@ class Group:
 
 @dataclass(frozen=True)
 class Stage:
-    """Exactly which parameters learn, at which rates, for how long. `share` None: a closed-form stage (the probe)."""
+    """Exactly which parameters learn, at which rates, for how long; or how they are set without gradient."""
 
     name: str
     groups: tuple[Group, ...]
-    share: float | None  # of the run's epochs
+    share: float  # of the run's epochs
     body_frozen: bool = False  # nothing but the head learns: what does not learn stays in eval mode, without dropout
     on_features: bool = False  # the body is frozen and the head is one Linear: train it on cached features
     epochs: float | None = None  # instead of a share
+    solve: Solve | None = None  # sets the weights of the model, instead of training
+    start: int | None = None  # number of the earlier stage whose weights `solve` gets
 
     @property
     def trainable(self) -> tuple[str, ...]:
@@ -57,15 +82,81 @@ class Plan:
         return self.layers.frozen_blocks(name.removeprefix(self.path) for name in stage.trainable)
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a stage without gradient may rest on."""
+
+    probe: Any  # hftl.training.logistic.Probe
+    start: dict[str, Tensor] | None = None  # the weights at the end of the stage number `Stage.start`
+    score: Callable[[Any], float] | None = None  # of a model on the validation rows; more is better
+    metric: str = ""  # the name of that score
+
+
+Solve = Callable[[Plan, Given], dict[str, Any] | None]  # sets weights; returns what the report says about it
+
+
+def write_probe(plan: Plan, given: Given) -> None:
+    """Write the probe into the head. Where the logits are the mean of n Linears, the probe read all their inputs side
+    by side: each gets its columns times n.
+    """
+    import torch
+
+    linears = [plan.model.get_submodule(name) for name in plan.outputs]
+    columns = torch.from_numpy(given.probe.weight).split([linear.in_features for linear in linears], dim=1)
+    with torch.no_grad():
+        for linear, weight in zip(linears, columns, strict=True):
+            linear.weight.copy_(weight * len(linears))
+            if linear.bias is not None:  # decoders' heads have none, and their probe neither
+                linear.bias.copy_(torch.from_numpy(given.probe.bias))
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to adapt a model. To add one, write its file and put its value into `METHODS`."""
+
+    name: str
+    summary: str  # for `hftl methods`: what it does and when to take it
+    words: str  # for pages and cards: what was trained
+    build: Callable[[Loaded, MethodConfig, int], Plan]  # (model, flags, number of training rows) → plan
+    rows: int  # of a class (median), below which the doctor warns
+    flags: tuple[str, ...] = ()  # flags of hftl that not every method reads
+    frozen_body: bool = False  # may end in the mean-pooled class; the others always save the stock class
+    by_gradient: bool = True
+    needs_probe: bool = False  # makes no sense with `--init_head random`
+    deepspeed: bool = False  # takes one DeepSpeed engine and no more, and writes no weights after it
+    check: Callable[[Loaded, MethodConfig], object] | None = None  # raises ConfigError, and costs no forward pass
+
+    def __call__(self, loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
+        """Return the plan of the method for the model. Raises `ConfigError` for flags that the model cannot follow."""
+        self.refuse(loaded, config)
+        return self.build(loaded, config, n_train)
+
+    def refuse(self, loaded: Loaded, config: MethodConfig) -> None:
+        """Raise `ConfigError` when the method cannot be used on the model. It costs no forward pass."""
+        blocks = len(loaded.layers.modules)
+        for flag, top, instead in (
+            ("train_top", config.train_top, "train them all"),
+            ("thaw_to", config.thaw_to, "thaw the stem as well"),
+        ):
+            if top is not None and top > blocks:
+                raise ConfigError(
+                    f"--{flag} {top} is more than the {blocks} blocks that {loaded.name} has. Leave it out to {instead}."
+                )
+        if self.check is not None:
+            self.check(loaded, config)
+
+
 def probe_stage(model: nn.Module, outputs: tuple[str, ...]) -> Stage:
     """The closed-form stage with which every method begins: the probe's solution is written into `outputs`."""
-    names = tuple(name for output in outputs for name in output_parameters(model, output))
-    return Stage("probe", (Group("head", names, 1.0),), None)
+    # Weight and, where it has one, bias: decoders' heads have none.
+    names = tuple(f"{o}.{name}" for o in outputs for name, _ in model.get_submodule(o).named_parameters())
+    return Stage("probe", (Group("head", names, 1.0),), 0.0, solve=write_probe)
 
 
-def first_stage(model: nn.Module, outputs: tuple[str, ...], init_head: str) -> tuple[Stage, ...]:
-    """The probe, or nothing where `--init_head random` asks for the seeded random head that the model came with."""
-    return (probe_stage(model, outputs),) if init_head == "probe" else ()
+def plan_of(loaded: Loaded, config: MethodConfig, stages: Sequence[Stage], defaults: dict[str, Any]) -> Plan:
+    """Return the plan of `stages` after the probe, which `--init_head random` leaves out: the seeded head stays."""
+    first = (probe_stage(loaded.model, loaded.outputs),) if config.init_head == "probe" else ()
+    return Plan(loaded.model, loaded.output, loaded.layers, (*first, *stages), defaults, averaged=loaded.averaged)
 
 
 def head_stage(layers: Layers, outputs: tuple[str, ...], share: float, epochs: float | None = None) -> Stage:
@@ -76,10 +167,35 @@ def head_stage(layers: Layers, outputs: tuple[str, ...], share: float, epochs: f
 
 def is_convnet(model: nn.Module) -> bool:
     """True when the model normalises by batch, as ResNet and EfficientNet do; such nets want other rates."""
+    from torch import nn
+
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
 
 
-def decayed_groups(layers: Layers, decay: float, head_rate: float, top: int | None = None) -> tuple[Group, ...]:
+def full_defaults(loaded: Loaded, config: MethodConfig) -> tuple[float, dict[str, Any]]:
+    """Return the layer-wise decay, which `--layer_decay` overrides, and defaults for TrainingArguments."""
+    convnet = is_convnet(loaded.model)
+    if convnet:
+        rate, decay, epochs, batch = RATE_CONVNET, DECAY_CONVNET, 10, 32
+    elif loaded.model.main_input_name == "pixel_values":
+        rate, decay, epochs, batch = RATE_VIT, DECAY_VIT, 5, 32
+    else:
+        width = getattr(loaded.model.config, "hidden_size", 768)  # not every config calls it so
+        rate, decay, epochs, batch = RATE_TEXT * max(1.0, 768 / width), DECAY_TEXT, 3, 16
+    arguments = {
+        "learning_rate": rate,
+        "num_train_epochs": epochs,
+        "per_device_train_batch_size": batch,
+        "warmup_steps": 0.1,
+        "lr_scheduler_type": "cosine" if convnet else "linear",
+        "weight_decay": 0.01,
+    }
+    return decay if config.layer_decay is None else config.layer_decay, arguments
+
+
+def decayed_groups(
+    layers: Layers, decay: float, head_rate: float = HEAD_RATE, top: int | None = None
+) -> tuple[Group, ...]:
     """Layer-wise rates: 1 for the top block, times `decay` for each one below it, the stem lowest; head apart.
 
     ULMFiT's discriminative rates (Howard & Ruder 2018, section 3.2) in the exponential form of ELECTRA and BEiT. With

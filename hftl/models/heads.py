@@ -60,11 +60,6 @@ def _make_logits(model: Any, outputs: tuple[str, ...], batch: dict[str, torch.Te
     return logits.shape == mean.shape and torch.allclose(logits, mean, atol=1e-5)
 
 
-def output_parameters(model: nn.Module, output: str) -> tuple[str, ...]:
-    """Names of the weight and, where it has one, the bias of the Linear `output`; decoders' heads have no bias."""
-    return tuple(f"{output}.{name}" for name, _ in model.get_submodule(output).named_parameters())
-
-
 def without_bias(model: nn.Module, output: str) -> tuple[str, ...]:
     """Return the poolings whose head has no bias: "native" where the Linear `output` lacks one (or peft's copy of it)."""
     names = [name.rpartition(".")[2] for name, _ in model.get_submodule(output).named_parameters()]

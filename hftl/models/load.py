@@ -26,12 +26,12 @@ from transformers.utils import cached_file
 
 from hftl.config import ModelConfig
 from hftl.errors import HftlError, ModelError, did_you_mean
-from hftl.hub_access import hub_reachable
 from hftl.models.classes import check_loaded, classifier_config, load_into
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
 from hftl.models.packaged import PACKAGED, find_packaged, packaged_as
 from hftl.paths import typed_path
+from hftl.surroundings import hub_reachable
 from hftl.tasks.task import Task
 
 

@@ -25,19 +25,17 @@ from hftl.errors import TrainingError
 from hftl.methods.plan import Plan, Stage
 from hftl.paths import cache_dir
 from hftl.prepare import Prepared
-from hftl.progress import progress
+from hftl.surroundings import progress
 from hftl.training.arguments import stage_arguments
 from hftl.training.cache import SPARE, budget, is_cached, weights_hash
-from hftl.training.features import Encoded, batches_by_length, extract_features
-from hftl.training.freeze import pin_frozen, set_trainable
-from hftl.training.inputs import StageData, StageInputs, stage_inputs
+from hftl.training.features import Encoded, Passer, batches_by_length
 from hftl.training.logistic import cv_rows
 from hftl.training.losses import make_loss
 from hftl.training.precision import autocast, without_autocast
 from hftl.training.probing import averages, features_key, frozen_features
-from hftl.training.state_pass import StateMaker, state_shapes
-from hftl.training.states import StateCache, StateRows, state_maker
-from hftl.training.trainer import GroupedTrainer
+from hftl.training.replay import StateMaker, state_shapes
+from hftl.training.states import StageData, StageInputs, StateCache, StateRows, stage_inputs, state_maker
+from hftl.training.trainer import GroupedTrainer, pin_frozen, set_trainable
 
 
 ADAMW_BYTES, GRADIENT_BYTES = 8, 4  # per learning parameter: two fp32 moments, one fp32 gradient
@@ -95,17 +93,9 @@ def time_features(ready: Prepared) -> FeatureCost:
 
 
 def _extract(ready: Prepared, rows: list[int]) -> dict[str, np.ndarray]:
-    return extract_features(
-        ready.loaded.model,
-        ready.loaded.output,
-        ready.train.take(rows),
-        ready.collate,
-        mean=averages(ready.task, ready.loaded),
-        bf16=ready.bf16,
-        use_cpu=ready.use_cpu,
-        title="features (sample)",
-        averaged=ready.loaded.averaged,
-    )
+    loaded, passer = ready.loaded, Passer(ready.collate, ready.use_cpu, ready.bf16)
+    mean = averages(ready.task, loaded)
+    return passer.features(loaded.model, loaded.outputs, ready.train.take(rows), "features (sample)", mean=mean)
 
 
 def are_cached(ready: Prepared) -> dict[str, bool]:
@@ -144,17 +134,17 @@ class StateChoice:
 def choose_cache(ready: Prepared, plan: Plan, disk_free: int) -> StateChoice:
     """Decide as `hftl.training.states.store` does, and say how many bytes that takes."""
     parts = (ready.rows_to_train_on, ready.validation)
-    maker, passes, note = state_maker(plan, parts, ready.collate, ready.config, {})
+    maker, note = state_maker(plan, parts, ready.collate, ready.config)
     if maker is None:
         return StateChoice(None, 0, 0, note)
-    shapes = [state_shapes(maker.anatomy, maker.firsts, part, n) for part, n in zip(parts, (passes, 1), strict=True)]
+    shapes = [state_shapes(maker.anatomy, maker.firsts, part, maker.views_of(part)) for part in parts]
     size = sum(math.prod(shape) for part in shapes for shape in part.values()) * (2 if ready.bf16 else 4)
     if size > budget() or size + SPARE > disk_free:
         why = f"{size / 2**30:.1f} GiB are more than the budget or the disk holds"
         if ready.config.method.cache == "on":
             raise TrainingError(f"--cache on cannot be held: {why}. Use --cache auto.")
         return StateChoice(None, 0, 0, f"no cache of frozen layers: {why}")
-    return StateChoice(maker, passes, size, "")
+    return StateChoice(maker, maker.views, size, "")
 
 
 @dataclass(frozen=True)
@@ -200,7 +190,7 @@ def stage_costs(ready: Prepared, plan: Plan, cache: StateChoice) -> list[StageCo
 
 def _cost(ready: Prepared, trial: Plan, stage: Stage, cache: StateChoice, folder: str) -> StageCost:
     learning = sum(trial.model.get_parameter(name).numel() for name in stage.trainable)
-    if stage.share is None:
+    if stage.solve is not None:
         return StageCost(stage, learning)
     args = stage_arguments(trial, stage, ready.config, ready.task.output.best, Path(folder))
     rows = ready.rows_to_train_on
@@ -258,7 +248,9 @@ def _inputs(ready: Prepared, trial: Plan, stage: Stage, numbers: np.ndarray, cac
         shape = state_shapes(cache.maker.anatomy, [first], rows, 1)[first]
         stored = {first: StateRows(rows, np.zeros(shape, np.float32), rows.starts)}
         states = StateCache(cache.maker.anatomy, stored, stored, {})
-    data = StageData(rows, rows, ready.collate, len(ready.splits.labels), features, features, ready.weights)
+    data = StageData(
+        rows, rows, ready.collate, len(ready.splits.labels), features, features, ready.weights, ready.task.output
+    )
     return stage_inputs(trial, stage, data, states, ready.config.method.cache)
 
 
@@ -333,7 +325,7 @@ def _train(
         remove_unused_columns=False,
         label_names=["labels"],
     )
-    clock, loss = _Clock(), make_loss(args.label_smoothing_factor, ready.weights)
+    clock, loss = _Clock(), make_loss(args.label_smoothing_factor, ready.weights, ready.task.output.loss)
     trainer = GroupedTrainer(inputs.module, few, inputs.collate, rows, compute_loss_func=loss, callbacks=[clock])
     trainer.remove_callback(PrinterCallback)
     trainer.stage_groups = inputs.groups

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from hftl.combinations import check_combination
 from hftl.config import RunConfig
 from hftl.data.splits import Splits, sample
 from hftl.errors import ConfigError
-from hftl.evaluation.cross_validated import Comparison
-from hftl.evidence.compare import compare
-from hftl.methods import check_method, get_method
-from hftl.methods.full import full_defaults
-from hftl.methods.plan import Plan, Stage, is_convnet
+from hftl.evaluation.verdict import Comparison
+from hftl.evidence.ladder import compare
+from hftl.methods import check_combination, check_method, get_method
+from hftl.methods.plan import Plan, Stage, full_defaults, is_convnet
 from hftl.models.heads import without_bias
 from hftl.models.layers import is_under
 from hftl.planning.costs import (
@@ -32,12 +30,11 @@ from hftl.planning.estimate import memory, seconds, would_fit
 from hftl.planning.recommend import Facts, recommend
 from hftl.prepare import Prepared, prepare
 from hftl.tasks import get_task
+from hftl.training.arguments import check_arguments, check_fits
 from hftl.training.logistic import choose_penalty, fit_logistic
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.probing import head_pooling, mean_pooled
-from hftl.training.rehearsal import check_arguments, check_fits
-from hftl.training.strategies import check_strategy, current_strategy
-from hftl.training.world import check_world
+from hftl.training.world import check_strategy, check_world, current_strategy
 
 
 FIT_VALUES = 1_000_000  # rows x classes that the probe is fitted on for its timing: two seconds
@@ -57,7 +54,8 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     ready = prepare(config)
     check_fits(config, ready.loaded.model, len(ready.train))
     check_method(config.method, ready.loaded)
-    convnet, full_epochs = is_convnet(ready.loaded.model), full_defaults(ready.loaded)[2]
+    convnet = is_convnet(ready.loaded.model)
+    full_epochs = full_defaults(ready.loaded, config.method)[1]["num_train_epochs"]
     cost = time_features(ready)
     rows, features = comparison_features(ready, cost, are_cached(ready)["train"])
     cached = are_cached(ready)  # as a run would find it now

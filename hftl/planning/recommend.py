@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from hftl.evaluation.advice import FEW_PER_CLASS
-from hftl.evaluation.cross_validated import Gap, stands
+from hftl.evaluation import FEW_PER_CLASS
+from hftl.evaluation.bootstrap import Interval
+from hftl.evaluation.verdict import stands
 
 
 # Beyond so many rows per class, every layer: ANCHORS.md, F. LoRA loses when the data exceed its capacity (LoRA Without
@@ -20,7 +21,7 @@ class Facts:
     """What the choice rests on."""
 
     rows_per_class: float  # median over the classes
-    gap: Gap | None  # None where the rows are too few to cross-validate
+    gap: Interval | None  # None where the rows are too few to cross-validate
     baseline: str  # its name
     full_seconds: float  # estimated, of fine-tuning every layer on this machine
     full_fits: bool | None  # in memory, with gradients and AdamW's states for every parameter
@@ -73,7 +74,7 @@ def recommend(facts: Facts) -> Recommendation:
     )
 
 
-def _far(facts: Facts, gap: Gap) -> Recommendation:
+def _far(facts: Facts, gap: Interval) -> Recommendation:
     """The frozen features lose: this model's domain is far from this data."""
     rows = facts.rows_per_class
     if rows <= FEW_PER_CLASS:
@@ -101,7 +102,7 @@ def _far(facts: Facts, gap: Gap) -> Recommendation:
     )
 
 
-def _moderate(facts: Facts, gap: Gap) -> Recommendation:
+def _moderate(facts: Facts, gap: Interval) -> Recommendation:
     rows = f"{facts.rows_per_class:g} rows per class are neither few nor many ({FEW_PER_CLASS} to {MANY_PER_CLASS})"
     if facts.convnet:
         # Adapters leave out depthwise convolutions (peft); thawing from the top is ULMFiT's answer to small data

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from hftl.artifact import Artifact
 from hftl.errors import ConfigError
 from hftl.publishing.copying import copy_file, model_files
 from hftl.publishing.public_report import hub_base, hub_commit, public_name
+from hftl.run_data import Artifact
 
 
 def write_adapter_alone(artifact: Artifact, adapter: Path, folder: Path) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import yaml
 
-from hftl.artifact import Artifact
 from hftl.config import read_yaml
 from hftl.errors import RunError
 from hftl.models.load import hub_errors
@@ -19,6 +18,7 @@ from hftl.publishing.examples import Example, choose_examples, write_examples
 from hftl.publishing.licences import Licence, choose_license, known_license
 from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_report
 from hftl.publishing.results import eval_entries, write_eval_results
+from hftl.run_data import Artifact
 
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")

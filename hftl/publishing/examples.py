@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PILImage
 
-from hftl.artifact import Artifact
 from hftl.errors import ConfigError
 from hftl.report.visible import shorten
-from hftl.run_data import run_splits
+from hftl.run_data import Artifact, run_splits
 from hftl.tasks import get_task
 
 

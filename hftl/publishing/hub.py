@@ -12,7 +12,6 @@ from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, constants
 
-from hftl.artifact import Artifact, open_artifact
 from hftl.errors import RunError
 from hftl.paths import typed_path
 from hftl.publishing.bundle import Bundle, BundleOptions, build_bundle
@@ -26,6 +25,7 @@ from hftl.publishing.parity import is_pooled
 from hftl.publishing.public_report import public_name
 from hftl.publishing.space import push_space
 from hftl.report.visible import one_line
+from hftl.run_data import Artifact, open_artifact
 from hftl.run_folder import partial_of
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from huggingface_hub import constants, get_token
 
 from hftl.errors import ConfigError
-from hftl.hub_access import hub_reachable
 from hftl.publishing.hub_faults import NO_TOKEN, OFFLINE, HubError
 from hftl.publishing.hub_repository import check_branch, check_repo_id
+from hftl.surroundings import hub_reachable
 
 
 @dataclass(frozen=True)

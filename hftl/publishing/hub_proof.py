@@ -7,12 +7,12 @@ from typing import Any
 
 from huggingface_hub import CommitInfo
 
-from hftl.artifact import Artifact
 from hftl.errors import DataError
 from hftl.publishing.hub_faults import plain
 from hftl.publishing.hub_repository import Target
 from hftl.publishing.hub_retries import say
 from hftl.publishing.parity import DownloadError, ParityError, check_pushed, keep_parity
+from hftl.run_data import Artifact
 
 
 def prove(

@@ -14,8 +14,8 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from hftl.data.samples import SAMPLES
 from hftl.errors import ConfigError, did_you_mean
-from hftl.hub_access import hub_reachable
 from hftl.models.packaged import PACKAGED
+from hftl.surroundings import hub_reachable
 
 
 # The identifiers that the Hub takes: https://huggingface.co/docs/hub/repositories-licenses

@@ -15,13 +15,12 @@ import torch
 from datasets import Dataset
 from scipy.special import softmax
 
-from hftl.artifact import Artifact
 from hftl.errors import HftlError
 from hftl.models.pooled import OWN_CLASSES
 from hftl.predict import Predictor, load
 from hftl.publishing import fresh_process
 from hftl.report.report import write_report
-from hftl.run_data import OWN_ROWS, RealRows, some_rows, spread
+from hftl.run_data import OWN_ROWS, Artifact, RealRows, some_rows, spread
 from hftl.tasks.task import Task
 
 

@@ -108,6 +108,7 @@ _REPORT: Spec = {
         {
             "name": word, "trainable_parameters": number, "learning_rates": {"*": number}, "seconds": number,
             "steps": number, "epochs": number, "history": [{"*": number}], "reads": word, "weights": word,
+            "interpolation": {"metric": word, "alpha": number, "curve": [{"*": number}]},
         }
     ],
     "seeds": {

@@ -15,8 +15,8 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError
 
-from hftl.hub_access import hub_reachable
 from hftl.report.visible import one_line
+from hftl.surroundings import hub_reachable
 
 
 _NAMES = {"text-classification": "Text Classification", "image-classification": "Image Classification"}

@@ -60,6 +60,7 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
         compared=bool(evidence.get("verdict")),
         forgetting=views.forgetting(evidence),
         stages=views.stages(report),
+        interpolation=words.interpolation(report),
         confusion=mixed_up,
         long_names=any(len(rows.labels[i]) > 3 for i in mixed_up.classes),
         classes=listed,

@@ -12,8 +12,9 @@ import torch
 
 from hftl.config import RunConfig
 from hftl.data.splits import Splits
-from hftl.evaluation.intervals import Interval, bootstrap_intervals
-from hftl.evaluation.metrics import compute_metrics, log_loss, per_class
+from hftl.evaluation.bootstrap import Interval
+from hftl.evaluation.metrics import bootstrap_intervals, compute_metrics, log_loss, per_class
+from hftl.methods import FROZEN_BODY
 from hftl.models.load import Loaded
 from hftl.training.logistic import Probe
 from hftl.training.stages import StageReport
@@ -62,7 +63,7 @@ def build_report(
         "schema_version": SCHEMA_VERSION,
         "task": config.task,
         "method": config.method.method,
-        "pooling": probe.pooling if config.method.method in ("probe", "head") else "native",
+        "pooling": probe.pooling if config.method.method in FROZEN_BODY else "native",
         "model": {
             "name": loaded.name,
             "source": loaded.source,

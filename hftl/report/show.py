@@ -7,7 +7,7 @@ from typing import Any
 from hftl.methods.plan import Plan
 from hftl.report.table import print_table
 from hftl.report.visible import one_line
-from hftl.report.words import pooled, retention
+from hftl.report.words import interpolation, pooled, retention
 
 
 _NAMED = 3  # weak slices that the terminal names
@@ -22,7 +22,9 @@ def show_plan(plan: Plan, learning_rate: float | None) -> None:
         for group in stage.groups:
             count = sum(sizes[n] for n in group.parameters)
             rate = (
-                "closed form" if stage.share is None or learning_rate is None else f"{learning_rate * group.rate:.2e}"
+                "closed form"
+                if stage.solve is not None or learning_rate is None
+                else f"{learning_rate * group.rate:.2e}"
             )
             rows.append((stage.name, group.name, f"{count:,}", f"{count / total:.2%}", rate))
     print_table("What will train", ("stage", "group", "parameters", "of all", "learning rate"), rows)
@@ -40,6 +42,10 @@ def show_result(report: dict[str, Any], run_dir: str) -> None:
             print_table("Note", ("",), [(f"{rung['name']}: {rung['note']}",)])
     if evidence:
         print_table("Evidence", ("", ""), [*_evidence_rows(evidence), *parity_rows(report["parity"])])
+    mixture = interpolation(report)
+    if mixture:
+        head = ("share of the tuned weights", f"validation {mixture['metric']}", "kept of the base")
+        print_table(f"Between base and tuned model: {mixture['alpha']} was taken", head, mixture["rows"])
     for warning in report["warnings"]:
         print_table("Note", ("",), [(warning,)])
     _show_place(report, run_dir, f" ({report['timing']['total_seconds']:.0f} s)")

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from hftl.evaluation.reliability import merged_bins
+from hftl.evaluation.calibration import merged_bins
 from hftl.report.words import KINDS, METHODS, duration, interval, number, percent, points, rate, retention
 
 

@@ -7,18 +7,13 @@ from typing import Any
 from markupsafe import Markup
 
 from hftl.evaluation.advice import MORE_TEST_ROWS, undecided
-from hftl.evaluation.cross_validated import Gap, stands
-from hftl.evaluation.verdict import MARGIN
+from hftl.evaluation.bootstrap import Interval
+from hftl.evaluation.verdict import MARGIN, stands
+from hftl.methods import METHODS as _METHODS
 from hftl.report.visible import one_line
 
 
-METHODS = {
-    "probe": "a simple classifier on top of the frozen model",
-    "head": "a new last layer on top of the frozen model",
-    "lora": "small trainable adapters inside the frozen model",
-    "full": "all layers trained, the lower ones more gently",
-    "gradual": "layers trained from the top down, one stage after another",
-}
+METHODS = {name: method.words for name, method in _METHODS.items()}
 RETENTION = {"sample:digits": "handwritten digits", "sample:wikipedia-topics": "Wikipedia summaries"}
 KINDS = {
     "majority": "always the most frequent class",
@@ -97,7 +92,7 @@ def meaning(found: Mapping[str, Any], n_test: int) -> str:
     if found.get("kind") == "UNDECIDED":
         said = undecided(found["gap"], n_test, found.get("rows_needed"))
         compared = found.get("cross_validation")
-        return f"{said} {stands(Gap(**compared['gap']), compared['baseline'])}." if compared else said
+        return f"{said} {stands(Interval(**compared['gap']), compared['baseline'])}." if compared else said
     return {
         "POSITIVE": "The whole interval is above zero: this is more than luck with the test rows.",
         "NEGATIVE": "The whole interval is below zero: this is more than luck with the test rows.",
@@ -176,3 +171,15 @@ def _other_metric(found: dict[str, Any]) -> list[str]:
     bounds = f"95% interval {points(other['low'])} to {points(other['high'])}"
     same = "says the same" if other["label"] == found["label"] else f"says {other['label'].lower()}"
     return [f"Macro F1, which counts every class alike, {same}: {points(other['gap'])} points ({bounds})."]
+
+
+def interpolation(report: dict[str, Any]) -> dict[str, Any] | None:
+    """Return metric, chosen alpha and rows (alpha, validation score, kept of the base) of a run that mixed two models."""
+    found = report["stages"][-1].get("interpolation") if report["stages"] else None
+    if not found:
+        return None
+    rows = []
+    for point in found["curve"]:
+        kept = point.get("kept")
+        rows.append((f"{point['alpha']:.1f}", number(point["score"]), "" if kept is None else percent(kept)))
+    return {"metric": found["metric"].replace("_", " "), "alpha": f"{found['alpha']:.1f}", "rows": rows}

@@ -1,14 +1,55 @@
-"""Trainer's arguments for a stage: hftl's habits, then the method's defaults, then what the user typed."""
+"""Trainer's arguments for a stage: hftl's habits, then the method's defaults, then what the user typed.
 
+They are tried on a toy before any data is read: what Trainer would refuse late is refused at once.
+"""
+
+import contextlib
+import io
+import os
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
 from transformers import TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from hftl.config import RunConfig
-from hftl.methods.plan import Plan, Stage
-from hftl.progress import hide_bars
+from hftl.errors import ConfigError, HftlError
+from hftl.evaluation.metrics import compute_metrics
+from hftl.methods.plan import Group, Plan, Stage
+from hftl.models.layers import Layers
+from hftl.surroundings import hide_bars
+from hftl.training.losses import make_loss
+from hftl.training.order import draws_from
 from hftl.training.precision import choose_bf16, runs_on_cpu
+from hftl.training.replay import OnFeatures
+from hftl.training.trainer import GroupedTrainer
+
+
+# What a rehearsal of two steps overrides: sizes, and what reaches outside of it.
+_SMALL: dict[str, Any] = {
+    "per_device_train_batch_size": 2,
+    "per_device_eval_batch_size": 2,
+    "gradient_accumulation_steps": 1,
+    "num_train_epochs": 1.0,
+    "max_steps": -1,
+    "report_to": "none",
+    "torch_compile": False,
+    "torch_compile_backend": None,
+    "torch_compile_mode": None,
+    "disable_tqdm": True,
+    # `check_fits` asks the model itself
+    "gradient_checkpointing": False,
+    "activation_checkpointing": False,
+    "neftune_noise_alpha": None,
+}
+# Packages by the name that --report_to takes, where the two differ.
+_PACKAGES = {"dagshub": "dagshub mlflow", "flyte": "flytekit", "comet_ml": "comet-ml", "azure_ml": "azureml-core"}
 
 
 def stage_epochs(plan: Plan, stage: Stage, config: RunConfig) -> float:
@@ -16,7 +57,7 @@ def stage_epochs(plan: Plan, stage: Stage, config: RunConfig) -> float:
     if stage.epochs is not None:
         return stage.epochs
     total = config.training.get("num_train_epochs", plan.defaults.get("num_train_epochs", 3.0))
-    return float(total) * (stage.share or 0.0)
+    return float(total) * stage.share
 
 
 def stage_arguments(plan: Plan, stage: Stage, config: RunConfig, best_metric: str, folder: Path) -> TrainingArguments:
@@ -46,7 +87,7 @@ def stage_arguments(plan: Plan, stage: Stage, config: RunConfig, best_metric: st
         values["save_steps"] = config.training["eval_steps"]
     values["num_train_epochs"] = stage_epochs(plan, stage, config)
     if values.get("max_steps", -1) > 0:
-        values["max_steps"] = max(1, round(values["max_steps"] * (stage.share or 1.0)))
+        values["max_steps"] = max(1, round(values["max_steps"] * stage.share))
     return TrainingArguments(**values)
 
 
@@ -57,3 +98,101 @@ def smaller_batch(size: int, accumulation: int) -> tuple[int, int]:
     """
     smaller = max(d for d in range(1, size) if size % d == 0)
     return smaller, accumulation * (size // smaller)
+
+
+class _Rows(Dataset):
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"features": torch.ones(2) * index, "labels": index % 2}
+
+
+def check_arguments(config: RunConfig, best_metric: str) -> None:
+    """Raise `ConfigError` for training flags that `Trainer` cannot do, naming the flag, before anything is loaded."""
+    typed = {name: value for name, value in config.training.items() if name != "seed"}
+    problem = _problem(config, best_metric) if typed else None
+    if problem is None:
+        return
+    for name in reversed(typed):
+        rest = {k: v for k, v in config.training.items() if k != name}
+        if _problem(replace(config, training=rest), best_metric) is None:
+            raise ConfigError(f"--{name} {typed[name]} does not work: {problem}")
+    raise ConfigError(f"The training flags ({', '.join(f'--{name}' for name in typed)}) do not work: {problem}")
+
+
+def check_fits(config: RunConfig, model: Any, rows: int) -> None:
+    """Raise `ConfigError` for training flags that this model, or so many training rows, cannot do."""
+    flags = config.training
+    for name in ("gradient_checkpointing", "activation_checkpointing"):
+        if flags.get(name) and not model.supports_gradient_checkpointing:
+            raise ConfigError(f"--{name} is not possible: {type(model).__name__} does not support it. Leave it out.")
+    if flags.get("neftune_noise_alpha") and not isinstance(model.get_input_embeddings(), nn.Embedding):
+        raise ConfigError("--neftune_noise_alpha is for models that read tokens. Leave it out.")
+    needed = flags.get("per_device_train_batch_size", 1) * int(os.environ.get("WORLD_SIZE", "1"))
+    if flags.get("dataloader_drop_last") and rows < needed:
+        raise ConfigError(
+            f"--dataloader_drop_last true would drop all {rows} training rows: a batch has {needed}. Lower "
+            "--per_device_train_batch_size."
+        )
+
+
+def _problem(config: RunConfig, best_metric: str) -> str | None:
+    """Return what stands in the way of a short training with these flags, in one line; None when nothing does."""
+    quiet = io.StringIO()
+    try:
+        with draws_from(0), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+            _rehearse(config, best_metric)
+    except HftlError as error:
+        return str(error)
+    except Exception as error:  # of the libraries: whatever it is, the user's flags brought it about
+        text = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+        return (text if len(text) < 400 else text[:400] + " ...") or type(error).__name__
+    return None
+
+
+def _rehearse(config: RunConfig, best_metric: str) -> None:
+    toy = OnFeatures(nn.Linear(2, 2))
+    names = tuple(name for name, _ in toy.named_parameters())
+    plan = Plan(toy, "linear", Layers((), (), names), (), {"learning_rate": 1e-3})
+    stage = Stage("rehearsal", (Group("head", names, 1.0),), 1.0)
+    with tempfile.TemporaryDirectory() as folder:
+        args = stage_arguments(plan, stage, config, best_metric, Path(folder))
+        if args.torch_compile and runs_on_cpu(config.training):
+            raise ConfigError("on a CPU it compiles for minutes and trains no faster. Leave it out.")
+        for callback in get_reporting_integration_callbacks(args.report_to):
+            _check_tracker(callback)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 or args.deepspeed or args.fsdp:
+            return  # the toy cannot be shared out as the model will be
+        for name in ("gradient_checkpointing", "activation_checkpointing", "neftune_noise_alpha"):
+            setattr(args, name, _SMALL[name])
+        _trainer(toy, args, stage).get_train_dataloader()  # with the user's workers, which are not started
+        small = {**config.training, **_SMALL}
+        workers = [name for name in small if name.startswith("dataloader_") and name != "dataloader_drop_last"]
+        small = {name: value for name, value in small.items() if name not in workers}
+        args = stage_arguments(plan, stage, replace(config, training=small), best_metric, Path(folder))
+        _trainer(toy, args, stage).train()
+
+
+def _trainer(toy: nn.Module, args: Any, stage: Stage) -> GroupedTrainer:
+    trainer = GroupedTrainer(
+        model=toy,
+        args=args,
+        train_dataset=_Rows(),
+        eval_dataset=_Rows(),
+        compute_loss_func=make_loss(args.label_smoothing_factor),
+        compute_metrics=lambda p: compute_metrics(np.asarray(p.predictions), np.asarray(p.label_ids)),
+        preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
+    )
+    trainer.stage_groups = stage.groups
+    return trainer
+
+
+def _check_tracker(callback: Any) -> None:
+    try:
+        callback()
+    except (RuntimeError, ImportError) as error:
+        name = callback.__name__.removesuffix("Callback").lower()
+        raise ConfigError(
+            f"its package is not installed ({' '.join(str(error).split())}). pip install {_PACKAGES.get(name, name)}"
+        ) from None

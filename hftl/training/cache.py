@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import xxhash
 from numpy.lib.format import open_memmap
 
 from hftl.paths import cache_dir
+from hftl.tasks.task import Encoded
 from hftl.training.world import from_every_process, is_local_main_process, wait_for_all
 
 
@@ -27,7 +29,7 @@ VERSION = 2  # raise it when the meaning of the arrays changes
 DEFAULT_BUDGET = 20 * 2**30  # bytes, HFTL_CACHE_BUDGET overrides it
 SPARE = 2**30  # bytes of the disk that are left to others
 MANIFEST = "manifest.json"  # beside the arrays: the hash of each file, written last
-ABANDONED = 24 * 3600  # seconds since the last write to what another machine has left half-written
+ABANDONED = 24 * 3600  # seconds since the last use of states, or the last write to what is half-written
 
 
 def weights_hash(model: torch.nn.Module, names: Iterable[str] | None = None) -> str:
@@ -71,12 +73,17 @@ def cache_key(model: Any, *, use_cpu: bool, **parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
+def preprocessing(collate: Callable, encoded: Encoded) -> dict[str, float]:
+    """What padding and normalisation make of a row, in sums: a part of every cache key. Augmentation is left out."""
+    plain = replace(encoded, augment=False)
+    return {k: float(v.double().sum()) for k, v in collate([plain[0]]).items() if k != "labels"}
+
+
 def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], str]:
     """Return the arrays under `key`, made by `make()` when they are not on disk, and where they came from.
 
     Origin is "cache", "computed", "computed, not kept: ..." when the budget is spent, or "computed, since the cached
-    copy was damaged". All processes call this
-    together, since `make` shares the work out over them.
+    copy was damaged". All processes call this together, since `make` shares the work out over them.
     """
     folder = cache_dir() / "features" / key
     arrays = _read_folder(folder)
@@ -160,9 +167,9 @@ def _partial(root: Path, key: str, owner: int) -> Path:
     return root / f".partial-{owner}-{key}-{socket.gethostname()}"
 
 
-def _remove_abandoned(root: Path) -> None:
-    """Remove what killed runs left half-written: those of this machine, and any that nobody has touched for a day."""
-    for folder in root.glob(".partial-*"):
+def _remove_abandoned(root: Path, pattern: str = ".partial-*") -> None:
+    """Remove what killed runs left: half-written by a process of this machine that is no more, or a day old."""
+    for folder in root.glob(pattern):
         named = re.fullmatch(r"\.partial-(\d+)-\w+-(.+)", folder.name)
         owner, host = (int(named[1]), named[2]) if named else (0, "")
         ended = host == socket.gethostname() and (owner == os.getpid() or not psutil.pid_exists(owner))
@@ -180,9 +187,6 @@ def _publish(partial: Path, folder: Path) -> None:
         shutil.rmtree(partial)
 
 
-_IN_USE: set[str] = set()  # keys of the states that this process reads
-
-
 def _states_root() -> Path:
     return cache_dir() / "states"
 
@@ -190,12 +194,11 @@ def _states_root() -> Path:
 def open_states(key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
     """Return the stored states under `key`, mapped read-only; None when there are none, or a broken file."""
     folder = _states_root() / key
-    found = _read_folder(folder)
-    if found is None or "states" not in found or found["states"].shape != shape or found["states"].dtype != dtype:
+    states = (_read_folder(folder) or {}).get("states")
+    if states is None or states.shape != shape or states.dtype != dtype:
         return None
-    os.utime(folder)  # used now: the oldest go first when room is needed
-    _IN_USE.add(key)
-    return found["states"]
+    os.utime(folder)  # used now
+    return states
 
 
 @contextmanager
@@ -208,14 +211,13 @@ def reserve_states(
     when the budget or the disk has no room.
     """
     root = _states_root()
-    size = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in wanted.values())
     host = socket.gethostname()
     owners = from_every_process((host, main, os.getpid()))
     owner = next(pid for at, is_main, pid in owners if at == host and is_main)
     partial = {key: _partial(root, key, owner) for key in wanted}
     files = {partial[key] / "states.npy": form for key, form in wanted.items()}
     try:
-        problems = [p for p in from_every_process(_set_up(root, size, files) if main else None) if p]
+        problems = [p for p in from_every_process(_set_up(root, files) if main else None) if p]
         if problems:
             raise OSError(problems[0])
         arrays = {key: np.load(partial[key] / "states.npy", mmap_mode="r+") for key in wanted}
@@ -232,47 +234,33 @@ def reserve_states(
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _set_up(root: Path, size: int, files: dict[Path, tuple[tuple[int, ...], np.dtype]]) -> str | None:
+def _set_up(root: Path, files: dict[Path, tuple[tuple[int, ...], np.dtype]]) -> str | None:
     """Make the files with all their blocks; return what stands in the way."""
+    size = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in files.values())
+    gigabytes, limit = f"its {size / 2**30:.1f} GiB", f"HFTL_CACHE_BUDGET ({budget()} bytes)"
     try:
-        problem = _make_room(root, size)
-        if problem is None:
-            for file, (shape, dtype) in files.items():
-                file.parent.mkdir()
-                open_memmap(file, mode="w+", dtype=dtype, shape=shape).flush()
-                if hasattr(os, "posix_fallocate"):  # else a disk that fills up kills whoever writes to the map
-                    with file.open("r+b") as handle:
-                        os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+        root.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(root, "*")
+        if size > budget():
+            return f"{gigabytes} are more than {limit}"
+        if _used(root) + size > budget():
+            return f"states that are in use hold all of {limit}"
+        if size + SPARE > shutil.disk_usage(root).free:
+            return f"{gigabytes} do not fit on the disk of {root}"
+        for file, (shape, dtype) in files.items():
+            file.parent.mkdir()
+            open_memmap(file, mode="w+", dtype=dtype, shape=shape).flush()
+            if hasattr(os, "posix_fallocate"):  # else a disk that fills up kills whoever writes to the map
+                with file.open("r+b") as handle:
+                    os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
     except OSError as error:
         return str(error)
-    return problem
-
-
-def _make_room(root: Path, size: int) -> str | None:
-    """Remove what killed runs left half-written, then the longest unused, until `size` bytes fit; else say why not."""
-    root.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(root)
-    limit = budget()
-    if size > limit:
-        return f"its {size / 2**30:.1f} GiB are more than HFTL_CACHE_BUDGET ({limit} bytes)"
-    unused = [p for p in root.iterdir() if not p.name.startswith(".") and p.name not in _IN_USE]
-    oldest = sorted(unused, key=lambda p: p.stat().st_mtime)
-    for folder in oldest:
-        if _used(root) + size <= limit:
-            break
-        shutil.rmtree(folder, ignore_errors=True)
-    free = shutil.disk_usage(root).free
-    if _used(root) + size > limit:
-        return f"states that are in use hold all of HFTL_CACHE_BUDGET ({limit} bytes)"
-    if size + SPARE > free:
-        return f"its {size / 2**30:.1f} GiB do not fit on the disk of {root}"
     return None
 
 
 def drop_states(keys: list[str]) -> None:
     """Remove states that nobody needs any more."""
     wait_for_all()
-    _IN_USE.difference_update(keys)
     if is_local_main_process():
         for key in keys:
             shutil.rmtree(_states_root() / key, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,16 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
+from hftl.errors import DataError
 from hftl.models.heads import counted_tokens, pick_features
-from hftl.progress import progress
+from hftl.surroundings import progress
 from hftl.tasks.task import Encoded as Encoded
+from hftl.training.checkpoints import end_if_asked
 from hftl.training.precision import autocast, exact_fp32
-from hftl.training.preempt import end_if_asked
 
 
+Batch = dict[str, torch.Tensor]
+Beside = Callable[[Encoded], AbstractContextManager[Any]]  # what else is done with the batches of a pass
 BATCH_TOKENS = 4096  # tokens of a forward batch, so that long texts come in smaller batches
 BATCH_ROWS = 32
 
@@ -36,115 +40,128 @@ def batches_by_length(lengths: np.ndarray) -> list[list[int]]:
     return batches
 
 
-def run_batches(
-    model: Any,
-    encoded: Encoded,
-    collate: Callable,
-    use: Callable[[list[int], Any, dict[str, torch.Tensor]], None],
-    *,
-    bf16: bool,
-    use_cpu: bool,
-    title: str,
-    shard: tuple[int, int] | None = None,
-) -> int:
-    """Run every row through `model` in eval mode, in batches of similar length; return the number of processes.
-
-    `use(rows, output, batch)` gets the row numbers, what the model put out, and the batch with its labels. Batches
-    are shared out over the processes, or as `shard` (index, count) says.
-    """
-    # An Accelerator must not outlive this function: TrainingArguments resets the state it stands on.
-    accelerator = Accelerator(cpu=use_cpu)
-    index, count = shard or (accelerator.process_index, accelerator.num_processes)
-    mine = batches_by_length(encoded.lengths)[index::count]
-    # A generator of its own: else a run that finds its features in the cache would start LoRA from other numbers.
-    loader = DataLoader(encoded, batch_sampler=mine, collate_fn=collate, generator=torch.Generator())
-    model = model.to(accelerator.device).eval()
-    with torch.inference_mode(), autocast(accelerator.device, bf16):
-        for rows, batch in zip(mine, progress(loader, title, "batch"), strict=True):
-            batch = {k: v.to(accelerator.device) for k, v in batch.items()}
-            labels = batch.pop("labels")
-            use(rows, model(**batch), {**batch, "labels": labels})
-            end_if_asked()
-    return int(accelerator.num_processes)
-
-
-def forward_rows(
-    model: Any,
-    encoded: Encoded,
-    collate: Callable,
-    read: Callable[[Any, dict[str, torch.Tensor]], dict[str, torch.Tensor]],
-    *,
-    bf16: bool,
-    use_cpu: bool,
-    title: str,
-    also: Callable[[list[int], dict[str, torch.Tensor]], None] | None = None,
-) -> dict[str, np.ndarray]:
-    """Run every row through `model` in eval mode and return what `read(output, batch)` picks, as [n, ...] arrays.
-
-    Rows are shared out over the processes and come back whole and in order on every one of them. `also(rows, batch)`
-    is called after every batch of this process.
-    """
-    out: dict[str, np.ndarray] = {}  # written in place: the logits of many rows and classes are gigabytes
-    mine: list[int] = []
-
-    def put(rows: list[int], values: dict[str, np.ndarray]) -> None:
-        for key, value in values.items():
-            if key not in out:
-                out[key] = np.empty((len(encoded), *value.shape[1:]), dtype=np.float32)
-            out[key][rows] = value
-
-    def use(rows: list[int], output: Any, batch: dict[str, torch.Tensor]) -> None:
-        put(rows, {k: v.float().cpu().numpy() for k, v in read(output, batch).items()})
-        mine.extend(rows)
-        if also is not None:
-            also(rows, batch)
-
-    if run_batches(model, encoded, collate, use, bf16=bf16, use_cpu=use_cpu, title=title) > 1:
-        for rows, values in gather_object([(mine, {key: array[mine] for key, array in out.items()})]):
-            put(rows, values)
-    return out
-
-
-def extract_features(
-    model: Any,
-    output: str,
-    encoded: Encoded,
-    collate: Callable,
-    *,
-    mean: bool,
-    bf16: bool,
-    use_cpu: bool,
-    title: str,
-    beside: Callable[[Encoded], AbstractContextManager[Any]] | None = None,
-    averaged: tuple[str, ...] = (),
-) -> dict[str, np.ndarray]:
-    """Return {"native": [n, d]} and, when `mean`, {"mean": [n, hidden]} for every row, in order.
-
-    `native` is the input of the Linear named `output`, after those of the ones `averaged` with it; `mean` the average of
-    the body's last states over the tokens that are not padding. `beside` gives what else is done with every batch
-    (`StateMaker.beside`).
-    """
-    seen: dict[str, torch.Tensor] = {}
-    hooks = [model.base_model.register_forward_hook(lambda _, __, out: seen.update(states=out[0]))]
-    for name in (*averaged, output):
-        read_by = model.get_submodule(name)
-        hooks.append(read_by.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0]})))
-
-    def read(_: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        mask = batch.get("attention_mask")
-        counts = counted_tokens(model, batch)
-        picked = {"native": torch.cat([pick_features(seen[n], counts) for n in (*averaged, output)], dim=1)}
-        if mean and mask is not None:
-            weights = mask.unsqueeze(-1).float()
-            picked["mean"] = (seen["states"].float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
-        return picked
-
+def _answered(model: Any, batch: Batch) -> Any:
+    """Call the model. BART, T5 and their like read the state of the end mark, and cannot when a text itself holds one."""
     try:
-        with beside(encoded) if beside else nullcontext() as also:
-            return forward_rows(model, encoded, collate, read, bf16=bf16, use_cpu=use_cpu, title=title, also=also)
-    finally:
-        for hook in hooks:
-            hook.remove()
+        return model(**batch)
+    except ValueError as error:
+        if "<eos>" not in str(error):
+            raise
+        raise DataError(
+            "A text holds the model's own end mark (</s>), so that the model cannot tell where the text ends. "
+            "Remove the mark from the texts."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Passer:
+    """How rows pass through a model without gradient: their collator, the device, the number format."""
+
+    collate: Callable
+    use_cpu: bool
+    bf16: bool = False
+
+    def run(
+        self,
+        model: Any,
+        encoded: Encoded,
+        use: Callable[[list[int], Any, Batch], None],
+        title: str,
+        shard: tuple[int, int] | None = None,
+    ) -> int:
+        """Run every row through `model` in eval mode, in batches of similar length; return the number of processes.
+
+        `use(rows, output, batch)` gets the row numbers, what the model put out, and the batch with its labels.
+        Batches are shared out over the processes, or as `shard` (index, count) says.
+        """
+        # An Accelerator must not outlive this function: TrainingArguments resets the state it stands on.
+        accelerator = Accelerator(cpu=self.use_cpu)
+        index, count = shard or (accelerator.process_index, accelerator.num_processes)
+        mine = batches_by_length(encoded.lengths)[index::count]
+        # A generator of its own: else a run that finds its features in the cache would start LoRA from other numbers.
+        loader = DataLoader(encoded, batch_sampler=mine, collate_fn=self.collate, generator=torch.Generator())
+        model = model.to(accelerator.device).eval()
+        with torch.inference_mode(), autocast(accelerator.device, self.bf16):
+            for rows, batch in zip(mine, progress(loader, title, "batch"), strict=True):
+                batch = {k: v.to(accelerator.device) for k, v in batch.items()}
+                inputs = {k: v for k, v in batch.items() if k != "labels"}
+                use(rows, _answered(model, inputs), batch)
+                end_if_asked()
+        return int(accelerator.num_processes)
+
+    def outputs(
+        self,
+        model: Any,
+        encoded: Encoded,
+        read: Callable[[Any, Batch], Batch],
+        title: str,
+        also: Callable[[list[int], Batch], None] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Run every row through `model` and return what `read(output, batch)` picks, as [n, ...] arrays in fp32.
+
+        Rows are shared out over the processes and come back complete and in order on every one of them.
+        `also(rows, batch)` is called after every batch of this process.
+        """
+        out: dict[str, np.ndarray] = {}  # written in place: the logits of many rows and classes are gigabytes
+        mine: list[int] = []
+
+        def put(rows: list[int], values: dict[str, np.ndarray]) -> None:
+            for key, value in values.items():
+                if key not in out:
+                    out[key] = np.empty((len(encoded), *value.shape[1:]), dtype=np.float32)
+                out[key][rows] = value
+
+        def use(rows: list[int], output: Any, batch: Batch) -> None:
+            put(rows, {k: v.float().cpu().numpy() for k, v in read(output, batch).items()})
+            mine.extend(rows)
+            if also is not None:
+                also(rows, batch)
+
+        if self.run(model, encoded, use, title) > 1:
+            for rows, values in gather_object([(mine, {key: array[mine] for key, array in out.items()})]):
+                put(rows, values)
+        return out
+
+    def features(
+        self,
+        model: Any,
+        outputs: tuple[str, ...],
+        encoded: Encoded,
+        title: str,
+        *,
+        mean: bool = False,
+        beside: Beside | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Return {"native": [n, d]} and, when `mean`, {"mean": [n, hidden]} for every row, in order.
+
+        `native` is the input of the Linears named `outputs`, side by side; `mean` the average of the body's last
+        states over the tokens that are not padding. `beside` is `StateMaker.beside`.
+        """
+        seen: dict[str, torch.Tensor] = {}
+        hooks = [model.base_model.register_forward_hook(lambda _, __, out: seen.update(states=out[0]))]
+        for name in outputs:
+            linear = model.get_submodule(name)
+            hooks.append(linear.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0]})))
+
+        def read(_: Any, batch: Batch) -> Batch:
+            mask = batch.get("attention_mask")
+            counts = counted_tokens(model, batch)
+            picked = {"native": torch.cat([pick_features(seen[name], counts) for name in outputs], dim=1)}
+            if mean and mask is not None:
+                weights = mask.unsqueeze(-1).float()
+                picked["mean"] = (seen["states"].float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+            return picked
+
+        try:
+            with beside(encoded) if beside else nullcontext() as also:
+                return self.outputs(model, encoded, read, title, also)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def logits(self, model: Any, encoded: Encoded, title: str) -> np.ndarray:
+        """Return the logits [n, labels]."""
+        return self.outputs(model, encoded, lambda out, _: {"logits": out.logits}, title)["logits"]
 
 
 def predict_logits(
@@ -152,6 +169,4 @@ def predict_logits(
 ) -> np.ndarray:
     """Return the logits [n, labels] in fp32: what plain `pipeline` will compute from the saved weights."""
     with exact_fp32():
-        return forward_rows(
-            model, encoded, collate, lambda out, _: {"logits": out.logits}, bf16=False, use_cpu=use_cpu, title=title
-        )["logits"]
+        return Passer(collate, use_cpu).logits(model, encoded, title)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from threadpoolctl import threadpool_limits
-
-from hftl.training.chunked import LARGE, fit_in_chunks, moments
 
 
 CS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # on standardised features
@@ -23,6 +22,15 @@ DEFAULT_C = 1.0  # scikit-learn's, where nothing can be held out
 FOLDS = 3
 CV_ROWS = 3000
 NATIVE_MARGIN = 0.02  # plain `pipeline` loads the stock class: mean pooling has to win by 2 points (DESIGN 12)
+
+
+# Logistic regression on more rows and classes than fit beside each other sums its objective over chunks of rows:
+# scikit-learn's solvers hold several [rows, classes] matrices in float64, 1.6 GB each for 200,000 rows of 1,000 classes.
+LARGE = 20_000_000  # rows x classes from which the probe is fitted here; below, Newton's steps end exactly
+_CHUNK = 8_000_000  # rows x classes at once, in float32
+_ITERATIONS = 300
+# Largest gradient of the mean loss at the end, times the number of classes: that of one class is about 1/K at the start.
+_TOLERANCE = 3e-4
 
 
 @dataclass(frozen=True)
@@ -60,14 +68,8 @@ def fit_probe(
     choice = choose_penalty(features, labels, pooling, seed, class_weights, no_bias)
     pooling = choice.pooling
     with _threads(len(labels) * num_labels):
-        weight, bias = fit_logistic(
-            np.asarray(features[pooling]),
-            labels,
-            num_labels,
-            choice.C,
-            class_weights,
-            intercept=pooling not in no_bias,
-        )
+        x, intercept = np.asarray(features[pooling]), pooling not in no_bias
+        weight, bias = fit_logistic(x, labels, num_labels, choice.C, class_weights, intercept=intercept)
     return Probe(weight, bias, choice.C, pooling, choice.cv_accuracy, time.perf_counter() - start)
 
 
@@ -105,11 +107,11 @@ def choose_penalty(
             for k, v in candidates.items()
         }
     best_c = {k: max(s, key=lambda c: s[c]) for k, s in scores.items()}
-    chosen = max(best_c, key=lambda k: scores[k][best_c[k]])
-    if "native" in scores and scores["native"][best_c["native"]] >= scores[chosen][best_c[chosen]] - NATIVE_MARGIN:
-        chosen = "native"
+    best = max(best_c, key=lambda k: scores[k][best_c[k]])
+    if "native" in scores and scores["native"][best_c["native"]] >= scores[best][best_c[best]] - NATIVE_MARGIN:
+        best = "native"
     table = {k: {f"{c:g}": round(v, 5) for c, v in s.items()} for k, s in scores.items()}
-    return Choice(chosen, best_c[chosen], table)
+    return Choice(best, best_c[best], table)
 
 
 def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -144,7 +146,7 @@ def _cv_scores(
     folds = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ranking needs no last digit; the final fit does
-        warnings.filterwarnings("ignore", message="The least populated class")
+        warnings.filterwarnings("ignore", message="The (least populated|number of unique) class")
         for train, held_out in folds.split(features, labels):
             x, mean, scale = _standardise(features[train], centre=intercept)
             held = (features[held_out] - mean) / scale
@@ -181,7 +183,9 @@ def fit_logistic(
     else:
         x, mean, scale = _standardise(features, centre=intercept)
         model = LogisticRegression(C=c, solver="newton-cg", max_iter=1000, tol=TOLERANCE, fit_intercept=intercept)
-        model.fit(x, labels, sample_weight=sample_weight)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The number of unique classes")  # a few rows of many classes
+            model.fit(x, labels, sample_weight=sample_weight)
         classes, coef, shift = model.classes_, model.coef_, model.intercept_
     if len(classes) == 2 and len(coef) == 1:
         coef, shift = np.vstack([-coef, coef]) / 2, np.concatenate([-shift, shift]) / 2
@@ -202,7 +206,7 @@ def _fit_large(
     classes, codes = np.unique(labels, return_inverse=True)
     mean, scale = moments(features)
     mean, scale = mean if intercept else np.zeros_like(mean), np.where(scale < 1e-8, 1.0, scale)
-    weight, bias = fit_in_chunks(features, codes, len(classes), c, sample_weight, mean, scale, intercept=intercept)
+    weight, bias = fit_in_chunks(features, codes, c, sample_weight, (mean, scale), intercept=intercept)
     return classes, weight, bias, mean, scale
 
 
@@ -222,3 +226,68 @@ def _standardise(features: np.ndarray, *, centre: bool) -> tuple[Any, np.ndarray
         x += mean / scale
         mean = np.zeros_like(mean)
     return x, mean, scale
+
+
+def fit_in_chunks(
+    features: np.ndarray,
+    codes: np.ndarray,
+    c: float,
+    row_weights: np.ndarray | None,
+    standard: tuple[np.ndarray, np.ndarray],
+    *,
+    intercept: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (weight [classes, d], bias [classes]) on the features standardised by `standard`: mean and scale, [d] each.
+
+    The objective is scikit-learn's: the weighted mean of the cross entropy of the codes [n], 0 to `classes` - 1, plus
+    |weight|^2 / (2 C sum of row weights). Minimised by L-BFGS (Liu and Nocedal 1989); sums are float64, products float32.
+    """
+    n, d = features.shape
+    classes = int(codes.max()) + 1
+    total = float(n if row_weights is None else row_weights.sum())
+    step = max(1, _CHUNK // classes)
+    centre, width = (array.astype(np.float32) for array in standard)
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        both = flat.reshape(classes, -1)
+        weight = both[:, :d].astype(np.float32)
+        bias = both[:, d].astype(np.float32) if intercept else np.zeros(classes, dtype=np.float32)
+        gradient = np.zeros_like(both)
+        loss = 0.0
+        for start in range(0, n, step):
+            part = slice(start, start + step)
+            x = (np.asarray(features[part], dtype=np.float32) - centre) / width
+            logits = x @ weight.T
+            logits += bias
+            at = np.arange(len(x))
+            logits -= logits.max(axis=1, keepdims=True)
+            true = logits[at, codes[part]].astype(np.float64)
+            np.exp(logits, out=logits)
+            sums = logits.sum(axis=1)
+            factor = np.ones(len(x), np.float32) if row_weights is None else row_weights[part].astype(np.float32)
+            loss += float(((np.log(sums.astype(np.float64)) - true) * factor).sum())
+            logits *= (factor / sums)[:, None]
+            logits[at, codes[part]] -= factor
+            gradient[:, :d] += logits.T @ x
+            if intercept:
+                gradient[:, d] += logits.sum(axis=0)
+        penalty = both[:, :d]
+        gradient[:, :d] += penalty / c
+        return (loss + 0.5 * float((penalty**2).sum()) / c) / total, (gradient / total).ravel()
+
+    start_at = np.zeros(classes * (d + intercept))
+    options = {"maxiter": _ITERATIONS, "gtol": _TOLERANCE / classes, "ftol": 1e-11}
+    both = minimize(objective, start_at, jac=True, method="L-BFGS-B", options=options).x.reshape(classes, -1)
+    return both[:, :d], both[:, d] if intercept else np.zeros(classes)
+
+
+def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and deviation of every column, in float64, from chunks of rows."""
+    n, d = features.shape
+    step = max(1, _CHUNK // d)
+    mean = sum(features[s : s + step].sum(axis=0, dtype=np.float64) for s in range(0, n, step)) / n
+    squares = np.zeros(d)
+    for start in range(0, n, step):
+        centred = features[start : start + step].astype(np.float64) - mean
+        squares += np.einsum("ij,ij->j", centred, centred)
+    return mean, np.sqrt(squares / n)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from transformers import TrainerCallback
 
 from hftl.errors import TrainingError
+from hftl.tasks import CLASSES
 from hftl.training.order import draws_from
 from hftl.training.world import from_every_process, largest, on_the_cpu
 
@@ -29,18 +29,15 @@ def class_weights(rule: str, labels: np.ndarray, num_labels: int) -> tuple[np.nd
     counts = np.bincount(labels, minlength=num_labels)
     present = counts[counts > 0]
     ratio = present.max() / present.min()
-    said = f"the largest class has {ratio:.1f} times the training rows of the smallest"
+    if rule == "none":
+        return None, []
+    note = f"--class_weights {rule}: the largest class has {ratio:.1f} times the training rows of the smallest"
     if rule == "auto":
         rule = "balanced" if ratio > RARE else "none"
-        said = f"--class_weights auto: {said}, so weights are {rule} (balanced above {RARE:g} times)."
-    elif rule == "balanced":
-        said = f"--class_weights balanced: {said}."
-    else:
-        return None, []
+        note += f", so weights are {rule} (balanced above {RARE:g} times)"
     if rule == "none":
-        return None, [said]
-    weights = np.where(counts > 0, len(labels) / (len(present) * np.maximum(counts, 1)), 1.0)
-    return weights, [said]
+        return None, [f"{note}."]
+    return np.where(counts > 0, len(labels) / (len(present) * np.maximum(counts, 1)), 1.0), [f"{note}."]
 
 
 class LossGuard(TrainerCallback):
@@ -91,8 +88,8 @@ class LossGuard(TrainerCallback):
         wrong = [(n, value) for n, value in zip(numbers, values, strict=True) if not value <= self.limit]  # NaN is not
         if not largest(bool(wrong), self._group):
             return
-        said = self._told(*wrong[0], state.global_step, args.learning_rate) if wrong else None
-        raise TrainingError(next(text for text in from_every_process(said, self._group) if text is not None))
+        message = self._message(*wrong[0], state.global_step, args.learning_rate) if wrong else None
+        raise TrainingError(next(text for text in from_every_process(message, self._group) if text is not None))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         """Raise `TrainingError` when the validation loss is no number."""
@@ -103,22 +100,20 @@ class LossGuard(TrainerCallback):
                 f"--learning_rate (it is {args.learning_rate:g}), or set --bf16 false."
             )
 
-    def _told(self, number: int, value: float, step: int, rate: float) -> str:
+    def _message(self, number: int, value: float, step: int, rate: float) -> str:
         rows = next((rows for n, rows in self._batches if n == number), None)
         where = f" Its batch holds the training rows {', '.join(map(str, rows))} (counted from 0)." if rows else ""
-        what = (
-            f"The loss is {value:g} at step {step}"
-            if math.isnan(value) or math.isinf(value)
-            else (f"The loss has exploded to {value:.3g} at step {step}")
-        )
+        what = f"has exploded to {value:.3g}" if math.isfinite(value) else f"is {value:g}"
         return (
-            f"{what}: training has diverged. Nothing was saved.{where} Lower --learning_rate (it is {rate:g}), set "
+            f"The loss {what} at step {step}: training has diverged. Nothing was saved.{where} Lower --learning_rate (it is {rate:g}), set "
             "--bf16 false, or look at those rows."
         )
 
 
-def make_loss(label_smoothing: float, weights: np.ndarray | None = None) -> Any:
-    """Return a `compute_loss_func`: summed cross entropy over the number of rows of the whole global batch.
+def make_loss(
+    label_smoothing: float, weights: np.ndarray | None = None, row_loss: Callable[..., Any] = CLASSES.loss
+) -> Any:
+    """Return a `compute_loss_func`: `row_loss`, summed, over the number of rows of the whole global batch.
 
     The stock BERT and DistilBERT losses multiply the gradient by the accumulation steps (transformers issue 47688);
     this one is exact under accumulation and on several processes. `weights` is one factor per class [K], with mean 1
@@ -131,13 +126,7 @@ def make_loss(label_smoothing: float, weights: np.ndarray | None = None) -> Any:
         weight = (
             None if weights is None or not training else torch.tensor(weights, dtype=torch.float32).to(logits.device)
         )
-        summed = F.cross_entropy(
-            logits.float(),
-            labels,
-            weight=weight,
-            reduction="sum",
-            label_smoothing=label_smoothing if training else 0.0,
-        )
-        return summed / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+        summed, count = row_loss(logits, labels, weight, label_smoothing if training else 0.0)
+        return summed / (count if num_items_in_batch is None else num_items_in_batch)
 
     return loss

@@ -1,7 +1,6 @@
 """What every run begins with: frozen features of the train and validation rows, and the probe fitted on them."""
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,9 +13,9 @@ from hftl.methods import FROZEN_BODY
 from hftl.methods.plan import Plan
 from hftl.models.heads import pool_mean, states_by_token, without_bias
 from hftl.models.load import Loaded
-from hftl.tasks.task import Encoded, Task
-from hftl.training.cache import cache_key, cached_arrays, weights_hash
-from hftl.training.features import extract_features
+from hftl.tasks.task import Task
+from hftl.training.cache import cache_key, cached_arrays, preprocessing, weights_hash
+from hftl.training.features import Beside, Encoded, Passer
 from hftl.training.logistic import Probe, fit_probe
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.states import state_maker
@@ -34,7 +33,7 @@ def frozen_features(
     config: RunConfig,
     *,
     weights: str | None = None,
-    beside: Callable[[Encoded], Any] | None = None,
+    beside: Beside | None = None,
     check: bool = True,
 ) -> tuple[Features, str]:
     """Return the frozen features of every part by pooling, and whether they were computed or came from the cache.
@@ -43,24 +42,21 @@ def frozen_features(
     what else to do in the forward pass. Raises `ModelError` for weights that put out no numbers, unless `check` is
     False.
     """
-    bf16 = choose_bf16(config.training)
     weights = weights or weights_hash(loaded.model)
+    passer = Passer(collate, runs_on_cpu(config.training), choose_bf16(config.training))
     mean = averages(task, loaded)
-    found, origins = {}, []
+    features, origins = {}, []
     for part, encoded in parts.items():
         key = features_key(loaded, weights, encoded, collate, config)
-        make = partial(
-            extract_features, loaded.model, loaded.output, encoded, collate,
-            mean=mean, bf16=bf16, use_cpu=runs_on_cpu(config.training), title=f"features ({part})",
-            beside=beside, averaged=loaded.averaged,
-        )  # fmt: skip
-        found[part], origin = cached_arrays(key, make)
+        title = f"features ({part})"
+        make = partial(passer.features, loaded.model, loaded.outputs, encoded, title, mean=mean, beside=beside)
+        features[part], origin = cached_arrays(key, make)
         origins.append(origin)
-    if check and not all(np.isfinite(array).all() for arrays in found.values() for array in arrays.values()):
+    if check and not all(np.isfinite(array).all() for arrays in features.values() for array in arrays.values()):
         raise ModelError(
             f"{loaded.name} puts out features that are not numbers: its weights are broken, or need --bf16 false."
         )
-    return found, origins[0]
+    return features, origins[0]
 
 
 def averages(task: Task, loaded: Loaded) -> bool:
@@ -81,46 +77,28 @@ def features_key(loaded: Loaded, weights: str, encoded: Encoded, collate: Any, c
     )
 
 
-def preprocessing(collate: Any, encoded: Encoded) -> dict[str, float]:
-    """What padding and normalisation make of a row, in sums: a part of every cache key. Augmentation is left out."""
-    batch = collate([replace(encoded, augment=False)[0]])
-    return {k: float(v.double().sum()) for k, v in batch.items() if k != "labels"}
-
-
-def cache_identity(config: RunConfig, collate: Any, encoded: Encoded) -> dict[str, Any]:
-    """What the states of frozen layers depend on beside weights and rows."""
-    return {
-        "sample": preprocessing(collate, encoded),
-        "augment": config.method.augment,
-        "no_flip": config.method.no_flip,
-    }
-
-
-def rows_identity(train: Encoded, validation: Encoded) -> dict[str, Any]:
+def rows_identity(train: Encoded, validation: Encoded) -> dict[str, str]:
     """Hashes of the rows and labels that a cut-off run was begun with. The test rows are not looked at before the end."""
-    parts = {"train": train, "validation": validation}
-    labels = {
-        f"{k}_labels": hashlib.sha256(np.ascontiguousarray(v.labels).tobytes()).hexdigest() for k, v in parts.items()
-    }
-    return {**{k: v.fingerprint() for k, v in parts.items()}, **labels}
+    hashes = {}
+    for part, encoded in (("train", train), ("validation", validation)):
+        hashes[part] = encoded.fingerprint()
+        hashes[f"{part}_labels"] = hashlib.sha256(np.ascontiguousarray(encoded.labels).tobytes()).hexdigest()
+    return hashes
 
 
-def states_beside(
-    plan: Plan, parts: tuple[Encoded, Encoded], collate: Any, config: RunConfig, identity: dict[str, Any]
-) -> Callable[[Encoded], Any] | None:
+def states_beside(plan: Plan, parts: tuple[Encoded, Encoded], collate: Any, config: RunConfig) -> Beside | None:
     """Return what stores the states that the plan will read in the pass that extracts the features, or None.
 
-    A head that may yet become the mean-pooled one is left out: that one reads features. The arguments are `store`'s.
+    A head that may yet become the mean-pooled one is left out: that one reads features. The arguments are
+    `state_maker`'s.
     """
-    if not shares_pass(config):
-        return None
-    maker = state_maker(plan, parts, collate, config, identity)[0]
+    maker = state_maker(plan, parts, collate, config)[0] if shares_pass(config) else None
     return maker.beside if maker else None
 
 
 def shares_pass(config: RunConfig) -> bool:
     """Does one forward pass give features and states? Not while the probe may still choose another head."""
-    return config.method.method not in FROZEN_BODY or config.method.pooling == "native"
+    return head_pooling(config) == "native"
 
 
 def head_pooling(config: RunConfig) -> str:

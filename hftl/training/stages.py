@@ -18,19 +18,17 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 
 from hftl.config import RunConfig
 from hftl.errors import TrainingError
-from hftl.evaluation.metrics import compute_metrics
-from hftl.methods.plan import Plan, Stage
+from hftl.evaluation.metrics import compute_metrics, log_loss
+from hftl.methods.plan import Given, Plan, Stage
 from hftl.training.arguments import smaller_batch, stage_arguments
-from hftl.training.checkpoints import MarkWhole, NoStepMore, train_on
-from hftl.training.freeze import pin_frozen, set_trainable
-from hftl.training.inputs import StageData, stage_inputs
+from hftl.training.checkpoints import MarkWhole, NoStepMore, SaveWhenAsked, stage_running, train_on
+from hftl.training.features import predict_logits
 from hftl.training.logistic import Probe
 from hftl.training.losses import LossGuard, make_loss
 from hftl.training.order import Numbered, SeededEpochs
-from hftl.training.precision import without_autocast
-from hftl.training.preempt import SaveWhenAsked, stage_running
-from hftl.training.states import StateCache, store
-from hftl.training.trainer import GroupedTrainer
+from hftl.training.precision import runs_on_cpu, without_autocast
+from hftl.training.states import StageData, StateCache, stage_inputs, store
+from hftl.training.trainer import GroupedTrainer, pin_frozen, set_trainable
 from hftl.training.world import broadcast_from_main, from_every_process, is_main_process, wait_for_all
 
 
@@ -47,6 +45,7 @@ class StageReport:
     history: list[dict[str, float]]
     reads: str = ""  # what it trained on: "rows", cached "states" or "features"
     weights: str = ""  # hash of the weights at its end, equal on all processes
+    interpolation: dict[str, Any] | None = None  # what a stage between two earlier results found
 
 
 @dataclass(frozen=True)
@@ -57,27 +56,30 @@ class Fitted:
     notes: list[str]
 
 
-def fit_plan(
-    plan: Plan,
-    probe: Probe,
-    data: StageData,
-    config: RunConfig,
-    best_metric: str,
-    work: Path,
-    identity: dict[str, Any] | None = None,
-) -> Fitted:
+@dataclass(frozen=True)
+class _Fit:
+    """What the stages of one run share."""
+
+    plan: Plan
+    data: StageData
+    config: RunConfig
+    best_metric: str
+    work: Path
+    states: StateCache | None
+
+
+def fit_plan(plan: Plan, probe: Probe, data: StageData, config: RunConfig, best_metric: str, work: Path) -> Fitted:
     """Run the stages in order; `plan.model` holds the result. Finished stages are in `work` and are not run again.
 
-    `identity` says what the batches depend on beside the rows, for the cache. Raises `TrainingError` when the loss is
-    no number, `Preempted` after SIGTERM.
+    Raises `TrainingError` when the loss is no number, `Preempted` after SIGTERM.
     """
     # Rank 0 alone writes that list, below; the others must not find a stage in it that they have yet to run.
     done = broadcast_from_main(_read_done(work) if is_main_process() else None)
     reports = [StageReport(**entry) for entry in done["stages"]]
     notes: list[str] = done["notes"]
     done_before = len(reports)
-    parts = (data.train, data.validation)
-    states, note = store(plan, parts, data.collate, config, identity or {}, done_before, done["states"])
+    states, note = store(plan, data, config, done_before, done["states"])
+    fit = _Fit(plan, data, config, best_metric, work, states)
     notes += [note] if note and note not in notes else []
     if done["states"] is None and is_main_process():
         _write_done(work, reports, notes, states is not None)
@@ -88,20 +90,22 @@ def fit_plan(
             continue
         start = time.perf_counter()
         with stage_running():
-            if stage.share is None:
-                report = _closed_form(plan, stage, probe)
+            if stage.solve is not None:
+                report = _without_gradient(plan, stage, _given(fit, stage, probe))
             else:
-                folder = work / "checkpoints" / f"stage-{i}"
-                report, more = _with_room(plan, stage, data, config, best_metric, folder, states)
+                report, more = _with_room(fit, stage, work / "checkpoints" / f"stage-{i}")
                 notes += more
             report = replace(report, weights=_same_on_all(plan.model), seconds=round(time.perf_counter() - start, 3))
             reports.append(report)
             if is_main_process():
                 _save_stage(plan.model, work, i)
                 _write_done(work, reports, notes, states is not None or bool(done["states"]))
-                _drop_stage(work, i)
+                _drop_stages(work, i, plan.stages)
             wait_for_all()
-        _drop_states(plan, states, i)
+        if states is not None and stage.solve is None:
+            states.drop(
+                plan.frozen_blocks(stage), {plan.frozen_blocks(s) for s in plan.stages[i + 1 :] if not s.solve}
+            )
     return Fitted(reports, notes)
 
 
@@ -124,9 +128,13 @@ def _save_stage(model: nn.Module, work: Path, index: int) -> None:
     save_file(state, work / f"stage-{index}.safetensors")
 
 
-def _drop_stage(work: Path, index: int) -> None:
+def _drop_stages(work: Path, index: int, stages: tuple[Stage, ...]) -> None:
+    """Remove what no later stage starts from, and no figure of an interpolation is taken from, once `index` is done."""
     shutil.rmtree(work / "checkpoints" / f"stage-{index}", ignore_errors=True)
-    (work / f"stage-{index - 1}.safetensors").unlink(missing_ok=True)
+    starts = {stage.start for stage in stages[index + 1 :]}
+    if stages[index].start is None:
+        for earlier in set(range(index)) - starts:
+            (work / f"stage-{earlier}.safetensors").unlink(missing_ok=True)
 
 
 def _same_on_all(model: nn.Module) -> str:
@@ -140,54 +148,51 @@ def _same_on_all(model: nn.Module) -> str:
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    found = from_every_process(digest.hexdigest()[:16])
-    if len(set(found)) > 1:
+    hashes = from_every_process(digest.hexdigest()[:16])
+    if len(set(hashes)) > 1:
         raise TrainingError(
-            f"After a stage the processes hold different weights ({', '.join(found)}): gradients were not shared. This "
+            f"After a stage the processes hold different weights ({', '.join(hashes)}): gradients were not shared. This "
             "is a bug of hftl or of the launcher; train on one process and report it."
         )
-    return str(found[0])
+    return str(hashes[0])
 
 
-def _drop_states(plan: Plan, states: StateCache | None, index: int) -> None:
-    if states is None or plan.stages[index].share is None:
-        return
-    later = {plan.frozen_blocks(s) for s in plan.stages[index + 1 :] if s.share is not None}
-    states.drop(plan.frozen_blocks(plan.stages[index]), later)
-
-
-def _closed_form(plan: Plan, stage: Stage, probe: Probe) -> StageReport:
-    """Write the probe into the head. Where the logits are the mean of n Linears, the probe read all their inputs side
-    by side: each gets its columns times n.
-    """
-    linears = [plan.model.get_submodule(name) for name in plan.outputs]
-    columns = torch.from_numpy(probe.weight).split([linear.in_features for linear in linears], dim=1)
-    with torch.no_grad():
-        for linear, weight in zip(linears, columns, strict=True):
-            linear.weight.copy_(weight * len(linears))
-            if linear.bias is not None:  # decoders' heads have none, and their probe neither
-                linear.bias.copy_(torch.from_numpy(probe.bias))
+def _without_gradient(plan: Plan, stage: Stage, given: Given) -> StageReport:
+    assert stage.solve is not None
+    interpolation = stage.solve(plan, given)
     count = sum(plan.model.get_parameter(name).numel() for name in stage.trainable)
-    return StageReport(stage.name, count, {}, 0.0, 0, 0.0, [], "features")
+    reads = "features" if interpolation is None else "rows"
+    return StageReport(stage.name, count, {}, 0.0, 0, 0.0, [], reads, interpolation=interpolation)
 
 
-def _with_room(
-    plan: Plan,
-    stage: Stage,
-    data: StageData,
-    config: RunConfig,
-    best_metric: str,
-    folder: Path,
-    states: StateCache | None,
-) -> tuple[StageReport, list[str]]:
+def _given(fit: _Fit, stage: Stage, probe: Probe) -> Given:
+    """What the stage may rest on. The score is the one by which Trainer keeps the best checkpoint."""
+    if stage.start is None:
+        return Given(probe)
+    flags, rows, collate = fit.config.training, fit.data.validation, fit.data.collate
+    metric = str(flags.get("metric_for_best_model", fit.best_metric)).removeprefix("eval_")
+    sign = 1 if flags.get("greater_is_better", not metric.endswith("loss")) else -1
+
+    def score(model: nn.Module) -> float:
+        logits = predict_logits(model, rows, collate, use_cpu=runs_on_cpu(flags), title="interpolation")
+        values = {**compute_metrics(logits.argmax(-1), rows.labels), "loss": log_loss(logits, rows.labels)}
+        if metric not in values:
+            raise TrainingError(f"--metric_for_best_model {metric} cannot be told; there are {', '.join(values)}.")
+        return sign * float(values[metric])
+
+    return Given(probe, load_file(fit.work / f"stage-{stage.start}.safetensors"), score, metric)
+
+
+def _with_room(fit: _Fit, stage: Stage, folder: Path) -> tuple[StageReport, list[str]]:
     """Run the stage; after out-of-memory again from its start, with half the batch and twice the accumulation."""
-    args = stage_arguments(plan, stage, config, best_metric, folder)
+    plan = fit.plan
+    args = stage_arguments(plan, stage, fit.config, fit.best_metric, folder)
     # Several processes do not try again, and need no second copy of the model.
     start = {k: v.detach().cpu().clone() for k, v in plan.model.state_dict().items()} if args.world_size == 1 else {}
     notes: list[str] = []
     while True:
         try:
-            return _by_gradient(plan, stage, data, config, args, states), notes
+            return _by_gradient(plan, stage, fit, args), notes
         except Exception as error:
             if isinstance(error, TrainingError) or not (
                 should_reduce_batch_size(error) or isinstance(error, MemoryError)
@@ -210,23 +215,23 @@ def _with_room(
         plan.model.load_state_dict(start)
         shutil.rmtree(folder, ignore_errors=True)
         args.per_device_train_batch_size, args.gradient_accumulation_steps = size, steps
-        args.per_device_eval_batch_size = min(
-            args.per_device_eval_batch_size, size
-        )  # what did not fit may be its batch
+        # What did not fit may be the batch of the evaluation.
+        args.per_device_eval_batch_size = min(args.per_device_eval_batch_size, size)
 
 
-def _by_gradient(
-    plan: Plan, stage: Stage, data: StageData, config: RunConfig, args: TrainingArguments, states: StateCache | None
-) -> StageReport:
+def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments) -> StageReport:
+    data, config = fit.data, fit.config
     set_trainable(plan.model, stage.trainable)
     set_seed(config.train_seed)  # so that a stage starts alike whatever ran before it
-    inputs = stage_inputs(plan, stage, data, states, config.method.cache)
+    inputs = stage_inputs(plan, stage, data, fit.states, config.method.cache)
     if "input_ids" in inputs.train[0] and "train_sampling_strategy" not in config.training:
         args.train_sampling_strategy = "group_by_length"
     per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     if args.world_size > 1 and len(inputs.train) >= per_step:
         args.dataloader_drop_last = True  # accelerate would repeat rows to fill the last batch
-    guard = LossGuard(inputs.collate, make_loss(args.label_smoothing_factor, data.class_weights), data.num_labels)
+    guard = LossGuard(
+        inputs.collate, make_loss(args.label_smoothing_factor, data.class_weights, data.output.loss), data.num_labels
+    )
     rows = Numbered(inputs.train, config.train_seed)
     # SaveWhenAsked comes last: it ends the run once the checkpoint is marked.
     callbacks: list[TrainerCallback] = [guard, NoStepMore(), SeededEpochs(rows), MarkWhole(), SaveWhenAsked()]
@@ -242,7 +247,7 @@ def _by_gradient(
         compute_loss_func=guard.loss,
         compute_metrics=lambda p: compute_metrics(np.asarray(p.predictions), np.asarray(p.label_ids)),
         # Only the winners are kept: the logits of a large validation split would fill the memory.
-        preprocess_logits_for_metrics=lambda logits, _: _logits(logits).argmax(-1),
+        preprocess_logits_for_metrics=lambda logits, _: data.output.decode(_logits(logits)),
         callbacks=callbacks,
     )
     trainer.stage_groups = inputs.groups
@@ -254,16 +259,8 @@ def _by_gradient(
     trainable = sum(p.numel() for p in inputs.module.parameters() if p.requires_grad)
     rates = {g.name: args.learning_rate * g.rate for g in stage.groups}
     history = [{k: float(v) for k, v in entry.items()} for entry in trainer.state.log_history]
-    return StageReport(
-        stage.name,
-        trainable,
-        rates,
-        0.0,
-        trainer.state.global_step,
-        float(trainer.state.epoch or 0),
-        history,
-        inputs.reads,
-    )
+    steps, epochs = trainer.state.global_step, float(trainer.state.epoch or 0)
+    return StageReport(stage.name, trainable, rates, 0.0, steps, epochs, history, inputs.reads)
 
 
 def _logits(value: Any) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The states under the lowest layer that learns: one forward pass stores them for every stage that can use them.
+"""What a stage reads: rows; or the states under its lowest learning layer, stored in one forward pass; or features.
 
 Layers under the boundary do not change while it moves down, so states of the start of the run hold for every stage
 whose predecessors left the layers below alone. AutoFreeze (Liu et al. 2021) caches for one boundary in this way.
@@ -6,21 +6,48 @@ whose predecessors left the layers below alone. AutoFreeze (Liu et al. 2021) cac
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
 from hftl.config import RunConfig
 from hftl.errors import TrainingError
-from hftl.methods.plan import Plan
-from hftl.tasks.task import Encoded
+from hftl.methods.plan import Group, Plan, Stage
+from hftl.tasks import CLASSES
+from hftl.tasks.task import Output
 from hftl.training.arguments import stage_epochs
 from hftl.training.cache import drop_states
+from hftl.training.features import Batch, Encoded, Passer
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.replay import Anatomy, look, replays_exactly
-from hftl.training.state_pass import StateMaker
+from hftl.training.replay import (
+    Anatomy,
+    OnFeatures,
+    OnStates,
+    StateMaker,
+    anatomy_of,
+    replays_exactly,
+)
+
+
+@dataclass(frozen=True)
+class StageData:
+    """What the stages train and validate on."""
+
+    train: Encoded
+    validation: Encoded
+    collate: Callable
+    num_labels: int
+    train_features: np.ndarray | None = None  # for a stage on features
+    validation_features: np.ndarray | None = None
+    class_weights: np.ndarray | None = None
+    output: Output = CLASSES
+
+
+# Rows with what is stored of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +69,50 @@ class StateRows(Dataset):
         return {"labels": self.inner.targets[index], "states": self.states[view * len(self) + index]}
 
 
+@dataclass(frozen=True, eq=False)
+class FeatureRows(Dataset):
+    """Rows with their cached features beside them; a text's tokens stay, so that batches are formed as without cache."""
+
+    inner: Encoded
+    features: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {**self.inner[index], "features": self.features[index]}
+
+
+def _collate_features(items: list[dict[str, Any]]) -> Batch:
+    features = torch.from_numpy(np.stack([item["features"] for item in items]))
+    return {"features": features, "labels": torch.as_tensor(np.stack([item["labels"] for item in items]))}
+
+
+def _collate_states(collate: Callable, items: list[dict[str, Any]]) -> Batch:
+    """The task's own batch, with states [n, ...] as float32 beside it."""
+    rows = [_as_tensor(item.pop("states")) for item in items]
+    if "input_ids" in items[0]:
+        batch = dict(collate(items))
+        mask = batch["attention_mask"].bool()
+        states = torch.zeros(*mask.shape, rows[0].shape[-1])
+        states[mask] = torch.cat(rows)  # in the order of rows and tokens, whichever side is padded
+        return {**batch, "states": states}
+    labels = torch.as_tensor(np.stack([item["labels"] for item in items]))
+    return {"states": torch.stack(rows), "labels": labels, **_no_pixels(len(items))}
+
+
+def _no_pixels(n: int) -> Batch:
+    return {"pixel_values": torch.zeros(n, 3, 1, 1)}  # read by nobody: the stem is left out
+
+
+def _as_tensor(array: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(np.array(array))  # a copy: the file is mapped read-only
+    return tensor.view(torch.bfloat16).float() if array.dtype == np.uint16 else tensor
+
+
+# Which stages read states
+
+
 @dataclass(frozen=True)
 class StateCache:
     """Which stages run from stored states, and where these are."""
@@ -57,77 +128,44 @@ class StateCache:
             drop_states(self.keys.get(first, []))
 
 
-def collate_states(collate: Callable) -> Callable:
-    """Return a collator for `StateRows`: the task's own batch, with states [n, ...] as float32 beside it."""
-
-    def stack(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        rows = [_as_tensor(item.pop("states")) for item in items]
-        if "input_ids" in items[0]:
-            batch = dict(collate(items))
-            mask = batch["attention_mask"].bool()
-            states = torch.zeros(*mask.shape, rows[0].shape[-1])
-            states[mask] = torch.cat(rows)  # in the order of rows and tokens, whichever side is padded
-            return {**batch, "states": states}
-        labels = torch.as_tensor(np.stack([item["labels"] for item in items]))
-        return {"states": torch.stack(rows), "labels": labels, **_no_pixels(len(items))}
-
-    return stack
-
-
-def _no_pixels(n: int) -> dict[str, torch.Tensor]:
-    return {"pixel_values": torch.zeros(n, 3, 1, 1)}  # read by nobody: the stem is left out
-
-
-def _as_tensor(array: np.ndarray) -> torch.Tensor:
-    tensor = torch.from_numpy(np.array(array))  # a copy: the file is mapped read-only
-    return tensor.view(torch.bfloat16).float() if array.dtype == np.uint16 else tensor
-
-
 def boundaries(plan: Plan, epochs: list[float]) -> dict[int, float]:
     """First block → epochs, for the stages of `plan` that can run from states stored before the first one.
 
     `epochs` is 0 for a stage that is done.
     """
-    found: dict[int, float] = {}
+    totals: dict[int, float] = {}
     lowest = len(plan.layers.modules)
     for stage, n in zip(plan.stages, epochs, strict=True):
-        if stage.share is None:
+        if stage.solve is not None:
             continue
         first = plan.frozen_blocks(stage)
         lowest = min(lowest, first)
         if 0 < first == lowest and not stage.on_features:
-            found[first] = found.get(first, 0.0) + n
-    return {first: n for first, n in found.items() if n > 0}
+            totals[first] = totals.get(first, 0.0) + n
+    return {first: n for first, n in totals.items() if n > 0}
 
 
 def store(
-    plan: Plan,
-    parts: tuple[Encoded, Encoded],
-    collate: Callable,
-    config: RunConfig,
-    identity: dict[str, Any],
-    done: int,
-    decided: bool | None = None,
+    plan: Plan, data: StageData, config: RunConfig, done: int, decided: bool | None = None
 ) -> tuple[StateCache | None, str]:
     """Store the states that the plan's stages from number `done` on can use, or say why not.
 
-    `decided` is what the run that is resumed did: its stages read states, or they did not.
-
-    `parts` are the train rows (augmented ones get `--cache_views` stored views) and the validation rows; `identity`
-    whatever the batches depend on beside the rows. `--cache auto` gives up with a message where caching cannot work,
-    would not pay or would not fit; `on` raises `TrainingError` instead.
+    `decided` is what the run that is resumed did: its stages read states, or they did not. `--cache auto` gives up
+    with a message where caching cannot work, would not pay or would not fit; `on` raises `TrainingError` instead.
     """
     if decided is False:
         return None, ""
-    maker, passes, note = state_maker(plan, parts, collate, config, identity, done, decided=decided)
+    parts = (data.train, data.validation)
+    maker, note = state_maker(plan, parts, data.collate, config, done, decided)
     if maker is None:
         return None, note
-    keys = [maker.keys(encoded, views) for encoded, views in zip(parts, (passes, 1), strict=True)]
+    keys = [maker.keys(encoded) for encoded in parts]
     rows: list[dict[int, StateRows]] = []
     try:
-        for encoded, views in zip(parts, (passes, 1), strict=True):
-            arrays, starts = maker.open(encoded, views), encoded.starts
-            rows.append({first: StateRows(encoded, array, starts, views) for first, array in arrays.items()})
+        for encoded, of_part in zip(parts, keys, strict=True):
+            starts, n = encoded.starts, maker.views_of(encoded)
+            arrays = maker.open(encoded, of_part)
+            rows.append({first: StateRows(encoded, array, starts, n) for first, array in arrays.items()})
     except OSError as error:  # no room: said by reserve_states, or by the disk itself
         drop_states([key for of_part in keys for key in of_part.values()])
         if decided:
@@ -136,8 +174,7 @@ def store(
                 "--resume again."
             ) from None
         return _without(config.method.cache, str(error))
-    by_first = {first: [of_part[first] for of_part in keys] for first in maker.firsts}
-    return StateCache(maker.anatomy, rows[0], rows[1], by_first), ""
+    return StateCache(maker.anatomy, rows[0], rows[1], {f: [k[f] for k in keys] for f in maker.firsts}), ""
 
 
 def state_maker(
@@ -145,22 +182,21 @@ def state_maker(
     parts: tuple[Encoded, Encoded],
     collate: Callable,
     config: RunConfig,
-    identity: dict[str, Any],
     done: int = 0,
     decided: bool | None = None,
-) -> tuple[StateMaker | None, int, str]:
-    """Return what stores the states of `store`, and the views of a train row; None and why not."""
+) -> tuple[StateMaker | None, str]:
+    """Return what stores the states of train and validation rows for `store`; or None and why not."""
     if config.training.get("torch_compile") or config.training.get("torch_compile_backend"):
-        none, note = _without(config.method.cache, "--torch_compile compiles the layers as they are")
-        return none, 0, note
+        return _without(config.method.cache, "--torch_compile compiles the layers as they are")
     epochs = [0.0 if i < done else stage_epochs(plan, stage, config) for i, stage in enumerate(plan.stages)]
     mode = "resumed" if decided and config.method.cache == "auto" else config.method.cache
-    chosen, note = choose_states(plan, epochs, parts, collate, mode, config.method.cache_views)
-    if chosen is None:
-        return None, 0, note
-    anatomy, firsts, passes = chosen
-    bf16, use_cpu = choose_bf16(config.training), runs_on_cpu(config.training)
-    return StateMaker(plan, anatomy, firsts, collate, bf16, use_cpu, identity), passes, ""
+    choice, note = choose_states(plan, epochs, parts, collate, mode, config.method.cache_views)
+    if choice is None:
+        return None, note
+    anatomy, firsts, passes = choice
+    passer = Passer(collate, runs_on_cpu(config.training), choose_bf16(config.training))
+    augmentation = {"augment": config.method.augment, "no_flip": config.method.no_flip}
+    return StateMaker(plan, anatomy, firsts, passer, passes, augmentation), ""
 
 
 def choose_states(
@@ -173,14 +209,14 @@ def choose_states(
     wanted = boundaries(plan, epochs)
     if mode == "off" or not wanted:
         return None, ""
-    augmented = parts[0].augment
-    passes = views if augmented else 1
+    passes = views if parts[0].augment else 1
     if mode == "auto" and sum(wanted.values()) < 2 * passes:
         return None, f"no cache of frozen layers: {sum(wanted.values()):g} epochs would not pay for {passes} passes"
     plain = parts[1]
     sample = collate([plain[i] for i in range(min(3, len(plain)))])
-    anatomy = look(plan.model, plan.layers, plan.path, sample)
-    small = _small_inputs(sample)
+    small = _no_pixels(len(sample["labels"])) if "pixel_values" in sample else sample
+    small = {k: v for k, v in small.items() if k != "labels"}
+    anatomy = anatomy_of(plan.model, plan.layers, plan.path, sample)
     if anatomy is None or not replays_exactly(plan.model, anatomy, sorted(wanted), sample, small):
         return _without(mode, "this model's layers cannot be run from stored states")
     return (anatomy, sorted(wanted), passes), ""
@@ -192,7 +228,36 @@ def _without(mode: str, why: str) -> tuple[None, str]:
     return None, f"no cache of frozen layers: {why}"
 
 
-def _small_inputs(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    if "pixel_values" in batch:
-        return _no_pixels(len(batch["labels"]))
-    return {k: v for k, v in batch.items() if k != "labels"}
+@dataclass(frozen=True)
+class StageInputs:
+    """One stage's module with its parameter groups by the module's own names, its rows and their collator."""
+
+    module: Any
+    groups: tuple[Group, ...]
+    train: Any
+    validation: Any
+    collate: Callable
+    reads: str  # "rows", "states" or "features", for the report
+
+
+def stage_inputs(plan: Plan, stage: Stage, data: StageData, states: StateCache | None, cache: str) -> StageInputs:
+    """Choose the cheapest inputs that give the stage's result."""
+    features = (data.train_features, data.validation_features)
+    if stage.on_features and cache != "off" and features[0] is not None and features[1] is not None:
+        linear = plan.model.get_submodule(plan.output)
+        assert isinstance(linear, nn.Linear)
+        groups = _renamed(stage.groups, lambda name: "linear." + name.rpartition(".")[2])
+        train = FeatureRows(data.train, np.asarray(features[0]))
+        validation = FeatureRows(data.validation, np.asarray(features[1]))
+        return StageInputs(OnFeatures(linear), groups, train, validation, _collate_features, "features")
+    first = plan.frozen_blocks(stage)
+    if states is not None and first in states.train:
+        module = OnStates(plan.model, states.anatomy, first)
+        groups = _renamed(stage.groups, lambda name: "model." + name)
+        rows = states.train[first], states.validation[first]
+        return StageInputs(module, groups, *rows, partial(_collate_states, data.collate), "states")
+    return StageInputs(plan.model, stage.groups, data.train, data.validation, data.collate, "rows")
+
+
+def _renamed(groups: tuple[Group, ...], rename: Callable[[str], str]) -> tuple[Group, ...]:
+    return tuple(Group(g.name, tuple(rename(n) for n in g.parameters), g.rate) for g in groups)

@@ -17,7 +17,7 @@ from peft import PeftModel
 
 from hftl.adapt import adapt, complete
 from hftl.config import build_config
-from hftl.errors import ConfigError, ModelError
+from hftl.errors import ConfigError, DataError, ModelError
 from hftl.evidence import ladder
 from hftl.models.heads import fold_temperature, states_by_token
 from hftl.planning.plan_report import plan_report
@@ -52,6 +52,14 @@ def test_contract(family: str, method: str, text_checkpoint: Checkpoints, tmp_pa
         assert run.report["pooling"] == "native"
     if family in BIASLESS and run.report["pooling"] == "native":
         assert run.report["stages"][0]["trainable_parameters"] == 3 * 32
+
+
+def test_a_text_that_holds_the_end_mark_is_refused_in_one_line(text_checkpoint: Checkpoints, tmp_path: Path) -> None:
+    rows = text_frame(40)
+    rows.loc[3, "text"] = "happy </s> sad"
+    with pytest.raises(DataError, match="end mark"):
+        adapt(TASK, data=rows, model=str(text_checkpoint("t5")), method="probe", output_dir=tmp_path / "run", **FLAGS)
+    assert not list(tmp_path.glob("run*"))
 
 
 @pytest.mark.parametrize(("family", "marks", "scored"), [("gpt2", ("", ""), -1), ("llama", ("<s>", "</s>"), -2)])

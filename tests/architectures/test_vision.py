@@ -16,12 +16,12 @@ from hftl.adapt import adapt
 from hftl.config import MethodConfig, ModelConfig
 from hftl.errors import ConfigError, ModelError
 from hftl.methods import METHODS, check_method
+from hftl.methods.plan import Given, write_probe
 from hftl.models.heads import fold_temperature, output_linears
 from hftl.models.load import load_model
 from hftl.tasks import get_task
-from hftl.training.features import extract_features
+from hftl.training.features import Passer
 from hftl.training.logistic import Probe
-from hftl.training.stages import _closed_form
 from tests.architectures.contract import FLAGS, check_contract
 from tests.architectures.vision_models import MODELS, SIDE, build_vision
 from tests.tiny import tiny_images
@@ -82,14 +82,12 @@ def test_logits_of_two_heads_are_the_probe(checkpoint, name):
     rng = np.random.default_rng(0)
     pixels = torch.from_numpy(rng.normal(size=(5, 3, SIDE, SIDE)).astype(np.float32))
     encoded = _Rows(pixels)
-    features = extract_features(
-        loaded.model, loaded.output, encoded, _collate, mean=False, bf16=False, use_cpu=True, title="", averaged=loaded.averaged
-    )["native"]  # fmt: skip
+    features = Passer(_collate, use_cpu=True).features(loaded.model, loaded.outputs, encoded, "")["native"]
     widths = [loaded.model.get_submodule(output).in_features for output in loaded.outputs]
     assert features.shape == (5, sum(widths))
     weight, bias = (rng.normal(size=shape).astype(np.float32) for shape in ((3, sum(widths)), (3,)))
     plan = METHODS["probe"](loaded, MethodConfig(), 5)
-    _closed_form(plan, plan.stages[0], Probe(weight, bias, 1.0, "native", {}, 0.0))
+    write_probe(plan, Given(Probe(weight, bias, 1.0, "native", {}, 0.0)))
     wanted = torch.from_numpy(features @ weight.T + bias)
     assert torch.allclose(_logits(loaded.model, pixels), wanted, atol=1e-4)
     for output in plan.outputs:

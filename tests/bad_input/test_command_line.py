@@ -18,7 +18,7 @@ from tests.command import hftl
         (["train", "text-classification"], ["No data", "--data"]),
         (["train", "text-classification", "--data"], ["--data needs"]),
         (["train", "text-classification", "--data", "x.csv", "--method", "lor"], ["method", "Did you mean 'lora'?"]),
-        (["train", "text-classification", "--data", "x.csv", "--method"], ["no method"]),
+        (["train", "text-classification", "--data", "x.csv", "--method"], ["--method needs"]),
         (["train", "text-classification", "-data", "x.csv"], ["two dashes"]),
         (["train", "none.yaml"], ["no config file none.yaml"]),
         (["predict"], ["needs a RUN"]),

@@ -5,8 +5,7 @@ from scipy.special import log_softmax
 
 from hftl.errors import DataError
 from hftl.evaluation import calibration
-from hftl.evaluation.calibration import calibration_report, fit_temperature
-from hftl.evaluation.reliability import expected_calibration_error
+from hftl.evaluation.calibration import calibration_report, expected_calibration_error, fit_temperature
 from hftl.evaluation.row_scores import row_scores
 from tests.certainty.cases import drawn_logits, plain
 

@@ -14,8 +14,7 @@ from transformers import pipeline
 
 from hftl.config import MethodConfig, ModelConfig
 from hftl.errors import ModelError
-from hftl.evaluation.calibration import fit_temperature
-from hftl.evaluation.reliability import expected_calibration_error
+from hftl.evaluation.calibration import expected_calibration_error, fit_temperature
 from hftl.evaluation.row_scores import row_scores
 from hftl.methods.lora import lora
 from hftl.models.heads import fold_temperature, pool_mean

@@ -6,7 +6,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import confusion_matrix
 
 from hftl.errors import ConfigError, DataError
-from hftl.evaluation.mistakes import ConfusedPair, confusion, most_confused, worst_rows
+from hftl.evaluation.row_scores import confusion, worst_rows
 from tests.certainty.cases import drawn_logits, plain
 
 
@@ -28,17 +28,6 @@ def test_cells_are_those_of_sklearn(rows, classes):
 def test_no_rows():
     empty = np.array([], dtype=int)
     assert confusion(empty, empty, 3) == []
-    assert most_confused([]) == []
-
-
-def test_most_confused_pairs():
-    cells = [(0, 0, 50), (0, 1, 4), (0, 2, 9), (1, 0, 4), (1, 1, 6), (2, 2, 100)]
-    assert most_confused(cells) == [
-        ConfusedPair(0, 2, 9, 9 / 63),
-        ConfusedPair(1, 0, 4, 0.4),  # the larger share of two equal counts first
-        ConfusedPair(0, 1, 4, 4 / 63),
-    ]
-    assert most_confused(cells, 1) == [ConfusedPair(0, 2, 9, 9 / 63)]
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 
 from hftl.errors import ConfigError, DataError
-from hftl.evaluation import reliability
-from hftl.evaluation.reliability import ece_with_interval, expected_calibration_error, merged_bins, reliability_bins
+from hftl.evaluation import bootstrap, calibration
+from hftl.evaluation.calibration import ece_with_interval, expected_calibration_error, merged_bins, reliability_bins
 from hftl.evaluation.row_scores import row_scores
 from tests.certainty.cases import drawn_logits, plain
 
@@ -78,7 +78,7 @@ def test_interval_holds_the_true_error(rows, temperature, least):
     big, labels = drawn_logits(100_000, 5, seed=99, temperature=temperature)
     calibrated = row_scores(big / temperature, labels).confidence  # the true chance that a row is right
     scores = row_scores(big, labels)
-    inside = reliability._bin_of(scores.confidence, 15)
+    inside = calibration._bin_of(scores.confidence, 15)
     truth = np.abs(np.bincount(inside, weights=calibrated - scores.confidence)).sum() / len(labels)
     assert (truth < 1e-12) == (temperature == 1)
     found = []
@@ -102,7 +102,7 @@ def test_what_chance_alone_shows():
 def test_chunks_do_not_change_the_interval(monkeypatch):
     scores = row_scores(*drawn_logits(90, 4, temperature=2))
     whole = ece_with_interval(scores)
-    monkeypatch.setattr(reliability, "_CHUNK_DRAWS", 90 * 2)
+    monkeypatch.setattr(bootstrap, "_CHUNK_DRAWS", 90 * 2)
     parts = ece_with_interval(scores)
     assert parts[0].value == whole[0].value
     assert (parts[0].low, parts[0].high) == pytest.approx((whole[0].low, whole[0].high), abs=1e-12)

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from hftl.errors import ConfigError, DataError
-from hftl.evaluation.proportions import proportion_interval
+from hftl.evaluation.bootstrap import proportion_interval
 from hftl.evaluation.slices import MISSING, OTHER, Grouping, by_quantiles, by_values, slice_scores
 from tests.certainty.cases import plain
 

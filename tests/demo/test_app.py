@@ -11,7 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from hftl.artifact import open_artifact
+from hftl.cli import execute
 from hftl.demo.app import build_demo, launch_demo
 from hftl.demo.checks import MAX_CHARACTERS, checked_image, checked_text
 from hftl.demo.evidence_tab import evidence_html, header_html
@@ -20,6 +20,7 @@ from hftl.demo.port import free_port
 from hftl.demo.served import answer, serve
 from hftl.errors import ConfigError, DataError, ModelError, RunError
 from hftl.predict import load
+from hftl.run_data import open_artifact
 from tests.command import ROOT, environment
 from tests.demo.setups import LABELS, SECRET, THRESHOLD, bomb, picture, text_run
 from tests.tiny import build
@@ -214,21 +215,19 @@ def test_checks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "flags", "said"),
+    ("words", "said"),
     [
-        ([], {}, "needs one RUN"),
-        (["a", "b"], {}, "got 2"),
-        (["a"], {"port": "http"}, "number from 0 to 65535"),
-        (["a"], {"port": "70000"}, "number from 0 to 65535"),
-        (["a"], {"auth": "nocolon"}, "needs user:password"),
-        (["a"], {"prot": "1"}, "no flag --prot"),
+        ([], "needs one RUN"),
+        (["a", "b"], "got 2"),
+        (["a", "--port", "http"], "number from 0 to 65535"),
+        (["a", "--port", "70000"], "number from 0 to 65535"),
+        (["a", "--auth", "nocolon"], "needs user:password"),
+        (["a", "--prot", "1"], "no flag --prot"),
     ],
 )
-def test_words_that_are_refused(words, flags, said):
-    from hftl.cli_demo import demo_verb
-
+def test_words_that_are_refused(words, said):
     with pytest.raises(ConfigError, match=said) as caught:
-        demo_verb(words, flags)
+        execute(["demo", *words])
     assert "nocolon" not in str(caught.value)
 
 
@@ -240,7 +239,7 @@ def test_no_such_model(tmp_path):
 @pytest.fixture
 def verb(text_demo, tmp_path):
     """`hftl demo` in a process of its own, as its first line and itself."""
-    code = "import sys; from hftl.cli_demo import demo_verb; demo_verb([sys.argv[1]], {'port': '0', 'json': True})"
+    code = "import sys; from hftl.cli import execute; execute(['demo', sys.argv[1], '--port', '0', '--json'])"
     env = environment(HFTL_DEMO_AUTH="me:topsecret", TMPDIR=str(tmp_path))
     env.pop("GRADIO_TEMP_DIR", None)  # set by the demos of this process
     process = subprocess.Popen(

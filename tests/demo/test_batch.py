@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from hftl.artifact import open_artifact
 from hftl.demo import batch
 from hftl.demo.batch import classify_images, classify_table, text_columns, write_csv
 from hftl.demo.checks import MAX_CHARACTERS
 from hftl.demo.served import serve
 from hftl.errors import DataError
 from hftl.predict import load
+from hftl.run_data import open_artifact
 from tests.demo.setups import bomb, image_run, picture, text_run
 
 

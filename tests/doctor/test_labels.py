@@ -5,7 +5,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from hftl.doctor.label_checks import ENOUGH, RARE, folded_name, runs_by_chance
-from hftl.names import METHOD_NAMES
+from hftl.methods import METHODS
 from hftl.training import losses
 from tests.doctor.tables import examined, table
 
@@ -60,7 +60,7 @@ def test_imbalance_says_the_weights():
 
 def test_too_few_rows():
     data = table(40)
-    assert set(ENOUGH) == set(METHOD_NAMES)
+    assert set(ENOUGH) == set(METHODS)
     assert examined(data, method="probe")["too_few_rows"].level == "PASS"
     finding = examined(data, method="full")["too_few_rows"]
     assert (finding.level, finding.count) == ("WARN", 2)

@@ -15,8 +15,8 @@ from hftl.evaluation.advice import (
     advise,
     undecided,
 )
-from hftl.evaluation.cross_validated import Comparison, paired_gap
-from hftl.evaluation.verdict import Difference, Verdict, accuracy_difference, compare_paired, kind_of
+from hftl.evaluation.bootstrap import Difference
+from hftl.evaluation.verdict import Comparison, Verdict, accuracy_difference, compare_paired, kind_of, paired_gap
 from hftl.planning import recommend as planning
 
 

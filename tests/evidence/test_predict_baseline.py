@@ -12,8 +12,8 @@ from datasets import Dataset
 from hftl.config import DataConfig
 from hftl.data.load import load_splits
 from hftl.evaluation.baselines import majority_class
-from hftl.evaluation.evidence import no_pretraining_baselines
 from hftl.evaluation.saved_baseline import is_baseline, load_baseline, save_baseline
+from hftl.evidence.ladder import no_pretraining_baselines
 from hftl.predict import load
 from hftl.predict_baseline import load_baseline_predictor
 from hftl.tasks import TASKS

@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from hftl.errors import ConfigError, DataError
-from hftl.evaluation import verdict
+from hftl.evaluation import bootstrap, verdict
 from hftl.evaluation.verdict import compare_paired, mcnemar_p
 from tests.evidence.populations import population
 
@@ -131,7 +131,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     rows = drawn(201)
     whole = compare_paired(*rows, resamples=100)
     for draws in (1, 201 * 7):
-        monkeypatch.setattr(verdict, "_CHUNK_DRAWS", draws)
+        monkeypatch.setattr(bootstrap, "_CHUNK_DRAWS", draws)
         found = compare_paired(*rows, resamples=100)
         assert (found.low, found.high, found.p) == (whole.low, whole.high, whole.p)
         assert (found.macro_f1.low, found.macro_f1.high) == (whole.macro_f1.low, whole.macro_f1.high)

@@ -6,11 +6,10 @@ import sys
 
 import pytest
 
-from hftl.cli_export import EXPORT_FLAGS, export_verb
+from hftl.cli import VERBS, execute
 from hftl.errors import HftlError, ModelError, RunError
 from hftl.export import export
 from hftl.export.folder import check_folder, made_whole
-from hftl.flags import read_words
 from tests.runs import tiny_run
 from tests.tiny import build
 
@@ -45,14 +44,15 @@ def one_line(error):
 def test_command_line(words, message, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(HftlError, match=message) as error:
-        export_verb(*read_words([word.replace("{model}", str(model)) for word in words]))
+        execute(["export", *[word.replace("{model}", str(model)) for word in words]])
     one_line(error)
     assert list(tmp_path.iterdir()) == []
     assert {p.name for p in model.parent.iterdir()} == {"m"}
 
 
 def test_every_flag_is_a_parameter():
-    assert set(EXPORT_FLAGS) - {"json"} == set(inspect.signature(export).parameters) - {"run_or_model"}
+    flags = {param.name for param in VERBS["export"].params}
+    assert flags - {"model", "json"} == set(inspect.signature(export).parameters) - {"run_or_model"}
 
 
 def test_missing_packages(model, monkeypatch):
@@ -118,7 +118,7 @@ def test_a_full_disk_is_one_line(tmp_path):
 @pytest.mark.slow
 def test_pooled_head(tmp_path, capsys):
     run = tiny_run("roberta", "probe", tmp_path, pooling="mean").run_dir
-    export_verb(*read_words([str(run), "--json"]))
+    execute(["export", str(run), "--json"])
     values = json.loads(capsys.readouterr().out)
     assert values["output_dir"] == str(run / "onnx")
     assert values["model"]["architecture"] == "MeanPooledForSequenceClassification"

@@ -29,6 +29,7 @@ KINDS: dict[str, dict[str, object]] = {
     "resnet by steps": {**IMAGES, **BY_STEPS, "eval_steps": 3, "save_steps": 3},
     "resnet on states": {**IMAGES, **BY_STEPS, "num_train_epochs": 8, "train_top": 2, "cache": "on"},
     "max_steps": {**TEXT, "method": "full", "max_steps": 8},
+    "wise": {**TEXT, "method": "wise", "num_train_epochs": 9, "early_stopping_patience": 1},
     "early stop": {**TEXT, "method": "full", "num_train_epochs": 9, "early_stopping_patience": 1},
 }
 

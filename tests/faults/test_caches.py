@@ -98,7 +98,7 @@ def test_broken_states_are_made_anew(
     assert len(whole) == 6  # two parts of the data, three boundaries
     for path in (tmp_path / "cache" / "states").rglob("states.npy"):
         damage(path)
-    rebuilt = [("hftl.training.state_pass:_write", "before", 1, "", KILL)]
+    rebuilt = [("hftl.training.replay:_write", "before", 1, "", KILL)]
     assert server.train(tmp_path, "gradual", "--resume", moments=rebuilt).code == -KILL
     assert server.train(tmp_path, "gradual", "--resume").code == 0
     assert_same_run(tmp_path / "run", undisturbed("gradual"))
@@ -108,7 +108,7 @@ def test_broken_states_are_made_anew(
 def test_whole_states_are_read(server: Server, undisturbed: Any, tmp_path: Path) -> None:
     done = server.train(tmp_path, "gradual", moments=[killed("hftl.training.stages:_by_gradient")])
     assert done.code == -KILL
-    rebuilt = [("hftl.training.state_pass:_write", "before", 1, "", KILL)]
+    rebuilt = [("hftl.training.replay:_write", "before", 1, "", KILL)]
     assert server.train(tmp_path, "gradual", "--resume", moments=rebuilt).code == 0
     assert_same_run(tmp_path / "run", undisturbed("gradual"))
 

@@ -23,7 +23,7 @@ def drawn(function: str, most: int, when: str = "before", within: str = "") -> M
 MOMENTS: dict[str, Moment] = {
     "features are extracted": drawn("hftl.training.features:pick_features", 2),
     "features are written": drawn("hftl.training.cache:np.save", 4),
-    "the state cache is filled": drawn("hftl.training.state_pass:_write", 6),
+    "the state cache is filled": drawn("hftl.training.replay:_write", 6),
     "the first stage begins": killed("hftl.training.stages:GroupedTrainer.__init__"),
     "a stage is in the middle": drawn(f"{TRAINER}.training_step", 12 * STAGES, "after"),
     "a checkpoint has weights alone": drawn(f"{TRAINER}._save_optimizer_and_scheduler", 2 * STAGES),
@@ -35,7 +35,7 @@ MOMENTS: dict[str, Moment] = {
     "final has no tokenizer": killed("transformers:PreTrainedTokenizerBase.save_pretrained", within=FINAL),
     "the run is to be closed": killed(CLOSE),
     "leftovers are half removed": killed("hftl.run_folder:Path.unlink", 2, "after", within=CLOSE),
-    "leftovers are removed": killed("hftl.run_folder:Path.rename", within=CLOSE),
+    "leftovers are removed": killed("hftl.run_folder:Path.replace", within=CLOSE),
 }
 MORE: dict[str, Moment] = {
     "features are published": killed("hftl.training.cache:_publish"),
@@ -88,6 +88,8 @@ def test_gradual_run_is_also_killed_while(moment: str, server: Server, undisturb
         ("resnet on states", killed(f"{TRAINER}.training_step", 11)),
         ("max_steps", killed(f"{TRAINER}._finalize_training")),
         ("early stop", killed(f"{TRAINER}._finalize_training")),
+        ("wise", killed("hftl.methods.wise:between", 5)),
+        ("wise", killed("hftl.training.stages:save_file", 3, "after")),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0].rpartition(":")[2],
 )

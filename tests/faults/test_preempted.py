@@ -104,7 +104,7 @@ def test_stopped_before_training(moment: Moment, server: Server, tmp_path: Path)
     "moment",
     [
         stopped("hftl.run_folder:Path.mkdir", within="hftl.adapt:open_partial"),
-        stopped("hftl.training.state_pass:_write", 3),
+        stopped("hftl.training.replay:_write", 3),
         stopped("hftl.adapt:predict_logits"),
         stopped("hftl.adapt:save_final"),
     ],

@@ -2,16 +2,23 @@
 
 import os
 import random
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 
+from hftl.adapt import complete
+from hftl.config import build_config
+from hftl.data.images import decode_image
 from hftl.errors import Preempted
-from hftl.training.features import batches_by_length, run_batches
-from hftl.training.preempt import end_if_asked, heed_signals
+from hftl.training import arguments
+from hftl.training.checkpoints import end_if_asked, heed_signals
+from hftl.training.features import Passer, batches_by_length
 from tests.faults.commands import BY_STEPS, INTERRUPT, KINDS, TEXT, Server, assert_same_run, assert_whole
 from tests.faults.test_preempted import STEP, resume_words, stopped
 from tests.runs import stock_model
@@ -102,7 +109,26 @@ def test_a_lost_ctrl_c_is_heeded_after_the_batch(place: Path) -> None:
 
     assert len(batches_by_length(rows.lengths)) > 1
     with pytest.raises(Preempted) as told, heed_signals():
-        run_batches(model, rows, collate, use, bf16=False, use_cpu=True, title="rows")
+        Passer(collate, use_cpu=True).run(model, rows, use, "rows")
     assert told.value.exit_code == 130
     assert len(batches) == 1
     end_if_asked()  # what comes afterwards in this process is not ended
+
+
+def test_a_signal_is_not_taken_for_a_broken_flag_or_file(tmp_path, monkeypatch):
+    """Ctrl-C may come while a library works, where any exception would turn into a line about the user's input."""
+
+    def pressed(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)  # the handler raises here
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the tests may have it ignored
+    monkeypatch.setattr(arguments, "_rehearse", pressed)
+    config = complete(
+        build_config("text-classification", {"data": "x.csv", "weight_decay": 0.1, "output_dir": tmp_path})
+    )
+    with pytest.raises(Preempted), heed_signals():
+        arguments.check_arguments(config, "accuracy")
+    monkeypatch.setattr(ImageOps, "exif_transpose", pressed)
+    with pytest.raises(Preempted), heed_signals():
+        decode_image(Image.new("RGB", (8, 8)))

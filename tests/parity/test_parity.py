@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from hftl.artifact import Artifact, open_artifact
 from hftl.models.pooled import MeanPooledForSequenceClassification
 from hftl.predict import load
 from hftl.publishing.parity import TOLERANCE, ParityError, check_folder, judge
 from hftl.report.show import parity_rows
+from hftl.run_data import Artifact, open_artifact
 from tests.runs import split_folder, tiny_run
 from tests.tiny import tiny_images
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from hftl.evaluation.cross_validated import paired_gap
+from hftl.evaluation.verdict import paired_gap
 from hftl.methods import METHODS
 from hftl.planning import costs, plan_report
 from hftl.planning.costs import pick_batches

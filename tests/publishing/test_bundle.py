@@ -17,12 +17,12 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from hftl.adapt import adapt
-from hftl.artifact import Artifact, open_artifact
 from hftl.config import build_config, read_yaml
 from hftl.errors import ConfigError, RunError
 from hftl.predict import load
 from hftl.publishing.bundle import BundleOptions, build_bundle
 from hftl.publishing.public_report import public_config, public_report
+from hftl.run_data import Artifact, open_artifact
 from tests.hub_cards import card_problems
 from tests.runs import SMALL, checkpoint, subprocess_env, text_frame, tiny_run
 from tests.tiny import tiny_images

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hftl.artifact import open_artifact
 from hftl.methods import METHODS
 from hftl.predict import load
 from hftl.publishing.bundle import BundleOptions, build_bundle
+from hftl.run_data import open_artifact
 from tests.hub_cards import card_problems
 from tests.publishing.test_bundle import on_hub, run_code, snippets
 from tests.runs import checkpoint, text_frame, tiny_run

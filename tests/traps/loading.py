@@ -9,7 +9,7 @@ from datasets import Dataset
 from hftl.config import ModelConfig, build_config
 from hftl.models.load import Loaded, load_model
 from hftl.tasks import get_task
-from hftl.training.inputs import StageData
+from hftl.training.states import StageData
 from tests.runs import CLASSES, checkpoint, task_of, text_frame
 from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES
 

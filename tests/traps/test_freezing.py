@@ -9,9 +9,8 @@ from torch import nn
 
 from hftl.methods import METHODS
 from hftl.methods.plan import Group, Plan, Stage
-from hftl.training.freeze import pin_frozen, set_trainable
 from hftl.training.stages import fit_plan
-from hftl.training.trainer import GroupedTrainer
+from hftl.training.trainer import GroupedTrainer, pin_frozen, set_trainable
 from tests.tiny import TEXT_FAMILIES
 from tests.traps.loading import config_of, load, text_data
 

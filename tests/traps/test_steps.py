@@ -17,9 +17,9 @@ from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import Layers
 from hftl.training import stages
 from hftl.training.arguments import stage_arguments
-from hftl.training.inputs import OnFeatures
 from hftl.training.losses import LossGuard, class_weights, make_loss
 from hftl.training.precision import exact_fp32, without_autocast
+from hftl.training.replay import OnFeatures
 from hftl.training.trainer import GroupedTrainer
 from tests.runs import checkpoint, stock_model, tiny_run
 from tests.traps.loading import config_of, load, text_data

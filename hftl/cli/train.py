@@ -1,0 +1,140 @@
+"""`hftl train` and `hftl plan`: their flags are the fields of hftl's configs and of `transformers.TrainingArguments`."""
+
+import contextlib
+import dataclasses
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument
+
+from hftl.cli.command import JSON, NAMES_ONLY, TRAIN, Flag, Verb, print_json, verb
+from hftl.config import ALIASES, OWN_FLAGS, OWNED, SECTIONS, RunConfig, build_config, read_yaml, trainer_fields
+from hftl.errors import ConfigError, RunError
+from hftl.methods import METHODS, check_name
+from hftl.names import TASK_NAMES, check_task
+from hftl.surroundings import quiet_libraries
+
+
+_TITLES = ("Data", "Model", "Method", "Run")  # of the sections of a config
+
+
+def _own_flag(field: dataclasses.Field, title: str) -> Flag:
+    """What the help says of a field: its text, the flag's other name, the values that it takes, and its default."""
+    kind, choices, default = field.metadata["kind"], field.metadata["choices"], field.default
+    if kind is bool:
+        choices, default = ("on", "off"), "on" if default else "off"
+    also = tuple(alias for alias, name in ALIASES.items() if name == field.name)
+    values = ["|".join(choices)] if choices else []
+    values += [f"default: {default}"] if default is not None else []
+    text = " ".join([field.metadata["help"], *(f"(also --{alias})" for alias in also)])
+    return Flag(
+        f"{text} [{'; '.join(values)}]" if values else text,
+        kind=list[str] if kind is tuple else str,
+        switch=kind is bool,
+        also=also,
+        choices=METHODS if field.name == "method" else choices,
+        panel=title,
+    )
+
+
+def _trainer_flag(name: str, kind: str) -> Flag:
+    switch = kind in ("bool", "bool | None")
+    return Flag(
+        "a field of transformers.TrainingArguments",
+        kind=list[str] if "list[" in kind else str,
+        switch=switch,
+        choices=("true", "false") if switch else (),
+        panel=NAMES_ONLY,
+        hidden=name in OWNED or name.startswith("hub_"),
+    )
+
+
+_FLAGS = {
+    field.name: _own_flag(field, title)
+    for title, section in zip(_TITLES, SECTIONS, strict=True)
+    for field in dataclasses.fields(section)
+}
+_FLAGS |= JSON
+_FLAGS |= {name: _trainer_flag(name, kind) for name, kind in trainer_fields().items() if name not in OWN_FLAGS}
+Target = Annotated[
+    str, Argument(metavar="TASK|config.yaml", help="one TASK or config.yaml", autocompletion=lambda: list(TASK_NAMES))
+]
+
+
+class _TrainingVerb(Verb):
+    trains = True
+
+
+def _config(target: str, flags: dict[str, Any]) -> RunConfig:
+    """Return the run that a TASK or config.yaml and the flags ask for. Raises `ConfigError`."""
+    values: dict[str, Any] = {}
+    if target.endswith((".yaml", ".yml")):
+        values = read_yaml(Path(target))
+        target = str(values.pop("task"))
+    task = check_task(target)
+    for name, value in flags.items():
+        if value is not None:
+            values[name] = value[0] if isinstance(value, list) and len(value) == 1 else value
+    check_name(values.get("method"))
+    return build_config(task, values)
+
+
+@verb(TRAIN, _FLAGS, cls=_TrainingVerb)
+def train(target: Target, *, json: bool, **flags: Any) -> None:
+    """Adapt a pretrained model to labelled data.
+
+    Example: hftl train text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --method lora
+    """
+    config = _config(target, flags)
+    from hftl.adapt import complete, run
+
+    quiet_libraries()
+    config = complete(config, claimed=True)
+    assert config.output_dir is not None
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # Trainer prints its log lines; stdout is for results
+            result = run(config)
+    except BaseException as error:  # Ctrl-C, SIGTERM, a crash: what is finished is still there
+        if not isinstance(error, ConfigError | RunError) and os.environ.get("RANK", "0") == "0":  # these kept nothing
+            _say_how_to_resume(config.output_dir, ["--overwrite"] if config.overwrite else [])
+        raise
+    if json and os.environ.get("RANK", "0") == "0":
+        print_json({"run_dir": str(result.run_dir), **result.report})
+
+
+def _say_how_to_resume(output_dir: Path, flags: list[str]) -> None:
+    from hftl.run_folder import partial_of
+    from hftl.seeds import seeds_folder
+
+    config = partial_of(output_dir) / "config.yaml"
+    if seeds_folder(output_dir).is_dir():
+        line = f"{seeds_folder(output_dir)} holds what is finished. Go on with the same command and --resume."
+        print(line, file=sys.stderr)
+    elif config.is_file():
+        words = ["hftl", "train", str(config), "--output_dir", str(output_dir), "--resume", *flags]
+        print(f"Interrupted. Go on with: {shlex.join(words)}", file=sys.stderr)
+
+
+@verb(TRAIN, _FLAGS, cls=_TrainingVerb)
+def plan(target: Target, *, json: bool, **flags: Any) -> None:
+    """Show what hftl train would do, need and take, and which method fits; nothing is trained.
+
+    Example: hftl plan text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --method lora
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("hftl plan runs in one process: start it without torchrun or accelerate launch.")
+    config = _config(target, flags)
+    from hftl.adapt import complete
+    from hftl.planning.plan_report import plan_report
+    from hftl.planning.show import show_plan_report
+
+    quiet_libraries()
+    with contextlib.redirect_stdout(sys.stderr):
+        report = plan_report(complete(config))
+    if json:
+        print_json(report)
+    else:
+        show_plan_report(report)

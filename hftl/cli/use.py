@@ -1,0 +1,198 @@
+"""`hftl predict`, `eval`, `export` and `demo`: what is done with a trained model."""
+
+import contextlib
+import importlib.util
+import os
+import sys
+from typing import Annotated, Any
+
+from typer import Argument
+
+from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, print_json, verb
+from hftl.errors import ConfigError
+from hftl.surroundings import quiet_libraries
+
+
+AUTH_VARIABLE = "HFTL_DEMO_AUTH"
+_REVISION = {"revision": Flag("branch, tag or commit of a Hub model")}
+_ROWS = {
+    "data": Flag("file, folder, sample:<name> or Hub id"),
+    **COLUMNS,
+    **_REVISION,
+    "strict": Flag("a broken image is an error", bool),
+    **JSON,
+}
+_PREDICT = {name: flag for name, flag in _ROWS.items() if name != "label_column"}
+_PREDICT["output"] = Flag("CSV to write: the input's columns plus prediction and probability")
+_EXPORT = {
+    "format": Flag("onnx (the only one so far)"),
+    "int8": Flag("also write model_int8.onnx, judged on the validation rows of the run's data", bool),
+    "output_dir": Flag("a new folder (default: RUN/onnx, or <name>-onnx)"),
+    "max_drop": Flag("share of validation accuracy that int8 may lose (default: 0.01)"),
+    "data": Flag("data to read instead of those that the run was trained on"),
+    "overwrite": Flag("replace an earlier export", bool),
+    "json": Flag("print export.json and nothing else on stdout", bool),
+}
+_DEMO = {
+    "port": Flag("port on 127.0.0.1 (default: 7860; 0 takes any free one)"),
+    "share": Flag("also open a public address through gradio.live; says what becomes public", bool),
+    "auth": Flag(f"user:password that the page asks for; better in the environment, as {AUTH_VARIABLE}"),
+    "feedback": Flag("folder that corrections are appended to, as data for hftl train"),
+    "data": Flag("data to take the examples from, where the run's own have moved"),
+    **_REVISION,
+    "json": Flag('print {"url": ..., "share_url": ...} when the page is up', bool),
+}
+
+
+@verb(USE, _PREDICT)
+def predict(
+    model: Annotated[str, Argument(metavar="RUN_OR_MODEL", help="a RUN or model")],
+    inputs: Annotated[list[str] | None, Argument(metavar="TEXT|IMAGE", help="texts or image files")] = None,
+    *,
+    json: bool,
+    **flags: Any,
+) -> None:
+    """Label new texts or images.
+
+    Example: hftl predict runs/tickets --data new.csv --output out.csv
+    """
+    if bool(inputs) == (flags["data"] is not None):
+        raise ConfigError("hftl predict needs either texts (or image paths) as arguments, or --data new.csv.")
+    from hftl.predict_file import answers_for, load_predictor, predict_data
+
+    quiet_libraries()
+    predictor = load_predictor(model, flags["revision"])
+    rows = answers_for(predictor, inputs) if inputs else predict_data(predictor, flags)
+    if json:
+        print_json(rows)
+    elif flags["output"] is None:
+        for row in rows:
+            text = [row["input"]] if inputs else []
+            print(row["prediction"], f"{row['probability']:.4f}", *text, sep="\t")
+
+
+@verb(USE, _ROWS, "eval")
+def evaluate(model: RunOrModel, *, json: bool, **flags: Any) -> None:
+    """Score a run on labelled rows.
+
+    Example: hftl eval runs/tickets --data test.csv
+    """
+    if flags["data"] is None:
+        raise ConfigError("hftl eval needs a RUN and --data, such as: hftl eval runs/tickets --data test.csv")
+    from hftl.predict_file import evaluate_data
+    from hftl.report.table import print_table
+
+    quiet_libraries()
+    scores = evaluate_data(model, flags)
+    if json:
+        print_json(scores)
+        return
+    rows = [
+        (name, f"{v['value']:.4f}", f"{v['low']:.4f} to {v['high']:.4f}")
+        if isinstance(v, dict)
+        else (name, f"{v:.4f}", "")
+        for name, v in scores["metrics"].items()
+    ]
+    print_table(f"{scores['rows']} rows", ("metric", "value", "95% interval"), rows, stdout=True)
+
+
+@verb(USE, _EXPORT)
+def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
+    """Write the model as ONNX with a predict.py of its own, checked against the original.
+
+    Example: hftl export runs/tickets --format onnx --int8
+    """
+    options = {name: value for name, value in flags.items() if value is not None}
+    if "max_drop" in options:
+        if not options["int8"]:
+            raise ConfigError("--max_drop is for --int8: the fp32 export must equal the model.")
+        options["max_drop"] = _share(options["max_drop"])
+    from hftl.export import export as export_model
+    from hftl.export.timing import HEADER, table_rows
+    from hftl.report.table import print_table
+
+    quiet_libraries()
+    with contextlib.redirect_stdout(sys.stderr):
+        report = export_model(model, **options)
+    values = report.values
+    if json:
+        print_json({**values, "output_dir": str(report.output_dir)})
+        return
+    threads, parity = values["latency"]["threads"], values["parity"]
+    title = (
+        f"{values['model']['name']}: {threads} thread{'s' * (threads > 1)}, time by batch size, accuracy on validation"
+    )
+    print_table(title, HEADER, table_rows(values), stdout=True)
+    print(
+        f"predict.py gives the labels of the PyTorch model on {parity['rows']} rows ({parity['origin']}); probabilities "
+        f"differ by at most {parity['max_difference']:.1g}."
+    )
+    example = '"a text"' if values["task"] == "text-classification" else "image.png"
+    print(f"Try it: python {report.output_dir / 'predict.py'} {example}")
+
+
+def _share(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigError(f"--max_drop {value} is not a share of accuracy, such as 0.01 for one point.") from None
+
+
+@verb(USE, _DEMO)
+def demo(
+    model: Annotated[str, Argument(metavar="RUN_OR_MODEL", help="one RUN or model")],
+    *,
+    port: str | None,
+    share: bool,
+    auth: str | None,
+    json: bool,
+    **options: Any,
+) -> None:
+    """Try the model in the browser: answers, why, batches, evidence.
+
+    Example: hftl demo runs/tickets --port 7860
+    """
+    port = "7860" if port is None else port
+    if not port.isdecimal() or not 0 <= int(port) <= 65535:
+        raise ConfigError(f"--port needs a number from 0 to 65535, but got {port!r}.")
+    login = _login(auth or os.environ.get(AUTH_VARIABLE))
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigError('hftl demo needs gradio: pip install "hftl[demo]"')
+    from hftl.demo.port import free_port
+
+    number = free_port(int(port))  # before the model is loaded: whether it is free is known at once
+    if share:
+        _say_what_is_public(auth=login is not None, feedback=options["feedback"] is not None)
+    from hftl.demo.app import launch_demo, wait
+
+    quiet_libraries()
+    with contextlib.redirect_stdout(sys.stderr):
+        page = launch_demo(model, port=number, share=share, auth=login, **options)
+    if json:
+        print_json({"url": page.local_url, "share_url": page.share_url})
+    else:
+        print(*filter(None, (page.local_url, page.share_url)), sep="\n")
+    sys.stdout.flush()
+    wait(page)
+
+
+def _login(value: str | None) -> tuple[str, str] | None:
+    """Return user and password; no message ever holds them."""
+    if not value:
+        return None
+    user, colon, password = value.partition(":")
+    if not (user and colon and password):
+        raise ConfigError(f"--auth (or {AUTH_VARIABLE}) needs user:password, both of at least one character.")
+    return user, password
+
+
+def _say_what_is_public(*, auth: bool, feedback: bool) -> None:
+    sentences = [
+        "--share: whoever has the address can use the model, and read its labels and the report's figures.",
+        "What visitors send passes through gradio.live and is stored on this machine while the page is up.",
+    ]
+    if feedback:
+        sentences.append("Visitors can add rows to the feedback folder.")
+    if not auth:
+        sentences.append(f"There is no password: --auth user:password or {AUTH_VARIABLE} asks for one.")
+    print(*sentences, file=sys.stderr)

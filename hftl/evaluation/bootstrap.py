@@ -1,0 +1,227 @@
+"""One bootstrap for every score that is a function of sums over rows: its interval, and a paired difference of two."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from scipy import sparse
+from scipy.special import betaincinv
+
+from hftl.errors import ConfigError, DataError
+
+
+Label = Literal["POSITIVE", "NEGATIVE", "NEUTRAL"]
+Scores = Mapping[str, Callable[[np.ndarray], np.ndarray]]  # name → sums over rows [b, s] → scores [b]
+# Adds made-up rows to sums [b, s], in place: how many there are [b], and how many of them the model has right [b].
+MadeUp = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+
+LEVEL = 0.95
+RESAMPLES = 2000  # about 50 of them beyond each end at 95%
+_CHUNK_DRAWS = 2_000_000  # row draws and sums held at once: about 100 MB, however many rows and statistics
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score on the data itself (`value`) and the two ends of its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A score of the method minus that of the baseline, its 95% interval, a p-value, and what they say.
+
+    The label is POSITIVE when the whole interval is above 0, NEGATIVE when it is below, else NEUTRAL.
+    """
+
+    label: Label
+    gap: float
+    low: float
+    high: float
+    p: float
+
+
+def proportion_interval(hits: int, rows: int, level: float = LEVEL) -> Interval:
+    """Return `hits` of `rows` as a share, with its exact interval (Clopper and Pearson 1934).
+
+    It covers the truth in at least `level` of cases for any number of rows; Wilson's does so only on average, and
+    would take a single wrong row as proof of an accuracy below 80%. Raises `DataError` for no rows or more hits than
+    rows.
+    """
+    if not 0 <= hits <= rows or rows == 0:
+        raise DataError(f"A share needs at least one row and at most all of them as hits, got {hits} of {rows}.")
+    tail = (1 - level) / 2
+    low = betaincinv(hits, rows - hits + 1, tail) if hits else 0.0
+    high = betaincinv(hits + 1, rows - hits, 1 - tail) if hits < rows else 1.0
+    return Interval(float(hits / rows), float(low), float(high))
+
+
+@dataclass(frozen=True, eq=False)
+class Kinds:
+    """Rows of equal statistics are interchangeable: row i is of kind `of_row[i]`, and `counts` [kinds] tell how many are.
+
+    `statistics` is sparse, [kinds, s].
+    """
+
+    of_row: np.ndarray
+    counts: np.ndarray
+    statistics: sparse.csr_array
+
+
+def kinds_of(statistics: Any) -> Kinds:
+    """Return the distinct rows of `statistics` (sparse or dense, [n, s]), ordered by their first column, then the next."""
+    rows: Any = sparse.csr_array(statistics, dtype=np.float64)
+    rows.sum_duplicates()
+    rows.eliminate_zeros()
+    n, width = rows.shape
+    filled = np.diff(rows.indptr)
+    of_value = np.repeat(np.arange(n), filled)
+    place = np.arange(rows.nnz) - np.repeat(rows.indptr[:-1], filled)
+    columns: np.ndarray = np.full(
+        (filled.max(initial=0), n), width
+    )  # the columns of each row's values, then the values
+    values: np.ndarray = np.zeros(columns.shape)
+    columns[place, of_value], values[place, of_value] = rows.indices, rows.data
+    keys: list[np.ndarray] = [key for pair in zip(columns, values, strict=True) for key in pair]
+    order = np.lexsort(keys[::-1]) if keys else np.arange(n)
+    new = np.zeros(n, dtype=bool)
+    for key in keys:
+        new[1:] |= key[order[1:]] != key[order[:-1]]
+    of_row = np.empty(n, dtype=np.int64)
+    of_row[order] = new.cumsum()
+    new[:1] = True
+    distinct = sparse.csr_array(rows[order[new]])
+    return Kinds(of_row, np.bincount(of_row), distinct)
+
+
+def chunks(times: int, values: int) -> Iterator[int]:
+    """Yield how many of `times` draws of `values` values each to hold at once: about 100 MB of them."""
+    step = max(1, _CHUNK_DRAWS // values)
+    return (min(step, times - start) for start in range(0, times, step))
+
+
+def resampled(kinds: Kinds, times: int, rng: np.random.Generator, extra: int = 0) -> Iterator[np.ndarray]:
+    """Yield chunks [b, kinds + extra] that tell how often each kind occurs in each of `times` resamples.
+
+    A resample is n of the n rows, and of `extra` rows of kinds of their own, with replacement. The draws do not depend
+    on the chunking.
+    """
+    n, width = len(kinds.of_row), len(kinds.counts) + extra
+    of_row = np.append(kinds.of_row, np.arange(len(kinds.counts), width))
+    for size in chunks(times, n + kinds.statistics.shape[1]):
+        drawn = of_row[rng.integers(0, n + extra, size=(size, n))]
+        drawn += np.arange(size)[:, None] * width  # one bincount: each resample has its own stretch of kinds
+        yield np.bincount(drawn.ravel(), minlength=size * width).reshape(size, width).astype(np.float64)
+
+
+def resampled_sums(
+    values: Any, counts: Any, rng: np.random.Generator, rows: int | None = None, times: int = RESAMPLES
+) -> np.ndarray:
+    """Return the sums [times, s] over resamples of few kinds: row i of `values` [kinds, s] stands for `counts[i]` rows.
+
+    One draw says how many rows of each kind a resample of `rows` rows (default: all of them) holds.
+    """
+    counts = np.asarray(counts)
+    total = counts.sum()
+    return rng.multinomial(total if rows is None else rows, counts / total, size=times) @ np.asarray(values)
+
+
+def ends(drawn: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """Return the (1 - level) / 2 and (1 + level) / 2 quantiles (Efron and Tibshirani 1993, chapter 13)."""
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def intervals(
+    statistics: Any, scores: Scores, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+) -> dict[str, Interval]:
+    """Return each score of the rows with its percentile bootstrap interval; `statistics` [n, s] add up over rows.
+
+    With very few rows the interval need not contain the value. It speaks of the choice of test rows only, not of the
+    choice of training rows or seed. Raises `ConfigError` for fewer than one resample or a level outside 0 to 1.
+    """
+    if resamples < 1 or not 0 < level < 1:
+        raise ConfigError(f"resamples must be 1 or more and level between 0 and 1, got {resamples} and {level}.")
+    kinds = kinds_of(statistics)
+    own = kinds.counts[None] @ kinds.statistics
+    parts = []
+    for counts in resampled(kinds, resamples, np.random.default_rng(seed)):
+        sums = counts @ kinds.statistics
+        parts.append([score(sums) for score in scores.values()])
+    drawn: np.ndarray = np.concatenate(parts, axis=1)
+    return {
+        name: Interval(float(score(own)[0]), *ends(drawn[i], level)) for i, (name, score) in enumerate(scores.items())
+    }
+
+
+def paired_differences(
+    method: Any,
+    baseline: Any,
+    scores: Scores,
+    exact_p: Mapping[str, float],
+    made_up: MadeUp | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Difference]:
+    """Compare two models on the same rows by each score of their statistics, [n, s] each, sparse or dense.
+
+    The interval is a paired bootstrap. With `made_up`, one row more is among those drawn from, which one model has
+    right and the other wrong, by a coin. p is that of `exact_p`, else the share of `resamples` random swaps of the two
+    answers, row by row, that put the gap as far from 0 (Noreen 1989). Where p is 5% or more, the interval is stretched
+    to hold 0: a verdict has both behind it. Raises `ConfigError` for fewer than one resample.
+    """
+    if resamples < 1:
+        raise ConfigError(f"resamples must be 1 or more, got {resamples}.")
+    kinds = kinds_of(sparse.hstack([sparse.csr_array(method), sparse.csr_array(baseline)], format="csr"))
+    rows, coins, swaps = np.random.default_rng(seed).spawn(3)
+    gaps = _gaps(kinds.counts[None] @ kinds.statistics, scores)[:, 0]
+    parts = []
+    for counts in resampled(kinds, resamples, rows, extra=1 if made_up else 0):
+        sums = counts[:, : len(kinds.counts)] @ kinds.statistics
+        if made_up:
+            first, second = np.split(sums, 2, axis=1)
+            drawn = counts[:, -1]
+            wins = coins.binomial(drawn.astype(np.int64), 0.5)
+            made_up(first, drawn, wins)
+            made_up(second, drawn, drawn - wins)
+        parts.append(_gaps(sums, scores))
+    resampled_gaps = np.concatenate(parts, axis=1)
+    searched = {name: score for name, score in scores.items() if name not in exact_p}
+    p = {**dict(zip(searched, _swapped_p(kinds, searched, resamples, swaps), strict=True)), **exact_p}
+    return {name: difference(gaps[i], resampled_gaps[i], p[name]) for i, name in enumerate(scores)}
+
+
+def difference(gap: float, drawn: np.ndarray, p: float) -> Difference:
+    """Return what a gap, its resamples [b] and its p-value say together."""
+    low, high = ends(drawn)
+    if p >= 1 - LEVEL:  # no difference is not excluded: the interval says so too
+        low, high = min(low, 0.0), max(high, 0.0)
+    label: Label = "POSITIVE" if low > 0 else "NEGATIVE" if high < 0 else "NEUTRAL"
+    return Difference(label, float(gap), low, high, p)
+
+
+def _gaps(sums: np.ndarray, scores: Scores) -> np.ndarray:
+    """Return the gaps [scores, b] for sums [b, 2 s] of the method and, beside them, of the baseline."""
+    first, second = np.split(sums, 2, axis=1)
+    return np.array([score(first) - score(second) for score in scores.values()])
+
+
+def _swapped_p(kinds: Kinds, scores: Scores, swaps: int, rng: np.random.Generator) -> list[float]:
+    """Return for each score how often its gap is as far from 0 when coins say whose answer is whose."""
+    width = kinds.statistics.shape[1] // 2
+    move = kinds.statistics[:, width:] - kinds.statistics[:, :width]
+    move.eliminate_zeros()
+    differ = np.flatnonzero(np.diff(move.indptr))
+    if len(differ) == 0:
+        return [1.0] * len(scores)
+    move = sparse.hstack([move[differ], -move[differ]], format="csr")
+    own = kinds.counts[None] @ kinds.statistics
+    gaps = abs(_gaps(own, scores)) - 1e-12
+    extreme = np.zeros(len(scores), dtype=np.int64)
+    for size in chunks(swaps, len(differ) + 2 * width):
+        swapped = rng.binomial(kinds.counts[differ], 0.5, size=(size, len(differ)))
+        extreme += (abs(_gaps(own + swapped.astype(np.float64) @ move, scores)) >= gaps).sum(axis=1)
+    return [float(count) for count in (extreme + 1) / (swaps + 1)]

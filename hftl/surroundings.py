@@ -1,0 +1,53 @@
+"""What is around the process: a person at a terminal or a log, a Hub or none."""
+
+import os
+import socket
+import sys
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlparse
+
+
+def hide_bars() -> bool:
+    """True when nobody would see a bar move: stderr is no terminal, or this is not the main process."""
+    return not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0"
+
+
+def progress(items: Iterable[Any], title: str, unit: str, total: int | None = None) -> Any:
+    """Return `items` behind a bar that vanishes when it is done."""
+    from tqdm import tqdm  # late: the command line's help imports this file
+
+    return tqdm(items, desc=title, unit=unit, total=total, leave=False, disable=hide_bars())
+
+
+def quiet_libraries() -> None:
+    """Silence the notices of the libraries, and their bars where nobody looks; a recipe imported them before."""
+    import datasets
+    from transformers.utils import logging
+
+    if "TRANSFORMERS_VERBOSITY" not in os.environ:
+        logging.set_verbosity_error()
+    if hide_bars():
+        logging.disable_progress_bar()
+        datasets.disable_progress_bars()
+
+
+def hub_reachable(timeout: float = 1.5) -> bool:
+    """True when the Hub's host accepts a connection within `timeout` seconds and offline mode is off.
+
+    With a proxy set the proxy decides, so the answer is True. A try costs nothing beside a download, and spares a
+    user without network the minutes of retries that the Hub client would make.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True
+    url = urlparse(constants.ENDPOINT)
+    port = url.port or (80 if url.scheme == "http" else 443)
+    try:
+        socket.create_connection((url.hostname or "", port), timeout=timeout).close()
+    except OSError:
+        return False
+    return True
