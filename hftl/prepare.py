@@ -72,8 +72,8 @@ def prepare(config: RunConfig) -> Prepared:
     train = task.encode(splits.train, loaded.processor)
     validation = task.encode(splits.validation, loaded.processor)
     strata = task.output.strata(train.targets, splits.labels) if task.output.strata else None
-    weights, said = class_weights(config.method.class_weights, *strata) if strata else (None, [])
-    return Prepared(config, task, splits, loaded, collate, train, validation, weights, [*notes, *said])
+    weights, remarks = class_weights(config.method.class_weights, *strata) if strata else (None, [])
+    return Prepared(config, task, splits, loaded, collate, train, validation, weights, [*notes, *remarks])
 
 
 def _check_pooling(task: Task, loaded: Loaded, config: RunConfig) -> None:

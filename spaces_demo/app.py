@@ -15,7 +15,8 @@ else:
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import quote
@@ -56,12 +57,31 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 GPU_SECONDS = 20  # what one request may take of ZeroGPU; a short time queues better
 
 
+CONFIDENCES = partial(gr.Label, label="Confidences", num_top_classes=5, show_heading=False, elem_id="answer")
+
+
+class Kind(NamedTuple):
+    """What a kind of model needs of the page: another task is one more row of `KINDS`."""
+
+    ending: str  # of the classes of such models
+    auto_model: Any
+    auto_processor: Any
+    options: dict[str, Any]  # of the processor
+    source: Callable[[], Any]  # the component of the input
+    asks: tuple[str, ...]  # its events that ask, besides the button
+    value: Callable[[Any], Any]  # what it sends, unprocessed -> what the processor takes
+    remark: Callable[[Any, Any], str]  # (processor, that) -> what to say beside the answer
+    examples: Callable[[list[dict[str, Any]]], list[str]]  # of the card's widget entries
+    output: Callable[[], Any] = CONFIDENCES  # the component of the answer
+    draw: Callable[..., Any] = lambda labels, row: dict(zip(labels, row, strict=True))  # its value
+
+
 class Served(NamedTuple):
     """The model, and what its repository says of it."""
 
     model: Any
     processor: Any
-    is_text: bool
+    kind: Kind
     labels: list[str]  # by class id
     report: dict[str, Any]  # empty when there is none
     examples: list[str]  # texts, or paths of images
@@ -89,62 +109,63 @@ def fetch(name: str) -> Path | None:
         stop("this is neither a folder nor a Hub id such as namespace/name.")
 
 
-def read_config() -> dict[str, Any]:
-    """Return the fields of config.json; end with one line when this is no classifier that can be served."""
+def read_config() -> tuple[Kind, bool]:
+    """Return the kind of model, and whether its class is a file; end with one line when it cannot be served."""
     path = fetch("config.json")
     if path is None and fetch("adapter_config.json"):
         stop("this holds an adapter only, and the Space needs merged weights: push it without --adapter_only.")
     if path is None:
         stop("there is no config.json, or the Hub cannot be reached.")
     fields = json.loads(path.read_text(encoding="utf-8"))
-    if not (fields.get("architectures") or ["?"])[0].endswith(("ForSequenceClassification", "ForImageClassification")):
+    name = (fields.get("architectures") or ["?"])[0]
+    kind = next((kind for kind in KINDS if name.endswith(kind.ending)), None)
+    if kind is None:
         stop("this is no text or image classifier.")
-    if fields.get("model_type") not in CONFIG_MAPPING and not TRUST:
+    is_file = fields.get("model_type") not in CONFIG_MAPPING
+    if is_file and not TRUST:
         stop("its class is a file of the repository: read that file, then set TRUST_REMOTE_CODE=1 to let it run.")
-    return fields
+    return kind, is_file
 
 
 def load() -> Served:
     """Load what MODEL_ID names, in fp32 and from safetensors, onto the GPU where there is one."""
     if not MODEL_ID:
         stop("set it to the Hub id or the folder of the model to serve.")
-    fields = read_config()
-    is_text = fields["architectures"][0].endswith("ForSequenceClassification")
-    auto_model = AutoModelForSequenceClassification if is_text else AutoModelForImageClassification
+    kind, is_file = read_config()
     where = {"revision": REVISION} if FOLDER is None else {}
-    where["trust_remote_code"] = TRUST and fields.get("model_type") not in CONFIG_MAPPING
+    where["trust_remote_code"] = TRUST and is_file
     name = str(FOLDER or MODEL_ID)
     try:
-        processor = (AutoTokenizer if is_text else AutoImageProcessor).from_pretrained(name, **where)
-        model = auto_model.from_pretrained(name, dtype=torch.float32, use_safetensors=True, **where)
+        processor = kind.auto_processor.from_pretrained(name, **where)
+        model = kind.auto_model.from_pretrained(name, dtype=torch.float32, use_safetensors=True, **where)
     except OSError as error:
         stop(" ".join(str(error).split())[:300])
     names = [str(model.config.id2label[i]) for i in range(model.config.num_labels)]
     labels = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names)]
     model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
-    return Served(model, processor, is_text, labels, read_report(), find_examples(is_text))
-
-
-def read_report() -> dict[str, Any]:
-    """Return report.json, {} when there is none."""
-    path = fetch("report.json")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path else {}
-    except ValueError:
-        found = {}
-    return found if isinstance(found, dict) else {}
-
-
-def find_examples(is_text: bool) -> list[str]:
-    """Return the example inputs that the model card lists under `widget`: texts, or images of the repository."""
-    card = fetch("README.md")
-    try:
-        listed = ((metadata_load(card) if card else None) or {}).get("widget")
-    except (ValueError, yaml.YAMLError):
-        listed = None
+    report = parsed("report.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
+    listed = parsed("README.md", metadata_load).get("widget")
     entries = [e for e in listed if isinstance(e, dict)] if isinstance(listed, list) else []
-    if is_text:
-        return [e["text"] for e in entries if isinstance(e.get("text"), str) and e["text"].strip()][:MAX_EXAMPLES]
+    return Served(model, processor, kind, labels, report, kind.examples(entries))
+
+
+def parsed(name: str, parse: Callable[[Path], Any]) -> dict[str, Any]:
+    """Return what a file of the model says, {} when there is none or it cannot be read."""
+    path = fetch(name)
+    try:
+        fields = parse(path) if path else {}
+    except (ValueError, yaml.YAMLError):
+        fields = {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def text_examples(entries: list[dict[str, Any]]) -> list[str]:
+    """Return the texts among the card's examples."""
+    return [e["text"] for e in entries if isinstance(e.get("text"), str) and e["text"].strip()][:MAX_EXAMPLES]
+
+
+def image_examples(entries: list[dict[str, Any]]) -> list[str]:
+    """Return the paths of the images among the card's examples that are files of this repository."""
     sources = [e["src"].removeprefix(ON_HUB) for e in entries if isinstance(e.get("src"), str)]
     inside = [s for s in sources if EXAMPLE.fullmatch(s) and ".." not in s.split("/")]
     return [str(path) for s in inside[:MAX_EXAMPLES] if (path := fetch(s))]
@@ -162,9 +183,10 @@ def check_text(text: Any) -> str:
     return text.encode("utf-8", "replace").decode()  # a lone surrogate is no character
 
 
-def open_image(path: Any) -> Image.Image:
+def open_image(upload: Any) -> Image.Image:
     """Return the image upright and in RGB, as transformers decodes it; 16 bits are scaled to eight, not clipped."""
-    if path is None:
+    path = upload.get("path") if isinstance(upload, dict) else None
+    if not isinstance(path, str):
         raise gr.Error("Give an image.", print_exception=False)
     if Path(path).stat().st_size > MAX_BYTES:
         raise gr.Error(f"The file has more than {MAX_BYTES // 1_000_000} MB.", print_exception=False)
@@ -190,17 +212,10 @@ def scorer(served: Served) -> Callable[[list[Any]], list[list[float]]]:
 
     @torch.inference_mode()
     def score(values: list[Any]) -> list[list[float]]:
-        options = {"truncation": True, "padding": True} if served.is_text else {}
-        inputs = served.processor(values, return_tensors="pt", **options).to(served.model.device)
+        inputs = served.processor(values, return_tensors="pt", **served.kind.options).to(served.model.device)
         return served.model(**inputs).logits.float().softmax(-1).tolist()
 
     return spaces.GPU(score, duration=GPU_SECONDS) if spaces else score
-
-
-def ranked(labels: Sequence[str], row: Sequence[float]) -> dict[str, float]:
-    """Return {label: probability}, the likeliest first."""
-    order = sorted(range(len(row)), key=lambda i: -row[i])
-    return {labels[i]: row[i] for i in order}
 
 
 # ------------------------------------------------------------------------------------------------ the page
@@ -208,23 +223,23 @@ def ranked(labels: Sequence[str], row: Sequence[float]) -> dict[str, float]:
 
 def build(served: Served) -> gr.Blocks:
     """Return the page; its one public endpoint is /predict: a text or an image in, {label, confidences} out."""
-    score, threshold = scorer(served), panel.threshold(served.report)
+    kind, score, threshold = served.kind, scorer(served), panel.threshold(served.report)
 
-    def predict(value: Any) -> dict[str, float]:
+    def predict(value: Any) -> Any:
         """Return the likeliest labels with their probabilities."""
-        checked = check_text(value) if served.is_text else open_image(value)
-        return ranked(served.labels, score([checked])[0])
+        return kind.draw(served.labels, score([kind.value(value)])[0])
 
-    def say(value: Any, answer: dict[str, float]) -> str:
-        label = max(answer, key=answer.__getitem__)
-        return panel.sureness(label, answer[label], threshold, remark(served, value))
+    def say(value: Any, answer: dict[str, Any]) -> str:
+        best = answer["confidences"][0]
+        note = kind.remark(served.processor, kind.value(value))
+        return panel.sureness(best["label"], best["confidence"], threshold, note)
 
-    title = shown_name()
+    title, link = shown_name(), None if FOLDER else f"{constants.ENDPOINT}/{quote(MODEL_ID)}"
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.HTML(panel.heading(title, model_link(), served.is_text, len(served.labels), served.report))
+        gr.HTML(panel.heading(title, link, kind is TEXT, len(served.labels), served.report))
         with gr.Row():
             with gr.Column():
-                source = input_component(served.is_text)
+                source = kind.source()
                 with gr.Row():
                     clear = gr.Button("Clear", min_width=100)
                     button = gr.Button("Classify", variant="primary", min_width=100, elem_id="classify")
@@ -232,24 +247,19 @@ def build(served: Served) -> gr.Blocks:
                     gr.Examples([[e] for e in served.examples], source, cache_examples=False, api_visibility="private")
             with gr.Column():
                 note = gr.HTML(panel.waiting(), elem_id="note")
-                label = gr.Label(label="Confidences", num_top_classes=5, show_heading=False, elem_id="answer")
+                output = kind.output()
         gr.HTML(panel.evidence(served.report), elem_id="evidence")
-        triggers = [button.click, source.submit] if served.is_text else [button.click]
-        answered = gr.on(triggers, predict, source, label, api_name="predict", api_description="Classify one input.")
-        answered.success(say, [source, label], note, api_visibility="private", show_progress="hidden")
-        clear.click(
-            lambda: (None, None, panel.waiting()), None, [source, label, note], api_visibility="private", queue=False
+        unchecked: dict[str, Any] = {
+            "preprocess": False
+        }  # gradio's own would decode an image before its size is known
+        triggers = [button.click, *(getattr(source, event) for event in kind.asks)]
+        answered = gr.on(
+            triggers, predict, source, output, api_name="predict", api_description="Classify one input.", **unchecked
         )
+        answered.success(say, [source, output], note, api_visibility="private", show_progress="hidden", **unchecked)
+        fresh = (None, None, panel.waiting())
+        clear.click(lambda: fresh, None, [source, output, note], api_visibility="private", queue=False)
     return page.queue(max_size=WAITING)
-
-
-def input_component(is_text: bool) -> Any:
-    """Return the place for the input; an image arrives as the path of a file that nobody has opened yet."""
-    if is_text:
-        return gr.Textbox(label="Text", lines=6, max_lines=16, placeholder="Type or paste a text", elem_id="source")
-    image = gr.Image(label="Image", type="filepath", sources=["upload", "clipboard"], height=320, elem_id="source")
-    image.preprocess = lambda payload: payload.path if payload else None  # gradio's own would decode it unchecked
-    return image
 
 
 def count_tokens(tokenizer: Any, text: str) -> int:
@@ -260,12 +270,9 @@ def count_tokens(tokenizer: Any, text: str) -> int:
     return len(read.ids) + sum(len(part.ids) - tokenizer.num_special_tokens_to_add() for part in read.overflowing)
 
 
-def remark(served: Served, value: Any) -> str:
+def length_remark(tokenizer: Any, text: str) -> str:
     """Return a warning when the model did not read all of a text."""
-    limit = getattr(served.processor, "model_max_length", None)
-    if not served.is_text or limit is None:
-        return ""
-    tokens = count_tokens(served.processor, check_text(value))
+    limit, tokens = tokenizer.model_max_length, count_tokens(tokenizer, text)
     return f"It reads the first {limit:,} tokens; this text has {tokens:,}." if tokens > limit else ""
 
 
@@ -277,12 +284,36 @@ def shown_name() -> str:
     return folder.parent.name if folder.name == "final" else folder.name
 
 
-def model_link() -> str | None:
-    """Return the address of the model on the Hub, None for a folder."""
-    return None if FOLDER is not None else f"{constants.ENDPOINT}/{quote(MODEL_ID)}"
+TEXT = Kind(
+    ending="ForSequenceClassification",
+    auto_model=AutoModelForSequenceClassification,
+    auto_processor=AutoTokenizer,
+    options={"truncation": True, "padding": True},
+    source=partial(
+        gr.Textbox, label="Text", lines=6, max_lines=16, placeholder="Type or paste a text", elem_id="source"
+    ),
+    asks=("submit",),
+    value=check_text,
+    remark=length_remark,
+    examples=text_examples,
+)
+IMAGE = Kind(
+    ending="ForImageClassification",
+    auto_model=AutoModelForImageClassification,
+    auto_processor=AutoImageProcessor,
+    options={},
+    source=partial(
+        gr.Image, label="Image", type="filepath", sources=["upload", "clipboard"], height=320, elem_id="source"
+    ),
+    asks=(),
+    value=open_image,
+    remark=lambda processor, image: "",
+    examples=image_examples,
+)
+KINDS = (TEXT, IMAGE)
 
 
-def look() -> Any:
+def page_theme() -> Any:
     """Return the theme: the visitor's own fonts, so that nothing is fetched, and light or dark as their system is."""
     theme = gr.themes.Default(
         primary_hue="indigo",
@@ -298,7 +329,7 @@ def look() -> Any:
 def launch(page: gr.Blocks, **options: Any) -> None:
     """Serve the page, on 127.0.0.1 unless a Space says otherwise."""
     plain = {"ssr_mode": False, "footer_links": ["api", "gradio"]}
-    page.launch(theme=look(), css=panel.STYLE, max_file_size=MAX_BYTES, **plain, **options)
+    page.launch(theme=page_theme(), css=panel.STYLE, max_file_size=MAX_BYTES, **plain, **options)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline, make_union
 
 from hftl.errors import DataError
-from hftl.evaluation import image_baseline, text_baseline
+from hftl.evaluation import linear_baselines
 from hftl.evaluation.baselines import (
     HISTOGRAM,
     MAJORITY,
@@ -22,8 +22,11 @@ from hftl.evaluation.baselines import (
     cv_folds,
     majority_class,
 )
-from hftl.evaluation.image_baseline import colour_histogram_logistic_regression, raw_pixel_logistic_regression
-from hftl.evaluation.text_baseline import tfidf_logistic_regression
+from hftl.evaluation.linear_baselines import (
+    colour_histogram_logistic_regression,
+    raw_pixel_logistic_regression,
+    tfidf_logistic_regression,
+)
 from tests.small_data import load
 
 
@@ -161,7 +164,7 @@ def test_tfidf_edge_cases():
 def test_tfidf_limits_its_weights(monkeypatch):
     texts, labels = topic_texts(200, 0)
     test_texts, test_labels = topic_texts(100, 1)
-    monkeypatch.setattr(text_baseline, "_MAX_WEIGHTS", 3 * 160)
+    monkeypatch.setattr(linear_baselines, "_MAX_WEIGHTS", 3 * 160)
     baseline = tfidf_logistic_regression(texts, labels, test_texts)
     assert baseline.model.arrays["weight"].shape == (3, 160)
     assert np.mean(baseline.predictions == test_labels) > 0.85
@@ -223,20 +226,20 @@ def test_pixel_features_are_the_area_average():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (300, 64, 96, 3), dtype=np.uint8)  # more images than one chunk
     expected = images.reshape(300, 32, 2, 32, 3, 3).mean(axis=(2, 4))
-    np.testing.assert_allclose(image_baseline.pixel_features(images), expected.reshape(300, -1), atol=1e-3)
+    np.testing.assert_allclose(linear_baselines.pixel_features(images), expected.reshape(300, -1), atol=1e-3)
     small = images[:2, :8, :8]
-    np.testing.assert_allclose(image_baseline.pixel_features(small), small.reshape(2, -1))
+    np.testing.assert_allclose(linear_baselines.pixel_features(small), small.reshape(2, -1))
 
 
 def test_area_weights_share_pixels_that_straddle_an_edge():
-    np.testing.assert_allclose(image_baseline.area_weights(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], atol=1e-7)
-    weights = image_baseline.area_weights(100, 32)
+    np.testing.assert_allclose(linear_baselines.area_weights(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]], atol=1e-7)
+    weights = linear_baselines.area_weights(100, 32)
     np.testing.assert_allclose(weights.sum(axis=0), 32 / 100, atol=1e-6)
 
 
 def test_pixel_features_keep_an_even_image_even():
     even = np.full((1, 45, 50, 1), 200, dtype=np.uint8)
-    np.testing.assert_allclose(image_baseline.pixel_features(even), np.full((1, 1024), 200.0), rtol=1e-5)
+    np.testing.assert_allclose(linear_baselines.pixel_features(even), np.full((1, 1024), 200.0), rtol=1e-5)
 
 
 def bright_and_dark(rows, seed=0):
@@ -275,14 +278,14 @@ def test_raw_pixel_edge_cases():
 
 def test_colour_shares_equal_numpy_histograms():
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 9, 3), dtype=np.uint8)
-    found = image_baseline.colour_shares(pixels) ** 2
+    found = linear_baselines.colour_shares(pixels) ** 2
     for image, shares in zip(pixels, found, strict=True):
         flat = image.reshape(-1, 3)
         levels = [np.histogram(flat[:, i], bins=32, range=(0, 256))[0] for i in range(3)]
         joint = np.histogramdd(flat, bins=(8, 8, 8), range=[(0, 256)] * 3)[0]
         np.testing.assert_allclose(shares, np.concatenate([*levels, joint.ravel()]) / 63, atol=1e-6)
-    assert image_baseline.colour_shares(pixels[..., :1]).shape == (5, 32)
-    assert image_baseline.colour_shares(pixels[:0]).shape == (0, 608)
+    assert linear_baselines.colour_shares(pixels[..., :1]).shape == (5, 32)
+    assert linear_baselines.colour_shares(pixels[:0]).shape == (0, 608)
 
 
 def test_colours_tell_what_pixels_cannot():

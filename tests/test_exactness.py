@@ -227,14 +227,19 @@ def test_test_split_is_read_last(method: str, folder: Path, monkeypatch: pytest.
         return result
 
     task = TASKS["text-classification"]
+    inputs = task.inputs
 
-    def spied_encode(table: Any, processor: Any, augment: bool = False) -> Any:
+    def spied_encode(table: Any, processor: Any) -> Any:
         events.append("encode test" if isinstance(table, _Spy) else "encode")
-        return task.encode(table, processor, augment)
+        return inputs.encode(table, processor)
 
     monkeypatch.setattr(prepare, "load_splits", spied_splits)
     monkeypatch.setattr(FLOW, "fit_plan", spied_fit)
-    monkeypatch.setitem(TASKS, "text-classification", dataclasses.replace(task, encode=spied_encode))
+    monkeypatch.setitem(
+        TASKS,
+        "text-classification",
+        dataclasses.replace(task, inputs=dataclasses.replace(inputs, encode=spied_encode)),
+    )
     _run(folder, f"{method}-spied", method)
     trained = events.index("trained")
     assert set(events[:trained]) == {"encode"}

@@ -43,8 +43,6 @@ LAYERS = (
 EXCEPTIONS: dict[tuple[str, str], str] = {}
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
-    "hftl.demo.batch_tab.batch_tab": "a layout: components and their events, from top to bottom",
-    "hftl.demo.try_tab.try_tab": "the same",
     "hftl.report.report.build_report": "the document, one field per line",
 }
 

@@ -39,9 +39,8 @@ def doctor(
     Example: hftl doctor tickets.csv --fix cleaned
     """
     from hftl.doctor.examine import examine_source
-    from hftl.doctor.findings import failures, plural
+    from hftl.doctor.findings import failures, plural, show_findings
     from hftl.doctor.fix_files import LOG_NAME
-    from hftl.doctor.show import show_findings
 
     quiet_libraries()
     with contextlib.redirect_stdout(sys.stderr):

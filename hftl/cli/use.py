@@ -158,7 +158,7 @@ def demo(
     login = _login(auth or os.environ.get(AUTH_VARIABLE))
     if importlib.util.find_spec("gradio") is None:
         raise ConfigError('hftl demo needs gradio: pip install "hftl[demo]"')
-    from hftl.demo.port import free_port
+    from hftl.demo import free_port
 
     number = free_port(int(port))  # before the model is loaded: whether it is free is known at once
     if share:

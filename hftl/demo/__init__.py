@@ -1,1 +1,32 @@
-"""A page that lets anyone try a trained model, and shows why it answers as it does."""
+"""A page that lets anyone try a trained model, and shows why it answers as it does.
+
+Its port is looked for here, where nothing heavy is imported: whether it is free is known before a model is loaded.
+"""
+
+import socket
+
+from hftl.errors import RunError
+
+
+HOST = "127.0.0.1"
+
+
+def free_port(port: int) -> int:
+    """Return `port`, or any free one for 0.
+
+    Raises `RunError`, with a port that is free, when it is in use or may not be taken.
+    """
+    try:
+        return _bind(port)
+    except PermissionError:
+        raise RunError(f"Port {port} is not open to this user: choose one with --port {_bind(0)}") from None
+    except OSError:
+        raise RunError(f"Port {port} is in use: choose another with --port {_bind(0)}") from None
+
+
+def _bind(port: int) -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # as the server does: a port whose last connections are still closing is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((HOST, port))
+        return int(probe.getsockname()[1])

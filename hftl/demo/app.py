@@ -13,14 +13,14 @@ from pathlib import Path
 import gradio as gr
 
 from hftl.config import read_yaml
-from hftl.demo.batch_tab import batch_tab
-from hftl.demo.checks import MAX_UPLOAD
+from hftl.demo import HOST, free_port
+from hftl.demo.batch import batch_tab
 from hftl.demo.evidence_tab import evidence_html, header_html
 from hftl.demo.examples import read_examples
 from hftl.demo.feedback import open_feedback
-from hftl.demo.looks import theme
-from hftl.demo.port import HOST, free_port
-from hftl.demo.served import Served, serve
+from hftl.demo.kinds import KINDS
+from hftl.demo.looks import html, theme
+from hftl.demo.served import MAX_UPLOAD, serve
 from hftl.demo.try_tab import endpoint, try_tab
 from hftl.errors import RunError
 from hftl.predict import load
@@ -31,9 +31,8 @@ from hftl.run_data import Artifact, open_artifact
 QUEUE = 64  # requests that wait; more are told to try again
 _SESSIONS = 1_000  # visitors whose last answer is remembered
 _CLEAN_EVERY, _KEEP = 600, 3_600  # seconds: uploads are looked through, and removed
-_LOOK_EVERY = 0.2  # seconds between two looks whether a signal came
-_WARM_TEXT = "warm up"
-_OF_THE_USER = os.environ.get("GRADIO_TEMP_DIR")  # before the first page takes one of its own
+_SIGNAL_EVERY = 0.2  # seconds between two looks whether a signal came
+_USERS_FOLDER = os.environ.get("GRADIO_TEMP_DIR")  # before the first page takes one of its own
 
 
 def build_demo(
@@ -63,22 +62,23 @@ def build_demo(
         config = read_yaml(artifact.run / "config.yaml") if artifact.run is not None else None
         artifact = replace(artifact, report=public_report(artifact.report, config))
     served = serve(artifact, load(artifact.folder))
-    kept = None if feedback is None else open_feedback(feedback, text=served.reads_text)
+    kind = KINDS[served.predictor.task.input_column]
+    corrections = None if feedback is None else open_feedback(feedback, text=served.reads_text)
     with ThreadPoolExecutor(1) as pool:
         evidence = pool.submit(evidence_html, served)  # its charts are drawn by another process
-        _warm_up(served)
-    examples = read_examples(artifact, served.predictor.task.inputs, folder / "examples", share=share, data=data)
+        served.predictor.predict([kind.smallest()])  # the first answer of a process takes several times as long
+    examples = read_examples(artifact, kind.name, folder / "examples", share=share, data=data)
     title = f"{served.name}: {served.predictor.task.name.replace('-', ' ')}"
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(_CLEAN_EVERY, _KEEP)) as demo:
-        gr.HTML(header_html(served), apply_default_css=False, elem_id="head")
+        html(header_html(served), "head")
         with gr.Tabs():
             with gr.Tab("Try it", id="try"):
-                try_tab(served, examples, kept)
+                try_tab(served, kind, examples, corrections, demo)
             with gr.Tab("Batch", id="batch"):
-                batch_tab(served, folder / "answers")
+                batch_tab(served, kind, folder / "answers")
             with gr.Tab("Evidence", id="evidence"):
-                gr.HTML(evidence.result(), apply_default_css=False, elem_id="evidence")
-        endpoint(served)
+                html(evidence.result(), "evidence")
+        endpoint(served, kind)
     demo.queue(max_size=QUEUE)
     return demo
 
@@ -134,24 +134,18 @@ def launch_demo(
 
 def wait(demo: gr.Blocks) -> None:
     """Return on Ctrl-C or SIGTERM, with the page closed."""
-    came: list[int] = []
+    signals: list[int] = []
     before = {
-        one: signal.signal(one, lambda number, _: came.append(number)) for one in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, lambda received, _: signals.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        while not came:
-            time.sleep(_LOOK_EVERY)
+        while not signals:
+            time.sleep(_SIGNAL_EVERY)
     finally:
         demo.close(verbose=False)
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-
-def _warm_up(served: Served) -> None:
-    """Answer once: the first answer of a process takes several times as long as the next."""
-    from PIL import Image
-
-    served.predictor.predict([_WARM_TEXT if served.reads_text else Image.new("RGB", (64, 64))])
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _surroundings() -> Path:
@@ -163,7 +157,7 @@ def _surroundings() -> Path:
     # Statistics of each request, summed up anew after each: nobody looks at them, and they cost more than an answer.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
-    made = tempfile.mkdtemp(prefix="hftl-demo-", dir=_OF_THE_USER)
-    os.environ["GRADIO_TEMP_DIR"] = made  # one for each page: Gradio serves all that lies in it
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
-    return Path(made)
+    folder = tempfile.mkdtemp(prefix="hftl-demo-", dir=_USERS_FOLDER)
+    os.environ["GRADIO_TEMP_DIR"] = folder  # one for each page: Gradio serves all that lies in it
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

@@ -1,24 +1,40 @@
-"""Many inputs at once: a table or many image files in, a CSV out."""
+"""The tab where a file, or many images, are classified at once: a table or image files in, a CSV out."""
 
 import csv
+import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import gradio as gr
 
 from hftl.config import DataConfig
 from hftl.data.columns import no_formula
 from hftl.data.load import find_columns
 from hftl.data.sources import DATA_SUFFIXES, data_errors, read_file
-from hftl.demo.checks import MAX_CHARACTERS, MAX_UPLOAD_BYTES, checked_image
-from hftl.demo.served import Served, is_unsure, predicted
+from hftl.demo.looks import html, piece, with_messages
+from hftl.demo.served import (
+    MAX_CHARACTERS,
+    MAX_UPLOAD_BYTES,
+    Kind,
+    Served,
+    checked_image,
+    checked_text,
+    is_unsure,
+    predicted,
+)
 from hftl.errors import DataError
-from hftl.predict import Prediction
 
 
 MAX_TEXTS, MAX_IMAGES = 5_000, 500  # one page is for trying; `hftl predict --data` takes any number
 TABLE_SUFFIXES = (*DATA_SUFFIXES, ".txt")
-_CHUNK = 16  # inputs between two movements of the progress bar, and for which an answer may have to wait
+_CHUNK = 16  # texts between two movements of the progress bar, and for which an answer may have to wait
+_PREVIEW = 10
+_OWN: dict[str, Any] = {"api_visibility": "private"}
+_ONE_BY_ONE: dict[str, Any] = {"concurrency_id": "batches", "concurrency_limit": 1}
+_Step = Callable[[int, int], None]  # (done, total), called as it goes on
 
 
 @dataclass(frozen=True)
@@ -26,9 +42,9 @@ class BatchRow:
     """One line of the CSV; an input that could not be read has no prediction."""
 
     input: str
-    prediction: str
-    probability: float | None
-    not_sure: bool | None
+    prediction: str = ""
+    probability: float | None = None
+    not_sure: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -54,30 +70,56 @@ def text_columns(path: Path) -> tuple[list[str], str | None]:
     with data_errors(path.name):
         table = read_file(path)
     try:
-        found = find_columns(table, "text", DataConfig(), need_label=False).input
+        column = find_columns(table, "text", DataConfig(), need_label=False).input
     except DataError:
-        found = None
-    return list(table.column_names), found
+        column = None
+    return list(table.column_names), column
 
 
-def classify_table(served: Served, path: Path, column: str | None, step: Callable[[int, int], None]) -> BatchResult:
-    """Classify the texts of a file. `step(done, total)` is called as it goes on. Raises `DataError` for bad files."""
+def classify_table(served: Served, path: Path, column: str | None, step: _Step) -> BatchResult:
+    """Classify the texts of a file, of the column that holds them by default. Raises `DataError` for bad files."""
     texts = _texts(path, column)
-    notes = [_cut(len(texts), MAX_TEXTS, "rows")] if len(texts) > MAX_TEXTS else []
-    texts = texts[:MAX_TEXTS]
-    usable = [i for i, text in enumerate(texts) if text.strip() and len(text) <= MAX_CHARACTERS]
-    if not usable:
+    notes = _cut_notes(len(texts), MAX_TEXTS, "rows")
+    rows, faults = _classify(served, [(text, text) for text in texts[:MAX_TEXTS]], checked_text, _CHUNK, step)
+    if len(faults) == len(rows):
         raise DataError(f"{path.name} has no text that can be classified: each is empty or too long.")
-    rows = [BatchRow(text, "", None, None) for text in texts]
-    for start in range(0, len(usable), _CHUNK):
-        chunk = usable[start : start + _CHUNK]
-        for i, found in zip(chunk, predicted(served, [texts[i] for i in chunk]), strict=True):
-            rows[i] = _row(served, texts[i], found)
-        step(start + len(chunk), len(usable))
-    left = len(texts) - len(usable)
-    if left:
-        notes.append(f"Without a prediction, since empty or longer than {MAX_CHARACTERS:,} characters: {left:,} rows.")
+    if faults:
+        limit = f"{MAX_CHARACTERS:,} characters"
+        notes.append(f"Without a prediction, since empty or longer than {limit}: {len(faults):,} rows.")
     return BatchResult(rows, notes)
+
+
+def classify_images(served: Served, paths: Sequence[Path], step: _Step) -> BatchResult:
+    """Classify image files, one in memory at a time. Raises `DataError` when none can be read."""
+    notes = _cut_notes(len(paths), MAX_IMAGES, "images")
+    rows, faults = _classify(served, [(path.name, path) for path in paths[:MAX_IMAGES]], checked_image, 1, step)
+    if len(faults) == len(rows):
+        raise DataError(f"None of the {len(rows)} files can be read. {faults[0]}")
+    if faults:
+        notes.append(f"Without a prediction, since they cannot be read: {len(faults):,} files. {faults[0]}")
+    return BatchResult(rows, notes)
+
+
+def _classify(
+    served: Served, inputs: Sequence[tuple[str, Any]], read: Callable[[Any], Any], chunk: int, step: _Step
+) -> tuple[list[BatchRow], list[str]]:
+    """Return a row for each (name, input), and the faults of those that `read` refuses."""
+    rows = [BatchRow(name) for name, _ in inputs]
+    faults = []
+    for start in range(0, len(inputs), chunk):
+        contents: dict[int, Any] = {}
+        for i in range(start, min(start + chunk, len(inputs))):
+            name, value = inputs[i]
+            try:
+                contents[i] = read(value)
+            except DataError as error:
+                faults.append(f"{name}: {error}")
+        answers = predicted(served, list(contents.values())) if contents else []
+        for i, p in zip(contents, answers, strict=True):
+            unsure = None if served.threshold is None else is_unsure(served, p)
+            rows[i] = BatchRow(rows[i].input, p.label, p.probability, unsure)
+        step(min(start + chunk, len(inputs)), len(inputs))
+    return rows, faults
 
 
 def _texts(path: Path, column: str | None) -> list[str]:
@@ -102,35 +144,13 @@ def _texts(path: Path, column: str | None) -> list[str]:
     return [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
 
 
-def classify_images(served: Served, paths: Sequence[Path], step: Callable[[int, int], None]) -> BatchResult:
-    """Classify image files, one in memory at a time. Raises `DataError` when none can be read."""
-    notes = [_cut(len(paths), MAX_IMAGES, "images")] if len(paths) > MAX_IMAGES else []
-    paths = paths[:MAX_IMAGES]
-    rows, broken = [], []
-    for done, path in enumerate(paths, start=1):
-        try:
-            rows.append(_row(served, path.name, predicted(served, [checked_image(path)])[0]))
-        except DataError as error:
-            broken.append(f"{path.name}: {error}")
-            rows.append(BatchRow(path.name, "", None, None))
-        step(done, len(paths))
-    if len(broken) == len(paths):
-        raise DataError(f"None of the {len(paths)} files can be read. {broken[0]}")
-    if broken:
-        notes.append(f"Without a prediction, since they cannot be read: {len(broken):,} files. {broken[0]}")
-    return BatchResult(rows, notes)
-
-
-def _row(served: Served, shown: str, found: Prediction) -> BatchRow:
-    unsure = None if served.threshold is None else is_unsure(served, found)
-    return BatchRow(shown, found.label, found.probability, unsure)
-
-
-def _cut(count: int, limit: int, things: str) -> str:
-    return (
+def _cut_notes(count: int, limit: int, things: str) -> list[str]:
+    if count <= limit:
+        return []
+    return [
         f"There are {count:,} {things}; the first {limit:,} were classified. "
         "For all of them: hftl predict MODEL --data FILE --output OUT.csv"
-    )
+    ]
 
 
 def write_csv(path: Path, result: BatchResult) -> None:
@@ -142,3 +162,56 @@ def write_csv(path: Path, result: BatchResult) -> None:
             sure = "" if row.not_sure is None else str(row.not_sure).lower()
             probability = "" if row.probability is None else f"{row.probability:.6f}"
             writer.writerow((no_formula(row.input), no_formula(row.prediction), probability, sure))
+
+
+def batch_tab(served: Served, kind: Kind, folder: Path) -> None:
+    """Lay out the tab and join its events, inside `gr.Blocks`. CSV files are written under `folder`."""
+    html(piece("line", look="hint", text=f"{kind.files_hint} at once. A CSV comes out."))
+    files = kind.files()
+    column = gr.Dropdown([], label="Column with the text", visible=False, elem_id="batch-column", interactive=True)
+    run = gr.Button("Classify all", variant="primary", elem_id="batch-run")
+    output = gr.File(label="Answers as CSV", visible=False, interactive=False, elem_id="batch-output")
+    summary = html("", "batch-summary", min_height=20)
+
+    def classify(uploads: Any, name: Any, progress: Any = gr.Progress()) -> tuple[str, Any]:  # noqa: B008 Gradio's way
+        if not uploads:
+            raise DataError(kind.files_missing)
+        progress(0, desc="Reading")
+
+        def step(done: int, total: int) -> None:
+            progress((done, total), desc="Classifying", unit=f"{kind.name}s")
+
+        result = kind.classify(served, uploads, str(name) if name else None, step)
+        path = folder / secrets.token_hex(16) / "answers.csv"
+        path.parent.mkdir(parents=True)
+        write_csv(path, result)
+        return _summary(served, kind, result), gr.File(value=str(path), visible=True)
+
+    def forget() -> tuple[Any, str, Any]:
+        return gr.Dropdown(choices=[], value=None, visible=False), "", gr.File(value=None, visible=False)
+
+    if kind.columns is not None:
+        list_columns = kind.columns
+
+        def offer_columns(path: str | None) -> Any:
+            names, likely = list_columns(Path(path)) if path else ([], None)
+            return gr.Dropdown(choices=names, value=likely, visible=bool(names))
+
+        files.upload(with_messages(offer_columns), files, column, **_OWN)
+    files.clear(forget, None, [column, summary, output], **_OWN)
+    inputs, outputs = [files, column], [summary, output]
+    run.click(with_messages(classify), inputs, outputs, show_progress_on=summary, **_ONE_BY_ONE, **_OWN)
+
+
+def _summary(served: Served, kind: Kind, result: BatchResult) -> str:
+    counts = result.counts
+    highest = max((count for _, count in counts), default=1)
+    return piece(
+        "batch",
+        done=sum(count for _, count in counts),
+        thing=kind.name,
+        unsure=None if served.threshold is None else sum(bool(row.not_sure) for row in result.rows),
+        notes=result.notes,
+        counts=[(label, count, count / highest) for label, count in counts],
+        first=result.rows[:_PREVIEW],
+    )

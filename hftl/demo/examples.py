@@ -8,15 +8,15 @@ from typing import Any
 
 from hftl.errors import HftlError
 from hftl.run_data import Artifact, some_rows
-from hftl.tasks.task import Inputs
+from hftl.tasks import INPUTS
 
 
-COUNT = 5
+_COUNT = 5
 _SAMPLE = "sample:"
 _log = logging.getLogger(__name__)
 
 
-def example_inputs(artifact: Artifact, inputs: Inputs, *, share: bool, data: str | None) -> Sequence[Any]:
+def example_inputs(artifact: Artifact, kind: str, *, share: bool, data: str | None) -> Sequence[Any]:
     """Return texts or images spread over the test rows of what the model was trained on, or none.
 
     With `share` only a packaged sample, which is public, is shown: rows of any other data would leave the machine.
@@ -28,7 +28,7 @@ def example_inputs(artifact: Artifact, inputs: Inputs, *, share: bool, data: str
     if artifact.run is None and data is None and not name.startswith(_SAMPLE):
         return ()  # a sample of other data would show the model what it does not know
     try:
-        rows = some_rows(artifact, inputs, COUNT, data)
+        rows = some_rows(artifact, INPUTS[kind], _COUNT, data)
     except HftlError:
         if data is not None:
             raise
@@ -36,9 +36,7 @@ def example_inputs(artifact: Artifact, inputs: Inputs, *, share: bool, data: str
     return rows.inputs if rows.own or rows.origin == name else ()
 
 
-def read_examples(
-    artifact: Artifact, inputs: Inputs, folder: Path, *, share: bool, data: str | None
-) -> Future[list[str]]:
+def read_examples(artifact: Artifact, kind: str, folder: Path, *, share: bool, data: str | None) -> Future[list[str]]:
     """Read the examples beside all else, since a folder of images takes a while: texts, or paths of PNG files.
 
     Data that cannot be read, whatever the reason, give no examples and a line in the log.
@@ -46,7 +44,7 @@ def read_examples(
 
     def read() -> list[str]:
         try:
-            rows = example_inputs(artifact, inputs, share=share, data=data)
+            rows = example_inputs(artifact, kind, share=share, data=data)
             return [item if isinstance(item, str) else _saved(item, folder, i) for i, item in enumerate(rows)]
         except (HftlError, OSError) as error:
             _log.warning("There are no examples: %s", error)

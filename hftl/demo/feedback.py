@@ -25,17 +25,9 @@ from hftl.predict import Prediction
 NONE_OF_THESE = "none of these"
 MAX_BYTES = 2**30  # of the folder, so that a public page cannot fill the disk
 _LOCK_SECONDS = 10
-_TEXT_FILE, _IMAGE_FILE = "feedback.csv", "metadata.csv"
-_BESIDE = ("predicted", "probability", "label", "time", "model")
-
-
-def feedback_file(folder: Path, *, text: bool) -> Path:
-    """Return the table that rows are appended to."""
-    return folder / (_TEXT_FILE if text else _IMAGE_FILE)
-
-
-def _header(*, text: bool) -> tuple[str, ...]:
-    return ("text" if text else "file_name", *_BESIDE)
+_COLUMNS = ("predicted", "probability", "label", "time", "model")
+_TEXTS = ("feedback.csv", ("text", *_COLUMNS))  # the table that rows are appended to, and its header
+_IMAGES = ("metadata.csv", ("file_name", *_COLUMNS))
 
 
 def open_feedback(folder: str | Path, *, text: bool) -> Path:
@@ -44,7 +36,8 @@ def open_feedback(folder: str | Path, *, text: bool) -> Path:
     Raises `RunError` when it cannot be written, or holds a table with other columns.
     """
     folder = typed_path(folder)
-    table = feedback_file(folder, text=text)
+    name, columns = _TEXTS if text else _IMAGES
+    table = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".writable.{os.getpid()}"
@@ -54,15 +47,15 @@ def open_feedback(folder: str | Path, *, text: bool) -> Path:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise RunError(f"--feedback {folder} cannot be used ({reason}): name a folder that can be written.") from None
-    wanted = ",".join(_header(text=text))
-    if first not in (None, "", wanted):
-        raise RunError(f"{table} has other columns than {wanted}: name another folder with --feedback.")
+    header = ",".join(columns)
+    if first not in (None, "", header):
+        raise RunError(f"{table} has other columns than {header}: name another folder with --feedback.")
     return folder
 
 
 def save_text(folder: Path, text: str, prediction: Prediction, label: str, model: str) -> None:
     """Append one text. Raises `DataError` when it cannot be kept."""
-    _append(folder, text.replace("\x00", " "), prediction, label, model, is_text=True)
+    _append(folder, _TEXTS, (text.replace("\x00", " "), *_cells(prediction, label, model)))
 
 
 def save_image(folder: Path, image: PILImage.Image, prediction: Prediction, label: str, model: str) -> None:
@@ -80,20 +73,22 @@ def save_image(folder: Path, image: PILImage.Image, prediction: Prediction, labe
             partial.replace(target)  # whole or absent, whoever else writes the same image
     except OSError as error:
         raise DataError(f"The correction could not be saved: {error.strerror or error}.") from None
-    _append(folder, name, prediction, label, model, is_text=False)
+    _append(folder, _IMAGES, (name, *_cells(prediction, label, model)))
 
 
-def _append(folder: Path, content: str, prediction: Prediction, label: str, model: str, *, is_text: bool) -> None:
-    """Write one row at the end of the table, with its header when it is new: one write, under a lock."""
-    table = feedback_file(folder, text=is_text)
+def _cells(prediction: Prediction, label: str, model: str) -> tuple[str, ...]:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    cells = (content, prediction.label, f"{prediction.probability:.6f}", label, now, model)
+    return prediction.label, f"{prediction.probability:.6f}", label, now, model
+
+
+def _append(folder: Path, table: tuple[str, tuple[str, ...]], cells: Sequence[str]) -> None:
+    """Write one row at the end of the table, with its header when it is new: one write, under a lock."""
+    path, header = folder / table[0], table[1]
     try:
         with FileLock(folder / ".feedback.lock", timeout=_LOCK_SECONDS):
             _check_room(folder)
-            is_new = not table.is_file() or not table.stat().st_size
-            lines = [_header(text=is_text)] if is_new else []
-            _write(table, [*lines, [str(no_formula(cell)) for cell in cells]])
+            is_new = not path.is_file() or not path.stat().st_size
+            _write(path, [*([header] if is_new else []), [str(no_formula(cell)) for cell in cells]])
     except Timeout:
         raise DataError("The correction could not be saved: another process holds the file. Try again.") from None
     except OSError as error:
@@ -103,8 +98,8 @@ def _append(folder: Path, content: str, prediction: Prediction, label: str, mode
 def _write(table: Path, rows: Sequence[Sequence[str]]) -> None:
     buffer = io.StringIO()
     # a lone carriage return is not quoted before Python 3.13, and would end the row for every reader
-    whole = [[cell.replace("\r\n", "\n").replace("\r", "\n") for cell in row] for row in rows]
-    csv.writer(buffer, lineterminator="\n").writerows(whole)
+    clean = [[cell.replace("\r\n", "\n").replace("\r", "\n") for cell in row] for row in rows]
+    csv.writer(buffer, lineterminator="\n").writerows(clean)
     with table.open("ab") as file:
         file.write(buffer.getvalue().encode("utf-8"))
         file.flush()

@@ -5,21 +5,23 @@ from typing import Any
 
 from hftl.config import DataConfig
 from hftl.data.splits import Splits
-from hftl.doctor.duplicates import (
-    SERIOUS,
-    conflicting_labels,
-    cross_split_duplicates,
-    exact_duplicates,
-    near_duplicates,
-)
-from hftl.doctor.findings import Finding, warned
+from hftl.doctor.findings import Finding, Records, warned
 from hftl.doctor.fix import fix
 from hftl.doctor.fix_files import check_out
-from hftl.doctor.input_checks import broken_images, empty_or_truncated_texts, missing_values, tiny_or_odd_images
+from hftl.doctor.input_checks import (
+    SERIOUS,
+    broken_images,
+    conflicting_labels,
+    cross_split_duplicates,
+    empty_or_truncated_texts,
+    exact_duplicates,
+    missing_values,
+    near_duplicates,
+    tiny_or_odd_images,
+)
 from hftl.doctor.label_checks import imbalance, missing_classes, similar_class_names, sorted_rows, too_few_rows
 from hftl.doctor.leaks import leaky_feature
 from hftl.doctor.reading import Opened, open_source, splits_records
-from hftl.doctor.records import Records
 from hftl.errors import ConfigError, did_you_mean
 from hftl.methods import check_name
 
@@ -54,12 +56,8 @@ def examine_source(data: Any, task: str | None = None, **flags: Any) -> tuple[Op
     out = Path(flags["fix"]) if flags.get("fix") is not None else None
     if out is not None:
         check_out(out, data)
-    config = DataConfig(
-        data=data,
-        text_column=flags.get("text_column"),
-        image_column=flags.get("image_column"),
-        label_column=flags.get("label_column"),
-    )
+    columns: dict[str, Any] = {name: value for name, value in flags.items() if name.endswith("_column")}
+    config = DataConfig(data=data, **columns)
     opened = open_source(data, task, config)
     findings = examine(opened.records, method)
     if out is None:
@@ -82,29 +80,25 @@ def examine(
     records: Records, method: str | None = None, skipped: int = 0, *, sure_only: bool = False
 ) -> list[Finding]:
     """Run the checks; `sure_only` leaves out those that look for likenesses and leaks, which never fail."""
-    likeness = None if sure_only else near_duplicates(records)
-    of_inputs = (
-        [empty_or_truncated_texts(records)]
-        if records.kind == "text"
-        else [
-            broken_images(records) if not skipped else _skipped_images(records, skipped),
-            tiny_or_odd_images(records),
-        ]
-    )
-    found = [
-        missing_values(records),
-        *of_inputs,
+    findings: list[Finding | None] = [missing_values(records)]
+    if records.kind == "text":
+        findings += [empty_or_truncated_texts(records)]
+    else:
+        broken = _skipped_images(records, skipped) if skipped else broken_images(records)
+        findings += [broken, tiny_or_odd_images(records)]
+    findings += [
         exact_duplicates(records),
         cross_split_duplicates(records),
-        *([likeness] if likeness is not None else []),
+        None if sure_only else near_duplicates(records),
         conflicting_labels(records),
         similar_class_names(records),
         missing_classes(records),
         imbalance(records),
         too_few_rows(records, method),
         sorted_rows(records),
+        None if sure_only else leaky_feature(records),
     ]
-    return found if sure_only else [*found, leaky_feature(records)]
+    return [finding for finding in findings if finding is not None]
 
 
 def _skipped_images(records: Records, skipped: int) -> Finding:

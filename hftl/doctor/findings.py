@@ -1,13 +1,21 @@
-"""What the doctor says: one `Finding` per check."""
+"""What is examined, `Records`, and what is said of it: one `Finding` per check, as a table on the terminal."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from hftl.doctor.images import ImageFacts
+from hftl.report.table import print_table
 
 
 Level = Literal["PASS", "INFO", "WARN", "FAIL"]
 ACROSS = "across splits"  # in `by_split`: inputs that only differ from one split to another
 SHOWN_ROWS = 20  # row numbers per split that a finding lists; `count` and `by_split` count them all
+NO_LABEL = NO_KEY = -1
+_PRINTED_ROWS = 5  # of these on the terminal
 
 
 @dataclass(frozen=True)
@@ -46,8 +54,104 @@ def plural(count: int, noun: str, more: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else more or noun + 's'}"
 
 
-def quoted(names: Iterable[str], shown: int = 5) -> str:
+def quoted(names: Iterable[str], count: int = 5) -> str:
     """Return the first names in quotes, control characters escaped and long ones cut."""
     every = list(names)
-    short = [repr(name if len(name) <= 40 else name[:37] + "...") for name in every[:shown]]
-    return ", ".join(short) + (", ..." if len(every) > shown else "")
+    short = [repr(name if len(name) <= 40 else name[:37] + "...") for name in every[:count]]
+    return ", ".join(short) + (", ..." if len(every) > count else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """All rows of train, validation and test, in this order."""
+
+    kind: str  # of the inputs: "text" or "image"
+    name: str
+    splits: tuple[str, ...]  # those that there are
+    split: np.ndarray  # [n] index into `splits`
+    row: np.ndarray  # [n] row number in the source
+    label: np.ndarray  # [n] index into `labels`, or NO_LABEL
+    labels: tuple[str, ...]
+    key: np.ndarray  # [n] equal for rows with the same input; NO_KEY where there is no usable one
+    texts: list[str | None] = field(default_factory=list)  # [n] for text
+    images: list[ImageFacts] = field(default_factory=list)  # [n] for images
+    others: dict[str, Sequence[Any]] = field(default_factory=dict)  # the train split's other columns
+    unused: tuple[str, ...] = ()  # classes that are declared, by a feature or an empty folder, and have no row
+    empty_folders: bool = False  # whether `unused` are empty folders, which hftl refuses
+    in_class_folders: bool = False  # whether the order of the rows is that of the class folders
+    quick: bool = False  # at the start of a run: spare what takes long
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def within(self, split: str) -> np.ndarray:
+        """Return a mask [n] of the rows of this split; all False where there is no such split."""
+        return self.split == (self.splits.index(split) if split in self.splits else -1)
+
+    def of(self, positions: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the positions by split, sorted, without the splits that have none."""
+        ordered = np.sort(positions)
+        rows_of = {name: ordered[self.split[ordered] == code] for code, name in enumerate(self.splits)}
+        return {name: rows for name, rows in rows_of.items() if len(rows)}
+
+    def finding(
+        self,
+        check: str,
+        level: Level,
+        positions: np.ndarray,
+        mend: str,
+        by_split: dict[str, int] | None = None,
+    ) -> Finding:
+        """Return a finding about these rows; `by_split` where something else than rows is counted."""
+        of = self.of(np.asarray(positions, dtype=np.int64))
+        counts = {name: len(rows) for name, rows in of.items()} if by_split is None else by_split
+        first = {name: self.row[rows[:SHOWN_ROWS]].tolist() for name, rows in of.items()}
+        return Finding(check, level, sum(counts.values()), counts, first, mend)
+
+    def take(self, positions: np.ndarray, label: np.ndarray) -> "Records":
+        """Return the rows at these positions, in that order, with the labels [n] of all rows given anew."""
+        index = np.asarray(positions, dtype=np.int64)
+        used = sorted(set(label[index].tolist()) - {NO_LABEL})
+        renumbered = np.full(len(self.labels) + 1, NO_LABEL)  # the last is for NO_LABEL, which is -1
+        renumbered[used] = np.arange(len(used))
+        return replace(
+            self,
+            split=self.split[index],
+            row=self.row[index],
+            label=renumbered[label[index]],
+            labels=tuple(self.labels[code] for code in used),
+            key=self.key[index],
+            texts=[self.texts[i] for i in index] if self.texts else [],
+            images=[self.images[i] for i in index] if self.images else [],
+            others={},
+            unused=(),
+        )
+
+
+def keys_of(digests: Sequence[bytes | None]) -> np.ndarray:
+    """Return the same number for equal digests [n], and NO_KEY for None."""
+    codes, _ = pd.factorize(np.array(digests, dtype=object))
+    return codes.astype(np.int64)
+
+
+def show_findings(title: str, findings: Sequence[Finding], *, stdout: bool) -> None:
+    """Print one line per finding, the gravest first."""
+    grave = {"FAIL": 0, "WARN": 1, "INFO": 2, "PASS": 3}
+    ordered = sorted(findings, key=lambda finding: grave[finding.level])
+    rows = [(f.level, f.check, _count(f), _rows(f), f.mend or "nothing to do") for f in ordered]
+    print_table(title, ("level", "check", "count", "rows (from 0)", "what to do"), rows, stdout=stdout)
+
+
+def _count(finding: Finding) -> str:
+    if len(finding.by_split) < 2:
+        where = "".join(f" {'' if split == ACROSS else 'in '}{split}" for split in finding.by_split)
+        return f"{finding.count:,}{where}"
+    return f"{finding.count:,} ({', '.join(f'{split} {count:,}' for split, count in finding.by_split.items())})"
+
+
+def _rows(finding: Finding) -> str:
+    parts = []
+    for split, rows in finding.rows.items():
+        more = ", ..." if len(rows) > _PRINTED_ROWS or finding.by_split.get(split, 0) > _PRINTED_ROWS else ""
+        parts.append(f"{split} {', '.join(map(str, rows[:_PRINTED_ROWS]))}{more}")
+    return "; ".join(parts)

@@ -8,13 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hftl.doctor.duplicates import repeats
-from hftl.doctor.findings import plural
+from hftl.doctor.findings import NO_KEY, NO_LABEL, Records, plural
 from hftl.doctor.fix_files import write_fixed
-from hftl.doctor.input_checks import empty_texts, missing_inputs
+from hftl.doctor.input_checks import empty_texts, missing_inputs, repeats
 from hftl.doctor.label_checks import is_sorted, merged_names, missing_labels
 from hftl.doctor.reading import Opened
-from hftl.doctor.records import NO_KEY, NO_LABEL, Records
 
 
 SEED = 42  # of the order that shuffled rows get
@@ -25,15 +23,15 @@ class Changes:
     """The rows that stay, their labels, and the log of what was done; `fix` fills it step by step."""
 
     records: Records
-    kept: np.ndarray  # [n] mask
+    stays: np.ndarray  # [n] mask
     label: np.ndarray  # [n] index into the labels, as changed
     log: list[dict[str, Any]] = field(default_factory=list)
 
     def drop(self, positions: np.ndarray, check: str, why: str) -> None:
         """Leave these rows out and write it down."""
-        for position in positions[self.kept[positions]].tolist():
+        for position in positions[self.stays[positions]].tolist():
             self.note(position, check, f"removed: {why}")
-        self.kept[positions] = False
+        self.stays[positions] = False
 
     def note(self, position: int, check: str, change: str) -> None:
         """Write down a change of one row."""
@@ -82,20 +80,20 @@ def _merge_names(changes: Changes) -> None:
     """Give every class one spelling, that of test; spellings that test has several of stay, or it could not be scored."""
     records = changes.records
     in_test = set(records.label[records.within("test")].tolist())
-    for rare, kept in merged_names(records).items():
+    for rare, spelling in merged_names(records).items():
         if rare in in_test:
             continue
-        rows = np.flatnonzero((records.label == rare) & changes.kept)
+        rows = np.flatnonzero((records.label == rare) & changes.stays)
         for position in rows.tolist():
-            change = f"label {records.labels[rare]!r} changed to {records.labels[kept]!r}"
+            change = f"label {records.labels[rare]!r} changed to {records.labels[spelling]!r}"
             changes.note(position, "similar_class_names", change)
-        changes.label[records.label == rare] = kept
+        changes.label[records.label == rare] = spelling
 
 
 def _settle_conflicts(changes: Changes) -> None:
     """Of an input under several labels in a split keep the rows of the label that more than half of them have."""
     records = changes.records
-    usable = changes.kept & ~records.within("test") & (records.key != NO_KEY) & (changes.label != NO_LABEL)
+    usable = changes.stays & ~records.within("test") & (records.key != NO_KEY) & (changes.label != NO_LABEL)
     positions = np.flatnonzero(usable)
     labels = pd.Series(changes.label[positions], index=positions)
     places = pd.Series(records.key * len(records.splits) + records.split)[positions]  # one number per input and split
@@ -114,7 +112,7 @@ def _drop_repeats(changes: Changes) -> None:
     records = changes.records
     for split in records.splits:
         if split != "test":
-            again = repeats(records, records.within(split) & changes.kept)
+            again = repeats(records, records.within(split) & changes.stays)
             changes.drop(again, "exact_duplicates", f"a row before it in {split} is the same")
 
 
@@ -123,18 +121,18 @@ def _drop_leaks(changes: Changes) -> None:
     records = changes.records
     for code, split in enumerate(records.splits[:-1]):
         for later in range(len(records.splits) - 1, code, -1):
-            theirs = records.key[(records.split == later) & changes.kept & (records.key != NO_KEY)]
-            rows = np.flatnonzero(records.within(split) & changes.kept & np.isin(records.key, theirs))
+            theirs = records.key[(records.split == later) & changes.stays & (records.key != NO_KEY)]
+            rows = np.flatnonzero(records.within(split) & changes.stays & np.isin(records.key, theirs))
             changes.drop(rows, "cross_split_duplicates", f"stands in {records.splits[later]} too")
 
 
 def _order(changes: Changes) -> dict[str, np.ndarray]:
     """Return the positions of each split in the order in which they are written: train shuffled when it is sorted."""
     records = changes.records
-    found = {split: np.flatnonzero(records.within(split) & changes.kept) for split in records.splits}
-    rows = np.concatenate(list(found.values()))
+    order = {split: np.flatnonzero(records.within(split) & changes.stays) for split in records.splits}
+    rows = np.concatenate(list(order.values()))
     if not records.in_class_folders and is_sorted(records.take(rows, changes.label)):
-        found["train"] = np.random.default_rng(SEED).permutation(found["train"])
-        said = f"{plural(len(found['train']), 'row')} put in a random order (seed {SEED})"
-        changes.log.append({"split": "train", "row": None, "check": "sorted_rows", "change": said})
-    return found
+        order["train"] = np.random.default_rng(SEED).permutation(order["train"])
+        change = f"{plural(len(order['train']), 'row')} put in a random order (seed {SEED})"
+        changes.log.append({"split": "train", "row": None, "check": "sorted_rows", "change": change})
+    return order

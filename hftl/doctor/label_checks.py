@@ -6,15 +6,12 @@ from collections import defaultdict
 
 import numpy as np
 
-from hftl.doctor.findings import Finding, passed, quoted, warned
-from hftl.doctor.records import NO_LABEL, Records
+from hftl.doctor.findings import NO_LABEL, Finding, Records, passed, quoted, warned
 from hftl.methods import METHODS
 from hftl.tasks import TASKS
+from hftl.training.losses import RARE
 
 
-# `--class_weights auto` weighs classes when the largest has more than so many times the rows of the smallest
-# (hftl.training.losses.RARE; a test holds the two together).
-RARE = 5.0
 # Rows per class (median) below which a method is short of data.
 ENOUGH = {name: method.rows for name, method in METHODS.items()}
 _DEFAULT_METHOD = {task.inputs.kind: task.default_method for task in TASKS.values()}
@@ -25,13 +22,13 @@ _HALF_WAY, _SORTED_DEVIATIONS = 0.5, 4.0
 
 def missing_labels(records: Records) -> dict[str, np.ndarray]:
     """Return the positions without a label, by split; a split that has none at all is not missing some."""
-    found = {}
+    missing = {}
     for split in records.splits:
         rows = np.flatnonzero(records.within(split))
         without = rows[records.label[rows] == NO_LABEL]
         if len(without) and (len(without) < len(rows) or split == "train"):
-            found[split] = without
-    return found
+            missing[split] = without
+    return missing
 
 
 def folded_name(name: str) -> str:
@@ -55,11 +52,11 @@ def merged_names(records: Records) -> dict[int, int]:
         groups[folded_name(name)].append(code)
     counts = np.bincount(records.label[records.label != NO_LABEL], minlength=len(records.labels))
     in_test = set(records.label[records.within("test")].tolist())
-    found = {}
+    merged = {}
     for codes in groups.values():
-        kept = max(codes, key=lambda code: (code in in_test, counts[code], -code))
-        found.update({code: kept for code in codes if code != kept})
-    return found
+        spelling = max(codes, key=lambda code: (code in in_test, counts[code], -code))
+        merged.update({code: spelling for code in codes if code != spelling})
+    return merged
 
 
 def similar_class_names(records: Records) -> Finding:
@@ -71,9 +68,9 @@ def similar_class_names(records: Records) -> Finding:
     positions = np.flatnonzero(np.isin(records.label, list(merged)))
     mend = f"Make each one class ({pairs}{'; ...' if len(merged) > 5 else ''}): --fix OUT takes the spelling of test, else the most frequent."
     of = records.of(positions)
-    shown = records.finding("similar_class_names", "FAIL", positions, mend)
+    finding = records.finding("similar_class_names", "FAIL", positions, mend)
     by_split = {split: len(np.unique(records.label[rows])) for split, rows in of.items()}
-    return Finding(shown.check, "FAIL", len(merged), by_split, shown.rows, mend)
+    return Finding(finding.check, "FAIL", len(merged), by_split, finding.rows, mend)
 
 
 def missing_classes(records: Records) -> Finding:
@@ -88,10 +85,10 @@ def missing_classes(records: Records) -> Finding:
         by_split["train"] = 2 - int((train > 0).sum())
     if records.unused:
         verb = "has" if len(records.unused) == 1 else "have"
-        said = f"{quoted(records.unused)} {verb} no rows in train: add some or remove"
-        (graver if records.empty_folders else lesser).append(said)
+        line = f"{quoted(records.unused)} {verb} no rows in train: add some or remove"
+        (graver if records.empty_folders else lesser).append(line)
         by_split["train"] = by_split.get("train", 0) + len(records.unused)
-    for split in [split for split, found in counts.items() if split != "train" and found.sum()]:
+    for split in [split for split, sizes in counts.items() if split != "train" and sizes.sum()]:
         unknown, absent = (counts[split] > 0) & (train == 0), (counts[split] == 0) & (train > 0)
         if unknown.any():
             names = quoted(records.labels[i] for i in np.flatnonzero(unknown))
@@ -146,9 +143,9 @@ def too_few_rows(records: Records, method: str | None) -> Finding:
     if median >= ENOUGH[name]:
         return passed("too_few_rows")
     few = int((present < ENOUGH[name]).sum())
-    chosen = f"--method {name}" if method else f"{name}, the default method here"
+    who = f"--method {name}" if method else f"{name}, the default method here"
     instead = "more rows help more than another method" if METHODS[name].frozen_body else "use --method probe"
-    mend = f"{median:g} rows per class (median) are few for {chosen}, which wants {ENOUGH[name]}: {instead}."
+    mend = f"{median:g} rows per class (median) are few for {who}, which wants {ENOUGH[name]}: {instead}."
     return Finding("too_few_rows", "WARN", few, {"train": few}, {}, mend)
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hftl.doctor.findings import Finding, passed
-from hftl.doctor.records import NO_LABEL, Records
+from hftl.doctor.findings import NO_LABEL, Finding, Records, passed
 from hftl.surroundings import progress
 
 
@@ -34,14 +33,14 @@ def leaky_feature(records: Records) -> Finding:
     train = np.flatnonzero(records.within("train"))
     labelled = train[records.label[train] != NO_LABEL]
     sizes = np.bincount(records.label[labelled], minlength=len(records.labels))
-    chosen = labelled[sizes[records.label[labelled]] >= 2]
-    if len(chosen) > _ROWS:
-        chosen = np.sort(np.random.default_rng(_SEED).choice(chosen, _ROWS, replace=False))
-    labels = records.label[chosen]
-    if len(chosen) < _LEAST or len(np.unique(labels)) < 2:
+    rows = labelled[sizes[records.label[labelled]] >= 2]
+    if len(rows) > _ROWS:
+        rows = np.sort(np.random.default_rng(_SEED).choice(rows, _ROWS, replace=False))
+    labels = records.label[rows]
+    if len(rows) < _LEAST or len(np.unique(labels)) < 2:
         return passed("leaky_feature")
     hits = {}
-    for name, values in progress(features_of(records, chosen), "leaks", "feature"):
+    for name, values in progress(features_of(records, rows), "leaks", "feature"):
         accuracy, majority = predictability(values, labels)
         error = (accuracy * (1 - accuracy) + majority * (1 - majority)) ** 0.5 / len(labels) ** 0.5
         if accuracy - majority >= max(LEAK * (1 - majority), _DEVIATIONS * error):
@@ -60,18 +59,18 @@ def leaky_feature(records: Records) -> Finding:
     return Finding("leaky_feature", "WARN", len(hits), {"train": len(hits)}, {}, mend[0].upper() + mend[1:])
 
 
-def features_of(records: Records, chosen: np.ndarray) -> list[Feature]:
+def features_of(records: Records, rows: np.ndarray) -> list[Feature]:
     """Return (what it is, its values [m] at the positions chosen): numbers, or strings."""
-    found: list[Feature] = []
+    features: list[Feature] = []
     if records.kind == "text":
-        texts = [records.texts[i] or "" for i in chosen]
-        found += [
+        texts = [records.texts[i] or "" for i in rows]
+        features += [
             ("the length of the text", [len(text) for text in texts]),
             ("the number of its lines", [text.count("\n") for text in texts]),
         ]
     else:
-        images = [records.images[i] for i in chosen]
-        found += [
+        images = [records.images[i] for i in rows]
+        features += [
             ("the size of the file", [image.file_bytes for image in images]),
             ("the width of the image", [image.width for image in images]),
             ("the height of the image", [image.height for image in images]),
@@ -81,8 +80,8 @@ def features_of(records: Records, chosen: np.ndarray) -> list[Feature]:
     place = np.flatnonzero(records.within("train")).tolist()
     where = {position: i for i, position in enumerate(place)}
     for column, values in list(records.others.items())[:_MAX_COLUMNS]:
-        found.append((f"the column {column!r:.42}", [values[where[int(i)]] for i in chosen]))
-    return found
+        features.append((f"the column {column!r:.42}", [values[where[int(i)]] for i in rows]))
+    return features
 
 
 def _name_features(names: list[str]) -> list[Feature]:

@@ -1,11 +1,13 @@
 """From a source, or from loaded splits, to the rows that the checks read. Faulty rows are kept: they are the findings."""
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from datasets import ClassLabel, Dataset, Image, Value
 
 from hftl.config import DataConfig
@@ -14,18 +16,15 @@ from hftl.data.load import Columns, find_columns, train_of
 from hftl.data.samples import SAMPLES
 from hftl.data.sources import DATA_SUFFIXES, Source, data_errors, read_source
 from hftl.data.splits import Splits, recognise_splits, split_of
-from hftl.doctor.image_facts import ImageFacts, add_thumbs, file_facts, image_facts, told_apart
-from hftl.doctor.records import NO_LABEL, Records, keys_of
+from hftl.doctor.findings import Records, keys_of
+from hftl.doctor.images import ImageFacts, add_thumbs, file_facts, image_facts, told_apart
 from hftl.errors import DataError
-from hftl.names import check_task
 from hftl.paths import typed_path
-from hftl.tasks import TASKS
+from hftl.tasks import get_task
 from hftl.tasks.inputs.text import text_digest, texts_of
 from hftl.tasks.outputs.classes import labels_of
 
 
-Kind = Literal["text", "image"]
-KINDS: dict[str, Any] = {name: task.inputs.kind for name, task in TASKS.items()}
 SPLITS = ("train", "validation", "test")
 # In `hftl train`, thumbs are made when all images together have at most so many pixels (about two seconds).
 _QUICK_PIXELS = 150_000_000
@@ -62,14 +61,13 @@ def _open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
     return Opened(data, source, named, columns, _records(kind, source, named, columns))
 
 
-def _read(data: Any, task: str | None, config: DataConfig) -> tuple[Kind, Source]:
+def _read(data: Any, task: str | None, config: DataConfig) -> tuple[str, Source]:
     """Return what the inputs are and the source that holds them."""
-    if task is not None:
-        kind = KINDS[check_task(task)]
-        return kind, read_source(data, kind)
     sample = SAMPLES.get(str(data).removeprefix("sample:")) if str(data).startswith("sample:") else None
-    if sample is not None:
-        return KINDS[sample.task], read_source(data, KINDS[sample.task])
+    named = sample.task if task is None and sample is not None else task
+    if named is not None:
+        kind = get_task(named).inputs.kind
+        return kind, read_source(data, kind)
     path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
     pictures = path != Path() and path.is_dir() and has_images(path)
     if path.suffix.lower() in IMAGE_SUFFIXES or (pictures and not _has_split_files(path)):
@@ -81,28 +79,24 @@ def _read(data: Any, task: str | None, config: DataConfig) -> tuple[Kind, Source
 
 def _has_split_files(folder: Path) -> bool:
     """Tell whether a file of rows is named for a split; beside images, others describe the data rather than hold them."""
-    found = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix.lower() in DATA_SUFFIXES]
-    return any(split_of(path.stem) for path in found if path.name not in METADATA_NAMES)
+    files = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix.lower() in DATA_SUFFIXES]
+    return any(split_of(path.stem) for path in files if path.name not in METADATA_NAMES)
 
 
-def _kind_of(source: Source, config: DataConfig) -> Kind:
+def _kind_of(source: Source, config: DataConfig) -> str:
     """Tell a table of texts from one of images by the columns that can be found in it."""
     if config.image_column is not None or config.text_column is not None or not source.tables:
         return "text" if config.image_column is None else "image"
     named = recognise_splits(list(source.tables))
     table = source.tables[named.get("train", next(iter(source.tables)))]
-    try:
-        find_columns(table, "text", config, need_label=False)
-    except DataError:
-        try:
-            find_columns(table, "image", config, need_label=False)
-        except DataError:
-            return "text"  # whose message is the one to show
-        return "image"
-    return "text"
+    for kind in ("text", "image"):
+        with contextlib.suppress(DataError):
+            find_columns(table, kind, config, need_label=False)
+            return kind
+    return "text"  # whose message is the one to show
 
 
-def _records(kind: Kind, source: Source, named: dict[str, str], columns: Columns) -> Records:
+def _records(kind: str, source: Source, named: dict[str, str], columns: Columns) -> Records:
     splits = tuple(split for split in SPLITS if split in named and len(source.tables[named[split]]))
     texts: list[str | None] = []
     images: list[ImageFacts] = []
@@ -121,7 +115,8 @@ def _records(kind: Kind, source: Source, named: dict[str, str], columns: Columns
             values = image_values(table, columns.input, source.base_of(name))
             images += image_facts(values, len(table), f"images ({split})")
     sizes = [len(source.tables[named[split]]) for split in splits]
-    labels, codes = _codes(names)
+    codes, classes = pd.factorize(np.array(names, dtype=object), sort=True)  # NO_LABEL for None
+    labels = tuple(str(name) for name in classes)
     train = source.tables[named["train"]]
     empty = tuple(source.empty_classes.get(named["train"], ()))
     return Records(
@@ -130,7 +125,7 @@ def _records(kind: Kind, source: Source, named: dict[str, str], columns: Columns
         splits=splits,
         split=np.repeat(np.arange(len(splits)), sizes),
         row=np.concatenate([np.arange(size) for size in sizes]),
-        label=codes,
+        label=codes.astype(np.int64),
         labels=labels,
         key=keys_of([text_digest(text) for text in texts] if kind == "text" else [image.digest for image in images]),
         texts=texts,
@@ -151,27 +146,24 @@ def _texts(table: Dataset, column: str, where: str) -> list[str | None]:
     return values
 
 
-def image_values(table: Dataset, column: str, base: Path) -> Iterator[Any]:
-    """Yield what stands in for each image: a dict of bytes and path, bytes, or None; paths start from `base`."""
+def image_values(table: Dataset, column: str, base: Path) -> Iterator[dict[str, Any] | None]:
+    """Yield the bytes and the path of each image, None where there is none; paths start from `base`."""
     feature = table.features[column]
     if isinstance(feature, Image):
         table = table.cast_column(column, Image(decode=False))
     elif isinstance(feature, Value) and not any(kind in feature.dtype for kind in ("binary", "string", "null")):
         raise DataError(f"the image column {column!r} holds {feature.dtype} values: images, bytes or paths are needed")
-    for value in table.select_columns([column]):
-        found = value[column]
-        yield {"bytes": None, "path": str(base / found)} if isinstance(found, str) and found else found
+    for row in table.select_columns([column]):
+        value = row[column]
+        if isinstance(value, str):
+            yield {"bytes": None, "path": str(base / value)} if value else None
+        else:
+            yield {"bytes": value, "path": None} if isinstance(value, bytes) else value
 
 
 def _in_folders(images: Sequence[ImageFacts], labels: Sequence[str | None]) -> bool:
     """Tell whether every image lies in a folder that bears its label."""
     return all(label in Path(image.path).parts[:-1] for image, label in zip(images, labels, strict=True) if label)
-
-
-def _codes(names: list[str | None]) -> tuple[tuple[str, ...], np.ndarray]:
-    labels = tuple(sorted({name for name in names if name is not None}))
-    index = {name: code for code, name in enumerate(labels)}
-    return labels, np.array([NO_LABEL if name is None else index[name] for name in names], dtype=np.int64)
 
 
 def _others(train: Dataset, columns: Columns) -> dict[str, Sequence[Any]]:
@@ -208,7 +200,7 @@ def splits_records(splits: Splits, input_column: str) -> Records:
         if sum(image.width * image.height for image in images) <= _QUICK_PIXELS:
             images = add_thumbs(images, _images_of(tables), "small copies of the images")
     return Records(
-        kind="text" if input_column == "text" else "image",
+        kind=input_column,
         name=splits.name,
         splits=tuple(tables),
         split=np.repeat(np.arange(len(tables)), [len(table) for table in tables.values()]),

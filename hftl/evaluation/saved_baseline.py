@@ -11,11 +11,11 @@ from safetensors.numpy import load_file, save_file
 
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.baselines import Baseline, LinearModel, no_features
-from hftl.evaluation.image_baseline import (
+from hftl.evaluation.linear_baselines import (
     histogram_features,
     raw_pixel_features,
+    text_features,
 )
-from hftl.evaluation.text_baseline import text_features
 from hftl.paths import typed_path, usual_modes
 
 

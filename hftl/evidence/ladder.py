@@ -12,9 +12,12 @@ from sklearn.model_selection import StratifiedKFold
 
 from hftl.evaluation.advice import Pretraining
 from hftl.evaluation.baselines import MAJORITY, Baseline, best_baseline, majority_class
-from hftl.evaluation.image_baseline import colour_histogram_logistic_regression, raw_pixel_logistic_regression
+from hftl.evaluation.linear_baselines import (
+    colour_histogram_logistic_regression,
+    raw_pixel_logistic_regression,
+    tfidf_logistic_regression,
+)
 from hftl.evaluation.neighbours import nearest_neighbours
-from hftl.evaluation.text_baseline import tfidf_logistic_regression
 from hftl.evaluation.verdict import Comparison, accuracy_difference, paired_gap
 from hftl.evidence.before import Base, RandomFeatures
 from hftl.models.heads import without_bias

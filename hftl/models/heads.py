@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hftl.errors import ModelError
-from hftl.models.layers import is_under
+from hftl.models.layers import is_under, run_once
 from hftl.models.pooled import MeanPooledConfig, MeanPooledForSequenceClassification
 
 
@@ -47,12 +47,7 @@ def _make_logits(model: Any, outputs: tuple[str, ...], batch: dict[str, torch.Te
         return put_out[-1]
 
     hooks = [model.get_submodule(name).register_forward_hook(replace) for name in outputs]
-    try:
-        with torch.no_grad():
-            logits = model(**{k: v.to(model.device) for k, v in batch.items()}).logits
-    finally:
-        for hook in hooks:
-            hook.remove()
+    logits = run_once(model, batch, hooks).logits
     if len(put_out) != len(outputs):
         return False
     counts = counted_tokens(model, batch)
@@ -112,15 +107,8 @@ def states_by_token(model: Any, tokenizer: Any) -> bool:
         return False
     seen: list[torch.Tensor] = []
     hook = model.base_model.register_forward_hook(lambda _, __, out: seen.append(out[0]))
-    ids = torch.tensor([tokenizer(_TEXT, truncation=True)["input_ids"]], device=model.device)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(input_ids=ids, attention_mask=torch.ones_like(ids))
-    finally:
-        model.train(was_training)
-        hook.remove()
+    ids = torch.tensor([tokenizer(_TEXT, truncation=True)["input_ids"]])
+    run_once(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, [hook])
     return seen[-1].shape[:2] == ids.shape
 
 

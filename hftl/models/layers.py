@@ -38,6 +38,19 @@ class Layers:
         return lowest
 
 
+def run_once(model: Any, batch: dict[str, torch.Tensor], hooks: Iterable[Any]) -> Any:
+    """Return what the model puts out in eval mode, without gradients; the hooks are removed afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            return model(**{k: v.to(model.device) for k, v in batch.items()})
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+
+
 def is_under(name: str, modules: Iterable[str]) -> bool:
     """Is `name` one of these modules, or inside one of them?"""
     return any((name + ".").startswith(module + ".") for module in modules)
@@ -138,13 +151,5 @@ def _after_blocks(model: Any, container: str, children: list[str], batch: dict[s
         model.get_submodule(f"{container}.{children[-1]}").register_forward_hook(enter("after")),
     ]
     hooks += [m.register_forward_pre_hook(note(name)) for name, m in model.named_modules()]
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(**{k: v.to(model.device) for k, v in batch.items()})
-    finally:
-        model.train(was_training)
-        for hook in hooks:
-            hook.remove()
+    run_once(model, batch, hooks)
     return {name for name, when in called.items() if when == "after"}

@@ -167,8 +167,9 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     auto_model = getattr(transformers, task.auto_model)
     auto_processor = getattr(transformers, task.inputs.processor)
     width = task.output.width(labels)
-    index = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    names: dict[str, Any] = {"num_labels": width, **(index if labels else {})}
+    names: dict[str, Any] = {"num_labels": width}
+    if labels:
+        names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     options: dict[str, Any] = {
         "ignore_mismatched_sizes": True,
         "dtype": torch.float32,  # v5 keeps the checkpoint's dtype: a bf16 one would train in pure bf16
@@ -184,7 +185,7 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         _check_weights(checkpoint, config)
         processor = auto_processor.from_pretrained(checkpoint.path, **common)
         if around is None:
-            model, info = auto_model.from_pretrained(checkpoint.path, **names, **options)
+            model, info = auto_model.from_pretrained(checkpoint.path, **{"num_labels": width, **names}, **options)
         else:
             model, info = load_into(checkpoint.path, around, options)
         model.eval()

@@ -15,6 +15,9 @@ import torch
 from datasets import Dataset
 
 
+Function = Callable[..., Any]  # what it takes and returns is said beside each field
+
+
 @dataclass(frozen=True, eq=False)
 class Ragged:
     """Rows of different lengths in one array: row i is `values[starts[i]:starts[i + 1]]`."""
@@ -94,9 +97,9 @@ class Encoded(torch.utils.data.Dataset):
         for name, array in self.arrays.items():
             for part in (array.starts, array.values) if isinstance(array, Ragged) else (array,):
                 digest.update(f"{name} {part.dtype} {part.shape}".encode())
-                for start in range(0, len(part), 2**16 if part.ndim == 1 else 256):
-                    piece = part[start : start + (2**16 if part.ndim == 1 else 256)]
-                    digest.update(np.ascontiguousarray(piece).tobytes())
+                rows = 2**20 if part.ndim == 1 else 256  # at once, not all: a copy would double the memory
+                for start in range(0, len(part), rows):
+                    digest.update(np.ascontiguousarray(part[start : start + rows]).tobytes())
         return digest.hexdigest()
 
 
@@ -118,23 +121,23 @@ class Inputs:
     columns: tuple[str, ...]  # of the tables that `read` makes, in the order in which the processor takes them
     processor: str  # transformers' Auto class, by name: listing tasks imports nothing heavy
     argument: str  # what `pipeline` calls the processor
-    find: Callable[..., Any]  # (table, label column or None) -> the input column by name or type, or None
-    read: Callable[
-        ..., Any
-    ]  # (table, column, base, where, config, refuse_numbers) -> Dataset, rows kept, what was skipped
-    table: Callable[..., Any]  # rows as `predict` takes them -> Dataset; raises `DataError`
-    check: Callable[..., Any]  # (model, processor, name): raises `ModelError` where the two do not go together
-    settle: Callable[..., Any]  # (model, processor, name) -> notes; what padding would change about the answers
-    fit: Callable[..., Any]  # (model, processor, datasets, ModelConfig) -> notes; sets the length or size in place
-    encode: Callable[..., Any]  # (Dataset, processor) -> arrays of `Encoded`
-    collate: Callable[..., Any]  # (processor, flip, augment) -> function: items -> batch of tensors, without targets
-    smallest: Callable[..., Any]  # (model, processor) -> a smallest batch, to trace the modules
-    describe: Callable[..., Any]  # (Splits, processor, lengths of train and validation) -> facts for `hftl plan`
+    find: Function  # (table, label column or None) -> the input column by name or type, or None
+    read: (
+        Function  # (table, column, base, where, config, refuse_numbers) -> Dataset, its row numbers, what was skipped
+    )
+    table: Function  # rows as `predict` takes them -> Dataset; raises `DataError`
+    check: Function  # (model, processor, name): raises `ModelError` where the two do not go together
+    settle: Function  # (model, processor, name) -> notes; what padding would change about the answers
+    fit: Function  # (model, processor, datasets, ModelConfig) -> notes; sets the length or size in place
+    encode: Function  # (Dataset, processor) -> arrays of `Encoded`
+    collate: Function  # (processor, flip, augment) -> function: items -> batch of tensors, without targets
+    smallest: Function  # (model, processor) -> a smallest batch, to trace the modules
+    describe: Function  # (Splits, processor, lengths of train and validation) -> facts for `hftl plan`
     poolings: tuple[str, ...]  # features that a row has: "native", and "mean" over its tokens
-    key: Callable[..., Any]  # row -> bytes, equal for the same row, or None: copies and leaks
-    groups: Callable[..., Any]  # Dataset -> [(name, value of each row, unit or None)], to score slices of rows
-    show: Callable[..., Any]  # row -> a text or a picture
-    raw: Callable[..., Any] | None  # Encoded -> what models without pretraining read, or None; None: the column itself
+    key: Function  # row -> bytes, equal for the same row, or None: copies and leaks
+    groups: Function  # Dataset -> [(name, value of each row, unit or None)], to score slices of rows
+    show: Function  # row -> a text or a picture
+    raw: Function | None  # Encoded -> what models without pretraining read, or None; None: the column itself
     features: tuple[str, ...]  # kinds of such models, by their names in `hftl.evaluation.saved_baseline`
     example: str  # of a row, in the code of a card
     sample: str  # the packaged retention set
@@ -149,17 +152,17 @@ class Output:
     kind: str
     link: Literal["softmax", "sigmoid", "none"]  # from what the model puts out to probabilities
     usual: tuple[str, ...]  # names of the target's column in the wild
-    read: Callable[..., Any]  # (table, column, where, known names) -> a value per row, None where there is none
-    names: Callable[..., Any]  # (values by split, feature, column) -> names of what can be answered, notes
-    encode: Callable[..., Any]  # (values, names) -> targets [n, ...]
-    recognise: Callable[..., Any]  # (values, names, where, column) -> the same for a model's names; raises `DataError`
-    strata: Callable[..., Any] | None  # (targets, names) -> ids [n] of classes, how many; None: none
-    width: Callable[..., Any]  # names -> num_labels
-    collate: Callable[..., Any]  # targets of the items -> tensor
-    loss: Callable[..., Any]  # (outputs, targets, weights, smoothing) -> (sum, count): exact under accumulation
-    decode: Callable[..., Any]  # outputs [n, ...] -> what is answered, in the form of targets
-    answers: Callable[..., Any]  # (outputs [n, ...], names) -> an `Answer` per row
-    check: Callable[..., Any]  # (config of a model, its name): raises `ModelError` for one that answers otherwise
+    read: Function  # (table, column, where, known names) -> a value per row, None where there is none
+    names: Function  # (values by split, feature, column) -> names of what can be answered, notes
+    encode: Function  # (values, names) -> targets [n, ...]
+    recognise: Function  # (values, names, where, column) -> the same for a model's names; raises `DataError`
+    strata: Function | None  # (targets, names) -> ids [n] of classes, how many; None: none
+    width: Function  # names -> num_labels
+    collate: Function  # targets of the items -> tensor
+    loss: Function  # (outputs, targets, weights, smoothing) -> (sum, count): exact under accumulation
+    decode: Function  # outputs [n, ...] -> what is answered, in the form of targets
+    answers: Function  # (outputs [n, ...], names) -> an `Answer` per row
+    check: Function  # (config of a model, its name): raises `ModelError` for one that answers otherwise
     best: str  # key of `hftl.evaluation.metrics.compute_metrics` that early stopping follows
     words: dict[str, str]  # "does": what such a model does to {row}, with {n} names
 
@@ -184,10 +187,11 @@ class Task:
 
     def encode(self, dataset: Dataset, processor: Any) -> Encoded:
         """Return the rows as the model reads them; targets are 0 where the table has no column "label"."""
+        arrays = self.inputs.encode(dataset, processor)
         targets = dataset["label"][:] if "label" in dataset.column_names else [0] * len(dataset)
-        return Encoded(self.inputs.encode(dataset, processor), np.asarray(targets))
+        return Encoded(arrays, np.asarray(targets))
 
-    def collator(self, processor: Any, flip: bool = True, augment: str = "light") -> Callable[..., Any]:
+    def collator(self, processor: Any, flip: bool = True, augment: str = "light") -> Function:
         """Return a function that makes a batch of a list of items, those of the train split augmented by a preset.
 
         Raises `ConfigError` for a preset that such inputs do not have.

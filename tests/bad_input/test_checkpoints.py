@@ -20,8 +20,8 @@ from benchmarks import wrong_checkpoints
 from hftl.adapt import adapt
 from hftl.config import ModelConfig
 from hftl.errors import HftlError, ModelError
+from hftl.evaluation.linear_baselines import tfidf_logistic_regression
 from hftl.evaluation.saved_baseline import save_baseline
-from hftl.evaluation.text_baseline import tfidf_logistic_regression
 from hftl.models.load import load_model
 from hftl.publishing.save import merge_adapter, save_final
 from hftl.tasks import get_task

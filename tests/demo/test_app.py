@@ -12,12 +12,11 @@ import pytest
 from PIL import Image
 
 from hftl.cli import execute
+from hftl.demo import free_port
 from hftl.demo.app import build_demo, launch_demo
-from hftl.demo.checks import MAX_CHARACTERS, checked_image, checked_text
 from hftl.demo.evidence_tab import evidence_html, header_html
 from hftl.demo.examples import example_inputs
-from hftl.demo.port import free_port
-from hftl.demo.served import answer, serve
+from hftl.demo.served import MAX_CHARACTERS, answer, checked_image, checked_text, serve
 from hftl.errors import ConfigError, DataError, ModelError, RunError
 from hftl.predict import load
 from hftl.run_data import open_artifact

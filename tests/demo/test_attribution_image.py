@@ -8,10 +8,8 @@ import torch
 import transformers
 from PIL import Image
 
-from hftl.demo.attribution import explain_image
-from hftl.demo.image_frame import model_pixels, put_back, seen_box
-from hftl.demo.integrated_gradients import integrate, layer_output, share_weights
-from hftl.demo.spatial_layer import FromPixels, spatial_layer
+from hftl.demo.explain_image import explain_image, model_pixels, put_back, seen_box
+from hftl.demo.integrated_gradients import FromPixels, integrate, layer_output, share_weights, spatial_layer
 from hftl.errors import DataError
 from hftl.models.packaged import is_installed
 from hftl.predict import Predictor, load

@@ -8,8 +8,7 @@ import pytest
 import torch
 import transformers
 
-from hftl.demo.attribution import explain_text
-from hftl.demo.word_spans import word_spans
+from hftl.demo.explain_text import explain_text, word_spans
 from hftl.errors import DataError, ModelError
 from hftl.models.heads import pool_mean
 from hftl.predict import Predictor, load

@@ -7,8 +7,7 @@ import pytest
 
 from hftl.demo import batch
 from hftl.demo.batch import classify_images, classify_table, text_columns, write_csv
-from hftl.demo.checks import MAX_CHARACTERS
-from hftl.demo.served import serve
+from hftl.demo.served import MAX_CHARACTERS, serve
 from hftl.errors import DataError
 from hftl.predict import load
 from hftl.run_data import open_artifact

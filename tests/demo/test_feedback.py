@@ -68,7 +68,7 @@ def test_nothing_of_the_file_but_its_pixels(tmp_path):
     exif[0x010E] = "taken at home"
     path = tmp_path / "photo.jpg"
     Image.new("RGB", (8, 8), (9, 99, 199)).save(path, exif=exif)
-    from hftl.demo.checks import checked_image
+    from hftl.demo.served import checked_image
 
     folder = open_feedback(tmp_path / "kept", text=False)
     save_image(folder, checked_image(path), said(), "b", "m")

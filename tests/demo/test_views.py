@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hftl.demo.attribution import TextAttribution
-from hftl.demo.image_view import STRONGEST, heat_colours, heat_overlay
-from hftl.demo.text_view import AGAINST, FOR, OPACITY, text_html
+from hftl.demo.explain_image import STRONGEST, heat_colours, heat_overlay
+from hftl.demo.explain_text import AGAINST, FOR, OPACITY, TextAttribution, text_html
 
 
 def attribution(spans, read=None, label="news"):

@@ -7,7 +7,7 @@ import numpy as np
 from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 
-from hftl.doctor.image_facts import _ENDS
+from hftl.doctor.images import _ENDS
 
 
 def scene(seed: int, size: tuple[int, int] = (96, 96)) -> PILImage.Image:

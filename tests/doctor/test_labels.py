@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
-from hftl.doctor.label_checks import ENOUGH, RARE, folded_name, runs_by_chance
+from hftl.doctor.label_checks import ENOUGH, folded_name, runs_by_chance
 from hftl.methods import METHODS
-from hftl.training import losses
 from tests.doctor.tables import examined, table
 
 
@@ -53,7 +52,6 @@ def test_imbalance_says_the_weights():
     weights = 260 / (3 * np.array([200, 39, 21]))  # "balanced" of scikit-learn
     assert f"{weights.min():.2f} to {weights.max():.2f}" in finding.mend
     assert "--class_weights auto" in finding.mend
-    assert RARE == losses.RARE
     even = table(240).assign(label=rng.permutation(["a"] * 200 + ["b"] * 40))
     assert examined(even)["imbalance"].level == "PASS"  # exactly five times
 

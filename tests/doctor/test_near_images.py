@@ -9,8 +9,7 @@ from PIL import Image as PILImage
 from PIL import ImageEnhance
 from scipy.fft import dctn
 
-from hftl.doctor.image_facts import THUMB, image_facts
-from hftl.doctor.near_images import NEAR, correlation, near_image_groups, perceptual_hash
+from hftl.doctor.images import NEAR, THUMB, correlation, image_facts, near_image_groups, perceptual_hash
 from tests.doctor.pictures import folder, scene
 from tests.doctor.tables import examined
 

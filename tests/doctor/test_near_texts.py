@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from hftl.doctor import near_texts
-from hftl.doctor.near_texts import jaccard, minhash, near_text_groups, normal_form, shingles
-from hftl.doctor.neighbours import WINDOW, bucket_pairs, group_near
+from hftl.doctor.near_texts import (
+    WINDOW,
+    bucket_pairs,
+    group_near,
+    jaccard,
+    minhash,
+    near_text_groups,
+    normal_form,
+    shingles,
+)
 
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmn" for b in "aeiou" for c in "rstvxz"]

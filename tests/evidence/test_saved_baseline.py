@@ -10,9 +10,12 @@ from safetensors.numpy import load_file, save_file
 
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.baselines import majority_class
-from hftl.evaluation.image_baseline import colour_histogram_logistic_regression, raw_pixel_logistic_regression
+from hftl.evaluation.linear_baselines import (
+    colour_histogram_logistic_regression,
+    raw_pixel_logistic_regression,
+    tfidf_logistic_regression,
+)
 from hftl.evaluation.saved_baseline import load_baseline, save_baseline
-from hftl.evaluation.text_baseline import tfidf_logistic_regression
 
 
 LABELS = ["a", "<b>", "never seen", "ü\n"]

@@ -6,7 +6,7 @@ from scipy import sparse
 
 from hftl.data.samples import load_sample
 from hftl.errors import DataError
-from hftl.evaluation.text_baseline import _as_if_new, tfidf_logistic_regression
+from hftl.evaluation.linear_baselines import _as_if_new, tfidf_logistic_regression
 
 
 def test_held_out_rows_have_only_the_words_of_the_others():

@@ -52,8 +52,8 @@ ERASED_ASPECT = (0.3, 3.3)  # Zhong et al. 2020: areas of 0.02 to 0.4 and aspect
 
 def jitter_colours(images: torch.Tensor, preset: str) -> torch.Tensor:
     """Return `images` [n, 3, height, width], in [0, 1], with other brightness, contrast and saturation, in [0, 1]."""
-    chosen = PRESETS[preset]
-    return images if chosen is None else _kornia(chosen)["colour"](images)
+    strength = PRESETS[preset]
+    return images if strength is None else _kornia(strength)["colour"](images)
 
 
 def move_pixels(images: torch.Tensor, preset: str, flip: bool) -> torch.Tensor:
@@ -61,11 +61,11 @@ def move_pixels(images: torch.Tensor, preset: str, flip: bool) -> torch.Tensor:
 
     Edges repeat and values stay between those of the image, so that it holds for normalised images as for others.
     """
-    chosen = PRESETS[preset]
-    if chosen is None:
+    strength = PRESETS[preset]
+    if strength is None:
         return augment_batch(images, flip) if preset == "light" else images
-    moved = _kornia(chosen)["warp"](images)
-    return _kornia(chosen)["mirror"](moved) if flip else moved
+    moved = _kornia(strength)["warp"](images)
+    return _kornia(strength)["mirror"](moved) if flip else moved
 
 
 def erase(images: torch.Tensor, preset: str) -> torch.Tensor:
@@ -73,8 +73,8 @@ def erase(images: torch.Tensor, preset: str) -> torch.Tensor:
 
     torchvision's reference erases after normalisation too; Zhong et al. found the mean close to the best filling.
     """
-    chosen = PRESETS[preset]
-    return _kornia(chosen)["erase"](images) if chosen is not None and chosen.erased else images
+    strength = PRESETS[preset]
+    return _kornia(strength)["erase"](images) if strength is not None and strength.erased else images
 
 
 def augment_batch(images: torch.Tensor, flip: bool) -> torch.Tensor:

@@ -189,19 +189,19 @@ def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: M
     Returns warnings (texts that are cut). Raises `ConfigError` for a length that the model cannot read.
     """
     limit = _model_limit(model, tokenizer)
-    if config.max_seq_length is not None and not 4 <= config.max_seq_length <= limit:
-        raise ConfigError(f"--max_seq_length {config.max_seq_length} is not between 4 and {limit}, the model's limit.")
+    if config.max_seq_length is not None and not SHORTEST <= config.max_seq_length <= limit:
+        raise ConfigError(
+            f"--max_seq_length {config.max_seq_length} is not between {SHORTEST} and {limit}, the model's limit."
+        )
     tokenizer.model_max_length = limit
     lengths = np.concatenate([_lengths(dataset, tokenizer) for dataset in datasets])
-    longest = int(lengths.max())
-    used = config.max_seq_length or max(4, min(longest, limit))
+    used = config.max_seq_length or max(SHORTEST, min(int(lengths.max()), limit))
     tokenizer.model_max_length = used
     cut = int((lengths > used).sum())
     cut += int((lengths == limit).sum()) if used == limit else 0
-    share = cut / len(lengths)
-    return (
-        [f"{cut} of {len(lengths)} texts ({share:.1%}) reach or pass {used} tokens and are cut there."] if cut else []
-    )
+    if not cut:
+        return []
+    return [f"{cut} of {len(lengths)} texts ({cut / len(lengths):.1%}) reach or pass {used} tokens and are cut there."]
 
 
 def _model_limit(model: Any, tokenizer: Any) -> int:
