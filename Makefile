@@ -4,7 +4,7 @@ PY := .venv/bin/python
 TORCH ?= torch==2.13.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-hub bench check format clean
+.PHONY: help setup run test test-all test-hub test-gpu bench check format clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ test-all: setup ## the slow tests too
 
 test-hub: setup ## against the real Hub: HFTL_TEST_HUB=1 make test-hub
 	HFTL_TEST_HUB=1 $(PYTEST) -m hub
+
+test-gpu: setup ## on a CUDA GPU (.venv with a CUDA torch: make setup TORCH=torch); HFTL_TEST_GPU=cpu tries its wiring
+	$(PY) -m pytest tests/gpu -rs
 
 bench: setup ## speed beside what people run today; writes benchmarks/RESULTS.md (alone on the machine)
 	.venv/bin/pip install -q -e '.[bench]' -c constraints.txt

@@ -108,7 +108,7 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
             raise ConfigError("--max_drop is for --int8: the fp32 export must equal the model.")
         options["max_drop"] = _share(options["max_drop"])
     from hftl.export import export as export_model
-    from hftl.export.table import HEADER, table_rows
+    from hftl.export.timing import HEADER, table_rows
     from hftl.report.table import print_table
 
     quiet_libraries()

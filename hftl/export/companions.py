@@ -1,27 +1,38 @@
-"""The files beside model.onnx: what predict.py reads, and what transformers.js reads."""
+"""The files beside model.onnx: predict.py and what it reads, and what transformers.js reads."""
 
 import json
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as TEXT_CLASSES
 
 from hftl.errors import ModelError
-from hftl.export.preprocessing import Plan
 from hftl.models.pooled import OWN_CLASSES
+from hftl.tasks.inputs.image import affine_map, image_side
 
 
-def write_predict(folder: Path, kind: str, labels: tuple[str, ...], plan: Plan | None) -> None:
-    """Write predict.py for "text" or "image", and predict.json with the labels and an image model's `plan`.
+Steps = dict[str, Any]  # what predict.py does to an image, as predict.json holds it
+# Odd, tiny, tall and wide images: rounding, upscaling and cropping differ in these first. Width, height.
+_PROBES = ((64, 48), (37, 91), (200, 133), (301, 300), (9, 5), (31, 250))
+# One grey level is 1/255 before normalisation, which only enlarges it; fp32 arithmetic differs by 1e-6.
+_TOLERANCE = 1e-4
+
+
+def write_predict(folder: Path, kind: str, labels: tuple[str, ...], steps: Steps | None) -> None:
+    """Write predict.py for "text" or "image", and predict.json with the labels and an image model's `steps`.
 
     Characters of a label that a terminal would obey (tabs, line ends, escapes) become spaces there; config.json keeps
     the labels as they are.
     """
-    source = files("hftl.export").joinpath(f"templates/predict_{kind}.py").read_text(encoding="utf-8")
-    (folder / "predict.py").write_text(source, encoding="utf-8")
-    shown = ["".join(c if c.isprintable() else " " for c in label) for label in labels]
-    values = {"labels": shown} | ({"preprocessing": plan} if plan else {})
+    templates = files("hftl.export") / "templates"
+    parts = [(templates / f"predict_{part}.py").read_text(encoding="utf-8") for part in (kind, "main")]
+    (folder / "predict.py").write_text("\n\n".join(parts), encoding="utf-8")
+    printable = ["".join(c if c.isprintable() else " " for c in label) for label in labels]
+    values = {"labels": printable} | ({"preprocessing": steps} if steps else {})
     (folder / "predict.json").write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
@@ -56,3 +67,64 @@ def write_config(folder: Path, config: Any) -> None:
     for private in ("auto_map", "_name_or_path", "name_or_path"):  # code that is not here; a path of this machine
         fields.pop(private, None)
     (folder / "config.json").write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def read_preprocessing(processor: Any, name: str) -> Steps:
+    """Return the processor's steps: `size` [width, height] or `shortest_edge`, then `resample` (Pillow's number), then
+    the centre `crop` [width, height], then `scale` and `offset` per channel of bytes.
+
+    The steps are run on odd images and must give the processor's own pixels. Raises `ModelError` when none of the
+    known ways of resizing does.
+    """
+    kind = type(processor).__name__
+    images = [_probe(width, height) for width, height in _PROBES]
+    try:
+        side = image_side(processor)
+        scale, offset = affine_map(processor)
+        expected = [np.asarray(processor([image])["pixel_values"][0], dtype=np.float32) for image in images]
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise ModelError(f"{name} cannot be exported: its {kind} fails on a plain RGB image ({error}).") from None
+    fixed = {"resample": int(getattr(processor, "resample", 2)), "crop": [side, side]}
+    fixed |= {"scale": scale.flatten().tolist(), "offset": offset.flatten().tolist()}
+    for size, shortest in _resizings(processor, side):
+        steps = {"size": size, "shortest_edge": shortest, **fixed}
+        if all(_same(apply(steps, image), theirs) for image, theirs in zip(images, expected, strict=True)):
+            return steps
+    raise ModelError(
+        f"{name} cannot be exported: predict.py cannot reproduce what its {kind} does to images "
+        "(known: resize, centre crop, rescale, normalise)."
+    )
+
+
+def apply(steps: Steps, image: Image.Image) -> np.ndarray:
+    """Return [3, height, width] fp32 of an RGB image, by the very code of `predict.py`."""
+    from hftl.export.templates.predict_image import feeds  # late: it needs onnxruntime
+
+    file = BytesIO()
+    image.save(file, "png")
+    array: np.ndarray = next(feeds([file], steps))["pixel_values"][0]
+    return array
+
+
+def _resizings(processor: Any, side: int) -> list[tuple[list[int] | None, int | None]]:
+    """The ways of resizing that the processor's sizes allow: (size, shortest_edge), one of the two None."""
+    size = {k: v for k, v in dict(getattr(processor, "size", None) or {}).items() if v}
+    ways: list[tuple[list[int] | None, int | None]] = []
+    if "height" in size and "width" in size:
+        ways.append(([size["width"], size["height"]], None))
+    edge = size.get("shortest_edge")
+    if edge:
+        # ConvNeXt's edge is that of the crop; LeViT's is 224 of 256.
+        crop_pct = getattr(processor, "crop_pct", None) or 1.0
+        ways += [(None, e) for e in dict.fromkeys((edge, int(edge / crop_pct), int(256 / 224 * edge)))]
+        ways.append(([edge, edge], None))
+    return [*ways, ([side, side], None)]
+
+
+def _probe(width: int, height: int) -> Image.Image:
+    noise = np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(noise)
+
+
+def _same(ours: np.ndarray, theirs: np.ndarray) -> bool:
+    return ours.shape == theirs.shape and bool(np.abs(ours - theirs).max() < _TOLERANCE)

@@ -5,6 +5,8 @@ import json
 import logging
 import math
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,25 +15,33 @@ from typing import Any
 import numpy as np
 import transformers
 
+from hftl.atomic import check_folder, new_folder
 from hftl.data.splits import Splits
-from hftl.errors import ConfigError, ModelError
-from hftl.export.companions import write_config, write_predict, write_tokenizer
-from hftl.export.feeds import predicted_ids, probabilities, single_feeds, stacker, torch_probabilities
-from hftl.export.folder import REPORT, check_folder, default_folder, made_whole
-from hftl.export.graph import OPSET, TOLERANCE, Graph, export_image, export_text
+from hftl.errors import ConfigError, ModelError, RunError
+from hftl.export.companions import read_preprocessing, write_config, write_predict, write_tokenizer
+from hftl.export.graph import OPSET, Graph, check_packages, export_image, export_text, session
 from hftl.export.int8 import CALIBRATION_ROWS, is_convolutional, quantise_dynamic, quantise_static
-from hftl.export.packages import check_packages
 from hftl.export.parity import check_parity
-from hftl.export.preprocessing import read_preprocessing
-from hftl.export.rows import label_ids, parity_rows, quality_splits, spread
-from hftl.export.timing import cut, session, time_onnx, time_torch, usable_threads
+from hftl.export.rows import (
+    label_ids,
+    parity_rows,
+    predicted_ids,
+    probabilities,
+    quality_splits,
+    single_feeds,
+    stacker,
+    torch_probabilities,
+)
+from hftl.export.timing import cut, time_onnx, time_torch, usable_threads
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load
-from hftl.publishing.parity import keep_parity
-from hftl.run_data import Artifact, RealRows, open_artifact
+from hftl.publishing.parity import TOLERANCE, keep_parity
+from hftl.run_data import Artifact, RealRows, open_artifact, spread
 
 
 MODEL, INT8 = "model.onnx", "model_int8.onnx"  # the names that transformers.js knows too
+_REPORT = "export.json"
+_MARK = ".hftl-export"  # in the folder while it is made: says that a leftover may be removed
 _NO_LIMIT = 100_000  # tokenizers that know no limit report a number beyond any model's
 _PACKAGES = ("hftl", "torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 
@@ -78,14 +88,14 @@ def export(
     check_packages()
     artifact = open_artifact(run_or_model)
     folder = typed_path(output_dir) if output_dir else default_folder(artifact)
-    check_folder(folder, overwrite=overwrite)
+    check_output(folder, overwrite=overwrite)
     predictor = _load(artifact)
     splits = quality_splits(artifact, predictor.task, predictor.labels, data) if int8 else None
     rows = parity_rows(artifact, predictor.task, data)
-    with made_whole(folder) as work:
+    with new_export(folder) as work:
         graph = _write(work, predictor, artifact.name)
         values = {**_describe(artifact, predictor, graph), **_check(work, predictor, rows, splits, max_drop)}
-        (work / REPORT).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (work / _REPORT).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if (problem := keep_parity(artifact, "onnx", values["parity"])) is not None:
         logging.getLogger(__name__).warning(problem)
     return ExportReport(folder, values)
@@ -96,6 +106,41 @@ def _check_options(format: str, max_drop: float) -> None:
         raise ConfigError(f"hftl exports to onnx, not to {format!r}. Use --format onnx.")
     if not (isinstance(max_drop, int | float) and math.isfinite(max_drop) and max_drop <= 1):
         raise ConfigError(f"--max_drop {max_drop} is not a share of accuracy, such as 0.01 for one point.")
+
+
+def default_folder(artifact: Artifact) -> Path:
+    """Return RUN/onnx for a run, <folder>-onnx beside a model folder, else <name>-onnx in the current folder."""
+    if artifact.run is not None:
+        return artifact.run / "onnx"
+    given = typed_path(artifact.name)
+    if given.is_dir():
+        return given.absolute().with_name(given.resolve().name + "-onnx")
+    return Path(given.name + "-onnx")
+
+
+def check_output(folder: Path, *, overwrite: bool) -> None:
+    """Raise `RunError` when the export cannot be written, or would destroy something that was not given up."""
+    check_folder(
+        folder,
+        "--output_dir",
+        "my-onnx",
+        kind="an export of hftl",
+        proof=_REPORT,
+        marks=(_MARK,),
+        overwrite=overwrite,
+    )
+
+
+@contextmanager
+def new_export(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill, which becomes `folder` at the end. Raises `RunError` when the disk refuses."""
+    try:
+        with new_folder(folder, _MARK) as work:
+            yield work
+    except OSError as error:
+        if error.errno is None:  # not the disk's
+            raise
+        raise RunError(f"{folder} cannot be written: {error.strerror}. Choose another --output_dir.") from None
 
 
 def _load(artifact: Artifact) -> Predictor:
@@ -120,10 +165,10 @@ def _write(work: Path, predictor: Predictor, name: str) -> Graph:
         write_tokenizer(work, predictor.processor, name)
         write_predict(work, "text", predictor.labels, None)
         return export_text(predictor.model, work / MODEL, int(predictor.processor.model_max_length))
-    plan = read_preprocessing(predictor.processor, name)
+    steps = read_preprocessing(predictor.processor, name)
     predictor.processor.save_pretrained(work)
-    write_predict(work, "image", predictor.labels, plan)
-    return export_image(predictor.model, work / MODEL, plan["crop"][0])
+    write_predict(work, "image", predictor.labels, steps)
+    return export_image(predictor.model, work / MODEL, steps["crop"][0])
 
 
 def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | None, max_drop: float) -> dict[str, Any]:
@@ -152,7 +197,8 @@ def _add_int8(
     """Write model_int8.onnx and return its figures. Raises `ModelError` when it loses more than `max_drop`."""
     calibration = None
     if is_convolutional(work / MODEL):
-        calibration = single_feeds(predictor, spread(splits.train, CALIBRATION_ROWS))
+        numbers, _ = spread(splits.train, predictor.task.inputs, CALIBRATION_ROWS)
+        calibration = single_feeds(predictor, splits.train.select(numbers))
         how = quantise_static(work / MODEL, work / INT8, np.concatenate([f["pixel_values"] for f in calibration]))
     else:
         how = quantise_dynamic(work / MODEL, work / INT8)

@@ -1,8 +1,12 @@
 """From a PyTorch classifier to an ONNX graph: dynamic batch, sequence and image sizes, checked on other sizes."""
 
 import copy
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +15,42 @@ import torch
 from torch import nn
 
 from hftl.errors import ModelError
-from hftl.export.packages import quiet
+from hftl.publishing.parity import TOLERANCE
 
 
 OPSET = 18
-TOLERANCE = 1e-4  # of probabilities, fp32 against fp32
+_NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _PROTOBUF_LIMIT = 2_000_000_000  # bytes; larger weights cannot lie in the .onnx file itself
+
+
+def check_packages() -> None:
+    """Raise `ModelError` when a package that the export needs is missing."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise ModelError(f'hftl export needs {", ".join(missing)}: pip install "hftl[export]"')
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence notices and warnings inside: torch.onnx logs each torchvision operator that it does not find."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def session(path: Path, threads: int = 0) -> Any:
+    """Return an ONNX Runtime session on the CPU, silent; 0 threads: as many as there are cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4  # what goes wrong is raised as well
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 @dataclass(frozen=True)
@@ -163,25 +197,15 @@ def _reads(wrapped: nn.Module, pixels: torch.Tensor) -> bool:
 
 def _differences(wrapped: nn.Module, path: Path, inputs: Any, probes: Sequence[tuple[torch.Tensor, ...]]) -> str:
     """Return "" when graph and model agree on all probes, else what differs."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), _silent(), providers=["CPUExecutionProvider"])
+    runtime = session(path)
     for probe in probes:
         with torch.no_grad():
             wanted = wrapped(*probe)[1].numpy()
         try:
-            got = session.run(["probabilities"], {k: v.numpy() for k, v in zip(inputs, probe, strict=True)})[0]
+            got = runtime.run(["probabilities"], {k: v.numpy() for k, v in zip(inputs, probe, strict=True)})[0]
         except Exception as error:  # onnxruntime's errors have no common class of their own
             return f"at {tuple(probe[0].shape)} {' '.join(str(error).split())[:150]}"
         gap = float(np.abs(wanted - got).max())
         if not gap <= TOLERANCE:
             return f"at {tuple(probe[0].shape)} probabilities differ by {gap:.2g}"
     return ""
-
-
-def _silent() -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    return options

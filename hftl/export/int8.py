@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hftl.export.packages import quiet
+from hftl.export.graph import quiet
 
 
 CALIBRATION_ROWS = 128

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from hftl.errors import ModelError
-from hftl.export.graph import TOLERANCE
-from hftl.publishing.parity import as_json, fresh
+from hftl.publishing.parity import TOLERANCE, as_json, fresh
 
 
 _FOREIGN = ("hftl", "torch", "transformers", "datasets")

@@ -1,4 +1,4 @@
-"""How long a batch takes, for PyTorch and for ONNX Runtime, on the same rows and threads."""
+"""How long a batch takes, for PyTorch and for ONNX Runtime, on the same rows and threads; and the table of it."""
 
 import os
 import time
@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 import torch
 
+from hftl.export.graph import session
 from hftl.surroundings import progress
 
 
@@ -19,26 +20,18 @@ _SECONDS = 8.0
 _LEAST = 10
 _WARM_UP = 3
 
+HEADER = ("model", "MB", "accuracy", "p50 ms, 1", "p95 ms, 1", "p50 ms, 32", "p95 ms, 32", "rows/s, 8", "rows/s, 32")
+
 Batch = dict[str, np.ndarray]
 
 
 def usable_threads() -> int:
     """Return the number of physical cores that this process may use; OMP_NUM_THREADS lowers it."""
-    cores = min(
-        psutil.cpu_count(logical=False) or 1, len(psutil.Process().cpu_affinity()) if _has_affinity() else 10**6
-    )
+    cores = psutil.cpu_count(logical=False) or 1
+    if hasattr(psutil.Process, "cpu_affinity"):  # not on macOS
+        cores = min(cores, len(psutil.Process().cpu_affinity()))
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(cores, int(asked))) if asked.isdigit() else max(1, cores)
-
-
-def session(path: Path, threads: int) -> Any:
-    """Return an ONNX Runtime session on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
 def time_torch(model: Any, batches: dict[int, list[Batch]], threads: int) -> dict[str, dict[str, float]]:
@@ -60,11 +53,11 @@ def time_onnx(path: Path, batches: dict[int, list[Batch]], threads: int) -> dict
 
 def cut(rows: Sequence[Batch], stack: Callable[[Sequence[Batch]], Batch]) -> dict[int, list[Batch]]:
     """Return batches of each size from single rows, which are repeated where they are too few."""
-    found: dict[int, list[Batch]] = {}
+    batches: dict[int, list[Batch]] = {}
     for size in BATCHES:
         enough = list(rows) * -(-size // len(rows))
-        found[size] = [stack(enough[i : i + size]) for i in range(0, len(enough) - size + 1, size)]
-    return found
+        batches[size] = [stack(enough[i : i + size]) for i in range(0, len(enough) - size + 1, size)]
+    return batches
 
 
 def _time(run: Callable[[Batch], Any], batches: dict[int, list[Batch]], title: str) -> dict[str, dict[str, float]]:
@@ -84,5 +77,18 @@ def _time(run: Callable[[Batch], Any], batches: dict[int, list[Batch]], title: s
     return timings
 
 
-def _has_affinity() -> bool:
-    return hasattr(psutil.Process, "cpu_affinity")  # not on macOS
+def table_rows(values: dict[str, Any]) -> list[list[str]]:
+    """Return one row per contender of export.json: size, validation accuracy, and time by batch size."""
+    judged = values["int8"] or {}
+    known = {
+        "torch fp32": (values["model"]["parameters"] * 4, None),
+        "onnx fp32": (values["files"]["model.onnx"], judged.get("accuracy_before")),
+        "onnx int8": (values["files"].get("model_int8.onnx", 0), judged.get("accuracy_after")),
+    }
+    rows = []
+    for name, by_batch in values["latency"]["batches"].items():
+        size, accuracy = known[name]
+        times = [f"{by_batch[batch][key]:.1f}" for batch in ("1", "32") for key in ("p50_ms", "p95_ms")]
+        rates = [f"{by_batch[batch]['rows_per_second']:.0f}" for batch in ("8", "32")]
+        rows.append([name, f"{size / 1e6:.1f}", "-" if accuracy is None else f"{accuracy:.4f}", *times, *rates])
+    return rows

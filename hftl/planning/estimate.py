@@ -1,103 +1,81 @@
 """Memory and time of a run, from what was measured of its stages."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 from hftl.methods.plan import Plan
-from hftl.planning.features import FeatureCost
-from hftl.planning.stage_costs import StageCost, StateChoice
+from hftl.planning.costs import ADAMW_BYTES, GRADIENT_BYTES, FeatureCost, StageCost
 from hftl.prepare import Prepared
 from hftl.training.arguments import smaller_batch
 from hftl.training.probing import shares_pass
 
 
-ADAMW_BYTES = 8  # two fp32 moments per learning parameter
-GRADIENT_BYTES = 4
-ADAMW = ("adamw_torch", "adamw_torch_fused", "adamw_apex_fused")  # whose states are those
-NO_GRADIENT = {"typical": 0, "longest": 0}
-
-
-def weight_bytes(model: torch.nn.Module) -> int:
-    """Bytes of all parameters and buffers."""
-    return sum(t.numel() * t.element_size() for t in [*model.parameters(), *model.buffers()])
-
-
-def optimizer_bytes(args: Any, learning: int) -> int | None:
-    """Bytes of the optimizer's states, None for an optimizer other than AdamW."""
-    name = str(getattr(args.optim, "value", args.optim))
-    return ADAMW_BYTES * learning if name in ADAMW else None
-
-
-def learning_parameters(plan: Plan, cost: StageCost) -> int:
-    """Number of parameters that learn in the stage."""
-    sizes = {name: p.numel() for name, p in plan.model.named_parameters()}
-    return sum(sizes[name] for name in cost.stage.trainable)
-
-
 def memory(
-    ready: Prepared, plan: Plan, costs: list[StageCost], cache: StateChoice, features: FeatureCost,
-    machine: dict[str, Any],
-) -> dict[str, Any]:  # fmt: skip
-    """Estimate what the hungriest stage holds at once, beside what the machine has."""
-    stages = [_stage_memory(plan, cost) for cost in costs if cost.args is not None]
-    if not stages:
-        stages = [_closed_form(plan)]
+    ready: Prepared, plan: Plan, costs: list[StageCost], states: int, features: FeatureCost, machine: dict[str, Any]
+) -> dict[str, Any]:
+    """Estimate what the hungriest stage holds at once, beside what the machine has; `states` are bytes on disk."""
+    weights = _bytes([*plan.model.parameters(), *plan.model.buffers()])
+    stages = [_stage_memory(cost, weights, on_gpu=machine["gpu"] is not None) for cost in costs]
     # A stage that could not be run at all is the one to talk about.
     worst = max(stages, key=lambda s: (s["activations_bytes"] is None, s["total_bytes"]))
-    on_gpu = machine["gpu"] is not None
-    free = machine["gpu"]["free_bytes"] if on_gpu else machine["memory_free_bytes"]
-    needed = worst["total_bytes"] + (0 if on_gpu else worst["restart_copy_bytes"])
-    fits = False if worst["activations_bytes"] is None else needed <= free
-    if fits and worst["optimizer_bytes"] is None:
-        fits = None  # unknown
-    rows = len(ready.train) + len(ready.validation)
+    free, rows = _free(machine), len(ready.train) + len(ready.validation)
+    fits = worst["activations_bytes"] is not None and worst["total_bytes"] <= free
     return {
         **worst,
-        "total_bytes": needed,
-        "cache": {"features_bytes": features.row_bytes * rows, "states_bytes": cache.size},
+        "cache": {"features_bytes": features.row_bytes * rows, "states_bytes": states},
         "machine": machine,
         "fits": fits,
-        "mend": "" if fits is not False else _mend(worst, needed, free),
+        "mend": "" if fits else _make_it_fit(worst, free),
     }
 
 
-def _closed_form(plan: Plan) -> dict[str, Any]:
-    weights = weight_bytes(plan.model)
-    return {
-        "stage": plan.stages[0].name, "weights_bytes": weights, "restart_copy_bytes": 0, "gradients_bytes": 0,
-        "optimizer": "none", "optimizer_bytes": 0, "activations_bytes": dict(NO_GRADIENT), "batch_rows": 0,
-        "accumulation": 1, "measured_rows": 0, "total_bytes": weights,
-    }  # fmt: skip
+def would_fit(parameters: list[torch.Tensor], buffers: list[torch.Tensor], needed: dict[str, Any]) -> bool:
+    """Would all layers fit? Their activations are at least those of this plan's stages, which `memory` returned."""
+    learning = sum(p.numel() for p in parameters)
+    activations = needed["activations_bytes"]
+    per_row = activations["longest"] / max(needed["batch_rows"], 1) if activations else 0  # a batch can be cut up
+    total = _bytes([*parameters, *buffers]) + (GRADIENT_BYTES + ADAMW_BYTES) * learning + per_row
+    return bool(total <= _free(needed["machine"]))
 
 
-def _stage_memory(plan: Plan, cost: StageCost) -> dict[str, Any]:
-    assert cost.args is not None
-    weights, learning, seen = weight_bytes(plan.model), learning_parameters(plan, cost), cost.measured
-    states = optimizer_bytes(cost.args, learning)
-    activations = None if seen is None else {"typical": seen.typical_bytes, "longest": seen.longest_bytes}
-    known = [weights, GRADIENT_BYTES * learning, states or 0, activations["longest"] if activations else 0]
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _free(machine: dict[str, Any]) -> int:
+    return int(machine["gpu"]["free_bytes"] if machine["gpu"] else machine["memory_free_bytes"])
+
+
+def _stage_memory(cost: StageCost, weights: int, *, on_gpu: bool) -> dict[str, Any]:
+    args, seen = cost.args, cost.measured
+    gradients = GRADIENT_BYTES * cost.learning if args else 0
+    moments = 0 if args is None else seen.optimizer_bytes if seen else ADAMW_BYTES * cost.learning
+    copy = weights if args else 0  # where a stage starts again after out-of-memory: in the machine's memory
+    longest = seen.longest_bytes if seen else 0
+    unknown = args is not None and seen is None
     return {
         "stage": cost.stage.name,
         "weights_bytes": weights,
-        "restart_copy_bytes": weights,  # in the machine's memory: where a stage starts again after out-of-memory
-        "gradients_bytes": GRADIENT_BYTES * learning,
-        "optimizer": str(getattr(cost.args.optim, "value", cost.args.optim)),
-        "optimizer_bytes": states,
-        "activations_bytes": activations,
-        "batch_rows": cost.args.train_batch_size,
-        "accumulation": cost.args.gradient_accumulation_steps,
-        "measured_rows": 0 if seen is None else seen.rows,
-        "total_bytes": sum(known),
+        "restart_copy_bytes": copy,
+        "gradients_bytes": gradients,
+        "optimizer": str(getattr(args.optim, "value", args.optim)) if args else "none",
+        "optimizer_bytes": moments,
+        "activations_bytes": None if unknown else {"typical": seen.typical_bytes if seen else 0, "longest": longest},
+        "batch_rows": args.train_batch_size if args else 0,
+        "accumulation": args.gradient_accumulation_steps if args else 1,
+        "measured_rows": seen.rows if seen else 0,
+        "total_bytes": weights + gradients + moments + longest + (0 if on_gpu else copy),
     }
 
 
-def _mend(worst: dict[str, Any], needed: int, free: int) -> str:
-    """What to change so that it fits: a smaller batch where that is enough, else fewer learning weights."""
+def _make_it_fit(worst: dict[str, Any], free: int) -> str:
+    """Say what to change: a smaller batch where that is enough, else fewer learning weights."""
     activations = worst["activations_bytes"]
     size, steps = worst["batch_rows"], worst["accumulation"]
     if activations is not None and size:
-        per_row, fixed = activations["longest"] / size, needed - activations["longest"]
+        per_row, fixed = activations["longest"] / size, worst["total_bytes"] - activations["longest"]
         while size > 1 and fixed + per_row * size > free:
             size, steps = smaller_batch(size, steps)
         if fixed + per_row * size <= free:
@@ -112,57 +90,54 @@ def _mend(worst: dict[str, Any], needed: int, free: int) -> str:
 
 
 def seconds(
-    ready: Prepared, costs: list[StageCost], cache: StateChoice, features: FeatureCost, cached: dict[str, bool],
+    ready: Prepared,
+    costs: list[StageCost],
+    passes: int,
+    features: FeatureCost,
+    cached: dict[str, bool],
     regression: float,
-) -> dict[str, Any]:  # fmt: skip
-    """Estimate the run's time by its parts. None in a part that could not be measured makes the total None."""
-    extraction = sum(
-        0.0 if cached[part] else features.seconds(rows)
-        for part, rows in (("train", ready.train), ("validation", ready.validation))
-    )
-    stages = [_stage_seconds(ready, cost) for cost in costs]
-    states = _states_seconds(ready, cache, features, cached)
+) -> dict[str, Any]:
+    """Estimate the run's time by its parts. None in a part that could not be measured makes the total None.
+
+    `passes` over the training rows store states of frozen layers; `cached` says whose features are on disk already.
+    """
+    parts = {"train": ready.train, "validation": ready.validation}
+    extraction = {part: 0.0 if cached[part] else features.seconds(rows) for part, rows in parts.items()}
+    states = 0.0
+    if passes:  # the passes that extract features store the states of plain rows beside them
+        shared = shares_pass(ready.config)
+        beside = {part: shared and not cached[part] and not (part == "train" and ready.augmented) for part in parts}
+        states += 0.0 if beside["train"] else passes * features.seconds(ready.train)
+        states += 0.0 if beside["validation"] else features.seconds(ready.validation)
     per_row = features.seconds(ready.train) / len(ready.train)
     final = per_row * (len(ready.splits.test) + len(ready.validation))
-    parts = [regression, states, final, *(s[key] for s in stages for key in ("train_seconds", "evaluation_seconds"))]
-    known = all(part is not None for part in parts)
-    total = extraction + ready.config.seeds * sum(parts) if known else None  # features serve all seeds
+    stages = [_stage_seconds(cost, len(ready.validation)) for cost in costs]
+    times = [regression, states, final, *(s[k] for s in stages for k in ("train_seconds", "evaluation_seconds"))]
+    known = all(time is not None for time in times)
     return {
         "note": "Estimates from a few timed batches on this machine as busy as it is now; early stopping may end sooner.",
-        "features": {part: "cached" if found else "to compute" for part, found in cached.items()},
-        "features_seconds": extraction,
+        "features": {part: "cached" if is_cached else "to compute" for part, is_cached in cached.items()},
+        "features_seconds": sum(extraction.values()),
         "regression_seconds": regression,
         "states_seconds": states,
         "stages": stages,
         "prediction_seconds": final,
         "seeds": ready.config.seeds,
-        "total_seconds": total,
+        "total_seconds": sum(extraction.values()) + ready.config.seeds * sum(times) if known else None,
     }
 
 
-def _states_seconds(ready: Prepared, cache: StateChoice, features: FeatureCost, cached: dict[str, bool]) -> float:
-    """Passes over frozen layers beside those that extract the features, which store the states of plain rows."""
-    if not cache.passes:
-        return 0.0
-    shared = {
-        "train": shares_pass(ready.config) and not cached["train"] and not ready.augmented,
-        "validation": shares_pass(ready.config) and not cached["validation"],
-    }
-    train = 0.0 if shared["train"] else cache.passes * features.seconds(ready.train)
-    return train + (0.0 if shared["validation"] else features.seconds(ready.validation))
-
-
-def _stage_seconds(ready: Prepared, cost: StageCost) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": cost.stage.name, "steps": cost.steps, "seconds_per_step": None}
-    if cost.args is None:
-        return {**found, "seconds_per_step": 0.0, "train_seconds": 0.0, "evaluation_seconds": 0.0}
-    if cost.measured is None:
-        return {**found, "train_seconds": None, "evaluation_seconds": None}
-    step = cost.args.gradient_accumulation_steps * cost.measured.batch_seconds + cost.measured.update_seconds
-    times = 0.0 if str(getattr(cost.args.eval_strategy, "value", "")) == "no" else max(cost.epochs, 1.0)
+def _stage_seconds(cost: StageCost, validation_rows: int) -> dict[str, Any]:
+    step = train = evaluation = 0.0 if cost.args is None else None
+    if cost.args is not None and cost.measured is not None:
+        step = cost.args.gradient_accumulation_steps * cost.measured.batch_seconds + cost.measured.update_seconds
+        train = step * cost.steps
+        times = 0.0 if str(getattr(cost.args.eval_strategy, "value", "")) == "no" else max(cost.epochs, 1.0)
+        evaluation = times * validation_rows * cost.measured.forward_seconds
     return {
-        **found,
+        "name": cost.stage.name,
+        "steps": cost.steps,
         "seconds_per_step": step,
-        "train_seconds": step * cost.steps,
-        "evaluation_seconds": times * len(ready.validation) * cost.measured.forward_seconds,
+        "train_seconds": train,
+        "evaluation_seconds": evaluation,
     }

@@ -70,7 +70,7 @@ def recommend(facts: Facts) -> Recommendation:
     return Recommendation(
         "full",
         f"{rows:g} rows per class (above {MANY_PER_CLASS}) carry all layers, and the time is there (about "
-        f"{_duration(facts.full_seconds)} here). {stands(gap, facts.baseline)}.",
+        f"{duration(facts.full_seconds)} here). {stands(gap, facts.baseline)}.",
     )
 
 
@@ -117,10 +117,13 @@ def _moderate(facts: Facts, gap: Interval) -> Recommendation:
 
 
 def _too_long(facts: Facts) -> str:
-    return f"fine-tuning all layers would take about {_duration(facts.full_seconds)} on this machine"
+    return f"fine-tuning all layers would take about {duration(facts.full_seconds)} on this machine"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float | None) -> str:
+    """Return about how long that is, in words: "12 s", "5 min", "2.5 h", or "unknown"."""
+    if seconds is None:
+        return "unknown"
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -6,7 +6,7 @@ import transformers
 from PIL import Image
 
 from hftl.errors import ModelError
-from hftl.export.preprocessing import apply, read_preprocessing
+from hftl.export.companions import apply, read_preprocessing
 
 
 SMALL = {"height": 32, "width": 32}

@@ -6,7 +6,8 @@ import pytest
 from hftl import adapt
 from hftl.data.samples import load_sample
 from hftl.export import export
-from hftl.export.rows import spread
+from hftl.run_data import spread
+from hftl.tasks.inputs.text import TEXT
 
 
 pytestmark = pytest.mark.slow
@@ -15,7 +16,8 @@ pytestmark = pytest.mark.slow
 def small_csv(folder):
     for split, count in (("train", 150), ("validation", 60), ("test", 70)):
         source = load_sample("wikipedia-topics")["test" if split == "test" else "train"]
-        table = spread(source, count if split != "validation" else 997)
+        numbers, _ = spread(source, TEXT, count if split != "validation" else 997)
+        table = source.select(numbers)
         rows = table.select(range(len(table) - count, len(table)))
         pd.DataFrame({"text": rows["text"][:], "label": rows["label"][:]}).to_csv(folder / f"{split}.csv", index=False)
     return folder

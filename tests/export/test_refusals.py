@@ -9,7 +9,7 @@ import pytest
 from hftl.cli import VERBS, execute
 from hftl.errors import HftlError, ModelError, RunError
 from hftl.export import export
-from hftl.export.folder import check_folder, made_whole
+from hftl.export.export import check_output, new_export
 from tests.runs import tiny_run
 from tests.tiny import build
 
@@ -56,9 +56,9 @@ def test_every_flag_is_a_parameter():
 
 
 def test_missing_packages(model, monkeypatch):
-    from hftl.export import packages
+    from hftl.export import graph
 
-    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "onnxscript" else object())
+    monkeypatch.setattr(graph, "find_spec", lambda name: None if name == "onnxscript" else object())
     with pytest.raises(ModelError, match=r'needs onnxscript: pip install "hftl\[export\]"') as error:
         export(model)
     one_line(error)
@@ -98,8 +98,8 @@ def test_overwrite_replaces_and_a_leftover_is_cleared(tmp_path):
     out.mkdir()
     (out / "export.json").write_text("{}")
     (out / "model_int8.onnx").write_text("old")
-    check_folder(out, overwrite=True)
-    with made_whole(out) as work:
+    check_output(out, overwrite=True)
+    with new_export(out) as work:
         assert (out / "model_int8.onnx").exists()  # until the new one is whole
         (work / "model.onnx").write_text("new")
     assert {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")} == {"out", "out/model.onnx"}
@@ -108,7 +108,7 @@ def test_overwrite_replaces_and_a_leftover_is_cleared(tmp_path):
 def test_a_full_disk_is_one_line(tmp_path):
     with (
         pytest.raises(RunError, match=r"out cannot be written: No space left on device") as error,
-        made_whole(tmp_path / "out"),
+        new_export(tmp_path / "out"),
     ):
         raise OSError(28, "No space left on device")
     one_line(error)

@@ -6,9 +6,8 @@ import transformers
 
 from hftl.data.load import load_splits
 from hftl.errors import TrainingError
-from hftl.planning import plan_report, stage_costs
-from hftl.planning.features import are_cached
-from hftl.planning.measure import saved_bytes
+from hftl.planning import costs, plan_report
+from hftl.planning.costs import are_cached, saved_bytes
 from hftl.prepare import prepare
 from hftl.training.probing import frozen_features
 from tests.plan.loading import config, plan
@@ -57,10 +56,12 @@ def test_a_cache_beyond_the_budget_is_not_planned(folder, monkeypatch):
         plan(folder, "bert", "gradual", cache="on")
 
 
-def test_optimizer_that_is_not_adamw_is_unknown(folder):
-    memory = plan(folder, "bert", "full", optim="adafactor")["memory"]
-    assert memory["optimizer_bytes"] is None
-    assert memory["fits"] is None
+def test_states_of_any_optimizer_are_counted(folder):
+    adamw, factored, momentum = (
+        plan(folder, "bert", "full", optim=name)["memory"] for name in ("adamw_torch", "adafactor", "adagrad")
+    )
+    assert 0 < factored["optimizer_bytes"] < momentum["optimizer_bytes"] == adamw["optimizer_bytes"] / 2
+    assert factored["fits"] is True
 
 
 @pytest.mark.parametrize("family", ["bert", "resnet"])
@@ -102,7 +103,7 @@ def test_a_batch_that_will_not_fit_is_measured_smaller_and_mended(folder, monkey
     memory = real["memory"]
     fixed = memory["total_bytes"] - memory["activations_bytes"]["longest"]
     free = fixed + memory["activations_bytes"]["longest"] // 3
-    monkeypatch.setattr(stage_costs, "free_memory", lambda use_cpu: free - 2 * memory["weights_bytes"])
+    monkeypatch.setattr(costs, "free_memory", lambda use_cpu: free - 2 * memory["weights_bytes"])
     look = plan_report.look_at_machine
     monkeypatch.setattr(plan_report, "look_at_machine", lambda cpu: {**look(cpu), "memory_free_bytes": free})
     small = plan(folder, "bert", "full", per_device_train_batch_size=16)
@@ -116,7 +117,7 @@ def test_a_batch_that_will_not_fit_is_measured_smaller_and_mended(folder, monkey
 
 
 def test_weights_that_will_not_fit_are_not_run(folder, monkeypatch):
-    monkeypatch.setattr(stage_costs, "free_memory", lambda use_cpu: 1000)
+    monkeypatch.setattr(costs, "free_memory", lambda use_cpu: 1000)
     look = plan_report.look_at_machine
     monkeypatch.setattr(plan_report, "look_at_machine", lambda cpu: {**look(cpu), "memory_free_bytes": 1000})
     report = plan(folder, "bert", "full")

@@ -12,7 +12,7 @@ from hftl.config import build_config
 from hftl.data.load import load_splits
 from hftl.methods import METHODS
 from hftl.planning import plan_report
-from hftl.planning.describe import learns
+from hftl.planning.plan_report import learns
 from hftl.prepare import prepare
 from hftl.tasks.inputs.text import describe_tokens, encode
 from tests.plan.loading import CPU, TASKS, config, plan

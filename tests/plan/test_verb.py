@@ -57,6 +57,7 @@ def test_config_file_is_planned(capsys, folder, tmp_path):
             ["text-classification", "--data", "{t}", "--model", "{bert}", "--method", "full", "--train_top", "9"],
             "blocks",
         ),
+        (["text-classification", "--data", "{t}", "--model", "{bert}", "--optim", "galore_adamw"], "--optim"),
         (["text-classification", "--data", "{t}", "--model", "nowhere/model", "--method", "full"], "nowhere/model"),
         (["text-classification", "--data", "missing.csv", "--model", "{bert}"], "missing.csv"),
         (["text-classification", "--data", "{t}", "--model", "{bert}", "--augment", "strong"], "images"),

@@ -1,0 +1,355 @@
+"""What features, states and stages cost on this machine, from a few real batches run on a copy of the model."""
+
+import copy
+import math
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+from torch import nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.data import Subset
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+
+from hftl.errors import TrainingError
+from hftl.methods.plan import Plan, Stage
+from hftl.paths import cache_dir
+from hftl.prepare import Prepared
+from hftl.surroundings import progress
+from hftl.training.arguments import stage_arguments
+from hftl.training.cache import SPARE, budget, is_cached, weights_hash
+from hftl.training.features import Encoded, Passer, batches_by_length
+from hftl.training.logistic import cv_rows
+from hftl.training.losses import make_loss
+from hftl.training.precision import autocast, without_autocast
+from hftl.training.probing import averages, features_key, frozen_features
+from hftl.training.replay import StateMaker, state_shapes
+from hftl.training.states import StageData, StageInputs, StateCache, StateRows, stage_inputs, state_maker
+from hftl.training.trainer import GroupedTrainer, pin_frozen, set_trainable
+
+
+ADAMW_BYTES, GRADIENT_BYTES = 8, 4  # per learning parameter: two fp32 moments, one fp32 gradient
+TIMED_FEATURES, TIMED_STEPS = 3, 4  # batches
+COMPARE_SECONDS = 300.0  # what a plan may spend on features for the comparison; rule of thumb, ours
+ROOM = 0.8  # share of the free memory that a measurement may take; rule of thumb, ours
+
+
+def free_memory(use_cpu: bool) -> int:
+    """Bytes that are free now where the model trains: of the GPU, or of the machine's memory."""
+    if not use_cpu and torch.cuda.is_available():
+        return int(torch.cuda.mem_get_info()[0])
+    return int(psutil.virtual_memory().available)
+
+
+def look_at_machine(use_cpu: bool) -> dict[str, Any]:
+    """Return device, memory and disk in bytes, before anything of the run is loaded."""
+    memory, folder, gpu = psutil.virtual_memory(), cache_dir(), None
+    if not use_cpu and torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        gpu = {"name": torch.cuda.get_device_name(), "free_bytes": int(free), "total_bytes": int(total)}
+    existing = next(p for p in (folder, *folder.resolve().parents) if p.exists())
+    return {
+        "device": "cpu" if use_cpu else str(torch.accelerator.current_accelerator()),
+        "threads": torch.get_num_threads(),
+        "memory_total_bytes": int(memory.total),
+        "memory_free_bytes": int(memory.available),
+        "gpu": gpu,
+        "disk_free_bytes": int(shutil.disk_usage(existing).free),
+    }
+
+
+@dataclass(frozen=True)
+class FeatureCost:
+    """Extraction of one split's features."""
+
+    batch_seconds: float  # of one forward batch
+    row_bytes: int  # of what is kept, all poolings
+
+    def seconds(self, encoded: Encoded) -> float:
+        """Estimate for all rows of `encoded`."""
+        return self.batch_seconds * len(batches_by_length(encoded.lengths))
+
+
+def time_features(ready: Prepared) -> FeatureCost:
+    """Time a few of the batches in which `frozen_features` would run the training rows, long and short ones."""
+    batches = batches_by_length(ready.train.lengths)
+    timed = [batches[int((i + 0.5) / TIMED_FEATURES * len(batches))] for i in range(TIMED_FEATURES)]
+    _extract(ready, timed[-1])  # to warm up
+    start = time.perf_counter()
+    for rows in timed:
+        arrays = _extract(ready, rows)
+    seconds = (time.perf_counter() - start) / len(timed)
+    return FeatureCost(seconds, sum(a.itemsize * a.shape[1] for a in arrays.values()))
+
+
+def _extract(ready: Prepared, rows: list[int]) -> dict[str, np.ndarray]:
+    loaded, passer = ready.loaded, Passer(ready.collate, ready.use_cpu, ready.bf16)
+    mean = averages(ready.task, loaded)
+    return passer.features(loaded.model, loaded.outputs, ready.train.take(rows), "features (sample)", mean=mean)
+
+
+def are_cached(ready: Prepared) -> dict[str, bool]:
+    """Say for train and validation whether a run would find their features on disk."""
+    weights = weights_hash(ready.loaded.model)
+    parts = {"train": ready.train, "validation": ready.validation}
+    keys = {k: features_key(ready.loaded, weights, v, ready.collate, ready.config) for k, v in parts.items()}
+    return {part: is_cached(key) for part, key in keys.items()}
+
+
+def comparison_features(ready: Prepared, cost: FeatureCost, cached: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the rows to compare on, at most 3,000 of train, and their features by pooling, [rows, d] each.
+
+    Where these are all rows of train, the features stay in the cache for the run itself.
+    """
+    rows = cv_rows(ready.train.labels, ready.config.train_seed)
+    afford = int(COMPARE_SECONDS / max(cost.seconds(ready.train), 1e-9) * len(ready.train))
+    if not cached and afford < len(rows):
+        rows = np.random.default_rng(0).permutation(rows)[: max(afford, 1)]
+    whole = cached or len(rows) == len(ready.train)
+    encoded = ready.train if whole else ready.train.take(rows)
+    parts, _ = frozen_features(ready.task, ready.loaded, {"train": encoded}, ready.collate, ready.config)
+    return rows, {k: np.asarray(v[rows] if whole else v) for k, v in parts["train"].items()}
+
+
+@dataclass(frozen=True)
+class StateChoice:
+    """Which states of frozen layers a run would store: `maker` is None where it would store none, and `note` why."""
+
+    maker: StateMaker | None
+    passes: int  # forward passes over the training rows
+    size: int  # bytes
+    note: str
+
+
+def choose_cache(ready: Prepared, plan: Plan, disk_free: int) -> StateChoice:
+    """Decide as `hftl.training.states.store` does, and say how many bytes that takes."""
+    parts = (ready.rows_to_train_on, ready.validation)
+    maker, note = state_maker(plan, parts, ready.collate, ready.config)
+    if maker is None:
+        return StateChoice(None, 0, 0, note)
+    shapes = [state_shapes(maker.anatomy, maker.firsts, part, maker.views_of(part)) for part in parts]
+    size = sum(math.prod(shape) for part in shapes for shape in part.values()) * (2 if ready.bf16 else 4)
+    if size > budget() or size + SPARE > disk_free:
+        why = f"{size / 2**30:.1f} GiB are more than the budget or the disk holds"
+        if ready.config.method.cache == "on":
+            raise TrainingError(f"--cache on cannot be held: {why}. Use --cache auto.")
+        return StateChoice(None, 0, 0, f"no cache of frozen layers: {why}")
+    return StateChoice(maker, maker.views, size, "")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One device batch of a stage, as Trainer runs it. Bytes are those of a whole batch, as seconds of one are."""
+
+    rows: int  # that were really run at once
+    optimizer_bytes: int
+    batch_seconds: float  # forward and backward
+    update_seconds: float  # the optimizer's step
+    forward_seconds: float  # per row, without gradient
+    typical_bytes: int  # saved for the backward pass, rows of median length
+    longest_bytes: int
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """One stage: `measured` is None for a closed-form stage, and where not one row fits in memory."""
+
+    stage: Stage
+    learning: int  # parameters that learn
+    reads: str = "features"
+    epochs: float = 0.0
+    steps: int = 0
+    args: TrainingArguments | None = None
+    measured: Measured | None = None
+
+
+def stage_costs(ready: Prepared, plan: Plan, cache: StateChoice) -> list[StageCost]:
+    """Count the steps of every stage, and run a few of them, on a copy of the model.
+
+    The model, which moves to the CPU, and the random state of torch, numpy and Python are the same afterwards.
+    """
+    trial = replace(plan, model=copy.deepcopy(plan.model.cpu()))
+    drawn, numpy_drawn = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng(), TemporaryDirectory(prefix="hftl-plan-") as folder:
+            return [_cost(ready, trial, stage, cache, folder) for stage in progress(plan.stages, "steps", "stage")]
+    finally:
+        random.setstate(drawn)
+        np.random.set_state(numpy_drawn)
+
+
+def _cost(ready: Prepared, trial: Plan, stage: Stage, cache: StateChoice, folder: str) -> StageCost:
+    learning = sum(trial.model.get_parameter(name).numel() for name in stage.trainable)
+    if stage.solve is not None:
+        return StageCost(stage, learning)
+    args = stage_arguments(trial, stage, ready.config, ready.task.output.best, Path(folder))
+    rows = ready.rows_to_train_on
+    per_epoch = steps_per_epoch(args, len(rows))
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+    epochs = steps / per_epoch if args.max_steps > 0 else float(args.num_train_epochs)
+
+    grouped = ready.config.training.get("train_sampling_strategy", "group_by_length") == "group_by_length"
+    batches = pick_batches(rows.lengths, args.train_batch_size, grouped)
+    inputs = _inputs(ready, trial, stage, np.concatenate(batches), cache)
+    set_trainable(trial.model, stage.trainable)
+    hook = pin_frozen(inputs.module, trial, stage)
+    try:
+        measured = _measure(inputs, len(batches[0]), learning, args, ready)
+    finally:
+        hook.remove()
+        without_autocast(inputs.module)
+    return StageCost(stage, learning, inputs.reads, epochs, steps, args, measured)
+
+
+def steps_per_epoch(args: TrainingArguments, rows: int) -> int:
+    """Optimizer steps of an epoch, by Trainer's arithmetic."""
+    size = args.train_batch_size * args.world_size
+    batches = rows // size if args.dataloader_drop_last else math.ceil(rows / size)
+    return max(math.ceil(batches / args.gradient_accumulation_steps), 1)
+
+
+def pick_batches(lengths: np.ndarray, size: int, grouped: bool = True) -> list[np.ndarray]:
+    """Return the row numbers of batches to run: the longest rows, rows of median length, then `TIMED_STEPS` to time.
+
+    These go over the range of lengths, each of similar length as `grouped` training forms them, or are drawn at random.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    size = min(size, len(order))
+    rng = np.random.default_rng(0)
+
+    def at(share: float) -> np.ndarray:
+        start = round((1 - share) * (len(order) - size))
+        return order[start : start + size]
+
+    shares = [(i + 0.5) / TIMED_STEPS for i in range(TIMED_STEPS)]
+    return [at(1.0), at(0.5), *(at(share) if grouped else rng.permutation(order)[:size] for share in shares)]
+
+
+def _inputs(ready: Prepared, trial: Plan, stage: Stage, numbers: np.ndarray, cache: StateChoice) -> StageInputs:
+    """What the stage would train on, for the training rows called `numbers`: real rows, but zeros for their features
+    and states, with which a step takes as long.
+    """
+    rows = ready.rows_to_train_on.take(numbers)
+    features = states = None
+    if stage.on_features:
+        features = np.zeros((len(rows), trial.model.get_submodule(trial.output).in_features), np.float32)
+    first = trial.frozen_blocks(stage)
+    if cache.maker is not None and first in cache.maker.firsts:
+        shape = state_shapes(cache.maker.anatomy, [first], rows, 1)[first]
+        stored = {first: StateRows(rows, np.zeros(shape, np.float32), rows.starts)}
+        states = StateCache(cache.maker.anatomy, stored, stored, {})
+    data = StageData(
+        rows, rows, ready.collate, len(ready.splits.labels), features, features, ready.weights, ready.task.output
+    )
+    return stage_inputs(trial, stage, data, states, ready.config.method.cache)
+
+
+def _measure(
+    inputs: StageInputs, whole: int, learning: int, args: TrainingArguments, ready: Prepared
+) -> Measured | None:
+    """Run the batches of `inputs.train`, `whole` rows each; fewer at once where memory is short, None without any."""
+    inputs.module.to(args.device)
+    room = ROOM * free_memory(ready.use_cpu) - (GRADIENT_BYTES + ADAMW_BYTES) * learning
+    try:
+        if room < 0:
+            return None
+        few = min(2, whole)
+        longest, typical = (_saved(inputs, range(start, start + few), args) / few for start in (0, whole))
+        size = whole
+        while size and longest * size > room:
+            size //= 2
+        return _train(inputs, whole, size, args, ready, int(typical * whole), int(longest * whole)) if size else None
+    except Exception as error:
+        if not (should_reduce_batch_size(error) or isinstance(error, MemoryError)):
+            raise
+        return None
+
+
+def _saved(inputs: StageInputs, rows: range, args: TrainingArguments) -> int:
+    """Bytes that one forward pass over `rows` saves for its backward pass."""
+    batch = inputs.collate([inputs.train[i] for i in rows])
+    batch = {k: v.to(args.device) for k, v in batch.items() if k != "labels"}
+    inputs.module.train()
+    with autocast(args.device, args.bf16 or args.fp16), saved_bytes(inputs.module) as seen:
+        inputs.module(**batch)
+    return sum(seen.values())
+
+
+@contextmanager
+def saved_bytes(model: nn.Module) -> Iterator[dict[int, int]]:
+    """Collect what autograd keeps for the backward pass: storage → bytes, each once, weights and buffers left out."""
+    own = {t.untyped_storage().data_ptr() for t in [*model.parameters(), *model.buffers()]}
+    seen: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        yield seen
+
+
+# What costs time or memory in a step: the run's other arguments log, save, evaluate or compile.
+_SAME = ("learning_rate", "weight_decay", "max_grad_norm", "optim", "optim_args", "bf16", "fp16", "use_cpu", "seed")
+
+
+def _train(
+    inputs: StageInputs, whole: int, size: int, args: TrainingArguments, ready: Prepared, *saved: int
+) -> Measured:
+    """Let Trainer run `size` rows of every batch: the first two warm up, the others are timed."""
+    starts = range(0, len(inputs.train), whole)
+    rows = Subset(inputs.train, [i for start in starts for i in range(start, start + size)])
+    few = TrainingArguments(
+        args.output_dir,
+        **{name: getattr(args, name) for name in _SAME},
+        per_device_train_batch_size=size,
+        per_device_eval_batch_size=size,
+        max_steps=len(starts),
+        train_sampling_strategy="sequential",
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        label_names=["labels"],
+    )
+    clock, loss = _Clock(), make_loss(args.label_smoothing_factor, ready.weights, ready.task.output.loss)
+    trainer = GroupedTrainer(inputs.module, few, inputs.collate, rows, compute_loss_func=loss, callbacks=[clock])
+    trainer.remove_callback(PrinterCallback)
+    trainer.stage_groups = inputs.groups
+    optimizer = trainer.create_optimizer()
+    trainer.train()
+    batch, update = np.diff(clock.times)[-2 * TIMED_STEPS :].reshape(TIMED_STEPS, 2).mean(0)
+    start = time.perf_counter()
+    trainer.evaluate(rows)
+    forward = (time.perf_counter() - start) / len(rows)
+    states = [t for state in optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
+    moments = sum(t.numel() * t.element_size() for t in states if t.dim())  # without the counts of steps
+    return Measured(size, moments, float(batch) * whole / size, float(update), forward, *saved)
+
+
+class _Clock(TrainerCallback):
+    """Notes when a batch's gradients are there, and when the weights have moved."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The backward pass is over."""
+        if args.device.type != "cpu":
+            torch.accelerator.synchronize()
+        self.times.append(time.perf_counter())
+
+    on_step_end = on_pre_optimizer_step
