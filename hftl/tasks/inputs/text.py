@@ -289,7 +289,7 @@ def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray], c
     texts = [*splits.train["text"][:], *splits.validation["text"][:]]
     used = int(tokenizer.model_max_length)
     lengths = np.concatenate(encoded)
-    reach = np.flatnonzero(lengths >= used) if cut else []
+    reach = np.flatnonzero(lengths >= used) if cut else np.empty(0, dtype=int)
     lengths[reach] = list(_whole_lengths([texts[i] for i in reach], tokenizer))
     low, high = int(lengths.min()), int(lengths.max())
     edges = np.unique(np.linspace(low, high + 1, min(_BINS, high - low + 1) + 1).astype(int))
