@@ -66,11 +66,11 @@ def prepare(config: RunConfig) -> Prepared:
     loaded = load_model(task, config.model, splits.labels)
     _check_pooling(task, loaded, config)
     notes = task.inputs.settle(loaded.model, loaded.processor, loaded.name)
-    notes += task.inputs.fit(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
-    notes += own_class_note(loaded.model)
+    finish = task.inputs.fit(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
     collate = task.collator(loaded.processor, not config.method.no_flip, config.method.augment)
     train = task.encode(splits.train, loaded.processor)
     validation = task.encode(splits.validation, loaded.processor)
+    notes += [*finish([train.lengths, validation.lengths]), *own_class_note(loaded.model)]
     strata = task.output.strata(train.targets, splits.labels) if task.output.strata else None
     weights, remarks = class_weights(config.method.class_weights, *strata) if strata else (None, [])
     return Prepared(config, task, splits, loaded, collate, train, validation, weights, [*notes, *remarks])

@@ -18,6 +18,15 @@ from datasets import Dataset
 Function = Callable[..., Any]  # what it takes and returns is said beside each field
 
 
+# What is left to do once the datasets are encoded: lengths of the rows of each -> notes
+Finish = Callable[[list[np.ndarray]], list[str]]
+
+
+def nothing_left(lengths: list[np.ndarray]) -> list[str]:
+    """Nothing is left to do, and nothing to say."""
+    return []
+
+
 @dataclass(frozen=True, eq=False)
 class Ragged:
     """Rows of different lengths in one array: row i is `values[starts[i]:starts[i + 1]]`."""

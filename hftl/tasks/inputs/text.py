@@ -25,7 +25,7 @@ from hftl.data.columns import (
 )
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, DataError, ModelError
-from hftl.tasks.task import Inputs, Ragged
+from hftl.tasks.task import Finish, Inputs, Ragged
 
 
 _NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*")
@@ -182,26 +182,39 @@ def _logits(model: Any, tokenizer: Any, texts: list[str]) -> torch.Tensor:
     return logits
 
 
-def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: ModelConfig) -> list[str]:
-    """Set `tokenizer.model_max_length` to the run's length, so that it is saved with the model.
+def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: ModelConfig) -> Finish:
+    """Set `tokenizer.model_max_length` to `--max_seq_length`, else to what the model can read.
 
-    The length is `--max_seq_length`, else the longest text of `datasets`, at most what the model can read.
-    Returns warnings (texts that are cut). Raises `ConfigError` for a length that the model cannot read.
+    Once the texts are encoded, the function that this returns takes their lengths, sets what is saved with the model
+    (the longest of them, without the flag) and says how many are cut. Raises `ConfigError` for a length that the model
+    cannot read.
     """
     limit = _model_limit(model, tokenizer)
     if config.max_seq_length is not None and not SHORTEST <= config.max_seq_length <= limit:
         raise ConfigError(
             f"--max_seq_length {config.max_seq_length} is not between {SHORTEST} and {limit}, the model's limit."
         )
-    tokenizer.model_max_length = limit
-    lengths = np.concatenate([_lengths(dataset, tokenizer) for dataset in datasets])
-    used = config.max_seq_length or max(SHORTEST, min(int(lengths.max()), limit))
+    used = config.max_seq_length or limit
     tokenizer.model_max_length = used
-    cut = int((lengths > used).sum())
-    cut += int((lengths == limit).sum()) if used == limit else 0
-    if not cut:
-        return []
-    return [f"{cut} of {len(lengths)} texts ({cut / len(lengths):.1%}) reach or pass {used} tokens and are cut there."]
+
+    def finish(encoded: list[np.ndarray]) -> list[str]:
+        lengths = np.concatenate(encoded)
+        reach = np.flatnonzero(lengths >= used)
+        if config.max_seq_length is None:
+            tokenizer.model_max_length = max(SHORTEST, int(lengths.max()))
+        cut = len(reach)
+        if used < limit:
+            texts = [text for dataset in datasets for text in dataset["text"][:]]
+            tokenizer.model_max_length = limit
+            cut = sum(len(ids) > used for ids in _tokenize([texts[i] for i in reach], tokenizer))
+            tokenizer.model_max_length = used
+        if not cut:
+            return []
+        return [
+            f"{cut} of {len(lengths)} texts ({cut / len(lengths):.1%}) reach or pass {used} tokens and are cut there."
+        ]
+
+    return finish
 
 
 def _model_limit(model: Any, tokenizer: Any) -> int:
@@ -219,15 +232,11 @@ def _model_limit(model: Any, tokenizer: Any) -> int:
     return 512 if limit > _NO_LIMIT else int(limit)
 
 
-def _lengths(dataset: Dataset, tokenizer: Any) -> np.ndarray:
-    return np.array([len(ids) for ids in _tokenize(dataset["text"][:], tokenizer)], dtype=np.int64)
-
-
 def _tokenize(texts: list[str], tokenizer: Any) -> list[list[int]]:
     ids: list[list[int]] = []
     for start in range(0, len(texts), _CHUNK):
         chunk = [_beginning(text, tokenizer) for text in texts[start : start + _CHUNK]]
-        ids += tokenizer(chunk, truncation=True, return_attention_mask=False)["input_ids"]
+        ids += tokenizer(chunk, truncation=True, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
     return ids
 
 
