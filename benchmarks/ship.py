@@ -25,7 +25,7 @@ from hftl.export import export
 from hftl.predict import load
 from hftl.run_data import open_artifact, run_splits
 from hftl.surroundings import quiet_libraries
-from tests.hub_server import HubServer
+from tests.hub.server import HubServer
 
 
 Feed = dict[str, np.ndarray]

@@ -13,8 +13,9 @@ from datasets import Dataset
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from hftl.errors import DataError, ModelError
+from hftl.hub_errors import hub_errors
 from hftl.models.classes import check_loaded
-from hftl.models.load import find_checkpoint, hub_errors, load_adapted
+from hftl.models.load import find_checkpoint, load_adapted
 from hftl.models.pooled import OWN_CLASSES, own_auto_model
 from hftl.paths import typed_path
 from hftl.tasks import TASKS

@@ -33,6 +33,7 @@ class Prepared:
     validation: Encoded
     weights: np.ndarray | None  # one factor per class
     notes: list[str]
+    cut: int  # rows that are longer than the model reads
 
     @property
     def bf16(self) -> bool:
@@ -66,14 +67,16 @@ def prepare(config: RunConfig) -> Prepared:
     loaded = load_model(task, config.model, splits.labels)
     _check_pooling(task, loaded, config)
     notes = task.inputs.settle(loaded.model, loaded.processor, loaded.name)
-    finish = task.inputs.fit(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
+    parts = [splits.train, splits.validation]
+    fitted = task.inputs.fit(loaded.model, loaded.processor, parts, config.model)
+    notes += fitted.notes
+    notes += own_class_note(loaded.model)
     collate = task.collator(loaded.processor, not config.method.no_flip, config.method.augment)
-    train = task.encode(splits.train, loaded.processor)
-    validation = task.encode(splits.validation, loaded.processor)
-    notes += [*finish([train.lengths, validation.lengths]), *own_class_note(loaded.model)]
+    arrays = fitted.arrays or [None] * len(parts)
+    train, validation = (task.encode(part, loaded.processor, a) for part, a in zip(parts, arrays, strict=True))
     strata = task.output.strata(train.targets, splits.labels) if task.output.strata else None
     weights, remarks = class_weights(config.method.class_weights, *strata) if strata else (None, [])
-    return Prepared(config, task, splits, loaded, collate, train, validation, weights, [*notes, *remarks])
+    return Prepared(config, task, splits, loaded, collate, train, validation, weights, [*notes, *remarks], fitted.cut)
 
 
 def _check_pooling(task: Task, loaded: Loaded, config: RunConfig) -> None:

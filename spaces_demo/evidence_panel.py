@@ -39,13 +39,7 @@ STYLE = """
 .hf-scroll :is(th, td):first-child { min-width: 9em; white-space: normal; }
 #answer * { font-family: inherit; }
 """
-VERDICTS = {
-    "POSITIVE": ("hf-good", "Transfer worked"),
-    "NEGATIVE": ("hf-bad", "Transfer hurt"),
-    "NEUTRAL": ("hf-none", "No clear difference"),
-    "EQUIVALENT": ("hf-none", "Equivalent: as good with and without transfer"),
-    "UNDECIDED": ("hf-none", "Undecided: too few test rows to tell"),
-}
+LOOKS = {"good": "hf-good", "bad": "hf-bad"}  # of a verdict; any other is neutral
 MAX_TABLE = 100  # rows
 
 
@@ -71,11 +65,6 @@ def _is_number(value: Any) -> bool:
 
 def _interval(score: dict[str, Any]) -> str:
     return f"{100 * score['low']:.1f} to {percent(score['high'])}"
-
-
-def _points(value: float) -> str:
-    sign = "\u2212" if value < 0 else "+"
-    return f"{sign}{abs(100 * value):.1f}"
 
 
 def heading(name: str, link: str | None, is_text: bool, classes: int, report: dict[str, Any]) -> str:
@@ -131,40 +120,31 @@ def evidence(report: dict[str, Any]) -> str:
 
 
 def _verdict(report: dict[str, Any]) -> str:
-    found = (report.get("evidence") or {}).get("verdict")
-    if not found:
-        return '<p class="hf-note hf-none"><b>No verdict</b> It was not compared with models that learn without transfer.</p>'
-    look, title = VERDICTS[found.get("kind") or found["label"]]
-    return (
-        f'<p class="hf-note {look}"><b>{title}</b> {_points(found["gap"])} points of accuracy against '
-        f"{shown(found['against'])}, the best model here that learns from this data alone (95% interval "
-        f"{_points(found['low'])} to {_points(found['high'])}).</p>"
-    )
+    """Return the verdict as hftl wrote it into the report; one of an older hftl has no words for it."""
+    verdict = (report.get("statements") or {}).get("verdict")
+    if verdict:
+        look, title, sentence = LOOKS.get(verdict["look"], "hf-none"), verdict["title"], verdict["sentence"]
+    elif (report.get("evidence") or {}).get("verdict"):
+        look, title = "hf-none", f"Verdict: {report['evidence']['verdict']['label']}"
+        sentence = "This report has no words for it; what the model was compared with is listed below."
+    else:
+        look, title = "hf-none", "No verdict"
+        sentence = "It was not compared with models that learn without transfer."
+    return f'<p class="hf-note {look}"><b>{shown(title)}</b> {shown(sentence, 600)}</p>'
 
 
 def _cards(report: dict[str, Any]) -> str:
-    test, found = report["metrics"]["test"], report.get("evidence") or {}
-    cards = [("Accuracy", percent(test["accuracy"]["value"]), "95% interval " + _interval(test["accuracy"]))]
-    cards += [("Macro F1", percent(test["macro_f1"]["value"]), "95% interval " + _interval(test["macro_f1"]))]
-    calibration, abstain, kept = found.get("calibration"), found.get("abstain"), found.get("forgetting")
-    if calibration:
-        cards += [("Calibration error", percent(calibration["after"]["ece"]), "mean gap of confidence and accuracy")]
-    if abstain and abstain.get("test_precision") and abstain.get("threshold"):
-        precision = abstain["test_precision"]
-        cards += [("Right when sure", percent(precision["value"]), f"of {percent(abstain['coverage'])} of the rows")]
-    if kept and _is_number(kept.get("kept")) and not kept.get("unchanged"):
-        cards += [("Kept of the base", percent(kept["kept"]), f"of the base model's features, {_measured_on(kept)}")]
-    boxes = (f'<div class="hf-card">{name}<b>{value}</b><span>{below}</span></div>' for name, value, below in cards)
+    test = report["metrics"]["test"]
+    cards = (report.get("statements") or {}).get("cards") or [
+        {"name": name, "value": percent(test[key]["value"]), "below": f"95% interval {_interval(test[key])}"}
+        for name, key in (("Accuracy", "accuracy"), ("Macro F1", "macro_f1"))
+    ]
+    boxes = "".join(
+        f'<div class="hf-card">{shown(c["name"])}<b>{shown(c["value"])}</b><span>{shown(c["below"])}</span></div>'
+        for c in cards[:MAX_TABLE]
+    )
     rows = int(report["data"]["rows"]["test"])
-    return f'<div class="hf-cards">{"".join(boxes)}</div><p class="hf-small">On {rows:,} test rows, used once.</p>'
-
-
-def _measured_on(kept: dict[str, Any]) -> str:
-    """Return which rows the kept share was measured on."""
-    if kept.get("retention_kind") == "own":
-        return "measured on the run's own data"
-    stand_in = ", a stand-in" if kept.get("retention_kind") == "stand-in" else ""
-    return f"measured on {shown(kept.get('retention') or 'other data')}{stand_in}"
+    return f'<div class="hf-cards">{boxes}</div><p class="hf-small">On {rows:,} test rows, used once.</p>'
 
 
 def _ladder(report: dict[str, Any]) -> str:

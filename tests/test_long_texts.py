@@ -49,7 +49,7 @@ def test_a_long_text_is_cut(tokenizer):
     ("asked", "longest", "length", "cut"),
     [(None, 9, 11, 0), (None, 500, 64, 2), (8, 9, 8, 2), (8, 6, 8, 0), (64, 62, 64, 2), (12, 9, 12, 0)],
 )
-def test_the_length_of_a_run(tmp_path, monkeypatch, asked, longest, length, cut):
+def test_the_length_of_a_run(tmp_path, asked, longest, length, cut):
     """Texts of 3, `longest` and `longest` words, and two special tokens, for a model of 64 positions."""
     folder = build("bert", tmp_path / "m")
     model, tokenizer = (
@@ -58,20 +58,13 @@ def test_the_length_of_a_run(tmp_path, monkeypatch, asked, longest, length, cut)
     )
     tokenizer.model_max_length = 64
     tables = [Dataset.from_dict({"text": ["happy " * n for n in counts]}) for counts in ((3, longest), (longest,))]
-    texts = []
-    tokenize = text_classification._tokenize
-    monkeypatch.setattr(text_classification, "_tokenize", lambda t, *args: texts.extend(t) or tokenize(t, *args))
-
-    finish = text_classification.fit_processor(model, tokenizer, tables, ModelConfig(max_seq_length=asked))
-    encoded = [text_classification.encode(table, tokenizer)["input_ids"] for table in tables]
-    notes = finish([ids.lengths for ids in encoded])
+    fitted = text_classification.fit_processor(model, tokenizer, tables, ModelConfig(max_seq_length=asked))
 
     assert tokenizer.model_max_length == length
-    assert [ids.tolist() for rows in encoded for ids in rows] == tokenize(
-        [t for d in tables for t in d["text"]], tokenizer
-    )
-    assert notes == (
-        [f"{cut} of 3 texts ({cut / 3:.1%}) reach or pass {length} tokens and are cut there."] if cut else []
-    )
-    again = [text for text in texts[3:] if text not in tables[1]["text"]]
-    assert not again, "only texts that reach the length are tokenized twice"
+    assert fitted.cut == cut
+    note = f"{cut} of 3 texts ({cut / 3:.1%}) reach or pass {length} tokens and are cut there."
+    assert fitted.notes == ([note] if cut else [])
+    assert bool(fitted.arrays) is (asked is None)
+    for table, arrays in zip(tables, fitted.arrays, strict=False):
+        again = text_classification.encode(table, tokenizer)["input_ids"]
+        assert [ids.tolist() for ids in arrays["input_ids"]] == [ids.tolist() for ids in again]

@@ -11,7 +11,7 @@ import hftl
 from hftl.cli import run_command
 from hftl.demo.app import build_demo
 from hftl.export import export
-from tests.hub_target import HubTarget, target_fixture
+from tests.hub.target import HubTarget, target_fixture
 from tests.push import on_the_hub, push
 
 

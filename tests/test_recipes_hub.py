@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from tests.command import ROOT, Outcome, environment, shell
-from tests.hub_datasets import EMOTION_NAMES, serve_image_dataset, serve_text_dataset
-from tests.hub_server import HubServer
+from tests.hub.datasets import EMOTION_NAMES, serve_image_dataset, serve_text_dataset
+from tests.hub.server import HubServer
 from tests.tiny import DEFAULT_IDS, build_default, tiny_image_rows, tiny_images, tiny_text_rows
 
 

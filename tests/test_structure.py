@@ -26,7 +26,7 @@ LAYERS = (
     ("hftl.data",),
     ("hftl.tasks",),
     ("hftl.data.load",),  # reads what a task's inputs and output say
-    ("hftl.models",),
+    ("hftl.models", "hftl.hub_errors"),
     ("hftl.methods",),
     ("hftl.evaluation",),
     ("hftl.training",),

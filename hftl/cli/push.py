@@ -21,7 +21,7 @@ from hftl.surroundings import quiet_libraries
 if TYPE_CHECKING:
     from hftl.publishing.bundle import Bundle
     from hftl.publishing.hub import Pushed
-    from hftl.publishing.hub_options import PushOptions
+    from hftl.publishing.hub_repository import PushOptions
 
 
 _FLAGS = {
@@ -59,7 +59,7 @@ def push(
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with contextlib.redirect_stdout(sys.stderr):
-        from hftl.publishing.hub_options import PushOptions, check_options, usable_token
+        from hftl.publishing.hub_repository import PushOptions, check_options, usable_token
 
         options = PushOptions(run, repo_id, include_examples=_count(include_examples or "0"), **flags)
         check_options(options)

@@ -3,20 +3,16 @@
 import logging
 from typing import Any
 
-import numpy as np
-from markupsafe import Markup
-
 from hftl.demo.looks import render, style
 from hftl.demo.served import Served
 from hftl.errors import reraise_in_tests
-from hftl.report import views, words
-from hftl.report.confusion import Confusion, confusion
+from hftl.report import statements
 from hftl.report.figures import figures
-from hftl.report.html import drawn
-from hftl.report.rows import PageRows
+from hftl.report.html import drawn, evidence_sections
+from hftl.report.limits import limits
+from hftl.report.rows import confusion_of
 
 
-_WEAKEST = 3
 _log = logging.getLogger(__name__)
 
 
@@ -24,7 +20,7 @@ def header_html(served: Served) -> str:
     """Return the head of the page: name, task, and the verdict in one sentence."""
     report = served.artifact.report
     try:
-        look, sentence = _verdict(report, served.artifact.evidence or {}) if report else _no_report()
+        look, sentence = statements.headline(report, served.artifact.evidence or {}) if report else _no_report()
         facts = _facts(report) if report else None
     except Exception as error:  # a report from a stranger's repository may hold anything
         reraise_in_tests(error)
@@ -61,30 +57,13 @@ def _no_report() -> tuple[str, str]:
     return "none", "No report came with this model, so that how good it is is not known here."
 
 
-def _verdict(report: dict[str, Any], evidence: dict[str, Any]) -> tuple[str, str]:
-    accuracy, rows = report["metrics"]["test"]["accuracy"]["value"], report["data"]["rows"]["test"]
-    right = f"It was right in {words.percent(accuracy)} of {rows:,} test rows"
-    found = evidence.get("verdict")
-    if not found:
-        return "none", f"{right}. It was not compared with models that learn without transfer."
-    points = f"{abs(100 * found['gap']):.1f} points"
-    look, title = words.verdict_title(found)
-    side = "more" if found["gap"] > 0 else "less"
-    said = {
-        "POSITIVE": f"{right}, {points} more than the best model without pretraining: transfer worked.",
-        "NEGATIVE": f"{right}, {points} less than the best model without pretraining: transfer hurt.",
-        "NEUTRAL": f"{right}, {points} {side} than the best model without pretraining. {title}.",
-    }
-    return look, said[found["label"]]
-
-
 def _facts(report: dict[str, Any]) -> dict[str, Any]:
     return {
         "base": str(report["model"]["name"]).rstrip("/").rsplit("/", 1)[-1]
         if report["model"]["source"] == "folder"
         else str(report["model"]["name"]),
         "method": str(report["method"]),
-        "method_words": words.METHODS.get(str(report["method"]), ""),
+        "method_words": statements.METHODS.get(str(report["method"]), ""),
         "train": int(report["data"]["rows"]["train"]),
         "data": str(report["data"]["name"]),
     }
@@ -92,78 +71,17 @@ def _facts(report: dict[str, Any]) -> dict[str, Any]:
 
 def _evidence(served: Served, report: dict[str, Any]) -> str:
     evidence: dict[str, Any] = served.artifact.evidence or {}
-    charts = figures(report, evidence)
-    wanted = {k: v for k, v in charts.items() if k not in ("loss", "scores")}
+    charts = {k: v for k, v in figures(report, evidence).items() if k not in ("loss", "scores")}
     labels = [str(name) for name in report["data"]["labels"]]
-    listed, hidden = views.classes(report)
-    grouped, hidden_slices = views.slices(evidence)
-    mixed_up = _confusion(evidence, labels)
+    cells = evidence.get("confusion")
     return render(
         "evidence.html",
-        report=report,
-        verdict=words.verdict(report, evidence),
-        cards=views.cards(report, evidence),
-        ladder=views.ladder(report, evidence),
-        compared=bool(evidence.get("verdict")),
-        confusion=mixed_up,
-        labels=labels,
-        long_names=bool(mixed_up) and any(len(labels[i]) > 3 for i in mixed_up.classes),  # type: ignore[union-attr]
-        classes=listed,
-        hidden_classes=hidden,
-        forgetting=views.forgetting(evidence),
-        calibration=views.calibration(evidence),
-        abstain=views.abstain(evidence),
-        slices=grouped,
-        hidden_slices=hidden_slices,
+        **evidence_sections(report, evidence, labels, confusion_of(cells, len(labels)) if cells else None),
+        rows_open=False,
         findings=None,  # they name rows of the data
-        limits=_limits(served, report),
-        facts=_facts(report),
-        charts=drawn(wanted),
+        limits=limits(report),
+        charts=drawn(charts),
     )
-
-
-def _confusion(evidence: dict[str, Any], labels: list[str]) -> Confusion | None:
-    """Return the confusion matrix of the report's counts."""
-    pairs = evidence.get("confusion")
-    if not pairs:
-        return None
-    true, predicted, counts = np.asarray(pairs, dtype=np.int64).T
-    if min(true.min(), predicted.min()) < 0 or max(true.max(), predicted.max()) >= len(labels):
-        raise ValueError("the confusion names classes that the report lacks")
-    nothing = np.zeros(int(counts.sum()))
-    return confusion(
-        PageRows(labels, np.repeat(true, counts), np.repeat(predicted, counts), nothing, lambda _: "", lambda _: "")
-    )
-
-
-def _limits(served: Served, report: dict[str, Any]) -> list[Markup]:
-    """Return what the model cannot be trusted with, each as a sentence."""
-    labels, rows = served.predictor.labels, report["data"]["rows"]
-    thing = "text" if served.reads_text else "image"
-    said = [
-        Markup("It knows {} classes and nothing else: for a {} of another kind it still names one of them.").format(
-            f"{len(labels):,}", thing
-        ),
-        Markup(
-            "It learnt from {} rows of <bdi>{}</bdi>. On {}s from elsewhere it may be worse than shown here."
-        ).format(f"{rows['train']:,}", str(report["data"]["name"]), thing),
-    ]
-    seen = [c for c in report["per_class"] if c["support"]]
-    weakest = sorted(seen, key=lambda c: (c["f1"], c["label"]))[:_WEAKEST]
-    if len(seen) > _WEAKEST:
-        names = Markup(", ").join(
-            Markup("<bdi>{}</bdi> (F1 {}, {} test rows)").format(
-                str(c["label"]), words.percent(c["f1"], 0), f"{c['support']:,}"
-            )
-            for c in weakest
-        )
-        said.append(Markup("It is weakest at {}.").format(names))
-    if served.reads_text:
-        limit = f"{served.predictor.processor.model_max_length:,}"
-        said.append(
-            Markup("It reads the first {} tokens of a text, about three quarters as many words.").format(limit)
-        )
-    return said
 
 
 def _without_report(served: Served, problem: str | None) -> str:

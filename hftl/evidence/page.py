@@ -18,6 +18,7 @@ from hftl.prepare import Prepared
 from hftl.report.html import write_page
 from hftl.report.report import write_report
 from hftl.report.rows import Content, PageRows
+from hftl.report.views import statements_of
 from hftl.tasks import get_task
 from hftl.tasks.task import Inputs
 from hftl.training.features import predict_logits
@@ -31,6 +32,7 @@ _NO_PAGE = f"There is no {PAGE}: "
 
 def write_run_page(path: Path, report: dict[str, Any], ready: Prepared, logits: np.ndarray) -> dict[str, Any]:
     """Write report.json and the page beside it; `logits` [n, classes] are of the test rows. See `write_page_of`."""
+    report = {**report, "statements": statements_of(report)}
     return write_page_of(path, report, ready.splits, ready.task.inputs, logits)
 
 
@@ -53,9 +55,13 @@ def write_page_of(
     try:
         scores = row_scores(logits, np.asarray(splits.test["label"][:]))
         rows = PageRows(
-            splits.labels, scores.true, scores.predicted, scores.confidence,
-            _reader(splits.test, inputs), _reader(splits.train, inputs),
-        )  # fmt: skip
+            splits.labels,
+            scores.true,
+            scores.predicted,
+            scores.confidence,
+            _reader(splits.test, inputs),
+            _reader(splits.train, inputs),
+        )
         write_page(path, report, rows, run_dir)
     except Exception as error:  # hours of training are not lost to a bug of the page; our tests are told
         if not isinstance(error, HftlError | OSError | MemoryError):
@@ -92,10 +98,10 @@ def write_page_again(run: Path, config: RunConfig, report: dict[str, Any], run_d
 
 
 def _without_page(path: Path, report: dict[str, Any], error: Exception) -> dict[str, Any]:
-    said = (
+    cause = (
         error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
     )  # paths stay out of the report
-    warning = f"{_NO_PAGE}it could not be written ({said or type(error).__name__}). All else is complete."
+    warning = f"{_NO_PAGE}it could not be written ({cause or type(error).__name__}). All else is complete."
     with contextlib.suppress(OSError):  # a folder of that name, say: it is not in the way of the run
         path.unlink(missing_ok=True)  # half a page, or one that names a folder which will be gone
     return {**report, "warnings": [*(w for w in report["warnings"] if not w.startswith(_NO_PAGE)), warning]}

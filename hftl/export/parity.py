@@ -1,17 +1,14 @@
 """Whether the written files answer as the model does: predict.py runs in a process of its own."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from hftl.errors import ModelError
-from hftl.publishing.parity import TOLERANCE
+from hftl.publishing.parity import TOLERANCE, as_json, fresh
 
 
 _FOREIGN = ("hftl", "torch", "transformers", "datasets")
@@ -50,15 +47,8 @@ def run_predict(folder: Path, inputs: list[Any], model: str) -> np.ndarray:
     """
     with TemporaryDirectory() as temporary:
         given = {"folder": str(folder.resolve()), "model": model, "foreign": _FOREIGN}
-        given["inputs"] = [_as_json(value, Path(temporary) / f"{i}.png") for i, value in enumerate(inputs)]
-        # -P: nothing in the current folder is taken for a package; -B: no __pycache__ in the export.
-        process = subprocess.run(
-            [sys.executable, "-P", "-B", "-c", _CHILD],
-            input=json.dumps(given),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        given["inputs"] = [as_json(value, Path(temporary) / f"{i}.png") for i, value in enumerate(inputs)]
+        process = fresh(["-c", _CHILD], given)
     if process.returncode:
         last = (process.stderr.strip().splitlines() or ["no message"])[-1]
         raise ModelError(f"The written predict.py fails, so the export was not kept: {last[:300]}")
@@ -66,10 +56,3 @@ def run_predict(folder: Path, inputs: list[Any], model: str) -> np.ndarray:
     if answer["foreign"]:
         raise ModelError(f"The written predict.py imports {', '.join(answer['foreign'])}, so the export was not kept.")
     return np.array(answer["rows"], dtype=np.float64)
-
-
-def _as_json(value: Any, file: Path) -> str:
-    if isinstance(value, Image.Image):
-        value.save(file)
-        return str(file)
-    return str(value)

@@ -11,7 +11,8 @@ from torch import nn
 
 from hftl.errors import ModelError
 from hftl.evaluation.metrics import log_loss
-from hftl.models.load import find_checkpoint, hub_errors
+from hftl.hub_errors import hub_errors
+from hftl.models.load import find_checkpoint
 from hftl.prepare import Prepared
 from hftl.tasks.task import Encoded, Ragged
 from hftl.training.features import Passer

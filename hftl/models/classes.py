@@ -23,6 +23,7 @@ _TOWERS = {"siglip_vision_model": "siglip", "clip_vision_model": "clip"}  # visi
 _POOLED = ("dinov3_vit", "dinov3_convnext")  # transformers has no image classifier for them: they get hftl's own
 # Parameters that a checkpoint may lack wherever they lie: a classifier does not read them.
 _UNREAD = ("mask_token",)
+WRAPPED = frozenset((*_SAME_BODY, *_TOWERS, *_POOLED))  # no Auto class of transformers makes a classifier of these
 
 
 def classifier_config(config: Any, auto_model: str, labels: dict[str, Any]) -> Any:

@@ -2,30 +2,22 @@
 
 import json
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 import transformers
 from huggingface_hub import constants, try_to_load_from_cache
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HFValidationError
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers.utils import cached_file
 
 from hftl.config import ModelConfig
-from hftl.errors import HftlError, ModelError, did_you_mean
+from hftl.errors import ModelError, did_you_mean
+from hftl.hub_errors import hub_errors
 from hftl.models.classes import check_loaded, classifier_config, load_into
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
@@ -257,69 +249,3 @@ def _check_weights(checkpoint: Checkpoint, config: ModelConfig) -> None:
                 "If you trust it, add --allow_pickle (it is then read with weights_only)."
             )
         raise ModelError(f"{checkpoint.name} has no weights: no .safetensors file in the folder.")
-
-
-class hub_errors:  # noqa: N801  used like a function
-    """Turn what transformers and the Hub client raise into one line."""
-
-    def __init__(self, name: str, purpose: str, default_model: str = "another model", trusting: bool = True):
-        self.name, self.purpose, self.default_model = name, purpose, default_model
-        self.trusting = trusting  # whether --trust_remote_code and --allow_pickle exist where this is used
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, HftlError):
-            raise ModelError(self.line(error)) from error
-
-    def line(self, error: Exception) -> str:
-        """Return the line to show. Whatever is raised while somebody's files are read is about these files."""
-        chain: list[BaseException] = []
-        at: BaseException | None = error
-        while at is not None and at not in chain:
-            chain.append(at)
-            at = at.__cause__ or at.__context__
-        text = " ".join(str(error).split())
-        if any(isinstance(e, GatedRepoError) for e in chain):
-            return f"{self.name} is gated: accept its terms on the Hub and log in with `hf auth login`."
-        if any(isinstance(e, RevisionNotFoundError) for e in chain):
-            return f"{self.name} has no such revision. Leave --revision out for its main branch."
-        if any(isinstance(e, RepositoryNotFoundError) for e in chain):
-            return (
-                f"There is no model {self.name!r} on the Hub (or it is private: log in with `hf auth login`)."
-                f"{did_you_mean(self.name, [*PACKAGED, self.default_model])}"
-            )
-        packages = re.findall(r"(?:requires the|Missing optional dependencies:) (\w+)", text)
-        if packages:
-            needed = " ".join(dict.fromkeys(packages)).lower()
-            return f"{self.name} needs {needed}, which is not installed: pip install {needed}"
-        files = self._of_files(error, text)
-        if files:
-            return files
-        if any(isinstance(e, LocalEntryNotFoundError | HfHubHTTPError) for e in chain):
-            return f"{self.name} could not be fetched from {constants.ENDPOINT}: {text[:200]}"
-        return f"{self.name} could not be loaded for {self.purpose}: {type(error).__name__}: {text[:300]}"
-
-    def _of_files(self, error: BaseException, text: str) -> str | None:
-        """Return the line about what the checkpoint's files hold."""
-        if "trust_remote_code" in text:
-            if not self.trusting:
-                return f"{self.name} asks to run code of its own, which hftl never does for {self.purpose}."
-            return (
-                f"{self.name} asks to run code of its own. If you have read and trust it, add --trust_remote_code; "
-                f"else choose another, such as {self.default_model}."
-            )
-        if isinstance(error, PermissionError) or "Permission denied" in text:
-            return f"{self.name} cannot be read: you have no permission ({text[:200]})."
-        if isinstance(error, UnpicklingError):  # torch's text says how to run the code all the same
-            return f"{self.name} has a pickle that is damaged, or holds more than tensors and could run code. It was not run."
-        if isinstance(error, SafetensorError):
-            return f"{self.name} has a broken .safetensors file ({text[:200]}). Fetch it again."
-        if "safetensors" in text or "pytorch_model.bin" in text:
-            if not self.trusting:
-                return f"{self.name} has no safetensors weights, and hftl reads no pickle for {self.purpose}."
-            return (
-                f"{self.name} has no safetensors weights. If you trust its pickle, add --allow_pickle. ({text[:200]})"
-            )
-        return None

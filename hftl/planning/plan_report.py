@@ -91,7 +91,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
         },
         "data": _describe_data(ready.splits),
         **ready.task.inputs.describe(
-            ready.splits, ready.loaded.processor, [ready.train.lengths, ready.validation.lengths]
+            ready.splits, ready.loaded.processor, [ready.train.lengths, ready.validation.lengths], ready.cut
         ),
         "stages": [_stage(ready, plan, c) for c in costs],
         "memory": needed,

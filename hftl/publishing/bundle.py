@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import try_to_load_from_cache
 
 from hftl.config import read_yaml
-from hftl.errors import RunError
-from hftl.models.load import hub_errors
-from hftl.publishing.adapter_bundle import write_adapter_alone
+from hftl.errors import ConfigError, RunError
+from hftl.hub_errors import hub_errors
+from hftl.models.classes import WRAPPED
+from hftl.models.pooled import OWN_CLASSES
 from hftl.publishing.card import CardOptions, card_text
-from hftl.publishing.clean import check_clean, machine_places
-from hftl.publishing.copying import copy_file, model_files
+from hftl.publishing.clean import check_clean, copy_file, machine_places, model_files
 from hftl.publishing.examples import Example, choose_examples, write_examples
 from hftl.publishing.licences import Licence, choose_license, known_license
-from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_report
+from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_name, public_report
 from hftl.publishing.results import eval_entries, write_eval_results
+from hftl.report.views import statements_of
 from hftl.run_data import Artifact
 
 
@@ -62,40 +64,42 @@ def build_bundle(artifact: Artifact, folder: Path, options: BundleOptions | None
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty: the folder to publish is built anew.")
     root = artifact.run or artifact.folder
-    known = known_license(report, online=options.online)
-    licence = choose_license(known.base, known.data, options.license)
+    licence = choose_license(*known_license(report, online=options.online), options.license)
     config = read_yaml(root / "config.yaml") if (root / "config.yaml").is_file() else None
     examples = choose_examples(artifact, options.include_examples, options.data)
 
     folder.mkdir(parents=True, exist_ok=True)
     with hub_errors(artifact.name, "publishing it", trusting=False):  # its files may be damaged
         if options.adapter_only:
-            write_adapter_alone(artifact, root / "adapter", folder)
+            _write_adapter_alone(artifact, root / "adapter", folder)
         else:
             for path in model_files(artifact.folder):  # cards, reports, hidden files and strays stay behind
                 copy_file(path, folder / path.name)
             if (root / "adapter").is_dir():
                 _copy_adapter(root / "adapter", folder / "adapter")
-    shown = public_report(report, config)
     if config is not None:
         public = yaml.safe_dump(public_config(config, report), sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(public, encoding="utf-8")
-    (folder / "report.json").write_text(json.dumps(shown, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    published = public_report(report, config)
+    published["statements"] = statements_of(published)
+    (folder / "report.json").write_text(json.dumps(published, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_eval_results(folder, eval_entries(report, options.repo_id, online=options.online))
     write_examples(folder, examples)
     about = CardOptions(
-        licence=licence, repo_id=options.repo_id, examples=examples, adapter_only=options.adapter_only,
-        has_adapter=(folder / "adapter").is_dir(), has_config=config is not None,
-    )  # fmt: skip
+        licence=licence,
+        repo_id=options.repo_id,
+        examples=examples,
+        adapter_only=options.adapter_only,
+        has_adapter=(folder / "adapter").is_dir(),
+        has_config=config is not None,
+    )
     card = card_text(report, about, config)
     (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")
     _check(folder, artifact, report, examples)
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     base = hub_base(report["model"])
-    return Bundle(
-        folder, tuple(files), card, licence, tuple(example.line for example in examples),
-        (base, hub_commit(report["model"])) if base else None,
-    )  # fmt: skip
+    source = (base, hub_commit(report["model"])) if base else None
+    return Bundle(folder, tuple(files), card, licence, tuple(example.line for example in examples), source)
 
 
 def _copy_adapter(source: Path, folder: Path) -> None:
@@ -106,10 +110,49 @@ def _copy_adapter(source: Path, folder: Path) -> None:
         copy_file(source / name, folder / name)
 
 
+def _write_adapter_alone(artifact: Artifact, adapter: Path, folder: Path) -> None:
+    """Write adapter, labels (config.json) and processor into `folder`; the adapter names its base model on the Hub.
+
+    Raises `ConfigError` when the run has no adapter, or nobody else could load its base model.
+    """
+    assert artifact.report is not None
+    model = artifact.report["model"]
+    base = hub_base(model)
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise ConfigError(
+            f"{artifact.name} has no adapter: --adapter_only is for runs of --method lora, this one was trained with "
+            f"{artifact.report['method']}."
+        )
+    if base is None:
+        raise ConfigError(
+            f"The base model {public_name(model)} is not on the Hub, so nobody could load the adapter: leave out "
+            "--adapter_only to publish the whole model."
+        )
+    _check_buildable(artifact, base, hub_commit(model))
+    for path in model_files(artifact.folder, weights=False):  # labels and sizes in config.json; the processor
+        copy_file(path, folder / path.name)
+    fields = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    fields["base_model_name_or_path"] = base
+    fields["revision"] = hub_commit(model)
+    (folder / "adapter_config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+    copy_file(adapter / "adapter_model.safetensors", folder / "adapter_model.safetensors")
+
+
+def _check_buildable(artifact: Artifact, base: str, revision: str | None) -> None:
+    """Raise `ConfigError` where plain transformers cannot build the classifier from the base model's own repository."""
+    final = json.loads((artifact.folder / "config.json").read_text(encoding="utf-8"))
+    cached = try_to_load_from_cache(base, "config.json", revision=revision)  # of the training, as a rule
+    body = json.loads(Path(cached).read_text(encoding="utf-8")) if isinstance(cached, str) else {}
+    if final.get("model_type") in OWN_CLASSES or body.get("model_type") in WRAPPED:
+        raise ConfigError(
+            f"Plain transformers has no class that puts this adapter's classifier on {base} by itself: leave out "
+            "--adapter_only to publish the whole model."
+        )
+
+
 def _check(folder: Path, artifact: Artifact, report: dict[str, Any], examples: tuple[Example, ...]) -> None:
     """Look at every file once more; the names of images that could not be read are private too."""
-    skipped = [
-        str(line).partition(": ")[0] for line in report["data"].get("skipped") or []
-    ]  # "a/b.png: what is wrong"
+    # "a/b.png: what is wrong"
+    skipped = [str(line).partition(": ")[0] for line in report["data"].get("skipped") or []]
     names = [name for line in skipped for name in (line, Path(line).name) if Path(line).suffix]
     check_clean(folder, names, machine_places(artifact.run, artifact.folder, folder))

@@ -1,13 +1,15 @@
-"""The model card: front matter that the Hub checks, and the evidence of the run in plain words.
+"""The model card: front matter that the Hub checks, and the evidence of the run in plain statements.
 
 The templates are in `templates/`. Every name, label and note of the data is escaped where it is shown.
 """
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from huggingface_hub import ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -15,13 +17,14 @@ from hftl.config import OWN_FLAGS
 from hftl.data.samples import SAMPLES
 from hftl.models.packaged import PACKAGED
 from hftl.models.pooled import PooledForImageClassification
-from hftl.publishing import card_words
-from hftl.publishing.card_front import CardOptions, card_title, front_matter
-from hftl.publishing.card_markdown import code, md, quoted_python
-from hftl.publishing.public_report import LOCAL, hub_base, hub_commit, public_config, public_name, public_report
-from hftl.publishing.results import hub_data
-from hftl.report import views, words
-from hftl.report.visible import one_line
+from hftl.publishing.examples import Example
+from hftl.publishing.licences import Licence
+from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_name, public_report
+from hftl.publishing.results import hub_data, model_index
+from hftl.report import statements, views
+from hftl.report.limits import LOCAL, limits
+from hftl.report.statements import Statement
+from hftl.report.visible import code, md, one_line, quoted_python
 from hftl.tasks import get_task
 
 
@@ -30,14 +33,48 @@ _NAMED_CLASSES = 12  # in the line about the task
 _PLACE = "path/or/id/of/this/model"  # a card that is written before there is a repository
 _NONE = "\u2013"
 _METRICS = (
-    ("Accuracy", "accuracy"), ("Macro F1", "macro_f1"), ("Macro precision", "macro_precision"),
-    ("Macro recall", "macro_recall"), ("Log loss", "log_loss"),
-)  # fmt: skip
+    ("Accuracy", "accuracy"),
+    ("Macro F1", "macro_f1"),
+    ("Macro precision", "macro_precision"),
+    ("Macro recall", "macro_recall"),
+    ("Log loss", "log_loss"),
+)
 # Flags that say where from and how judged, not how trained.
-_NOT_SETTINGS = frozenset({
-    "task", "data", "model", "method", "seed", "seeds", "evidence", "retain", "control", "target_precision", "strict",
-    "revision", "allow_pickle", "trust_remote_code", "text_column", "label_column", "image_column", "slice_column",
-})  # fmt: skip
+_NOT_SETTINGS = frozenset(
+    {
+        "task",
+        "data",
+        "model",
+        "method",
+        "seed",
+        "seeds",
+        "evidence",
+        "retain",
+        "control",
+        "target_precision",
+        "strict",
+        "revision",
+        "allow_pickle",
+        "trust_remote_code",
+        "text_column",
+        "label_column",
+        "image_column",
+        "slice_column",
+    }
+)
+
+
+@dataclass(frozen=True)
+class CardOptions:
+    """What a card needs to know beside the report."""
+
+    licence: Licence | None = None  # None: not settled yet
+    repo_id: str | None = None  # ns/name, which the commands name
+    examples: tuple[Example, ...] = ()  # rows that become public
+    adapter_only: bool = False
+    has_adapter: bool = False  # in adapter/, beside the whole model
+    has_config: bool = True  # config.yaml lies beside the card or above it
+    config_place: str = "config.yaml"
 
 
 def card_text(report: dict[str, Any], options: CardOptions | None = None, config: dict[str, Any] | None = None) -> str:
@@ -47,29 +84,75 @@ def card_text(report: dict[str, Any], options: CardOptions | None = None, config
     row of the data, no file name and no folder of the machine can get in; `options.examples` are the one exception.
     """
     options = options or CardOptions()
-    shown = public_report(report, config)
+    published = public_report(report, config)
     settings = public_config(config, report) if config else {}
     context = {
-        **_about(report, shown, options),
-        **_use(report, shown, options),
-        **_evidence(shown),
-        **_training(shown, settings, options),
-        "front_matter": Markup(front_matter(report, shown, options)),
-        "verdict": card_words.verdict(shown),
-        "limits": card_words.limits(shown),
+        **_about(report, published, options),
+        **_use(report, published, options),
+        **_evidence(published),
+        **_training(published, settings, options),
+        "front_matter": Markup(front_matter(report, published, options)),
+        "verdict": statements.card_verdict(published),
+        "limits": limits(published),
         "examples": options.examples,
     }
     text = _environment().get_template("card.md").render(context)
     return _tidy(text)
 
 
-def _about(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) -> dict[str, Any]:
+def front_matter(report: dict[str, Any], published: dict[str, Any], options: CardOptions) -> str:
+    """Return the metadata as YAML, by huggingface_hub's own class; the language is not known, hence not said."""
+    base, data = hub_base(report["model"]), hub_data(str(published["data"]["name"]))
+    fields: dict[str, Any] = {}
+    if options.examples and (options.repo_id or options.examples[0].text is not None):
+        fields["widget"] = [_widget(example, options.repo_id) for example in options.examples]
+    if base and options.adapter_only:
+        fields["base_model_relation"] = "adapter"
+    elif base:
+        fields["base_model_relation"] = "finetune"
+    tags = ["hftl", str(published["method"]), *(["lora", "peft"] if options.adapter_only else [])]
+    return (
+        ModelCardData(
+            license=options.licence.id if options.licence else None,
+            library_name="peft" if options.adapter_only else "transformers",
+            pipeline_tag=published["task"],
+            base_model=base,
+            datasets=[data.id] if data else None,
+            metrics=["accuracy", "f1"],
+            tags=tags,
+            model_name=card_title(published, options),
+            eval_results=model_index(published),
+            **fields,
+        )
+        .to_yaml()
+        .rstrip("\n")
+    )
+
+
+def _widget(example: Example, repo_id: str | None) -> dict[str, str]:
+    if example.text is not None:
+        return {"text": example.text, "example_title": one_line(example.label)}
+    return {
+        "src": f"https://huggingface.co/{repo_id}/resolve/main/{example.file}",
+        "example_title": one_line(example.label),
+    }
+
+
+def card_title(published: dict[str, Any], options: CardOptions) -> str:
+    """Return what the model is called: like its repository, else after base model and data."""
+    if options.repo_id:
+        return options.repo_id.rpartition("/")[2]
+    data = str(published["data"]["name"]).removeprefix("sample:")
+    return one_line(f"{str(published['model']['name']).rpartition('/')[2]} adapted to {data}", 200)
+
+
+def _about(report: dict[str, Any], published: dict[str, Any], options: CardOptions) -> dict[str, Any]:
     """Return the title, the facts and the figures at the top."""
-    labels, test = shown["data"]["labels"], shown["metrics"]["test"]
+    labels, test = published["data"]["labels"], published["metrics"]["test"]
     more = f" and {len(labels) - _NAMED_CLASSES} more" if len(labels) > _NAMED_CLASSES else ""
-    task = get_task(shown["task"])
-    title = card_title(shown, options)
-    method, base = shown["method"], base_link(report)
+    task = get_task(published["task"])
+    title = card_title(published, options)
+    method, base = published["method"], base_link(report)
     what = "A LoRA adapter that sorts" if options.adapter_only else "Sorts"
     return {
         "title": title,
@@ -79,22 +162,22 @@ def _about(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) 
         ),
         "inputs": f"{task.inputs.kind}s",
         "labels": labels,
-        "task_words": str(shown["task"]).replace("-", " "),
+        "task_words": str(published["task"]).replace("-", " "),
         "classes_line": Markup(", ".join(md(name, 40) for name in labels[:_NAMED_CLASSES]) + more),
         "base_line": base,
-        "data_line": _data_line(shown),
-        "method_line": Markup(f"{code(method)}: {md(words.METHODS.get(str(method), 'see the stages below'))}"),
+        "data_line": _data_line(published),
+        "method_line": Markup(f"{code(method)}: {md(statements.METHODS.get(str(method), 'see the stages below'))}"),
         "licence_line": Markup(f"{code(options.licence.id)}" if options.licence else "not settled yet"),
         "licence_reason": _licence_reason(options),
-        "test_rows": f"{shown['data']['rows']['test']:,}",
+        "test_rows": f"{published['data']['rows']['test']:,}",
         "metrics": [_metric(name, test[key]) for name, key in _METRICS if test.get(key) is not None],
     }
 
 
 def _metric(name: str, score: Any) -> dict[str, str]:
     if isinstance(score, dict):
-        return {"name": name, "value": words.percent(score["value"]), "bounds": words.interval(score)}
-    value = words.number(score) if name == "Log loss" else words.percent(score)
+        return {"name": name, "value": statements.percent(score["value"]), "bounds": statements.interval(score)}
+    value = statements.number(score) if name == "Log loss" else statements.percent(score)
     return {"name": name, "value": value, "bounds": _NONE}
 
 
@@ -112,13 +195,13 @@ def base_link(report: dict[str, Any]) -> Markup:
     return Markup(f"{linked}{where}{f' at {code(revision[:12])}' if revision else ''}")
 
 
-def _data_line(shown: dict[str, Any]) -> Markup:
-    name = str(shown["data"]["name"])
-    found, sample = hub_data(name), SAMPLES.get(name.removeprefix("sample:")) if name.startswith("sample:") else None
-    rows = shown["data"]["rows"]
+def _data_line(published: dict[str, Any]) -> Markup:
+    name = str(published["data"]["name"])
+    dataset, sample = hub_data(name), SAMPLES.get(name.removeprefix("sample:")) if name.startswith("sample:") else None
+    rows = published["data"]["rows"]
     count = f"{rows['train']:,} rows to train on, {rows['validation']:,} for validation, {rows['test']:,} to test"
-    if found:
-        return Markup(f"[{md(name)}](https://huggingface.co/datasets/{found.id}); {count}")
+    if dataset:
+        return Markup(f"[{md(name)}](https://huggingface.co/datasets/{dataset.id}); {count}")
     if sample:
         return Markup(f"{code(name)}, {md(sample.description)} (package {code(sample.package)}); {count}")
     called = Markup("") if name == LOCAL else Markup("{}, ").format(code(name))
@@ -135,18 +218,21 @@ def _licence_reason(options: CardOptions) -> Markup | None:
     )
 
 
-def _use(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) -> dict[str, Any]:
+def _use(report: dict[str, Any], published: dict[str, Any], options: CardOptions) -> dict[str, Any]:
     """Return what the code of the card is made of."""
-    task = get_task(shown["task"])
-    pooled = shown.get("pooling") == "mean" or report["model"]["architecture"] == PooledForImageClassification.__name__
+    task = get_task(published["task"])
+    pooled = (
+        published.get("pooling") == "mean" or report["model"]["architecture"] == PooledForImageClassification.__name__
+    )
     truncation = "".join(f", {name}={value}" for name, value in task.pipeline_options.items())
     return {
         "adapter_only": options.adapter_only,
         "has_adapter": options.has_adapter,
-        "task": shown["task"],
+        "task": published["task"],
         "repo": options.repo_id or _PLACE,
         "repo_known": options.repo_id is not None,
-        "own_code": words.pooled(shown) or ("The head reads the pooled features of the image" if pooled else None),
+        "own_code": statements.pooled(published)
+        or ("The head reads the pooled features of the image" if pooled else None),
         "truncation": Markup(truncation),
         "pipeline_options": Markup(truncation + (", trust_remote_code=True" if pooled else "")),
         "example": task.inputs.example,
@@ -158,61 +244,67 @@ def _use(report: dict[str, Any], shown: dict[str, Any], options: CardOptions) ->
     }
 
 
-def _evidence(shown: dict[str, Any]) -> dict[str, Any]:
-    evidence = shown.get("evidence") or {}
-    classes = list(shown.get("per_class") or [])
+def _evidence(published: dict[str, Any]) -> dict[str, Any]:
+    evidence = published.get("evidence") or {}
+    classes = list(published.get("per_class") or [])
     if len(classes) > MAX_CLASSES:
         classes = sorted(classes, key=lambda c: (c["support"] == 0, c["f1"], -c["support"]))[:WORST_CLASSES]
-    seeds = shown.get("seeds")
+    seeds = published.get("seeds")
     return {
-        "ladder": views.ladder(shown, evidence),
+        "ladder": views.ladder(published, evidence),
         "classes": classes,
-        "hidden_classes": len(shown.get("per_class") or []) - len(classes),
-        "certainty": card_words.certainty(shown),
-        "forgetting": card_words.forgetting(shown),
-        "parity": card_words.parity(shown),
+        "hidden_classes": len(published.get("per_class") or []) - len(classes),
+        "certainty": statements.certainty(published),
+        "forgetting": statements.forgetting(published),
+        "parity": statements.parity(published),
         "seeds": seeds,
-        "seed_rows": [_seed_row(*named, seeds["test"]) for named in _METRICS if named[1] in seeds["test"]] if seeds else [],
-    }  # fmt: skip
+        "seed_rows": [_seed_row(*named, seeds["test"]) for named in _METRICS if named[1] in seeds["test"]]
+        if seeds
+        else [],
+    }
 
 
-def _seed_row(name: str, key: str, found: dict[str, Any]) -> dict[str, Any]:
-    show = words.number if key == "log_loss" else lambda value: words.percent(value, 2)
-    spread = found[key]
+def _seed_row(name: str, key: str, scores: dict[str, Any]) -> dict[str, Any]:
+    show = statements.number if key == "log_loss" else lambda value: statements.percent(value, 2)
+    spread = scores[key]
     return {
-        "name": name, "mean": show(spread["mean"]), "std": show(spread["std"]),
+        "name": name,
+        "mean": show(spread["mean"]),
+        "std": show(spread["std"]),
         "each": ", ".join(show(value) for value in spread["values"]),
-    }  # fmt: skip
+    }
 
 
-def _training(shown: dict[str, Any], config: dict[str, Any], options: CardOptions) -> dict[str, Any]:
-    rows, origins = shown["data"]["rows"], shown["data"].get("origins") or {}
-    name, environment = str(shown["data"]["name"]), shown["environment"]
+def _training(published: dict[str, Any], config: dict[str, Any], options: CardOptions) -> dict[str, Any]:
+    rows, origins = published["data"]["rows"], published["data"].get("origins") or {}
+    name, environment = str(published["data"]["name"]), published["environment"]
     local_data = hub_data(name) is None and not name.startswith("sample:")
-    local_model = shown["model"].get("source") == "folder"
+    local_model = published["model"].get("source") == "folder"
     repeat = (" --data DATA" if local_data else "") + (" --model MODEL" if local_model else "")
-    timing = shown.get("timing") or {}
+    timing = published.get("timing") or {}
     return {
         "splits": [{"name": k, "rows": f"{v:,}", "origin": origins.get(k) or _NONE} for k, v in rows.items()],
-        "stages": views.stages({"stages": [{**s, "learning_rates": s.get("learning_rates") or {}} for s in shown["stages"]]}),
-        "settings": _settings(config, str(shown["method"])),
-        "seed": shown.get("seed"),
+        "stages": views.stages(
+            {"stages": [{**s, "learning_rates": s.get("learning_rates") or {}} for s in published["stages"]]}
+        ),
+        "settings": _settings(config, str(published["method"])),
+        "seed": published.get("seed"),
         "hardware": _hardware(environment),
-        "times": ", ".join(f"{k.removesuffix('_seconds')} {words.duration(v)}" for k, v in timing.items()),
+        "times": ", ".join(f"{k.removesuffix('_seconds')} {statements.duration(v)}" for k, v in timing.items()),
         "versions": md(", ".join(f"{k} {v}" for k, v in environment["versions"].items()), 600),
-        "notes": shown.get("warnings") or [],
+        "notes": published.get("warnings") or [],
         "has_config": options.has_config,
         "config_place": options.config_place,
         "repeat_data": Markup(repeat),
-        "packaged": name.startswith("sample:") or shown["model"].get("source") == "packaged",
+        "packaged": name.startswith("sample:") or published["model"].get("source") == "packaged",
         "local_data": local_data,
         "local_model": local_model,
-    }  # fmt: skip
+    }
 
 
 def _hardware(environment: dict[str, Any]) -> str:
     counts = (("processes", "process", "processes"), ("threads", "thread", "threads"))
-    known = [card_words.counted(environment[key], one, many) for key, one, many in counts if environment.get(key)]
+    known = [statements.counted(environment[key], one, many) for key, one, many in counts if environment.get(key)]
     return ", ".join([environment.get("device") or "not recorded", *known])
 
 
@@ -226,8 +318,8 @@ def _settings(config: dict[str, Any], method: str) -> Markup:
         and (name in always or name not in OWN_FLAGS or value != OWN_FLAGS[name].default)
         and (name in always or not name.startswith("lora_") or method == "lora")
     }
-    shown = [str(code(f"{name} {_plain(value)}")) for name, value in own.items()]
-    return Markup(", ".join([*shown, "all else hftl's defaults"]) if config else "not recorded")
+    flags = [str(code(f"{name} {_plain(value)}")) for name, value in own.items()]
+    return Markup(", ".join([*flags, "all else hftl's defaults"]) if config else "not recorded")
 
 
 def _plain(value: Any) -> str:
@@ -245,27 +337,32 @@ def _tidy(text: str) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
+def _finalize(value: Any) -> Any:
+    if isinstance(value, Statement):
+        return value.write(md)
+    return md(value) if isinstance(value, str) else value
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("hftl.publishing"),
         autoescape=False,  # the text is Markdown: `finalize` escapes it as such
-        finalize=lambda value: md(value) if isinstance(value, str) else value,
+        finalize=_finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters.update(
-        percent=words.percent,
-        number=words.number,
-        duration=words.duration,
-        interval=words.interval,
+        percent=statements.percent,
+        number=statements.number,
+        duration=statements.duration,
+        interval=statements.interval,
         thousands=lambda value: f"{value:,}",
         long=lambda text: md(text, 600),
         plain=lambda text: Markup(text),  # names that are ours
         python=quoted_python,
         shell=lambda text: Markup(shlex.quote(one_line(str(text)))),
-        join=lambda parts, between: Markup(between.join(parts)),
     )
     return environment

@@ -1,9 +1,18 @@
-"""The last look at a folder before it is published: no path of this machine, no token, no pickle, nothing hidden."""
+"""Files that may be published: copied without this machine's folders, and looked at once more before they leave.
 
+Nothing that leaves holds a path of this machine, a token or a pickle, and nothing is hidden.
+"""
+
+import json
+import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+import transformers
 
 from hftl.errors import RunError
 
@@ -14,13 +23,64 @@ _PICKLE_HEAD = re.compile(rb"\x80[\x02-\x05].{0,64}(c|\x8c|\x95|\}|\])", re.DOTA
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
 _HIDDEN_ALLOWED = ".eval_results"
 _APART = rb"(?<![\w.-])"  # so that a part of a repository's address is not taken for a folder at the top of the disk
+# What `save_pretrained` of models and processors writes, beside the vocabulary files of the tokenizer's own class.
+_SAVED = """
+    added_tokens.json chat_template.jinja config.json merges.txt modeling_pooled.py preprocessor_config.json
+    processor_config.json special_tokens_map.json tokenizer.json tokenizer_config.json vocab.json vocab.txt
+"""
+_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
+_PATH_FIELDS = ("_name_or_path", "name_or_path", "base_model_name_or_path")  # of JSON that libraries write
+
+
+def model_files(folder: Path, *, weights: bool = True) -> list[Path]:
+    """Return the files of a model folder that plain transformers loads, with its weights or without; no strays."""
+    names = {*_SAVED.split()} | _vocabulary(folder / "tokenizer_config.json")
+    files = {path for path in folder.iterdir() if path.name in names and path.is_file()}
+    if weights:
+        files |= {path for pattern in _WEIGHTS for path in folder.glob(pattern)}
+    return sorted(files)
+
+
+def _vocabulary(tokenizer_config: Path) -> frozenset[str]:
+    """Return the names of the vocabulary files that the tokenizer's class reads, such as spiece.model."""
+    if not tokenizer_config.is_file():
+        return frozenset()
+    name = str(json.loads(tokenizer_config.read_text(encoding="utf-8")).get("tokenizer_class"))
+    files = getattr(getattr(transformers, name, None), "vocab_files_names", None)  # a class may be unknown
+    return frozenset(Path(str(file)).name for file in files.values()) if isinstance(files, dict) else frozenset()
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy one file: weights as a hard link where that is possible, JSON without the folders that it was loaded from."""
+    if source.suffix == ".safetensors":
+        try:
+            os.link(source.resolve(), target)  # gigabytes, not twice on the disk
+        except OSError:
+            shutil.copyfile(source, target)
+    elif source.suffix == ".json" and source.name != "tokenizer.json":
+        fields = json.loads(source.read_text(encoding="utf-8"))
+        target.write_text(json.dumps(_without_folders(fields), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    else:
+        shutil.copyfile(source, target)
+
+
+def _without_folders(fields: Any) -> Any:
+    """Return JSON in which the name of a model that lay in a folder is its last part."""
+    if not isinstance(fields, dict):
+        return fields
+    public = dict(fields)
+    for field in _PATH_FIELDS:
+        name = public.get(field)
+        if isinstance(name, str) and (name.count("/") > 1 or name.startswith(("/", ".", "~")) or Path(name).is_dir()):
+            public[field] = Path(name).expanduser().resolve().name
+    return public
 
 
 def machine_places(*more: Path | None) -> tuple[str, ...]:
     """Return the folders whose names must not be published: home, working and temporary folder, and `more`."""
-    found = {p.expanduser() for p in (Path.home(), Path.cwd(), Path(tempfile.gettempdir()), *more) if p is not None}
-    found |= {path.resolve() for path in found} | {path.absolute() for path in found}
-    return tuple(sorted(str(path) for path in found if path.is_absolute() and path != Path(path.anchor)))
+    places = {p.expanduser() for p in (Path.home(), Path.cwd(), Path(tempfile.gettempdir()), *more) if p is not None}
+    places |= {path.resolve() for path in places} | {path.absolute() for path in places}
+    return tuple(sorted(str(path) for path in places if path.is_absolute() and path != Path(path.anchor)))
 
 
 def check_clean(folder: Path, forbidden: Iterable[str] = (), places: Iterable[str] | None = None) -> None:

@@ -49,11 +49,11 @@ def choose_examples(artifact: Artifact, count: int, data: str | None = None) -> 
     splits = run_splits(artifact.run, data)
     table = splits.test
     rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
-    found = table.select(rows)
-    names = [splits.labels[int(i)] for i in found["label"][:]]
+    sample = table.select(rows)
+    names = [splits.labels[int(i)] for i in sample["label"][:]]
     return tuple(
         _example(inputs.show(value), name, i)
-        for i, (value, name) in enumerate(zip(found[inputs.columns[0]][:], names, strict=True), 1)
+        for i, (value, name) in enumerate(zip(sample[inputs.columns[0]][:], names, strict=True), 1)
     )
 
 

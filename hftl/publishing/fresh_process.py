@@ -1,14 +1,14 @@
 """Answer rows with a saved model by plain transformers: run as a script, by a process that has never seen hftl.
 
-`python fresh_process.py question.json` reads where the model is and which rows to answer, and writes the labels and the
-probabilities [rows, labels] beside it. Importing hftl fails here on purpose: what needs it is no standard artifact.
+Its stdin says, as JSON, where the model is and which rows to answer; the labels and the probabilities [rows, labels] go
+to stdout. Importing hftl fails here on purpose: what needs it is no standard artifact.
 """
 
 import json
 import sys
 import time
+from contextlib import redirect_stdout
 from importlib.abc import MetaPathFinder
-from pathlib import Path
 
 
 NOT_DOWNLOADED = 75  # exit code EX_TEMPFAIL of sysexits.h
@@ -29,9 +29,10 @@ def _adapted(question, folder):
 
     labels = dict(enumerate(question["labels"]))
     auto_model = getattr(transformers, question["auto_model"])
+    name, revision = question["base"]
     base = auto_model.from_pretrained(
-        question["base"],
-        revision=question["base_revision"],
+        name,
+        revision=revision,
         num_labels=len(labels),
         id2label=labels,
         label2id={name: i for i, name in labels.items()},
@@ -42,7 +43,7 @@ def _adapted(question, folder):
 
 
 def _download(question):
-    """The repository, downloaded anew; what a moment may mend is tried again, and says nothing of the artifact."""
+    """The repository, downloaded anew; what may pass is tried again, and says nothing of the artifact."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -67,27 +68,27 @@ def answer(question: dict) -> dict:
     from transformers import AutoImageProcessor, AutoTokenizer, pipeline
 
     folder = question["model"]
-    if question["repository"]:
+    if question["revision"] is not None:
         folder = _download(question)
     is_text = question["task"] == "text-classification"
-    options = {"trust_remote_code": question["own_code"], "device": "cpu"}
     if question["base"]:
         parts = {"tokenizer": AutoTokenizer} if is_text else {"image_processor": AutoImageProcessor}
         parts = {name: kind.from_pretrained(folder) for name, kind in parts.items()}
         classify = pipeline(question["task"], model=_adapted(question, folder), device="cpu", **parts)
     else:
-        classify = pipeline(question["task"], model=folder, **options)
+        own_code = question["own_code"]
+        classify = pipeline(question["task"], model=folder, device="cpu", trust_remote_code=own_code)
     labels = [str(classify.model.config.id2label[i]) for i in range(classify.model.config.num_labels)]
     asked = {"top_k": len(labels), **({"truncation": True} if is_text else {})}
-    found = []
+    probabilities = []
     for row in question["rows"]:  # one by one, as most users do
         scores = {one["label"]: one["score"] for one in classify(row, **asked)}
-        found.append([scores[name] for name in labels])
-    return {"labels": labels, "probabilities": found}
+        probabilities.append([scores[name] for name in labels])
+    return {"labels": labels, "probabilities": probabilities}
 
 
 if __name__ == "__main__":
     sys.meta_path.insert(0, _NoHftl())
-    place = Path(sys.argv[1])
-    found = answer(json.loads(place.read_text(encoding="utf-8")))
-    place.with_name("answers.json").write_text(json.dumps(found), encoding="utf-8")
+    with redirect_stdout(sys.stderr):  # libraries may print
+        answers = answer(json.load(sys.stdin))
+    json.dump(answers, sys.stdout)

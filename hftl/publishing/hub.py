@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,16 +13,21 @@ from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, constants
 
-from hftl.errors import RunError
+from hftl.errors import DataError, RunError
+from hftl.hub_errors import FULL_DISK, HubError, plain, push_errors
 from hftl.paths import typed_path
 from hftl.publishing.bundle import Bundle, BundleOptions, build_bundle
-from hftl.publishing.hub_commit import commit_bundle, left_behind
-from hftl.publishing.hub_faults import HubError, full_disk, hub_faults, interrupted
-from hftl.publishing.hub_options import PushOptions, check_options, usable_token
-from hftl.publishing.hub_proof import prove
-from hftl.publishing.hub_repository import Target, open_target
-from hftl.publishing.hub_retries import say
-from hftl.publishing.parity import is_pooled
+from hftl.publishing.hub_repository import (
+    PushOptions,
+    Target,
+    check_options,
+    commit_bundle,
+    left_behind,
+    open_target,
+    say,
+    usable_token,
+)
+from hftl.publishing.parity import DownloadError, ParityError, check_pushed, is_pooled, keep_parity
 from hftl.publishing.public_report import public_name
 from hftl.publishing.space import push_space
 from hftl.report.visible import one_line
@@ -31,7 +37,7 @@ from hftl.run_folder import partial_of
 
 @dataclass(frozen=True)
 class Pushed:
-    """What lies on the Hub now."""
+    """What is on the Hub now."""
 
     url: str  # of the repository, the branch or the pull request
     commit: str
@@ -68,20 +74,8 @@ def push_to_hub(
     Hub or the network refuses (nothing is committed then), and `ParityError` when the model downloaded again answers
     differently (the commit is on the Hub then, and the error names it).
     """
-    options = PushOptions(
-        run,
-        repo_id,
-        public,
-        revision,
-        create_pr,
-        adapter_only,
-        license,
-        include_examples,
-        space,
-        commit_message,
-        token,
-    )
-    return push(options)
+    words = (license, include_examples, space, commit_message, token)
+    return push(PushOptions(run, repo_id, public, revision, create_pr, adapter_only, *words))
 
 
 def push(options: PushOptions, agree: Callable[[Bundle], None] | None = None) -> Pushed:
@@ -92,22 +86,24 @@ def push(options: PushOptions, agree: Callable[[Bundle], None] | None = None) ->
     with bundled(artifact, options) as bundle:
         (agree or show_rows)(bundle)
         api = HfApi(token=token)
-        with hub_faults(options.repo_id, "pushing"):
-            with interrupted(
+        with push_errors(options.repo_id, "pushing"):
+            with _interrupted(
                 f"Interrupted: nothing was committed to {options.repo_id}. Push again: nothing is sent twice."
             ):
                 target = open_target(
                     api, options.repo_id, public=options.public, revision=options.revision, create_pr=options.create_pr
                 )
                 gone = left_behind(target, bundle)
-            with interrupted(
+            with _interrupted(
                 f"Interrupted: {options.repo_id} has the whole commit or nothing of it. Push again: nothing is sent twice."
             ):
                 start = time.perf_counter()
                 message = options.commit_message or _title(artifact)
                 commit = commit_bundle(api, target, bundle, message, create_pr=options.create_pr)
-                _tell(target, commit, gone, f"{_megabytes(bundle)} in {time.perf_counter() - start:.1f} s")
-    with interrupted(f"Interrupted: commit {commit.oid} of {options.repo_id} is made, but was not checked."):
+                _say_what_was_sent(
+                    target, commit, gone, f"{_megabytes(bundle)} in {time.perf_counter() - start:.1f} s"
+                )
+    with _interrupted(f"Interrupted: commit {commit.oid} of {options.repo_id} is made, but was not checked."):
         base = bundle.base if options.adapter_only else None
         parity = prove(artifact, target, commit, adapter_of=base, token=options.token)
         pushed = _pushed(target, commit, parity)
@@ -140,17 +136,11 @@ def finished_run(run: str | Path) -> Artifact:
 @contextmanager
 def bundled(artifact: Artifact, options: PushOptions, *, online: bool = True) -> Iterator[Bundle]:
     """Build what the commit will hold, in a folder that is removed afterwards whatever happens."""
-    with full_disk("putting the files together"):
+    with _full_disk():
         assert artifact.run is not None
         with tempfile.TemporaryDirectory(prefix="hftl-push-", dir=_beside(artifact.run)) as work:
-            wanted = BundleOptions(
-                adapter_only=options.adapter_only,
-                include_examples=options.include_examples,
-                license=options.license,
-                repo_id=options.repo_id,
-                online=online,
-            )
-            yield build_bundle(_without_earlier_push(artifact), Path(work) / "bundle", wanted)
+            content = BundleOptions(options.adapter_only, options.include_examples, options.license, options.repo_id)
+            yield build_bundle(_without_earlier_push(artifact), Path(work) / "bundle", replace(content, online=online))
 
 
 def _beside(run: Path) -> Path | None:
@@ -163,7 +153,7 @@ def _beside(run: Path) -> Path | None:
 def _without_earlier_push(artifact: Artifact) -> Artifact:
     """What an earlier push was checked with belongs to that push, and would make every push differ from the last."""
     assert artifact.report is not None
-    parity = {where: found for where, found in (artifact.report.get("parity") or {}).items() if where != "hub"}
+    parity = {where: one for where, one in (artifact.report.get("parity") or {}).items() if where != "hub"}
     return replace(artifact, report={**artifact.report, "parity": parity})
 
 
@@ -181,7 +171,7 @@ def _title(artifact: Artifact) -> str:
     return f"{artifact.report['method']} of {public_name(artifact.report['model'])}, by hftl"
 
 
-def _tell(target: Target, commit: CommitInfo, gone: list[str], sent: str) -> None:
+def _say_what_was_sent(target: Target, commit: CommitInfo, gone: list[str], sent: str) -> None:
     if commit.oid == target.head:
         say(f"{target.repo_id} has all of this already: no commit was made.")
         return
@@ -205,10 +195,83 @@ def _pushed(target: Target, commit: CommitInfo, parity: dict[str, Any]) -> Pushe
 def _space(api: HfApi, space: str, bundle: Bundle, artifact: Artifact, pushed: Pushed, options: PushOptions) -> str:
     try:
         return push_space(
-            api, space, options.repo_id, private=not options.public, revision=pushed.revision,
-            title=space.rpartition("/")[2], pooled=is_pooled(artifact.folder), license=bundle.license.id,
-        )  # fmt: skip
+            api,
+            space,
+            options.repo_id,
+            private=not options.public,
+            revision=pushed.revision,
+            title=space.rpartition("/")[2],
+            pooled=is_pooled(artifact.folder),
+            license=bundle.license.id,
+        )
     except HubError as error:
         raise HubError(
             f"The model is at {pushed.url} (commit {pushed.commit[:12]}), but its Space failed: {error}"
+        ) from error
+
+
+def prove(
+    artifact: Artifact,
+    target: Target,
+    commit: CommitInfo,
+    *,
+    adapter_of: tuple[str, str | None] | None = None,
+    token: str | None = None,
+) -> dict[str, Any]:
+    """Download the commit in a fresh process, compare, and keep the result in the run's report under parity, hub.
+
+    `adapter_of` is the base model (Hub id, commit) of an adapter that was pushed alone. Raises `ParityError`, which
+    names the commit and the way back, when the answers differ or the model cannot be loaded.
+    """
+    try:
+        revision = commit.pr_revision or commit.oid
+        result = check_pushed(artifact, target.repo_id, revision, adapter_of=adapter_of, token=token)
+    except ParityError as error:
+        raise ParityError(f"{error} {_way_back(target, commit)}") from error
+    except (DataError, DownloadError) as error:
+        result = _unchecked(plain(str(error)))
+    problem = keep_parity(artifact, "hub", result)
+    if problem:
+        say(problem)
+    return result
+
+
+def _way_back(target: Target, commit: CommitInfo) -> str:
+    """Return which commit it is, and how to undo it."""
+    where = f"It is commit {commit.oid} of {target.repo_id}"
+    if commit.pr_url:
+        return f"It is the pull request {commit.pr_url}: close it."
+    if commit.oid == target.head:
+        return f"{where}, which was there before."
+    if target.new:
+        return f"{where}: `hf repos delete {target.repo_id}` takes it away."
+    return f"{where}: `git revert` it in a clone, or load revision {target.head}, which stood there before."
+
+
+def _unchecked(why: str) -> dict[str, Any]:
+    figures = {"labels_equal": None, "max_difference": None, "tolerance": None}
+    return {"rows": 0, "origin": "none", **figures, "seconds": 0.0, "note": f"not checked: {why}"}
+
+
+@contextmanager
+def _interrupted(line: str) -> Iterator[None]:
+    """Say the line when Ctrl-C comes inside."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{line}\n")
+        raise
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    """Turn a disk that is full into a `RunError`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise RunError(
+            f"The disk is full ({tempfile.gettempdir()}) while putting the files together: free some space, or set TMPDIR to a folder on "
+            "another disk, and push again."
         ) from error

@@ -1,20 +1,89 @@
-"""The repository that a push goes to: found or made, of the visibility that was asked for, on its branch."""
+"""What a push is asked to do, the repository that it goes to, and its one commit.
 
+Imports nothing heavy, so that a refusal is quick. `huggingface_hub` repeats the requests that send files (upload
+modes, LFS batch, the bytes, verify) by itself; `persist` repeats the others: reading or making a repository or a
+branch, the check of the card, and the commit.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
 import re
-from dataclasses import dataclass
-from typing import Any
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub import (
+    CommitInfo,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    constants,
+    get_session,
+    get_token,
+)
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import parse_ratelimit_headers, validate_repo_id
 
 from hftl.errors import ConfigError
-from hftl.publishing.hub_faults import HubError
-from hftl.publishing.hub_retries import persist
+from hftl.hub_errors import AGAIN, NO_TOKEN, OFFLINE, HubError, root_of, without_queries
+from hftl.surroundings import hub_reachable
 
 
+if TYPE_CHECKING:
+    from hftl.publishing.bundle import Bundle
+
+T = TypeVar("T")
+
+RETRIES = 5
+FIRST_WAIT, LAST_WAIT = 1.0, 8.0  # seconds, doubled each time: as huggingface_hub does
+LONGEST_WAIT = 300  # seconds: the Hub counts requests in windows of five minutes, so no honest answer asks for more
+ANSWER_TIMEOUT = 120.0  # seconds without a byte; a large commit is answered within a minute
+BUSY = (408, 429, 500, 502, 503, 504)
+NOT_DONE = (429, 503)  # the Hub has not even begun
+_REPEATED = ("/preupload/", "/info/lfs/")  # the library has asked five times when an error of these arrives here
 _SECONDS = 30.0  # for an answer about a repository
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+
+# What a push writes. A new model without one of these must not lie beside an old one's: loaders would take it up.
+_PUSHED = """
+    model*.safetensors model.safetensors.index.json adapter_model.safetensors adapter_config.json
+    adapter/adapter_model.safetensors adapter/adapter_config.json modeling_pooled.py config.json
+    preprocessor_config.json processor_config.json tokenizer.json tokenizer_config.json special_tokens_map.json
+    added_tokens.json vocab.txt vocab.json merges.txt spiece.model sentencepiece.bpe.model tokenizer.model
+    chat_template.jinja report.json config.yaml .eval_results/* examples/[0-9]*.png
+"""
+OF_A_MODEL = tuple(_PUSHED.split())
+_STORED = (".safetensors", ".model", ".png")  # what the Hub keeps in large file storage, beside anything large
+_LARGE = 5_000_000  # bytes
+
+
+@dataclass(frozen=True)
+class PushOptions:
+    """What to push, and where to."""
+
+    run: str | Path
+    repo_id: str
+    public: bool = False
+    revision: str | None = None
+    create_pr: bool = False
+    adapter_only: bool = False
+    license: str | None = None
+    include_examples: int = 0
+    space: str | None = None
+    commit_message: str | None = None
+    token: str | None = None
 
 
 @dataclass(frozen=True)
@@ -24,8 +93,25 @@ class Target:
     repo_id: str
     branch: str | None  # None: main
     head: str | None  # the commit that it is made on; None in a repository without one
-    files: tuple[str, ...]  # what lies there now
+    files: tuple[str, ...]  # those of that commit
     new: bool  # made by this push
+
+
+def check_options(options: PushOptions) -> None:
+    """Raise `ConfigError` for names that the Hub does not take and for options that exclude each other."""
+    check_repo_id(options.repo_id)
+    _check_branch(options.revision, options.create_pr)
+    if options.commit_message is not None and not options.commit_message.strip():
+        raise ConfigError("--commit_message needs some words.")
+    if options.space is None:
+        return
+    check_repo_id(options.space, "--space")
+    if options.create_pr:
+        raise ConfigError(
+            "--space needs the model in its repository: merge the pull request first, then push the Space."
+        )
+    if options.adapter_only:
+        raise ConfigError("--space serves whole models: leave out --adapter_only, or --space.")
 
 
 def check_repo_id(repo_id: str, flag: str = "") -> None:
@@ -40,8 +126,7 @@ def check_repo_id(repo_id: str, flag: str = "") -> None:
         raise ConfigError(f"{where}{repo_id!r} is no name for a repository, such as my-name/my-model: {problem}.")
 
 
-def check_branch(revision: str | None, create_pr: bool) -> None:
-    """Raise `ConfigError` for a revision that nothing can be committed to."""
+def _check_branch(revision: str | None, create_pr: bool) -> None:
     if revision is None:
         return
     if create_pr:
@@ -52,28 +137,115 @@ def check_branch(revision: str | None, create_pr: bool) -> None:
         raise ConfigError(f"--revision {revision!r} is no name for a branch, such as v2 or candidates/lora.")
 
 
+def usable_token(options: PushOptions) -> str:
+    """Return the token to use. Raises `HubError`, within two seconds, when there is none or no Hub to use it at."""
+    if constants.is_offline_mode():
+        raise HubError(OFFLINE)
+    token = options.token or get_token()
+    if not token:
+        raise HubError(NO_TOKEN)
+    if not hub_reachable():
+        raise HubError(
+            f"{constants.ENDPOINT} cannot be reached: is there a network? --dry_run shows what would be sent."
+        )
+    return token
+
+
+def persist(call: Callable[[], T], doing: str, *, network: bool = True, statuses: tuple[int, ...] = BUSY) -> T:
+    """Return `call()`, asked again up to `RETRIES` times after one of `statuses` or (with `network`) a broken line.
+
+    Raises the last error, and `HubError` when the Hub asks to wait longer than `LONGEST_WAIT` seconds.
+    """
+    _prepare_client()
+    wait, attempt = FIRST_WAIT, 0
+    while True:
+        attempt += 1
+        try:
+            return call()
+        except Exception as error:
+            root = root_of(error)
+            if attempt > RETRIES or not _may_pass(root, network, statuses):
+                raise
+            pause, why = _pause(root, wait)
+        say(f"{why} while {doing}: asking again in {pause:g} s ({attempt} of {RETRIES}).")
+        time.sleep(pause)
+        wait = min(2 * wait, LAST_WAIT)
+
+
+def _prepare_client() -> None:
+    """Let the library's client give up on silence, which it never does, and keep signed addresses out of its log."""
+    client = get_session()
+    if client.timeout.read is None:
+        client.timeout = ANSWER_TIMEOUT
+    logging.getLogger("huggingface_hub.utils._http").addFilter(_hide_signatures)
+
+
+def _hide_signatures(record: logging.LogRecord) -> bool:
+    record.msg, record.args = without_queries(record.getMessage()), ()
+    return True
+
+
+def _may_pass(root: BaseException, network: bool, statuses: tuple[int, ...]) -> bool:
+    """Can asking again help?"""
+    if isinstance(root, HfHubHTTPError):
+        address = str(root.response.request.url)
+        return root.response.status_code in statuses and not any(part in address for part in _REPEATED)
+    if isinstance(root, HTTPError):
+        address = str(getattr(root, "_request", None) and root.request.url)
+        return network and "/api/" in address and not any(part in address for part in _REPEATED)
+    return isinstance(root, json.JSONDecodeError)  # the check of the card reads a failure as JSON
+
+
+def _pause(root: BaseException, wait: float) -> tuple[float, str]:
+    """Return how long to wait, in seconds, and why."""
+    if isinstance(root, json.JSONDecodeError):
+        return wait, "The Hub answered no JSON"
+    if not isinstance(root, HfHubHTTPError):
+        return wait, f"The connection broke ({type(root).__name__})"
+    status, seconds = root.response.status_code, seconds_to_wait(root.response.headers)
+    if seconds is not None and seconds > LONGEST_WAIT:
+        raise HubError(
+            f"The Hub asks to wait {seconds} s ({status}), longer than hftl does ({LONGEST_WAIT} s). {AGAIN}"
+        )
+    return (wait if seconds is None else float(seconds)), f"The Hub answered {status}"
+
+
+def seconds_to_wait(headers: Mapping[str, str]) -> int | None:
+    """Return the seconds that `RateLimit` (when used up) or `Retry-After` asks for; None when neither does."""
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        return limit.reset_in_seconds
+    after = {name.lower(): value for name, value in headers.items()}.get("retry-after", "").strip()
+    return int(after) if after.isdigit() else None
+
+
+def say(text: str) -> None:
+    """Tell the user, on stderr."""
+    sys.stderr.write(text + "\n")
+
+
 def open_target(api: HfApi, repo_id: str, *, public: bool, revision: str | None, create_pr: bool) -> Target:
     """Find the repository, or make it private (unless `public`), and the branch; nothing is committed.
 
-    Raises `HubError` when the repository's visibility is not the one asked for: a push never changes it.
+    Raises `HubError` when the repository's visibility is another than `public` says: a push never changes it.
     """
-    info = find_repository(api, repo_id)
+    info = _find_repository(api, repo_id)
     new = info is None
     if info is None:
         if create_pr:
             raise HubError(f"There is no {repo_id} on the Hub to open a pull request on: push without --create_pr.")
         _make(api, repo_id, public=public)
-        info = find_repository(api, repo_id)
+        info = _find_repository(api, repo_id)
         if info is None:
             raise HubError(f"{repo_id} was made, but the Hub does not show it yet: push again in a minute.")
-    check_visibility(repo_id, private=bool(info.private), public=public)
+    _check_visibility(repo_id, private=bool(info.private), public=public)
     branch = None if revision == "main" else revision
     if branch is not None:
         info = _branch(api, repo_id, branch, info.sha)
     return Target(repo_id, branch, info.sha, tuple(s.rfilename for s in info.siblings or []), new)
 
 
-def find_repository(api: HfApi, repo_id: str) -> Any:
+def _find_repository(api: HfApi, repo_id: str) -> Any:
     """Return the Hub's `ModelInfo`, or None when there is no such repository (or it is somebody else's private one)."""
     try:
         # Nothing was sent yet, and whether there is a network shows here: one try at the connection.
@@ -93,14 +265,13 @@ def _make(api: HfApi, repo_id: str, *, public: bool) -> None:
         if error.response.status_code != 409:
             raise
         # Somebody made it meanwhile, or the answer to an earlier try was lost. What it is, is read next.
-        if find_repository(api, repo_id) is None:
+        if _find_repository(api, repo_id) is None:
             raise HubError(
                 f"The name {repo_id} is taken (409), and this token cannot see by what: use another."
             ) from error
 
 
-def check_visibility(repo_id: str, *, private: bool, public: bool) -> None:
-    """Raise `HubError` when the repository is more, or less, visible than the push was told."""
+def _check_visibility(repo_id: str, *, private: bool, public: bool) -> None:
     if not private and not public:
         raise HubError(
             f"{repo_id} is public, so this push would publish the model: nothing was sent. Add --public if it may be "
@@ -111,11 +282,6 @@ def check_visibility(repo_id: str, *, private: bool, public: bool) -> None:
             f"{repo_id} is private, and a push never changes that: nothing was sent. Leave out --public, or run "
             f"`hf repos settings {repo_id} --public` first."
         )
-
-
-def at_branch(api: HfApi, target: Target) -> Any:
-    """Return the `ModelInfo` of the target as it stands now."""
-    return api.model_info(target.repo_id, revision=target.branch, timeout=_SECONDS)
 
 
 def _branch(api: HfApi, repo_id: str, revision: str, start: str | None) -> Any:
@@ -134,3 +300,53 @@ def _branch(api: HfApi, repo_id: str, revision: str, start: str | None) -> Any:
         f"making the branch {revision}",
     )
     return find()
+
+
+def left_behind(target: Target, bundle: Bundle) -> list[str]:
+    """Return the files of an earlier model in the repository that the new one lacks."""
+    new = set(bundle.files)
+    return [name for name in target.files if name not in new and any(fnmatchcase(name, p) for p in OF_A_MODEL)]
+
+
+def commit_bundle(api: HfApi, target: Target, bundle: Bundle, message: str, *, create_pr: bool) -> CommitInfo:
+    """Make the commit and return it; the branch's own last commit when nothing is new.
+
+    It is all or nothing, and refused (412) when somebody else committed meanwhile. Asked again after an answer was
+    lost, it finds its own commit there and has nothing to do. A pull request has no such memory, and is asked for
+    again only when the Hub surely did not open it.
+    """
+    tries = 0
+
+    def once() -> CommitInfo:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            return _commit(api, target, bundle, message, create_pr=create_pr)
+        now = api.model_info(target.repo_id, revision=target.branch, timeout=_SECONDS)  # the earlier try may be there
+        files = tuple(sibling.rfilename for sibling in now.siblings or [])
+        return _commit(api, replace(target, files=files), bundle, message, create_pr=create_pr)
+
+    doing = f"committing to {target.repo_id}"
+    if not create_pr:
+        return persist(once, doing)
+    try:
+        return persist(once, doing, network=False, statuses=NOT_DONE)
+    except HTTPError as error:
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+        if status is not None and (status < 500 or status in NOT_DONE):
+            raise
+        raise HubError(
+            f"The Hub did not say whether the pull request was opened ({status or type(error).__name__}): look at "
+            f"{constants.ENDPOINT}/{target.repo_id}/discussions before you push again."
+        ) from error
+
+
+def _commit(api: HfApi, target: Target, bundle: Bundle, message: str, *, create_pr: bool) -> CommitInfo:
+    additions = [CommitOperationAdd(name, bundle.folder / name) for name in bundle.files]
+    removals = [CommitOperationDelete(name) for name in left_behind(target, bundle)]
+    where: dict[str, Any] = {"revision": target.branch, "create_pr": create_pr}
+    for addition in additions:  # one by one: the library's threads would not let Ctrl-C end the sending
+        if addition.upload_info.size > _LARGE or addition.path_in_repo.endswith(_STORED):
+            api.preupload_lfs_files(target.repo_id, [addition], free_memory=False, **where)
+    changes: list[CommitOperationAdd | CommitOperationDelete] = [*additions, *removals]
+    return api.create_commit(target.repo_id, changes, commit_message=message, parent_commit=target.head, **where)

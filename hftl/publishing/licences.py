@@ -6,7 +6,7 @@ What is done here is inheritance by the rules below, so that terms do not get lo
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -18,28 +18,24 @@ from hftl.models.packaged import PACKAGED
 from hftl.surroundings import hub_reachable
 
 
-# The identifiers that the Hub takes: https://huggingface.co/docs/hub/repositories-licenses
-LICENSES = frozenset({
-    "apache-2.0", "mit", "openrail", "bigscience-openrail-m", "creativeml-openrail-m", "bigscience-bloom-rail-1.0",
-    "bigcode-openrail-m", "afl-3.0", "artistic-2.0", "bsl-1.0", "bsd", "bsd-2-clause", "bsd-3-clause",
-    "bsd-3-clause-clear", "c-uda", "cc", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0",
-    "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-3.0",
-    "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cdla-sharing-1.0",
-    "cdla-permissive-1.0", "cdla-permissive-2.0", "wtfpl", "ecl-2.0", "epl-1.0", "epl-2.0", "etalab-2.0", "eupl-1.1",
-    "eupl-1.2", "agpl-3.0", "gfdl", "gpl", "gpl-2.0", "gpl-3.0", "lgpl", "lgpl-2.1", "lgpl-3.0", "isc", "h-research",
-    "intel-research", "lppl-1.3c", "ms-pl", "apple-ascl", "apple-amlr", "mpl-2.0", "odc-by", "odbl", "openmdw-1.0",
-    "openrail++", "osl-3.0", "postgresql", "ofl-1.1", "ncsa", "unlicense", "zlib", "pddl", "lgpl-lr",
-    "deepfloyd-if-license", "fair-noncommercial-research-license", "llama2", "llama3", "llama3.1", "llama3.2",
-    "llama3.3", "llama4", "grok2-community", "gemma", "unknown", "other",
-})  # fmt: skip
 # Licences that let a derived work carry another licence, as long as their notices are kept.
-_PERMISSIVE = frozenset({
-    "apache-2.0", "mit", "afl-3.0", "artistic-2.0", "bsl-1.0", "bsd", "bsd-2-clause", "bsd-3-clause",
-    "bsd-3-clause-clear", "c-uda", "cc0-1.0", "cc-by-2.0", "cc-by-2.5", "cc-by-3.0", "cc-by-4.0",
-    "cdla-permissive-1.0", "cdla-permissive-2.0", "wtfpl", "ecl-2.0", "etalab-2.0", "isc", "ms-pl", "odc-by",
-    "openmdw-1.0", "postgresql", "ncsa", "unlicense", "zlib", "pddl",
-})  # fmt: skip
+_FREE = """
+    apache-2.0 mit afl-3.0 artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc0-1.0
+    cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 etalab-2.0 isc ms-pl
+    odc-by openmdw-1.0 postgresql ncsa unlicense zlib pddl
+"""
+_PERMISSIVE = frozenset(_FREE.split())
 _NO_ANSWER = frozenset({"cc", "unknown", "other"})  # a family, or nothing: says too little to be carried over
+# The identifiers that the Hub takes: https://huggingface.co/docs/hub/repositories-licenses
+_TERMS = """
+    openrail bigscience-openrail-m creativeml-openrail-m bigscience-bloom-rail-1.0 bigcode-openrail-m cc-by-sa-3.0
+    cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0
+    cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cdla-sharing-1.0 epl-1.0 epl-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0
+    gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 h-research intel-research lppl-1.3c apple-ascl apple-amlr mpl-2.0 odbl openrail++
+    osl-3.0 ofl-1.1 lgpl-lr deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2
+    llama3.3 llama4 grok2-community gemma
+"""
+LICENSES = _PERMISSIVE | _NO_ANSWER | frozenset(_TERMS.split())
 
 
 @dataclass(frozen=True)
@@ -49,12 +45,11 @@ class Source:
     what: str  # "base model" or "data"
     name: str  # without folders of this machine
     id: str | None  # identifier of the Hub; None when not known
-    stated: str = ""  # what was found, when it is no such identifier
-    where: str = ""  # where it was found
+    stated: str = ""  # what its card says, also where that is no such identifier
+    where: str = ""  # where it was read
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """The licences of what the model was made from."""
 
     base: Source
@@ -70,49 +65,25 @@ class Licence:
 
 
 def license_id(text: str) -> str | None:
-    """Return the Hub's identifier for a licence as people write it ("CC BY-SA 4.0 (Wikipedia)"), or None.
+    """Return the Hub's identifier for a licence in other case or spacing ("CC BY-SA 4.0 (Wikipedia)"), or None.
 
-    A Creative Commons licence without its version counts as 4.0, the current one; a version that the Hub has no
-    identifier for gives None.
+    A Creative Commons licence without its version counts as 4.0, the current one.
     """
-    if text.strip().lower() in LICENSES:
-        return text.strip().lower()
-    plain = re.sub(r"\(.*?\)|\[.*?\]|https?://\S+", " ", text.lower())
-    plain = re.sub(r"\b(the|licen[cs]es?|licensed|under|version|universal|international)\b|[,;\"']", " ", plain)
-    slug = re.sub(r"-v(?=\d)", "-", re.sub(r"[\s_/-]+", "-", plain).strip("-."))
-    slug = _LONG_NAMES.get(slug, slug)
-    for name, short in _CREATIVE:
-        slug = slug.replace(name, short)
-    creative = re.fullmatch(r"cc-(by(?:-nc)?(?:-sa|-nd)?)(?:-(\d(?:\.\d)?))?", slug)
-    if creative:
-        number = creative[2] or "4.0"
-        slug = f"cc-{creative[1]}-{number if '.' in number else number + '.0'}"
-    return slug if slug in LICENSES else None
-
-
-_LONG_NAMES = {
-    "apache": "apache-2.0", "apache2": "apache-2.0", "apache-2": "apache-2.0", "apache-software-2.0": "apache-2.0",
-    "cc0": "cc0-1.0", "cc0-1": "cc0-1.0", "public-domain": "cc0-1.0", "creative-commons-zero": "cc0-1.0",
-    "bsd-3": "bsd-3-clause", "bsd3": "bsd-3-clause", "3-clause-bsd": "bsd-3-clause", "new-bsd": "bsd-3-clause",
-    "bsd-2": "bsd-2-clause", "2-clause-bsd": "bsd-2-clause", "gplv3": "gpl-3.0", "gplv2": "gpl-2.0",
-    "gpl-3": "gpl-3.0", "gpl-2": "gpl-2.0", "agplv3": "agpl-3.0", "odc-odbl": "odbl", "mit-mit": "mit",
-}  # fmt: skip
-_CREATIVE = (
-    ("creative-commons", "cc"), ("attribution", "by"), ("non-commercial", "nc"), ("noncommercial", "nc"),
-    ("share-alike", "sa"), ("sharealike", "sa"), ("no-derivatives", "nd"), ("noderivatives", "nd"),
-)  # fmt: skip
+    slug = re.sub(r"[\s_]+", "-", re.sub(r"\(.*?\)", "", text.lower()).strip())
+    versions = (slug, f"{slug}-4.0") if slug.startswith("cc-by") else (slug,)
+    return next((one for one in versions if one in LICENSES), None)
 
 
 def check_license(given: str) -> str:
     """Return the identifier. Raises `ConfigError`, with the closest ones, when the Hub has no such identifier."""
-    found = given.strip().lower()
-    if found not in LICENSES:
+    name = given.strip().lower()
+    if name not in LICENSES:
         near = license_id(given)
-        hint = f" Did you mean {near!r}?" if near else did_you_mean(found, LICENSES)
+        hint = f" Did you mean {near!r}?" if near else did_you_mean(name, LICENSES)
         raise ConfigError(
             f"--license takes an identifier of the Hub, such as apache-2.0, cc-by-4.0 or other, not {given!r}.{hint}"
         )
-    return found
+    return name
 
 
 def known_license(report: dict[str, Any], *, online: bool = True) -> Known:
@@ -125,13 +96,12 @@ def known_license(report: dict[str, Any], *, online: bool = True) -> Known:
 
 
 def _of_model(model: dict[str, Any], online: bool) -> Source:
-    name = str(model["name"])
+    name, folder = str(model["name"]), Path(str(model["name"])).expanduser()
     if model["source"] == "packaged" and name in PACKAGED:
         stated = PACKAGED[name].license
         return Source("base model", name, license_id(stated), stated, f"the package {PACKAGED[name].package}")
     if model["source"] == "folder":
-        shown = Path(name).expanduser().resolve().name
-        return _from_card("base model", shown, _front_matter(Path(name).expanduser() / "README.md"), "its README.md")
+        return _from_card("base model", folder.resolve().name, folder / "README.md", "its README.md")
     return _of_hub("base model", name, model.get("revision"), "model", online)
 
 
@@ -141,8 +111,8 @@ def _of_data(name: str, online: bool) -> Source:
         return Source("data", name, license_id(sample.license), sample.license, f"the package {sample.package}")
     if "/" not in name:  # a file, a folder or a table in memory: the report keeps the last part of their path
         return Source("data", name, None, where="local data")
-    found = re.fullmatch(r"([\w.-]+/[\w.-]+)(?::[^@]+)?(?:@(.+))?", name)
-    return _of_hub("data", found[1] if found else name, found[2] if found else None, "dataset", online)
+    parts = re.fullmatch(r"([\w.-]+/[\w.-]+)(?::[^@]+)?(?:@(.+))?", name)
+    return _of_hub("data", parts[1] if parts else name, parts[2] if parts else None, "dataset", online)
 
 
 def _of_hub(what: str, name: str, revision: str | None, kind: str, online: bool) -> Source:
@@ -155,31 +125,23 @@ def _of_hub(what: str, name: str, revision: str | None, kind: str, online: bool)
             card = hf_hub_download(name, "README.md", revision=revision, repo_type=kind)
     except (HfHubHTTPError, HFValidationError, OSError) as error:  # no such repository, no card, no access
         return Source(what, name, None, where=f"the Hub's answer: {' '.join(str(error).split())[:120]}")
-    return _from_card(what, name, _front_matter(Path(card)), "its card on the Hub")
+    return _from_card(what, name, Path(card), "its card on the Hub")
 
 
-def _front_matter(readme: Path) -> dict[str, Any]:
-    """Return the metadata at the top of a card; an empty dict where there is none that can be read."""
+def _from_card(what: str, name: str, readme: Path, where: str) -> Source:
+    """Read the metadata at the top of a card; one that cannot be read says nothing."""
     try:
-        text = readme.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return {}
-    found = re.match(r"\s*---\r?\n(.*?)\r?\n---\s*(\r?\n|$)", text, re.DOTALL)
-    try:
-        fields = yaml.safe_load(found[1]) if found else {}
-    except yaml.YAMLError:
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
-def _from_card(what: str, name: str, fields: dict[str, Any], where: str) -> Source:
+        block = re.match(r"\s*---\r?\n(.*?)\r?\n---\s*(\r?\n|$)", readme.read_text(encoding="utf-8"), re.DOTALL)
+        fields = yaml.safe_load(block[1]) if block else None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        fields = None
+    fields = fields if isinstance(fields, dict) else {}
     stated = fields.get("license")
     several = [str(one) for one in stated] if isinstance(stated, list) else [str(stated)] if stated else []
-    if len(several) != 1:
-        return Source(what, name, None, " and ".join(several), where)
-    if several[0] == "other" and fields.get("license_name"):
+    if several == ["other"] and fields.get("license_name"):
         several = [str(fields["license_name"])]
-    return Source(what, name, license_id(several[0]), several[0], where)
+    text = " and ".join(several)
+    return Source(what, name, license_id(text) if len(several) == 1 else None, text, where)
 
 
 def choose_license(base: Source, data: Source, given: str | None = None) -> Licence:
@@ -192,11 +154,9 @@ def choose_license(base: Source, data: Source, given: str | None = None) -> Lice
     """
     if given is not None:
         return Licence(check_license(given), _given(base, data))
-    unknown = [source for source in (base, data) if source.id is None or source.id in _NO_ANSWER]
-    if unknown:
+    if base.id is None or data.id is None or {base.id, data.id} & _NO_ANSWER:
+        unknown = [source for source in (base, data) if source.id is None or source.id in _NO_ANSWER]
         raise ConfigError(f"The licence of {' and '.join(map(_unknown, unknown))} is not known: add --license ID.")
-    assert base.id is not None
-    assert data.id is not None
     for source in (base, data):
         if "-nd" in str(source.id):
             raise ConfigError(
@@ -208,38 +168,27 @@ def choose_license(base: Source, data: Source, given: str | None = None) -> Lice
         return Licence(base.id, f"carried over from the base model ({both})")
     if base.id in _PERMISSIVE:
         return Licence(data.id, f"carried over from the data ({both})")
-    joint = _joint(base.id, data.id)
-    if joint is None:
-        raise ConfigError(
-            f"The base model {base.name} is under {base.id} and the data {data.name} under {data.id}, which ask for "
-            "different things: add --license ID."
-        )
-    return Licence(joint, f"the one that carries over the terms of both ({both})")
+    for one, other in ((base.id, data.id), (data.id, base.id)):
+        if (one, other) in _HOLDS:
+            return Licence(one, f"the one that carries over the terms of both ({both})")
+    raise ConfigError(
+        f"The base model {base.name} is under {base.id} and the data {data.name} under {data.id}, which ask for "
+        "different things: add --license ID."
+    )
 
 
-def _joint(base: str, data: str) -> str | None:
-    """Return which of two Creative Commons licences holds all terms of the other; None where neither does.
-
-    Share-alike asks for the very same terms, in this version or a later one.
-    """
-    found = [re.fullmatch(r"cc-by((?:-nc)?)((?:-sa)?)-([\d.]+)", one) for one in (base, data)]
-    if not all(found):
-        return None
-    terms = [(m[1], m[2]) for m in found if m]
-    versions = [float(m[3]) for m in found if m]
-    if terms[0] == terms[1]:
-        return base if versions[0] >= versions[1] else data
-    for mine, other, answer in ((0, 1, base), (1, 0, data)):
-        if terms[mine] == ("-nc", "-sa") and terms[other] == ("-nc", ""):
-            return answer
-    return None
+# Pairs of which the first holds all terms of the second: the same terms in a later version, or share-alike beside
+# non-commercial. Share-alike asks for the very same terms.
+_NC, _SA, _NC_SA = (
+    [one for one in (f"cc-by-{terms}-{n}.0" for n in (2, 3, 4)) if one in LICENSES] for terms in ("nc", "sa", "nc-sa")
+)
+_HOLDS = {(later, earlier) for same in (_NC, _SA, _NC_SA) for later in same for earlier in same if later > earlier}
+_HOLDS |= {(strict, loose) for strict in _NC_SA for loose in _NC}
 
 
 def _unknown(source: Source) -> str:
-    said = f" (it says {source.stated!r})" if source.stated and source.id is None else ""
-    if source.id in _NO_ANSWER:
-        said = f" (it says {source.id!r})"
-    return f"the {source.what} {source.name}{said}"
+    text = source.id or source.stated
+    return f"the {source.what} {source.name}" + (f" (it says {text!r})" if text else "")
 
 
 def _given(base: Source, data: Source) -> str:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,7 @@ class Place:
     task: str
     revision: str | None = None  # commit of a repository, which is downloaded again; None for a folder
     own_code: bool = False  # a class of hftl's own, whose modelling file hftl itself wrote
-    base: str | None = None  # of an adapter alone
-    base_revision: str | None = None
+    base: tuple[str, str | None] | None = None  # name and revision, of an adapter alone
     auto_model: str | None = None
     labels: tuple[str, ...] = ()
 
@@ -69,33 +68,37 @@ def check_folder(artifact: Artifact, data: str | None = None) -> dict[str, Any]:
     predictor = load(artifact.folder)
     rows = some_rows(artifact, predictor.task.inputs, ROWS, data)
     place = Place(str(artifact.folder), predictor.task.name, own_code=is_pooled(artifact.folder))
-    return compare(place, rows, probabilities(predictor, rows), predictor.labels)
+    return compare(place, rows, _probabilities(predictor, rows), predictor.labels)
 
 
 def check_pushed(
-    artifact: Artifact, repo_id: str, commit: str, *, adapter_of: tuple[str, str | None] | None = None
+    artifact: Artifact,
+    repo_id: str,
+    commit: str,
+    *,
+    adapter_of: tuple[str, str | None] | None = None,
+    token: str | None = None,
 ) -> dict[str, Any]:
     """Download a repository again and check it against the artifact that was pushed; see `compare`.
 
-    `adapter_of` is (name, revision) of the base model when the repository holds an adapter alone.
+    `adapter_of` is (name, revision) of the base model when the repository holds an adapter alone. A `token` downloads
+    in place of the user's own.
     """
     predictor = load(artifact.folder)
     rows = some_rows(artifact, predictor.task.inputs, ROWS)
-    base, base_revision = adapter_of or (None, None)
     place = Place(
         repo_id,
         predictor.task.name,
         commit,
         own_code=is_pooled(artifact.folder),
-        base=base,
-        base_revision=base_revision,
+        base=adapter_of,
         auto_model=predictor.task.auto_model,
         labels=predictor.labels,
     )
-    return compare(place, rows, probabilities(predictor, rows), predictor.labels)
+    return compare(place, rows, _probabilities(predictor, rows), predictor.labels, token)
 
 
-def keep_parity(artifact: Artifact, where: str, found: dict[str, Any]) -> str | None:
+def keep_parity(artifact: Artifact, where: str, result: dict[str, Any]) -> str | None:
     """Write a result into the report.json of a run, under parity, `where`; the file is whole at every moment.
 
     Without a run, or a report, there is nothing to write. Returns why it could not be written (a read-only run), else
@@ -107,7 +110,7 @@ def keep_parity(artifact: Artifact, where: str, found: dict[str, Any]) -> str | 
     new = path.with_name("report.json.new")
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        report["parity"] = {**(report.get("parity") or {}), where: found}
+        report["parity"] = {**(report.get("parity") or {}), where: result}
         write_report(new, report)
         new.replace(path)
     except OSError as error:
@@ -117,7 +120,7 @@ def keep_parity(artifact: Artifact, where: str, found: dict[str, Any]) -> str | 
     return None
 
 
-def probabilities(predictor: Predictor, rows: RealRows) -> np.ndarray:
+def _probabilities(predictor: Predictor, rows: RealRows) -> np.ndarray:
     """Return [rows, labels] by hftl's own way of serving."""
     return np.array([[p.probabilities[name] for name in predictor.labels] for p in predictor.predict(rows.inputs)])
 
@@ -128,7 +131,9 @@ def is_pooled(folder: Path) -> bool:
     return fields.get("model_type") in OWN_CLASSES
 
 
-def compare(place: Place, rows: RealRows, expected: np.ndarray, labels: tuple[str, ...]) -> dict[str, Any]:
+def compare(
+    place: Place, rows: RealRows, expected: np.ndarray, labels: tuple[str, ...], token: str | None = None
+) -> dict[str, Any]:
     """Answer `rows` in a fresh process by plain transformers and hold that against `expected` [rows, labels].
 
     Returns rows, origin, labels_equal, max_difference, tolerance, seconds and note. Raises `ParityError` when the
@@ -139,7 +144,7 @@ def compare(place: Place, rows: RealRows, expected: np.ndarray, labels: tuple[st
     """
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="hftl-parity-") as work:
-        answers = _ask(place, rows, Path(work))
+        answers = _ask(place, rows, Path(work), token)
     if isinstance(answers, int):
         note = f"not checked: the fresh process was ended by signal {answers} (too little memory for a second copy?)"
         return _result(len(rows.inputs), rows.origin, None, None, start, note)
@@ -148,12 +153,12 @@ def compare(place: Place, rows: RealRows, expected: np.ndarray, labels: tuple[st
     return judge(np.asarray(answers["probabilities"]), expected, rows.origin, place.model, start)
 
 
-def judge(found: np.ndarray, expected: np.ndarray, origin: str, what: str, start: float) -> dict[str, Any]:
+def judge(answers: np.ndarray, expected: np.ndarray, origin: str, what: str, start: float) -> dict[str, Any]:
     """Return the result for probabilities [rows, labels] of `what`; raise `ParityError` for a difference."""
-    difference = float(np.abs(found - expected).max())
-    same = bool(_same_labels(found, expected).all())
+    difference = float(np.abs(answers - expected).max())
+    same = bool(_same_labels(answers, expected).all())
     if not same or not difference <= TOLERANCE:  # not a number is a difference too
-        wrong = int((~_same_labels(found, expected)).sum())
+        wrong = int((~_same_labels(answers, expected)).sum())
         raise ParityError(
             f"{what} is not the model that was trained: on {len(expected)} rows ({origin}) probabilities differ by up "
             f"to {difference:.2g} (allowed {TOLERANCE:g}) and {wrong} labels. Do not publish it."
@@ -175,31 +180,19 @@ def _result(
     }
 
 
-def _same_labels(found: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    chosen = np.take_along_axis(expected, found.argmax(-1)[:, None], axis=-1)[:, 0]
-    return (found.argmax(-1) == expected.argmax(-1)) | (expected.max(-1) - chosen < TOLERANCE)
+def _same_labels(answers: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    theirs = np.take_along_axis(expected, answers.argmax(-1)[:, None], axis=-1)[:, 0]
+    return (answers.argmax(-1) == expected.argmax(-1)) | (expected.max(-1) - theirs < TOLERANCE)
 
 
-def _ask(place: Place, rows: RealRows, work: Path) -> dict[str, Any] | int:
+def _ask(place: Place, rows: RealRows, work: Path, token: str | None) -> dict[str, Any] | int:
     """The answers, or the number of the signal that ended the process."""
     question = {
-        "model": place.model,
-        "repository": place.revision is not None,
-        "revision": place.revision,
+        **asdict(place),
         "download_to": str(work / "hub"),
-        "task": place.task,
-        "own_code": place.own_code,
-        "base": place.base,
-        "base_revision": place.base_revision,
-        "auto_model": place.auto_model,
-        "labels": list(place.labels),
-        "rows": [_as_plain(row, work / f"{i}.png") for i, row in enumerate(rows.inputs)],
+        "rows": [as_json(row, work / f"{i}.png") for i, row in enumerate(rows.inputs)],
     }
-    asked = work / "question.json"
-    asked.write_text(json.dumps(question), encoding="utf-8")
-    # -P: the folder of the script holds modules whose names would hide others
-    command = [sys.executable, "-P", str(fresh_process.__file__), str(asked)]
-    done = subprocess.run(command, env=_environment(place, work), capture_output=True, text=True, check=False)
+    done = fresh([str(fresh_process.__file__)], question, _environment(place, work, token))
     if done.returncode < 0:
         return -done.returncode
     lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -208,27 +201,46 @@ def _ask(place: Place, rows: RealRows, work: Path) -> dict[str, Any] | int:
     if done.returncode:
         why = lines[-1].strip()[:300] if lines else f"exit code {done.returncode}"
         raise ParityError(f"{place.model} cannot be loaded in a fresh process without hftl: {why}")
-    answers: dict[str, Any] = json.loads((work / "answers.json").read_text(encoding="utf-8"))
+    answers: dict[str, Any] = json.loads(done.stdout)
     return answers
 
 
-def _as_plain(row: Any, file: Path) -> str:
+def fresh(
+    script: list[str], question: dict[str, Any], environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a script (a file, or "-c" and code) in a process of its own, with the question as JSON on its stdin."""
+    # -P: neither the current folder nor the script's own hides other modules; -B: no __pycache__ beside an artifact
+    command = [sys.executable, "-P", "-B", *script]
+    return subprocess.run(
+        command, input=json.dumps(question), env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def as_json(row: Any, file: Path) -> str:
+    """Return a text as it is; write an image to `file`, without loss, and return its path."""
     if isinstance(row, str):
         return row
     row.save(file)
     return str(file)
 
 
-def _environment(place: Place, work: Path) -> dict[str, str]:
-    kept = {
-        k: v for k, v in os.environ.items() if k not in _LAUNCHER and not k.startswith(("ACCELERATE_", "TORCHELAS"))
+def _environment(place: Place, work: Path, token: str | None) -> dict[str, str]:
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _LAUNCHER and not name.startswith(("ACCELERATE_", "TORCHELAS"))
     }
-    offline = {} if place.revision else {"HF_HUB_OFFLINE": "1"}
     return {
-        **kept, **offline, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": str(torch.get_num_threads()),
-        "HF_MODULES_CACHE": str(work / "modules"), "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false",
+        **inherited,
+        **({} if place.revision else {"HF_HUB_OFFLINE": "1"}),
+        **({} if token is None else {"HF_TOKEN": token}),
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        "HF_MODULES_CACHE": str(work / "modules"),
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }  # fmt: skip
+    }
 
 
 def _few(names: Any) -> str:

@@ -43,10 +43,10 @@ def hub_data(name: str) -> HubData | None:
 
     Names without a namespace count as local: a report calls a local folder by its last part alone.
     """
-    found = re.fullmatch(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<revision>.+))?", name)
-    if found is None or name.startswith("sample:"):
+    match = re.fullmatch(r"(?P<id>[\w.-]+/[\w.-]+)(:(?P<config>[^@]+))?(@(?P<revision>.+))?", name)
+    if match is None or name.startswith("sample:"):
         return None
-    return HubData(found["id"], found["config"], found["revision"])
+    return HubData(match["id"], match["config"], match["revision"])
 
 
 def model_index(report: dict[str, Any]) -> list[EvalResult]:
@@ -55,23 +55,23 @@ def model_index(report: dict[str, Any]) -> list[EvalResult]:
     Data that are not on the Hub have the type "local", and their name in the report.
     """
     name = str(report["data"]["name"])
-    found = hub_data(name)
+    dataset = hub_data(name)
     values = report["metrics"]["test"]
     return [
         EvalResult(
             task_type=report["task"],
             task_name=_NAMES.get(report["task"], report["task"]),
-            dataset_type=found.id if found else "local",
-            dataset_name=found.id if found else one_line(name),
-            dataset_config=found.config if found else None,
-            dataset_revision=found.revision if found else None,
+            dataset_type=dataset.id if dataset else "local",
+            dataset_name=dataset.id if dataset else one_line(name),
+            dataset_config=dataset.config if dataset else None,
+            dataset_revision=dataset.revision if dataset else None,
             dataset_split=source_split(report) or "test",
             metric_type=metric,
-            metric_name=shown,
+            metric_name=title,
             metric_args=args,
             metric_value=round(_value(values[key]), 4),
         )
-        for key, (metric, shown, args) in _METRICS.items()
+        for key, (metric, title, args) in _METRICS.items()
         if key in values
     ]
 
@@ -83,8 +83,8 @@ def _value(score: Any) -> float:
 def source_split(report: dict[str, Any]) -> str | None:
     """Return the split of the source whose rows, all of them, are the test rows; None when they are a part of one."""
     origin = str((report["data"].get("origins") or {}).get("test", ""))
-    found = re.fullmatch(r"the source's (\S+) split", origin)
-    return found[1] if found else None
+    match = re.fullmatch(r"the source's (\S+) split", origin)
+    return match[1] if match else None
 
 
 def eval_entries(report: dict[str, Any], repo_id: str | None = None, *, online: bool = True) -> list[EvalResultEntry]:
@@ -94,18 +94,18 @@ def eval_entries(report: dict[str, Any], repo_id: str | None = None, *, online: 
     are nobody else's test set. Its value is the accuracy in percent, as leaderboards show it. The task is the one that
     the data set's own eval.yaml has for this configuration and split, else the configuration.
     """
-    found, split = hub_data(str(report["data"]["name"])), source_split(report)
-    if found is None or split is None:
+    dataset, split = hub_data(str(report["data"]["name"])), source_split(report)
+    if dataset is None or split is None:
         return []
     accuracy = report["metrics"]["test"]["accuracy"]
     low, high = 100 * accuracy["low"], 100 * accuracy["high"]
     rows = report["data"]["rows"]["test"]
     return [
         EvalResultEntry(
-            dataset_id=found.id,
-            task_id=_task_id(found, split, online) or found.config or "default",
+            dataset_id=dataset.id,
+            task_id=_task_id(dataset, split, online) or dataset.config or "default",
             value=round(100 * accuracy["value"], 2),
-            dataset_revision=found.revision if re.fullmatch(r"[0-9a-f]{40}", found.revision or "") else None,
+            dataset_revision=dataset.revision if re.fullmatch(r"[0-9a-f]{40}", dataset.revision or "") else None,
             source_url=f"https://huggingface.co/{repo_id}/blob/main/report.json" if repo_id else None,
             source_name="report.json" if repo_id else None,
             notes=f"accuracy in percent on all {rows} rows of {split}, 95% interval {low:.1f} to {high:.1f}",
@@ -124,9 +124,9 @@ def _task_id(data: HubData, split: str, online: bool) -> str | None:
         tasks = (yaml.safe_load(Path(cached).read_text(encoding="utf-8")) or {}).get("tasks") or []
     except (HfHubHTTPError, OSError, ValueError, yaml.YAMLError, AttributeError):
         return None  # a data set without leaderboard, the usual case
-    wanted = (data.config or "default", split)
+    target = (data.config or "default", split)
     for task in tasks:
-        if isinstance(task, dict) and (task.get("config", "default"), task.get("split", "test")) == wanted:
+        if isinstance(task, dict) and (task.get("config", "default"), task.get("split", "test")) == target:
             return str(task.get("id"))
     return None
 

@@ -55,9 +55,8 @@ def write_card(folder: Path, report: dict[str, Any]) -> None:
 
     `folder` is final/; the licence is named when it can be carried over from the base model and the data.
     """
-    known = known_license(report, online=False)
     try:
-        licence = choose_license(known.base, known.data)
+        licence = choose_license(*known_license(report, online=False))
     except ConfigError:  # `hftl push` asks for it
         licence = None
     path = folder.parent / "config.yaml"

@@ -10,9 +10,8 @@ from huggingface_hub import CommitOperationAdd, HfApi, SpaceCard, constants, hf_
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.repocard import metadata_load
 
-from hftl.publishing.hub_faults import HubError, hub_faults, plain
-from hftl.publishing.hub_repository import check_repo_id
-from hftl.publishing.hub_retries import persist, say
+from hftl.hub_errors import HubError, plain, push_errors
+from hftl.publishing.hub_repository import check_repo_id, persist, say
 from hftl.report.visible import one_line
 
 
@@ -36,9 +35,14 @@ def app_folder() -> Path:
 
 
 def space_folder(
-    target: Path, model_id: str, revision: str | None = None, *, title: str | None = None, pooled: bool = False,
+    target: Path,
+    model_id: str,
+    revision: str | None = None,
+    *,
+    title: str | None = None,
+    pooled: bool = False,
     license: str | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Write the files of a Space that serves `model_id` into `target`, and return it.
 
     `title` is the model's name by default. `license` is an identifier of the Hub. `pooled` says that the model's class
@@ -48,17 +52,17 @@ def space_folder(
     target.mkdir(parents=True, exist_ok=True)
     for name in APP_FILES:
         shutil.copyfile(source / name, target / name)
-    wanted = variables(model_id, revision, pooled=pooled)
+    values = variables(model_id, revision, pooled=pooled)
     app = (source / "app.py").read_text(encoding="utf-8")
     if _SERVES not in app:
         raise HubError("The Space's app is not the one of this hftl: `pip install --force-reinstall hftl` brings it.")
-    app = app.replace(_SERVES, f"SERVES: dict[str, str] = {wanted!r}\n", 1)
+    app = app.replace(_SERVES, f"SERVES: dict[str, str] = {values!r}\n", 1)
     (target / "app.py").write_text(app, encoding="utf-8")
     card = SpaceCard((source / "README.md").read_text(encoding="utf-8"))
     data: Any = card.data
     data.title = one_line(title or model_id.split("/")[-1], _TITLE)
     data.models, data.license = [model_id], license
-    set_here = "".join(f"- `{name}` = `{value}`\n" for name, value in wanted.items())
+    set_here = "".join(f"- `{name}` = `{value}`\n" for name, value in values.items())
     about = f"Serves [{model_id}](https://huggingface.co/{model_id}). Its variables:\n\n{set_here}"
     (target / "README.md").write_text(f"---\n{data.to_yaml()}\n---\n\n{about}\n{card.text.lstrip()}", encoding="utf-8")
     return target
@@ -66,12 +70,8 @@ def space_folder(
 
 def variables(model_id: str, revision: str | None = None, *, pooled: bool = False) -> dict[str, str]:
     """Return the variables of the Space; anyone may read them, so a token is never among them."""
-    found = {"MODEL_ID": model_id}
-    if revision is not None:
-        found["REVISION"] = revision
-    if pooled:
-        found["TRUST_REMOTE_CODE"] = "1"
-    return found
+    branch = {} if revision is None else {"REVISION": revision}
+    return {"MODEL_ID": model_id, **branch, **({"TRUST_REMOTE_CODE": "1"} if pooled else {})}
 
 
 def secret_note(space_id: str, model_id: str) -> str:
@@ -83,18 +83,25 @@ def secret_note(space_id: str, model_id: str) -> str:
 
 
 def push_space(
-    api: HfApi, space_id: str, model_id: str, *, private: bool = True, revision: str | None = None,
-    title: str | None = None, pooled: bool = False, license: str | None = None,
-) -> str:  # fmt: skip
+    api: HfApi,
+    space_id: str,
+    model_id: str,
+    *,
+    private: bool = True,
+    revision: str | None = None,
+    title: str | None = None,
+    pooled: bool = False,
+    license: str | None = None,
+) -> str:
     """Make or update the Space that serves `model_id`, in one commit, and return its address.
 
     Hardware and secrets are left as they are. A Hub that refuses the variables is a note, since app.py has them as its
     defaults. Raises `ConfigError` for a name that the Hub does not take, and
-    `HubError` when the Hub refuses, when another Space has the name, or when its visibility is not the one asked for.
+    `HubError` when the Hub refuses, when another Space has the name, or when its visibility is another than `private` says.
     """
     check_repo_id(space_id, "--space")
-    wanted = variables(model_id, revision, pooled=pooled)
-    with hub_faults(space_id, "pushing the Space"), tempfile.TemporaryDirectory(prefix="hftl-space-") as work:
+    values = variables(model_id, revision, pooled=pooled)
+    with push_errors(space_id, "pushing the Space"), tempfile.TemporaryDirectory(prefix="hftl-space-") as work:
         folder = space_folder(Path(work), model_id, revision, title=title, pooled=pooled, license=license)
         _check_existing(api, space_id, private=private)
         made = persist(
@@ -102,7 +109,7 @@ def push_space(
             f"making the Space {space_id}",
         )
         try:
-            _set_variables(api, space_id, wanted)  # before the app, which starts as soon as it arrives
+            _set_variables(api, space_id, values)  # before the app, which starts as soon as it arrives
         except (HfHubHTTPError, HubError) as error:  # app.py has them too
             say(
                 f"Note: the variables of {space_id} could not be set ({plain(str(error))}). The Space serves {model_id} "
@@ -119,7 +126,7 @@ def push_space(
 
 
 def _check_existing(api: HfApi, space_id: str, *, private: bool) -> None:
-    """Raise `HubError` for a Space that hftl did not make, or that more or fewer people see than was asked for."""
+    """Raise `HubError` for a Space that hftl did not make, or that more or fewer people see than `private` says."""
     try:
         info: Any = persist(lambda: api.space_info(space_id), f"looking for the Space {space_id}")
     except RepositoryNotFoundError as error:
@@ -155,12 +162,12 @@ def _tags(api: HfApi, space_id: str) -> list[str]:
     return tags if isinstance(tags, list) else []
 
 
-def _set_variables(api: HfApi, space_id: str, wanted: dict[str, str]) -> None:
+def _set_variables(api: HfApi, space_id: str, values: dict[str, str]) -> None:
     """Make the app's variables what they should be; each change would start the Space anew, so equal ones are left."""
     doing = f"setting the variables of {space_id}"
     present = {name: v.value for name, v in persist(lambda: api.get_space_variables(space_id), doing).items()}
     for name in _OURS:
-        value = wanted.get(name)
+        value = values.get(name)
         if value is None and name in present:
             persist(lambda name=name: api.delete_space_variable(space_id, name), doing)  # type: ignore[misc]
         elif value is not None and present.get(name) != value:

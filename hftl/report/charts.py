@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hftl.report.statements import percent
 from hftl.report.visible import isolated, one_line
 
 
@@ -58,11 +59,6 @@ def _spec(width: int, height: int, layers: list[dict[str, Any]], values: list[di
     }
 
 
-def percent(value: float, digits: int = 1) -> str:
-    """Return a share as a percentage."""
-    return f"{100 * value:.{digits}f}%"
-
-
 def _axis(field: str, title: str | None, **more: Any) -> dict[str, Any]:
     axis = {"title": title, **more.pop("axis", {})}
     return {"field": field, "type": "quantitative", "axis": axis, **more}
@@ -80,11 +76,17 @@ def intervals(rows: Sequence[dict[str, Any]], against: float | None, summary: st
     values = []
     for i, row in enumerate(rows):
         colour, shape = _MARKS.get(row["kind"], _MARKS["slice"])
-        said = f"{isolated(row['name'])}: {percent(row['value'])}, 95% interval {percent(row['low'])} to "
+        tooltip = f"{isolated(row['name'])}: {percent(row['value'])}, 95% interval {percent(row['low'])} to "
         place = {"i": i, "name": one_line(row["name"], 40), "colour": colour, "shape": shape}
         numbers = {k: row[k] for k in ("value", "low", "high")}
         values.append(
-            {**place, **numbers, "said": said + percent(row["high"]), "text": percent(row["value"]), "line": against}
+            {
+                **place,
+                **numbers,
+                "said": tooltip + percent(row["high"]),
+                "text": percent(row["value"]),
+                "line": against,
+            }
         )
     low = min([row["low"] for row in rows] + ([] if against is None else [against]))
     high = max(row["high"] for row in rows)
@@ -99,19 +101,22 @@ def _intervals(values: list[dict[str, Any]], domain: list[float], width: int) ->
     y = {"field": "i", "type": "ordinal", "axis": None, "scale": {"paddingInner": 0, "paddingOuter": 0.25}}
     x = {"scale": {"domain": domain, "nice": False, "zero": False}, "axis": _PERCENT}
     colour = {"field": "colour", "type": "nominal", "scale": None}
-    said = {"description": {"field": "said"}}
+    tooltip = {"description": {"field": "said"}}
     name = (
         {"align": "left", "dy": -15, "limit": NARROW - 70} if narrow else {"align": "right", "dx": -12, "limit": 210}
     )
     layers: list[dict[str, Any]] = [
         {
             "mark": {"type": "rule", "strokeWidth": 3, "opacity": 0.45, "strokeCap": "round"},
-            "encoding": {"y": y, "x": _axis("low", None, **x), "x2": {"field": "high"}, "color": colour, **said},
+            "encoding": {"y": y, "x": _axis("low", None, **x), "x2": {"field": "high"}, "color": colour, **tooltip},
         },
         {
             "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
             "encoding": {
-                "y": y, "x": _axis("value", None, **x), "color": colour, **said,
+                "y": y,
+                "x": _axis("value", None, **x),
+                "color": colour,
+                **tooltip,
                 "shape": {"field": "shape", "type": "nominal", "scale": None},
             },
         },
@@ -120,11 +125,17 @@ def _intervals(values: list[dict[str, Any]], domain: list[float], width: int) ->
             "encoding": {"y": y, "x": {"value": 0}, "text": {"field": "name"}},
         },
         {
-            "mark": {"type": "text", "fontSize": 13, "fontWeight": 600, "color": "var(--ink)", "aria": False,
-                     **({"align": "right", "dy": -15} if narrow else {"align": "left", "dx": 12})},
+            "mark": {
+                "type": "text",
+                "fontSize": 13,
+                "fontWeight": 600,
+                "color": "var(--ink)",
+                "aria": False,
+                **({"align": "right", "dy": -15} if narrow else {"align": "left", "dx": 12}),
+            },
             "encoding": {"y": y, "x": {"value": "width"}, "text": {"field": "text"}},
         },
-    ]  # fmt: skip
+    ]
     if values and values[0]["line"] is not None:
         layers.insert(0, _line("x", values[0]["line"], "var(--base)"))
     spec = _spec(width, step * len(values) + 40, layers, values)
@@ -144,18 +155,28 @@ def _line(axis: str, value: float, colour: str) -> dict[str, Any]:
 def similarity(blocks: Sequence[dict[str, Any]], summary: str) -> Chart:
     """Draw the similarity (0 to 1) of each block to the base model's, from the input to the output."""
     values = [
-        {"i": i, "name": one_line(b["block"], 24), "value": b["value"],
-         "said": f"{isolated(b['block'])}: {b['value']:.3f}"}
+        {
+            "i": i,
+            "name": one_line(b["block"], 24),
+            "value": b["value"],
+            "said": f"{isolated(b['block'])}: {b['value']:.3f}",
+        }
         for i, b in enumerate(blocks)
-    ]  # fmt: skip
+    ]
     names = [v["name"] for v in values]
 
     def spec(width: int) -> dict[str, Any]:
         angle = -45 if len(values) * max(map(len, names)) * 7 > width - 60 else 0
-        label = {"labelAngle": angle, "labelOverlap": "parity", "labelLimit": 110, "labelSeparation": 4,
-                 # Positions and not names make the scale: two blocks may bear one name.
-                 "labelExpr": f"{_array(names)}[datum.value]",
-                 "grid": False, "title": "block, from input to output"}  # fmt: skip
+        label = {
+            "labelAngle": angle,
+            "labelOverlap": "parity",
+            "labelLimit": 110,
+            "labelSeparation": 4,
+            # Positions and not names make the scale: two blocks may bear one name.
+            "labelExpr": f"{_array(names)}[datum.value]",
+            "grid": False,
+            "title": "block, from input to output",
+        }
         x = {"field": "i", "type": "ordinal", "axis": label, "scale": {"type": "point", "padding": 0.4}}
         y = _axis("value", "similarity to the base", scale=_WHOLE, axis={"tickCount": 5, "format": ".1f"})
         line = {"type": "line", "color": "var(--accent)", "strokeWidth": 2, "aria": False}
@@ -247,9 +268,12 @@ def reliability(series: Sequence[tuple[str, str, Sequence[dict[str, Any]]]], sum
             size = {"field": "count", "type": "quantitative", "scale": {"range": [30, 260], "zero": True}}
             layers.append({"data": data, "mark": line, "encoding": {"x": x, "y": y}})
             layers.append(
-                {"data": data, "mark": dot,
-                 "encoding": {"x": x, "y": y, "size": size, "description": {"field": "said"}}}
-            )  # fmt: skip
+                {
+                    "data": data,
+                    "mark": dot,
+                    "encoding": {"x": x, "y": y, "size": size, "description": {"field": "said"}},
+                }
+            )
         return _spec(min(width, 400), 320 if width == NARROW else 380, layers, [])
 
     return Chart(summary, spec(WIDE), spec(NARROW))

@@ -38,8 +38,8 @@ def draw(specs: Sequence[dict[str, Any]]) -> list[str] | str:
         return f"the process that draws them failed: {error}"
     if done.returncode != 0:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        said = next((line for line in lines if "rror" in line), lines[-1])
-        return f"the process that draws them ended with code {done.returncode}: {said[:200]}"
+        reason = next((line for line in lines if "rror" in line), lines[-1])
+        return f"the process that draws them ended with code {done.returncode}: {reason[:200]}"
     return json.loads(done.stdout)
 
 

@@ -16,12 +16,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from hftl.report import views, words
+from hftl.report import statements, views
 from hftl.report.charts import Chart
-from hftl.report.confusion import Confusion, confusion
 from hftl.report.draw import draw
 from hftl.report.figures import figures
-from hftl.report.rows import PageRows, rows_to_show, shown
+from hftl.report.rows import Confusion, PageRows, confusion, page_content, rows_to_show
 from hftl.report.visible import isolated, one_line, visible
 
 
@@ -44,55 +43,66 @@ def write_page(path: Path, report: dict[str, Any], rows: PageRows, run_dir: Path
 def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
     """Return the page of the run that lies in `run_dir` as HTML."""
     evidence: dict[str, Any] = report.get("evidence") or {}
-    mixed_up = confusion(rows)
+    matrix = confusion(rows)
     style, script = _asset("page.css"), _asset("page.js")
-    listed, hidden_classes = views.classes(report)
-    grouped, hidden_slices = views.slices(evidence)
-    return environment().get_template("page.html").render(
+    template = environment().get_template("page.html")
+    return template.render(
+        **evidence_sections(report, evidence, list(rows.labels), matrix),
         style=Markup(style),  # our own files
         script=Markup(script),
         policy=_policy(style, script),
-        report=report,
-        labels=list(rows.labels),
-        verdict=words.verdict(report, evidence),
-        cards=views.cards(report, evidence),
-        ladder=views.ladder(report, evidence),
-        compared=bool(evidence.get("verdict")),
-        forgetting=views.forgetting(evidence),
+        rows_open=True,
         stages=views.stages(report),
-        interpolation=words.interpolation(report),
-        confusion=mixed_up,
-        long_names=any(len(rows.labels[i]) > 3 for i in mixed_up.classes),
-        classes=listed,
-        hidden_classes=hidden_classes,
+        interpolation=statements.interpolation(report),
         worst=_with_content(evidence.get("worst_rows"), rows.test_content, views.MAX_WORST),
         more_worst=max(0, len(evidence.get("worst_rows") or []) - views.MAX_WORST),
         suspects=_with_content(evidence.get("suspects"), rows.train_content, views.MAX_SUSPECTS),
         more_suspects=max(0, len(evidence.get("suspects") or []) - views.MAX_SUSPECTS),
-        calibration=views.calibration(evidence),
-        abstain=views.abstain(evidence),
-        slices=grouped,
-        hidden_slices=hidden_slices,
         findings=views.findings(evidence),
         seeds=report.get("seeds"),
         reproduction=views.reproduction(report, run_dir),
         evidence_seconds=evidence.get("seconds"),
         notes=[*report["warnings"], *(f"Left out: {s}" for s in report["data"]["skipped"][:20])],
         charts=drawn(figures(report, evidence)),
-        data=_json(_page_data(rows, mixed_up)),
-    )  # fmt: skip
+        data=_json(_page_data(rows, matrix)),
+    )
 
 
-def _with_content(found: Sequence[dict[str, Any]] | None, read: Any, limit: int) -> list[dict[str, Any]]:
-    return [{**entry, "content": shown(read, int(entry["row"]))} for entry in (found or [])[:limit]]
+def evidence_sections(
+    report: dict[str, Any], evidence: dict[str, Any], labels: list[str], matrix: Confusion | None
+) -> dict[str, Any]:
+    """Return the values of the sections that page and demo share."""
+    classes, hidden_classes = views.classes(report)
+    slices, hidden_slices = views.slices(evidence)
+    return {
+        "report": report,
+        "labels": labels,
+        "verdict": statements.banner(report, evidence),
+        "cards": views.cards(report, evidence),
+        "ladder": views.ladder(report, evidence),
+        "compared": bool(evidence.get("verdict")),
+        "forgetting": views.forgetting(evidence),
+        "confusion": matrix,
+        "long_names": matrix is not None and any(len(labels[i]) > 3 for i in matrix.classes),
+        "classes": classes,
+        "hidden_classes": hidden_classes,
+        "calibration": views.calibration(evidence),
+        "abstain": views.abstain(evidence),
+        "slices": slices,
+        "hidden_slices": hidden_slices,
+    }
 
 
-def _page_data(rows: PageRows, mixed_up: Confusion) -> dict[str, Any]:
+def _with_content(entries: Sequence[dict[str, Any]] | None, read: Any, limit: int) -> list[dict[str, Any]]:
+    return [{**entry, "content": page_content(read, int(entry["row"]))} for entry in (entries or [])[:limit]]
+
+
+def _page_data(rows: PageRows, matrix: Confusion) -> dict[str, Any]:
     """Return what the script needs: the rows behind each cell, all counts, the names of the labels that it shows."""
-    cells = mixed_up.cells
-    totals = {f"{p['true']},{p['predicted']}": p["count"] for p in mixed_up.pairs}
-    for true, line in zip(mixed_up.classes, mixed_up.matrix, strict=True):
-        for predicted, cell in zip(mixed_up.classes, line, strict=True):
+    cells = matrix.cells
+    totals = {f"{p['true']},{p['predicted']}": p["count"] for p in matrix.pairs}
+    for true, line in zip(matrix.classes, matrix.matrix, strict=True):
+        for predicted, cell in zip(matrix.classes, line, strict=True):
             if cell["count"]:
                 totals[f"{true},{predicted}"] = cell["count"]
     used = sorted({i for cell in cells for i in cell})
@@ -108,18 +118,20 @@ def drawn(charts: dict[str, Chart]) -> dict[str, Markup]:
     """Return each chart as its wide and its narrow SVG, or as the line that says why there is none."""
     svgs = draw([spec for chart in charts.values() for spec in (chart.wide, chart.narrow)])
     if isinstance(svgs, str):
-        said = Markup('<p class="note">This chart could not be drawn: {}</p>').format(visible(svgs))
-        return dict.fromkeys(charts, said)
-    found = {}
+        note = Markup('<p class="note">This chart could not be drawn: {}</p>').format(visible(svgs))
+        return dict.fromkeys(charts, note)
+    pictures = {}
     for i, (name, chart) in enumerate(charts.items()):
         pair = zip(("wide", "narrow"), svgs[2 * i : 2 * i + 2], strict=True)
-        found[name] = Markup("").join(
+        pictures[name] = Markup("").join(
             Markup('<div class="chart {}" role="img" aria-label="{}">{}</div>').format(
-                size, chart.summary, Markup(svg)  # Vega escapes what it writes
+                size,
+                chart.summary,
+                Markup(svg),  # Vega escapes what it writes
             )
             for size, svg in pair
-        )  # fmt: skip
-    return found
+        )
+    return pictures
 
 
 def _json(data: dict[str, Any]) -> Markup:
@@ -150,7 +162,7 @@ def _finalize(value: Any) -> Any:
 @cache
 def environment() -> Environment:
     """Return the templates of the page, which escape what they show and make hidden characters visible."""
-    found = Environment(
+    templates = Environment(
         loader=PackageLoader("hftl.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -158,12 +170,12 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters.update(
-        percent=words.percent,
-        number=words.number,
-        duration=words.duration,
-        interval=words.interval,
+    templates.filters.update(
+        percent=statements.percent,
+        number=statements.number,
+        duration=statements.duration,
+        interval=statements.interval,
         label=lambda text: one_line(str(text), LABEL_CHARACTERS),
         isolated=lambda text: escape(isolated(str(text), LABEL_CHARACTERS)),
     )
-    return found
+    return templates

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from hftl.methods.plan import Plan
+from hftl.report.statements import interpolation, pooled, retention
 from hftl.report.table import print_table
 from hftl.report.visible import one_line
-from hftl.report.words import interpolation, pooled, retention
 
 
 _NAMED = 3  # weak slices that the terminal names
@@ -67,7 +67,7 @@ def _show_place(report: dict[str, Any], run_dir: str, more: str = "") -> None:
 
 def _evidence_rows(evidence: dict[str, Any]) -> list[tuple[str, str]]:
     """Verdict, advice, forgetting, calibration and what the doctor found, a line each."""
-    verdict, kept = evidence["verdict"], evidence["forgetting"]
+    verdict, forgetting = evidence["verdict"], evidence["forgetting"]
     bounds = f"95% {100 * verdict['low']:+.1f} to {100 * verdict['high']:+.1f}; McNemar p {verdict['p']:.2g}"
     kind = f" ({verdict['kind'].lower()})" if verdict["kind"] else ""
     rows = [
@@ -77,10 +77,15 @@ def _evidence_rows(evidence: dict[str, Any]) -> list[tuple[str, str]]:
         )
     ]
     rows += [("advice", f"{a['advice']}: {a['reason']}") for a in verdict["advice"]]
-    if kept and kept["unchanged"]:
+    if forgetting and forgetting["unchanged"]:
         rows.append(("kept of the base", "all: its body did not change, so nothing was measured"))
-    elif kept and kept["kept"] is not None:
-        rows.append(("kept of the base", f"{kept['kept']:.1%} of its features can still be read ({retention(kept)})"))
+    elif forgetting and forgetting["kept"] is not None:
+        rows.append(
+            (
+                "kept of the base",
+                f"{forgetting['kept']:.1%} of its features can still be read ({retention(forgetting)})",
+            )
+        )
     calibration = evidence["calibration"]
     ece = [calibration[when]["ece"] for when in ("before", "after")]
     rows.append(("calibration error", f"{ece[0]:.3f}, with temperature {calibration['temperature']:.2f} {ece[1]:.3f}"))
@@ -140,11 +145,11 @@ def parity_rows(parity: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         (
             f"parity of {where}",
-            found["note"]
-            or f"{found['rows']} rows ({found['origin']}), the same labels without hftl; probabilities differ by at "
-            f"most {found['max_difference']:.1g}",
+            checked["note"]
+            or f"{checked['rows']} rows ({checked['origin']}), the same labels without hftl; probabilities differ by at "
+            f"most {checked['max_difference']:.1g}",
         )
-        for where, found in parity.items()
+        for where, checked in parity.items()
     ]
 
 
@@ -158,9 +163,9 @@ def show_seeds(report: dict[str, Any], run_dir: str, news: Sequence[str] = ()) -
     """Print mean and standard deviation over the seeds, `news`, and where the one that is kept lies now."""
     seeds = report["seeds"]
     rows = [
-        (split, metric, f"{found['mean']:.4f} ± {found['std']:.4f}", " ".join(f"{v:.4f}" for v in found["values"]))
+        (split, metric, f"{spread['mean']:.4f} ± {spread['std']:.4f}", " ".join(f"{v:.4f}" for v in spread["values"]))
         for split in ("test", "validation")
-        for metric, found in seeds[split].items()
+        for metric, spread in seeds[split].items()
     ]
     title = f"{len(seeds['seeds'])} seeds; kept: {seeds['kept']}, the best on validation"
     print_table(title, ("split", "metric", "mean ± deviation", "by seed"), rows)

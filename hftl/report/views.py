@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from hftl.evaluation.calibration import merged_bins
-from hftl.report.words import KINDS, METHODS, duration, interval, number, percent, points, rate, retention
+from hftl.report import statements
+from hftl.report.statements import KINDS, METHODS, duration, interval, number, percent, points, rate, retention
 
 
 MAX_CLASSES = 2_000  # rows of the table of classes
@@ -27,15 +28,15 @@ def ladder(report: dict[str, Any], evidence: dict[str, Any]) -> list[dict[str, A
 def cards(report: dict[str, Any], evidence: dict[str, Any]) -> list[dict[str, str]]:
     """Return the headline figures: name, value, what stands below it."""
     test = report["metrics"]["test"]
-    found = [
+    entries = [
         {"name": name, "value": percent(test[key]["value"]), "below": f"95%: {interval(test[key])}"}
         for name, key in (("Accuracy", "accuracy"), ("Macro F1", "macro_f1"))
     ]
     forgetting = evidence.get("forgetting")
     if forgetting and forgetting.get("unchanged"):
-        found.append({"name": "Kept of the base", "value": "All", "below": "its body did not change"})
+        entries.append({"name": "Kept of the base", "value": "All", "below": "its body did not change"})
     elif forgetting and forgetting.get("kept") is not None:
-        found.append(
+        entries.append(
             {
                 "name": "Kept of the base",
                 "value": percent(forgetting["kept"]),
@@ -45,24 +46,34 @@ def cards(report: dict[str, Any], evidence: dict[str, Any]) -> list[dict[str, st
     calibration = evidence.get("calibration")
     if calibration:
         after, before = calibration["after"]["ece"], calibration["before"]["ece"]
-        found.append(
+        entries.append(
             {"name": "Calibration error", "value": percent(after), "below": f"{percent(before)} before correction"}
         )
     seconds = report["timing"]["total_seconds"]
     below = f"{report['data']['rows']['train']:,} training rows"
-    return [*found, {"name": "Time", "value": duration(seconds), "below": below}]
+    return [*entries, {"name": "Time", "value": duration(seconds), "below": below}]
+
+
+def statements_of(report: dict[str, Any]) -> dict[str, Any]:
+    """Return what a Space, which has no hftl, shows in words: the verdict and the headline figures, as plain text."""
+    evidence = report.get("evidence") or {}
+    banner = statements.banner(report, evidence)
+    return {
+        "verdict": {"look": banner["look"], "title": banner["title"], "sentence": str(banner["sentence"])},
+        "cards": [card for card in cards(report, evidence) if card["name"] != "Time"],
+    }
 
 
 def forgetting(evidence: dict[str, Any]) -> dict[str, Any] | None:
     """Return the headline, its definition, and before and after of each measure."""
-    found = evidence.get("forgetting")
-    if not found:
+    measured = evidence.get("forgetting")
+    if not measured:
         return None
-    unchanged = bool(found.get("unchanged"))
+    unchanged = bool(measured.get("unchanged"))
     if unchanged:  # no figure of it was measured, so none is shown as if it were
-        found = {**dict.fromkeys(("definition", "retention", "rows")), "kept": 1.0, "note": found.get("note")}
+        measured = {**dict.fromkeys(("definition", "retention", "rows")), "kept": 1.0, "note": measured.get("note")}
     rows = []
-    probe = found.get("probe")
+    probe = measured.get("probe")
     if probe:
         low, high = probe.get("low"), probe.get("high")
         after = percent(probe["after"])
@@ -70,35 +81,34 @@ def forgetting(evidence: dict[str, Any]) -> dict[str, Any] | None:
             change = points(probe["after"] - probe["before"])
             after += f", a change of {change} points (95% {points(low)} to {points(high)})"
         rows.append(("Accuracy of a probe on its features", percent(probe["before"]), after))
-    if found.get("knn_agreement") is not None:
-        chance = found.get("knn_chance")
+    if measured.get("knn_agreement") is not None:
+        chance = measured.get("knn_chance")
         name = "Nearest neighbours that stayed the same"
         name += f" (by chance: {percent(chance)})" if chance is not None else ""
-        rows.append((name, "100.0%", percent(found["knn_agreement"])))
-    head = found.get("original_head")
+        rows.append((name, "100.0%", percent(measured["knn_agreement"])))
+    head = measured.get("original_head")
     if head:
         name = f"Loss of its original head ({head['kind']})"
         rows.append((name, number(head["loss_before"]), number(head["loss_after"])))
-    kept = found.get("kept")
-    bounds = f"95%: {interval(found)}" if found.get("low") is not None and found.get("high") is not None else ""
-    headline = f"{percent(kept)} of the base's features can still be read ({retention(found)})"
-    headline = headline if kept is not None else "Not measured"
+    bounds = (
+        f"95%: {interval(measured)}" if measured.get("low") is not None and measured.get("high") is not None else ""
+    )
     return {
-        "headline": "The body of the base model did not change" if unchanged else headline,
+        "headline": statements.kept_headline({**measured, "unchanged": unchanged}),
         "unchanged": unchanged,
         "bounds": bounds,
-        "definition": found.get("definition") or "",
-        "measured_on": retention(found),
-        "retention_rows": found.get("rows"),
-        "note": found.get("note"),
+        "definition": measured.get("definition") or "",
+        "measured_on": retention(measured),
+        "retention_rows": measured.get("rows"),
+        "note": measured.get("note"),
         "rows": rows,
-        "cka": [b for b in found.get("cka") or [] if b.get("value") is not None],
+        "cka": [b for b in measured.get("cka") or [] if b.get("value") is not None],
     }
 
 
 def stages(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a line per stage, its learning rates as their range and one by one."""
-    found = []
+    rows = []
     for stage in report["stages"]:
         rates = list(stage["learning_rates"].items())
         values = [value for _, value in rates]
@@ -106,7 +116,7 @@ def stages(report: dict[str, Any]) -> list[dict[str, Any]]:
         span = (
             (rate(values[0]) if same else f"{rate(min(values))} to {rate(max(values))}") if values else "closed form"
         )
-        found.append(
+        rows.append(
             {
                 **{k: stage[k] for k in ("name", "trainable_parameters", "steps", "epochs", "seconds")},
                 "reads": stage.get("reads") or "\u2013",
@@ -114,28 +124,28 @@ def stages(report: dict[str, Any]) -> list[dict[str, Any]]:
                 "rates": [(name, rate(value)) for name, value in rates] if len(rates) > 1 else [],
             }
         )
-    return found
+    return rows
 
 
 def classes(report: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
     """Return the classes, the lowest F1 first, and how many were left out."""
-    found = sorted(report["per_class"], key=lambda c: (c["support"] == 0, c["f1"], -c["support"]))
-    return found[:MAX_CLASSES], max(0, len(found) - MAX_CLASSES)
+    rows = sorted(report["per_class"], key=lambda c: (c["support"] == 0, c["f1"], -c["support"]))
+    return rows[:MAX_CLASSES], max(0, len(rows) - MAX_CLASSES)
 
 
 def calibration(evidence: dict[str, Any]) -> dict[str, Any] | None:
     """Return the temperature, the scores before and after it, and the bins."""
-    found = evidence.get("calibration")
-    if not found:
+    measured = evidence.get("calibration")
+    if not measured:
         return None
     names = (("Calibration error (ECE)", "ece"), ("Log loss", "log_loss"), ("Brier score", "brier"))
     return {
-        "temperature": number(found.get("temperature"), 2),
-        "rows": [(name, _bounded(found["before"], key), _bounded(found["after"], key)) for name, key in names],
-        "floor": number(found["after"].get("ece_if_calibrated")),
-        "before": merged_bins(found.get("bins_before") or []),
-        "after": merged_bins(found.get("bins_after") or []),
-        "note": found.get("note"),
+        "temperature": number(measured.get("temperature"), 2),
+        "rows": [(name, _bounded(measured["before"], key), _bounded(measured["after"], key)) for name, key in names],
+        "floor": number(measured["after"].get("ece_if_calibrated")),
+        "before": merged_bins(measured.get("bins_before") or []),
+        "after": merged_bins(measured.get("bins_after") or []),
+        "note": measured.get("note"),
     }
 
 
@@ -147,49 +157,32 @@ def _bounded(scores: dict[str, Any], key: str) -> tuple[str, str]:
 
 def abstain(evidence: dict[str, Any]) -> dict[str, Any] | None:
     """Return what answering only when sure would bring."""
-    found = evidence.get("abstain")
-    if not found:
+    held = evidence.get("abstain")
+    if not held:
         return None
-    target = percent(found["precision"], 0)
-    right = found.get("test_precision")
-    if found.get("threshold") is None:
-        sentence = f"No threshold reached the target of {target} right answers on the validation rows."
-    elif right is None:
-        sentence = f"No test row is answered with a confidence of at least {percent(found['threshold'])}."
-    elif found["threshold"] == 0:
-        sentence = (
-            f"It may answer everything: {percent(right['value'])} of all answers are right (95% interval "
-            f"{interval(right)}; target: {target})."
-        )
-    else:
-        sentence = (
-            f"If it only answers when at least {percent(found['threshold'])} confident, {percent(right['value'])} of its "
-            f"answers are right (95% interval {interval(right)}; target: {target}), and it answers "
-            f"{percent(found.get('coverage'))} of the rows."
-        )
     return {
-        "sentence": sentence,
-        "target": found["precision"],
-        "curve": found.get("curve") or [],
-        "note": found.get("note"),
+        "sentence": statements.abstain(held),
+        "target": held["precision"],
+        "curve": held.get("curve") or [],
+        "note": held.get("note"),
     }
 
 
 def slices(evidence: dict[str, Any]) -> tuple[list[dict[str, Any]], int]:
     """Return the groups of slices in their order, each {by, rows}, and how many slices were left out."""
-    found = evidence.get("slices") or []
+    entries = evidence.get("slices") or []
     groups: dict[str, list[dict[str, Any]]] = {}
-    for one in found[:MAX_SLICES]:
+    for one in entries[:MAX_SLICES]:
         groups.setdefault(str(one["by"]), []).append(one)
-    return [{"by": by, "rows": rows} for by, rows in groups.items()], max(0, len(found) - MAX_SLICES)
+    return [{"by": by, "rows": rows} for by, rows in groups.items()], max(0, len(entries) - MAX_SLICES)
 
 
 def findings(evidence: dict[str, Any]) -> list[dict[str, Any]] | None:
     """Return the doctor's findings, the gravest first; None when it did not run."""
-    found = evidence.get("doctor")
-    if found is None:
+    results = evidence.get("doctor")
+    if results is None:
         return None
-    ordered = sorted(found, key=lambda f: _LEVELS.get(f["level"], 1))[:MAX_FINDINGS]
+    ordered = sorted(results, key=lambda f: _LEVELS.get(f["level"], 1))[:MAX_FINDINGS]
     return [
         {**{k: f.get(k) for k in ("check", "level", "count", "mend")}, "rows": _first_rows(f.get("rows"))}
         for f in ordered
@@ -198,11 +191,11 @@ def findings(evidence: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 def _first_rows(rows: dict[str, list[int]] | None, limit: int = 8) -> str:
     """Return the first rows of a finding in one line, by split."""
-    said = []
-    for split, found in (rows or {}).items():
-        more = ", \u2026" if len(found) > limit else ""
-        said += [f"{split} {', '.join(f'{row:,}' for row in found[:limit])}{more}"] if found else []
-    return "; ".join(said)
+    parts = []
+    for split, positions in (rows or {}).items():
+        more = ", \u2026" if len(positions) > limit else ""
+        parts += [f"{split} {', '.join(f'{row:,}' for row in positions[:limit])}{more}"] if positions else []
+    return "; ".join(parts)
 
 
 def reproduction(report: dict[str, Any], run_dir: Path) -> dict[str, Any]:
@@ -213,18 +206,23 @@ def reproduction(report: dict[str, Any], run_dir: Path) -> dict[str, Any]:
         "command": f"hftl train {shlex.quote(str(run_dir / 'config.yaml'))}",
         "facts": [
             ("Data", report["data"]["name"]),
-            *((f"{split.capitalize()} rows", f"{count:,}: {origins.get(split, '')}".rstrip(": "))
-              for split, count in rows.items()),
+            *(
+                (f"{split.capitalize()} rows", f"{count:,}: {origins.get(split, '')}".rstrip(": "))
+                for split, count in rows.items()
+            ),
             ("Base model", f"{model['name']} ({model['architecture']}, {model['parameters']:,} parameters)"),
             ("Weights", " ".join(str(v) for v in (model["source"], model["revision"]) if v)),
             ("Method", f"{report['method']}: {METHODS.get(str(report['method']), '')}".rstrip(": ")),
             ("Seed", str(report["seed"])),
-            ("Machine", f"{environment['device']}, {_count(environment['processes'], 'process', 'processes')}, "
-                        f"{_count(environment['threads'], 'thread', 'threads')}"),
+            (
+                "Machine",
+                f"{environment['device']}, {_count(environment['processes'], 'process', 'processes')}, "
+                f"{_count(environment['threads'], 'thread', 'threads')}",
+            ),
             ("Versions", ", ".join(f"{k} {v}" for k, v in environment["versions"].items())),
         ],
         "times": [(k.removesuffix("_seconds"), duration(v)) for k, v in report["timing"].items()],
-    }  # fmt: skip
+    }
 
 
 def _count(number_of: int, one: str, many: str) -> str:

@@ -1,6 +1,10 @@
 """Strings from data, made safe to look at: nothing in them is hidden, reorders its surroundings or breaks a file."""
 
+import re
 import unicodedata
+from typing import Any
+
+from markupsafe import Markup
 
 
 # Invisible characters that change how text is ordered, joined or read: the bidirectional marks, embeddings, overrides
@@ -13,6 +17,9 @@ _HIDDEN = frozenset(
     | set(range(0xE0000, 0xE0080))
 )
 _LINE = "\u23ce"  # the "return" symbol
+NAME_CHARACTERS = 120
+_MARKDOWN = {**{char: f"\\{char}" for char in "\\`*_{}[]|~$#"}, "&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
+_RIGHT_TO_LEFT = frozenset({"R", "AL", "AN"})
 
 
 def _shown(char: str) -> str:
@@ -51,6 +58,34 @@ def isolated(text: str, limit: int = 80) -> str:
 
 def shorten(text: str, limit: int, lines: int) -> tuple[str, bool]:
     """Return `visible` text of at most `limit` characters and `lines` lines, and whether anything was cut off."""
-    shown = visible(text[:limit]).split("\n")
-    cut = len(text) > limit or len(shown) > lines
-    return "\n".join(shown[:lines]) + ("\u2026" if cut else ""), cut
+    parts = visible(text[:limit]).split("\n")
+    cut = len(text) > limit or len(parts) > lines
+    return "\n".join(parts[:lines]) + ("\u2026" if cut else ""), cut
+
+
+def md(text: Any, limit: int = NAME_CHARACTERS) -> Markup:
+    """Return a name as Markdown that shows it: in one line, nothing hidden, no markup, no link, no mention of anyone.
+
+    It may stand in a table cell. A name with right-to-left letters is isolated, so that it does not reorder the line.
+    """
+    if hasattr(text, "__html__"):
+        return Markup(text)
+    line = one_line(str(text), limit)
+    escaped = "".join(_MARKDOWN.get(char, char) for char in line)
+    escaped = re.sub(r"(?i)\b(www)\.", r"\1&#46;", escaped.replace("://", ":&#47;&#47;"))
+    if any(unicodedata.bidirectional(char) in _RIGHT_TO_LEFT for char in line):
+        escaped = f"\u2068{escaped}\u2069"
+    return Markup(escaped)
+
+
+def code(text: Any, limit: int = NAME_CHARACTERS) -> Markup:
+    """Return a name as a code span, or as `md` where it could end the span or the table cell around it."""
+    line = one_line(str(text), limit)
+    if not line or any(char in line for char in "`|\\") or not line.isascii():
+        return md(text, limit)
+    return Markup(f"`{line}`")
+
+
+def quoted_python(text: str) -> Markup:
+    """Return a string as a Python or YAML literal for a fenced block."""
+    return Markup('"{}"'.format(one_line(text).replace("\\", "\\\\").replace('"', '\\"')))

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -16,15 +16,6 @@ from datasets import Dataset
 
 
 Function = Callable[..., Any]  # what it takes and returns is said beside each field
-
-
-# What is left to do once the datasets are encoded: lengths of the rows of each -> notes
-Finish = Callable[[list[np.ndarray]], list[str]]
-
-
-def nothing_left(lengths: list[np.ndarray]) -> list[str]:
-    """Nothing is left to do, and nothing to say."""
-    return []
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +112,14 @@ class Answer:
     detail: Any  # such as the probability of every label
 
 
+class Fitted(NamedTuple):
+    """What fitting a processor to data told."""
+
+    notes: list[str]
+    arrays: list[dict[str, Any]]  # what `Inputs.encode` would return for each of the datasets, or nothing
+    cut: int = 0  # rows that are longer than the model reads
+
+
 @dataclass(frozen=True)
 class Inputs:
     """How a row comes in."""
@@ -137,11 +136,11 @@ class Inputs:
     table: Function  # rows as `predict` takes them -> Dataset; raises `DataError`
     check: Function  # (model, processor, name): raises `ModelError` where the two do not go together
     settle: Function  # (model, processor, name) -> notes; what padding would change about the answers
-    fit: Function  # (model, processor, datasets, ModelConfig) -> notes; sets the length or size in place
+    fit: Function  # (model, processor, datasets, ModelConfig) -> Fitted; sets the length or size in place
     encode: Function  # (Dataset, processor) -> arrays of `Encoded`
     collate: Function  # (processor, flip, augment) -> function: items -> batch of tensors, without targets
     smallest: Function  # (model, processor) -> a smallest batch, to trace the modules
-    describe: Function  # (Splits, processor, lengths of train and validation) -> facts for `hftl plan`
+    describe: Function  # (Splits, processor, lengths of train and validation, are some cut) -> facts for `hftl plan`
     poolings: tuple[str, ...]  # features that a row has: "native", and "mean" over its tokens
     key: Function  # row -> bytes, equal for the same row, or None: copies and leaks
     groups: Function  # Dataset -> [(name, value of each row, unit or None)], to score slices of rows
@@ -194,9 +193,12 @@ class Task:
         """The first column that the processor takes."""
         return self.inputs.columns[0]
 
-    def encode(self, dataset: Dataset, processor: Any) -> Encoded:
-        """Return the rows as the model reads them; targets are 0 where the table has no column "label"."""
-        arrays = self.inputs.encode(dataset, processor)
+    def encode(self, dataset: Dataset, processor: Any, arrays: dict[str, Any] | None = None) -> Encoded:
+        """Return the rows as the model reads them; targets are 0 where the table has no column "label".
+
+        `arrays` are those of `Inputs.encode`, where they are known already.
+        """
+        arrays = arrays or self.inputs.encode(dataset, processor)
         targets = dataset["label"][:] if "label" in dataset.column_names else [0] * len(dataset)
         return Encoded(arrays, np.asarray(targets))
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
@@ -48,6 +47,7 @@ _SMALL: dict[str, Any] = {
     "activation_checkpointing": False,
     "neftune_noise_alpha": None,
 }
+_ROWS: Any = [{"features": torch.ones(2) * i, "labels": i % 2} for i in range(4)]
 # Packages by the name that --report_to takes, where the two differ.
 _PACKAGES = {"dagshub": "dagshub mlflow", "flyte": "flytekit", "comet_ml": "comet-ml", "azure_ml": "azureml-core"}
 
@@ -98,14 +98,6 @@ def smaller_batch(size: int, accumulation: int) -> tuple[int, int]:
     """
     smaller = max(d for d in range(1, size) if size % d == 0)
     return smaller, accumulation * (size // smaller)
-
-
-class _Rows(Dataset):
-    def __len__(self) -> int:
-        return 4
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"features": torch.ones(2) * index, "labels": index % 2}
 
 
 def check_arguments(config: RunConfig, best_metric: str) -> None:
@@ -178,8 +170,8 @@ def _trainer(toy: nn.Module, args: Any, stage: Stage) -> GroupedTrainer:
     trainer = GroupedTrainer(
         model=toy,
         args=args,
-        train_dataset=_Rows(),
-        eval_dataset=_Rows(),
+        train_dataset=_ROWS,
+        eval_dataset=_ROWS,
         compute_loss_func=make_loss(args.label_smoothing_factor),
         compute_metrics=lambda p: compute_metrics(np.asarray(p.predictions), np.asarray(p.label_ids)),
         preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),

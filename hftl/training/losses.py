@@ -105,8 +105,8 @@ class LossGuard(TrainerCallback):
         where = f" Its batch holds the training rows {', '.join(map(str, rows))} (counted from 0)." if rows else ""
         what = f"has exploded to {value:.3g}" if math.isfinite(value) else f"is {value:g}"
         return (
-            f"The loss {what} at step {step}: training has diverged. Nothing was saved.{where} Lower --learning_rate (it is {rate:g}), set "
-            "--bf16 false, or look at those rows."
+            f"The loss {what} at step {step}: training has diverged. Nothing was saved.{where} "
+            f"Lower --learning_rate (it is {rate:g}), set --bf16 false, or look at those rows."
         )
 
 

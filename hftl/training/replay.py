@@ -199,6 +199,9 @@ def state_shapes(anatomy: Anatomy, firsts: list[int], encoded: Encoded, views: i
     return {f: (views * len(encoded), *anatomy.shapes[f][1:]) for f in firsts}
 
 
+Slot = tuple[str, tuple[int, ...], np.dtype]  # key in the cache, shape and type of an array of states
+
+
 @dataclass(frozen=True)
 class StateMaker:
     """Stores the states that enter the blocks `firsts`, of augmented rows in `views` versions."""
@@ -210,18 +213,37 @@ class StateMaker:
     views: int
     augmentation: dict[str, Any]
 
-    def keys(self, encoded: Encoded) -> dict[int, str]:
-        """Return the cache key of the states of `encoded` by first block."""
-        return {first: self._key(first, encoded) for first in self.firsts}
+    def slots(self, encoded: Encoded) -> dict[int, Slot]:
+        """Return where the states of `encoded` lie, by first block."""
+        views, model = self.views_of(encoded), self.plan.model
+        shapes = state_shapes(self.anatomy, self.firsts, encoded, views)
+        dtype = np.dtype(np.uint16 if self.passer.bf16 else np.float32)
+        shared: dict[str, Any] = {
+            "use_cpu": self.passer.use_cpu,
+            "bf16": self.passer.bf16,
+            "rows": encoded.fingerprint(),
+            "sample": preprocessing(self.passer.collate, encoded),
+            "views": views,
+            "augmentation": self.augmentation if encoded.augment else None,
+        }
+        slots = {}
+        for first in self.firsts:
+            weights = weights_hash(model, _below(self.plan, first))
+            key = cache_key(model, kind="states", first=first, weights=weights, **shared)
+            slots[first] = (key, shapes[first], dtype)
+        return slots
 
-    def open(self, encoded: Encoded, keys: dict[int, str]) -> dict[int, np.ndarray]:
+    def views_of(self, encoded: Encoded) -> int:
+        """How many versions of every row are stored."""
+        return self.views if encoded.augment else 1
+
+    def open(self, encoded: Encoded, slots: dict[int, Slot]) -> dict[int, np.ndarray]:
         """Return the states by first block, computed where they are not on disk. Raises OSError without room."""
-        missing = self._missing(encoded, keys)
+        missing = _missing(slots)
         if missing:
-            shard = local_world()
-            with self._reserve(encoded, keys, missing, main=shard[0] == 0) as targets:
-                self._fill(encoded, targets, shard)
-        arrays = {first: self._stored(first, encoded, keys) for first in self.firsts}
+            with _reserved(slots, missing) as targets:
+                self._fill(encoded, targets)
+        arrays = {first: open_states(*slot) for first, slot in slots.items()}
         return {first: array for first, array in arrays.items() if array is not None}
 
     @contextmanager
@@ -231,56 +253,14 @@ class StateMaker:
         None where nothing is to be stored: rows that are augmented (the other pass takes them as they are), states
         that are there already, no room, or several machines, each of which needs all rows.
         """
-        keys = self.keys(encoded)
-        missing = [] if encoded.augment or not one_machine() else self._missing(encoded, keys)
+        slots = {} if encoded.augment or not one_machine() else self.slots(encoded)
+        missing = _missing(slots)
         with ExitStack() as stack:
             try:
-                reserved = self._reserve(encoded, keys, missing, main=local_world()[0] == 0)
-                targets = stack.enter_context(reserved) if missing else {}
+                targets = stack.enter_context(_reserved(slots, missing)) if missing else {}
             except OSError:  # `store` meets the same, and says so
                 targets = {}
             yield stack.enter_context(self._recording(encoded, targets)) if targets else None
-
-    def views_of(self, encoded: Encoded) -> int:
-        """How many versions of every row are stored."""
-        return self.views if encoded.augment else 1
-
-    def _key(self, first: int, encoded: Encoded) -> str:
-        return cache_key(
-            self.plan.model,
-            use_cpu=self.passer.use_cpu,
-            kind="states",
-            first=first,
-            weights=weights_hash(self.plan.model, _below(self.plan, first)),
-            rows=encoded.fingerprint(),
-            sample=preprocessing(self.passer.collate, encoded),
-            bf16=self.passer.bf16,
-            views=self.views_of(encoded),
-            augmentation=self.augmentation if encoded.augment else None,
-        )
-
-    @property
-    def _dtype(self) -> np.dtype:
-        return np.dtype(np.uint16 if self.passer.bf16 else np.float32)
-
-    def _shapes(self, encoded: Encoded) -> Shapes:
-        return state_shapes(self.anatomy, self.firsts, encoded, self.views_of(encoded))
-
-    def _stored(self, first: int, encoded: Encoded, keys: dict[int, str]) -> np.ndarray | None:
-        return open_states(keys[first], self._shapes(encoded)[first], self._dtype)
-
-    def _missing(self, encoded: Encoded, keys: dict[int, str]) -> list[int]:
-        """First blocks whose states any process lacks."""
-        lacking = [first for first in self.firsts if self._stored(first, encoded, keys) is None]
-        return sorted({first for process in from_every_process(lacking) for first in process})
-
-    @contextmanager
-    def _reserve(
-        self, encoded: Encoded, keys: dict[int, str], missing: list[int], *, main: bool
-    ) -> Iterator[dict[int, np.ndarray]]:
-        shapes = self._shapes(encoded)
-        with reserve_states({keys[f]: (shapes[f], self._dtype) for f in missing}, main=main) as arrays:
-            yield {first: arrays[keys[first]] for first in missing}
 
     @contextmanager
     def _recording(self, encoded: Encoded, targets: dict[int, np.ndarray]) -> Iterator[Callable[..., None]]:
@@ -296,7 +276,7 @@ class StateMaker:
         with _removed(capture(self.plan.model, self.anatomy, sorted(targets), states.__setitem__)):
             yield record
 
-    def _fill(self, encoded: Encoded, targets: dict[int, np.ndarray], shard: tuple[int, int]) -> None:
+    def _fill(self, encoded: Encoded, targets: dict[int, np.ndarray]) -> None:
         views = self.views_of(encoded)
         with self._recording(encoded, targets) as record:
             for view in range(views):
@@ -306,7 +286,21 @@ class StateMaker:
 
                 collate = partial(_seeded, self.passer.collate, view) if views > 1 else self.passer.collate
                 passer = replace(self.passer, collate=collate)
-                passer.run(self.plan.model, encoded, use, "frozen layers", shard)
+                passer.run(self.plan.model, encoded, use, "frozen layers", local_world())
+
+
+def _missing(slots: dict[int, Slot]) -> list[int]:
+    """First blocks whose states any process lacks."""
+    lacking = [first for first, slot in slots.items() if open_states(*slot) is None]
+    return sorted({first for process in from_every_process(lacking) for first in process})
+
+
+@contextmanager
+def _reserved(slots: dict[int, Slot], missing: list[int]) -> Iterator[dict[int, np.ndarray]]:
+    """Give a writable array by first block, which the processes of this machine share."""
+    wanted = {slots[first][0]: slots[first][1:] for first in missing}
+    with reserve_states(wanted, main=local_world()[0] == 0) as arrays:
+        yield {first: arrays[slots[first][0]] for first in missing}
 
 
 def _seeded(collate: Callable, view: int, items: list[dict[str, Any]]) -> Any:

@@ -100,7 +100,7 @@ def fit_plan(plan: Plan, probe: Probe, data: StageData, config: RunConfig, best_
             if is_main_process():
                 _save_stage(plan.model, work, i)
                 _write_done(work, reports, notes, states is not None or bool(done["states"]))
-                _drop_stages(work, i, plan.stages)
+                _drop_stage(work, i, plan.stages)
             wait_for_all()
         if states is not None and stage.solve is None:
             states.drop(
@@ -128,7 +128,7 @@ def _save_stage(model: nn.Module, work: Path, index: int) -> None:
     save_file(state, work / f"stage-{index}.safetensors")
 
 
-def _drop_stages(work: Path, index: int, stages: tuple[Stage, ...]) -> None:
+def _drop_stage(work: Path, index: int, stages: tuple[Stage, ...]) -> None:
     """Remove what no later stage starts from, and no figure of an interpolation is taken from, once `index` is done."""
     shutil.rmtree(work / "checkpoints" / f"stage-{index}", ignore_errors=True)
     starts = {stage.start for stage in stages[index + 1 :]}

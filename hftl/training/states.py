@@ -159,22 +159,23 @@ def store(
     maker, note = state_maker(plan, parts, data.collate, config, done, decided)
     if maker is None:
         return None, note
-    keys = [maker.keys(encoded) for encoded in parts]
+    slots = [maker.slots(encoded) for encoded in parts]
+    keys = {first: [of_part[first][0] for of_part in slots] for first in maker.firsts}
     rows: list[dict[int, StateRows]] = []
     try:
-        for encoded, of_part in zip(parts, keys, strict=True):
+        for encoded, of_part in zip(parts, slots, strict=True):
             starts, n = encoded.starts, maker.views_of(encoded)
             arrays = maker.open(encoded, of_part)
             rows.append({first: StateRows(encoded, array, starts, n) for first, array in arrays.items()})
     except OSError as error:  # no room: said by reserve_states, or by the disk itself
-        drop_states([key for of_part in keys for key in of_part.values()])
+        drop_states([key for of_parts in keys.values() for key in of_parts])
         if decided:
             raise TrainingError(
                 f"The run was begun with stored states of its frozen layers, and {error}. Make room for the cache, then "
                 "--resume again."
             ) from None
         return _without(config.method.cache, str(error))
-    return StateCache(maker.anatomy, rows[0], rows[1], {f: [k[f] for k in keys] for f in maker.firsts}), ""
+    return StateCache(maker.anatomy, rows[0], rows[1], keys), ""
 
 
 def state_maker(

@@ -53,7 +53,7 @@ def test_long_texts_are_counted_beyond_the_models_limit(folder):
     long = replace(splits, train=splits.train.map(lambda row: {"text": "happy " * 200}))
     tokenizer.model_max_length = min(tokenizer.model_max_length, MAX_LENGTH)
     cut = [encode(part, tokenizer)["input_ids"].lengths for part in (long.train, long.validation)]
-    found = describe_tokens(long, tokenizer, cut)
+    found = describe_tokens(long, tokenizer, cut, len(long.train))
     assert found["max"] == 202 > found["max_seq_length"] == MAX_LENGTH
     assert found["truncated"] == len(long.train)
     assert len(found["histogram"]) == 8

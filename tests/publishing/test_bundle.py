@@ -23,7 +23,7 @@ from hftl.predict import load
 from hftl.publishing.bundle import BundleOptions, build_bundle
 from hftl.publishing.public_report import public_config, public_report
 from hftl.run_data import Artifact, open_artifact
-from tests.hub_cards import card_problems
+from tests.hub.cards import card_problems
 from tests.runs import SMALL, checkpoint, subprocess_env, text_frame, tiny_run
 from tests.tiny import tiny_images
 
@@ -291,6 +291,23 @@ def test_an_adapter_that_nobody_could_load_is_refused(text_run, image_run, tmp_p
     assert "alice" not in str(caught.value)
     with pytest.raises(ConfigError, match="--adapter_only is for runs of --method lora"):
         build_bundle(image_run, tmp_path / "b", alone)
+
+
+@pytest.mark.parametrize(("file", "model_type"), [("final", "hftl_pooled_image"), ("base", "siglip_vision_model")])
+def test_an_adapter_that_plain_transformers_cannot_build_on_is_refused(
+    text_run, tmp_path, monkeypatch, file, model_type
+):
+    """A class of hftl's own, or a body that transformers makes no classifier of: nobody could load the adapter."""
+    copy = open_artifact(shutil.copytree(text_run.run, tmp_path / "run"))
+    base = shutil.copy(copy.folder / "config.json", tmp_path / "config.json")
+    path = copy.folder / "config.json" if file == "final" else Path(base)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": model_type}))
+    monkeypatch.setattr("hftl.publishing.bundle.try_to_load_from_cache", lambda *_, **__: str(base))
+    with pytest.raises(
+        ConfigError, match=r"Plain transformers has no class .* on tiny/bert by itself: leave out"
+    ) as caught:
+        build_bundle(on_hub(copy), tmp_path / "alone", replace(MIT, adapter_only=True))
+    assert "\n" not in str(caught.value)
 
 
 def test_text_examples_become_public_only_when_asked_for(text_run, tmp_path):

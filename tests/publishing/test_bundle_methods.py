@@ -12,7 +12,7 @@ from hftl.methods import METHODS
 from hftl.predict import load
 from hftl.publishing.bundle import BundleOptions, build_bundle
 from hftl.run_data import open_artifact
-from tests.hub_cards import card_problems
+from tests.hub.cards import card_problems
 from tests.publishing.test_bundle import on_hub, run_code, snippets
 from tests.runs import checkpoint, text_frame, tiny_run
 from tests.tiny import TEXT_FAMILIES

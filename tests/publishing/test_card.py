@@ -8,12 +8,11 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from markdown_it import MarkdownIt
 
-from hftl.publishing.card import card_text
-from hftl.publishing.card_front import CardOptions
-from hftl.publishing.card_markdown import code, md
+from hftl.publishing.card import CardOptions, card_text
 from hftl.publishing.examples import Example
 from hftl.publishing.licences import Licence
-from tests.hub_cards import card_problems
+from hftl.report.visible import code, md
+from tests.hub.cards import card_problems
 from tests.publishing.card_cases import HOSTILE, example_report
 from tests.report_page.example import evidence, score, text_rows
 

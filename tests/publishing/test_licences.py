@@ -6,8 +6,8 @@ from hftl.data.samples import SAMPLES
 from hftl.errors import ConfigError
 from hftl.models.packaged import PACKAGED
 from hftl.publishing.licences import LICENSES, Source, check_license, choose_license, known_license, license_id
-from tests.hub_server import HubServer
-from tests.hub_target import in_process
+from tests.hub.server import HubServer
+from tests.hub.target import in_process
 
 
 def base(license: str | None, stated: str = "") -> Source:
@@ -22,23 +22,18 @@ def data(license: str | None, stated: str = "") -> Source:
     ("written", "identifier"),
     [
         ("Apache-2.0", "apache-2.0"),
-        ("Apache License, Version 2.0", "apache-2.0"),
-        ("The MIT License", "mit"),
-        ("BSD 3-Clause License", "bsd-3-clause"),
         ("CC BY-SA", "cc-by-sa-4.0"),
         ("CC BY-SA 4.0 (Wikipedia)", "cc-by-sa-4.0"),
         ("CC-BY 3.0", "cc-by-3.0"),
         ("cc by nc", "cc-by-nc-4.0"),
-        ("Creative Commons Attribution-NonCommercial-ShareAlike 4.0 International", "cc-by-nc-sa-4.0"),
-        ("CC0 1.0 Universal", "cc0-1.0"),
-        ("GPLv3", "gpl-3.0"),
         ("llama3.1", "llama3.1"),
         ("cc-by-sa-2.0", None),  # the Hub has no identifier for this version
+        ("The MIT License", None),  # asked for: nothing is guessed from free text
         ("free for everyone", None),
         ("", None),
     ],
 )
-def test_free_text_becomes_an_identifier_of_the_hub(written, identifier):
+def test_other_spelling_becomes_an_identifier_of_the_hub(written, identifier):
     assert license_id(written) == identifier
 
 

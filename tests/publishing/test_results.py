@@ -6,8 +6,8 @@ from huggingface_hub import parse_eval_result_entries
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
 from hftl.publishing.results import eval_entries, hub_data, model_index, source_split, write_eval_results
-from tests.hub_server import HubServer
-from tests.hub_target import in_process
+from tests.hub.server import HubServer
+from tests.hub.target import in_process
 from tests.publishing.card_cases import example_report
 
 

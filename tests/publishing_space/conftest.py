@@ -17,7 +17,7 @@ from hftl.models.layers import Layers
 from hftl.models.load import Loaded, find_checkpoint
 from hftl.models.pooled import MeanPooledConfig, MeanPooledForSequenceClassification
 from hftl.publishing.save import save_final
-from tests.hub_server import HubServer
+from tests.hub.server import HubServer
 from tests.publishing_space import farm
 from tests.report_page.conftest import chromium  # noqa: F401  the same browser
 from tests.tiny import build
@@ -46,8 +46,13 @@ def report(**changes: Any) -> dict[str, Any]:
         "forgetting": {"kept": 0.75},
         "ladder": [{"name": "majority <b>class</b>", "accuracy": score}, {"name": "w" * 200, "accuracy": score}],
     }
+    sentence = "+10.0 points of accuracy over TF-IDF <i>x</i> (95% interval +5.0 to +15.0)."
     return {
         "schema_version": 1,
+        "statements": {
+            "verdict": {"look": "good", "title": "Transfer worked", "sentence": sentence},
+            "cards": [{"name": "Accuracy", "value": "90.0%", "below": "95% interval 85.0 to 94.0%"}],
+        },
         "model": {"name": "base/<script>alert(1)</script>"},
         "data": {"name": "d & d", "rows": {"test": 1234}},
         "metrics": {"test": {"accuracy": score, "macro_f1": score}},

@@ -1,11 +1,16 @@
 """What the Space makes of reports, its own and strangers'."""
 
 import importlib.util
+from html import escape
 from pathlib import Path
 
 import pytest
 
+from hftl.report.statements import banner
+from hftl.report.views import statements_of
 from tests.publishing_space.conftest import report
+from tests.report_page.example import evidence, text_rows
+from tests.report_page.example import report as run_report
 
 
 PATH = Path(__file__).resolve().parents[2] / "spaces_demo" / "evidence_panel.py"
@@ -24,25 +29,34 @@ def test_nothing_is_shown_unescaped():
 
 
 @pytest.mark.parametrize(
-    ("label", "look", "title"),
+    ("label", "kind", "look", "title"),
     [
-        ("POSITIVE", "hf-good", "Transfer worked"),
-        ("NEGATIVE", "hf-bad", "Transfer hurt"),
-        ("NEUTRAL", "hf-none", "No clear"),
+        ("POSITIVE", None, "hf-good", "Transfer worked"),
+        ("NEGATIVE", None, "hf-bad", "Transfer hurt"),
+        ("NEUTRAL", None, "hf-none", "No clear difference"),
+        ("NEUTRAL", "EQUIVALENT", "hf-none", "Equivalent"),
+        ("NEUTRAL", "UNDECIDED", "hf-none", "Undecided"),
     ],
 )
-def test_verdicts(label, look, title):
-    changed = report()
-    changed["evidence"]["verdict"] |= {"label": label, "gap": -0.021, "low": -0.04, "high": 0.002}
-    shown = panel.evidence(changed)
-    assert look in shown
-    assert title in shown
-    assert "\u22122.1 points of accuracy" in shown
-    assert "(95% interval \u22124.0 to +0.2)" in shown
+def test_the_verdict_is_the_one_that_the_page_shows(label, kind, look, title):
+    rows = text_rows()
+    made = run_report(rows, evidence=evidence(rows, label))
+    made["evidence"]["verdict"] |= {"kind": kind, "against": "<i>x</i>"}
+    shown = panel.evidence({**made, "statements": statements_of(made)})
+    assert f'<p class="hf-note {look}"><b><bdi>{title}' in shown
+    assert escape(str(banner(made, made["evidence"])["sentence"])) in shown
+    assert "<i>" not in shown
+
+
+def test_a_report_of_an_older_hftl_shows_its_figures():
+    shown = panel.evidence(report(statements=None))
+    assert "Verdict: POSITIVE" in shown
+    assert "95% interval 85.0 to 94.0%" in shown
+    assert "What it was compared with" in shown
 
 
 def test_a_report_without_evidence_still_has_its_metrics():
-    shown = panel.evidence(report(evidence=None, per_class=None))
+    shown = panel.evidence(report(evidence=None, per_class=None, statements=None))
     assert "No verdict" in shown
     assert "90.0%" in shown
     assert "95% interval 85.0 to 94.0%" in shown
@@ -53,12 +67,12 @@ def test_a_report_without_evidence_still_has_its_metrics():
     "broken",
     [
         report(metrics=None),
-        report(metrics={"test": {"accuracy": "<b>"}}),
+        report(statements=None, metrics={"test": {"accuracy": "<b>"}}),
         report(evidence="<b>no</b>"),
-        report(evidence={"verdict": {"label": "<b>"}}),
-        report(evidence={"verdict": 7}),
+        report(statements={"verdict": {"title": "<b>"}}),
+        report(statements={"verdict": 7}),
         report(evidence={"ladder": {"a": 1}}),
-        report(evidence={"abstain": [1]}),
+        report(statements={"cards": [1]}),
         report(per_class=[{"label": 1}]),
         report(data={"rows": {"test": "<b>"}}),
         {"schema_version": [[[]]]},
@@ -116,12 +130,3 @@ def test_folders_of_the_machine_are_not_shown():
 )
 def test_the_threshold(evidence, expected):
     assert panel.threshold({"evidence": evidence}) == expected
-
-
-@pytest.mark.parametrize(("kind", "said"), [("EQUIVALENT", "Equivalent"), ("UNDECIDED", "Undecided")])
-def test_the_kinds_of_neutral(kind, said):
-    changed = report()
-    changed["evidence"]["verdict"] |= {"label": "NEUTRAL", "kind": kind, "gap": 0.001, "low": -0.01, "high": 0.01}
-    shown = panel.evidence(changed)
-    assert "hf-none" in shown
-    assert said in shown

@@ -10,10 +10,10 @@ from huggingface_hub import HfApi, SpaceCard, SpaceCardData
 from huggingface_hub.errors import HfHubHTTPError
 
 from hftl.errors import ConfigError
-from hftl.publishing.hub_faults import HubError
+from hftl.hub_errors import HubError
 from hftl.publishing.space import push_space, secret_note, space_folder
-from tests.hub_cards import card_problems
-from tests.hub_target import HubTarget, target_fixture
+from tests.hub.cards import card_problems
+from tests.hub.target import HubTarget, target_fixture
 
 
 ROOT = Path(__file__).resolve().parents[2]

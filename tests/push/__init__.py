@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from huggingface_hub.utils import _http
 
-from hftl.publishing import hub, hub_retries
+from hftl.publishing import hub, hub_repository
 from hftl.publishing.hub import Pushed, push_to_hub
 from tests.command import text_csv
-from tests.hub_target import HubTarget
+from tests.hub.target import HubTarget
 from tests.runs import CLASSES, checkpoint, tiny_run
 from tests.tiny import tiny_images
 
@@ -69,7 +69,7 @@ def unchecked() -> Iterator[list[float]]:
     waits: list[float] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hub, "prove", lambda *_, **__: CHECKED)
-        for module in (hub_retries, _http):  # each has `time` of its own here, so that the server's stays
+        for module in (hub_repository, _http):  # each has `time` of its own here, so that the server's stays
             patch.setattr(module, "time", _NoWait(waits))
         yield waits
 

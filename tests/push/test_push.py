@@ -12,16 +12,16 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 from hftl.errors import DataError
+from hftl.hub_errors import HubError
 from hftl.models.pooled import MeanPooledForSequenceClassification
 from hftl.predict import load
-from hftl.publishing import hub, hub_proof
+from hftl.publishing import hub
 from hftl.publishing.bundle import Bundle, build_bundle
 from hftl.publishing.hub import push_to_hub
-from hftl.publishing.hub_commit import left_behind
-from hftl.publishing.hub_faults import HubError
+from hftl.publishing.hub_repository import left_behind
 from hftl.publishing.parity import DownloadError, ParityError
 from tests.command import shell
-from tests.hub_target import HubTarget, target_fixture
+from tests.hub.target import HubTarget, target_fixture
 from tests.push import CHECKED, LICENSE, on_the_hub, push, text_run, texts_of
 from tests.runs import split_folder, tiny_run
 
@@ -246,7 +246,7 @@ def test_a_difference_is_loud(target: HubTarget, run: Path, monkeypatch: pytest.
     def differs(*_: object, **__: object) -> None:
         raise ParityError("it is not the model that was trained.")
 
-    monkeypatch.setattr(hub_proof, "check_pushed", differs)
+    monkeypatch.setattr(hub, "check_pushed", differs)
     repo, before = target.new_repo("differs"), (run / "report.json").read_bytes()
     with target.api(), pytest.raises(ParityError) as caught:
         push_to_hub(run, repo, license=LICENSE)
@@ -267,7 +267,7 @@ def test_no_rows_to_check_with(target: HubTarget, run: Path, monkeypatch: pytest
     def no_rows(*_: object, **__: object) -> None:
         raise DataError("the data are gone")
 
-    monkeypatch.setattr(hub_proof, "check_pushed", no_rows)
+    monkeypatch.setattr(hub, "check_pushed", no_rows)
     with target.api():
         found = push_to_hub(run, target.new_repo("rows"), license=LICENSE)
     assert found.parity["note"] == "not checked: the data are gone"
@@ -328,7 +328,7 @@ def test_a_download_that_fails_is_no_verdict(target: HubTarget, run: Path, monke
     def broken(*_: object, **__: object) -> None:
         raise DownloadError("tester/x could not be downloaded again: https://hub/file?signature=secret (503)")
 
-    monkeypatch.setattr(hub_proof, "check_pushed", broken)
+    monkeypatch.setattr(hub, "check_pushed", broken)
     with target.api():
         found = push_to_hub(run, target.new_repo("fetch"), license=LICENSE)
     assert found.parity["note"] == "not checked: tester/x could not be downloaded again: https://hub/file (503)"

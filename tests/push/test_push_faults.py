@@ -16,12 +16,12 @@ import pytest
 from huggingface_hub import HfApi
 
 from hftl.errors import RunError
+from hftl.hub_errors import HubError, plain, push_line
 from hftl.publishing import hub as hub_module
 from hftl.publishing.hub import push_to_hub
-from hftl.publishing.hub_faults import HubError, fault_line, plain
-from hftl.publishing.hub_retries import LONGEST_WAIT, RETRIES, told_to_wait, watched
-from tests.hub_server import HubServer
-from tests.hub_target import HubTarget, target_fixture
+from hftl.publishing.hub_repository import LONGEST_WAIT, RETRIES, persist, seconds_to_wait
+from tests.hub.server import HubServer
+from tests.hub.target import HubTarget, target_fixture
 from tests.push import LICENSE, push, text_run, unchecked
 
 
@@ -106,7 +106,7 @@ def test_waits_as_long_as_told(
     assert "17 s (1 of 5)" in said or "Waiting 18.0s" in said
 
 
-@pytest.mark.parametrize("step", ["look", "store", "commit"])
+@pytest.mark.parametrize("step", ["look", "commit"])
 def test_does_not_wait_for_ever(target: HubTarget, hub: HubServer, run: Path, step: str) -> None:
     repo = target.new_repo("slow")
     hub.fail(*ALL[step], 429, times=None, headers={"Retry-After": str(LONGEST_WAIT + 1)})
@@ -353,8 +353,8 @@ def test_signed_addresses_stay_out_of_the_log(capsys: pytest.CaptureFixture[str]
     above = logging.getLogger("huggingface_hub")
     above.addHandler(keeper)
     try:
-        with watched():
-            logger.warning("HTTP Error 503 thrown while requesting PUT https://s3.example/a/b?X-Signature=abc&x=1")
+        line = "HTTP Error 503 thrown while requesting PUT https://s3.example/a/b?X-Signature=abc&x=1"
+        persist(lambda: logger.warning(line), "sending")
     finally:
         above.removeHandler(keeper)
     assert record == ["HTTP Error 503 thrown while requesting PUT https://s3.example/a/b"]
@@ -366,10 +366,10 @@ def test_lines_are_plain() -> None:
         "one two [31m (token) https://s3.example/a end"
     )
     assert len(plain("x" * 1000)) == 200
-    assert fault_line(KeyError("x"), "a/b", "pushing") is None
-    assert fault_line(OSError(errno.ENOSPC, "full"), "a/b", "pushing") is None
+    assert push_line(KeyError("x"), "a/b", "pushing") is None
+    assert push_line(OSError(errno.ENOSPC, "full"), "a/b", "pushing") is None
     assert (
-        fault_line(PermissionError("the store\nrefuses"), "a/b", "pushing") == "a/b: pushing failed: the store refuses"
+        push_line(PermissionError("the store\nrefuses"), "a/b", "pushing") == "a/b: pushing failed: the store refuses"
     )
 
 
@@ -384,5 +384,5 @@ def test_lines_are_plain() -> None:
         ({}, None),
     ],
 )
-def test_told_to_wait(headers: dict[str, str], seconds: int | None) -> None:
-    assert told_to_wait(headers) == seconds
+def test_seconds_to_wait(headers: dict[str, str], seconds: int | None) -> None:
+    assert seconds_to_wait(headers) == seconds

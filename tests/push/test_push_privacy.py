@@ -12,8 +12,8 @@ from PIL import Image
 
 from hftl.cli import run_command
 from tests.command import environment, shell
-from tests.hub_server import HubServer
-from tests.hub_target import HubTarget, target_fixture
+from tests.hub.server import HubServer
+from tests.hub.target import HubTarget, target_fixture
 from tests.push import LICENSE, image_run, push, text_run, texts_of, unchecked
 
 

@@ -9,9 +9,9 @@ import pytest
 from hftl.cli import run_command
 from hftl.errors import ConfigError, HftlError, RunError
 from hftl.publishing.hub import finished_run, push_to_hub
-from hftl.publishing.hub_options import PushOptions, check_options
+from hftl.publishing.hub_repository import PushOptions, check_options
 from tests.command import environment, shell
-from tests.hub_target import HubTarget, target_fixture
+from tests.hub.target import HubTarget, target_fixture
 from tests.push import push, text_run
 
 

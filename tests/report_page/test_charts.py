@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from hftl.report.charts import Series, intervals, lines, reliability, similarity
-from hftl.report.curves import learning_curves
 from hftl.report.draw import draw
-from hftl.report.figures import figures
+from hftl.report.figures import figures, learning_curves
 from tests.report_page.example import bins, evidence, report, score, stage, text_rows
 
 

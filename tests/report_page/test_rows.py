@@ -10,17 +10,20 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
-from hftl.report.confusion import MAX_CLASSES, confusion
 from hftl.report.rows import (
     IMAGES_PER_CELL,
     MAX_BYTES,
+    MAX_CLASSES,
     MAX_IMAGES,
     ROWS_PER_CELL,
     PageRows,
+    confusion,
     rows_by_cell,
     rows_to_show,
-    shown,
     thumbnail,
+)
+from hftl.report.rows import (
+    page_content as shown,
 )
 from tests.report_page.example import image_rows, outcome, picture, text_rows
 

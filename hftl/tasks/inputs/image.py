@@ -21,7 +21,7 @@ from hftl.errors import ConfigError, DataError
 from hftl.paths import typed_path
 from hftl.surroundings import progress
 from hftl.tasks.inputs.augment import erase, jitter_colours, move_pixels
-from hftl.tasks.task import Encoded, Finish, Inputs, nothing_left
+from hftl.tasks.task import Encoded, Fitted, Inputs
 
 
 _SAMPLE = 200  # images whose size is looked at to choose the resolution
@@ -96,7 +96,7 @@ def no_notes(model: Any, processor: Any, name: str) -> list[str]:
     return []
 
 
-def fit_processor(model: Any, processor: Any, datasets: list[Dataset], config: ModelConfig) -> Finish:
+def fit_processor(model: Any, processor: Any, datasets: list[Dataset], config: ModelConfig) -> Fitted:
     """Set the processor's size to the run's, so that it is saved with the model.
 
     The size is `--image_size`, else the smaller of the processor's own size and the median short side of the data
@@ -109,19 +109,19 @@ def fit_processor(model: Any, processor: Any, datasets: list[Dataset], config: M
             raise ConfigError(
                 f"--image_size {config.image_size}: this model's processor makes {own} pixels and no other."
             )
-        return nothing_left
+        return Fitted([], [])
     if config.image_size is not None:
         if config.image_size < _STEP or config.image_size % _STEP:
             raise ConfigError(f"--image_size {config.image_size} is not a multiple of {_STEP}.")
         if not _reads(model, config.image_size):
             raise ConfigError(f"The model does not read images of {config.image_size} pixels; its size is {own}.")
         set_image_side(processor, config.image_size)
-        return nothing_left
+        return Fitted([], [])
     median = _median_short_side(datasets[0])
     fitting = min(own, -(-median // _STEP) * _STEP)
     if fitting < own and _reads(model, fitting):
         set_image_side(processor, fitting)
-    return nothing_left
+    return Fitted([], [])
 
 
 def image_side(processor: Any) -> int:
@@ -239,7 +239,7 @@ def smallest_batch(model: Any, processor: Any) -> dict[str, torch.Tensor]:
     return {"pixel_values": torch.tensor(_run(processor, [Image.new("RGB", (64, 64))])).float()}
 
 
-def describe_images(splits: Splits, processor: Any, lengths: list[np.ndarray]) -> dict[str, Any]:
+def describe_images(splits: Splits, processor: Any) -> dict[str, Any]:
     """Sizes and modes of a sample of the training images as they are stored, and the size they will have."""
     images = [mode_and_size(value) for value in _some(splits.train)["image"][:]]
     sizes = Counter((width, height) for _, width, height in images)
@@ -283,7 +283,7 @@ IMAGE = Inputs(
     encode=encode,
     collate=collator,
     smallest=smallest_batch,
-    describe=lambda *known: {"images": describe_images(*known)},
+    describe=lambda splits, processor, *_: {"images": describe_images(splits, processor)},
     poolings=("native",),
     key=file_digest,
     groups=groups,

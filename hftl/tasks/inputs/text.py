@@ -25,7 +25,7 @@ from hftl.data.columns import (
 )
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, DataError, ModelError
-from hftl.tasks.task import Finish, Inputs, Ragged
+from hftl.tasks.task import Fitted, Inputs, Ragged
 
 
 _NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*")
@@ -182,39 +182,26 @@ def _logits(model: Any, tokenizer: Any, texts: list[str]) -> torch.Tensor:
     return logits
 
 
-def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: ModelConfig) -> Finish:
-    """Set `tokenizer.model_max_length` to `--max_seq_length`, else to what the model can read.
+def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: ModelConfig) -> Fitted:
+    """Set `tokenizer.model_max_length` to the run's length, so that it is saved with the model.
 
-    Once the texts are encoded, the function that this returns takes their lengths, sets what is saved with the model
-    (the longest of them, without the flag) and says how many are cut. Raises `ConfigError` for a length that the model
-    cannot read.
+    The length is `--max_seq_length`, else the longest text of `datasets`, at most what the model can read.
+    Without that flag the texts are tokenized here once and for all. Raises `ConfigError` for a length that the model cannot read.
     """
     limit = _model_limit(model, tokenizer)
     if config.max_seq_length is not None and not SHORTEST <= config.max_seq_length <= limit:
         raise ConfigError(
             f"--max_seq_length {config.max_seq_length} is not between {SHORTEST} and {limit}, the model's limit."
         )
-    used = config.max_seq_length or limit
+    tokenizer.model_max_length = limit
+    arrays = [encode(dataset, tokenizer) for dataset in datasets]
+    lengths = np.concatenate([part["input_ids"].lengths for part in arrays])
+    used = config.max_seq_length or max(SHORTEST, min(int(lengths.max()), limit))
     tokenizer.model_max_length = used
-
-    def finish(encoded: list[np.ndarray]) -> list[str]:
-        lengths = np.concatenate(encoded)
-        reach = np.flatnonzero(lengths >= used)
-        if config.max_seq_length is None:
-            tokenizer.model_max_length = max(SHORTEST, int(lengths.max()))
-        cut = len(reach)
-        if used < limit:
-            texts = [text for dataset in datasets for text in dataset["text"][:]]
-            tokenizer.model_max_length = limit
-            cut = sum(len(ids) > used for ids in _tokenize([texts[i] for i in reach], tokenizer))
-            tokenizer.model_max_length = used
-        if not cut:
-            return []
-        return [
-            f"{cut} of {len(lengths)} texts ({cut / len(lengths):.1%}) reach or pass {used} tokens and are cut there."
-        ]
-
-    return finish
+    cut = int((lengths > used).sum())
+    cut += int((lengths == limit).sum()) if used == limit else 0
+    note = f"{cut} of {len(lengths)} texts ({cut / len(lengths):.1%}) reach or pass {used} tokens and are cut there."
+    return Fitted([note] if cut else [], arrays if config.max_seq_length is None else [], cut)
 
 
 def _model_limit(model: Any, tokenizer: Any) -> int:
@@ -293,20 +280,21 @@ def smallest_batch(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:
     return dict(tokenizer([_SHORT], return_tensors="pt"))
 
 
-def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray]) -> dict[str, Any]:
+def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray], cut: int) -> dict[str, Any]:
     """Lengths of the train and validation texts before any cut, and what is cut at the tokenizer's length.
 
-    `encoded` are the lengths of both after the cut: only texts that reach it have to be tokenized once more.
+    `encoded` are the lengths of both after the cut. When there are any that are `cut`, texts of the full length are
+    tokenized once more.
     """
     texts = [*splits.train["text"][:], *splits.validation["text"][:]]
     used = int(tokenizer.model_max_length)
     lengths = np.concatenate(encoded)
-    reach = np.flatnonzero(lengths >= used)
+    reach = np.flatnonzero((lengths >= used) & bool(cut))
     lengths[reach] = list(_whole_lengths([texts[i] for i in reach], tokenizer))
     low, high = int(lengths.min()), int(lengths.max())
     edges = np.unique(np.linspace(low, high + 1, min(_BINS, high - low + 1) + 1).astype(int))
     counts = np.histogram(lengths, edges)[0]
-    cut = int((lengths > used).sum())
+    longer = int((lengths > used).sum())
     return {
         "texts": len(texts),
         "min": low,
@@ -318,8 +306,8 @@ def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray]) -
             for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
         ],
         "max_seq_length": used,
-        "truncated": cut,
-        "truncated_share": cut / len(texts),
+        "truncated": longer,
+        "truncated_share": longer / len(texts),
     }
 
 

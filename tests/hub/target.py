@@ -2,7 +2,7 @@
 
 A test module says
 
-    from tests.hub_target import HubTarget, target_fixture
+    from tests.hub.target import HubTarget, target_fixture
 
     target = target_fixture()
 
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from tests.hub_server import HubServer
+from tests.hub.server import HubServer
 
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class HubTarget:
 
 
 def target_fixture(scope: Scope = "module", real: bool = True, **server: Any) -> Any:
-    """A fixture that gives a HubTarget; `server` are HubServer's own parameters (chunk_size, organizations...)."""
+    """A fixture that gives a HubTarget; `server` are HubServer's own parameters (user, organizations...)."""
     on_hub = pytest.param("real", marks=[pytest.mark.hub, pytest.mark.skipif(not REAL, reason="HFTL_TEST_HUB=1")])
 
     @pytest.fixture(scope=scope, params=["loopback", on_hub] if real else ["loopback"])

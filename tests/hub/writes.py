@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tests.hub_cards import card_problems
-from tests.hub_files import LFS_SUFFIXES, Snapshot, parents
-from tests.hub_reads import Endpoint
-from tests.hub_replies import HubError, Reply, Request, json_reply, repository_not_found
-from tests.hub_repos import KINDS, MAIN, Commit, HubState, Repository, now
+from tests.hub.cards import card_problems
+from tests.hub.files import LFS_SUFFIXES, Snapshot, parents
+from tests.hub.reads import Endpoint
+from tests.hub.replies import HubError, Reply, Request, json_reply, repository_not_found
+from tests.hub.repos import KINDS, MAIN, Commit, HubState, Repository, now
 
 
 REGULAR_LIMIT = 10 * 1024 * 1024  # the Hub takes no larger file inside a commit
@@ -58,11 +58,7 @@ def create_repository(state: HubState, request: Request) -> Reply:
         if kind == "spaces" and asked.get("sdk") not in ("gradio", "docker", "static", "streamlit"):
             raise HubError(400, '"sdk" must be one of [streamlit, gradio, docker, static]')
         private = asked.get("visibility") == "private" or asked.get("private") is True
-        made = Repository(kind, hub_id, private=private, sdk=asked.get("sdk"), hardware=asked.get("hardware"))
-        for entry in asked.get("variables") or []:
-            made.variables[entry["key"]] = {"value": entry["value"], "updatedAt": now()}
-        for entry in asked.get("secrets") or []:
-            made.secrets[entry["key"]] = {"updatedAt": now()}
+        made = Repository(kind, hub_id, private=private, sdk=asked.get("sdk"))
         files = {name: _blob(state, content) for name, content in _first_files(made).items()}
         state.commit(made, MAIN, None, files, frozenset(), "initial commit")
         state.made[kind, hub_id] = made
@@ -97,28 +93,9 @@ def validate_yaml(state: HubState, request: Request) -> Reply:
     return json_reply(body, 400 if errors else 200)
 
 
-def settings(state: HubState, request: Request, kind: str, hub_id: str, rest: list[str]) -> Reply:
-    repository, asked = state.writable(request, kind, hub_id), request.json()
-    if asked.get("visibility") not in (None, "public", "private"):
-        raise HubError(400, '"visibility" must be one of [public, private]')
-    with state.lock:
-        if "visibility" in asked or "private" in asked:
-            repository.private = asked.get("visibility") == "private" or asked.get("private") is True
-        repository.gated = asked.get("gated", repository.gated)
-    return json_reply({"private": repository.private, "gated": repository.gated})
-
-
 def make_branch(state: HubState, request: Request, kind: str, hub_id: str, rest: list[str]) -> Reply:
     repository, start = state.writable(request, kind, hub_id), request.json().get("startingPoint") or "main"
-    return _make_ref(state, repository, f"refs/heads/{'/'.join(rest)}", start)
-
-
-def make_tag(state: HubState, request: Request, kind: str, hub_id: str, rest: list[str]) -> Reply:
-    repository, tag = state.writable(request, kind, hub_id), request.json().get("tag")
-    return _make_ref(state, repository, f"refs/tags/{tag}", "/".join(rest) or "main")
-
-
-def _make_ref(state: HubState, repository: Repository, ref: str, start: str) -> Reply:
+    ref = f"refs/heads/{'/'.join(rest)}"
     with state.lock:
         if ref in repository.refs:
             raise HubError(409, f"Reference {ref} already exists")
@@ -126,21 +103,32 @@ def _make_ref(state: HubState, repository: Repository, ref: str, start: str) -> 
     return json_reply({})
 
 
-def drop_branch(state: HubState, request: Request, kind: str, hub_id: str, rest: list[str]) -> Reply:
-    return _drop_ref(state, state.writable(request, kind, hub_id), f"refs/heads/{'/'.join(rest)}")
+def _space(state: HubState, request: Request, kind: str, hub_id: str) -> Repository:
+    if kind != "spaces":
+        raise HubError(404, "Not found", "EntryNotFound")
+    return state.writable(request, kind, hub_id)
 
 
-def drop_tag(state: HubState, request: Request, kind: str, hub_id: str, rest: list[str]) -> Reply:
-    return _drop_ref(state, state.writable(request, kind, hub_id), f"refs/tags/{'/'.join(rest)}")
+def variables(state: HubState, request: Request, kind: str, hub_id: str, rest: list[str]) -> Reply:
+    space = _space(state, request, kind, hub_id)
+    if request.method != "GET":
+        asked = request.json()
+        with state.lock:
+            if request.method == "DELETE":
+                space.variables.pop(asked["key"], None)
+            else:
+                found = {"value": asked["value"], "updatedAt": now()}
+                found |= {"description": asked["description"]} if asked.get("description") else {}
+                space.variables[asked["key"]] = found
+    return json_reply(space.variables)
 
 
-def _drop_ref(state: HubState, repository: Repository, ref: str) -> Reply:
+def secrets(state: HubState, request: Request, kind: str, hub_id: str, rest: list[str]) -> Reply:
+    """Record the name of a secret, and refuse it: hftl sends none."""
+    space = _space(state, request, kind, hub_id)
     with state.lock:
-        if ref == MAIN:
-            raise HubError(403, "Cannot delete the main branch")
-        if repository.refs.pop(ref, None) is None:
-            raise HubError(404, f"Reference {ref} doesn't exist", "RevisionNotFound")
-    return json_reply({})
+        space.secrets[request.json()["key"]] = {"updatedAt": now()}
+    raise HubError(403, "No secret is expected here")
 
 
 # ---------------------------------------------------------------------------------------------- commits
@@ -277,11 +265,9 @@ def _check_readme(files: dict[str, Path], head: Commit, kind: str) -> None:
 
 
 WRITES: dict[tuple[str, str], Endpoint] = {
-    ("PUT", "settings"): settings,
     ("POST", "branch"): make_branch,
-    ("DELETE", "branch"): drop_branch,
-    ("POST", "tag"): make_tag,
-    ("DELETE", "tag"): drop_tag,
     ("POST", "preupload"): preupload,
     ("POST", "commit"): commit,
+    ("POST", "secrets"): secrets,
+    **{(method, "variables"): variables for method in ("GET", "POST", "DELETE")},
 }

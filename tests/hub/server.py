@@ -9,8 +9,8 @@ server, set `env()` and only then import the libraries that read it.
         hub.fail("PUT", "/lfs-storage/", 503, times=2)       # the next two uploads of large files fail
         assert b"secret" not in hub.received_bytes()         # everything that ever arrived
 
-In the same process: `tests.hub_target.in_process`. Where each part is: hub_repos (state), hub_reads, hub_writes,
-hub_lfs, hub_spaces, hub_cards (validation of front matter), hub_faults, hub_http (the wire).
+In the same process: `tests.hub.target.in_process`. Where each part is: repos (state), reads, writes, lfs, cards
+(validation of front matter), faults, http (the wire).
 """
 
 import base64
@@ -23,14 +23,13 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote
 
-from tests.hub_faults import Fault, Faults
-from tests.hub_http import LoopbackServer, Seen, handler_for
-from tests.hub_lfs import STORAGE, batch, storage, verify
-from tests.hub_reads import READS, Endpoint, info, resolve, whoami
-from tests.hub_replies import HubError, Reply, Request
-from tests.hub_repos import KINDS, Accounts, HubState, Repository
-from tests.hub_spaces import SPACES
-from tests.hub_writes import WRITES, create_repository, delete_repository, validate_yaml
+from tests.hub.faults import Fault, Faults
+from tests.hub.http import LoopbackServer, Seen, handler_for
+from tests.hub.lfs import STORAGE, batch, storage, verify
+from tests.hub.reads import READS, Endpoint, info, resolve, whoami
+from tests.hub.replies import HubError, Reply, Request
+from tests.hub.repos import KINDS, Accounts, HubState, Repository
+from tests.hub.writes import WRITES, create_repository, delete_repository, validate_yaml
 
 
 TOKEN = "hf_" + "T" * 34  # as long as real ones, and no secret
@@ -39,7 +38,6 @@ ORGANIZATIONS = {"acme": "write", "watched": "read"}  # name -> the user's role 
 _TABLE: dict[tuple[str, str], Endpoint] = {
     **{(method, verb): endpoint for verb, endpoint in READS.items() for method in ("GET", "HEAD", "POST")},
     **WRITES,
-    **SPACES,
 }
 _VERBS = frozenset(verb for _, verb in _TABLE) | {"resolve", "discussions"}
 
@@ -48,27 +46,22 @@ class HubServer:
     """Serves `root/models/<namespace>/<name>/`, `root/datasets/...` and `root/spaces/...` as a Hub would.
 
     The folders are read at every request, so repositories may be added or changed while the server runs, until a
-    client commits to one: from then on the server has its own copy, and the folder is never written to. `revisions`
-    adds branches (or refs/pr/N) to `main`: {"ns/name" or "datasets/ns/name": {"branch": folder with its files}}.
+    client commits to one: from then on the server has its own copy, and the folder is never written to.
 
     `token` writes to the namespaces `user` and those of `organizations` whose role is write or admin; `read_token`
-    is valid and may not write. Any other token is refused everywhere. Files larger than `chunk_size` bytes are
-    uploaded in parts of that size. `requests` lists every (method, path) asked for, the query included; what was
+    is valid and may not write. Any other token is refused everywhere. `requests` lists every (method, path) asked for, the query included; what was
     meant for another host stands there with its whole address. `log` has the same with headers, bodies and replies.
     """
 
     def __init__(
         self,
         root: Path,
-        revisions: Mapping[str, Mapping[str, Path]] | None = None,
         token: str = TOKEN,
         user: str = "tester",
         organizations: Mapping[str, str] = ORGANIZATIONS,
-        chunk_size: int = 5 * 1000**3,
     ) -> None:
         self.token, self.read_token, self.user = token, f"{token}_read", user
-        self.state = HubState(Path(root), revisions or {}, Accounts(token, self.read_token, user, organizations))
-        self.state.chunk_size = chunk_size
+        self.state = HubState(Path(root), Accounts(token, self.read_token, user, organizations))
         self.faults = Faults()
         self.requests: list[tuple[str, str]] = []
         self.log: list[Seen] = []
@@ -163,29 +156,14 @@ class HubServer:
 
     def history(self, hub_id: str, revision: str = "main", kind: str = "models") -> list[str]:
         """The titles of the commits, the newest first."""
-        repository = self.repository(hub_id, kind)
-        commit, titles = repository.at(revision), []
-        while True:
-            titles.append(commit.title)
-            if commit.parent is None:
-                return titles
-            commit = repository.commits[commit.parent]
+        return [commit.title for commit in self.repository(hub_id, kind).history(revision)]
 
-    def set_access(
-        self,
-        hub_id: str,
-        kind: str = "models",
-        private: bool | None = None,
-        gated: str | bool | None = None,
-        granted: bool = True,
-    ) -> None:
-        """Make a repository private or gated ("auto" or "manual"; `granted`: the token's owner has access)."""
-        found = self.state.claim(self.repository(hub_id, kind))
-        found.private = found.private if private is None else private
-        found.gated, found.granted = (found.gated if gated is None else gated), granted
+    def set_access(self, hub_id: str, kind: str = "models", *, private: bool) -> None:
+        """Make a repository private, or public."""
+        self.state.claim(self.repository(hub_id, kind)).private = private
 
     def fail(self, method: str, path: str, status: int | None = None, **how: Any) -> Fault:
-        """The next requests that match fail: see `tests.hub_faults.Fault` for what may be asked."""
+        """The next requests that match fail: see `tests.hub.faults.Fault` for what may be asked."""
         return self.faults.add(Fault(method, path, status=status, **how))
 
     def received(self) -> Iterator[tuple[str, bytes]]:
@@ -201,8 +179,6 @@ class HubServer:
                 content = seen.body.read_bytes()
                 yield label, content
                 yield from _inside(label, content)
-        for path in sorted((self.state.store / "joined").glob("*")):
-            yield f"joined parts {path.name}", path.read_bytes()
 
     def received_bytes(self) -> bytes:
         """All that arrived in one piece, to be searched for what should not be there."""

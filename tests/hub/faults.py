@@ -4,7 +4,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 
-from tests.hub_replies import HubError, Reply, json_reply
+from tests.hub.replies import HubError, Reply, json_reply
 
 
 # What the Hub says with each status: (message, X-Error-Code).
@@ -37,7 +37,6 @@ class Fault:
     code: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     cut_upload: int | None = None  # the connection goes after so many bytes of the request's body
-    cut_download: int | None = None  # and after so many bytes of the reply's
     drop_reply: bool = False  # the request is carried out, its reply never comes
     delay: float = 0.0  # seconds before the reply
     hits: int = 0

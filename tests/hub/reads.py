@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.hub_cards import front_matter
-from tests.hub_files import Snapshot, folder_entry
-from tests.hub_replies import HubError, Reply, Request, json_reply
-from tests.hub_repos import Commit, HubState, Repository
+from tests.hub.cards import front_matter
+from tests.hub.files import Snapshot, folder_entry
+from tests.hub.replies import HubError, Reply, Request, json_reply
+from tests.hub.repos import Commit, HubState, Repository
 
 
 Endpoint = Callable[[HubState, Request, str, str, list[str]], Reply]
@@ -30,7 +30,7 @@ def info(state: HubState, request: Request, kind: str, hub_id: str, rest: list[s
     commit = repository.at(rest[0] if rest else "main")
     first = next(iter(repository.commits.values()))
     found: dict[str, Any] = {"_id": commit.sha[:24], "id": hub_id, "author": hub_id.split("/")[0], "sha": commit.sha}
-    found |= {"private": repository.private, "gated": repository.gated, "disabled": False, "downloads": 0, "likes": 0}
+    found |= {"private": repository.private, "gated": False, "disabled": False, "downloads": 0, "likes": 0}
     found |= {"lastModified": commit.date, "createdAt": first.date, "tags": []}
     found["siblings"] = [_sibling(commit.snapshot, name, request.flag("blobs")) for name in commit.snapshot.files]
     found |= {"modelId": hub_id} if kind == "models" else {}
@@ -71,22 +71,7 @@ def _card_facts(commit: Commit, kind: str) -> dict[str, Any]:
 
 def _space_facts(repository: Repository) -> dict[str, Any]:
     name = repository.hub_id.replace("/", "-").replace(".", "-").lower()
-    facts = {"sdk": repository.sdk, "subdomain": name, "host": f"https://{name}.hf.space"}
-    return facts | {"runtime": space_runtime(repository)}
-
-
-def space_runtime(repository: Repository) -> dict[str, Any]:
-    """The state that a Space is in before anything has run: it is built where it has something to run."""
-    files = repository.at("main").snapshot.files
-    stage = "BUILDING" if {"app.py", "index.html", "Dockerfile"} & set(files) else "NO_APP_FILE"
-    wanted = repository.hardware or "cpu-basic"
-    current = None if stage == "NO_APP_FILE" else "cpu-basic"
-    return {
-        "stage": stage,
-        "hardware": {"current": current, "requested": wanted},
-        "gcTimeout": 172800,
-        "storage": None,
-    }
+    return {"sdk": repository.sdk, "subdomain": name, "host": f"https://{name}.hf.space"}
 
 
 def tree(state: HubState, request: Request, kind: str, hub_id: str, rest: list[str]) -> Reply:
@@ -105,51 +90,31 @@ def paths_info(state: HubState, request: Request, kind: str, hub_id: str, rest: 
     return json_reply(files + [folder_entry(name) for name in names if name in folders])
 
 
-def refs(state: HubState, request: Request, kind: str, hub_id: str, rest: list[str]) -> Reply:
-    repository = state.readable(request, kind, hub_id)
-
-    def listed(start: str, cut: bool = True) -> list[dict[str, str]]:
-        return [
-            {"name": name.removeprefix(start) if cut else name, "ref": name, "targetCommit": sha}
-            for name, sha in repository.refs.items()
-            if name.startswith(start)
-        ]
-
-    found: dict[str, Any] = {"branches": listed("refs/heads/"), "converts": [], "tags": listed("refs/tags/")}
-    found |= {"pullRequests": listed("refs/pr/", cut=False)} if request.flag("include_prs") else {}
-    return json_reply(found)
-
-
 def commits(state: HubState, request: Request, kind: str, hub_id: str, rest: list[str]) -> Reply:
     """The history, the newest first."""
     repository = state.readable(request, kind, hub_id)
-    commit: Commit | None = repository.at(rest[0] if rest else "main")
-    listed = []
-    while commit is not None:
-        entry: dict[str, Any] = {"id": commit.sha, "title": commit.title, "message": commit.message}
-        listed.append(entry | {"authors": [{"user": commit.author}], "date": commit.date})
-        commit = repository.commits[commit.parent] if commit.parent else None
+    history = repository.history(rest[0] if rest else "main")
+    listed = [
+        {
+            "id": one.sha,
+            "title": one.title,
+            "message": one.message,
+            "authors": [{"user": one.author}],
+            "date": one.date,
+        }
+        for one in history
+    ]
     return json_reply(listed, headers={"X-Total-Count": str(len(listed))})
-
-
-def auth_check(state: HubState, request: Request, kind: str, hub_id: str, rest: list[str]) -> Reply:
-    if rest == ["write"]:
-        repository = state.readable(request, kind, hub_id)
-        if state.accounts.role(request) != "write" or not state.accounts.writes_to(repository.namespace):
-            raise HubError(403 if request.token else 401, "You have no write access to this repository")
-    else:
-        state.open_files(request, kind, hub_id)
-    return json_reply({})
 
 
 def resolve(state: HubState, request: Request, kind: str, hub_id: str, rest: list[str]) -> Reply:
     """The content of one file."""
-    commit = state.open_files(request, kind, hub_id).at(rest[0])
+    commit = state.readable(request, kind, hub_id).at(rest[0])
     name = "/".join(rest[1:])
     if name not in commit.snapshot.files:
         raise HubError(404, "Entry not found", "EntryNotFound", commit.sha)
     entry = commit.snapshot.entry(name)
-    headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{entry["oid"]}"', "Accept-Ranges": "bytes"}
+    headers = {"X-Repo-Commit": commit.sha, "ETag": f'"{entry["oid"]}"'}
     headers |= {"Content-Type": "application/octet-stream"}
     if "lfs" in entry:
         headers |= {"ETag": f'"{entry["lfs"]["oid"]}"', "X-Linked-Etag": f'"{entry["lfs"]["oid"]}"'}
@@ -161,7 +126,5 @@ READS: dict[str, Endpoint] = {
     "revision": info,
     "tree": tree,
     "paths-info": paths_info,
-    "refs": refs,
     "commits": commits,
-    "auth-check": auth_check,
 }

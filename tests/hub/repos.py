@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.hub_files import Snapshot, folder_snapshot
-from tests.hub_replies import HubError, Request, repository_not_found
+from tests.hub.files import Snapshot, folder_snapshot
+from tests.hub.replies import HubError, Request, repository_not_found
 
 
 KINDS = ("models", "datasets", "spaces")
@@ -44,13 +44,10 @@ class Repository:
     commits: dict[str, Commit] = field(default_factory=dict)
     refs: dict[str, str] = field(default_factory=dict)
     private: bool = False
-    gated: str | bool = False
-    granted: bool = True  # of a gated one: whether the token's owner has access
     sdk: str | None = None
     objects: dict[str, Path] = field(default_factory=dict)  # large files, verified: sha256 -> content
     variables: dict[str, dict[str, Any]] = field(default_factory=dict)
     secrets: dict[str, dict[str, Any]] = field(default_factory=dict)  # without the values
-    hardware: str | None = None
     pulls: int = 0
 
     @property
@@ -74,6 +71,15 @@ class Repository:
                 if sha.startswith(revision):
                     return commit
         raise HubError(404, f"Invalid rev id: {revision}", "RevisionNotFound")
+
+    def history(self, revision: str) -> list[Commit]:
+        """The commits behind a revision, the newest first."""
+        commit, listed = self.at(revision), []
+        while True:
+            listed.append(commit)
+            if commit.parent is None:
+                return listed
+            commit = self.commits[commit.parent]
 
     def add(self, ref: str, commit: Commit) -> None:
         self.commits[commit.sha] = commit
@@ -109,12 +115,10 @@ class Accounts:
 class HubState:
     """Everything that the Hub knows; the endpoints share it. Whoever changes it holds `lock`."""
 
-    def __init__(self, root: Path, revisions: Mapping[str, Mapping[str, Path]], accounts: Accounts) -> None:
-        self.root, self.revisions, self.accounts = root, revisions, accounts
+    def __init__(self, root: Path, accounts: Accounts) -> None:
+        self.root, self.accounts = root, accounts
         self.url = ""
         self.store = Path()
-        self.chunk_size = 0
-        self.allow_secrets = False
         self.made: dict[tuple[str, str], Repository] = {}
         self.deleted: set[tuple[str, str]] = set()
         self.uploads: dict[str, Any] = {}
@@ -141,10 +145,8 @@ class HubState:
             return None
         if "/" not in hub_id and not any(path.is_file() for path in folder.iterdir()):
             return None  # a namespace
-        key = hub_id if kind == "models" else f"{kind}/{hub_id}"
         found = Repository(kind, hub_id, sdk="static" if kind == "spaces" else None)
-        for name, path in {"main": folder, **self.revisions.get(key, {})}.items():
-            found.add(name if name.startswith("refs/") else f"refs/heads/{name}", Commit(folder_snapshot(Path(path))))
+        found.add(MAIN, Commit(folder_snapshot(folder)))
         return found
 
     def readable(self, request: Request, kind: str, hub_id: str) -> Repository:
@@ -153,14 +155,6 @@ class HubState:
         found = self.find(kind, hub_id)
         if found is None or (found.private and not (role and self.accounts.belongs(found.namespace))):
             raise repository_not_found(signed_in=role is not None)
-        return found
-
-    def open_files(self, request: Request, kind: str, hub_id: str) -> Repository:
-        """The repository, where this request may read its files: gated ones ask for more."""
-        found = self.readable(request, kind, hub_id)
-        if found.gated and not (request.token and (found.granted or self.accounts.writes_to(found.namespace))):
-            status = 403 if request.token else 401
-            raise HubError(status, f"Access to {kind[:-1]} {hub_id} is restricted.", "GatedRepo")
         return found
 
     def writable(self, request: Request, kind: str, hub_id: str, pull_request: bool = False) -> Repository:

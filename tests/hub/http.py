@@ -1,6 +1,5 @@
 """The wire of the tests' Hub: reads requests, keeps what arrived, lets faults happen, writes replies."""
 
-import re
 import socket
 import sys
 import threading
@@ -10,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import parse_qs, urlsplit
 
-from tests.hub_faults import Fault
-from tests.hub_replies import HubError, Reply, Request
+from tests.hub.replies import HubError, Reply, Request
 
 
 if TYPE_CHECKING:
-    from tests.hub_server import HubServer
+    from tests.hub.server import HubServer
 
 _BLOCK = 1 << 16
 
@@ -72,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
             return
         seen.status = reply.status
-        self._send(_ranged(reply, headers.get("range")), fault)
+        self._send(reply)
 
     def _answer(self, seen: Seen, token: str | None) -> Reply:
         target = urlsplit(self.path)
@@ -123,33 +121,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
-    def _send(self, reply: Reply, fault: Fault | None) -> None:
+    def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
-        if self.command == "HEAD":
-            return
-        cut = fault.cut_download if fault else None
-        self.wfile.write(reply.body[:cut])
-        if cut is not None:
-            self.wfile.flush()
-            self._hang_up()
+        if self.command != "HEAD":
+            self.wfile.write(reply.body)
 
     # Names that the base class looks for.
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_CONNECT = _respond  # noqa: N815
-
-
-def _ranged(reply: Reply, wanted: str | None) -> Reply:
-    """Cut the body to `bytes=first-last`, where that was asked for."""
-    match = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted or "")
-    if reply.status != 200 or "Accept-Ranges" not in reply.headers or match is None:
-        return reply
-    total = len(reply.body)
-    first = int(match[1])
-    if first >= total:
-        return Reply(b"", {"Content-Range": f"bytes */{total}"}, 416)
-    last = min(int(match[2] or total - 1), total - 1)
-    headers = {**reply.headers, "Content-Range": f"bytes {first}-{last}/{total}"}
-    return Reply(reply.body[first : last + 1], headers, 206)

@@ -1,0 +1,206 @@
+"""What goes wrong between here and the Hub, each in one line: what happened, and what to do."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pickle import UnpicklingError
+
+from huggingface_hub import constants
+from huggingface_hub.errors import (
+    DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError
+
+from hftl.errors import HftlError, ModelError, did_you_mean
+from hftl.models.packaged import PACKAGED
+
+
+TOKENS_PAGE = "https://huggingface.co/settings/tokens"
+OFFLINE = "Offline mode is on (HF_HUB_OFFLINE): unset it to push, or look at what would be sent with --dry_run."
+NO_TOKEN = (
+    "You are not logged in to the Hub: run `hf auth login`, or set HF_TOKEN to a token with write access "
+    f"({TOKENS_PAGE})."
+)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+AGAIN = "Push again: nothing is sent twice."
+
+# The first that fits: the line when a model is loaded, and when one is pushed. {answer} is the status with its text.
+_TYPES: tuple[tuple[type[BaseException], str | None, str | None], ...] = (
+    (OfflineModeIsEnabled, None, OFFLINE),
+    (LocalTokenNotFoundError, None, NO_TOKEN),
+    (HFValidationError, None, "{name!r} is no name for a repository: {text}"),
+    (DisabledRepoError, None, "The Hub has disabled {name} ({answer}): its page says why."),
+    (
+        GatedRepoError,
+        "{name} is gated: accept its terms on the Hub and log in with `hf auth login`.",
+        "{name} is gated, and this token is not on its list ({answer}): ask its owner for access.",
+    ),
+    (
+        RevisionNotFoundError,
+        "{name} has no such revision. Leave --revision out for its main branch.",
+        "{name} has no such revision ({answer}). Give --revision a branch, which is made when it is missing.",
+    ),
+    (
+        RepositoryNotFoundError,
+        "There is no model {name!r} on the Hub (or it is private: log in with `hf auth login`).",
+        None,  # by its status
+    ),
+)
+_STATUSES = {
+    400: "The Hub does not accept what was sent while {doing} ({answer}).",
+    401: "The Hub does not accept this token ({answer}): {login}",
+    402: "The Hub asks for payment or more storage for {owner} ({answer}): see https://huggingface.co/settings/billing.",
+    403: (
+        f"This token may not write to {{owner}} ({{answer}}). Use one with the role 'write' for it ({TOKENS_PAGE}), or "
+        "push to a namespace of your own: `hf auth whoami` lists them."
+    ),
+    404: "The Hub has no {name} that this token can write to ({answer}): it was removed or renamed meanwhile.",
+    409: f"{{name}} is being changed by somebody else, or its name is taken ({{answer}}). {AGAIN}",
+    412: "Somebody else committed to {name} meanwhile ({answer}): nothing was overwritten. Look at it, and push again.",
+    413: "The Hub finds a file or the commit too large ({answer}): leave out --include_examples, or push --adapter_only.",
+    429: "The Hub asks to slow down ({answer}). Push again in five minutes: nothing is sent twice.",
+}
+_FAILS = (
+    f"The Hub fails while {{doing}} ({{answer}}), also when asked again: see https://status.huggingface.co. {AGAIN}"
+)
+
+
+class HubError(HftlError):
+    """The Hub refused, failed or cannot be reached."""
+
+
+@contextmanager
+def push_errors(repo_id: str, doing: str) -> Iterator[None]:
+    """Turn what `huggingface_hub` raises inside into a `HubError` of one line; `doing` says what was under way."""
+    try:
+        yield
+    except HftlError:
+        raise
+    except Exception as error:
+        line = push_line(error, repo_id, doing)
+        if line is None:
+            raise
+        raise HubError(line) from error
+
+
+def root_of(error: BaseException) -> BaseException:
+    """Return what the Hub or the network answered: the library wraps it when a file is being sent."""
+    at: BaseException | None = error
+    while at is not None and not isinstance(at, HTTPError | HftlError | OSError):
+        at = at.__cause__
+    return at or error
+
+
+def push_line(error: BaseException, repo_id: str, doing: str) -> str | None:
+    """Return the line for an error of the Hub or the network; None for any other."""
+    root = root_of(error)
+    if isinstance(root, HftlError):
+        return str(root)
+    text = plain(str(root))
+    facts = {"name": repo_id, "owner": repo_id.split("/")[0], "doing": doing, "text": text, "login": _login()}
+    template = next((line for kind, _, line in _TYPES if line and isinstance(root, kind)), None)
+    if isinstance(root, HfHubHTTPError):
+        status, message = root.response.status_code, plain(root.server_message or "")
+        facts["answer"] = f"{status}: {message}" if message else str(status)
+        other = _FAILS if status >= 500 else "The Hub refused while {doing} ({answer})."
+        template = template or _STATUSES.get(status, other)
+    if template is not None:
+        return template.format(**facts)
+    if isinstance(root, HTTPError | ConnectionError | TimeoutError):
+        return f"The connection to {constants.ENDPOINT} broke while {doing} ({type(root).__name__}: {text}). {AGAIN}"
+    if isinstance(root, OSError) and root.errno in FULL_DISK:
+        return None  # a fault of this machine
+    if isinstance(root, ValueError | RuntimeError | OSError):  # such as a card that the Hub finds invalid, or hf_xet's
+        return f"{repo_id}: {doing} failed: {text}"
+    return None
+
+
+def _login() -> str:
+    if os.environ.get("HF_TOKEN"):
+        return f"set HF_TOKEN to a valid one ({TOKENS_PAGE}), or unset it to use the one of `hf auth login`."
+    return f"log in again with `hf auth login`, or set HF_TOKEN to a valid one ({TOKENS_PAGE})."
+
+
+def plain(text: str) -> str:
+    """Return text from elsewhere as one short line: no control characters, no token, no query of a signed address."""
+    text = "".join(c if c.isprintable() else " " for c in text)
+    text = without_queries(re.sub(r"\bhf_[A-Za-z0-9]{8,}|\bapi_org_[A-Za-z0-9]{8,}", "(token)", text))
+    text = " ".join(text.split()).rstrip(".")
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def without_queries(text: str) -> str:
+    """Cut the query off every address: that of a storage holds a signature, which is a short-lived key."""
+    return re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\"]*", r"\1", text)
+
+
+@contextmanager
+def hub_errors(name: str, purpose: str, default_model: str = "another model", trusting: bool = True) -> Iterator[None]:
+    """Turn what transformers and the Hub client raise inside, while a model is read, into a `ModelError` of one line.
+
+    `trusting` says whether --trust_remote_code and --allow_pickle exist where this is used.
+    """
+    try:
+        yield
+    except HftlError:
+        raise
+    except Exception as error:  # whatever is raised while somebody's files are read is about these files
+        raise ModelError(_load_line(error, name, purpose, default_model, trusting)) from error
+
+
+def _load_line(error: Exception, name: str, purpose: str, default_model: str, trusting: bool) -> str:
+    chain: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = at.__cause__ or at.__context__
+    for kind, line, _ in _TYPES:
+        if line and any(isinstance(one, kind) for one in chain):
+            near = did_you_mean(name, [*PACKAGED, default_model]) if kind is RepositoryNotFoundError else ""
+            return line.format(name=name) + near
+    text = " ".join(str(error).split())
+    packages = re.findall(r"(?:requires the|Missing optional dependencies:) (\w+)", text)
+    if packages:
+        needed = " ".join(dict.fromkeys(packages)).lower()
+        return f"{name} needs {needed}, which is not installed: pip install {needed}"
+    files = _files_line(error, text, name, purpose, default_model, trusting)
+    if files:
+        return files
+    if any(isinstance(one, LocalEntryNotFoundError | HfHubHTTPError) for one in chain):
+        return f"{name} could not be fetched from {constants.ENDPOINT}: {text[:200]}"
+    return f"{name} could not be loaded for {purpose}: {type(error).__name__}: {text[:300]}"
+
+
+def _files_line(
+    error: Exception, text: str, name: str, purpose: str, default_model: str, trusting: bool
+) -> str | None:
+    """Return the line about what the checkpoint's files hold; None where the error is about something else."""
+    if "trust_remote_code" in text:
+        if not trusting:
+            return f"{name} asks to run code of its own, which hftl never does for {purpose}."
+        return (
+            f"{name} asks to run code of its own. If you have read and trust it, add --trust_remote_code; "
+            f"else choose another, such as {default_model}."
+        )
+    if isinstance(error, PermissionError) or "Permission denied" in text:
+        return f"{name} cannot be read: you have no permission ({text[:200]})."
+    if isinstance(error, UnpicklingError):  # torch's text says how to run the code all the same
+        return f"{name} has a pickle that is damaged, or holds more than tensors and could run code. It was not run."
+    if isinstance(error, SafetensorError):
+        return f"{name} has a broken .safetensors file ({text[:200]}). Fetch it again."
+    if "safetensors" in text or "pytorch_model.bin" in text:
+        if not trusting:
+            return f"{name} has no safetensors weights, and hftl reads no pickle for {purpose}."
+        return f"{name} has no safetensors weights. If you trust its pickle, add --allow_pickle. ({text[:200]})"
+    return None
