@@ -58,13 +58,14 @@ def test_the_length_of_a_run(tmp_path, asked, longest, length, cut):
     )
     tokenizer.model_max_length = 64
     tables = [Dataset.from_dict({"text": ["happy " * n for n in counts]}) for counts in ((3, longest), (longest,))]
-    fitted = text_classification.fit_processor(model, tokenizer, tables, ModelConfig(max_seq_length=asked))
+    finish = text_classification.fit_processor(model, tokenizer, tables, ModelConfig(max_seq_length=asked))
+    encoded = [text_classification.encode(table, tokenizer)["input_ids"] for table in tables]
+    fitted = finish([rows.lengths for rows in encoded])
 
     assert tokenizer.model_max_length == length
     assert fitted.cut == cut
     note = f"{cut} of 3 texts ({cut / 3:.1%}) reach or pass {length} tokens and are cut there."
     assert fitted.notes == ([note] if cut else [])
-    assert bool(fitted.arrays) is (asked is None)
-    for table, arrays in zip(tables, fitted.arrays, strict=False):
+    for table, rows in zip(tables, encoded, strict=True):  # encoded before the length was settled, and the same after
         again = text_classification.encode(table, tokenizer)["input_ids"]
-        assert [ids.tolist() for ids in arrays["input_ids"]] == [ids.tolist() for ids in again]
+        assert [ids.tolist() for ids in rows] == [ids.tolist() for ids in again]
