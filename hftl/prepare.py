@@ -67,13 +67,11 @@ def prepare(config: RunConfig) -> Prepared:
     loaded = load_model(task, config.model, splits.labels)
     _check_pooling(task, loaded, config)
     notes = task.inputs.settle(loaded.model, loaded.processor, loaded.name)
-    parts = [splits.train, splits.validation]
-    fitted = task.inputs.fit(loaded.model, loaded.processor, parts, config.model)
-    notes += fitted.notes
-    notes += own_class_note(loaded.model)
+    finish = task.inputs.fit(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
     collate = task.collator(loaded.processor, not config.method.no_flip, config.method.augment)
-    arrays = fitted.arrays or [None] * len(parts)
-    train, validation = (task.encode(part, loaded.processor, a) for part, a in zip(parts, arrays, strict=True))
+    train, validation = (task.encode(part, loaded.processor) for part in (splits.train, splits.validation))
+    fitted = finish([train.lengths, validation.lengths])
+    notes += [*fitted.notes, *own_class_note(loaded.model)]
     strata = task.output.strata(train.targets, splits.labels) if task.output.strata else None
     weights, remarks = class_weights(config.method.class_weights, *strata) if strata else (None, [])
     return Prepared(config, task, splits, loaded, collate, train, validation, weights, [*notes, *remarks], fitted.cut)

@@ -86,6 +86,14 @@ def test_cuts_are_stratified_and_seeded():
     assert (cut(labels, 3, 0.2, seed=2)[1] != taken).any()
 
 
+def test_a_cut_table_is_in_one_piece():
+    """Not in a piece for every row, which makes each later read of it slow."""
+    splits = load(frame(60, 2))
+    assert [table.data.column("text").num_chunks for table in (splits.train, splits.validation, splits.test)] == [
+        1
+    ] * 3
+
+
 @pytest.mark.parametrize("classes", [2, 7, 77])
 @pytest.mark.parametrize("each", [2, 3])
 def test_few_rows_and_many_classes_leave_every_class_in_train(classes, each):

@@ -28,6 +28,9 @@ from hftl.tasks import CLASSES, INPUTS, TASKS
 from hftl.tasks.task import Inputs, Output
 
 
+_ROWS = 1024  # inputs in memory at a time
+
+
 @dataclass(frozen=True)
 class Columns:
     """The names of the columns that matter."""
@@ -266,7 +269,8 @@ class _Loading:
     def _keys(self, inputs: Dataset) -> list[bytes | None]:
         """Return what is equal for rows that hold the same input, so that copies are kept together."""
         (column,) = inputs.column_names
-        return [self.inputs.key(row[column]) for row in inputs]
+        batches = (inputs[start : start + _ROWS][column] for start in range(0, len(inputs), _ROWS))
+        return [self.inputs.key(row) for batch in batches for row in batch]
 
     def rows(self, labels: Sequence[str] | None) -> Rows:
         source = read_source(self.config.data, self.inputs.kind)
@@ -293,8 +297,10 @@ def _labelled(part: _Part, targets: np.ndarray, rows: np.ndarray) -> Dataset:
     """Return the rows numbered `rows` with their inputs, targets and row numbers."""
     inputs = part.inputs.select(rows)
     (column,) = inputs.column_names
-    array = inputs.with_format("arrow")[:].column(column)
-    labels = pa.array(list(targets[rows]))
+    table = inputs.with_format("arrow")[:]  # a chunk for every row
+    if pa.types.is_string(table.schema.field(column).type):  # pictures are not copied
+        table = table.combine_chunks()
+    array, labels = table.column(column), pa.array(list(targets[rows]))
     label = Features.from_arrow_schema(pa.schema({"label": labels.type}))["label"]
     features = {column: inputs.features[column], "label": label, "row": Value("int64")}
     columns = {column: array, "label": labels, "row": part.rows[rows]}

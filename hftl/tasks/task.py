@@ -116,8 +116,15 @@ class Fitted(NamedTuple):
     """What fitting a processor to data told."""
 
     notes: list[str]
-    arrays: list[dict[str, Any]]  # what `Inputs.encode` would return for each of the datasets, or nothing
-    cut: int = 0  # rows that are longer than the model reads
+    cut: int  # rows that are longer than the model reads
+
+
+Finish = Callable[[list[np.ndarray]], Fitted]  # lengths of the rows of each dataset, once they are encoded
+
+
+def nothing_left(lengths: list[np.ndarray]) -> Fitted:
+    """Rows of one size are neither cut nor spoken of."""
+    return Fitted([], 0)
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,7 @@ class Inputs:
     table: Function  # rows as `predict` takes them -> Dataset; raises `DataError`
     check: Function  # (model, processor, name): raises `ModelError` where the two do not go together
     settle: Function  # (model, processor, name) -> notes; what padding would change about the answers
-    fit: Function  # (model, processor, datasets, ModelConfig) -> Fitted; sets the length or size in place
+    fit: Function  # (model, processor, datasets, ModelConfig) -> Finish; sets the length or size in place
     encode: Function  # (Dataset, processor) -> arrays of `Encoded`
     collate: Function  # (processor, flip, augment) -> function: items -> batch of tensors, without targets
     smallest: Function  # (model, processor) -> a smallest batch, to trace the modules
@@ -193,12 +200,9 @@ class Task:
         """The first column that the processor takes."""
         return self.inputs.columns[0]
 
-    def encode(self, dataset: Dataset, processor: Any, arrays: dict[str, Any] | None = None) -> Encoded:
-        """Return the rows as the model reads them; targets are 0 where the table has no column "label".
-
-        `arrays` are those of `Inputs.encode`, where they are known already.
-        """
-        arrays = arrays or self.inputs.encode(dataset, processor)
+    def encode(self, dataset: Dataset, processor: Any) -> Encoded:
+        """Return the rows as the model reads them; targets are 0 where the table has no column "label"."""
+        arrays = self.inputs.encode(dataset, processor)
         targets = dataset["label"][:] if "label" in dataset.column_names else [0] * len(dataset)
         return Encoded(arrays, np.asarray(targets))
 

@@ -21,7 +21,7 @@ from hftl.errors import ConfigError, DataError
 from hftl.paths import typed_path
 from hftl.surroundings import progress
 from hftl.tasks.inputs.augment import erase, jitter_colours, move_pixels
-from hftl.tasks.task import Encoded, Fitted, Inputs
+from hftl.tasks.task import Encoded, Finish, Inputs, nothing_left
 
 
 _SAMPLE = 200  # images whose size is looked at to choose the resolution
@@ -96,7 +96,7 @@ def no_notes(model: Any, processor: Any, name: str) -> list[str]:
     return []
 
 
-def fit_processor(model: Any, processor: Any, datasets: list[Dataset], config: ModelConfig) -> Fitted:
+def fit_processor(model: Any, processor: Any, datasets: list[Dataset], config: ModelConfig) -> Finish:
     """Set the processor's size to the run's, so that it is saved with the model.
 
     The size is `--image_size`, else the smaller of the processor's own size and the median short side of the data
@@ -109,19 +109,19 @@ def fit_processor(model: Any, processor: Any, datasets: list[Dataset], config: M
             raise ConfigError(
                 f"--image_size {config.image_size}: this model's processor makes {own} pixels and no other."
             )
-        return Fitted([], [])
+        return nothing_left
     if config.image_size is not None:
         if config.image_size < _STEP or config.image_size % _STEP:
             raise ConfigError(f"--image_size {config.image_size} is not a multiple of {_STEP}.")
         if not _reads(model, config.image_size):
             raise ConfigError(f"The model does not read images of {config.image_size} pixels; its size is {own}.")
         set_image_side(processor, config.image_size)
-        return Fitted([], [])
+        return nothing_left
     median = _median_short_side(datasets[0])
     fitting = min(own, -(-median // _STEP) * _STEP)
     if fitting < own and _reads(model, fitting):
         set_image_side(processor, fitting)
-    return Fitted([], [])
+    return nothing_left
 
 
 def image_side(processor: Any) -> int:

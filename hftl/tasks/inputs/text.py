@@ -25,7 +25,7 @@ from hftl.data.columns import (
 )
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, DataError, ModelError
-from hftl.tasks.task import Fitted, Inputs, Ragged
+from hftl.tasks.task import Finish, Fitted, Inputs, Ragged
 
 
 _NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*")
@@ -182,26 +182,35 @@ def _logits(model: Any, tokenizer: Any, texts: list[str]) -> torch.Tensor:
     return logits
 
 
-def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: ModelConfig) -> Fitted:
-    """Set `tokenizer.model_max_length` to the run's length, so that it is saved with the model.
+def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: ModelConfig) -> Finish:
+    """Set `tokenizer.model_max_length` to `--max_seq_length`, else to what the model can read.
 
-    The length is `--max_seq_length`, else the longest text of `datasets`, at most what the model can read.
-    Without that flag the texts are tokenized here once and for all. Raises `ConfigError` for a length that the model cannot read.
+    Without that flag, the function that this returns lowers it to the longest of the texts, once they are encoded, so
+    that they are tokenized once. Raises `ConfigError` for a length that the model cannot read.
     """
     limit = _model_limit(model, tokenizer)
     if config.max_seq_length is not None and not SHORTEST <= config.max_seq_length <= limit:
         raise ConfigError(
             f"--max_seq_length {config.max_seq_length} is not between {SHORTEST} and {limit}, the model's limit."
         )
-    tokenizer.model_max_length = limit
-    arrays = [encode(dataset, tokenizer) for dataset in datasets]
-    lengths = np.concatenate([part["input_ids"].lengths for part in arrays])
-    used = config.max_seq_length or max(SHORTEST, min(int(lengths.max()), limit))
+    used = config.max_seq_length or limit
     tokenizer.model_max_length = used
-    cut = int((lengths > used).sum())
-    cut += int((lengths == limit).sum()) if used == limit else 0
-    note = f"{cut} of {len(lengths)} texts ({cut / len(lengths):.1%}) reach or pass {used} tokens and are cut there."
-    return Fitted([note] if cut else [], arrays if config.max_seq_length is None else [], cut)
+
+    def finish(encoded: list[np.ndarray]) -> Fitted:
+        lengths = np.concatenate(encoded)
+        reach = np.flatnonzero(lengths >= used)
+        cut = len(reach)
+        if config.max_seq_length is None:
+            tokenizer.model_max_length = max(SHORTEST, int(lengths.max()))
+        elif used < limit:  # a text may end right there
+            texts = [text for dataset in datasets for text in dataset["text"][:]]
+            tokenizer.model_max_length = limit
+            cut = sum(len(ids) > used for ids in _tokenize([texts[i] for i in reach], tokenizer))
+            tokenizer.model_max_length = used
+        share = f"{cut} of {len(lengths)} texts ({cut / len(lengths):.1%})"
+        return Fitted([f"{share} reach or pass {used} tokens and are cut there."] if cut else [], cut)
+
+    return finish
 
 
 def _model_limit(model: Any, tokenizer: Any) -> int:
@@ -223,7 +232,7 @@ def _tokenize(texts: list[str], tokenizer: Any) -> list[list[int]]:
     ids: list[list[int]] = []
     for start in range(0, len(texts), _CHUNK):
         chunk = [_beginning(text, tokenizer) for text in texts[start : start + _CHUNK]]
-        ids += tokenizer(chunk, truncation=True, return_attention_mask=False)["input_ids"]
+        ids += tokenizer(chunk, truncation=True, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
     return ids
 
 
@@ -289,7 +298,7 @@ def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray], c
     texts = [*splits.train["text"][:], *splits.validation["text"][:]]
     used = int(tokenizer.model_max_length)
     lengths = np.concatenate(encoded)
-    reach = np.flatnonzero(lengths >= used) if cut else np.empty(0, dtype=int)
+    reach = np.flatnonzero((lengths >= used) & bool(cut))
     lengths[reach] = list(_whole_lengths([texts[i] for i in reach], tokenizer))
     low, high = int(lengths.min()), int(lengths.max())
     edges = np.unique(np.linspace(low, high + 1, min(_BINS, high - low + 1) + 1).astype(int))
