@@ -20,9 +20,12 @@ from hftl.tasks.task import Answer, Output
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction(Answer):
     """The label of one row; the confidence is its probability, the detail the probability of every label."""
+
+    def __repr__(self) -> str:
+        return f"Prediction(label={self.label!r}, probability={self.probability}, probabilities={self.probabilities})"
 
     @property
     def label(self) -> str:
