@@ -77,4 +77,5 @@ def test_public_name():
 def test_help(capsys):
     done = hftl(capsys, "doctor", "--help")
     assert done.code == 0
-    assert "hftl doctor DATA [--fix OUT]" in done.out
+    assert "hftl doctor DATA" in done.out
+    assert "--fix" in done.out
