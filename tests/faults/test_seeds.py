@@ -24,7 +24,7 @@ def both(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         killed("transformers.trainer:Trainer.training_step", 18 + 9),
         killed("hftl.adapt:close_partial", 2, "after"),
-        killed("hftl.seeds:Path.rename", within="hftl.seeds:_keep_best"),
+        killed("hftl.seeds:put_in_place"),
     ],
     ids=lambda moment: moment[0],
 )

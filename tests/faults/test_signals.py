@@ -93,6 +93,11 @@ class _Gone:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heeded() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the tests may have it ignored
+
+
 def test_a_lost_ctrl_c_is_heeded_after_the_batch(place: Path) -> None:
     model, _ = stock_model("bert", place / "bert")
     rows = encoded_texts([np.array([1, 2, 3])] * 300, np.zeros(300, dtype=np.int64))
@@ -122,7 +127,6 @@ def test_a_signal_is_not_taken_for_a_broken_flag_or_file(tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)  # the handler raises here
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the tests may have it ignored
     monkeypatch.setattr(arguments, "_rehearse", pressed)
     config = complete(
         build_config("text-classification", {"data": "x.csv", "weight_decay": 0.1, "output_dir": tmp_path})
