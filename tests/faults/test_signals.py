@@ -34,6 +34,11 @@ BOUNDARIES = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heeded() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the tests may have it ignored
+
+
 def kind_of(method: str, bf16: bool, by_steps: bool) -> str:
     """Add the run to the server's kinds, and return its name."""
     name = f"{method} {'bf16' if bf16 else 'fp32'} by {'steps' if by_steps else 'epochs'}"
@@ -93,11 +98,6 @@ class _Gone:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.fixture(autouse=True)
-def _ctrl_c_is_heeded() -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the tests may have it ignored
-
-
 def test_a_lost_ctrl_c_is_heeded_after_the_batch(place: Path) -> None:
     model, _ = stock_model("bert", place / "bert")
     rows = encoded_texts([np.array([1, 2, 3])] * 300, np.zeros(300, dtype=np.int64))
