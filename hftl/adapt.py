@@ -125,7 +125,7 @@ def adapt(
 
     `data` is a file, a folder, `sample:<name>`, a Hub id, a Dataset, a DatasetDict or a DataFrame. `flags` are hftl's
     own (`hftl train --help`) and every field of `transformers.TrainingArguments`. Raises an `HftlError` (ConfigError,
-    DataError, ModelError, RunError, TrainingError) whose text names the cause and the mend.
+    DataError, ModelError, RunError, TrainingError) whose text names the cause and the fix.
     """
     named = {"data": data, "model": model, "method": method, "output_dir": output_dir}
     return run(build_config(get_task(task).name, {**named, **flags}))

@@ -1,4 +1,4 @@
-"""The errors that hftl raises for bad input: one clear line that names the cause and the mend.
+"""The errors that hftl raises for bad input: one clear line that names the cause and the fix.
 
 The CLI prints the line and exits with `exit_code`; Python callers catch the type.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 
 class HftlError(Exception):
-    """Base of every error that the user can mend."""
+    """Base of every error that the user can fix."""
 
     exit_code = 2
 

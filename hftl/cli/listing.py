@@ -32,7 +32,11 @@ _DOCTOR = {
 
 @verb(TRAIN, _DOCTOR)
 def doctor(
-    data: Annotated[str, Argument(metavar="DATA", help="one DATA")], *, json: bool, fix: str | None, **flags: Any
+    data: Annotated[str, Argument(metavar="DATA", help="a file, a folder, sample:<name> or a Hub id")],
+    *,
+    json: bool,
+    fix: str | None,
+    **flags: Any,
 ) -> None:
     """Find duplicates, leaks, faulty rows and labels in data, before training.
 

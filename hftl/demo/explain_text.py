@@ -86,7 +86,7 @@ def explain_text(predictor: Predictor, text: str, label: str | None = None) -> T
     model, tokenizer = share_weights(predictor.model), predictor.processor
     if not tokenizer.is_fast:
         raise ModelError(
-            f"{type(tokenizer).__name__} does not say where a token stands in the text: no words to score."
+            f"{type(tokenizer).__name__} does not give the positions of its tokens, so single words cannot be scored."
         )
     # the arguments of prediction: others would change the tokenizer's settings under the feet of another thread
     encoded = tokenizer(text, truncation=True, return_special_tokens_mask=True, return_offsets_mapping=True)

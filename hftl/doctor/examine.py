@@ -103,5 +103,5 @@ def examine(
 
 def _skipped_images(records: Records, skipped: int) -> Finding:
     level = warned(fails=skipped >= SERIOUS * (len(records) + skipped))
-    mend = "Mend or remove these files; they are left out, and named in the report."
+    mend = "Repair or remove these files; they are left out, and named in the report."
     return Finding("broken_images", level, skipped, {}, {}, mend)

@@ -97,7 +97,7 @@ def broken_images(records: Records) -> Finding:
     share = max(len(rows) / records.within(split).sum() for split, rows in records.of(broken).items())
     reasons = Counter(_kind_of(str(records.images[i].fault)) for i in broken)
     counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    mend = f"Mend or remove these files ({counts}): hftl leaves them out, and so does --fix OUT."
+    mend = f"Repair or remove these files ({counts}): hftl leaves them out, and so does --fix OUT."
     return records.finding("broken_images", warned(fails=share >= SERIOUS), broken, mend)
 
 

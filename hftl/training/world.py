@@ -187,7 +187,7 @@ def check_strategy(
     half: bool = False,
     seeds: int = 1,
 ) -> None:
-    """Raise `TrainingError`, with cause and mend in one line, when the method cannot be right under the strategy.
+    """Raise `TrainingError`, with cause and fix in one line, when the method cannot be right under the strategy.
 
     `kind` is the name of an accelerate DistributedType; `half` says that training runs in bf16 or fp16; `seeds` how
     many trainings follow each other in the process.
