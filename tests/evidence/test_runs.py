@@ -100,7 +100,8 @@ def test_the_temperature_is_in_the_saved_head(family: str, method: str, folder: 
     again = tiny_run(family, method, folder, f"t-again-{family}-{method}", evidence=False, validation_size=0.3, **data)
     temperature = run.report["evidence"]["calibration"]["temperature"]
     rows = list(_data()["text"][:8]) if family == "bert" else _pictures(folder)
-    scaled = [load(r.run_dir).logits(load(r.run_dir)._table(rows)) for r in (run, again)]
+    predictors = [load(r.run_dir) for r in (run, again)]
+    scaled = [predictor.logits(predictor.task.inputs.table(rows)) for predictor in predictors]
     assert np.allclose(scaled[0] * temperature, scaled[1], atol=1e-4)
     assert plain.report["evidence"] is None
 
