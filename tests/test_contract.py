@@ -48,7 +48,12 @@ NUMBER = Output(
     decode=lambda outputs: outputs[..., 0],
     answers=lambda outputs, names: [Answer(float(row[0]), 1.0, None) for row in outputs],
     check=_any_regressor,
+    headline="rmse",
     best="rmse",
+    parts=("forgetting", "slices", "doctor"),
+    flatten=lambda answer, names: [answer[0]["score"]],
+    widget="Number",
+    draw=lambda answer: answer.value,
     words={"does": "a number for {row}"},
 )
 SCORES = replace(TASKS["text-classification"], name="text-regression", output=NUMBER)

@@ -23,14 +23,14 @@ LAYERS = (
         "hftl.config",
         "hftl.flag_values",
     ),
+    ("hftl.evaluation",),  # figures of arrays: it knows no data, no task and no model
     ("hftl.data",),
     ("hftl.tasks",),
     ("hftl.data.load",),  # reads what a task's inputs and output say
     ("hftl.models", "hftl.hub_errors"),
     ("hftl.methods",),
-    ("hftl.evaluation",),
     ("hftl.training",),
-    ("hftl.report", "hftl.run_folder"),
+    ("hftl.report", "hftl.run_folder", "hftl.evidence.advice"),  # the advice is among what a report says
     ("hftl.doctor",),
     ("hftl.predict", "hftl.predict_baseline", "hftl.predict_file", "hftl.run_data"),
     ("hftl.publishing", "hftl.export", "hftl.demo"),
@@ -49,8 +49,8 @@ BUDGETS = {
     "hftl/data": 1500,
     "hftl/demo": 2150,
     "hftl/doctor": 1900,
-    "hftl/evaluation": 2500,
-    "hftl/evidence": 750,
+    "hftl/evaluation": 2300,
+    "hftl/evidence": 950,
     "hftl/export": 1050,
     "hftl/forgetting": 700,
     "hftl/methods": 700,

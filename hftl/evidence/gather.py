@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from hftl.evaluation.abstain import abstain_report
-from hftl.evaluation.advice import Facts, advise
 from hftl.evaluation.calibration import Temperature, calibration_report, fit_temperature
 from hftl.evaluation.row_scores import confusion, worst_rows
 from hftl.evaluation.saved_baseline import save_baseline
 from hftl.evaluation.slices import by_quantiles, by_values, slice_scores
 from hftl.evaluation.suspects import suspect_labels
 from hftl.evaluation.verdict import Comparison, accuracy_difference, compare_paired
+from hftl.evidence.advice import Facts, advise
 from hftl.evidence.before import Base
 from hftl.evidence.ladder import Control, Ladder, build_ladder, compare
 from hftl.methods.plan import Plan
@@ -92,14 +92,6 @@ class Scene:
         return validation, self.ready.validation.labels, test, self.references
 
 
-@dataclass(frozen=True)
-class Part:
-    """A part of the evidence: what it measures, and the kinds of `Output` for which that means something."""
-
-    measure: Callable[[Scene], Any]  # → its value in report.json
-    outputs: tuple[str, ...] = ("class",)
-
-
 def gather(
     ready: Prepared,
     features: Features,
@@ -117,8 +109,7 @@ def gather(
     start = time.perf_counter()
     scene = Scene(ready, features, base, probe, control, outcome, forgetting, work)
     evidence = _ladder_and_verdict(scene)
-    kind = ready.task.output.kind
-    evidence |= {name: part.measure(scene) for name, part in PARTS.items() if kind in part.outputs}
+    evidence |= {name: PARTS[name](scene) for name in ready.task.output.parts}
     after = float(forgetting["seconds_after"]) if forgetting else 0.0
     return {**evidence, "seconds": round(base.seconds + after + time.perf_counter() - start, 3)}
 
@@ -237,13 +228,13 @@ def _numbered(rows: list[Any], table: Any) -> list[dict[str, Any]]:
     return [{**asdict(row), "source_row": int(numbers[row.row])} for row in rows]
 
 
-PARTS: dict[str, Part] = {
-    "forgetting": Part(lambda scene: scene.forgetting),
-    "calibration": Part(_calibration),
-    "abstain": Part(_abstain),
-    "slices": Part(_slices),
-    "confusion": Part(_confusion),
-    "worst_rows": Part(_worst_rows),
-    "suspects": Part(_suspects),
-    "doctor": Part(lambda scene: [asdict(finding) for finding in scene.base.findings]),
+PARTS: dict[str, Callable[[Scene], Any]] = {
+    "forgetting": lambda scene: scene.forgetting,
+    "calibration": _calibration,
+    "abstain": _abstain,
+    "slices": _slices,
+    "confusion": _confusion,
+    "worst_rows": _worst_rows,
+    "suspects": _suspects,
+    "doctor": lambda scene: [asdict(finding) for finding in scene.base.findings],
 }

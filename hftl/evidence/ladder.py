@@ -10,7 +10,6 @@ import numpy as np
 from datasets import Dataset
 from sklearn.model_selection import StratifiedKFold
 
-from hftl.evaluation.advice import Pretraining
 from hftl.evaluation.baselines import MAJORITY, Baseline, best_baseline, majority_class
 from hftl.evaluation.linear_baselines import (
     colour_histogram_logistic_regression,
@@ -19,6 +18,7 @@ from hftl.evaluation.linear_baselines import (
 )
 from hftl.evaluation.neighbours import nearest_neighbours
 from hftl.evaluation.verdict import Comparison, accuracy_difference, paired_gap
+from hftl.evidence.advice import Pretraining
 from hftl.evidence.before import Base, RandomFeatures
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared

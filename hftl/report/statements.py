@@ -10,9 +10,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from hftl.evaluation.advice import MORE_TEST_ROWS, undecided
 from hftl.evaluation.bootstrap import Interval
 from hftl.evaluation.verdict import MARGIN, stands
+from hftl.evidence.advice import MORE_TEST_ROWS, undecided
 from hftl.methods import METHODS as _METHODS
 from hftl.report.visible import one_line
 

@@ -156,6 +156,7 @@ class Inputs:
     features: tuple[str, ...]  # kinds of such models, by their names in `hftl.evaluation.saved_baseline`
     example: str  # of a row, in the code of a card
     sample: str  # the packaged retention set
+    box: str  # gradio component that takes a row, by name
     padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
     augmentable: bool = False
 
@@ -178,7 +179,12 @@ class Output:
     decode: Function  # outputs [n, ...] -> what is answered, in the form of targets
     answers: Function  # (outputs [n, ...], names) -> an `Answer` per row
     check: Function  # (config of a model, its name): raises `ModelError` for one that answers otherwise
-    best: str  # key of `hftl.evaluation.metrics.compute_metrics` that early stopping follows
+    headline: str  # the score that the report begins with
+    best: str  # the score that early stopping follows
+    parts: tuple[str, ...]  # of the evidence, those that mean something here, in the order of the page
+    flatten: Function  # (what `pipeline` answers to a row, all labels asked for, names) -> [k], to hold beside ours
+    widget: str  # gradio component that shows an answer, by name
+    draw: Function  # `Answer` -> the value of that component
     words: dict[str, str]  # "does": what such a model does to {row}, with {n} names
 
 

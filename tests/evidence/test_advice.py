@@ -3,7 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hftl.evaluation.advice import (
+from hftl.evaluation.bootstrap import Difference
+from hftl.evaluation.verdict import Comparison, Verdict, accuracy_difference, compare_paired, kind_of, paired_gap
+from hftl.evidence.advice import (
     CLOSER_DOMAIN,
     FINE_TUNE,
     LOWER_RATE,
@@ -15,8 +17,6 @@ from hftl.evaluation.advice import (
     advise,
     undecided,
 )
-from hftl.evaluation.bootstrap import Difference
-from hftl.evaluation.verdict import Comparison, Verdict, accuracy_difference, compare_paired, kind_of, paired_gap
 from hftl.planning import recommend as planning
 
 

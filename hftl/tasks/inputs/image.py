@@ -292,5 +292,6 @@ IMAGE = Inputs(
     features=("colour_histogram", "raw_pixels"),
     example="image.jpg",
     sample="sample:digits",
+    box="Image",
     augmentable=True,
 )

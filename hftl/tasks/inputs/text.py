@@ -356,5 +356,6 @@ TEXT = Inputs(
     features=("tfidf",),
     example="a text",
     sample="sample:wikipedia-topics",
+    box="Textbox",
     padded=True,
 )

@@ -171,6 +171,12 @@ def predictions(logits: np.ndarray, labels: Sequence[str]) -> list[Prediction]:
     ]
 
 
+def probabilities_of(answer: Sequence[dict[str, Any]], labels: Sequence[str]) -> list[float]:
+    """Return the probability of every label from what `pipeline` answers to a row with `top_k` labels."""
+    by_label = {one["label"]: one["score"] for one in answer}
+    return [by_label[label] for label in labels]
+
+
 def check_classifier(config: Any, name: str) -> None:
     """Raise `ModelError` for a model whose outputs are no classes of which one is right, each with a name."""
     if set(config.id2label) != set(range(config.num_labels)):
@@ -198,6 +204,11 @@ CLASSES = Output(
     decode=lambda logits: logits.argmax(-1),
     answers=predictions,
     check=check_classifier,
+    headline="accuracy",
     best="macro_f1",
+    parts=("forgetting", "calibration", "abstain", "slices", "confusion", "worst_rows", "suspects", "doctor"),
+    flatten=probabilities_of,
+    widget="Label",
+    draw=lambda answer: answer.detail,
     words={"does": "{row} into one of {n} classes"},
 )
