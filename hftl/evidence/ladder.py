@@ -67,8 +67,10 @@ def no_pretraining_baselines(task: Task, train: Rows, test: Rows) -> list[Baseli
         rows = [part.table[inputs.columns[0]][:] for part in (train, test)]
     else:
         rows = [inputs.raw(part.encoded) for part in (train, test)]
-    kinds = inputs.features if rows[1] is not None else ()
-    baselines: list[Baseline] = task.output.plain(kinds, rows[0] or [], train.encoded.targets, rows[1] or test.table)
+    kinds = inputs.features
+    if rows[1] is None:  # nothing that such models could read
+        kinds, rows = (), [train.table, test.table]
+    baselines: list[Baseline] = task.output.plain(kinds, rows[0], train.encoded.targets, rows[1])
     return baselines
 
 
