@@ -65,8 +65,8 @@ class Result:
     @property
     def evidence(self) -> dict[str, Any] | None:
         """Ladder, verdict, forgetting, calibration and errors (docs/evidence.md); None with `evidence=False`."""
-        found: dict[str, Any] | None = self.report["evidence"]
-        return found
+        evidence: dict[str, Any] | None = self.report["evidence"]
+        return evidence
 
     def load(self) -> Predictor:
         """Load the run's model."""

@@ -16,6 +16,7 @@ from hftl.publishing.save import write_card
 from hftl.report.report import write_report
 from hftl.report.show import show_seeds
 from hftl.run_folder import check_output
+from hftl.tasks import get_task
 from hftl.training.world import broadcast_from_main, is_main_process, wait_for_all
 
 
@@ -50,7 +51,8 @@ def run_seeds(config: RunConfig, run_one: Callable[[RunConfig], dict[str, Any]])
         if isinstance(finished, RunError):
             raise finished
         reports[seed] = finished or run_one(one)
-    best = max(reports, key=lambda seed: reports[seed]["metrics"]["validation"]["macro_f1"]["value"])
+    output = get_task(config.task).output
+    best = max(reports, key=lambda seed: value_of(reports[seed]["metrics"]["validation"][output.best]))
     report = {**reports[best], "seeds": summary(reports, best)}
     folder = seeds_folder(output_dir) / f"seed-{best}"
     if report["evidence"]:  # its page was written before the other seeds were known, and names the folder of now
@@ -63,14 +65,19 @@ def run_seeds(config: RunConfig, run_one: Callable[[RunConfig], dict[str, Any]])
     return broadcast_from_main(report)
 
 
+def value_of(figure: Any) -> float:
+    """Return a figure of a report: that with an interval is a table."""
+    return float(figure["value"] if isinstance(figure, dict) else figure)
+
+
 def summary(reports: dict[int, dict[str, Any]], best: int) -> dict[str, Any]:
     """Return per split and metric the values by seed, their mean and their (sample) standard deviation."""
+    metrics = (*get_task(reports[best]["task"]).output.compared, "log_loss")
     result: dict[str, Any] = {"seeds": list(reports), "kept": best}
     for split in ("test", "validation"):
         result[split] = {}
-        for metric in ("accuracy", "macro_f1", "log_loss"):
-            raw = [r["metrics"][split][metric] for r in reports.values()]
-            values = [float(v["value"] if isinstance(v, dict) else v) for v in raw]
+        for metric in (name for name in reports[best]["metrics"][split] if name in metrics):
+            values = [value_of(r["metrics"][split][metric]) for r in reports.values()]
             result[split][metric] = {
                 "values": values,
                 "mean": statistics.fmean(values),

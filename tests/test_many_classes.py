@@ -1,11 +1,18 @@
 """More classes than cross-validation looks at rows, and the fit in chunks against Newton's steps."""
 
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from hftl.adapt import adapt
 from hftl.evaluation import logistic, suspects
 from hftl.evaluation.logistic import CV_ROWS, cv_rows, fit_logistic, fit_probe
 from hftl.evaluation.suspects import suspect_labels
+from hftl.methods import METHODS
+from tests.runs import checkpoint
+from tests.tiny import WORDS
 
 
 def _spread(counts: list[int]) -> np.ndarray:
@@ -152,3 +159,29 @@ def test_c_is_chosen_by_the_accuracy_that_the_fit_weighs() -> None:
     most = (y == 0).mean()
     assert max(plain.cv_accuracy["native"].values()) >= most - 0.02, "of rows: the frequent class decides"
     assert 0.5 < max(weighed.cv_accuracy["native"].values()) < most - 0.02, "balanced: both classes count alike"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_with_more_classes_than_cross_validation_has_rows(method: str, tmp_path: Path) -> None:
+    """Three rows of each of 3,200 classes, one for each split: every part of the evidence goes through."""
+    names = [f"{first} {second}" for first in WORDS[:64] for second in WORDS[64:114]]
+    for split, word in (("train", "day"), ("validation", "night"), ("test", "home")):
+        copies = 2 if split == "train" else 1
+        texts = [f"{name} {word} {i}" for i in range(copies) for name in names]
+        pd.DataFrame({"text": texts, "label": names * copies}).to_csv(tmp_path / f"{split}.csv", index=False)
+    run = adapt(
+        "text-classification",
+        data=str(tmp_path),
+        model=str(checkpoint("bert", tmp_path)),
+        method=method,
+        output_dir=tmp_path / "run",
+        use_cpu=True,
+        bf16=False,
+        max_steps=3,
+    )
+    assert len(run.report["data"]["labels"]) == len(names) == 3200
+    assert run.evidence is not None
+    assert run.report["parity"]["final"]["labels_equal"] is True
+    (answer,) = run.predict(["day night"])
+    assert len(answer.probabilities) == 3200

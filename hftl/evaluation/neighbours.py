@@ -9,6 +9,7 @@ from hftl.evaluation import CV_ROWS
 
 
 KS = (1, 5, 10, 20)
+_CHUNK_ROWS = 4096
 _CHUNK_VALUES = 16_000_000  # similarities at once, in float32: 64 MB
 
 
@@ -53,13 +54,25 @@ def nearest_neighbours(
 
 def _directions(features: np.ndarray) -> np.ndarray:
     """Return the rows [n, d] float32 at length one; a row of zeros stays, and is similar to nothing."""
-    x: np.ndarray = np.asarray(features, dtype=np.float32)
+    x: np.ndarray = np.array(features, dtype=np.float32)
     if x.ndim != 2 or not np.isfinite(x).all():
         raise DataError(f"Features must be finite numbers [rows, d], got an array of {x.shape}.")
-    largest = np.abs(x).max(axis=1, keepdims=True, initial=0)
-    x = x / np.where(largest > 0, largest, 1)  # first: squares of large values overflow
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(norm > 0, norm, 1)
+    for start in range(0, len(x), _CHUNK_ROWS):  # in place: of many rows every further copy would show
+        rows = x[start : start + _CHUNK_ROWS]
+        for measure in (_largest, _length):  # the largest value first: squares of large values overflow
+            size = measure(rows)
+            rows /= np.where(size > 0, size, 1)
+    return x
+
+
+def _largest(rows: np.ndarray) -> np.ndarray:
+    largest: np.ndarray = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    return largest
+
+
+def _length(rows: np.ndarray) -> np.ndarray:
+    length: np.ndarray = np.linalg.norm(rows, axis=1, keepdims=True)
+    return length
 
 
 def _vote(

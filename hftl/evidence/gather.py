@@ -131,7 +131,8 @@ def _abstain(scene: Scene) -> dict[str, Any]:
 
 def _slices(scene: Scene) -> list[dict[str, Any]]:
     """By what the inputs offer, such as text length or image size, and by the column that the user named."""
-    table = scene.test
+    table, output = scene.test, scene.run.task.output
+    right = output.right[output.headline](scene.answers, scene.targets)
     groupings = [
         by_quantiles(name, values, unit) if unit else by_values(name, values)
         for name, values, unit in scene.ready.task.inputs.groups(table)
@@ -144,9 +145,9 @@ def _slices(scene: Scene) -> list[dict[str, Any]]:
             "slice": s.name,
             "count": s.count,
             "weak": s.weak,
-            "accuracy": {"value": s.accuracy, "low": s.low, "high": s.high},
+            output.headline: {"value": s.accuracy, "low": s.low, "high": s.high},
         }
-        for s in slice_scores(groupings, scene.answers, scene.targets)
+        for s in slice_scores(groupings, right, np.ones_like(right))
     ]
 
 

@@ -20,8 +20,8 @@ def measure(output: Output, answers: Any, targets: Any, names: Sequence[str]) ->
 
 def score_answers(output: Output, answers: Any, targets: Any, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return value, low and high of the scores that have an interval, by name: for models that give answers alone."""
-    found: dict[str, Interval] = intervals(output.statistics(answers, targets, names), _compared(output))
-    return {name: asdict(interval) for name, interval in found.items()}
+    bounds: dict[str, Interval] = intervals(output.statistics(answers, targets, names), _compared(output))
+    return {name: asdict(interval) for name, interval in bounds.items()}
 
 
 def score(output: Output, outputs: np.ndarray, targets: Any, names: Sequence[str]) -> dict[str, Any]:
