@@ -163,7 +163,7 @@ def _run(config: RunConfig) -> Result:
         fitted = run.step("train", _fit, ready, seen)
         control = run.step("control", train_scratch, ready, seen, base) if config.control == "scratch" else None
         final = run.step("finish", _finish, ready, seen)
-        outcome = run.step("score", _score, ready, final)  # the only place where the test rows are answered
+        outcome = run.step("score", _score, ready, base, final)  # the only place where the test rows are answered
         scene = Scene(run, ready, seen, fitted, outcome, base, control)
         if base is not None:
             scene = run.step("forgetting", _look_back, scene, base)
@@ -217,8 +217,8 @@ def _finish(run: Run, ready: Prepared, seen: Seen) -> Final:
     return replace(final, model=merge_adapter(final.model, run.work / "adapter", seen.loaded))
 
 
-def _score(run: Run, ready: Prepared, final: Final) -> Outcome:
-    test = ready.task.encode(ready.splits.test, ready.loaded.processor)
+def _score(run: Run, ready: Prepared, base: Base | None, final: Final) -> Outcome:
+    test = base.test if base else ready.task.encode(ready.splits.test, ready.loaded.processor)
     answered = predict_logits(final.model, test, ready.collate, use_cpu=run.use_cpu, title="test")
     return Outcome(final, {"test": answered, "validation": final.raw / final.temperature.value})
 
