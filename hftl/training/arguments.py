@@ -37,19 +37,16 @@ _SMALL: dict[str, Any] = {
     "gradient_accumulation_steps": 1,
     "num_train_epochs": 1.0,
     "max_steps": -1,
-    "report_to": "none",
+    "report_to": [],
     "torch_compile": False,
-    "torch_compile_backend": None,
-    "torch_compile_mode": None,
     "disable_tqdm": True,
-    # `check_fits` asks the model itself
-    "gradient_checkpointing": False,
-    "activation_checkpointing": False,
-    "neftune_noise_alpha": None,
+    "dataloader_num_workers": 0,
+    "dataloader_prefetch_factor": None,
+    "dataloader_persistent_workers": False,
 }
+# `check_fits` asks the model itself.
+_OF_THE_MODEL = {"gradient_checkpointing": False, "activation_checkpointing": False, "neftune_noise_alpha": None}
 _ROWS: Any = [{"features": torch.ones(2) * i, "labels": i % 2} for i in range(4)]
-# Packages by the name that --report_to takes, where the two differ.
-_PACKAGES = {"dagshub": "dagshub mlflow", "flyte": "flytekit", "comet_ml": "comet-ml", "azure_ml": "azureml-core"}
 
 
 def stage_epochs(plan: Plan, stage: Stage, config: RunConfig) -> float:
@@ -153,16 +150,12 @@ def _rehearse(config: RunConfig, best_metric: str) -> None:
         if args.torch_compile and runs_on_cpu(config.training):
             raise ConfigError("on a CPU it compiles for minutes and trains no faster. Leave it out.")
         for callback in get_reporting_integration_callbacks(args.report_to):
-            _check_tracker(callback)
+            callback()  # raises where its package is not installed
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 or args.deepspeed or args.fsdp:
             return  # the toy cannot be shared out as the model will be
-        for name in ("gradient_checkpointing", "activation_checkpointing", "neftune_noise_alpha"):
-            setattr(args, name, _SMALL[name])
+        vars(args).update(_OF_THE_MODEL)
         _trainer(toy, args, stage).get_train_dataloader()  # with the user's workers, which are not started
-        small = {**config.training, **_SMALL}
-        workers = [name for name in small if name.startswith("dataloader_") and name != "dataloader_drop_last"]
-        small = {name: value for name, value in small.items() if name not in workers}
-        args = stage_arguments(plan, stage, replace(config, training=small), best_metric, Path(folder))
+        vars(args).update(_SMALL)
         _trainer(toy, args, stage).train()
 
 
@@ -178,13 +171,3 @@ def _trainer(toy: nn.Module, args: Any, stage: Stage) -> GroupedTrainer:
     )
     trainer.stage_groups = stage.groups
     return trainer
-
-
-def _check_tracker(callback: Any) -> None:
-    try:
-        callback()
-    except (RuntimeError, ImportError) as error:
-        name = callback.__name__.removesuffix("Callback").lower()
-        raise ConfigError(
-            f"its package is not installed ({' '.join(str(error).split())}). pip install {_PACKAGES.get(name, name)}"
-        ) from None

@@ -29,7 +29,6 @@ class MarkWhole(TrainerCallback):
     """Marks a checkpoint once all of it is on disk. Trainer loads one without an optimizer state, and says nothing."""
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Write the mark after everything else."""
         wait_for_all()  # the other processes write their random states into the same folder
         folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         if is_main_process() and folder.is_dir():
@@ -46,7 +45,6 @@ class NoStepMore(TrainerCallback):
     """Keeps Trainer from a step beyond the end: resumed after --max_steps or an early stop, it would take one."""
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Raise `StageOver` when the checkpoint was written at the end."""
         saved = state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
         if state.global_step >= state.max_steps or saved.get("should_training_stop"):
             raise StageOver
@@ -147,11 +145,9 @@ class SaveWhenAsked(TrainerCallback):
     """
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Make the group in which the processes agree: on the CPU, so that no step waits for a GPU."""
-        self._group = on_the_cpu()
+        self._group = on_the_cpu()  # where the processes agree, so that no step waits for a GPU
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        """Agree on the step, and ask Trainer for the checkpoint."""
         global _asked
         _asked = largest(_asked, self._group)  # on one step, or they would wait for each other for ever
         if _asked and not control.should_training_stop and not float(state.epoch).is_integer():
@@ -159,12 +155,10 @@ class SaveWhenAsked(TrainerCallback):
         return control
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        """Ask for the checkpoint that was not written at the last step."""
         if _asked:
             control.should_save = True
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """End the run, unless the stage is over anyway."""
         if not control.should_training_stop and state.global_step < state.max_steps:
             end_if_asked()
