@@ -1,75 +1,57 @@
 """The flow of every run, from data to a proven artifact. Read this file first: each line is one step of DESIGN."""
 
-import errno
 import logging
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from hftl.config import RunConfig, build_config, to_yaml
-from hftl.errors import DataError, HftlError, Preempted, RunError
-from hftl.evidence.before import see_base
+from hftl.errors import DataError
+from hftl.evidence.before import Base, see_base
 from hftl.evidence.control import train_scratch
-from hftl.evidence.gather import Outcome, calibrate, gather
+from hftl.evidence.document import build_report
+from hftl.evidence.gather import calibrate, gather
 from hftl.evidence.page import write_run_page
+from hftl.evidence.scene import Final, Outcome, Scene, Seen
 from hftl.forgetting.along import with_kept
 from hftl.forgetting.measure import forgetting
 from hftl.methods import check_combination, check_method, get_method
 from hftl.methods.adapters import without_adapters
 from hftl.predict import Prediction, Predictor, load
-from hftl.prepare import prepare
+from hftl.prepare import Prepared, prepare
+from hftl.probing import first_probe, frozen_features, mean_pooled, rows_identity, states_beside
 from hftl.publishing.parity import check_saved
 from hftl.publishing.save import merge_adapter, save_final, write_card
-from hftl.report.report import build_report, score, write_report
+from hftl.report.report import write_report
 from hftl.report.show import show_plan, show_result
+from hftl.run import Run, open_run
 from hftl.run_folder import (
-    CONTROL,
     check_output,
     claim,
     close_partial,
     default_output_dir,
-    discard_partial,
     finished_report,
-    holds_training,
     is_resumable,
-    open_partial,
     partial_of,
     release,
 )
 from hftl.seeds import run_seeds, seeds_folder
 from hftl.tasks import get_task
 from hftl.training.arguments import check_arguments, check_fits
-from hftl.training.cache import weights_hash
 from hftl.training.checkpoints import heed_signals
 from hftl.training.features import predict_logits
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.probing import (
-    first_probe,
-    frozen_features,
-    mean_pooled,
-    rows_identity,
-    states_beside,
-)
-from hftl.training.stages import fit_plan
-from hftl.training.states import StageData
-from hftl.training.world import (
-    broadcast_from_main,
-    check_strategy,
-    check_world,
-    current_strategy,
-    is_main_process,
-    wait_for_all,
-)
+from hftl.training.stages import Fitted, fit_plan
+from hftl.training.world import broadcast_from_main, check_strategy, check_world, current_strategy, is_main_process
 
 
 _log = logging.getLogger("hftl")
-MEBIBYTE = 2**20
+PARTIAL_BATCHES = (
+    "{processes} processes: each epoch drops the rows that do not fill the last global batch. Length groups are formed "
+    "for the process's own batch size; --train_sampling_strategy random gives one process's batches."
+)
 
 
 @dataclass(frozen=True)
@@ -160,7 +142,7 @@ def run(config: RunConfig) -> Result:
 
 
 def _run_claimed(config: RunConfig) -> Result:
-    check_arguments(config, get_task(config.task).output.best)
+    check_arguments(config, get_task(config.task).output)
     check_world(runs_on_cpu(config.training))
     config = replace(config, output_dir=broadcast_from_main(config.output_dir))  # rank 0 chose a free name
     half = choose_bf16(config.training)
@@ -173,121 +155,100 @@ def _run_claimed(config: RunConfig) -> Result:
 
 
 def _run(config: RunConfig) -> Result:
-    """Do one run: load, extract, probe, train, evaluate, save."""
-    start = time.perf_counter()
-    build_plan = get_method(str(config.method.method))
-    use_cpu = runs_on_cpu(config.training)
-    output_dir = config.output_dir
-    assert output_dir is not None
-    check_output(output_dir, overwrite=config.overwrite, resume=config.resume)
-    processes = check_world(use_cpu)
+    """Do one run. Each step takes what those before it returned, so that none can be done out of order."""
+    with open_run(config) as run:
+        ready = run.step("data", _prepare)
+        base = run.step("base", see_base, ready) if config.evidence else None
+        seen = run.step("features", _see, ready)
+        fitted = run.step("train", _fit, ready, seen)
+        control = run.step("control", train_scratch, ready, seen, base) if config.control == "scratch" else None
+        final = run.step("finish", _finish, ready, seen)
+        outcome = run.step("score", _score, ready, final)  # the only place where the test rows are answered
+        scene = Scene(run, ready, seen, fitted, outcome, base, control)
+        if base is not None:
+            scene = run.step("forgetting", _look_back, scene, base)
+        report = run.on_main(_ship, scene)
+    return Result(report["metrics"]["test"], report, run.folder)
 
-    ready = prepare(config)
-    check_fits(config, ready.loaded.model, len(ready.train))
-    task, splits, loaded, collate = ready.task, ready.splits, ready.loaded, ready.collate
-    train, validation = ready.train, ready.validation
 
-    weights = weights_hash(loaded.model)
-    check_method(config.method, loaded)  # first, so that what cannot be done costs no forward pass
-    base = see_base(ready, weights) if config.evidence else None
-    plan = build_plan(loaded, config.method, len(train))
-    clock = time.perf_counter()
+def _prepare(run: Run) -> Prepared:
+    """Data, model and encoded rows; what cannot be done with them costs no forward pass."""
+    ready = prepare(run.config)
+    check_fits(run.config, ready.loaded.model, len(ready.train))
+    check_method(run.config.method, ready.loaded)
+    return ready
+
+
+def _see(run: Run, ready: Prepared) -> Seen:
+    """One forward pass over train and validation: the frozen features and, where the plan reads them, the states."""
+    config, loaded, build_plan = run.config, ready.loaded, get_method(str(run.config.method.method))
+    plan = build_plan(loaded, config.method, len(ready.train))
+    parts = {"train": ready.train, "validation": ready.validation}
     with without_adapters(plan.model):
-        features, origin = frozen_features(
-            task, loaded, {"train": train, "validation": validation}, collate, config, weights=weights,
-            beside=states_beside(plan, (ready.rows_to_train_on, validation), collate, config),
-        )  # fmt: skip
-    probe = first_probe(loaded, features, train.labels, len(splits.labels), config, ready.weights)
-    features_seconds = time.perf_counter() - clock
+        beside = states_beside(plan, (ready.rows_to_train_on, ready.validation), ready.collate, config)
+        features, origin = frozen_features(ready, parts, beside=beside)
+    probe = first_probe(ready, features)
     if probe.pooling == "mean":
-        loaded = mean_pooled(loaded, splits.labels)
-        plan = build_plan(loaded, config.method, len(train))
-    learning_rate = config.training.get("learning_rate", plan.defaults.get("learning_rate"))
+        loaded = mean_pooled(loaded, ready.splits.labels)
+        plan = build_plan(loaded, config.method, len(ready.train))
+    seen = Seen(loaded, features, origin, probe, plan)
     if is_main_process():
-        show_plan(plan, learning_rate)
+        show_plan(plan, config.training.get("learning_rate", seen.learning_rate))
+    return seen
+
+
+def _fit(run: Run, ready: Prepared, seen: Seen) -> Fitted:
+    """Run the plan's stages in the folder of the run."""
     identity = {
-        **rows_identity(train, validation),
-        "labels": list(splits.labels),
-        "weights": weights,
+        **rows_identity(ready.train, ready.validation),
+        "labels": list(ready.splits.labels),
+        "weights": ready.identity,
     }
-    work = _open_once(output_dir, to_yaml(config), identity, resume=config.resume)
-    with _room_on_disk(work):
-        clock = time.perf_counter()
-        chosen = {part: arrays[probe.pooling] for part, arrays in features.items()}
-        data = StageData(
-            ready.rows_to_train_on, validation, collate, len(splits.labels),
-            chosen["train"], chosen["validation"], ready.weights, task.output,
-        )  # fmt: skip
-        with _nothing_useless(output_dir, resume=config.resume):
-            fitted = fit_plan(plan, probe, data, config, task.output.best, work)
-        train_seconds = time.perf_counter() - clock
-
-        control = None
-        if base is not None and config.control == "scratch":
-            control = train_scratch(ready, base.test, plan.defaults, probe, work / CONTROL)
-        temperature, validation_logits = calibrate(plan, ready, fit=base is not None)
-        validation_logits /= temperature.value
-        model = merge_adapter(plan.model, work / "adapter", loaded)
-        test = base.test if base else task.encode(splits.test, loaded.processor)  # seen by nothing that chooses
-        logits = {
-            "test": predict_logits(model, test, collate, use_cpu=use_cpu, title="test"),
-            "validation": validation_logits,
-        }
-        kept = forgetting(base.retention, model, ready) if base else None
-        fitted = with_kept(fitted, base.retention, kept, model, ready, work) if base and kept else fitted
-        report = {}
-        if is_main_process():
-            metrics = {
-                "test": score(logits["test"], test.labels),
-                "validation": score(logits["validation"], validation.labels),
-            }
-            timing = {"features_seconds": features_seconds, "train_seconds": train_seconds}
-            outcome = Outcome(logits, temperature, learning_rate, sum(timing.values()))
-            evidence = gather(ready, features, base, probe, control, outcome, kept, work) if base else None
-            timing["total_seconds"] = time.perf_counter() - start
-            report = build_report(
-                config, replace(loaded, model=model), splits, probe, fitted.stages, metrics, logits["test"], evidence,
-                timing, origin, ready.notes + fitted.notes + _partial_batch_note(processes), processes,
-            )  # fmt: skip
-            save_final(model, loaded, work / "final")
-            if base:
-                saved = check_saved(work / "final", task, splits.test, logits["test"], splits.labels)
-                report["parity"]["final"] = saved
-            write_card(work / "final", report)
-            if base:
-                report = write_run_page(work / "report.html", report, ready, logits["test"])
-            write_report(work / "report.json", report)
-            close_partial(output_dir)
-            show_result(report, str(output_dir))
-        wait_for_all()
-    report = broadcast_from_main(report)
-    return Result(report["metrics"]["test"], report, output_dir)
+    run.open_folder(identity)
+    chosen = {part: arrays[seen.probe.pooling] for part, arrays in seen.features.items()}
+    data = replace(ready.stage_data, train_features=chosen["train"], validation_features=chosen["validation"])
+    with run.nothing_useless():
+        return fit_plan(seen.plan, seen.probe, data, run.config, run.task.output.best, run.work)
 
 
-@contextmanager
-def _nothing_useless(output_dir: Path, *, resume: bool) -> Iterator[None]:
-    """Remove the folder of a run whose training failed, unless `--resume` could get further with it."""
-    try:
-        yield
-    except BaseException as error:
-        again = isinstance(error, HftlError)  # the same flags would fail again
-        lost = again or not (isinstance(error, Preempted) or holds_training(output_dir))
-        if lost and not resume and is_main_process():  # the other ranks share the folder
-            discard_partial(output_dir)
-        raise
+def _finish(run: Run, ready: Prepared, seen: Seen) -> Final:
+    """Fold the temperature into the head, then merge the adapter: so the adapter's folder has the same head."""
+    final = calibrate(ready, seen.plan)
+    return replace(final, model=merge_adapter(final.model, run.work / "adapter", seen.loaded))
 
 
-@contextmanager
-def _room_on_disk(work: Path) -> Iterator[None]:
-    """Turn what a full disk raises into `RunError`. torch.save reports it by a failed assertion, safetensors in words."""
-    numbers = (errno.ENOSPC, errno.EDQUOT)
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        told = getattr(error, "errno", None) in numbers or any(f"(os error {n})" in str(error) for n in numbers)
-        if not told and not (isinstance(error, RuntimeError) and shutil.disk_usage(work.parent).free < MEBIBYTE):
-            raise
-        raise RunError(f"The disk of {work} is full ({error}). Make room, and add --resume to go on.") from error
+def _score(run: Run, ready: Prepared, final: Final) -> Outcome:
+    test = ready.task.encode(ready.splits.test, ready.loaded.processor)
+    answered = predict_logits(final.model, test, ready.collate, use_cpu=run.use_cpu, title="test")
+    return Outcome(final, {"test": answered, "validation": final.raw / final.temperature.value})
+
+
+def _look_back(_: Run, scene: Scene, base: Base) -> Scene:
+    """What the model kept of the base; for a method between two models, along the way too."""
+    ready, model = scene.ready, scene.outcome.final.model
+    shares = forgetting(base.retention, model, ready)
+    fitted = with_kept(scene.fitted, base.retention, shares, model, ready, scene.run.work) if shares else scene.fitted
+    return replace(scene, forgetting=shares, fitted=fitted)
+
+
+def _ship(scene: Scene) -> dict[str, Any]:
+    """Write the run: evidence, model, proof that it loads, card, page, report; then the folder gets its name."""
+    run, ready, model = scene.run, scene.ready, scene.outcome.final.model
+    if run.processes > 1:
+        run.notes.append(PARTIAL_BATCHES.format(processes=run.processes))
+    final, test = run.work / "final", scene.outcome.logits["test"]
+    report = build_report(scene, gather(scene) if scene.base else None)
+    report["timing"]["total_seconds"] = round(time.perf_counter() - run.start, 3)
+    save_final(model, scene.seen.loaded, final)
+    if scene.base:
+        report["parity"]["final"] = check_saved(final, run.task, ready.splits.test, test, ready.splits.labels)
+    write_card(final, report)
+    if scene.base:
+        report = write_run_page(run.work / "report.html", report, ready, test)
+    write_report(run.work / "report.json", report)
+    close_partial(run.folder)
+    show_result(report, str(run.folder))
+    return report
 
 
 def complete(config: RunConfig, *, claimed: bool = False) -> RunConfig:
@@ -304,26 +265,3 @@ def complete(config: RunConfig, *, claimed: bool = False) -> RunConfig:
     words = (data_name, str(model.model), str(method.method))
     folder = config.output_dir or default_output_dir(*words, claimed=claimed and is_main_process())
     return replace(config, method=method, model=model, output_dir=Path(folder))
-
-
-def _open_once(output_dir: Path, config_yaml: str, identity: dict[str, Any], *, resume: bool) -> Path:
-    """Let rank 0 make the folder of the run: two processes would remove each other's."""
-    problem = None
-    if is_main_process():
-        try:
-            open_partial(output_dir, config_yaml, identity, resume=resume)
-        except RunError as error:
-            problem = str(error)
-    problem = broadcast_from_main(problem)
-    if problem is not None:
-        raise RunError(problem)
-    return partial_of(output_dir)
-
-
-def _partial_batch_note(processes: int) -> list[str]:
-    if processes == 1:
-        return []
-    return [
-        f"{processes} processes: each epoch drops the rows that do not fill the last global batch. Length groups are "
-        "formed for the process's own batch size; --train_sampling_strategy random gives one process's batches."
-    ]

@@ -14,12 +14,11 @@ from hftl.config import DataConfig
 from hftl.data.columns import no_formula
 from hftl.data.load import load_rows
 from hftl.errors import RunError
-from hftl.evaluation.metrics import per_class
 from hftl.evaluation.saved_baseline import is_baseline
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load
 from hftl.predict_baseline import load_baseline_predictor
-from hftl.report.report import score
+from hftl.tasks.scores import score
 
 
 _log = logging.getLogger("hftl")
@@ -113,10 +112,10 @@ def evaluate_data(run: str, flags: dict[str, Any]) -> dict[str, Any]:
     predictor = load_predictor(run, flags.get("revision"))
     rows = load_rows(predictor.task.inputs, _config(flags), predictor.labels, predictor.task.output)
     logits = predictor.logits(rows.table)
-    references = np.asarray(rows.labels)
+    truth, output = (np.asarray(rows.labels), predictor.labels), predictor.task.output
     return {
-        "rows": len(references),
+        "rows": len(logits),
         "skipped": list(rows.skipped),
-        "metrics": score(logits, references),
-        "per_class": per_class(logits.argmax(-1), references, list(predictor.labels)),
+        "metrics": score(output, logits, *truth),
+        "per_class": output.table(output.decode(logits), *truth) if output.table else [],
     }

@@ -16,8 +16,10 @@ from hftl.models.heads import states_by_token
 from hftl.models.load import Loaded, load_model
 from hftl.tasks import get_task
 from hftl.tasks.task import Encoded, Task
+from hftl.training.cache import weights_hash
 from hftl.training.losses import class_weights
 from hftl.training.precision import choose_bf16, runs_on_cpu
+from hftl.training.states import StageData
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,19 @@ class Prepared:
     collate: Any
     train: Encoded  # not augmented
     validation: Encoded
+    identity: str  # hash of the model's weights as loaded
     weights: np.ndarray | None  # one factor per class
     notes: list[str]
     cut: int  # rows that are longer than the model reads
+
+    @property
+    def strata(self) -> tuple[np.ndarray, int]:
+        """Ids [n] of the classes by which the train rows are cut and drawn, and how many there are; one without any."""
+        output = self.task.output
+        if output.strata is None:
+            return np.zeros(len(self.train), dtype=np.int64), 1
+        ids, count = output.strata(self.train.targets, self.splits.labels)
+        return ids, count
 
     @property
     def bf16(self) -> bool:
@@ -55,6 +67,12 @@ class Prepared:
         """The train rows, which the collator augments where the run asks for it."""
         return replace(self.train, augment=self.augmented)
 
+    @property
+    def stage_data(self) -> StageData:
+        """What stages train and validate on, without features."""
+        rows = (self.rows_to_train_on, self.validation)
+        return StageData(*rows, self.collate, self.splits.labels, None, None, self.weights, self.task.output)
+
 
 def prepare(config: RunConfig) -> Prepared:
     """Load the data and the model, and encode train and validation rows; the test rows are not looked at.
@@ -74,7 +92,8 @@ def prepare(config: RunConfig) -> Prepared:
     notes += [*fitted.notes, *own_class_note(loaded.model)]
     strata = task.output.strata(train.targets, splits.labels) if task.output.strata else None
     weights, remarks = class_weights(config.method.class_weights, *strata) if strata else (None, [])
-    return Prepared(config, task, splits, loaded, collate, train, validation, weights, [*notes, *remarks], fitted.cut)
+    rows = (collate, train, validation, weights_hash(loaded.model))
+    return Prepared(config, task, splits, loaded, *rows, weights, [*notes, *remarks], fitted.cut)
 
 
 def _check_pooling(task: Task, loaded: Loaded, config: RunConfig) -> None:

@@ -7,13 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import sparse
+from sklearn.metrics import r2_score, root_mean_squared_error
 
 from hftl.config import DataConfig, ModelConfig
 from hftl.data.load import load_rows, load_splits
 from hftl.errors import DataError, ModelError
+from hftl.evaluation.logistic import Probe
+from hftl.evaluation.metrics import bootstrap_intervals, compare_paired, compute_metrics, log_loss
+from hftl.evaluation.verdict import accuracy_difference
 from hftl.models.load import load_model
 from hftl.predict import Predictor
-from hftl.tasks import CLASSES, INPUTS, TASKS
+from hftl.tasks import CLASSES, INPUTS, TASKS, scores
 from hftl.tasks.task import Answer, Encoded, Output, Ragged
 from hftl.training.losses import make_loss
 from tests.runs import checkpoint
@@ -33,6 +38,31 @@ def _any_regressor(config, name):
         raise ModelError(f"{name} answers with no number.")
 
 
+def _sums(answers, targets, names):
+    """Rows, targets, their squares, and squared errors: all that RMSE and R2 are made of."""
+    y = np.asarray(targets, dtype=np.float64)
+    return sparse.csr_array(np.stack([np.ones(len(y)), y, y**2, (np.asarray(answers) - y) ** 2], axis=1))
+
+
+def _r2(sums):
+    n, y, squares, errors = np.asarray(sums).T
+    return 1 - errors / (squares - y**2 / n)
+
+
+def _least_squares(features, targets, width, pooling, seed, weights=None, no_bias=()):
+    x = np.asarray(features["native"], dtype=np.float64)
+    mean = x.mean(0)
+    solution = np.linalg.solve(
+        (x - mean).T @ (x - mean) + np.eye(x.shape[1]), (x - mean).T @ (targets - targets.mean())
+    )
+    bias = np.array([targets.mean() - mean @ solution], dtype=np.float32)
+    return Probe(solution[None].astype(np.float32), bias, 1.0, "native", {"native": {}}, 0.0)
+
+
+def _nearest(train, targets, test):
+    return targets[np.asarray([np.abs(train - row).sum(1).argmin() for row in test])]
+
+
 NUMBER = Output(
     kind="number",
     link="none",
@@ -48,8 +78,18 @@ NUMBER = Output(
     decode=lambda outputs: outputs[..., 0],
     answers=lambda outputs, names: [Answer(float(row[0]), 1.0, None) for row in outputs],
     check=_any_regressor,
-    headline="rmse",
-    best="rmse",
+    chance=lambda names: 1.0,
+    statistics=_sums,
+    scores={"r2": _r2, "rmse": lambda sums: np.sqrt(sums[:, 3] / sums[:, 0])},
+    compared=("r2", "rmse"),
+    best="r2",
+    right={},
+    made_up=None,
+    table=None,
+    judge=None,
+    probe=_least_squares,
+    neighbours=_nearest,
+    plain=lambda kinds, train, targets, test: [np.full(len(test), np.mean(targets))],
     parts=("forgetting", "slices", "doctor"),
     flatten=lambda answer, names: [answer[0]["score"]],
     widget="Number",
@@ -157,3 +197,42 @@ def test_every_kind_of_input_is_told_once():
     assert {task.inputs.kind for task in TASKS.values()} == set(INPUTS)
     for inputs in INPUTS.values():
         assert inputs.columns[0] == inputs.kind  # what `--text_column` and its like are named for
+
+
+def test_scores_follow_from_sums():
+    """Figures, intervals and the verdict of an output that none of that code knows, beside scikit-learn's."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(size=300)
+    near, far = true + rng.normal(size=300) / 3, true + rng.normal(size=300)
+    figures = scores.measure(NUMBER, near, true, ())
+    assert figures["r2"] == pytest.approx(r2_score(true, near))
+    assert figures["rmse"] == pytest.approx(root_mean_squared_error(true, near))
+    interval = scores.score_answers(NUMBER, near, true, ())["r2"]
+    assert interval["low"] < figures["r2"] < interval["high"]
+    verdict = scores.compare(NUMBER, near, far, true, ())
+    assert verdict.label == "POSITIVE"
+    assert verdict.gap == pytest.approx(r2_score(true, near) - r2_score(true, far))
+    assert verdict.beside["rmse"].label == "NEGATIVE"  # a smaller error
+    assert scores.compare(NUMBER, near, near, true, ()).label == "NEUTRAL"
+    assert scores.gap(NUMBER, near, far, true, ()).label == "POSITIVE"
+    document = verdict.document()
+    assert "beside" not in document
+    assert document["rmse"]["p"] == verdict.beside["rmse"].p
+
+
+def test_the_scores_of_classes_are_those_of_the_functions_on_ids():
+    """`Output`'s general way gives what the functions on class ids give, which are checked by themselves."""
+    rng = np.random.default_rng(1)
+    true, first, second = rng.integers(0, 4, size=(3, 200))
+    names = ("a", "b", "c", "d")
+    logits = np.eye(4)[first] * 3
+    report = scores.score(CLASSES, logits, true, names)
+    plain = compute_metrics(first, true)
+    assert {k: v["value"] if isinstance(v, dict) else v for k, v in report.items()} == pytest.approx(
+        {**plain, "log_loss": log_loss(logits, true)}
+    )
+    for name, interval in bootstrap_intervals(first, true).items():
+        assert report[name] == pytest.approx(vars(interval))
+    verdict, known = scores.compare(CLASSES, first, second, true, names), compare_paired(first, second, true)
+    assert verdict.document() == known.document()
+    assert scores.gap(CLASSES, first, second, true, names) == accuracy_difference(first == true, second == true)

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from hftl.evaluation import suspects
+from hftl.evaluation import logistic, suspects
+from hftl.evaluation.logistic import CV_ROWS, cv_rows, fit_logistic, fit_probe
 from hftl.evaluation.suspects import suspect_labels
-from hftl.training import logistic
-from hftl.training.logistic import CV_ROWS, cv_rows, fit_logistic, fit_probe
 
 
 def _spread(counts: list[int]) -> np.ndarray:

@@ -34,7 +34,7 @@ LAYERS = (
     ("hftl.doctor",),
     ("hftl.predict", "hftl.predict_baseline", "hftl.predict_file", "hftl.run_data"),
     ("hftl.publishing", "hftl.export", "hftl.demo"),
-    ("hftl.seeds", "hftl.prepare", "hftl.forgetting", "hftl.evidence"),
+    ("hftl.run", "hftl.seeds", "hftl.prepare", "hftl.probing", "hftl.forgetting", "hftl.evidence"),
     ("hftl.adapt", "hftl.planning"),
     ("hftl.cli",),
     ("hftl.__main__",),

@@ -1,10 +1,9 @@
 """Is the model better, how surely, and where is it wrong: figures of predictions, without torch."""
 
-CV_ROWS, CV_FOLDS = (
-    3000,
-    3,
-)  # training rows that cross-validation looks at, to choose a penalty or a number of neighbours
-# Rows times classes from which more threads pay; below, they wait for each other in spinning loops.
+CV_ROWS = 3000  # training rows that cross-validation looks at, to choose a penalty or a number of neighbours
+CV_FOLDS = 3
+# Rows times classes from which more threads pay. Below, they wait for each other in spinning loops: on a machine with
+# other work the cross-validation of a probe took 20 s instead of 0.5 s.
 THREADS_PAY = 300_000
 # Up to so many rows per class are few. SetFit (Tunstall et al. 2022, table 2, from memory): tuned RoBERTa-large is 19
 # points behind sentence embeddings with a regression at 8 rows per class, and 6 behind at 64.

@@ -140,7 +140,9 @@ def intervals(
 ) -> dict[str, Interval]:
     """Return each score of the rows with its percentile bootstrap interval; `statistics` [n, s] add up over rows.
 
-    With very few rows the interval need not contain the value. It speaks of the choice of test rows only, not of the
+    With very few rows the interval need not contain the value. Where every row is right, or every row wrong, all
+    resamples are alike and their interval has no width, whatever the number of rows; a score that is then 1 or 0
+    gets the exact interval of a share (`proportion_interval`; 24 of 24: from 85.8%). It speaks of the choice of test rows only, not of the
     choice of training rows or seed. Raises `ConfigError` for fewer than one resample or a level outside 0 to 1.
     """
     if resamples < 1 or not 0 < level < 1:
@@ -152,9 +154,14 @@ def intervals(
         sums = counts @ kinds.statistics
         parts.append([score(sums) for score in scores.values()])
     drawn: np.ndarray = np.concatenate(parts, axis=1)
-    return {
-        name: Interval(float(score(own)[0]), *ends(drawn[i], level)) for i, (name, score) in enumerate(scores.items())
-    }
+    result = {}
+    for i, (name, score) in enumerate(scores.items()):
+        value = float(score(own)[0])
+        alike = value in (0.0, 1.0) and bool((drawn[i] == value).all())
+        rows = len(kinds.of_row)
+        share = proportion_interval(int(value) * rows, rows, level) if alike else None
+        result[name] = share or Interval(value, *ends(drawn[i], level))
+    return result
 
 
 def paired_differences(

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from hftl.errors import DataError
 from hftl.evaluation.baselines import HISTOGRAM, RAW_PIXELS, TFIDF, Baseline, Recipe, fit_baseline
+from hftl.evaluation.baselines import majority_class as majority_class
 
 
 # Rows of length one want a weak penalty: on 2,000 Wikipedia summaries and on banking77 the best is 10 to 100.
@@ -276,3 +277,10 @@ _PIXELS = Recipe(
 _COLOURS = Recipe(
     "colour_histogram", HISTOGRAM, _learn_colours, histogram_features, _image_regression, (1.0, 10.0, 100.0), 10.0
 )
+
+
+LOGISTIC_REGRESSIONS: dict[str, Callable[..., Baseline]] = {
+    "tfidf": tfidf_logistic_regression,
+    "colour_histogram": colour_histogram_logistic_regression,
+    "raw_pixels": raw_pixel_logistic_regression,
+}

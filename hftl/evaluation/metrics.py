@@ -6,14 +6,16 @@ that need it, never when this module is imported.
 
 import functools
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from hftl.errors import DataError
-from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Interval, intervals, proportion_interval
+from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Difference, Interval, intervals, paired_differences
 from hftl.evaluation.row_scores import check_range, row_scores
+from hftl.evaluation.verdict import Verdict, paired_p, verdict_of
 
 
 def class_statistics(predicted: np.ndarray, true: np.ndarray, classes: int) -> sparse.csr_array:
@@ -66,8 +68,14 @@ def _macro(part: np.ndarray, whole: np.ndarray, occurs: np.ndarray) -> np.ndarra
     return _share(part, whole).sum(axis=-1) / (occurs > 0).sum(axis=-1)
 
 
-SCORES = {"accuracy": accuracy, "macro_f1": macro_f1}  # those with an interval and a verdict
-_ALL = {**SCORES, "macro_precision": macro_precision, "macro_recall": macro_recall}
+SCORES = {
+    "accuracy": accuracy,
+    "macro_f1": macro_f1,
+    "macro_precision": macro_precision,
+    "macro_recall": macro_recall,
+}
+COMPARED = ("accuracy", "macro_f1")  # those with an interval and a verdict, the headline first
+_COMPARED = {name: SCORES[name] for name in COMPARED}
 
 
 def add_made_up(sums: np.ndarray, rows: np.ndarray, right: np.ndarray) -> None:
@@ -104,12 +112,53 @@ def bootstrap_intervals(
             "Intervals need as many predictions as references, at least one each: "
             f"got shapes {predicted.shape} and {true.shape}."
         )
-    hits = int((predicted == true).sum())
-    if hits in (0, len(true)) and resamples > 0 and 0 < level < 1:
-        return dict.fromkeys(SCORES, proportion_interval(hits, len(true), level))
     names, codes = np.unique(np.stack([predicted, true]), return_inverse=True)
     first, second = codes.reshape(2, -1)
-    return intervals(class_statistics(first, second, len(names)), SCORES, resamples, seed, level)
+    return intervals(class_statistics(first, second, len(names)), _COMPARED, resamples, seed, level)
+
+
+class ClassVerdict(Verdict):
+    """A verdict of classes: on accuracy, and beside it on macro-F1."""
+
+    @property
+    def macro_f1(self) -> Difference:
+        """The difference in macro-F1."""
+        return self.beside["macro_f1"]
+
+
+def compare_paired(
+    method: np.ndarray, baseline: np.ndarray, references: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> ClassVerdict:
+    """Compare the class ids [n] that a method and a baseline predict for the same rows with the true ones [n].
+
+    Two things are added to a plain paired bootstrap (`paired_differences`), which is too narrow where the two models
+    seldom differ (in simulation with 2 such rows in 50 it covers the truth in 82% of cases, and it calls one lucky row
+    of one proof): one made-up row among those drawn from, half of what Bonett and Price (J. Educ. Behav. Stat. 2012)
+    add to an interval of paired proportions; and the interval holds 0 unless the test excludes it, too. p is two-sided:
+    McNemar's mid-p for accuracy, that of random swaps for macro-F1.
+
+    With so few rows or differing ones that nothing can be shown the label is NEUTRAL: it takes five differing rows, all
+    on one side, for another. Simulated (50 to 2,000 rows, accuracies .6 to .97, gaps 0 to .05, correlations 0 to .8,
+    1,500 draws each; tests/evidence/test_verdict_simulated.py draws some of it again): where 10 rows or more are
+    expected to differ the interval of accuracy covers the truth in 93.8% to 97.1% of cases, on fewer in 92.9% to 100%;
+    a false POSITIVE or NEGATIVE comes in at most 5.6%. It speaks of the choice of test rows only.
+
+    Raises `DataError` for arrays that do not pair up and `ConfigError` for fewer than one resample.
+    """
+    ids = [np.asarray(values) for values in (references, method, baseline)]
+    if len({values.shape for values in ids}) > 1 or ids[0].ndim != 1 or len(ids[0]) == 0:
+        raise DataError(
+            "A verdict needs a prediction of both models for every reference, at least one: got shapes "
+            f"{ids[1].shape} and {ids[2].shape} for {ids[0].shape}."
+        )
+    names, codes = np.unique(np.concatenate(ids), return_inverse=True)
+    true, first, second = codes.reshape(3, -1)
+    statistics = [class_statistics(answers, true, len(names)) for answers in (first, second)]
+    right = (first == true, second == true)
+    exact_p = {"accuracy": paired_p(*right)}
+    gaps = paired_differences(statistics[0], statistics[1], _COMPARED, exact_p, add_made_up, resamples, seed)
+    verdict = verdict_of(gaps, right)
+    return ClassVerdict(**{field.name: getattr(verdict, field.name) for field in fields(verdict)})
 
 
 def compute_metrics(predictions: Any, references: Any) -> dict[str, float]:
@@ -122,7 +171,7 @@ def compute_metrics(predictions: Any, references: Any) -> dict[str, float]:
     names, codes = np.unique(ids, return_inverse=True)
     predicted, true = codes.reshape(ids.shape)
     sums = _class_sums(predicted, true, len(names))
-    return {name: float(score(sums)) for name, score in _ALL.items()}
+    return {name: float(score(sums)) for name, score in SCORES.items()}
 
 
 def _class_sums(predicted: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
@@ -195,7 +244,7 @@ def metric_classes() -> dict[str, type]:
         def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
             return {self.key: compute_metrics(predictions, references)[self.key]}
 
-    return {key: type(key.title().replace("_", ""), (ClassMetric,), {"key": key}) for key in _ALL}
+    return {key: type(key.title().replace("_", ""), (ClassMetric,), {"key": key}) for key in SCORES}
 
 
 def combined_metrics() -> Any:

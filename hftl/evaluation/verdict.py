@@ -1,13 +1,12 @@
 """The verdict of a run: is the method better than a baseline on the same test rows, by how much, how surely."""
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from scipy import stats
 
-from hftl.errors import DataError
 from hftl.evaluation.bootstrap import (
     LEVEL,
     RESAMPLES,
@@ -15,15 +14,13 @@ from hftl.evaluation.bootstrap import (
     Interval,
     difference,
     ends,
-    paired_differences,
     resampled_sums,
 )
-from hftl.evaluation.metrics import SCORES, add_made_up, class_statistics
 
 
 Kind = Literal["EQUIVALENT", "UNDECIDED"]
 # Accuracies that differ by no more than this, as a share of the rows, are equivalent. Ours: about what one person
-# would not notice in use, and the margin that a mean-pooled class has to win by (hftl.training.logistic).
+# would not notice in use, and the margin that a mean-pooled class has to win by (hftl.evaluation.logistic).
 MARGIN = 0.02
 POWER = 0.8  # with which `rows_needed` rows would show the gap: the usual choice
 MOST_ROWS = 100_000  # a gap that takes more rows than this is as good as none
@@ -31,21 +28,28 @@ MOST_ROWS = 100_000  # a gap that takes more rows than this is as good as none
 
 @dataclass(frozen=True)
 class Verdict(Difference):
-    """The difference in accuracy, whose label is the verdict and whose p is McNemar's; and that in macro-F1.
+    """The difference in the headline score, whose label is the verdict; and those in the other scores, by name.
 
     `kind` tells the two sorts of NEUTRAL apart, None for the other labels: EQUIVALENT when the whole interval lies
     within `MARGIN` of 0, else UNDECIDED. `rows_needed` is a rough count of the test rows that would decide an
-    UNDECIDED one; None where it is more than `MOST_ROWS`, and for everything else.
+    UNDECIDED one; None where it is more than `MOST_ROWS`, for scores that are no share of right rows, and for
+    everything else.
     """
 
-    macro_f1: Difference
+    beside: dict[str, Difference] = field(default_factory=dict)
     kind: Kind | None = None
     rows_needed: int | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return it as plain JSON values, each of the other scores under its own name."""
+        values = asdict(self)
+        beside = values.pop("beside")
+        return {**values, **beside}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Accuracies of probe and baseline on the same held-out training rows, and their paired difference."""
+    """Scores of probe and baseline on the same held-out training rows, and their paired difference."""
 
     rows: int
     baseline: str
@@ -54,40 +58,16 @@ class Comparison:
     gap: Interval
 
 
-def compare_paired(
-    method: np.ndarray, baseline: np.ndarray, references: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
-) -> Verdict:
-    """Compare the class ids [n] that a method and a baseline predict for the same rows with the true ones [n].
+def verdict_of(differences: dict[str, Difference], right: tuple[np.ndarray, np.ndarray] | None) -> Verdict:
+    """Return the verdict of `paired_differences`, the headline score's first.
 
-    Two things are added to a plain paired bootstrap (`paired_differences`), which is too narrow where the two models
-    seldom differ (in simulation with 2 such rows in 50 it covers the truth in 82% of cases, and it calls one lucky row
-    of one proof): one made-up row among those drawn from, half of what Bonett and Price (J. Educ. Behav. Stat. 2012)
-    add to an interval of paired proportions; and the interval holds 0 unless the test excludes it, too. p is two-sided:
-    McNemar's mid-p for accuracy, that of random swaps for macro-F1.
-
-    With so few rows or differing ones that nothing can be shown the label is NEUTRAL: it takes five differing rows, all
-    on one side, for another. Simulated (50 to 2,000 rows, accuracies .6 to .97, gaps 0 to .05, correlations 0 to .8,
-    1,500 draws each; tests/evidence/test_verdict_simulated.py draws some of it again): where 10 rows or more are
-    expected to differ the interval of accuracy covers the truth in 93.8% to 97.1% of cases, on fewer in 92.9% to 100%;
-    a false POSITIVE or NEGATIVE comes in at most 5.6%. It speaks of the choice of test rows only.
-
-    Raises `DataError` for arrays that do not pair up and `ConfigError` for fewer than one resample.
+    `right` says for each row [n] whether the method and whether the baseline has it right, where the headline is the
+    share of right rows.
     """
-    ids = [np.asarray(values) for values in (references, method, baseline)]
-    if len({values.shape for values in ids}) > 1 or ids[0].ndim != 1 or len(ids[0]) == 0:
-        raise DataError(
-            "A verdict needs a prediction of both models for every reference, at least one: got shapes "
-            f"{ids[1].shape} and {ids[2].shape} for {ids[0].shape}."
-        )
-    names, codes = np.unique(np.concatenate(ids), return_inverse=True)
-    true, first, second = codes.reshape(3, -1)
-    statistics = [class_statistics(answers, true, len(names)) for answers in (first, second)]
-    exact_p = {"accuracy": mcnemar_p(*ids)}
-    gaps = paired_differences(statistics[0], statistics[1], SCORES, exact_p, add_made_up, resamples, seed)
-    accuracy = gaps["accuracy"]
-    kind = kind_of(accuracy)
-    needed = rows_needed(ids[1] == ids[0], ids[2] == ids[0]) if kind == "UNDECIDED" else None
-    return Verdict(**asdict(accuracy), macro_f1=gaps["macro_f1"], kind=kind, rows_needed=needed)
+    (_, headline), *others = differences.items()
+    kind = kind_of(headline)
+    needed = rows_needed(*right) if right and kind == "UNDECIDED" else None
+    return Verdict(**asdict(headline), beside=dict(others), kind=kind, rows_needed=needed)
 
 
 def kind_of(gap: Difference, margin: float = MARGIN) -> Kind | None:
@@ -102,7 +82,7 @@ def rows_needed(method: np.ndarray, baseline: np.ndarray) -> int | None:
 
     The sample size of McNemar's test (Connor, Biometrics 1987) at 5% and a power of 80%, with the gap d and the share
     of differing rows s as they were seen: ((1.96 sqrt(s) + 0.84 sqrt(s - d^2)) / d)^2. The made-up row of
-    `compare_paired` counts here too, half on either side. Both d and s are themselves uncertain, most of all on few
+    `paired_differences` counts here too, half on either side. Both d and s are themselves uncertain, most of all on few
     rows, so this is a rough estimate: good for "some hundred", not for the last digit. None above `MOST_ROWS`.
     """
     n = len(method) + 1
@@ -123,7 +103,7 @@ def _wins(method: np.ndarray, baseline: np.ndarray) -> tuple[int, int]:
 def accuracy_difference(
     method: np.ndarray, baseline: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
 ) -> Difference:
-    """Compare two models that are right or wrong per row [n], by accuracy alone: `compare_paired` without macro-F1."""
+    """Compare two models that are right or wrong per row [n], by the share of right rows alone, with the made-up row."""
     n, (wins, losses) = len(method), _wins(method, baseline)
     rng = np.random.default_rng(seed)
     # Four kinds of rows: a win, a loss, the made-up row, and those on which the two are alike.
@@ -157,7 +137,12 @@ def mcnemar_p(references: np.ndarray, method: np.ndarray, baseline: np.ndarray) 
     The exact binomial p counts the observed split in full and is too strict on few differing rows; mid-p counts it half
     (Fagerland, Lydersen and Laake, BMC Medical Research Methodology 2013, who recommend it).
     """
-    return _mid_p(*_wins(method == references, baseline == references))
+    return paired_p(method == references, baseline == references)
+
+
+def paired_p(method: np.ndarray, baseline: np.ndarray) -> float:
+    """Return `mcnemar_p` of two models that are right or wrong per row [n]."""
+    return _mid_p(*_wins(method, baseline))
 
 
 def _mid_p(wins: int, losses: int) -> float:

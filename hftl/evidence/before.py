@@ -12,10 +12,10 @@ from hftl.data.splits import sample
 from hftl.doctor import Finding, doctor_splits
 from hftl.forgetting.measure import Before, look_at_base
 from hftl.prepare import Prepared
-from hftl.training.cache import weights_hash
+from hftl.probing import all_finite, frozen_features
+from hftl.run import Run
 from hftl.training.features import Encoded
 from hftl.training.order import draws_from
-from hftl.training.probing import frozen_features
 from hftl.training.world import is_main_process
 
 
@@ -49,23 +49,21 @@ class Base:
     seconds: float  # all of it
 
 
-def see_base(ready: Prepared, weights: str) -> Base:
+def see_base(run: Run, ready: Prepared) -> Base:
     """See what the evidence needs of the model as loaded; nothing here is used to choose anything.
 
-    All processes call this together. `weights` is the hash of the model's weights. Raises `DataError` for a
-    `--retain` that cannot be used.
+    All processes call this together. Raises `DataError` for a `--retain` that cannot be used.
     """
     start = time.perf_counter()
     retention = look_at_base(ready)  # first: a wrong --retain costs no forward pass
     test = ready.task.encode(ready.splits.test, ready.loaded.processor)
     clock = time.perf_counter()
-    parts = {"test": test}
-    features, _ = frozen_features(ready.task, ready.loaded, parts, ready.collate, ready.config, weights=weights)
+    features, _ = frozen_features(ready, {"test": test})
     features_seconds = time.perf_counter() - clock
     random = _random_features(ready, test)
     findings: list[Finding] = []
     if is_main_process():
-        findings = doctor_splits(ready.splits, ready.task.inputs.kind, ready.config.method.method)
+        findings = doctor_splits(ready.splits, run.task.inputs.kind, run.config.method.method)
     return Base(findings, test, features["test"], features_seconds, random, retention, time.perf_counter() - start)
 
 
@@ -80,12 +78,11 @@ def _random_features(ready: Prepared, test: Encoded) -> RandomFeatures | None:
     """None for an architecture whose random weights put out no numbers."""
     start = time.perf_counter()
     classes = len(ready.splits.labels)
-    train_rows = sample(ready.train.labels, classes, max(RANDOM_ROWS, classes), _RANDOM_SEED, every_class=True)
+    train_rows = sample(ready.strata[0], classes, max(RANDOM_ROWS, classes), _RANDOM_SEED, every_class=True)
     test_rows = sample(test.labels, classes, RANDOM_ROWS, _RANDOM_SEED, every_class=False)
     parts = {"train": ready.train.take(train_rows), "test": test.take(test_rows)}
     model = random_weights(ready)
-    loaded, weights = replace(ready.loaded, model=model), weights_hash(model)
-    features, _ = frozen_features(ready.task, loaded, parts, ready.collate, ready.config, weights=weights, check=False)
-    if not all(np.isfinite(array).all() for arrays in features.values() for array in arrays.values()):
+    features, _ = frozen_features(ready, parts, random=replace(ready.loaded, model=model))
+    if not all_finite(features):
         return None
     return RandomFeatures(train_rows, test_rows, features["train"], features["test"], time.perf_counter() - start)

@@ -2,28 +2,29 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from hftl.evaluation.abstain import abstain_report
+from hftl.evaluation.bootstrap import Difference
 from hftl.evaluation.calibration import Temperature, calibration_report, fit_temperature
+from hftl.evaluation.logistic import cv_rows
 from hftl.evaluation.row_scores import confusion, worst_rows
 from hftl.evaluation.saved_baseline import save_baseline
 from hftl.evaluation.slices import by_quantiles, by_values, slice_scores
 from hftl.evaluation.suspects import suspect_labels
-from hftl.evaluation.verdict import Comparison, accuracy_difference, compare_paired
+from hftl.evaluation.verdict import Comparison
 from hftl.evidence.advice import Facts, advise
-from hftl.evidence.before import Base
-from hftl.evidence.ladder import Control, Ladder, build_ladder, compare
+from hftl.evidence.ladder import Ladder, Rung, build_ladder, compare
+from hftl.evidence.scene import Final, Scene
 from hftl.methods.plan import Plan
 from hftl.models.heads import fold_temperature
 from hftl.prepare import Prepared
+from hftl.tasks.scores import compare as compare_answers
+from hftl.tasks.scores import gap
 from hftl.training.features import predict_logits
-from hftl.training.logistic import Probe, cv_rows
-from hftl.training.probing import Features
 from hftl.training.world import broadcast_from_main
 
 
@@ -32,103 +33,43 @@ FEW_TEST_ROWS = 200  # below which an accuracy is known to 7 points at best: cro
 FOLDER = "baseline"  # of the run: where the best baseline is saved when the transfer is not shown to be better
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What the trained model says, temperature included: logits [n, classes] by split; and how it came about."""
+def calibrate(ready: Prepared, plan: Plan) -> Final:
+    """Fold a temperature into the head of the plan's model, so that plain `pipeline` has it.
 
-    logits: dict[str, np.ndarray]
-    temperature: Temperature
-    learning_rate: float | None
-    seconds: float  # of features and training
-
-    def raw(self, split: str) -> np.ndarray:
-        """Logits before the temperature."""
-        return self.logits[split] * self.temperature.value
-
-
-def calibrate(plan: Plan, ready: Prepared, *, fit: bool) -> tuple[Temperature, np.ndarray]:
-    """Fold a temperature into the head of `plan.model`, so that plain `pipeline` has it.
-
-    Returns it with the validation logits [n, classes] before it. Adapters are not merged yet, so that the adapter
-    folder gets the same head. Without `fit` the temperature is 1.
+    Adapters are not merged yet, so that the adapter folder gets the same head. Without evidence the temperature is 1.
     """
     logits = predict_logits(plan.model, ready.validation, ready.collate, use_cpu=ready.use_cpu, title="validation")
-    if not fit:
-        return Temperature(1.0, False, "not asked for", 0), logits
-    temperature = broadcast_from_main(fit_temperature(logits, ready.validation.labels))
+    if not ready.config.evidence or "calibration" not in ready.task.output.parts:
+        return Final(plan.model, Temperature(1.0, False, "not asked for", 0), logits)
+    temperature = broadcast_from_main(fit_temperature(logits, ready.validation.targets))
     if temperature.value != 1.0:
         for output in plan.outputs:
             fold_temperature(plan.model, output, temperature.value)
-    return temperature, logits
+    return Final(plan.model, temperature, logits)
 
 
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """All that a part of the evidence may look at."""
-
-    ready: Prepared
-    features: Features
-    base: Base
-    probe: Probe  # the one that the run began with
-    control: Control | None
-    outcome: Outcome
-    forgetting: dict[str, Any] | None
-    work: Path
-
-    @property
-    def references(self) -> np.ndarray:
-        """True class ids of the test rows, [n]."""
-        return np.asarray(self.base.test.labels)
-
-    @property
-    def predictions(self) -> np.ndarray:
-        """Class ids that the trained model answers for the test rows, [n]."""
-        return self.outcome.logits["test"].argmax(-1)
-
-    @property
-    def certainty(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Logits before the temperature, and true class ids, of the validation and of the test rows."""
-        validation, test = self.outcome.raw("validation"), self.outcome.raw("test")
-        return validation, self.ready.validation.labels, test, self.references
-
-
-def gather(
-    ready: Prepared,
-    features: Features,
-    base: Base,
-    probe: Probe,
-    control: Control | None,
-    outcome: Outcome,
-    forgetting: dict[str, Any] | None,
-    work: Path,
-) -> dict[str, Any]:
-    """Return the evidence, as docs/report.md lists it; save the baseline into `work` when transfer is not better.
-
-    `probe` is the one that the run began with.
-    """
+def gather(scene: Scene) -> dict[str, Any]:
+    """Return the evidence, as docs/report.md lists it; save the baseline of a transfer that is not better."""
     start = time.perf_counter()
-    scene = Scene(ready, features, base, probe, control, outcome, forgetting, work)
     evidence = _ladder_and_verdict(scene)
-    evidence |= {name: PARTS[name](scene) for name in ready.task.output.parts}
-    after = float(forgetting["seconds_after"]) if forgetting else 0.0
-    return {**evidence, "seconds": round(base.seconds + after + time.perf_counter() - start, 3)}
+    evidence |= {name: PARTS[name](scene) for name in scene.ready.task.output.parts}
+    after = float(scene.forgetting["seconds_after"]) if scene.forgetting else 0.0
+    return {**evidence, "seconds": round(scene.before.seconds + after + time.perf_counter() - start, 3)}
 
 
 def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
     """The ladder, the verdict, what cross-validation says where few test rows leave it open, and what to try."""
-    ready, outcome = scene.ready, scene.outcome
-    ladder = build_ladder(
-        ready, scene.features, scene.base, scene.probe, scene.predictions, outcome.seconds, scene.control
-    )
-    verdict = compare_paired(ladder.method.predictions, ladder.best.predictions, scene.references)
+    ready = scene.ready
+    ladder = build_ladder(scene)
+    verdict = compare_answers(ready.task.output, ladder.method.answers, ladder.best.answers, *scene.truth)
     if verdict.label != "POSITIVE":
-        save_baseline(ladder.best_baseline, scene.work / FOLDER, ready.splits.labels)
+        save_baseline(ladder.best_baseline, scene.run.work / FOLDER, ready.splits.labels)
     compared = None
-    if verdict.kind == "UNDECIDED" and len(scene.references) < FEW_TEST_ROWS:
-        rows = cv_rows(ready.train.labels, ready.config.train_seed)
-        compared = compare(ready, rows, {k: np.asarray(v[rows]) for k, v in scene.features["train"].items()})
+    if verdict.kind == "UNDECIDED" and len(scene.targets) < FEW_TEST_ROWS:
+        rows = cv_rows(ready.strata[0], scene.run.config.train_seed)
+        compared = compare(ready, rows, {k: np.asarray(v[rows]) for k, v in scene.seen.features["train"].items()})
     document = {
-        **asdict(verdict),
+        **verdict.document(),
         "against": ladder.best_baseline.name,
         "cross_validation": asdict(compared) if compared else None,
         "advice": [asdict(advice) for advice in advise(verdict, _facts(scene, ladder, compared))],
@@ -137,30 +78,33 @@ def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
 
 
 def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
-    counts = np.bincount(scene.ready.train.labels)
-    rungs = (ladder.method, ladder.probe, ladder.best, ladder.majority)
-    method, probe, baseline, majority = (rung.predictions == scene.references for rung in rungs)
+    strata, output = scene.ready.strata[0], scene.ready.task.output
+    counts = np.bincount(strata)
+
+    def over(rung: Rung, other: Rung) -> Difference:
+        return gap(output, rung.answers, other.answers, *scene.truth)
+
     return Facts(
-        method=str(scene.ready.config.method.method),
+        method=str(scene.run.config.method.method),
         rows_per_class=float(np.median(counts[counts > 0])),
-        n_test=len(scene.references),
-        accuracy=ladder.method.accuracy,
-        baseline=ladder.best.accuracy,
+        n_test=len(scene.targets),
+        accuracy=ladder.method.score,
+        baseline=ladder.best.score,
         baseline_name=ladder.best_baseline.name,
-        majority=ladder.majority.accuracy,
-        baseline_over_majority=accuracy_difference(baseline, majority),
-        neighbours=ladder.neighbours.accuracy,
-        probe=ladder.probe.accuracy,
-        method_over_probe=accuracy_difference(method, probe),
-        probe_over_baseline=accuracy_difference(probe, baseline),
+        majority=ladder.majority.score,
+        baseline_over_majority=over(ladder.best, ladder.majority),
+        neighbours=ladder.neighbours.score,
+        probe=ladder.probe.score,
+        method_over_probe=over(ladder.method, ladder.probe),
+        probe_over_baseline=over(ladder.probe, ladder.best),
         pretraining=ladder.pretraining,
-        learning_rate=scene.outcome.learning_rate,
+        learning_rate=scene.learning_rate,
         cross_validated=compared,
     )
 
 
 def _calibration(scene: Scene) -> dict[str, Any]:
-    temperature = scene.outcome.temperature
+    temperature = scene.outcome.final.temperature
     report = calibration_report(*scene.certainty, temperature)
     document: dict[str, Any] = {"temperature": temperature.value}
     for when, scores in report["test"].items():
@@ -172,7 +116,7 @@ def _calibration(scene: Scene) -> dict[str, Any]:
 
 
 def _abstain(scene: Scene) -> dict[str, Any]:
-    precision, temperature = scene.ready.config.target_precision, scene.outcome.temperature.value
+    precision, temperature = scene.run.config.target_precision, scene.outcome.final.temperature.value
     report = abstain_report(*scene.certainty, precision, temperature)
     test = report["test"] or {}
     return {
@@ -187,13 +131,13 @@ def _abstain(scene: Scene) -> dict[str, Any]:
 
 def _slices(scene: Scene) -> list[dict[str, Any]]:
     """By what the inputs offer, such as text length or image size, and by the column that the user named."""
-    table = scene.ready.splits.test
+    table = scene.test
     groupings = [
         by_quantiles(name, values, unit) if unit else by_values(name, values)
         for name, values, unit in scene.ready.task.inputs.groups(table)
     ]
     if "slice" in table.column_names:
-        groupings.append(by_values(str(scene.ready.config.data.slice_column), table["slice"][:]))
+        groupings.append(by_values(str(scene.run.config.data.slice_column), table["slice"][:]))
     return [
         {
             "by": s.by,
@@ -202,21 +146,21 @@ def _slices(scene: Scene) -> list[dict[str, Any]]:
             "weak": s.weak,
             "accuracy": {"value": s.accuracy, "low": s.low, "high": s.high},
         }
-        for s in slice_scores(groupings, scene.predictions, scene.references)
+        for s in slice_scores(groupings, scene.answers, scene.targets)
     ]
 
 
 def _confusion(scene: Scene) -> list[list[int]]:
-    return [list(cell) for cell in confusion(scene.predictions, scene.references, len(scene.ready.splits.labels))]
+    return [list(cell) for cell in confusion(scene.answers, scene.targets, len(scene.ready.splits.labels))]
 
 
 def _worst_rows(scene: Scene) -> list[dict[str, Any]]:
-    return _numbered(worst_rows(scene.outcome.logits["test"], scene.references, WORST), scene.ready.splits.test)
+    return _numbered(worst_rows(scene.outcome.logits["test"], scene.targets, WORST), scene.test)
 
 
 def _suspects(scene: Scene) -> list[dict[str, Any]]:
     """Of texts by the mean of the states: on banking77 a few more flipped labels are found so than by the pooler."""
-    ready, arrays = scene.ready, scene.features["train"]
+    ready, arrays = scene.ready, scene.seen.features["train"]
     features = np.asarray(arrays.get("mean", arrays["native"]))
     suspects = suspect_labels(features, ready.train.labels, len(ready.splits.labels), limit=SUSPECTS)
     return _numbered(suspects, ready.splits.train)
@@ -236,5 +180,5 @@ PARTS: dict[str, Callable[[Scene], Any]] = {
     "confusion": _confusion,
     "worst_rows": _worst_rows,
     "suspects": _suspects,
-    "doctor": lambda scene: [asdict(finding) for finding in scene.base.findings],
+    "doctor": lambda scene: [asdict(finding) for finding in scene.before.findings],
 }

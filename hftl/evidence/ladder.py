@@ -2,7 +2,6 @@
 
 import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,47 +9,33 @@ import numpy as np
 from datasets import Dataset
 from sklearn.model_selection import StratifiedKFold
 
-from hftl.evaluation.baselines import MAJORITY, Baseline, best_baseline, majority_class
-from hftl.evaluation.linear_baselines import (
-    colour_histogram_logistic_regression,
-    raw_pixel_logistic_regression,
-    tfidf_logistic_regression,
-)
-from hftl.evaluation.neighbours import nearest_neighbours
-from hftl.evaluation.verdict import Comparison, accuracy_difference, paired_gap
+from hftl.evaluation import CV_FOLDS
+from hftl.evaluation.baselines import MAJORITY, Baseline, best_baseline
+from hftl.evaluation.logistic import Probe
+from hftl.evaluation.verdict import Comparison
 from hftl.evidence.advice import Pretraining
-from hftl.evidence.before import Base, RandomFeatures
+from hftl.evidence.before import RandomFeatures
+from hftl.evidence.scene import Scene
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared
-from hftl.report.report import score_predictions
 from hftl.surroundings import progress
-from hftl.tasks import INPUTS
-from hftl.training.logistic import FOLDS, Probe, fit_probe
-from hftl.training.probing import Features
+from hftl.tasks.scores import gap, gap_interval, measure, score_answers
+from hftl.tasks.task import Encoded, Output, Task
 
 
-_FITS: dict[str, Callable[..., Baseline]] = {
-    "tfidf": tfidf_logistic_regression,
-    "colour_histogram": colour_histogram_logistic_regression,
-    "raw_pixels": raw_pixel_logistic_regression,
-}
 # Spread of the random features under which their signal has died out: EfficientNet's is 1e-29 (batch norms that have
 # seen no data shrink it block by block), MiniLM's .1.
 DEAD = 1e-6
-ENOUGH = 2 * FOLDS  # rows that a class needs: in two of three folds, and in the folds within them that choose C
+ENOUGH = 2 * CV_FOLDS  # rows that a class needs: in two of three folds, and in the folds within them that choose C
 
 
 @dataclass(frozen=True, eq=False)
 class Rung:
-    """One model on the ladder: what it predicts for the test rows [n], and how that stands in report.json."""
+    """One model on the ladder: its answers to the test rows, its headline score, and how it stands in report.json."""
 
-    predictions: np.ndarray
+    answers: Any  # in the form of targets, [n, ...]
+    score: float
     report: dict[str, Any]
-
-    @property
-    def accuracy(self) -> float:
-        """Share of the rows that it has right."""
-        return float(self.report["accuracy"]["value"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,110 +53,113 @@ class Ladder:
 
 
 @dataclass(frozen=True, eq=False)
-class Control:
-    """The architecture trained from random weights: what it predicts for the test rows, and how long it took."""
+class Rows:
+    """Rows as they were read, and as the model reads them."""
 
-    predictions: np.ndarray
-    seconds: float
-    note: str
+    table: Dataset
+    encoded: Encoded
 
 
-def no_pretraining_baselines(train: Dataset, test: Dataset, encoded_train: Any, encoded_test: Any) -> list[Baseline]:
-    """Fit the baselines of the modality on `train` and predict `test`; `best_baseline` says which one counts."""
-    labels = np.asarray(train["label"][:])
-    baselines = [majority_class(labels, len(test))]
-    inputs = next(inputs for inputs in INPUTS.values() if {*inputs.columns} <= {*train.column_names})
+def no_pretraining_baselines(task: Task, train: Rows, test: Rows) -> list[Baseline]:
+    """Fit the task's baselines on `train` and let them answer `test`; `best_baseline` says which one counts."""
+    inputs = task.inputs
     if inputs.raw is None:
-        rows = [table[inputs.columns[0]][:] for table in (train, test)]
+        rows = [part.table[inputs.columns[0]][:] for part in (train, test)]
     else:
-        rows = [inputs.raw(encoded) for encoded in (encoded_train, encoded_test)]
-    if rows[1] is not None:
-        baselines += [_FITS[kind](rows[0], labels, rows[1]) for kind in inputs.features]
+        rows = [inputs.raw(part.encoded) for part in (train, test)]
+    kinds = inputs.features
+    if rows[1] is None:  # nothing that such models could read
+        kinds, rows = (), [train.table, test.table]
+    baselines: list[Baseline] = task.output.plain(kinds, rows[0], train.encoded.targets, rows[1])
     return baselines
 
 
-def build_ladder(
-    ready: Prepared,
-    features: Features,
-    base: Base,
-    first: Probe,
-    predictions: np.ndarray,
-    seconds: float,
-    control: Control | None,
-) -> Ladder:
-    """Fit every rung on the training rows and score it on the test rows; `predictions` are those of the run's method.
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """By what the rungs are measured: the test rows' targets."""
 
-    `features` are the frozen ones of train and validation, by pooling, and `first` is the probe that the run began
-    with.
-    """
-    splits, references, labels = ready.splits, base.test.labels, ready.train.labels
-    baselines = no_pretraining_baselines(splits.train, splits.test, ready.train, base.test)
+    output: Output
+    targets: Any
+    labels: tuple[str, ...]
+
+    def rung(self, name: str, kind: str, answers: Any, seconds: float, note: str = "") -> Rung:
+        """Return the rung of a model that gives `answers`."""
+        scores = score_answers(self.output, answers, self.targets, self.labels)
+        report = {"name": name, "kind": kind, **scores, "seconds": round(seconds, 3)}
+        return Rung(answers, scores[self.output.headline]["value"], {**report, "note": note} if note else report)
+
+
+def build_ladder(scene: Scene) -> Ladder:
+    """Fit every rung on the training rows and score it on the test rows."""
+    ready, base = scene.ready, scene.before
+    task, splits, features, targets = ready.task, ready.splits, scene.seen.features["train"], ready.train.targets
+    scale = Scale(task.output, base.test.targets, splits.labels)
+    baselines = no_pretraining_baselines(task, Rows(splits.train, ready.train), Rows(splits.test, base.test))
     plain = [
-        _rung(b.name, "majority" if b.name == MAJORITY else "no-pretraining", b.predictions, references, b.seconds)
+        scale.rung(b.name, "majority" if b.name == MAJORITY else "no-pretraining", b.predictions, b.seconds)
         for b in baselines
     ]
     controls, pretraining = [], None
     if base.random is not None:
-        rung, pretraining = _random_rung(base.random, ready, features, base)
+        rung, pretraining = _random_rung(base.random, scene)
         controls.append(rung)
     # The best probe there is, whatever head the run's method needs: of a text it may read the mean of the states.
-    every = set(first.cv_accuracy) == set(features["train"])
-    best_probe = first if every else _fit_best(features["train"], labels, ready)
-    train, test = (np.asarray(arrays[best_probe.pooling]) for arrays in (features["train"], base.features))
+    every = set(scene.seen.probe.cv_accuracy) == set(features)
+    best_probe = scene.seen.probe if every else _fit_best(features, targets, ready)
+    train, test = (np.asarray(arrays[best_probe.pooling]) for arrays in (features, base.features))
     start = time.perf_counter()
-    near = nearest_neighbours(train, labels, test).predictions
+    near = task.output.neighbours(train, targets, test)
     near_seconds = time.perf_counter() - start + base.features_seconds
-    neighbours = _rung("kNN on frozen features", "features", near, references, near_seconds)
-    answers, probe_seconds = best_probe.logits(test).argmax(-1), best_probe.seconds + base.features_seconds
-    probe = _rung("probe on frozen features", "features", answers, references, probe_seconds)
-    method = _rung(f"{ready.config.method.method} ({ready.loaded.name})", "method", predictions, references, seconds)
+    neighbours = scale.rung("kNN on frozen features", "features", near, near_seconds)
+    answers, probe_seconds = task.output.decode(best_probe.logits(test)), best_probe.seconds + base.features_seconds
+    probe = scale.rung("probe on frozen features", "features", answers, probe_seconds)
+    name = f"{ready.config.method.method} ({ready.loaded.name})"
+    method = scale.rung(name, "method", scene.answers, scene.run.seconds["features"] + scene.run.seconds["train"])
     rungs = [*plain, *controls, neighbours, probe]
-    if control is not None:
-        name = "trained from random weights"
-        rungs.append(_rung(name, "control", control.predictions, references, control.seconds, control.note))
+    if scene.control is not None:
+        control = scene.control
+        rungs.append(
+            scale.rung("trained from random weights", "control", control.answers, control.seconds, control.note)
+        )
     best = best_baseline(baselines)
     return Ladder(
         [*rungs, method], plain[0], plain[baselines.index(best)], neighbours, probe, method, best, pretraining
     )
 
 
-def _fit_best(features: dict[str, np.ndarray], labels: np.ndarray, ready: Prepared) -> Probe:
+def _fit_best(features: dict[str, np.ndarray], targets: Any, ready: Prepared) -> Probe:
     no_bias = without_bias(ready.loaded.model, ready.loaded.output)
     n, seed = len(ready.splits.labels), ready.config.train_seed
-    return fit_probe(features, labels, n, "auto", seed, ready.weights, no_bias)
+    probe: Probe = ready.task.output.probe(features, targets, n, "auto", seed, ready.weights, no_bias)
+    return probe
 
 
-def _random_rung(random: RandomFeatures, ready: Prepared, features: Features, base: Base) -> tuple[Rung, Pretraining]:
+def _random_rung(random: RandomFeatures, scene: Scene) -> tuple[Rung, Pretraining]:
     """The probe on random weights, and beside it one on the pretrained weights, fitted and scored on the same rows.
 
     Fewer rows alone make a probe worse, so the two are compared with each other only.
     """
-    labels, references = ready.train.labels[random.train_rows], base.test.labels[random.test_rows]
-    probe = _fit_best(random.train, labels, ready)
-    predictions = probe.logits(np.asarray(random.test[probe.pooling])).argmax(-1)
-    alike = _fit_best({k: np.asarray(v[random.train_rows]) for k, v in features["train"].items()}, labels, ready)
-    same = alike.logits(np.asarray(base.features[alike.pooling][random.test_rows])).argmax(-1) == references
-    right = predictions == references
-    difference = accuracy_difference(same, right)
-    pretraining = Pretraining(float(same.mean()), float(right.mean()), difference, len(labels), len(references))
+    ready, base, features = scene.ready, scene.before, scene.seen.features["train"]
+    output, labels = ready.task.output, ready.splits.labels
+    targets, references = ready.train.targets[random.train_rows], base.test.targets[random.test_rows]
+    scale = Scale(output, references, labels)
+    probe = _fit_best(random.train, targets, ready)
+    answers = output.decode(probe.logits(np.asarray(random.test[probe.pooling])))
+    alike = _fit_best({k: np.asarray(v[random.train_rows]) for k, v in features.items()}, targets, ready)
+    same = output.decode(alike.logits(np.asarray(base.features[alike.pooling][random.test_rows])))
+    pretrained = scale.rung("", "", same, 0.0).score
     notes = []
-    if len(labels) < len(ready.train.labels) or len(references) < len(base.test.labels):
+    if len(targets) < len(ready.train) or len(references) < len(base.test):
         notes.append(
-            f"fitted on {len(labels):,} of the training rows and scored on {len(references):,} of the test rows, where "
-            f"the pretrained weights reach {pretraining.pretrained:.1%}"
+            f"fitted on {len(targets):,} of the training rows and scored on {len(references):,} of the test rows, where "
+            f"the pretrained weights reach {pretrained:.1%}"
         )
     if float(np.asarray(random.train[probe.pooling]).std(0).max()) < DEAD:
         notes.append("untrained, this architecture puts out the same for every row: no measure of the architecture")
     seconds = probe.seconds + random.seconds
-    rung = _rung("probe, random weights", "control", predictions, references, seconds, "; ".join(notes))
-    return rung, pretraining
-
-
-def _rung(
-    name: str, kind: str, predictions: np.ndarray, references: np.ndarray, seconds: float, note: str = ""
-) -> Rung:
-    report = {"name": name, "kind": kind, **score_predictions(predictions, references), "seconds": round(seconds, 3)}
-    return Rung(predictions, {**report, "note": note} if note else report)
+    rung = scale.rung("probe, random weights", "control", answers, seconds, "; ".join(notes))
+    difference = gap(output, same, answers, references, labels)
+    return rung, Pretraining(pretrained, rung.score, difference, len(targets), len(references))
 
 
 def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) -> Comparison | None:
@@ -181,36 +169,35 @@ def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) 
     that it learns from, so that neither has seen what it is scored on. Classes of fewer than six rows sit this out;
     None when fewer than two are left.
     """
-    labels = ready.train.labels[rows]
-    enough = np.bincount(labels, minlength=len(ready.splits.labels)) >= ENOUGH
+    task, labels = ready.task, ready.splits.labels
+    targets = ready.train.targets[rows]
+    strata, count = ready.strata[0][rows], ready.strata[1]
+    enough = np.bincount(strata, minlength=count) >= ENOUGH
     if enough.sum() < 2:
         return None
-    places = np.flatnonzero(enough[labels])
-    hits = {"probe": np.zeros(len(places), bool), "baseline": np.zeros(len(places), bool)}
+    places = np.flatnonzero(enough[strata])
+    by_probe, by_baseline = np.zeros_like(targets[places]), np.zeros_like(targets[places])
     name = ""
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=ready.config.train_seed).split(places, labels[places])
-    for learn, held in progress(folds, "probe against baseline", "fold", FOLDS):
+    folds = StratifiedKFold(CV_FOLDS, shuffle=True, random_state=ready.config.train_seed).split(places, strata[places])
+    for learn, held in progress(folds, "probe against baseline", "fold", CV_FOLDS):
         a, b = places[learn], places[held]
-        hits["probe"][held] = _held_out(features, labels, a, b, ready) == labels[b]
-        train, encoded = ready.splits.train, ready.train
-        baseline = best_baseline(
-            no_pretraining_baselines(
-                train.select(rows[a]), train.select(rows[b]), encoded.take(rows[a]), encoded.take(rows[b])
-            )
-        )
-        name = baseline.name
-        hits["baseline"][held] = baseline.predictions == labels[b]
-    return Comparison(
-        len(places), name, float(hits["probe"].mean()), float(hits["baseline"].mean()), paired_gap(**hits)
-    )
+        by_probe[held] = _held_out(features, targets, a, b, ready)
+        train, test = (Rows(ready.splits.train.select(rows[part]), ready.train.take(rows[part])) for part in (a, b))
+        best = best_baseline(no_pretraining_baselines(task, train, test))
+        name = best.name
+        by_baseline[held] = best.predictions
+    scored = (targets[places], labels)
+    output = task.output
+    probe, baseline = (measure(output, answers, *scored)[output.headline] for answers in (by_probe, by_baseline))
+    return Comparison(len(places), name, probe, baseline, gap_interval(output, by_probe, by_baseline, *scored))
 
 
 def _held_out(
-    features: dict[str, np.ndarray], labels: np.ndarray, learn: np.ndarray, held: np.ndarray, ready: Prepared
-) -> np.ndarray:
-    learned = {pooling: values[learn] for pooling, values in features.items()}
+    features: dict[str, np.ndarray], targets: Any, learn: np.ndarray, held: np.ndarray, ready: Prepared
+) -> Any:
+    known = {pooling: values[learn] for pooling, values in features.items()}
     no_bias, seed = without_bias(ready.loaded.model, ready.loaded.output), ready.config.train_seed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        probe = fit_probe(learned, labels[learn], len(ready.splits.labels), "auto", seed, no_bias=no_bias)
-    return probe.logits(features[probe.pooling][held]).argmax(-1)
+        probe = ready.task.output.probe(known, targets[learn], len(ready.splits.labels), "auto", seed, no_bias=no_bias)
+    return ready.task.output.decode(probe.logits(features[probe.pooling][held]))

@@ -86,7 +86,7 @@ class Plan:
 class Given:
     """What a stage without gradient may rest on."""
 
-    probe: Any  # hftl.training.logistic.Probe
+    probe: Any  # hftl.evaluation.logistic.Probe
     start: dict[str, Tensor] | None = None  # the weights at the end of the stage number `Stage.start`
     score: Callable[[Any], float] | None = None  # of a model on the validation rows; more is better
     metric: str = ""  # the name of that score

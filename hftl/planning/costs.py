@@ -22,17 +22,17 @@ from torch.utils.data import Subset
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from hftl.errors import TrainingError
+from hftl.evaluation.logistic import cv_rows
 from hftl.methods.plan import Plan, Stage
 from hftl.paths import cache_dir
 from hftl.prepare import Prepared
+from hftl.probing import averages, features_key, frozen_features
 from hftl.surroundings import progress
 from hftl.training.arguments import stage_arguments
-from hftl.training.cache import is_cached, shortage, weights_hash
+from hftl.training.cache import is_cached, shortage
 from hftl.training.features import Encoded, Passer, batches_by_length
-from hftl.training.logistic import cv_rows
 from hftl.training.losses import make_loss
 from hftl.training.precision import autocast, without_autocast
-from hftl.training.probing import averages, features_key, frozen_features
 from hftl.training.replay import StateMaker, with_states
 from hftl.training.states import StageData, StageInputs, StateCache, stage_inputs, state_maker
 from hftl.training.trainer import GroupedTrainer, pin_frozen, set_trainable
@@ -94,16 +94,14 @@ def time_features(ready: Prepared) -> FeatureCost:
 
 def _extract(ready: Prepared, rows: list[int]) -> dict[str, np.ndarray]:
     loaded, passer = ready.loaded, Passer(ready.collate, ready.use_cpu, ready.bf16)
-    mean = averages(ready.task, loaded)
+    mean = averages(ready)
     return passer.features(loaded.model, loaded.outputs, ready.train.take(rows), "features (sample)", mean=mean)
 
 
 def are_cached(ready: Prepared) -> dict[str, bool]:
     """Say for train and validation whether a run would find their features on disk."""
-    weights = weights_hash(ready.loaded.model)
     parts = {"train": ready.train, "validation": ready.validation}
-    keys = {k: features_key(ready.loaded, weights, v, ready.collate, ready.config) for k, v in parts.items()}
-    return {part: is_cached(key) for part, key in keys.items()}
+    return {part: is_cached(features_key(ready, encoded)) for part, encoded in parts.items()}
 
 
 def comparison_features(ready: Prepared, cost: FeatureCost, cached: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -117,7 +115,7 @@ def comparison_features(ready: Prepared, cost: FeatureCost, cached: bool) -> tup
         rows = np.random.default_rng(0).permutation(rows)[: max(afford, 1)]
     whole = cached or len(rows) == len(ready.train)
     encoded = ready.train if whole else ready.train.take(rows)
-    parts, _ = frozen_features(ready.task, ready.loaded, {"train": encoded}, ready.collate, ready.config)
+    parts, _ = frozen_features(ready, {"train": encoded})
     return rows, {k: np.asarray(v[rows] if whole else v) for k, v in parts["train"].items()}
 
 
@@ -248,7 +246,7 @@ def _inputs(ready: Prepared, trial: Plan, stage: Stage, numbers: np.ndarray, cac
         stored = {first: with_states(rows, np.zeros(shape, np.float32))}
         states = StateCache(cache.maker.anatomy, stored, stored, [])
     data = StageData(
-        rows, rows, ready.collate, len(ready.splits.labels), features, features, ready.weights, ready.task.output
+        rows, rows, ready.collate, ready.splits.labels, features, features, ready.weights, ready.task.output
     )
     return stage_inputs(trial, stage, data, states, ready.config.method.cache)
 

@@ -8,8 +8,8 @@ import torch
 from hftl.methods.plan import Plan
 from hftl.planning.costs import ADAMW_BYTES, GRADIENT_BYTES, FeatureCost, StageCost
 from hftl.prepare import Prepared
+from hftl.probing import shares_pass
 from hftl.training.arguments import smaller_batch
-from hftl.training.probing import shares_pass
 
 
 def memory(

@@ -10,6 +10,7 @@ import numpy as np
 from hftl.config import RunConfig
 from hftl.data.splits import Splits, sample
 from hftl.errors import ConfigError
+from hftl.evaluation.logistic import choose_penalty, fit_logistic
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.ladder import compare
 from hftl.methods import check_combination, check_method, get_method
@@ -29,11 +30,10 @@ from hftl.planning.costs import (
 from hftl.planning.estimate import memory, seconds, would_fit
 from hftl.planning.recommend import Facts, recommend
 from hftl.prepare import Prepared, prepare
+from hftl.probing import head_pooling, mean_pooled
 from hftl.tasks import get_task
 from hftl.training.arguments import check_arguments, check_fits
-from hftl.training.logistic import choose_penalty, fit_logistic
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.probing import head_pooling, mean_pooled
 from hftl.training.world import check_strategy, check_world, current_strategy
 
 
@@ -49,7 +49,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     """
     check_combination(config)
     _check_one_process(config)
-    check_arguments(config, get_task(config.task).output.best)
+    check_arguments(config, get_task(config.task).output)
     machine = look_at_machine(runs_on_cpu(config.training))
     ready = prepare(config)
     check_fits(config, ready.loaded.model, len(ready.train))

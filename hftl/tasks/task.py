@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from hftl.evaluation.bootstrap import MadeUp, Scores
+
 
 Function = Callable[..., Any]  # what it takes and returns is said beside each field
 
@@ -176,16 +178,31 @@ class Output:
     width: Function  # names -> num_labels
     collate: Function  # targets of the items -> tensor
     loss: Function  # (outputs, targets, weights, smoothing) -> (sum, count): exact under accumulation
+    chance: Function  # names -> the loss of a guess: far above it, training has diverged
     decode: Function  # outputs [n, ...] -> what is answered, in the form of targets
     answers: Function  # (outputs [n, ...], names) -> an `Answer` per row
     check: Function  # (config of a model, its name): raises `ModelError` for one that answers otherwise
-    headline: str  # the score that the report begins with
+    statistics: Function  # (answers, targets, names) -> sparse [n, s] that ADD UP over rows
+    scores: Scores  # name -> function of sums [b, s] -> [b]
+    compared: tuple[str, ...]  # the scores that have an interval and a verdict, the headline first
     best: str  # the score that early stopping follows
+    right: dict[str, Function]  # scores that are a share of right rows -> (answers, targets) -> [n] bool
+    made_up: MadeUp | None  # the row that a paired interval draws beside the others, for such scores
+    table: Function | None  # (answers, targets, names) -> a line of figures for every name
+    judge: Function | None  # (outputs, targets, temperature) -> `RowScores`: calibration, abstain, worst rows
+    probe: Function  # a closed-form head on frozen features, see `fit_probe` of `hftl.evaluation.logistic`
+    neighbours: Function  # (train features, targets, test features) -> answers of the most similar rows
+    plain: Function  # (kinds of features, train rows, targets, test rows) -> baselines without pretraining
     parts: tuple[str, ...]  # of the evidence, those that mean something here, in the order of the page
     flatten: Function  # (what `pipeline` answers to a row, all labels asked for, names) -> [k], to hold beside ours
     widget: str  # gradio component that shows an answer, by name
     draw: Function  # `Answer` -> the value of that component
     words: dict[str, str]  # "does": what such a model does to {row}, with {n} names
+
+    @property
+    def headline(self) -> str:
+        """The score that the report begins with and the verdict is about."""
+        return self.compared[0]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import TrainingArguments
@@ -19,10 +18,10 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from hftl.config import RunConfig
 from hftl.errors import ConfigError, HftlError
-from hftl.evaluation.metrics import compute_metrics
 from hftl.methods.plan import Group, Plan, Stage
 from hftl.models.layers import Layers
 from hftl.surroundings import hide_bars
+from hftl.tasks.task import Output
 from hftl.training.losses import make_loss
 from hftl.training.order import draws_from
 from hftl.training.precision import choose_bf16, runs_on_cpu
@@ -97,15 +96,15 @@ def smaller_batch(size: int, accumulation: int) -> tuple[int, int]:
     return smaller, accumulation * (size // smaller)
 
 
-def check_arguments(config: RunConfig, best_metric: str) -> None:
+def check_arguments(config: RunConfig, output: Output) -> None:
     """Raise `ConfigError` for training flags that `Trainer` cannot do, naming the flag, before anything is loaded."""
     typed = {name: value for name, value in config.training.items() if name != "seed"}
-    problem = _problem(config, best_metric) if typed else None
+    problem = _problem(config, output) if typed else None
     if problem is None:
         return
     for name in reversed(typed):
         rest = {k: v for k, v in config.training.items() if k != name}
-        if _problem(replace(config, training=rest), best_metric) is None:
+        if _problem(replace(config, training=rest), output) is None:
             raise ConfigError(f"--{name} {typed[name]} does not work: {problem}")
     raise ConfigError(f"The training flags ({', '.join(f'--{name}' for name in typed)}) do not work: {problem}")
 
@@ -126,12 +125,12 @@ def check_fits(config: RunConfig, model: Any, rows: int) -> None:
         )
 
 
-def _problem(config: RunConfig, best_metric: str) -> str | None:
+def _problem(config: RunConfig, output: Output) -> str | None:
     """Return what stands in the way of a short training with these flags, in one line; None when nothing does."""
     quiet = io.StringIO()
     try:
         with draws_from(0), contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            _rehearse(config, best_metric)
+            _rehearse(config, output)
     except HftlError as error:
         return str(error)
     except Exception as error:  # of the libraries: whatever it is, the user's flags brought it about
@@ -140,13 +139,13 @@ def _problem(config: RunConfig, best_metric: str) -> str | None:
     return None
 
 
-def _rehearse(config: RunConfig, best_metric: str) -> None:
+def _rehearse(config: RunConfig, output: Output) -> None:
     toy = OnFeatures(nn.Linear(2, 2))
     names = tuple(name for name, _ in toy.named_parameters())
     plan = Plan(toy, "linear", Layers((), (), names), (), {"learning_rate": 1e-3})
     stage = Stage("rehearsal", (Group("head", names, 1.0),), 1.0)
     with tempfile.TemporaryDirectory() as folder:
-        args = stage_arguments(plan, stage, config, best_metric, Path(folder))
+        args = stage_arguments(plan, stage, config, output.best, Path(folder))
         if args.torch_compile and runs_on_cpu(config.training):
             raise ConfigError("on a CPU it compiles for minutes and trains no faster. Leave it out.")
         for callback in get_reporting_integration_callbacks(args.report_to):
@@ -154,20 +153,19 @@ def _rehearse(config: RunConfig, best_metric: str) -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 or args.deepspeed or args.fsdp:
             return  # the toy cannot be shared out as the model will be
         vars(args).update(_OF_THE_MODEL)
-        _trainer(toy, args, stage).get_train_dataloader()  # with the user's workers, which are not started
+        _trainer(toy, args, stage, output).get_train_dataloader()  # with the user's workers, which are not started
         vars(args).update(_SMALL)
-        _trainer(toy, args, stage).train()
+        _trainer(toy, args, stage, output).train()
 
 
-def _trainer(toy: nn.Module, args: Any, stage: Stage) -> GroupedTrainer:
+def _trainer(toy: nn.Module, args: Any, stage: Stage, output: Output) -> GroupedTrainer:
     trainer = GroupedTrainer(
         model=toy,
         args=args,
         train_dataset=_ROWS,
         eval_dataset=_ROWS,
         compute_loss_func=make_loss(args.label_smoothing_factor),
-        compute_metrics=lambda p: compute_metrics(np.asarray(p.predictions), np.asarray(p.label_ids)),
-        preprocess_logits_for_metrics=lambda logits, _: logits.argmax(-1),
+        compute_metrics=lambda _: dict.fromkeys(output.scores, 0.0),  # their names are what flags can get wrong
     )
     trainer.stage_groups = stage.groups
     return trainer

@@ -16,7 +16,7 @@ from hftl.training.world import from_every_process, largest, on_the_cpu
 
 
 RARE = 5.0  # `--class_weights auto` weighs when the largest class has more than so many times the rows of the smallest
-EXPLODED = 100.0  # times the loss of a guess among all classes, ln K
+EXPLODED = 100.0  # times the loss of a guess (`Output.chance`; ln K among K classes)
 PENDING = 32  # losses that may wait on a GPU before one look at all of them stalls it
 
 
@@ -46,9 +46,9 @@ class LossGuard(TrainerCallback):
     `collate` and `loss` are the stage's own, watched: the k-th collated training batch is the k-th whose loss is taken.
     """
 
-    def __init__(self, collate: Callable, loss: Callable, num_labels: int):
+    def __init__(self, collate: Callable, loss: Callable, chance: float):
         self._collate, self._loss = collate, loss
-        self.limit = EXPLODED * math.log(max(2, num_labels))
+        self.limit = EXPLODED * chance
         self._batches: deque[tuple[int, list[int]]] = deque(maxlen=1024)
         self._made = self._taken = 0
         self._pending: list[tuple[int, torch.Tensor]] = []

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -16,13 +15,13 @@ from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArgumen
 from hftl.atomic import write_new
 from hftl.config import RunConfig
 from hftl.errors import TrainingError
-from hftl.evaluation.metrics import compute_metrics, log_loss
+from hftl.evaluation.logistic import Probe
 from hftl.methods.plan import Given, Plan, Stage
+from hftl.tasks.scores import mean_loss, measure
 from hftl.training.arguments import smaller_batch, stage_arguments
 from hftl.training.cache import drop_states, weights_hash
 from hftl.training.checkpoints import MarkWhole, NoStepMore, SaveWhenAsked, stage_running, train_on
 from hftl.training.features import predict_logits
-from hftl.training.logistic import Probe
 from hftl.training.losses import LossGuard, make_loss
 from hftl.training.order import Numbered, SeededEpochs
 from hftl.training.precision import runs_on_cpu, without_autocast
@@ -159,13 +158,17 @@ def _given(fit: _Fit, stage: Stage, probe: Probe) -> Given:
     """What the stage may rest on. The score is the one by which Trainer keeps the best checkpoint."""
     if stage.start is None:
         return Given(probe)
-    flags, rows, collate = fit.config.training, fit.data.validation, fit.data.collate
+    data, flags = fit.data, fit.config.training
+    rows, collate = data.validation, data.collate
     metric = str(flags.get("metric_for_best_model", fit.best_metric)).removeprefix("eval_")
     sign = 1 if flags.get("greater_is_better", not metric.endswith("loss")) else -1
 
     def score(model: nn.Module) -> float:
         logits = predict_logits(model, rows, collate, use_cpu=runs_on_cpu(flags), title="interpolation")
-        values = {**compute_metrics(logits.argmax(-1), rows.labels), "loss": log_loss(logits, rows.labels)}
+        values = {
+            **measure(data.output, data.output.decode(logits), rows.targets, data.labels),
+            "loss": mean_loss(data.output, logits, rows.targets),
+        }
         if metric not in values:
             raise TrainingError(f"--metric_for_best_model {metric} cannot be told; there are {', '.join(values)}.")
         return sign * float(values[metric])
@@ -217,9 +220,8 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments) -
     per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     if args.world_size > 1 and len(inputs.train) >= per_step:
         args.dataloader_drop_last = True  # accelerate would repeat rows to fill the last batch
-    guard = LossGuard(
-        inputs.collate, make_loss(args.label_smoothing_factor, data.class_weights, data.output.loss), data.num_labels
-    )
+    loss = make_loss(args.label_smoothing_factor, data.class_weights, data.output.loss)
+    guard = LossGuard(inputs.collate, loss, data.output.chance(data.labels))
     rows = Numbered(inputs.train, config.train_seed)
     # SaveWhenAsked comes last: it ends the run once the checkpoint is marked.
     callbacks: list[TrainerCallback] = [guard, NoStepMore(), SeededEpochs(rows), MarkWhole(), SaveWhenAsked()]
@@ -233,7 +235,7 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments) -
         train_dataset=rows,
         eval_dataset=inputs.validation,
         compute_loss_func=guard.loss,
-        compute_metrics=lambda p: compute_metrics(np.asarray(p.predictions), np.asarray(p.label_ids)),
+        compute_metrics=lambda p: measure(data.output, p.predictions, p.label_ids, data.labels),
         # Only the winners are kept: the logits of a large validation split would fill the memory.
         preprocess_logits_for_metrics=lambda logits, _: data.output.decode(first_tensor(logits)),
         callbacks=callbacks,

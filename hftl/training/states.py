@@ -32,7 +32,7 @@ class StageData:
     train: Encoded
     validation: Encoded
     collate: Callable
-    num_labels: int
+    labels: tuple[str, ...]  # what can be answered
     train_features: np.ndarray | None = None  # for a stage on features
     validation_features: np.ndarray | None = None
     class_weights: np.ndarray | None = None

@@ -18,10 +18,10 @@ from peft import PeftModel
 from hftl.adapt import adapt, complete
 from hftl.config import build_config
 from hftl.errors import ConfigError, DataError, ModelError
+from hftl.evaluation.logistic import fit_logistic, fit_probe
 from hftl.evidence import ladder
 from hftl.models.heads import fold_temperature, states_by_token
 from hftl.planning.plan_report import plan_report
-from hftl.training.logistic import fit_logistic, fit_probe
 from tests.architectures.contract import FLAGS, METHODS, check_contract
 from tests.architectures.text_models import BIASLESS, FAMILIES, RECIPES, build_text
 from tests.runs import split_folder, text_frame

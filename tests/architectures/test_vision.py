@@ -15,13 +15,13 @@ import hftl
 from hftl.adapt import adapt
 from hftl.config import MethodConfig, ModelConfig
 from hftl.errors import ConfigError, ModelError
+from hftl.evaluation.logistic import Probe
 from hftl.methods import METHODS, check_method
 from hftl.methods.plan import Given, write_probe
 from hftl.models.heads import fold_temperature, output_linears
 from hftl.models.load import load_model
 from hftl.tasks import get_task
 from hftl.training.features import Passer
-from hftl.training.logistic import Probe
 from tests.architectures.contract import FLAGS, check_contract
 from tests.architectures.vision_models import MODELS, SIDE, build_vision
 from tests.tiny import tiny_images

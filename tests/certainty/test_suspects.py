@@ -10,7 +10,7 @@ from hftl.errors import ConfigError, DataError
 from hftl.evaluation.suspects import out_of_fold_logits, rank_suspects, suspect_labels
 from hftl.models.packaged import MINILM, is_installed
 from hftl.prepare import prepare
-from hftl.training.probing import frozen_features
+from hftl.probing import frozen_features
 from tests.certainty.cases import plain
 
 
@@ -171,7 +171,7 @@ def minilm_features(data, **flags):
     flags = {"use_cpu": True, "method": "probe", "model": MINILM.name, "data": data, **flags}
     ready = prepare(build_config("text-classification", flags))
     parts = {"train": ready.train, "validation": ready.validation}
-    features, _ = frozen_features(ready.task, ready.loaded, parts, ready.collate, ready.config)
+    features, _ = frozen_features(ready, parts)
     stacked = np.concatenate([features[part]["mean"] for part in parts])
     return stacked, np.concatenate([encoded.labels for encoded in parts.values()])
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from hftl.evaluation.bootstrap import Difference
-from hftl.evaluation.verdict import Comparison, Verdict, accuracy_difference, compare_paired, kind_of, paired_gap
+from hftl.evaluation.metrics import compare_paired
+from hftl.evaluation.verdict import Comparison, Verdict, accuracy_difference, kind_of, paired_gap
 from hftl.evidence.advice import (
     CLOSER_DOMAIN,
     FINE_TUNE,

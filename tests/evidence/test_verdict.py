@@ -8,7 +8,8 @@ from sklearn.metrics import f1_score
 
 from hftl.errors import ConfigError, DataError
 from hftl.evaluation import bootstrap, verdict
-from hftl.evaluation.verdict import compare_paired, mcnemar_p
+from hftl.evaluation.metrics import compare_paired
+from hftl.evaluation.verdict import mcnemar_p
 from tests.evidence.populations import population
 
 

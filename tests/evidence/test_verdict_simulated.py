@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hftl.evaluation.verdict import compare_paired
+from hftl.evaluation.metrics import compare_paired
 from tests.evidence.populations import population
 
 

@@ -16,6 +16,7 @@ from hftl.adapt import complete
 from hftl.config import build_config
 from hftl.data.images import decode_image
 from hftl.errors import Preempted
+from hftl.tasks.outputs.classes import CLASSES
 from hftl.training import arguments
 from hftl.training.checkpoints import end_if_asked, heed_signals
 from hftl.training.features import Passer, batches_by_length
@@ -132,7 +133,7 @@ def test_a_signal_is_not_taken_for_a_broken_flag_or_file(tmp_path, monkeypatch):
         build_config("text-classification", {"data": "x.csv", "weight_decay": 0.1, "output_dir": tmp_path})
     )
     with pytest.raises(Preempted), heed_signals():
-        arguments.check_arguments(config, "accuracy")
+        arguments.check_arguments(config, CLASSES)
     monkeypatch.setattr(ImageOps, "exif_transpose", pressed)
     with pytest.raises(Preempted), heed_signals():
         decode_image(Image.new("RGB", (8, 8)))

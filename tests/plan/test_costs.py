@@ -9,7 +9,7 @@ from hftl.errors import TrainingError
 from hftl.planning import costs, plan_report
 from hftl.planning.costs import are_cached, saved_bytes
 from hftl.prepare import prepare
-from hftl.training.probing import frozen_features
+from hftl.probing import frozen_features
 from tests.plan.loading import config, plan
 from tests.runs import checkpoint
 
@@ -153,7 +153,7 @@ def test_features_are_found_where_the_run_keeps_them(folder, monkeypatch, tmp_pa
     # The plan kept those of train: it needed them for the comparison.
     assert first["time"]["features"] == {"train": "cached", "validation": "to compute"}
     assert first["time"]["features_seconds"] > 0
-    frozen_features(ready.task, ready.loaded, {"validation": ready.validation}, ready.collate, ready.config)
+    frozen_features(ready, {"validation": ready.validation})
     again = plan(folder, "bert", "probe")
     assert again["time"]["features"] == {"train": "cached", "validation": "cached"}
     assert again["time"]["features_seconds"] == 0

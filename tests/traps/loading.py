@@ -32,4 +32,4 @@ def text_data(loaded: Loaded, n: int = 16) -> StageData:
     frame = text_frame(n)
     labels = [CLASSES.index(x) for x in frame["label"]]
     encoded = task.encode(Dataset.from_dict({"text": list(frame["text"]), "label": labels}), loaded.processor)
-    return StageData(encoded, encoded, task.collator(loaded.processor), 3)
+    return StageData(encoded, encoded, task.collator(loaded.processor), tuple(CLASSES))

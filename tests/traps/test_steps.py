@@ -1,5 +1,6 @@
 """The steps of training: the loss, the arguments and the rows that are seen."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,7 +47,7 @@ def test_a_loss_that_is_no_number_stops_the_run(value: float) -> None:
     args, state = SimpleNamespace(learning_rate=1.0), SimpleNamespace(global_step=3)
     control = SimpleNamespace(should_log=False, should_save=False, should_evaluate=False)
     values = iter([1.0, value])
-    guard = LossGuard(len, lambda *_: torch.tensor(next(values), requires_grad=True) * 1, 3)
+    guard = LossGuard(len, lambda *_: torch.tensor(next(values), requires_grad=True) * 1, math.log(3))
     for rows in ([4, 2], [0, 7]):
         guard.collate([{"row": row} for row in rows])
     guard.loss(None, torch.zeros(2))
@@ -61,7 +62,7 @@ def test_a_loss_that_is_no_number_stops_the_run(value: float) -> None:
 def test_a_loss_that_explodes_stops_the_run() -> None:
     args, state = SimpleNamespace(learning_rate=1.0), SimpleNamespace(global_step=3)
     control = SimpleNamespace(should_log=False, should_save=False, should_evaluate=False)
-    guard = LossGuard(len, lambda *_: torch.tensor(1e4, requires_grad=True) * 1, 3)
+    guard = LossGuard(len, lambda *_: torch.tensor(1e4, requires_grad=True) * 1, math.log(3))
     guard.loss(None, torch.zeros(2))
     with pytest.raises(TrainingError, match="exploded"):
         guard.on_step_end(args, state, control)

@@ -14,6 +14,9 @@ from datasets import ClassLabel, Dataset, Value
 
 from hftl.data.columns import LABEL_NAMES, as_it_was, is_string, kind_of, quoted, refuse_missing, rows_named, shortened
 from hftl.errors import DataError, ModelError, did_you_mean
+from hftl.evaluation.metrics import COMPARED, SCORES, add_made_up, class_statistics, per_class
+from hftl.evaluation.neighbours import nearest_neighbours
+from hftl.evaluation.row_scores import row_scores
 from hftl.tasks.task import Answer, Output
 
 
@@ -177,6 +180,19 @@ def probabilities_of(answer: Sequence[dict[str, Any]], labels: Sequence[str]) ->
     return [by_label[label] for label in labels]
 
 
+def _probe(*arguments: Any, **options: Any) -> Any:
+    from hftl.evaluation.logistic import fit_probe  # late, as below: scikit-learn takes a second
+
+    return fit_probe(*arguments, **options)
+
+
+def _plain(kinds: Sequence[str], train: Any, ids: np.ndarray, test: Any) -> list[Any]:
+    """Return the majority class, and a logistic regression on each of the `kinds` of features."""
+    from hftl.evaluation.linear_baselines import LOGISTIC_REGRESSIONS, majority_class
+
+    return [majority_class(ids, len(test)), *(LOGISTIC_REGRESSIONS[kind](train, ids, test) for kind in kinds)]
+
+
 def check_classifier(config: Any, name: str) -> None:
     """Raise `ModelError` for a model whose outputs are no classes of which one is right, each with a name."""
     if set(config.id2label) != set(range(config.num_labels)):
@@ -201,11 +217,21 @@ CLASSES = Output(
     width=len,
     collate=torch.tensor,
     loss=cross_entropy,
+    chance=lambda labels: math.log(max(2, len(labels))),
     decode=lambda logits: logits.argmax(-1),
     answers=predictions,
     check=check_classifier,
-    headline="accuracy",
+    statistics=lambda ids, true, labels: class_statistics(ids, true, len(labels)),
+    scores=SCORES,
+    compared=COMPARED,
     best="macro_f1",
+    right={"accuracy": lambda ids, true: np.asarray(ids) == np.asarray(true)},
+    made_up=add_made_up,
+    table=per_class,
+    judge=row_scores,
+    probe=_probe,
+    neighbours=lambda train, ids, test: nearest_neighbours(train, ids, test).predictions,
+    plain=_plain,
     parts=("forgetting", "calibration", "abstain", "slices", "confusion", "worst_rows", "suspects", "doctor"),
     flatten=probabilities_of,
     widget="Label",

@@ -13,14 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from threadpoolctl import threadpool_limits
 
+from hftl.evaluation import CV_FOLDS, CV_ROWS, THREADS_PAY
+
 
 CS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # on standardised features
 # Largest gradient of the mean loss at the end. L-BFGS at 1e-6 leaves logits that are off by 1 in 26 on banking77, and
 # two processes with other rounding then start from other heads; Newton's steps end quadratically, in the same time.
 TOLERANCE = 1e-9
 DEFAULT_C = 1.0  # scikit-learn's, where nothing can be held out
-FOLDS = 3
-CV_ROWS = 3000
 NATIVE_MARGIN = 0.02  # plain `pipeline` loads the stock class: mean pooling has to win by 2 points (DESIGN 12)
 
 
@@ -71,11 +71,6 @@ def fit_probe(
         x, intercept = np.asarray(features[pooling]), pooling not in no_bias
         weight, bias = fit_logistic(x, labels, num_labels, choice.C, class_weights, intercept=intercept)
     return Probe(weight, bias, choice.C, pooling, choice.cv_accuracy, time.perf_counter() - start)
-
-
-# Products of rows and classes from which more threads pay. Below, they wait for each other in spinning loops: on a
-# machine with other work the cross-validation took 20 s instead of 0.5 s.
-THREADS_PAY = 300_000
 
 
 def _threads(size: int) -> Any:
@@ -143,7 +138,7 @@ def _cv_scores(
     most = int(np.bincount(labels).max())
     if most < 2:
         return {DEFAULT_C: 0.0}
-    folds = StratifiedKFold(min(FOLDS, most), shuffle=True, random_state=seed)
+    folds = StratifiedKFold(min(CV_FOLDS, most), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ranking needs no last digit; the final fit does
         warnings.filterwarnings("ignore", message="The (least populated|number of unique) class")

@@ -9,15 +9,14 @@ import numpy as np
 
 from hftl.config import RunConfig
 from hftl.errors import ModelError
+from hftl.evaluation.logistic import Probe
 from hftl.methods import FROZEN_BODY
 from hftl.methods.plan import Plan
 from hftl.models.heads import pool_mean, states_by_token, without_bias
 from hftl.models.load import Loaded
-from hftl.tasks.task import Task
+from hftl.prepare import Prepared
 from hftl.training.cache import cache_key, cached_arrays, preprocessing, weights_hash
 from hftl.training.features import Beside, Encoded, Passer
-from hftl.training.logistic import Probe, fit_probe
-from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.states import state_maker
 from hftl.training.world import broadcast_from_main, is_main_process
 
@@ -26,54 +25,55 @@ Features = dict[str, dict[str, np.ndarray]]  # part → pooling → [n, d]
 
 
 def frozen_features(
-    task: Task,
-    loaded: Loaded,
+    ready: Prepared,
     parts: dict[str, Encoded],
-    collate: Any,
-    config: RunConfig,
     *,
-    weights: str | None = None,
+    random: Loaded | None = None,
     beside: Beside | None = None,
-    check: bool = True,
 ) -> tuple[Features, str]:
     """Return the frozen features of every part by pooling, and whether they were computed or came from the cache.
 
-    `weights` is the hash of the checkpoint's weights, for a model that adapters have been added to since; `beside`
-    what else to do in the forward pass. Raises `ModelError` for weights that put out no numbers, unless `check` is
-    False.
+    They are those of the base as it was loaded, whatever adapters it has by now, or of the same architecture with
+    `random` weights. `beside` is what else to do in the forward pass. Raises `ModelError` for a base that puts out no
+    numbers.
     """
-    weights = weights or weights_hash(loaded.model)
-    passer = Passer(collate, runs_on_cpu(config.training), choose_bf16(config.training))
-    mean = averages(task, loaded)
+    loaded, weights = (ready.loaded, ready.identity) if random is None else (random, weights_hash(random.model))
+    passer = Passer(ready.collate, ready.use_cpu, ready.bf16)
+    mean = averages(ready)
     features, origins = {}, []
     for part, encoded in parts.items():
-        key = features_key(loaded, weights, encoded, collate, config)
+        key = features_key(ready, encoded, weights)
         title = f"features ({part})"
         make = partial(passer.features, loaded.model, loaded.outputs, encoded, title, mean=mean, beside=beside)
         features[part], origin = cached_arrays(key, make)
         origins.append(origin)
-    if check and not all(np.isfinite(array).all() for arrays in features.values() for array in arrays.values()):
+    if random is None and not all_finite(features):
         raise ModelError(
             f"{loaded.name} puts out features that are not numbers: its weights are broken, or need --bf16 false."
         )
     return features, origins[0]
 
 
-def averages(task: Task, loaded: Loaded) -> bool:
+def all_finite(features: Features) -> bool:
+    """Are all features numbers?"""
+    return all(np.isfinite(array).all() for arrays in features.values() for array in arrays.values())
+
+
+def averages(ready: Prepared) -> bool:
     """Can a head read the mean of the body's states beside its native input?"""
-    return "mean" in task.inputs.poolings and states_by_token(loaded.model, loaded.processor)
+    return "mean" in ready.task.inputs.poolings and states_by_token(ready.loaded.model, ready.loaded.processor)
 
 
-def features_key(loaded: Loaded, weights: str, encoded: Encoded, collate: Any, config: RunConfig) -> str:
-    """The key under which the frozen features of `encoded` are cached; `weights` is the hash of the model's."""
+def features_key(ready: Prepared, encoded: Encoded, weights: str | None = None) -> str:
+    """The key under which the frozen features of `encoded` are cached; `weights` is the hash of other weights."""
     return cache_key(
-        loaded.model,
-        use_cpu=runs_on_cpu(config.training),
-        weights=weights,
+        ready.loaded.model,
+        use_cpu=ready.use_cpu,
+        weights=weights or ready.identity,
         rows=encoded.fingerprint(),
-        layer="+".join(loaded.outputs),
-        bf16=choose_bf16(config.training),
-        sample=preprocessing(collate, encoded),
+        layer="+".join(ready.loaded.outputs),
+        bf16=ready.bf16,
+        sample=preprocessing(ready.collate, encoded),
     )
 
 
@@ -106,20 +106,16 @@ def head_pooling(config: RunConfig) -> str:
     return config.method.pooling if config.method.method in FROZEN_BODY else "native"
 
 
-def first_probe(
-    loaded: Loaded,
-    features: Features,
-    labels: np.ndarray,
-    num_labels: int,
-    config: RunConfig,
-    weights: np.ndarray | None,
-) -> Probe:
-    """Fit the probe for the head of `loaded` on the main process; the others get its solution."""
+def first_probe(ready: Prepared, features: Features) -> Probe:
+    """Fit the probe for the head of the model on the main process; the others get its solution."""
+    loaded, config = ready.loaded, ready.config
     no_bias = without_bias(loaded.model, loaded.output)
-    fit = partial(
-        fit_probe, features["train"], labels, num_labels, head_pooling(config), config.train_seed, weights, no_bias
-    )
-    return broadcast_from_main(fit() if is_main_process() else None)
+    probe: Probe | None = None
+    if is_main_process():
+        rows = (features["train"], ready.train.targets, len(ready.splits.labels))
+        probe = ready.task.output.probe(*rows, head_pooling(config), config.train_seed, ready.weights, no_bias)
+    fitted: Probe = broadcast_from_main(probe)
+    return fitted
 
 
 def mean_pooled(loaded: Loaded, labels: tuple[str, ...]) -> Loaded:

@@ -1,0 +1,76 @@
+"""report.json: everything that a run found out, in one document. The schema is in docs/report.md."""
+
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from hftl.evidence.scene import Scene
+from hftl.methods import FROZEN_BODY
+from hftl.report.report import SCHEMA_VERSION
+from hftl.tasks.scores import score
+
+
+PACKAGES = ("hftl", "torch", "transformers", "peft", "accelerate", "datasets", "scikit-learn")
+
+
+def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the report as plain JSON values."""
+    run, ready, outcome, probe = scene.run, scene.ready, scene.outcome, scene.seen.probe
+    config, splits, loaded, model = run.config, ready.splits, scene.seen.loaded, outcome.final.model
+    output, names = ready.task.output, splits.labels
+    truth = {"test": scene.targets, "validation": ready.validation.targets}
+    frozen = config.method.method in FROZEN_BODY
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "task": config.task,
+        "method": config.method.method,
+        "pooling": probe.pooling if frozen else "native",
+        "model": {
+            "name": loaded.name,
+            "source": loaded.source,
+            "revision": loaded.revision,
+            "architecture": type(model).__name__,
+            "parameters": sum(p.numel() for p in model.parameters()),
+        },
+        "data": {
+            "name": splits.name,
+            "labels": list(names),
+            "rows": {k: len(getattr(splits, k)) for k in ("train", "validation", "test")},
+            "origins": splits.origins,
+            "skipped": list(splits.skipped),
+        },
+        "metrics": {part: score(output, outcome.logits[part], true, names) for part, true in truth.items()},
+        "baselines": _baselines(evidence),
+        "per_class": output.table(scene.answers, scene.targets, names) if output.table else [],
+        "probe": {
+            "C": probe.C,
+            "pooling": probe.pooling,
+            "cv_accuracy": probe.cv_accuracy,
+            "features": scene.seen.origin,
+        },
+        "stages": [asdict(stage) for stage in scene.fitted.stages],
+        "timing": {f"{name}_seconds": round(run.seconds[name], 3) for name in ("features", "train")},
+        "environment": {
+            "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
+            "processes": run.processes,
+            "threads": torch.get_num_threads(),
+        },
+        "seed": config.train_seed,  # of a `--seeds` run: the one whose weights are kept
+        "warnings": [*splits.warnings, *ready.notes, *scene.fitted.notes, *run.notes],
+        "evidence": evidence,
+        "parity": {},  # what was checked so far: "final", "hub", "onnx"
+    }
+
+
+def _baselines(evidence: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """The rungs without pretraining."""
+    rungs = evidence["ladder"] if evidence else []
+    return [
+        {k: v for k, v in rung.items() if k != "kind"}
+        for rung in rungs
+        if rung["kind"] in ("majority", "no-pretraining")
+    ]

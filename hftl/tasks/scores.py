@@ -1,0 +1,80 @@
+"""What the answers of any `Output` come to: figures, their intervals, and the verdict on two models."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from hftl.evaluation.bootstrap import Difference, Interval, Scores, intervals, paired_differences
+from hftl.evaluation.verdict import Verdict, accuracy_difference, paired_gap, paired_p, verdict_of
+from hftl.tasks.task import Output
+
+
+def measure(output: Output, answers: Any, targets: Any, names: Sequence[str]) -> dict[str, float]:
+    """Return every score of the answers (`Output.decode`'s) to all rows together."""
+    sums = output.statistics(answers, targets, names).sum(axis=0)[None]
+    return {name: float(score(sums)[0]) for name, score in output.scores.items()}
+
+
+def score_answers(output: Output, answers: Any, targets: Any, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return value, low and high of the scores that have an interval, by name: for models that give answers alone."""
+    found: dict[str, Interval] = intervals(output.statistics(answers, targets, names), _compared(output))
+    return {name: asdict(interval) for name, interval in found.items()}
+
+
+def score(output: Output, outputs: np.ndarray, targets: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Return all that stands in a report of what a model put out for the rows, [n, ...]: its scores and its log loss."""
+    answers = output.decode(outputs)
+    document = {**measure(output, answers, targets, names), **score_answers(output, answers, targets, names)}
+    if output.judge is not None:
+        document["log_loss"] = mean_loss(output, outputs, targets)
+    return document
+
+
+def mean_loss(output: Output, outputs: np.ndarray, targets: Any) -> float:
+    """Return the mean loss of what a model put out, without weights and smoothing; of classes in nats."""
+    if output.judge is not None:  # in double precision
+        return float(output.judge(outputs, targets).loss.mean())
+    summed, count = output.loss(torch.as_tensor(outputs), torch.as_tensor(targets), None, 0.0)
+    return float(summed / count)
+
+
+def compare(output: Output, method: Any, baseline: Any, targets: Any, names: Sequence[str]) -> Verdict:
+    """Return the verdict on the answers of a method and of a baseline to the same rows.
+
+    One made-up row is among those drawn from where the output has a way to make it, which widens the interval where
+    the two seldom differ; `hftl.evaluation.metrics.compare_paired` says why, and what simulations show.
+    """
+    pair = (method, baseline)
+    right = {name: tuple(is_right(answers, targets) for answers in pair) for name, is_right in output.right.items()}
+    exact_p = {name: paired_p(*flags) for name, flags in right.items()}
+    first, second = (output.statistics(answers, targets, names) for answers in pair)
+    differences = paired_differences(first, second, _compared(output), exact_p, output.made_up)
+    return verdict_of(differences, right.get(output.headline))  # type: ignore[arg-type]
+
+
+def gap(output: Output, method: Any, baseline: Any, targets: Any, names: Sequence[str]) -> Difference:
+    """Compare two models by the headline score alone."""
+    is_right = output.right.get(output.headline)
+    if is_right is not None:
+        return accuracy_difference(is_right(method, targets), is_right(baseline, targets))
+    first, second = (output.statistics(answers, targets, names) for answers in (method, baseline))
+    scores = {output.headline: output.scores[output.headline]}
+    return paired_differences(first, second, scores, {}, output.made_up)[output.headline]
+
+
+def gap_interval(output: Output, method: Any, baseline: Any, targets: Any, names: Sequence[str]) -> Interval:
+    """Return by how much the headline score of the method is higher, with bounds but without a test: for held-out rows
+    of several folds, whose models differ.
+    """
+    is_right = output.right.get(output.headline)
+    if is_right is not None:
+        return paired_gap(is_right(method, targets), is_right(baseline, targets))
+    difference = gap(output, method, baseline, targets, names)
+    return Interval(difference.gap, difference.low, difference.high)
+
+
+def _compared(output: Output) -> Scores:
+    return {name: output.scores[name] for name in output.compared}
