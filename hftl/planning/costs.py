@@ -21,7 +21,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import Subset
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from hftl.errors import TrainingError
 from hftl.evaluation.logistic import cv_rows
 from hftl.methods.plan import Plan, Stage
 from hftl.paths import cache_dir
@@ -34,7 +33,7 @@ from hftl.training.features import Encoded, Passer, batches_by_length
 from hftl.training.losses import make_loss
 from hftl.training.precision import autocast, without_autocast
 from hftl.training.replay import StateMaker, with_states
-from hftl.training.states import StageData, StageInputs, StateCache, stage_inputs, state_maker
+from hftl.training.states import StageData, StageInputs, StateCache, stage_inputs, state_maker, without
 from hftl.training.trainer import GroupedTrainer, pin_frozen, set_trainable
 
 
@@ -138,9 +137,7 @@ def choose_cache(ready: Prepared, plan: Plan) -> StateChoice:
     size = sum(math.prod(shape) for part in parts for shape in maker.shapes(part).values()) * maker.dtype.itemsize
     why = shortage("states", size)
     if why is not None:
-        if ready.config.method.cache == "on":
-            raise TrainingError(f"--cache on cannot be held: {why}. Use --cache auto.")
-        return StateChoice(None, 0, 0, f"no cache of frozen layers: {why}")
+        return StateChoice(None, 0, 0, without(ready.config.method.cache, why)[1])
     return StateChoice(maker, maker.views, size, "")
 
 

@@ -108,7 +108,8 @@ def read_states(key: str) -> dict[str, np.ndarray] | None:
     """Return the stored states under `key`, mapped read-only; None when a process lacks them, or has a broken file."""
     arrays = _stored("states", key)
     if arrays is not None:
-        os.utime(cache_dir() / "states" / key)  # used now
+        with suppress(OSError):  # another run has dropped them since; the maps are open
+            os.utime(cache_dir() / "states" / key)  # used now
     return arrays
 
 

@@ -110,9 +110,8 @@ def _read_done(work: Path) -> dict[str, Any]:
 
 def _write_done(work: Path, reports: list[StageReport], notes: list[str], states: bool) -> None:
     """Write what a resumed run begins with."""
-    write_new(
-        work / "stage.json", json.dumps({"stages": [asdict(r) for r in reports], "notes": notes, "states": states})
-    )
+    done = {"stages": [asdict(report) for report in reports], "notes": notes, "states": states}
+    write_new(work / "stage.json", json.dumps(done))
 
 
 def _save_stage(model: nn.Module, work: Path, index: int) -> None:
@@ -187,9 +186,7 @@ def _with_room(fit: _Fit, stage: Stage, folder: Path, notes: list[str]) -> Stage
         try:
             return _by_gradient(plan, stage, fit, args)
         except Exception as error:
-            if isinstance(error, TrainingError) or not (
-                should_reduce_batch_size(error) or isinstance(error, MemoryError)
-            ):
+            if not should_reduce_batch_size(error) and not isinstance(error, MemoryError):
                 raise
             if args.world_size > 1 or rows == 1:
                 raise TrainingError(

@@ -113,7 +113,7 @@ def store(
                 f"The run was begun with stored states of its frozen layers, and {error}. Make room for the cache, then "
                 "--resume again."
             ) from None
-        return _without(config.method.cache, str(error))
+        return without(config.method.cache, str(error))
     return StateCache(maker.anatomy, train, validation, keys), ""
 
 
@@ -126,7 +126,7 @@ def state_maker(
     """
     mode = config.method.cache
     if config.training.get("torch_compile") or config.training.get("torch_compile_backend"):
-        return _without(mode, "--torch_compile compiles the layers as they are")
+        return without(mode, "--torch_compile compiles the layers as they are")
     epochs = boundaries(plan, [stage_epochs(plan, stage, config) for stage in plan.stages])
     if mode == "off" or not epochs:
         return None, ""
@@ -137,13 +137,14 @@ def state_maker(
     sample = collate([plain[i] for i in range(min(3, len(plain)))])
     anatomy = anatomy_of(plan.model, plan.layers, plan.path, sample)
     if anatomy is None or not replays_exactly(plan.model, anatomy, sorted(epochs), sample):
-        return _without(mode, "this model's layers cannot be run from stored states")
+        return without(mode, "this model's layers cannot be run from stored states")
     passer = Passer(collate, runs_on_cpu(config.training), choose_bf16(config.training))
     augmentation = {"augment": config.method.augment, "no_flip": config.method.no_flip}
     return StateMaker(plan, anatomy, sorted(epochs), passer, views, augmentation), ""
 
 
-def _without(mode: str, why: str) -> tuple[None, str]:
+def without(mode: str, why: str) -> tuple[None, str]:
+    """Return None and what the report says. Raises `TrainingError` where `--cache on` was asked for."""
     if mode == "on":
         raise TrainingError(f"--cache on cannot be held: {why}. Use --cache auto.")
     return None, f"no cache of frozen layers: {why}"
