@@ -18,7 +18,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from hftl.config import RunConfig
 from hftl.errors import ConfigError, HftlError
-from hftl.methods.plan import Group, Plan, Stage
+from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import Layers
 from hftl.surroundings import hide_bars
 from hftl.tasks.task import Output
@@ -141,9 +141,8 @@ def _problem(config: RunConfig, output: Output) -> str | None:
 
 def _rehearse(config: RunConfig, output: Output) -> None:
     toy = OnFeatures(nn.Linear(2, 2))
-    names = tuple(name for name, _ in toy.named_parameters())
-    plan = Plan(toy, "linear", Layers((), (), names), (), {"learning_rate": 1e-3})
-    stage = Stage("rehearsal", (Group("head", names, 1.0),), 1.0)
+    plan = Plan(toy, "linear", Layers((), (), ()), (), {"learning_rate": 1e-3})
+    stage = Stage("rehearsal", (), 1.0)
     with tempfile.TemporaryDirectory() as folder:
         args = stage_arguments(plan, stage, config, output.best, Path(folder))
         if args.torch_compile and runs_on_cpu(config.training):
@@ -153,12 +152,12 @@ def _rehearse(config: RunConfig, output: Output) -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 or args.deepspeed or args.fsdp:
             return  # the toy cannot be shared out as the model will be
         vars(args).update(_OF_THE_MODEL)
-        _trainer(toy, args, stage, output).get_train_dataloader()  # with the user's workers, which are not started
+        _trainer(toy, args, output).get_train_dataloader()  # with the user's workers, which are not started
         vars(args).update(_SMALL)
-        _trainer(toy, args, stage, output).train()
+        _trainer(toy, args, output).train()
 
 
-def _trainer(toy: nn.Module, args: Any, stage: Stage, output: Output) -> GroupedTrainer:
+def _trainer(toy: nn.Module, args: Any, output: Output) -> GroupedTrainer:
     trainer = GroupedTrainer(
         model=toy,
         args=args,
@@ -167,5 +166,5 @@ def _trainer(toy: nn.Module, args: Any, stage: Stage, output: Output) -> Grouped
         compute_loss_func=make_loss(args.label_smoothing_factor),
         compute_metrics=lambda _: dict.fromkeys(output.scores, 0.0),  # their names are what flags can get wrong
     )
-    trainer.stage_groups = stage.groups
+    trainer.stage_groups = [(1.0, list(toy.parameters()))]
     return trainer

@@ -15,7 +15,7 @@ from torch import nn
 
 from hftl.config import RunConfig
 from hftl.errors import TrainingError
-from hftl.methods.plan import Group, Plan, Stage
+from hftl.methods.plan import Plan, Stage
 from hftl.tasks import CLASSES
 from hftl.tasks.task import Encoded, Output
 from hftl.training.arguments import stage_epochs
@@ -23,6 +23,7 @@ from hftl.training.cache import drop_states
 from hftl.training.features import Batch, Passer
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.replay import Anatomy, OnFeatures, OnStates, StateMaker, anatomy_of, replays_exactly, with_array
+from hftl.training.trainer import Groups
 
 
 @dataclass(frozen=True)
@@ -152,10 +153,10 @@ def without(mode: str, why: str) -> tuple[None, str]:
 
 @dataclass(frozen=True)
 class StageInputs:
-    """One stage's module with its parameter groups by the module's own names, its rows and their collator."""
+    """One stage's module with its parameters by relative rate, its rows and their collator."""
 
     module: nn.Module
-    groups: tuple[Group, ...]
+    groups: Groups
     train: Encoded
     validation: Encoded
     collate: Callable
@@ -164,20 +165,15 @@ class StageInputs:
 
 def stage_inputs(plan: Plan, stage: Stage, data: StageData, states: StateCache | None, cache: str) -> StageInputs:
     """Choose the cheapest inputs that give the stage's result."""
+    groups = [(g.rate, [plan.model.get_parameter(name) for name in g.parameters]) for g in stage.groups]
     if stage.on_features and cache != "off" and data.train_features is not None:
-        module = OnFeatures(plan.model.get_submodule(plan.output))
-        groups = _renamed(stage.groups, lambda name: "linear." + name.rpartition(".")[2])
+        linear = OnFeatures(plan.model.get_submodule(plan.output))
         train = with_array(data.train, "features", data.train_features)
         validation = with_array(data.validation, "features", data.validation_features)
-        return StageInputs(module, groups, train, validation, _collate_features, "features")
+        return StageInputs(linear, groups, train, validation, _collate_features, "features")
     first = plan.frozen_blocks(stage)
     if states is not None and first in states.train:
-        groups = _renamed(stage.groups, lambda name: "model." + name)
+        upper = OnStates(plan.model, states.anatomy, first)
         rows = states.train[first], states.validation[first]
-        replay = OnStates(plan.model, states.anatomy, first)
-        return StageInputs(replay, groups, *rows, partial(_collate_states, data.collate), "states")
-    return StageInputs(plan.model, stage.groups, data.train, data.validation, data.collate, "rows")
-
-
-def _renamed(groups: tuple[Group, ...], rename: Callable[[str], str]) -> tuple[Group, ...]:
-    return tuple(Group(g.name, tuple(rename(n) for n in g.parameters), g.rate) for g in groups)
+        return StageInputs(upper, groups, *rows, partial(_collate_states, data.collate), "states")
+    return StageInputs(plan.model, groups, data.train, data.validation, data.collate, "rows")

@@ -1,21 +1,24 @@
 """The one subclass of Trainer: our parameter groups, checkpoints that come back complete; and what must not move."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel, Trainer
 
-from hftl.methods.plan import Group, Plan, Stage
+from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import is_under
 from hftl.training.replay import OnFeatures, OnStates
+
+
+Groups = Sequence[tuple[float, list[nn.Parameter]]]  # parameters that share a rate, relative to the stage's
 
 
 class GroupedTrainer(Trainer):
     """Trainer with the stage's parameter groups; the optimizer class and its arguments stay Trainer's own."""
 
-    stage_groups: tuple[Group, ...] = ()
+    stage_groups: Groups = ()
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Build one group per (stage group, decayed or not), so that biases and norms keep their zero weight decay."""
@@ -23,15 +26,16 @@ class GroupedTrainer(Trainer):
             return self.optimizer
         model = self.model if model is None else model
         decayed = set(self.get_decay_parameter_names(model))
-        parameters = dict(model.named_parameters())
+        decaying = {id(parameter) for name, parameter in model.named_parameters() if name in decayed}
         groups = []
-        for group in self.stage_groups:
+        for rate, parameters in self.stage_groups:
             for decay in (True, False):
-                members = [parameters[n] for n in group.parameters if (n in decayed) is decay]
+                members = [parameter for parameter in parameters if (id(parameter) in decaying) is decay]
                 if members:
-                    rate = self.args.learning_rate * group.rate
                     weight_decay = self.args.weight_decay if decay else 0.0
-                    groups.append({"params": members, "lr": rate, "weight_decay": weight_decay})
+                    groups.append(
+                        {"params": members, "lr": self.args.learning_rate * rate, "weight_decay": weight_decay}
+                    )
         optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
         self.optimizer = optimizer_class(groups, **arguments)
         return self.optimizer
