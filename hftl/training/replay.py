@@ -41,7 +41,6 @@ def anatomy_of(model: nn.Module, layers: Layers, path: str, batch: Batch) -> Ana
     """Watch one forward pass; None where the states do not simply pass from the stem through the blocks."""
     blocks = tuple(path + name for name in layers.modules)
     before: list[tuple[str, Any]] = []  # what modules outside of the blocks put out before the first one
-    entered: dict[int, Any] = {}
     left: dict[str, Any] = {}
 
     def leave(name: str, _: nn.Module, __: Any, output: Any) -> None:
@@ -50,11 +49,10 @@ def anatomy_of(model: nn.Module, layers: Layers, path: str, batch: Batch) -> Ana
         elif not entered:
             before.append((name, first_tensor(output)))
 
-    with ExitStack() as hooks:
+    with capture(model, blocks, range(len(blocks))) as entered, ExitStack() as hooks:
         for name, module in model.named_modules():
             if name in blocks or (name and not is_under(name, blocks)):
                 hooks.enter_context(module.register_forward_hook(partial(leave, name)))
-        entered = hooks.enter_context(capture(model, blocks, range(len(blocks))))
         _forward(model, batch)
     if not blocks or len(entered) < len(blocks) or any(value is None for value in entered.values()):
         return None
@@ -89,7 +87,7 @@ def capture(model: nn.Module, blocks: Sequence[str], firsts: Iterable[int]) -> I
         yield states
 
 
-def _forward(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def _forward(model: nn.Module, batch: Batch) -> torch.Tensor:
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -139,10 +137,8 @@ class OnStates(nn.Module):
     def forward(self, states: torch.Tensor, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> Any:
         """Return the model's output for `states`, the input of block `first` ([n, ...]); `inputs` give the masks."""
         inputs = inputs or {"pixel_values": states.new_zeros(len(states), 3, 1, 1)}  # read by nobody
-        bypassed = [
-            (self.anatomy.stem, 0),
-            *zip(self.anatomy.blocks[: self.first], self.anatomy.lengths, strict=False),
-        ]
+        a = self.anatomy
+        bypassed = [(a.stem, 0), *zip(a.blocks[: self.first], a.lengths, strict=False)]
         modules = [(self.model.get_submodule(name), length) for name, length in bypassed]
         for module, length in modules:
             # A function of the instance hides the class's own `forward`; deleting it brings that back.

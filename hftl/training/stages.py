@@ -20,7 +20,7 @@ from hftl.methods.plan import Given, Plan, Stage
 from hftl.tasks.scores import mean_loss, measure
 from hftl.training.arguments import smaller_batch, stage_arguments
 from hftl.training.cache import drop_states, weights_hash
-from hftl.training.checkpoints import MarkWhole, NoStepMore, SaveWhenAsked, stage_running, train_on
+from hftl.training.checkpoints import Interruptible, stage_running, train_on
 from hftl.training.features import predict_logits
 from hftl.training.losses import LossGuard, make_loss
 from hftl.training.order import Numbered, SeededEpochs
@@ -220,8 +220,7 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments) -
     loss = make_loss(args.label_smoothing_factor, data.class_weights, data.output.loss)
     guard = LossGuard(inputs.collate, loss, data.output.chance(data.labels))
     rows = Numbered(inputs.train, config.train_seed)
-    # SaveWhenAsked comes last: it ends the run once the checkpoint is marked.
-    callbacks: list[TrainerCallback] = [guard, NoStepMore(), SeededEpochs(rows), MarkWhole(), SaveWhenAsked()]
+    callbacks: list[TrainerCallback] = [guard, SeededEpochs(rows), Interruptible()]
     if args.load_best_model_at_end:
         callbacks.append(EarlyStoppingCallback(config.method.early_stopping_patience))
     hook = pin_frozen(inputs.module, plan, stage)
