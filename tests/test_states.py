@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from hftl.errors import TrainingError
 from hftl.methods import METHODS
-from hftl.training import replay, states
+from hftl.training import replay, stages, states
+from hftl.training.features import Passer
 from hftl.training.replay import OnStates, anatomy_of, capture
 from tests.runs import stock_model, tiny_run
 from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES
@@ -73,64 +74,65 @@ def test_cached_training_equals_uncached(family: str, method: str, flags: dict[s
     assert float((a - start).abs().max()) > 1e-3  # both went somewhere
 
 
-def test_states_are_gone_when_no_stage_needs_them(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_states_are_gone_at_the_end(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HFTL_CACHE", str(tmp_path / "cache"))
     seen: list[int] = []
-    drop = states.StateCache.drop
+    drop = stages.drop_states
 
-    def counted(self: Any, *args: Any) -> None:
-        seen.append(len(list((tmp_path / "cache" / "states").iterdir())))
-        drop(self, *args)
+    def counted(keys: list[str]) -> None:
+        seen.append(len(list((tmp_path / "cache" / "states").rglob("*.npy"))))
+        drop(keys)
 
-    monkeypatch.setattr(states.StateCache, "drop", counted)
+    monkeypatch.setattr(stages, "drop_states", counted)
     tiny_run("bert", "gradual", tmp_path, max_steps=-1, num_train_epochs=4, cache="on")
-    assert seen == [6, 4, 2, 0]  # three boundaries of train and validation, one less after every stage
+    assert seen == [6]  # three boundaries of train and validation
     assert not list((tmp_path / "cache" / "states").iterdir())
 
 
 @pytest.mark.parametrize(
-    ("family", "method", "flags", "of_its_own"),
+    ("family", "method", "flags", "alone"),
     [
-        ("bert", "full", {"train_top": 1}, []),
-        ("bert", "lora", {"train_top": 1}, []),
-        ("bert", "gradual", {"num_train_epochs": 4}, []),
-        ("bert", "head", {"pooling": "native"}, []),
-        ("resnet", "full", {"train_top": 1, "augment": "none"}, []),
-        ("resnet", "full", {"train_top": 1, "cache_views": 2}, ["train"]),  # augmented, which features are not
+        ("bert", "full", {"train_top": 1}, 0),
+        ("bert", "lora", {"train_top": 1}, 0),
+        ("bert", "gradual", {"num_train_epochs": 4}, 0),
+        ("bert", "head", {"pooling": "native"}, 0),
+        ("resnet", "full", {"train_top": 1, "augment": "none"}, 0),
+        ("resnet", "full", {"train_top": 1, "cache_views": 2}, 2),  # augmented, which features are not
     ],
 )
 def test_features_and_states_come_from_one_pass(
-    family: str, method: str, flags: dict[str, Any], of_its_own: list[str], folder: Path, tmp_path: Path,
+    family: str, method: str, flags: dict[str, Any], alone: int, folder: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    """What the feature pass stores is what a pass of its own stores, bit by bit."""
+    """What the feature pass stores is what a pass of its own stores, bit by bit; `alone` is how many are needed still."""
     flags = {"max_steps": -1, "num_train_epochs": 2, "cache": "on", **flags}
     passes: list[int] = []
-    fill = replay.StateMaker._fill
-    monkeypatch.setattr(
-        replay.StateMaker, "_fill", lambda self, rows, *a: (passes.append(len(rows)), fill(self, rows, *a))
-    )
+    run = Passer.run
+
+    def counted(self: Passer, model: Any, encoded: Any, use: Any, title: str, *shard: Any) -> int:
+        passes.extend([len(encoded)] if title == "frozen layers" else [])
+        return run(self, model, encoded, use, title, *shard)
+
+    monkeypatch.setattr(Passer, "run", counted)
     stored: list[dict[str, bytes]] = []
-    drop = states.StateCache.drop
+    drop = stages.drop_states
 
-    def read(self: Any, *args: Any) -> None:
+    def read(keys: list[str]) -> None:
         root = tmp_path / "cache" / "states"
-        stored[-1] |= {p.parent.name: p.read_bytes() for p in root.rglob("states.npy")}
-        drop(self, *args)
+        stored[-1] |= {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*.npy")}
+        drop(keys)
 
-    monkeypatch.setattr(states.StateCache, "drop", read)
+    monkeypatch.setattr(stages, "drop_states", read)
     monkeypatch.setenv("HFTL_CACHE", str(tmp_path / "cache"))
     runs = []
     for name in ("shared", "apart"):
         stored.append({})
         runs.append(tiny_run(family, method, tmp_path, name, **flags))
         if name == "shared":
-            assert len(passes) == len(of_its_own)
+            assert len(passes) == alone
             assert stored[0]
     # The features are in the cache now, so that the second run has to store the states in a pass of its own.
-    assert len(passes) == len(of_its_own) + 2
+    assert len(passes) == alone + (alone or 1) + 1
     assert stored[0] == stored[1]
     weights = [load_file(run.run_dir / "final" / "model.safetensors") for run in runs]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
@@ -152,11 +154,9 @@ def test_replay_gives_the_models_logits_and_gradients(family: str, folder: Path)
     anatomy = anatomy_of(model, loaded.layers, "", batch)
     assert anatomy is not None
     n = len(loaded.layers.modules)
-    found: dict[int, torch.Tensor] = {}
-    hooks = capture(model, anatomy, list(range(1, n + 1)), lambda first, value: found.update({first: value.detach()}))
-    whole = model(**batch).logits
-    for hook in hooks:
-        hook.remove()
+    with capture(model, anatomy.blocks, range(1, n + 1)) as found:
+        whole = model(**batch).logits
+    found = {first: value.detach() for first, value in found.items()}
     for first in range(1, n + 1):
         replay = OnStates(model, anatomy, first)
         assert torch.allclose(replay(found[first], **small).logits, whole, atol=1e-6)
@@ -205,7 +205,6 @@ def test_states_of_short_trainings_are_not_stored(folder: Path) -> None:
 def test_which_stages_can_share_one_pass(folder: Path) -> None:
     plan = METHODS["gradual"](load("bert", folder), config_of(folder).method, 100)
     assert states.boundaries(plan, [0.0, 1, 1, 1, 1]) == {3: 1.0, 2: 1.0, 1: 1.0}
-    assert states.boundaries(plan, [0.0, 0, 1, 1, 1]) == {2: 1.0, 1: 1.0}  # a resumed run: the head is done
     # After a stage that trained the stem, states of the start say nothing about the layers above it.
     backwards = dataclasses.replace(plan, stages=(plan.stages[-1], plan.stages[1]))
     assert states.boundaries(backwards, [1.0, 1.0]) == {}
@@ -214,7 +213,7 @@ def test_which_stages_can_share_one_pass(folder: Path) -> None:
 def test_bf16_states_take_half_the_room() -> None:
     value = torch.randn(3, 5)
     target = np.zeros((3, 5), dtype=np.uint16)
-    replay._write(target, value, [2, 0, 1], None, None, 0)
+    replay._write(target, value, [2, 0, 1], None)
     back = states._as_tensor(target[[2, 0, 1]])
     assert torch.equal(back, value.to(torch.bfloat16).float())
 

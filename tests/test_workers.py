@@ -22,7 +22,7 @@ def epochs(**options: object) -> list[list[tuple[float, int]]]:
     loader = DataLoader(rows, batch_size=2, collate_fn=list, **options)
     seen = []
     for epoch in range(3):
-        rows.epoch = epoch
+        rows.epoch.fill_(epoch)
         seen.append([(item["value"], item["draw"]) for batch in loader for item in batch])
     return seen
 

@@ -21,7 +21,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.data import Subset
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
-from hftl.errors import TrainingError
 from hftl.evaluation.logistic import cv_rows
 from hftl.methods.plan import Plan, Stage
 from hftl.paths import cache_dir
@@ -29,12 +28,12 @@ from hftl.prepare import Prepared
 from hftl.probing import averages, features_key, frozen_features
 from hftl.surroundings import progress
 from hftl.training.arguments import stage_arguments
-from hftl.training.cache import SPARE, budget, is_cached
+from hftl.training.cache import is_cached, shortage
 from hftl.training.features import Encoded, Passer, batches_by_length
 from hftl.training.losses import make_loss
 from hftl.training.precision import autocast, without_autocast
-from hftl.training.replay import StateMaker, state_shapes
-from hftl.training.states import StageData, StageInputs, StateCache, StateRows, stage_inputs, state_maker
+from hftl.training.replay import StateMaker, with_states
+from hftl.training.states import StageData, StageInputs, StateCache, stage_inputs, state_maker, without
 from hftl.training.trainer import GroupedTrainer, pin_frozen, set_trainable
 
 
@@ -129,19 +128,16 @@ class StateChoice:
     note: str
 
 
-def choose_cache(ready: Prepared, plan: Plan, disk_free: int) -> StateChoice:
+def choose_cache(ready: Prepared, plan: Plan) -> StateChoice:
     """Decide as `hftl.training.states.store` does, and say how many bytes that takes."""
     parts = (ready.rows_to_train_on, ready.validation)
     maker, note = state_maker(plan, parts, ready.collate, ready.config)
     if maker is None:
         return StateChoice(None, 0, 0, note)
-    shapes = [state_shapes(maker.anatomy, maker.firsts, part, maker.views_of(part)) for part in parts]
-    size = sum(math.prod(shape) for part in shapes for shape in part.values()) * (2 if ready.bf16 else 4)
-    if size > budget() or size + SPARE > disk_free:
-        why = f"{size / 2**30:.1f} GiB are more than the budget or the disk holds"
-        if ready.config.method.cache == "on":
-            raise TrainingError(f"--cache on cannot be held: {why}. Use --cache auto.")
-        return StateChoice(None, 0, 0, f"no cache of frozen layers: {why}")
+    size = sum(math.prod(shape) for part in parts for shape in maker.shapes(part).values()) * maker.dtype.itemsize
+    why = shortage("states", size)
+    if why is not None:
+        return StateChoice(None, 0, 0, without(ready.config.method.cache, why)[1])
     return StateChoice(maker, maker.views, size, "")
 
 
@@ -243,9 +239,9 @@ def _inputs(ready: Prepared, trial: Plan, stage: Stage, numbers: np.ndarray, cac
         features = np.zeros((len(rows), trial.model.get_submodule(trial.output).in_features), np.float32)
     first = trial.frozen_blocks(stage)
     if cache.maker is not None and first in cache.maker.firsts:
-        shape = state_shapes(cache.maker.anatomy, [first], rows, 1)[first]
-        stored = {first: StateRows(rows, np.zeros(shape, np.float32), rows.starts)}
-        states = StateCache(cache.maker.anatomy, stored, stored, {})
+        shape = cache.maker.shapes(replace(rows, augment=False))[str(first)]
+        stored = {first: with_states(rows, np.zeros(shape, np.float32))}
+        states = StateCache(cache.maker.anatomy, stored, stored, [])
     data = StageData(
         rows, rows, ready.collate, ready.splits.labels, features, features, ready.weights, ready.task.output
     )

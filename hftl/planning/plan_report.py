@@ -65,7 +65,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     loaded = mean_pooled(ready.loaded, ready.splits.labels) if pooling == "mean" else ready.loaded
     body = [*loaded.model.parameters()], [*loaded.model.buffers()]  # before a method wraps it
     plan = get_method(str(config.method.method))(loaded, config.method, len(ready.train))
-    cache = choose_cache(ready, plan, machine["disk_free_bytes"])
+    cache = choose_cache(ready, plan)
     costs = stage_costs(ready, plan, cache)
     needed = memory(ready, plan, costs, cache.size, cost, machine)
     times = seconds(ready, costs, cache.passes, cost, cached, regression)

@@ -18,7 +18,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from hftl.config import RunConfig
 from hftl.errors import ConfigError, HftlError
-from hftl.methods.plan import Group, Plan, Stage
+from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import Layers
 from hftl.surroundings import hide_bars
 from hftl.tasks.task import Output
@@ -36,19 +36,16 @@ _SMALL: dict[str, Any] = {
     "gradient_accumulation_steps": 1,
     "num_train_epochs": 1.0,
     "max_steps": -1,
-    "report_to": "none",
+    "report_to": [],
     "torch_compile": False,
-    "torch_compile_backend": None,
-    "torch_compile_mode": None,
     "disable_tqdm": True,
-    # `check_fits` asks the model itself
-    "gradient_checkpointing": False,
-    "activation_checkpointing": False,
-    "neftune_noise_alpha": None,
+    "dataloader_num_workers": 0,
+    "dataloader_prefetch_factor": None,
+    "dataloader_persistent_workers": False,
 }
+# `check_fits` asks the model itself.
+_OF_THE_MODEL = {"gradient_checkpointing": False, "activation_checkpointing": False, "neftune_noise_alpha": None}
 _ROWS: Any = [{"features": torch.ones(2) * i, "labels": i % 2} for i in range(4)]
-# Packages by the name that --report_to takes, where the two differ.
-_PACKAGES = {"dagshub": "dagshub mlflow", "flyte": "flytekit", "comet_ml": "comet-ml", "azure_ml": "azureml-core"}
 
 
 def stage_epochs(plan: Plan, stage: Stage, config: RunConfig) -> float:
@@ -144,28 +141,23 @@ def _problem(config: RunConfig, output: Output) -> str | None:
 
 def _rehearse(config: RunConfig, output: Output) -> None:
     toy = OnFeatures(nn.Linear(2, 2))
-    names = tuple(name for name, _ in toy.named_parameters())
-    plan = Plan(toy, "linear", Layers((), (), names), (), {"learning_rate": 1e-3})
-    stage = Stage("rehearsal", (Group("head", names, 1.0),), 1.0)
+    plan = Plan(toy, "linear", Layers((), (), ()), (), {"learning_rate": 1e-3})
+    stage = Stage("rehearsal", (), 1.0)
     with tempfile.TemporaryDirectory() as folder:
         args = stage_arguments(plan, stage, config, output.best, Path(folder))
         if args.torch_compile and runs_on_cpu(config.training):
             raise ConfigError("on a CPU it compiles for minutes and trains no faster. Leave it out.")
         for callback in get_reporting_integration_callbacks(args.report_to):
-            _check_tracker(callback)
+            callback()  # raises where its package is not installed
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 or args.deepspeed or args.fsdp:
             return  # the toy cannot be shared out as the model will be
-        for name in ("gradient_checkpointing", "activation_checkpointing", "neftune_noise_alpha"):
-            setattr(args, name, _SMALL[name])
-        _trainer(toy, args, stage, output).get_train_dataloader()  # with the user's workers, which are not started
-        small = {**config.training, **_SMALL}
-        workers = [name for name in small if name.startswith("dataloader_") and name != "dataloader_drop_last"]
-        small = {name: value for name, value in small.items() if name not in workers}
-        args = stage_arguments(plan, stage, replace(config, training=small), output.best, Path(folder))
-        _trainer(toy, args, stage, output).train()
+        vars(args).update(_OF_THE_MODEL)
+        _trainer(toy, args, output).get_train_dataloader()  # with the user's workers, which are not started
+        vars(args).update(_SMALL)
+        _trainer(toy, args, output).train()
 
 
-def _trainer(toy: nn.Module, args: Any, stage: Stage, output: Output) -> GroupedTrainer:
+def _trainer(toy: nn.Module, args: Any, output: Output) -> GroupedTrainer:
     trainer = GroupedTrainer(
         model=toy,
         args=args,
@@ -174,15 +166,5 @@ def _trainer(toy: nn.Module, args: Any, stage: Stage, output: Output) -> Grouped
         compute_loss_func=make_loss(args.label_smoothing_factor),
         compute_metrics=lambda _: dict.fromkeys(output.scores, 0.0),  # their names are what flags can get wrong
     )
-    trainer.stage_groups = stage.groups
+    trainer.stage_groups = [(1.0, list(toy.parameters()))]
     return trainer
-
-
-def _check_tracker(callback: Any) -> None:
-    try:
-        callback()
-    except (RuntimeError, ImportError) as error:
-        name = callback.__name__.removesuffix("Callback").lower()
-        raise ConfigError(
-            f"its package is not installed ({' '.join(str(error).split())}). pip install {_PACKAGES.get(name, name)}"
-        ) from None

@@ -2,24 +2,25 @@
 
 import hashlib
 import json
+import math
 import os
-import re
 import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 import transformers
 import xxhash
 from numpy.lib.format import open_memmap
 
+from hftl.atomic import put_in_place
 from hftl.paths import cache_dir
 from hftl.tasks.task import Encoded
 from hftl.training.world import from_every_process, is_local_main_process, wait_for_all
@@ -29,7 +30,8 @@ VERSION = 2  # raise it when the meaning of the arrays changes
 DEFAULT_BUDGET = 20 * 2**30  # bytes, HFTL_CACHE_BUDGET overrides it
 SPARE = 2**30  # bytes of the disk that are left to others
 MANIFEST = "manifest.json"  # beside the arrays: the hash of each file, written last
-ABANDONED = 24 * 3600  # seconds since the last use of states, or the last write to what is half-written
+PARTIAL = ".partial-"  # begins the names of folders that are being filled
+DAY = 24 * 3600  # seconds after which states that nobody used, and what a killed run left half-written, are removed
 
 
 def weights_hash(model: torch.nn.Module, names: Iterable[str] | None = None) -> str:
@@ -47,24 +49,19 @@ def weights_hash(model: torch.nn.Module, names: Iterable[str] | None = None) -> 
 _OUTSIDE = {"_name_or_path", "id2label", "label2id", "problem_type", "architectures", "transformers_version", "dtype"}
 
 
-def model_identity(model: Any) -> dict[str, Any]:
-    """What the answers of a model depend on beside its weights: its class, its config, its kind of attention."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft wraps; adapters are weights
-    fields = {k: v for k, v in inner.config.to_dict().items() if k not in _OUTSIDE}
-    attention = inner.config._attn_implementation
-    return {"class": type(inner).__name__, "config": fields, "attention": attention}
-
-
 def cache_key(model: Any, *, use_cpu: bool, **parts: Any) -> str:
     """Hash of all that the arrays depend on: another weight, config, row, size, device or version is another key.
 
     The weights are among `parts`, since not every one of the model's counts for every array.
     """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # peft wraps; adapters are weights
     device = "cpu" if use_cpu else str(torch.accelerator.current_accelerator())
     precision = (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) if not use_cpu else ()
     parts = {
         **parts,
-        **model_identity(model),
+        "class": type(inner).__name__,
+        "config": {k: v for k, v in inner.config.to_dict().items() if k not in _OUTSIDE},
+        "attention": inner.config._attn_implementation,
         "device": (device, *precision),
         "version": VERSION,
         "torch": torch.__version__,
@@ -82,29 +79,89 @@ def preprocessing(collate: Callable, encoded: Encoded) -> dict[str, float]:
 def cached_arrays(key: str, make: Callable[[], dict[str, np.ndarray]]) -> tuple[dict[str, np.ndarray], str]:
     """Return the arrays under `key`, made by `make()` when they are not on disk, and where they came from.
 
-    Origin is "cache", "computed", "computed, not kept: ..." when the budget is spent, or "computed, since the cached
+    Origin is "cache", "computed", "computed, not kept: ..." when there is no room, or "computed, since the cached
     copy was damaged". All processes call this together, since `make` shares the work out over them.
     """
-    folder = cache_dir() / "features" / key
-    arrays = _read_folder(folder)
-    # All decide alike, before any of them writes: another machine may have another cache.
-    if all(from_every_process(arrays is not None)) and arrays is not None:
+    arrays = _stored("features", key)
+    if arrays is not None:
         return arrays, "cache"
-    damaged = folder.is_dir()
+    damaged = (cache_dir() / "features" / key).is_dir()
+    origin = "computed, since the cached copy was damaged" if damaged else "computed"
     arrays = make()
-    origin = "computed"
     if is_local_main_process():
-        origin = _keep(folder, arrays)
-    if damaged and origin == "computed":
-        origin = "computed, since the cached copy was damaged"
+        try:
+            with _new_folder("features", key, sum(a.nbytes for a in arrays.values())) as partial:
+                for name, array in arrays.items():
+                    np.save(partial / f"{name}.npy", array)
+        except OSError as error:  # the run needs no cache
+            origin = f"computed, not kept: {error}"
     wait_for_all()
-    mapped = _read_folder(folder)  # from the disk when needed, rather than in memory for the rest of the run
-    return (arrays if mapped is None or mapped.keys() != arrays.keys() else mapped), origin
+    return _stored("features", key) or arrays, origin  # rather on disk than in memory for the rest of the run
 
 
 def is_cached(key: str) -> bool:
     """True when `cached_arrays` would find the arrays under `key` on disk."""
-    return _read_folder(cache_dir() / "features" / key) is not None
+    return _stored("features", key) is not None
+
+
+def read_states(key: str) -> dict[str, np.ndarray] | None:
+    """Return the stored states under `key`, mapped read-only; None when a process lacks them, or has a broken file."""
+    arrays = _stored("states", key)
+    if arrays is not None:
+        with suppress(OSError):  # another run has dropped them since; the maps are open
+            os.utime(cache_dir() / "states" / key)  # used now
+    return arrays
+
+
+def _stored(kind: str, key: str) -> dict[str, np.ndarray] | None:
+    """The arrays under `key`, where every process has them: another machine may have another cache."""
+    arrays = _read_folder(cache_dir() / kind / key)
+    return arrays if all(from_every_process(arrays is not None)) else None
+
+
+@contextmanager
+def new_states(key: str, shapes: dict[str, tuple[int, ...]], dtype: np.dtype) -> Iterator[dict[str, np.ndarray]]:
+    """Give the processes of a machine one writable array per name; `read_states` finds them after the block.
+
+    All processes enter and leave together. Raises OSError on every one of them when the budget or the disk has no room.
+    """
+    size = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
+    with ExitStack() as stack:
+        partial = problem = None
+        if is_local_main_process():
+            try:
+                partial = stack.enter_context(_new_folder("states", key, size))
+                for name, shape in shapes.items():
+                    _allocate(partial / f"{name}.npy", shape, dtype)
+            except OSError as error:
+                problem = str(error)
+        here = socket.gethostname()
+        places = from_every_process((here, partial, problem))
+        problems = [problem for _, _, problem in places if problem]
+        if problems:
+            raise OSError(problems[0])
+        folder = next(path for host, path, _ in places if host == here and path)
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in shapes}
+        yield arrays
+        for array in arrays.values():
+            array.flush()
+        wait_for_all()
+    wait_for_all()
+
+
+def _allocate(file: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    open_memmap(file, mode="w+", dtype=dtype, shape=shape).flush()
+    if hasattr(os, "posix_fallocate"):  # else a disk that fills up kills whoever writes to the map
+        with file.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
+
+
+def drop_states(keys: list[str]) -> None:
+    """Remove states that nobody needs any more."""
+    wait_for_all()
+    if is_local_main_process():
+        for key in keys:
+            shutil.rmtree(cache_dir() / "states" / key, ignore_errors=True)
 
 
 _VERIFIED: dict[Path, tuple[int, ...]] = {}  # folders that this process has hashed, with the times of their files
@@ -134,133 +191,37 @@ def _hashes(folder: Path) -> dict[str, str]:
     return hashes
 
 
-def budget() -> int:
-    """Bytes that features, and states, may take on disk: `HFTL_CACHE_BUDGET`, else 20 GB."""
-    return int(os.environ.get("HFTL_CACHE_BUDGET", DEFAULT_BUDGET))
-
-
-def _used(root: Path) -> int:
-    return sum(p.stat().st_size for p in root.rglob("*.npy"))
-
-
-def _keep(folder: Path, arrays: dict[str, np.ndarray]) -> str:
-    root = folder.parent
-    partial = _partial(root, folder.name, os.getpid())
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(root)
-        if _used(root) + sum(a.nbytes for a in arrays.values()) > budget():
-            return f"computed, not kept: the cache in {root} has reached HFTL_CACHE_BUDGET ({budget()} bytes)"
-        # Written beside and renamed, so that a killed run leaves nothing that could be read.
-        partial.mkdir()
-        for name, array in arrays.items():
-            np.save(partial / f"{name}.npy", array)
-        _publish(partial, folder)
-    except OSError as error:  # a full disk; the run needs no cache
-        shutil.rmtree(partial, ignore_errors=True)
-        return f"computed, not kept: {error}"
-    return "computed"
-
-
-def _partial(root: Path, key: str, owner: int) -> Path:
-    """Where process `owner` of this machine writes the arrays of `key`."""
-    return root / f".partial-{owner}-{key}-{socket.gethostname()}"
-
-
-def _remove_abandoned(root: Path, pattern: str = ".partial-*") -> None:
-    """Remove what killed runs left: half-written by a process of this machine that is no more, or a day old."""
-    for folder in root.glob(pattern):
-        named = re.fullmatch(r"\.partial-(\d+)-\w+-(.+)", folder.name)
-        owner, host = (int(named[1]), named[2]) if named else (0, "")
-        ended = host == socket.gethostname() and (owner == os.getpid() or not psutil.pid_exists(owner))
-        written = max(p.stat().st_mtime for p in (folder, *folder.glob("*.npy")))
-        if ended or time.time() - written > ABANDONED:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _publish(partial: Path, folder: Path) -> None:
-    (partial / MANIFEST).write_text(json.dumps(_hashes(partial)), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)  # a broken one; a whole one would have been read
-    try:
-        partial.rename(folder)
-    except OSError:  # another run was faster
-        shutil.rmtree(partial)
-
-
-def _states_root() -> Path:
-    return cache_dir() / "states"
-
-
-def open_states(key: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
-    """Return the stored states under `key`, mapped read-only; None when there are none, or a broken file."""
-    folder = _states_root() / key
-    states = (_read_folder(folder) or {}).get("states")
-    if states is None or states.shape != shape or states.dtype != dtype:
-        return None
-    os.utime(folder)  # used now
-    return states
-
-
-@contextmanager
-def reserve_states(
-    wanted: dict[str, tuple[tuple[int, ...], np.dtype]], *, main: bool
-) -> Iterator[dict[str, np.ndarray]]:
-    """Give the processes of this machine one writable array per key; they become readable together at the end.
-
-    All processes enter and leave together; `main` is the one that makes the files. Raises OSError on every process
-    when the budget or the disk has no room.
-    """
-    root = _states_root()
-    host = socket.gethostname()
-    owners = from_every_process((host, main, os.getpid()))
-    owner = next(pid for at, is_main, pid in owners if at == host and is_main)
-    partial = {key: _partial(root, key, owner) for key in wanted}
-    files = {partial[key] / "states.npy": form for key, form in wanted.items()}
-    try:
-        problems = [p for p in from_every_process(_set_up(root, files) if main else None) if p]
-        if problems:
-            raise OSError(problems[0])
-        arrays = {key: np.load(partial[key] / "states.npy", mmap_mode="r+") for key in wanted}
-        yield arrays
-        for array in arrays.values():
-            array.flush()
-        wait_for_all()
-        if main:
-            for key in wanted:
-                _publish(partial[key], root / key)
-        wait_for_all()
-    finally:
-        for folder in partial.values() if main else ():
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _set_up(root: Path, files: dict[Path, tuple[tuple[int, ...], np.dtype]]) -> str | None:
-    """Make the files with all their blocks; return what stands in the way."""
-    size = sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in files.values())
-    gigabytes, limit = f"its {size / 2**30:.1f} GiB", f"HFTL_CACHE_BUDGET ({budget()} bytes)"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(root, "*")
-        if size > budget():
-            return f"{gigabytes} are more than {limit}"
-        if _used(root) + size > budget():
-            return f"states that are in use hold all of {limit}"
-        if size + SPARE > shutil.disk_usage(root).free:
-            return f"{gigabytes} do not fit on the disk of {root}"
-        for file, (shape, dtype) in files.items():
-            file.parent.mkdir()
-            open_memmap(file, mode="w+", dtype=dtype, shape=shape).flush()
-            if hasattr(os, "posix_fallocate"):  # else a disk that fills up kills whoever writes to the map
-                with file.open("r+b") as handle:
-                    os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
-    except OSError as error:
-        return str(error)
+def shortage(kind: str, size: int) -> str | None:
+    """Say why `size` bytes of "features" or "states" have no room in the cache; None where they have."""
+    root, budget = cache_dir() / kind, int(os.environ.get("HFTL_CACHE_BUDGET", DEFAULT_BUDGET))
+    used = sum(path.stat().st_size for path in root.glob("*/*.npy"))
+    if used + size > budget:
+        return f"{size / 2**30:.1f} GiB do not fit into HFTL_CACHE_BUDGET ({budget} bytes, {used} in use)"
+    existing = next(path for path in (root, *root.resolve().parents) if path.exists())
+    if size + SPARE > shutil.disk_usage(existing).free:
+        return f"{size / 2**30:.1f} GiB do not fit on the disk of {root}"
     return None
 
 
-def drop_states(keys: list[str]) -> None:
-    """Remove states that nobody needs any more."""
-    wait_for_all()
-    if is_local_main_process():
-        for key in keys:
-            shutil.rmtree(_states_root() / key, ignore_errors=True)
+@contextmanager
+def _new_folder(kind: str, key: str, size: int) -> Iterator[Path]:
+    """Give a folder to fill with `size` bytes of arrays; `key` leads to it at the end of the block.
+
+    Raises OSError when the budget or the disk has no room.
+    """
+    root = cache_dir() / kind
+    root.mkdir(parents=True, exist_ok=True)
+    for old in root.glob("*" if kind == "states" else f"{PARTIAL}*"):
+        with suppress(OSError):  # another run was faster
+            if time.time() - old.stat().st_mtime > DAY:
+                shutil.rmtree(old)
+    problem = shortage(kind, size)
+    if problem:
+        raise OSError(problem)
+    with TemporaryDirectory(prefix=PARTIAL, dir=root, ignore_cleanup_errors=True) as place:
+        partial = Path(place) / key
+        partial.mkdir()
+        yield partial
+        with suppress(OSError):  # another run was faster
+            (partial / MANIFEST).write_text(json.dumps(_hashes(partial)), encoding="utf-8")
+            put_in_place(partial, root / key)

@@ -25,31 +25,8 @@ _asked = 0  # the signal that came
 _in_stage = False
 
 
-class MarkWhole(TrainerCallback):
-    """Marks a checkpoint once all of it is on disk. Trainer loads one without an optimizer state, and says nothing."""
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Write the mark after everything else."""
-        wait_for_all()  # the other processes write their random states into the same folder
-        folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
-        if is_main_process() and folder.is_dir():
-            for path in folder.iterdir():
-                _flush(path)
-            (folder / _MARK).touch()
-
-
 class StageOver(Exception):  # noqa: N818  no fault: how Trainer's loop is left
     """The checkpoint is that of the stage's last step."""
-
-
-class NoStepMore(TrainerCallback):
-    """Keeps Trainer from a step beyond the end: resumed after --max_steps or an early stop, it would take one."""
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Raise `StageOver` when the checkpoint was written at the end."""
-        saved = state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
-        if state.global_step >= state.max_steps or saved.get("should_training_stop"):
-            raise StageOver
 
 
 def train_on(trainer: Trainer, folder: Path) -> None:
@@ -113,17 +90,15 @@ def heed_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _NAMES}
-    heeded = [number for number, handler in before.items() if handler != signal.SIG_IGN]
-    for number in heeded:
-        signal.signal(number, _on_signal)
+    heeded = [number for number in _NAMES if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, _on_signal) for number in heeded}
     try:
         yield
         end_if_asked()
     finally:
         _asked = 0  # what this process does next was not asked to end
-        for number in heeded:
-            signal.signal(number, before[number])
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -139,19 +114,25 @@ def stage_running() -> Iterator[None]:
     end_if_asked()
 
 
-class SaveWhenAsked(TrainerCallback):
-    """Writes a checkpoint at the end of the step in which a signal came to any process, and ends the run there.
+class Interruptible(TrainerCallback):
+    """Lets a stage be cut off at any moment.
 
-    An evaluation that the step or the end of its epoch brings comes first, else the resumed run would lack it; in the
-    middle of an epoch there is none. A stage at its end is finished.
+    A checkpoint gets its mark once all of it is on disk: Trainer loads one without an optimizer state, and says nothing.
+    A signal, to whichever process, brings a checkpoint at the end of the step and ends the run there. An evaluation that
+    the step or the end of its epoch brings comes first, else the resumed run would lack it; in the middle of an epoch
+    there is none. A stage at its end is finished.
     """
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Make the group in which the processes agree: on the CPU, so that no step waits for a GPU."""
-        self._group = on_the_cpu()
+        self._group = on_the_cpu()  # where the processes agree, so that no step waits for a GPU
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Keep Trainer from a step beyond the end: resumed after --max_steps or an early stop, it would take one."""
+        saved = state.stateful_callbacks.get("TrainerControl", {}).get("args", {})
+        if state.global_step >= state.max_steps or saved.get("should_training_stop"):
+            raise StageOver
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        """Agree on the step, and ask Trainer for the checkpoint."""
         global _asked
         _asked = largest(_asked, self._group)  # on one step, or they would wait for each other for ever
         if _asked and not control.should_training_stop and not float(state.epoch).is_integer():
@@ -159,12 +140,16 @@ class SaveWhenAsked(TrainerCallback):
         return control
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        """Ask for the checkpoint that was not written at the last step."""
         if _asked:
             control.should_save = True
         return control
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """End the run, unless the stage is over anyway."""
+        wait_for_all()  # the other processes write their random states into the same folder
+        folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        if is_main_process() and folder.is_dir():
+            for path in folder.iterdir():
+                _flush(path)
+            (folder / _MARK).touch()
         if not control.should_training_stop and state.global_step < state.max_steps:
             end_if_asked()

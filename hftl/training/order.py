@@ -31,23 +31,14 @@ class Numbered(Dataset):
 
     def __init__(self, rows: Any, seed: int):
         self.rows, self.seed = rows, seed
-        # In shared memory: workers that live on from epoch to epoch hold a copy of everything else.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that is drawn now."""
-        return int(self._epoch)
-
-    @epoch.setter
-    def epoch(self, number: int) -> None:
-        self._epoch.fill_(number)
+        # The number of the epoch. In shared memory: workers that live on from epoch to epoch hold a copy of all else.
+        self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        numbers = (self.seed, self.epoch, index)
+        numbers = (self.seed, int(self.epoch), index)
         with draws_from(*numbers):  # which stored view
             return {**self.rows[index], "row": index, "draw": hash(numbers)}
 
@@ -59,9 +50,9 @@ class SeededEpochs(TrainerCallback):
         self._rows = rows
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any) -> None:
-        """Seed what is drawn in the epoch."""
-        self._rows.epoch = int(state.epoch or 0)
+        epoch = int(state.epoch or 0)
+        self._rows.epoch.fill_(epoch)
         batches = train_dataloader.batch_sampler
         sampler = getattr(batches, "batch_sampler", batches).sampler  # on several processes accelerate wraps it
         if isinstance(sampler, LengthGroupedSampler):
-            sampler.generator = torch.Generator().manual_seed(self._rows.seed + self._rows.epoch)
+            sampler.generator = torch.Generator().manual_seed(self._rows.seed + epoch)

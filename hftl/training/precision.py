@@ -56,14 +56,14 @@ def exact_fp32() -> Iterator[None]:
     cudnn: Any = torch.backends.cudnn
     # torch 2.9 renamed the switches, and refuses a mixture of old and new
     new = hasattr(cudnn, "conv") and hasattr(cuda, "fp32_precision")
-    places = (
-        [(op, "fp32_precision") for op in (cuda, cudnn.conv)] if new else [(op, "allow_tf32") for op in (cuda, cudnn)]
+    switches, name, exact = (
+        ((cuda, cudnn.conv), "fp32_precision", "ieee") if new else ((cuda, cudnn), "allow_tf32", False)
     )
-    before = [getattr(op, name) for op, name in places]
+    before = [getattr(switch, name) for switch in switches]
     try:
-        for op, name in places:
-            setattr(op, name, "ieee" if new else False)
+        for switch in switches:
+            setattr(switch, name, exact)
         yield
     finally:
-        for (op, name), value in zip(places, before, strict=True):
-            setattr(op, name, value)
+        for switch, value in zip(switches, before, strict=True):
+            setattr(switch, name, value)

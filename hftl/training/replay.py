@@ -1,10 +1,9 @@
 """Store the states that enter a block, and run a model from them: what lies below is left out."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,12 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from hftl.methods.plan import Plan
 from hftl.models.layers import Layers, is_under
-from hftl.training.cache import cache_key, open_states, preprocessing, reserve_states, weights_hash
-from hftl.training.features import Batch, Encoded, Passer
-from hftl.training.world import from_every_process, local_world, one_machine
+from hftl.tasks.task import Encoded, Ragged
+from hftl.training.cache import cache_key, new_states, preprocessing, read_states, weights_hash
+from hftl.training.features import Batch, Passer
+from hftl.training.world import local_world, one_machine
 
 
-Shapes = dict[int, tuple[int, ...]]  # first block → shape of the states of all rows
 TOLERANCE = 1e-4  # of the logits, between the whole model and a replay
 
 
@@ -38,72 +37,57 @@ def first_tensor(value: Any) -> Any:
     return value[0] if isinstance(value, tuple | list) else value
 
 
-def anatomy_of(model: nn.Module, layers: Layers, path: str, batch: dict[str, torch.Tensor]) -> Anatomy | None:
+def anatomy_of(model: nn.Module, layers: Layers, path: str, batch: Batch) -> Anatomy | None:
     """Watch one forward pass; None where the states do not simply pass from the stem through the blocks."""
     blocks = tuple(path + name for name in layers.modules)
-    before: list[tuple[str, torch.Tensor]] = []  # what modules outside of the blocks put out before the first one
-    entered: dict[str, Any] = {}
+    before: list[tuple[str, Any]] = []  # what modules outside of the blocks put out before the first one
     left: dict[str, Any] = {}
 
     def leave(name: str, _: nn.Module, __: Any, output: Any) -> None:
         if name in blocks:
             left[name] = output
-        elif not entered and isinstance(first_tensor(output), torch.Tensor):
+        elif not entered:
             before.append((name, first_tensor(output)))
 
-    hooks = [
-        module.register_forward_hook(partial(leave, name))
-        for name, module in model.named_modules()
-        if name in blocks or (name and not is_under(name, blocks))
-    ]
-    hooks += [_on_entry(model.get_submodule(name), partial(entered.__setitem__, name)) for name in blocks]
-    with _removed(hooks):
+    with capture(model, blocks, range(len(blocks))) as entered, ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if name in blocks or (name and not is_under(name, blocks)):
+                hooks.enter_context(module.register_forward_hook(partial(leave, name)))
         _forward(model, batch)
-    if not blocks or set(entered) != set(blocks) or any(value is None for value in entered.values()):
+    if not blocks or len(entered) < len(blocks) or any(value is None for value in entered.values()):
         return None
-    stems = [name for name, tensor in before if tensor is entered[blocks[0]]]
-    chained = all(first_tensor(left[a]) is entered[b] for a, b in pairwise(blocks))
+    stems = [name for name, output in before if output is entered[0]]
+    chained = all(first_tensor(left[name]) is entered[i] for i, name in enumerate(blocks[:-1], start=1))
     if not stems or not chained:
         return None
     lengths = tuple(len(left[b]) if isinstance(left[b], tuple) else 0 for b in blocks)
-    states = [*(entered[b] for b in blocks), first_tensor(left[blocks[-1]])]
+    states = [*(entered[i] for i in range(len(blocks))), first_tensor(left[blocks[-1]])]
     return Anatomy(stems[-1], blocks, lengths, tuple(tuple(s.shape) for s in states))
 
 
-def _on_entry(module: nn.Module, keep: Callable[[Any], Any]) -> Any:
-    """Hook `keep(states)` to what enters a block."""
-
-    def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        keep(args[0] if args else kwargs.get("hidden_states"))
-
-    return module.register_forward_pre_hook(enter, with_kwargs=True)
-
-
 @contextmanager
-def _removed(hooks: Sequence[Any]) -> Iterator[None]:
-    """Remove the hooks at the end."""
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+def capture(model: nn.Module, blocks: Sequence[str], firsts: Iterable[int]) -> Iterator[dict[int, Any]]:
+    """Collect what enters each block numbered in `firsts`; len(blocks) is what leaves the last."""
+    states: dict[int, Any] = {}
+
+    def enter(first: int, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        states[first] = args[0] if args else kwargs.get("hidden_states")
+
+    def leave(first: int, _: nn.Module, __: Any, output: Any) -> None:
+        states[first] = first_tensor(output)
+
+    with ExitStack() as hooks:
+        for first in firsts:
+            if first < len(blocks):
+                module = model.get_submodule(blocks[first])
+                hooks.enter_context(module.register_forward_pre_hook(partial(enter, first), with_kwargs=True))
+            else:
+                module = model.get_submodule(blocks[-1])
+                hooks.enter_context(module.register_forward_hook(partial(leave, first)))
+        yield states
 
 
-def capture(
-    model: nn.Module, anatomy: Anatomy, firsts: Sequence[int], keep: Callable[[int, torch.Tensor], None]
-) -> list[Any]:
-    """Hook `keep(first, states)` to the input of each block in `firsts`; len(blocks) is the output of the last."""
-    hooks = []
-    for first in firsts:
-        if first < len(anatomy.blocks):
-            hooks.append(_on_entry(model.get_submodule(anatomy.blocks[first]), partial(keep, first)))
-        else:
-            last = model.get_submodule(anatomy.blocks[-1])
-            hooks.append(last.register_forward_hook(lambda _, __, out, first=first: keep(first, first_tensor(out))))
-    return hooks
-
-
-def _forward(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def _forward(model: nn.Module, batch: Batch) -> torch.Tensor:
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
@@ -119,7 +103,7 @@ class OnFeatures(nn.Module):
 
     accepts_loss_kwargs = False
 
-    def __init__(self, linear: nn.Linear):
+    def __init__(self, linear: nn.Module):
         super().__init__()
         self.linear = linear
 
@@ -152,6 +136,7 @@ class OnStates(nn.Module):
 
     def forward(self, states: torch.Tensor, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> Any:
         """Return the model's output for `states`, the input of block `first` ([n, ...]); `inputs` give the masks."""
+        inputs = inputs or {"pixel_values": states.new_zeros(len(states), 3, 1, 1)}  # read by nobody
         a = self.anatomy
         bypassed = [(a.stem, 0), *zip(a.blocks[: self.first], a.lengths, strict=False)]
         modules = [(self.model.get_submodule(name), length) for name, length in bypassed]
@@ -170,36 +155,14 @@ def _hand_on(states: torch.Tensor, length: int) -> Any:
     return lambda *_, **__: output
 
 
-def replays_exactly(
-    model: nn.Module,
-    anatomy: Anatomy,
-    firsts: Sequence[int],
-    batch: dict[str, torch.Tensor],
-    small: dict[str, torch.Tensor],
-) -> bool:
-    """Do the logits from each boundary in `firsts` equal those of the whole model on `batch`?
-
-    `small` are the inputs that a replay gets beside the states.
-    """
-    states: dict[int, torch.Tensor] = {}
-    with _removed(capture(model, anatomy, firsts, states.__setitem__)):
+def replays_exactly(model: nn.Module, anatomy: Anatomy, firsts: Sequence[int], batch: Batch) -> bool:
+    """Do the logits from each boundary in `firsts` equal those of the whole model on `batch`?"""
+    with capture(model, anatomy.blocks, firsts) as states:
         whole = _forward(model, batch)
     scale = float(whole.abs().max().clamp(min=1))
-    return all(
-        float((_forward(OnStates(model, anatomy, first), {**small, "states": states[first]}) - whole).abs().max())
-        <= TOLERANCE * scale  # False for what is no number
-        for first in firsts
-    )
-
-
-def state_shapes(anatomy: Anatomy, firsts: list[int], encoded: Encoded, views: int) -> Shapes:
-    """First block → shape of the stored states of all rows."""
-    if encoded.starts is not None:
-        return {f: (int(encoded.starts[-1]), anatomy.shapes[f][-1]) for f in firsts}
-    return {f: (views * len(encoded), *anatomy.shapes[f][1:]) for f in firsts}
-
-
-Slot = tuple[str, tuple[int, ...], np.dtype]  # key in the cache, shape and type of an array of states
+    masks = {name: value for name, value in batch.items() if name != "pixel_values"}
+    replays = (_forward(OnStates(model, anatomy, first), {**masks, "states": states[first]}) for first in firsts)
+    return all(float((logits - whole).abs().max()) <= TOLERANCE * scale for logits in replays)  # False for no number
 
 
 @dataclass(frozen=True)
@@ -213,94 +176,113 @@ class StateMaker:
     views: int
     augmentation: dict[str, Any]
 
-    def slots(self, encoded: Encoded) -> dict[int, Slot]:
-        """Return where the states of `encoded` lie, by first block."""
-        views, model = self.views_of(encoded), self.plan.model
-        shapes = state_shapes(self.anatomy, self.firsts, encoded, views)
-        dtype = np.dtype(np.uint16 if self.passer.bf16 else np.float32)
-        shared: dict[str, Any] = {
-            "use_cpu": self.passer.use_cpu,
-            "bf16": self.passer.bf16,
-            "rows": encoded.fingerprint(),
-            "sample": preprocessing(self.passer.collate, encoded),
-            "views": views,
-            "augmentation": self.augmentation if encoded.augment else None,
-        }
-        slots = {}
-        for first in self.firsts:
-            weights = weights_hash(model, _below(self.plan, first))
-            key = cache_key(model, kind="states", first=first, weights=weights, **shared)
-            slots[first] = (key, shapes[first], dtype)
-        return slots
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the stored numbers; uint16 stands for bf16."""
+        return np.dtype(np.uint16 if self.passer.bf16 else np.float32)
 
     def views_of(self, encoded: Encoded) -> int:
         """How many versions of every row are stored."""
         return self.views if encoded.augment else 1
 
-    def open(self, encoded: Encoded, slots: dict[int, Slot]) -> dict[int, np.ndarray]:
-        """Return the states by first block, computed where they are not on disk. Raises OSError without room."""
-        missing = _missing(slots)
-        if missing:
-            with _reserved(slots, missing) as targets:
-                self._fill(encoded, targets)
-        arrays = {first: open_states(*slot) for first, slot in slots.items()}
-        return {first: array for first, array in arrays.items() if array is not None}
+    def shapes(self, encoded: Encoded) -> dict[str, tuple[int, ...]]:
+        """Shapes of the stored arrays by number of the block: [views, tokens of all rows, d], or [views, n, ...]."""
+        count, inner = (len(encoded), 1) if encoded.starts is None else (int(encoded.starts[-1]), 2)
+        return {str(f): (self.views_of(encoded), count, *self.anatomy.shapes[f][inner:]) for f in self.firsts}
+
+    def key(self, encoded: Encoded) -> str:
+        """Where the states of `encoded` lie in the cache."""
+        model = self.plan.model
+        return cache_key(
+            model,
+            use_cpu=self.passer.use_cpu,
+            kind="states",
+            firsts=self.firsts,
+            weights=weights_hash(model, _below(self.plan, max(self.firsts))),
+            bf16=self.passer.bf16,
+            rows=encoded.fingerprint(),
+            sample=preprocessing(self.passer.collate, encoded),
+            views=self.views_of(encoded),
+            augmentation=self.augmentation if encoded.augment else None,
+        )
+
+    def open(self, encoded: Encoded, key: str) -> dict[int, Encoded]:
+        """Return the rows with their states, by first block; computed where they are not on disk.
+
+        Raises OSError without room.
+        """
+        if read_states(key) is None:
+            with self._storing(encoded, key) as record:
+                for view in range(self.views_of(encoded)):
+                    passer = self.passer
+                    if self.views_of(encoded) > 1:
+                        passer = replace(passer, collate=partial(_seeded, passer.collate, view))
+                    use = partial(record, view=view)
+                    passer.run(self.plan.model, encoded, use, "frozen layers", local_world())
+        stored = read_states(key)
+        if stored is None:
+            raise OSError("the stored states cannot be read")
+        return {first: with_states(encoded, stored[str(first)]) for first in self.firsts}
 
     @contextmanager
     def beside(self, encoded: Encoded) -> Iterator[Callable[[list[int], Batch], None] | None]:
-        """Store the states of `encoded` in a forward pass that is made anyway, by the `record` that this yields.
+        """Store the states of `encoded` in a forward pass that is made anyway, by the function that this yields.
 
         None where nothing is to be stored: rows that are augmented (the other pass takes them as they are), states
         that are there already, no room, or several machines, each of which needs all rows.
         """
-        slots = {} if encoded.augment or not one_machine() else self.slots(encoded)
-        missing = _missing(slots)
+        key = "" if encoded.augment or not one_machine() else self.key(encoded)
         with ExitStack() as stack:
-            try:
-                targets = stack.enter_context(_reserved(slots, missing)) if missing else {}
-            except OSError:  # `store` meets the same, and says so
-                targets = {}
-            yield stack.enter_context(self._recording(encoded, targets)) if targets else None
+            record = None
+            if key and read_states(key) is None:
+                with suppress(OSError):  # `store` meets the same, and says so
+                    record = stack.enter_context(self._storing(encoded, key))
+            yield None if record is None else lambda rows, batch: record(rows, None, batch)
 
     @contextmanager
-    def _recording(self, encoded: Encoded, targets: dict[int, np.ndarray]) -> Iterator[Callable[..., None]]:
-        """Hook the blocks; yield `record(rows, batch, offset=0)`, which writes what the last pass put into them."""
-        states: dict[int, torch.Tensor] = {}
-        starts = encoded.starts
+    def _storing(self, encoded: Encoded, key: str) -> Iterator[Callable[..., None]]:
+        """Hook the blocks; yield `record(rows, output, batch, view=0)`, which writes what the last pass put into them."""
+        with (
+            new_states(key, self.shapes(encoded), self.dtype) as arrays,
+            capture(self.plan.model, self.anatomy.blocks, self.firsts) as states,
+        ):
+            targets = {first: _by_row(encoded, arrays[str(first)]) for first in self.firsts}
 
-        def record(rows: list[int], batch: Batch, offset: int = 0) -> None:
-            for first, value in states.items():
-                _write(targets[first], value, rows, starts, batch.get("attention_mask"), offset)
-            states.clear()
+            def record(rows: list[int], _: Any, batch: Batch, view: int = 0) -> None:
+                for first, value in states.items():
+                    _write(targets[first][view], value, rows, batch.get("attention_mask"))
 
-        with _removed(capture(self.plan.model, self.anatomy, sorted(targets), states.__setitem__)):
             yield record
 
-    def _fill(self, encoded: Encoded, targets: dict[int, np.ndarray]) -> None:
-        views = self.views_of(encoded)
-        with self._recording(encoded, targets) as record:
-            for view in range(views):
 
-                def use(rows: list[int], _: Any, batch: Batch, view: int = view) -> None:
-                    record(rows, batch, view * len(encoded))
-
-                collate = partial(_seeded, self.passer.collate, view) if views > 1 else self.passer.collate
-                passer = replace(self.passer, collate=collate)
-                passer.run(self.plan.model, encoded, use, "frozen layers", local_world())
+def with_array(encoded: Encoded, name: str, array: Any) -> Encoded:
+    """Return the rows with one array more; a text's tokens stay, so that batches are formed as without it."""
+    return replace(encoded, arrays={**encoded.arrays, name: array})
 
 
-def _missing(slots: dict[int, Slot]) -> list[int]:
-    """First blocks whose states any process lacks."""
-    lacking = [first for first, slot in slots.items() if open_states(*slot) is None]
-    return sorted({first for process in from_every_process(lacking) for first in process})
+def with_states(encoded: Encoded, stored: np.ndarray) -> Encoded:
+    """Return the rows with their states, as `StateMaker.shapes` says, read from disk as they are needed."""
+    views = _by_row(encoded, stored)
+    return with_array(encoded, "states", _Views(views) if len(views) > 1 else views[0])
 
 
-@contextmanager
-def _reserved(slots: dict[int, Slot], missing: list[int]) -> Iterator[dict[int, np.ndarray]]:
-    """Give a writable array by first block, which the processes of this machine share."""
-    wanted = {slots[first][0]: slots[first][1:] for first in missing}
-    with reserve_states(wanted, main=local_world()[0] == 0) as arrays:
-        yield {first: arrays[slots[first][0]] for first in missing}
+@dataclass(frozen=True, eq=False)
+class _Views:
+    """Several versions of the states of augmented rows: which one a row has is drawn whenever it is read."""
+
+    versions: list[Any]
+
+    def __len__(self) -> int:
+        return len(self.versions[0])
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        view = int(torch.randint(len(self.versions), (1,)))  # `Numbered` seeds it by epoch and row
+        return self.versions[view][index]
+
+
+def _by_row(encoded: Encoded, stored: np.ndarray) -> list[Any]:
+    """The views of a stored array, each a row at a time."""
+    return [view if encoded.starts is None else Ragged(view, encoded.starts) for view in stored]
 
 
 def _seeded(collate: Callable, view: int, items: list[dict[str, Any]]) -> Any:
@@ -311,23 +293,13 @@ def _seeded(collate: Callable, view: int, items: list[dict[str, Any]]) -> Any:
         return collate(items)
 
 
-def _write(
-    target: np.ndarray,
-    value: torch.Tensor,
-    rows: list[int],
-    starts: np.ndarray | None,
-    mask: torch.Tensor | None,
-    offset: int,
-) -> None:
-    value = (value.to(torch.bfloat16).view(torch.uint16) if target.dtype == np.uint16 else value.float()).cpu()
-    array = value.numpy()
-    if starts is None:
-        target[[offset + row for row in rows]] = array
-        return
-    assert mask is not None
-    real = mask.bool().cpu().numpy()
+def _write(target: Any, value: torch.Tensor, rows: list[int], mask: torch.Tensor | None) -> None:
+    """Write the states [n, ...] of a batch; of texts those of tokens where `mask` [n, tokens] is 1."""
+    half = target[rows[0]].dtype == np.uint16
+    array = (value.to(torch.bfloat16).view(torch.uint16) if half else value.float()).cpu().numpy()
+    real = mask.bool().cpu().numpy() if mask is not None and isinstance(target, Ragged) else [...] * len(rows)
     for i, row in enumerate(rows):
-        target[starts[row] : starts[row + 1]] = array[i][real[i]]
+        target[row][:] = array[i][real[i]]
 
 
 def _below(plan: Plan, first: int) -> list[str]:

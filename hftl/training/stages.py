@@ -1,7 +1,5 @@
 """Fit a plan: for every stage a new optimizer and a new Trainer, hence a new DDP wrap."""
 
-import gc
-import hashlib
 import json
 import shutil
 import time
@@ -9,23 +7,25 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from accelerate.utils.memory import should_reduce_batch_size
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
+from hftl.atomic import write_new
 from hftl.config import RunConfig
 from hftl.errors import TrainingError
 from hftl.evaluation.logistic import Probe
 from hftl.methods.plan import Given, Plan, Stage
 from hftl.tasks.scores import mean_loss, measure
 from hftl.training.arguments import smaller_batch, stage_arguments
-from hftl.training.checkpoints import MarkWhole, NoStepMore, SaveWhenAsked, stage_running, train_on
+from hftl.training.cache import drop_states, weights_hash
+from hftl.training.checkpoints import Interruptible, stage_running, train_on
 from hftl.training.features import predict_logits
 from hftl.training.losses import LossGuard, make_loss
 from hftl.training.order import Numbered, SeededEpochs
 from hftl.training.precision import runs_on_cpu, without_autocast
+from hftl.training.replay import first_tensor
 from hftl.training.states import StageData, StateCache, stage_inputs, store
 from hftl.training.trainer import GroupedTrainer, pin_frozen, set_trainable
 from hftl.training.world import broadcast_from_main, from_every_process, is_main_process, wait_for_all
@@ -74,37 +74,31 @@ def fit_plan(plan: Plan, probe: Probe, data: StageData, config: RunConfig, best_
     """
     # Rank 0 alone writes that list, below; the others must not find a stage in it that they have yet to run.
     done = broadcast_from_main(_read_done(work) if is_main_process() else None)
-    reports = [StageReport(**entry) for entry in done["stages"]]
-    notes: list[str] = done["notes"]
-    done_before = len(reports)
-    states, note = store(plan, data, config, done_before, done["states"])
+    reports, notes = [StageReport(**entry) for entry in done["stages"]], done["notes"]
+    first = len(reports)
+    states, note = store(plan, data, config, done["states"]) if first < len(plan.stages) else (None, "")
     fit = _Fit(plan, data, config, best_metric, work, states)
     notes += [note] if note and note not in notes else []
-    if done["states"] is None and is_main_process():
-        _write_done(work, reports, notes, states is not None)
-    for i, stage in enumerate(plan.stages):
-        if i < done_before:
-            if i == done_before - 1:
-                plan.model.load_state_dict(load_file(work / f"stage-{i}.safetensors"))
-            continue
+    reads_states = states is not None if done["states"] is None else done["states"]  # decided once: they are rounded
+    if is_main_process():
+        _write_done(work, reports, notes, reads_states)
+    if first:
+        plan.model.load_state_dict(load_file(work / f"stage-{first - 1}.safetensors"))
+    for i, stage in enumerate(plan.stages[first:], start=first):
         start = time.perf_counter()
         with stage_running():
             if stage.solve is not None:
                 report = _without_gradient(plan, stage, _given(fit, stage, probe))
             else:
-                report, more = _with_room(fit, stage, work / "checkpoints" / f"stage-{i}")
-                notes += more
-            report = replace(report, weights=_same_on_all(plan.model), seconds=round(time.perf_counter() - start, 3))
-            reports.append(report)
+                report = _with_room(fit, stage, work / "checkpoints" / f"stage-{i}", notes)
+            weights = _same_on_all(plan.model)
+            reports.append(replace(report, weights=weights, seconds=round(time.perf_counter() - start, 3)))
             if is_main_process():
                 _save_stage(plan.model, work, i)
-                _write_done(work, reports, notes, states is not None or bool(done["states"]))
+                _write_done(work, reports, notes, reads_states)
                 _drop_stage(work, i, plan.stages)
             wait_for_all()
-        if states is not None and stage.solve is None:
-            states.drop(
-                plan.frozen_blocks(stage), {plan.frozen_blocks(s) for s in plan.stages[i + 1 :] if not s.solve}
-            )
+    drop_states(states.keys if states else [])
     return Fitted(reports, notes)
 
 
@@ -115,10 +109,9 @@ def _read_done(work: Path) -> dict[str, Any]:
 
 
 def _write_done(work: Path, reports: list[StageReport], notes: list[str], states: bool) -> None:
-    """Write what a resumed run begins with, by rename. That stages read states is decided once: they are rounded."""
-    partial = work / "stage.json.new"
-    partial.write_text(json.dumps({"stages": [asdict(r) for r in reports], "notes": notes, "states": states}))
-    partial.replace(work / "stage.json")
+    """Write what a resumed run begins with."""
+    done = {"stages": [asdict(report) for report in reports], "notes": notes, "states": states}
+    write_new(work / "stage.json", json.dumps(done))
 
 
 def _save_stage(model: nn.Module, work: Path, index: int) -> None:
@@ -143,11 +136,7 @@ def _same_on_all(model: nn.Module) -> str:
     """
     if len(from_every_process(None)) == 1:
         return ""
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    hashes = from_every_process(digest.hexdigest()[:16])
+    hashes = from_every_process(weights_hash(model)[:16])
     if len(set(hashes)) > 1:
         raise TrainingError(
             f"After a stage the processes hold different weights ({', '.join(hashes)}): gradients were not shared. This "
@@ -186,35 +175,31 @@ def _given(fit: _Fit, stage: Stage, probe: Probe) -> Given:
     return Given(probe, load_file(fit.work / f"stage-{stage.start}.safetensors"), score, metric)
 
 
-def _with_room(fit: _Fit, stage: Stage, folder: Path) -> tuple[StageReport, list[str]]:
+def _with_room(fit: _Fit, stage: Stage, folder: Path, notes: list[str]) -> StageReport:
     """Run the stage; after out-of-memory again from its start, with half the batch and twice the accumulation."""
     plan = fit.plan
     args = stage_arguments(plan, stage, fit.config, fit.best_metric, folder)
     # Several processes do not try again, and need no second copy of the model.
     start = {k: v.detach().cpu().clone() for k, v in plan.model.state_dict().items()} if args.world_size == 1 else {}
-    notes: list[str] = []
     while True:
+        rows = args.per_device_train_batch_size
         try:
-            return _by_gradient(plan, stage, fit, args), notes
+            return _by_gradient(plan, stage, fit, args)
         except Exception as error:
-            if isinstance(error, TrainingError) or not (
-                should_reduce_batch_size(error) or isinstance(error, MemoryError)
-            ):
+            if not should_reduce_batch_size(error) and not isinstance(error, MemoryError):
                 raise
-            if args.world_size > 1 or args.per_device_train_batch_size == 1:
+            if args.world_size > 1 or rows == 1:
                 raise TrainingError(
-                    f"Out of memory at {args.per_device_train_batch_size} rows a step. Lower "
-                    "--per_device_train_batch_size and raise --gradient_accumulation_steps as much, lower "
-                    "--max_seq_length or --image_size, or use --method lora or --train_top."
+                    f"Out of memory at {rows} rows a step. Lower --per_device_train_batch_size and raise "
+                    "--gradient_accumulation_steps as much, lower --max_seq_length or --image_size, or use --method lora "
+                    "or --train_top."
                 ) from None
-        size, steps = smaller_batch(args.per_device_train_batch_size, args.gradient_accumulation_steps)
+        size, steps = smaller_batch(rows, args.gradient_accumulation_steps)
         notes.append(
-            f"{stage.name}: out of memory at {args.per_device_train_batch_size} rows; went on from the stage's start with "
-            f"{size} rows x {steps} accumulation steps, the same effective batch."
+            f"{stage.name}: out of memory at {rows} rows; went on from the stage's start with {size} rows x {steps} "
+            "accumulation steps, the same effective batch."
         )
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        clear_device_cache(garbage_collection=True)
         plan.model.load_state_dict(start)
         shutil.rmtree(folder, ignore_errors=True)
         args.per_device_train_batch_size, args.gradient_accumulation_steps = size, steps
@@ -235,8 +220,7 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments) -
     loss = make_loss(args.label_smoothing_factor, data.class_weights, data.output.loss)
     guard = LossGuard(inputs.collate, loss, data.output.chance(data.labels))
     rows = Numbered(inputs.train, config.train_seed)
-    # SaveWhenAsked comes last: it ends the run once the checkpoint is marked.
-    callbacks: list[TrainerCallback] = [guard, NoStepMore(), SeededEpochs(rows), MarkWhole(), SaveWhenAsked()]
+    callbacks: list[TrainerCallback] = [guard, SeededEpochs(rows), Interruptible()]
     if args.load_best_model_at_end:
         callbacks.append(EarlyStoppingCallback(config.method.early_stopping_patience))
     hook = pin_frozen(inputs.module, plan, stage)
@@ -249,7 +233,7 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments) -
         compute_loss_func=guard.loss,
         compute_metrics=lambda p: measure(data.output, p.predictions, p.label_ids, data.labels),
         # Only the winners are kept: the logits of a large validation split would fill the memory.
-        preprocess_logits_for_metrics=lambda logits, _: data.output.decode(_logits(logits)),
+        preprocess_logits_for_metrics=lambda logits, _: data.output.decode(first_tensor(logits)),
         callbacks=callbacks,
     )
     trainer.stage_groups = inputs.groups
@@ -263,7 +247,3 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments) -
     history = [{k: float(v) for k, v in entry.items()} for entry in trainer.state.log_history]
     steps, epochs = trainer.state.global_step, float(trainer.state.epoch or 0)
     return StageReport(stage.name, trainable, rates, 0.0, steps, epochs, history, inputs.reads)
-
-
-def _logits(value: Any) -> torch.Tensor:
-    return value[0] if isinstance(value, tuple | list) else value

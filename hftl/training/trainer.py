@@ -1,24 +1,24 @@
 """The one subclass of Trainer: our parameter groups, checkpoints that come back complete; and what must not move."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedModel, Trainer
-from transformers.utils import SAFE_WEIGHTS_NAME
 
-from hftl.methods.plan import Group, Plan, Stage
+from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import is_under
 from hftl.training.replay import OnFeatures, OnStates
+
+
+Groups = Sequence[tuple[float, list[nn.Parameter]]]  # parameters that share a rate, relative to the stage's
 
 
 class GroupedTrainer(Trainer):
     """Trainer with the stage's parameter groups; the optimizer class and its arguments stay Trainer's own."""
 
-    stage_groups: tuple[Group, ...] = ()
+    stage_groups: Groups = ()
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Build one group per (stage group, decayed or not), so that biases and norms keep their zero weight decay."""
@@ -26,15 +26,16 @@ class GroupedTrainer(Trainer):
             return self.optimizer
         model = self.model if model is None else model
         decayed = set(self.get_decay_parameter_names(model))
-        parameters = dict(model.named_parameters())
+        decaying = {id(parameter) for name, parameter in model.named_parameters() if name in decayed}
         groups = []
-        for group in self.stage_groups:
+        for rate, parameters in self.stage_groups:
             for decay in (True, False):
-                members = [parameters[n] for n in group.parameters if (n in decayed) is decay]
+                members = [parameter for parameter in parameters if (id(parameter) in decaying) is decay]
                 if members:
-                    rate = self.args.learning_rate * group.rate
                     weight_decay = self.args.weight_decay if decay else 0.0
-                    groups.append({"params": members, "lr": rate, "weight_decay": weight_decay})
+                    groups.append(
+                        {"params": members, "lr": self.args.learning_rate * rate, "weight_decay": weight_decay}
+                    )
         optimizer_class, arguments = self.get_optimizer_cls_and_kwargs(self.args, model)
         self.optimizer = optimizer_class(groups, **arguments)
         return self.optimizer
@@ -53,20 +54,18 @@ class GroupedTrainer(Trainer):
         transformers saves ViT and others under older names, and Trainer reads checkpoints back with
         `load_state_dict(strict=False)`: the best checkpoint, or a resumed one, would bring its head alone.
         """
-        if isinstance(self.model, OnStates | OnFeatures):
-            self._save_learning(self.model, output_dir or str(self.args.output_dir))
-        elif not isinstance(self.model, PreTrainedModel):
-            super()._save(output_dir, state_dict)
-        elif self.args.should_save:
-            folder = output_dir or str(self.args.output_dir)
-            self.model.save_pretrained(folder, state_dict=state_dict, save_original_format=False)
-
-    def _save_learning(self, model: torch.nn.Module, folder: str) -> None:
-        """Of a model that runs on stored states, only what learns changes; the rest stays in memory as it is."""
-        if self.args.should_save:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            learning = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
-            save_file(learning, Path(folder) / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
+        if isinstance(self.model, PreTrainedModel):
+            if self.args.should_save:
+                folder = output_dir or str(self.args.output_dir)
+                self.model.save_pretrained(folder, state_dict=state_dict, save_original_format=False)
+            return
+        if isinstance(
+            self.model, OnStates | OnFeatures
+        ):  # only what learns changes; the rest stays in memory as it is
+            state_dict = {
+                n: p.detach().cpu().contiguous() for n, p in self.model.named_parameters() if p.requires_grad
+            }
+        super()._save(output_dir, state_dict)
 
 
 def set_trainable(model: nn.Module, names: Iterable[str]) -> None:
@@ -92,7 +91,15 @@ def pin_frozen(module: nn.Module, plan: Plan, stage: Stage) -> Any:
     statistics; with batch statistics its head meets other features, and on digits the run ended
     at .917 instead of .985 (docs/log.md, 2026-11-23).
     """
-    below = {id(m) for m in _below(plan, plan.frozen_blocks(stage))}
+    first = plan.frozen_blocks(stage)  # 0 when the stem learns
+    blocks = tuple(plan.path + name for name in plan.layers.modules)
+    upper = (*blocks[first:], *(plan.path + name for name in plan.layers.above))
+    around = {name.rpartition(".")[0] for name in blocks}
+    below = {
+        id(m)
+        for name, m in plan.model.named_modules()
+        if first and name and not is_under(name, upper) and not any(is_under(outer, (name,)) for outer in around)
+    }
     pinned = [
         m
         for m in module.modules()
@@ -106,18 +113,3 @@ def pin_frozen(module: nn.Module, plan: Plan, stage: Stage) -> Any:
             m.training = False
 
     return module.register_forward_pre_hook(hold)
-
-
-def _below(plan: Plan, first: int) -> list[nn.Module]:
-    """Modules of the stem and of the blocks under block `first`; none when the stem learns."""
-    if first == 0:
-        return []
-    blocks = tuple(plan.path + name for name in plan.layers.modules)
-    upper = (*blocks[first:], *(plan.path + name for name in plan.layers.above))
-    return [
-        m
-        for name, m in plan.model.named_modules()
-        if not is_under(name, upper)
-        and not any(is_under(block, (name,)) and block != name for block in blocks)
-        and name
-    ]

@@ -120,4 +120,3 @@ def assert_whole(folder: Path) -> None:
     adapter = {"adapter"} if (folder / "run" / "adapter").is_dir() else set()
     assert {path.name for path in (folder / "run").iterdir()} == {"config.yaml", "report.json", "final"} | adapter
     assert {path.name for path in folder.iterdir()} == {"run", "cache", "stdout", "stderr"}
-    assert list((folder / "cache").rglob(".partial-*")) == []

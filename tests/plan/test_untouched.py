@@ -30,7 +30,7 @@ def test_the_model_is_the_same_afterwards(folder, family, method):
     made = METHODS[method](ready.loaded, ready.config.method, len(ready.train))
     flags = {n: p.requires_grad for n, p in made.model.named_parameters()}
     before, drawn = weights_hash(made.model), _random_states()
-    cache = costs.choose_cache(ready, made, 2**40)
+    cache = costs.choose_cache(ready, made)
     stages = costs.stage_costs(ready, made, cache)
     assert all(c.measured is not None for c in stages if c.args is not None)
     assert weights_hash(made.model) == before
@@ -50,7 +50,7 @@ def test_the_measured_steps_really_train(folder, monkeypatch):
     made = METHODS["full"](ready.loaded, ready.config.method, len(ready.train))
     before = weights_hash(made.model)
     monkeypatch.setattr(costs.copy, "deepcopy", lambda model: model)
-    costs.stage_costs(ready, made, costs.choose_cache(ready, made, 2**40))
+    costs.stage_costs(ready, made, costs.choose_cache(ready, made))
     assert weights_hash(made.model) != before
 
 
