@@ -18,8 +18,7 @@ from hftl.evidence.before import see_base
 from hftl.evidence.control import train_scratch
 from hftl.evidence.gather import Outcome, calibrate, gather
 from hftl.evidence.page import write_run_page
-from hftl.forgetting.along import with_kept
-from hftl.forgetting.measure import forgetting
+from hftl.forgetting.measure import forgetting, with_kept
 from hftl.methods import check_combination, check_method, get_method
 from hftl.methods.adapters import without_adapters
 from hftl.predict import Prediction, Predictor, load

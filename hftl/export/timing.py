@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import psutil
 import torch
 
 from hftl.export.graph import session
+from hftl.export.rows import Feed
 from hftl.surroundings import progress
 
 
@@ -22,8 +24,6 @@ _WARM_UP = 3
 
 HEADER = ("model", "MB", "accuracy", "p50 ms, 1", "p95 ms, 1", "p50 ms, 32", "p95 ms, 32", "rows/s, 8", "rows/s, 32")
 
-Batch = dict[str, np.ndarray]
-
 
 def usable_threads() -> int:
     """Return the number of physical cores that this process may use; OMP_NUM_THREADS lowers it."""
@@ -34,33 +34,29 @@ def usable_threads() -> int:
     return max(1, min(cores, int(asked))) if asked.isdigit() else max(1, cores)
 
 
-def time_torch(model: Any, batches: dict[int, list[Batch]], threads: int) -> dict[str, dict[str, float]]:
-    """Return {"1": {"p50_ms", "p95_ms", "rows_per_second"}, ...} of the fp32 model on the CPU."""
-    before = torch.get_num_threads()
+def latency(model: Any, files: dict[str, Path], batches: dict[int, list[Feed]]) -> dict[str, Any]:
+    """Time the fp32 model and the ONNX files, by name, on the CPU, without tokenizing or decoding.
+
+    Returns {"threads", "batches": {name: {"1": {"p50_ms", "p95_ms", "rows_per_second"}, ...}}}.
+    """
+    threads, before = usable_threads(), torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            return _time(lambda b: model(**{k: torch.from_numpy(v) for k, v in b.items()}).logits, batches, "torch")
+            torch_fp32 = _time(lambda feed: model(**to_tensors(feed)).logits, batches, "torch")
     finally:
         torch.set_num_threads(before)
+    runs = {name: partial(session(file, threads).run, ["logits"]) for name, file in files.items()}
+    timings = {name: _time(run, batches, name) for name, run in runs.items()}
+    return {"threads": threads, "batches": {"torch fp32": torch_fp32, **timings}}
 
 
-def time_onnx(path: Path, batches: dict[int, list[Batch]], threads: int) -> dict[str, dict[str, float]]:
-    """Return the same as `time_torch` for an ONNX file."""
-    runtime = session(path, threads)
-    return _time(lambda b: runtime.run(["logits"], b), batches, path.stem)
+def to_tensors(feed: Feed) -> dict[str, torch.Tensor]:
+    """Return a batch of the graph as one of the model."""
+    return {name: torch.from_numpy(array) for name, array in feed.items()}
 
 
-def cut(rows: Sequence[Batch], stack: Callable[[Sequence[Batch]], Batch]) -> dict[int, list[Batch]]:
-    """Return batches of each size from single rows, which are repeated where they are too few."""
-    batches: dict[int, list[Batch]] = {}
-    for size in BATCHES:
-        enough = list(rows) * -(-size // len(rows))
-        batches[size] = [stack(enough[i : i + size]) for i in range(0, len(enough) - size + 1, size)]
-    return batches
-
-
-def _time(run: Callable[[Batch], Any], batches: dict[int, list[Batch]], title: str) -> dict[str, dict[str, float]]:
+def _time(run: Callable[[Feed], Any], batches: dict[int, list[Feed]], title: str) -> dict[str, dict[str, float]]:
     timings = {}
     for size in progress(list(batches), f"timing {title}", "batch size"):
         for i in range(_WARM_UP):

@@ -171,7 +171,7 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     }
     with hub_errors(name, task.name, task.default_model):
         model_config = transformers.AutoConfig.from_pretrained(checkpoint.path, **common)
-        around = classifier_config(model_config, task.auto_model, names)
+        around = classifier_config(model_config, auto_model, names)
         if around is None:
             _check_class(auto_model, model_config, name, task)
         _check_weights(checkpoint, config)
@@ -179,7 +179,7 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         if around is None:
             model, info = auto_model.from_pretrained(checkpoint.path, **{"num_labels": width, **names}, **options)
         else:
-            model, info = load_into(checkpoint.path, around, options)
+            model, info = load_into(checkpoint.path, around, auto_model, options)
         model.eval()
         model.config.problem_type = _PROBLEMS[task.output.link]  # the base's own would stay
         task.inputs.check(model, processor, name)
