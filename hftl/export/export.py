@@ -24,7 +24,7 @@ from hftl.export.companions import write_companions
 from hftl.export.graph import LINKS, OPSET, check_packages, export_graph, session
 from hftl.export.int8 import CALIBRATION_BATCH, CALIBRATION_ROWS, is_convolutional, quantise_dynamic, quantise_static
 from hftl.export.rows import Feed, feeds_of, parity_rows, predicted_ids, probabilities, quality_splits, run_predict
-from hftl.export.timing import BATCHES, latency, to_tensors, usable_threads
+from hftl.export.timing import BATCHES, latency, to_tensors
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load
 from hftl.publishing.parity import judge, keep_parity
@@ -177,7 +177,7 @@ def _add_int8(work: Path, predictor: Predictor, splits: Splits, feeds: list[Feed
         how = quantise_dynamic(work / MODEL, work / INT8)
     names = [splits.labels[i] for i in splits.validation["label"][:]]  # the data may count them in another order
     truth = np.array([predictor.labels.index(name) for name in names])
-    sessions = [session(work / name, usable_threads()) for name in (MODEL, INT8)]
+    sessions = [session(work / name, torch.get_num_threads()) for name in (MODEL, INT8)]
     share = [float((ids == truth).mean()) for ids in predicted_ids(predictor, sessions, splits.validation)]
     drop = share[0] - share[1]
     if drop > max_drop:

@@ -1,6 +1,5 @@
 """How long a batch takes, for PyTorch and for ONNX Runtime, on the same rows and threads; and the table of it."""
 
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from hftl.export.graph import session
@@ -25,30 +23,17 @@ _WARM_UP = 3
 HEADER = ("model", "MB", "accuracy", "p50 ms, 1", "p95 ms, 1", "p50 ms, 32", "p95 ms, 32", "rows/s, 8", "rows/s, 32")
 
 
-def usable_threads() -> int:
-    """Return the number of physical cores that this process may use; OMP_NUM_THREADS lowers it."""
-    cores = psutil.cpu_count(logical=False) or 1
-    if hasattr(psutil.Process, "cpu_affinity"):  # not on macOS
-        cores = min(cores, len(psutil.Process().cpu_affinity()))
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(cores, int(asked))) if asked.isdigit() else max(1, cores)
-
-
 def latency(model: Any, files: dict[str, Path], batches: dict[int, list[Feed]]) -> dict[str, Any]:
     """Time the fp32 model and the ONNX files, by name, on the CPU, without tokenizing or decoding.
 
-    Returns {"threads", "batches": {name: {"1": {"p50_ms", "p95_ms", "rows_per_second"}, ...}}}.
+    Returns {"threads", "batches": {name: {"1": {"p50_ms", "p95_ms", "rows_per_second"}, ...}}}. The threads are those
+    that PyTorch takes: one for each physical core, unless OMP_NUM_THREADS says otherwise.
     """
-    threads, before = usable_threads(), torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode():
-            torch_fp32 = _time(lambda feed: model(**to_tensors(feed)).logits, batches, "torch")
-    finally:
-        torch.set_num_threads(before)
-    runs = {name: partial(session(file, threads).run, ["logits"]) for name, file in files.items()}
-    timings = {name: _time(run, batches, name) for name, run in runs.items()}
-    return {"threads": threads, "batches": {"torch fp32": torch_fp32, **timings}}
+    threads = torch.get_num_threads()
+    runs: dict[str, Callable[[Feed], Any]] = {"torch fp32": lambda feed: model(**to_tensors(feed))}
+    runs |= {name: partial(session(file, threads).run, ["logits"]) for name, file in files.items()}
+    with torch.inference_mode():
+        return {"threads": threads, "batches": {name: _time(run, batches, name) for name, run in runs.items()}}
 
 
 def to_tensors(feed: Feed) -> dict[str, torch.Tensor]:
