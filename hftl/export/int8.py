@@ -54,6 +54,7 @@ def quantise_dynamic(source: Path, target: Path) -> str:
 
 def quantise_static(source: Path, target: Path, batches: list[Feed]) -> str:
     """Write `target` with int8 weights and activations, whose ranges are those of the `batches` of pixels; return how."""
+    import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -62,13 +63,14 @@ def quantise_static(source: Path, target: Path, batches: list[Feed]) -> str:
     try:
         with quiet():
             quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            nodes = onnx.load(str(prepared)).graph.node
             quantize_static(
                 prepared,
                 target,
                 SimpleNamespace(get_next=lambda: next(rest, None)),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=_STATIC_OPS,
-                nodes_to_exclude=_convolutions(prepared)[:_FIRST],
+                nodes_to_exclude=[node.name for node in nodes if node.op_type == "Conv"][:_FIRST],
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
@@ -77,9 +79,3 @@ def quantise_static(source: Path, target: Path, batches: list[Feed]) -> str:
     finally:
         prepared.unlink(missing_ok=True)
     return "static, convolutions per channel, ranges by MinMax; the first three convolutions and the head in fp32"
-
-
-def _convolutions(graph: Path) -> list[str]:
-    import onnx
-
-    return [node.name for node in onnx.load(str(graph)).graph.node if node.op_type == "Conv"]

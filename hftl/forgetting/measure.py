@@ -3,6 +3,7 @@
 import hashlib
 import time
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -99,28 +100,25 @@ def block_states(model: Any, loaded: Loaded, encoded: Encoded, passer: Passer) -
     """
     seen: dict[str, torch.Tensor] = {}
     body, prefix = model.base_model, _body_prefix(loaded.model)
-    hooks = [
-        body.get_submodule(name.removeprefix(prefix)).register_forward_hook(
-            lambda _, __, out, key=f"block {i}": seen.update({key: first_tensor(out)})
-        )
-        for i, name in enumerate(loaded.layers.modules, start=1)
-    ]
-    if loaded.model.main_input_name == "pixel_values" or body is model:
-        output = model.get_submodule(loaded.output)
-        hooks.append(output.register_forward_pre_hook(lambda _, args: seen.update({FINAL: args[0]})))
-    else:
-        hooks.append(body.register_forward_hook(lambda _, __, out: seen.update({FINAL: out[0]})))
+
+    def note(key: str) -> Any:
+        return lambda _, __, out: seen.update({key: first_tensor(out)})
 
     def read(_: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         rows = len(batch["labels"])
         per_row = {k: v for k, v in seen.items() if isinstance(v, torch.Tensor) and len(v) == rows}
         return {key: pool(value, batch.get("attention_mask")) for key, value in per_row.items()}
 
-    try:
+    with ExitStack() as hooks:
+        for i, name in enumerate(loaded.layers.modules, start=1):
+            block = body.get_submodule(name.removeprefix(prefix))
+            hooks.enter_context(block.register_forward_hook(note(f"block {i}")))
+        if loaded.model.main_input_name == "pixel_values" or body is model:
+            output = model.get_submodule(loaded.output)
+            hooks.enter_context(output.register_forward_pre_hook(lambda _, args: seen.update({FINAL: args[0]})))
+        else:
+            hooks.enter_context(body.register_forward_hook(lambda _, __, out: seen.update({FINAL: out[0]})))
         return passer.outputs(model, encoded, read, "retention rows")
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def pool(value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

@@ -20,11 +20,6 @@ class Layers:
     modules: tuple[str, ...] = ()  # of the blocks, in the same order
     above: tuple[str, ...] = ()  # modules that run after the last block: those of the head, a final norm, a pooler
 
-    @property
-    def body(self) -> tuple[str, ...]:
-        """Every parameter below the head."""
-        return self.stem + tuple(name for block in self.blocks for name in block)
-
     def frozen_blocks(self, learning: Iterable[str]) -> int:
         """How many blocks, counted from the bottom, lie under the lowest of the parameters called `learning`.
 

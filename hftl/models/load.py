@@ -42,16 +42,15 @@ class Loaded:
     processor: Any
     layers: Layers
     head: tuple[str, ...]  # modules that the checkpoint lacked
-    output: str  # the head's Linear that puts out the logits
+    outputs: tuple[str, ...]  # the head's Linears whose mean is the logits
     name: str
     source: str  # folder, packaged, cache or hub
     revision: str | None
-    averaged: tuple[str, ...] = ()  # further Linears: the logits are their mean with `output`'s
 
     @property
-    def outputs(self) -> tuple[str, ...]:
-        """Every Linear that the logits are made of."""
-        return (*self.averaged, self.output)
+    def output(self) -> str:
+        """The last of the Linears that put out the logits: for nearly every model the only one."""
+        return self.outputs[-1]
 
 
 @dataclass(frozen=True)
@@ -184,14 +183,12 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         check_loaded(model, info, name, batch)
         head = head_modules(model, info, width)
         layers = find_layers(model, head, batch)
-        *averaged, output = output_linears(model, head, width, batch)
+        outputs = output_linears(model, head, width, batch)
     revision = checkpoint.revision
     if checkpoint.source in ("cache", "hub"):
         cached = _cached_config(checkpoint.path, revision)
         revision = cached.parent.name if cached else revision
-    return Loaded(
-        model, processor, layers, head, output, checkpoint.name, checkpoint.source, revision, tuple(averaged)
-    )
+    return Loaded(model, processor, layers, head, outputs, checkpoint.name, checkpoint.source, revision)
 
 
 def load_adapted(path: str, task: Task, processor: Any, common: dict[str, Any]) -> Any:

@@ -146,7 +146,7 @@ def _problem(config: RunConfig, best_metric: str) -> str | None:
 def _rehearse(config: RunConfig, best_metric: str) -> None:
     toy = OnFeatures(nn.Linear(2, 2))
     names = tuple(name for name, _ in toy.named_parameters())
-    plan = Plan(toy, "linear", Layers((), (), names), (), {"learning_rate": 1e-3})
+    plan = Plan(toy, ("linear",), Layers((), (), names), (), {"learning_rate": 1e-3})
     stage = Stage("rehearsal", (Group("head", names, 1.0),), 1.0)
     with tempfile.TemporaryDirectory() as folder:
         args = stage_arguments(plan, stage, config, best_metric, Path(folder))
