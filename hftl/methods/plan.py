@@ -111,7 +111,7 @@ def write_probe(plan: Plan, given: Given) -> None:
 
 @dataclass(frozen=True)
 class Method:
-    """One way to adapt a model. To add one, write its file and put its value into `METHODS`."""
+    """One way to adapt a model. To add one, write its file and put its value into `METHODS` (CONTRIBUTING.md)."""
 
     name: str
     summary: str  # for `hftl methods`: what it does and when to take it
@@ -133,10 +133,8 @@ class Method:
     def refuse(self, loaded: Loaded, config: MethodConfig) -> None:
         """Raise `ConfigError` when the method cannot be used on the model. It costs no forward pass."""
         blocks = len(loaded.layers.modules)
-        for flag, top, instead in (
-            ("train_top", config.train_top, "train them all"),
-            ("thaw_to", config.thaw_to, "thaw the stem as well"),
-        ):
+        for flag, instead in (("train_top", "train them all"), ("thaw_to", "thaw the stem as well")):
+            top = getattr(config, flag)
             if top is not None and top > blocks:
                 raise ConfigError(
                     f"--{flag} {top} is more than the {blocks} blocks that {loaded.name} has. Leave it out to {instead}."
