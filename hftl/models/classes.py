@@ -36,8 +36,8 @@ def classifier_config(config: Any, auto_model: Any, labels: dict[str, Any]) -> A
     fields = {k: v for k, v in config.to_dict().items() if k not in ("_name_or_path", "dtype", "architectures")}
     if config.model_type in _POOLED and own_auto_model(PooledForImageClassification) == auto_model.__name__:
         return PooledImageConfig(encoder=fields, **labels)
-    kind = CONFIG_MAPPING[_AROUND[config.model_type]] if config.model_type in _AROUND else None
-    if kind not in auto_model._model_mapping:
+    kind: Any = CONFIG_MAPPING[_AROUND[config.model_type]] if config.model_type in _AROUND else None
+    if kind is None or kind not in auto_model._model_mapping:
         return None
     if config.model_type in _TOWERS:
         return kind(vision_config=fields, **labels)
