@@ -49,11 +49,8 @@ def choose_retention(ready: Prepared) -> Retention | str:
     try:
         retention = _choose(name, ready)
     except DataError as error:
-        kinds, mine = _kinds(name), ready.task.inputs.kind
-        retention = str(error)
-        if (
-            kinds and mine not in kinds
-        ):  # the error says "use another task": here it is the rows that are the wrong ones
+        kinds, mine, retention = _kinds(name), ready.task.inputs.kind, str(error)
+        if kinds and mine not in kinds:  # the error says "use another task", but it is the rows that are wrong
             retention = f"the model reads {mine}s, so this must be {mine}s too, but it holds {kinds[0]}s."
     problems = [p for p in from_every_process(retention if isinstance(retention, str) else None) if p]
     if not problems:
