@@ -15,8 +15,7 @@ from hftl.evidence.document import build_report
 from hftl.evidence.gather import calibrate, gather
 from hftl.evidence.page import write_run_page
 from hftl.evidence.scene import Final, Outcome, Scene, Seen
-from hftl.forgetting.along import with_kept
-from hftl.forgetting.measure import forgetting
+from hftl.forgetting.measure import forgetting, with_kept
 from hftl.methods import check_combination, check_method, get_method
 from hftl.methods.adapters import without_adapters
 from hftl.predict import Prediction, Predictor, load

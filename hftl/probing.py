@@ -130,4 +130,4 @@ def mean_pooled(loaded: Loaded, labels: tuple[str, ...]) -> Loaded:
         modules=(),
         above=("classifier",),
     )
-    return replace(loaded, model=model, layers=layers, head=("classifier",), output="classifier")
+    return replace(loaded, model=model, layers=layers, head=("classifier",), outputs=("classifier",))

@@ -12,6 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from hftl.errors import ModelError
 from hftl.models.pooled import OWN_CLASSES
+from hftl.predict import Predictor
 from hftl.tasks.inputs.image import affine_map, image_side
 
 
@@ -20,32 +21,41 @@ Steps = dict[str, Any]  # what predict.py does to an image, as predict.json hold
 _PROBES = ((64, 48), (37, 91), (200, 133), (301, 300), (9, 5), (31, 250))
 # One grey level is 1/255 before normalisation, which only enlarges it; fp32 arithmetic differs by 1e-6.
 _TOLERANCE = 1e-4
+_NO_LIMIT = 100_000  # tokenizers that know no limit report a number beyond any model's
 
 
-def write_predict(folder: Path, kind: str, labels: tuple[str, ...], steps: Steps | None) -> None:
-    """Write predict.py for "text" or "image", and predict.json with the labels and an image model's `steps`.
+def write_companions(folder: Path, predictor: Predictor, name: str) -> None:
+    """Write predict.py, predict.json (the labels and an image model's steps), the processor's files and config.json.
 
-    Characters of a label that a terminal would obey (tabs, line ends, escapes) become spaces there; config.json keeps
-    the labels as they are.
+    Characters of a label that a terminal would obey (tabs, line ends, escapes) become spaces in predict.json;
+    config.json keeps the labels as they are. Raises `ModelError` for a processor that predict.py cannot stand for.
     """
-    templates = files("hftl.export") / "templates"
-    parts = [(templates / f"predict_{part}.py").read_text(encoding="utf-8") for part in (kind, "main")]
-    (folder / "predict.py").write_text("\n\n".join(parts), encoding="utf-8")
-    printable = ["".join(c if c.isprintable() else " " for c in label) for label in labels]
-    values = {"labels": printable} | ({"preprocessing": steps} if steps else {})
+    processor = predictor.processor
+    printable = ["".join(c if c.isprintable() else " " for c in label) for label in predictor.labels]
+    values: dict[str, Any] = {"labels": printable}
+    if predictor.task.inputs.padded:
+        _write_tokenizer(folder, processor, name)
+    else:
+        values["preprocessing"] = read_preprocessing(processor, name)
+        processor.save_pretrained(folder)
+    _write_config(folder, predictor.model.config)
     (folder / "predict.json").write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    template = files("hftl.export") / "templates" / "predict.py"
+    (folder / "predict.py").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
 
 
-def write_tokenizer(folder: Path, tokenizer: Any, name: str) -> None:
-    """Write tokenizer.json, which cuts at `tokenizer.model_max_length` and pads nothing, and its configuration.
-
-    Raises `ModelError` for a tokenizer that the tokenizers library cannot run.
-    """
+def _write_tokenizer(folder: Path, tokenizer: Any, name: str) -> None:
+    """Write tokenizer.json, which cuts at `tokenizer.model_max_length` and pads nothing, and its configuration."""
     backend = getattr(tokenizer, "backend_tokenizer", None)  # tokenizers written in Python have none
     if backend is None:
         raise ModelError(
             f"{name} cannot be exported: its {type(tokenizer).__name__} is written in Python, and predict.py needs one "
             "that the tokenizers library can run."
+        )
+    if tokenizer.model_max_length > _NO_LIMIT:
+        raise ModelError(
+            f"{name} cannot be exported: its tokenizer knows no longest text. "
+            "Set model_max_length in tokenizer_config.json."
         )
     tokenizer.save_pretrained(folder)
     alone = type(backend).from_str(backend.to_str())  # settings of the copy, not of the tokenizer in use
@@ -54,7 +64,7 @@ def write_tokenizer(folder: Path, tokenizer: Any, name: str) -> None:
     alone.save(str(folder / "tokenizer.json"))
 
 
-def write_config(folder: Path, config: Any) -> None:
+def _write_config(folder: Path, config: Any) -> None:
     """Write config.json, by which transformers.js knows the task, the inputs and the labels.
 
     A class of hftl's own reads and puts out what a stock classifier of the encoder would, so its graph goes by that name.
@@ -77,7 +87,8 @@ def read_preprocessing(processor: Any, name: str) -> Steps:
     known ways of resizing does.
     """
     kind = type(processor).__name__
-    images = [_probe(width, height) for width, height in _PROBES]
+    noise = [np.random.default_rng(w * 1000 + h).integers(0, 256, (h, w, 3), dtype=np.uint8) for w, h in _PROBES]
+    images = [Image.fromarray(pixels) for pixels in noise]
     try:
         side = image_side(processor)
         scale, offset = affine_map(processor)
@@ -86,9 +97,10 @@ def read_preprocessing(processor: Any, name: str) -> Steps:
         raise ModelError(f"{name} cannot be exported: its {kind} fails on a plain RGB image ({error}).") from None
     fixed = {"resample": int(getattr(processor, "resample", 2)), "crop": [side, side]}
     fixed |= {"scale": scale.flatten().tolist(), "offset": offset.flatten().tolist()}
-    for size, shortest in _resizings(processor, side):
-        steps = {"size": size, "shortest_edge": shortest, **fixed}
-        if all(_same(apply(steps, image), theirs) for image, theirs in zip(images, expected, strict=True)):
+    for way in _resizings(processor, side):
+        steps = {**way, **fixed}
+        ours = [apply(steps, image) for image in images]
+        if all(a.shape == b.shape and np.abs(a - b).max() < _TOLERANCE for a, b in zip(ours, expected, strict=True)):
             return steps
     raise ModelError(
         f"{name} cannot be exported: predict.py cannot reproduce what its {kind} does to images "
@@ -98,33 +110,20 @@ def read_preprocessing(processor: Any, name: str) -> Steps:
 
 def apply(steps: Steps, image: Image.Image) -> np.ndarray:
     """Return [3, height, width] fp32 of an RGB image, by the very code of `predict.py`."""
-    from hftl.export.templates.predict_image import feeds  # late: it needs onnxruntime
+    from hftl.export.templates.predict import image_feeds  # late: it needs onnxruntime
 
     file = BytesIO()
     image.save(file, "png")
-    array: np.ndarray = next(feeds([file], steps))["pixel_values"][0]
+    array: np.ndarray = next(image_feeds([file], steps))["pixel_values"][0]
     return array
 
 
-def _resizings(processor: Any, side: int) -> list[tuple[list[int] | None, int | None]]:
-    """The ways of resizing that the processor's sizes allow: (size, shortest_edge), one of the two None."""
-    size = {k: v for k, v in dict(getattr(processor, "size", None) or {}).items() if v}
-    ways: list[tuple[list[int] | None, int | None]] = []
-    if "height" in size and "width" in size:
-        ways.append(([size["width"], size["height"]], None))
-    edge = size.get("shortest_edge")
-    if edge:
-        # ConvNeXt's edge is that of the crop; LeViT's is 224 of 256.
-        crop_pct = getattr(processor, "crop_pct", None) or 1.0
-        ways += [(None, e) for e in dict.fromkeys((edge, int(edge / crop_pct), int(256 / 224 * edge)))]
-        ways.append(([edge, edge], None))
-    return [*ways, ([side, side], None)]
-
-
-def _probe(width: int, height: int) -> Image.Image:
-    noise = np.random.default_rng(width * 1000 + height).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(noise)
-
-
-def _same(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    return ours.shape == theirs.shape and bool(np.abs(ours - theirs).max() < _TOLERANCE)
+def _resizings(processor: Any, side: int) -> list[Steps]:
+    """The ways of resizing that the processor's sizes allow."""
+    size = dict(getattr(processor, "size", None) or {})
+    edge, crop_pct = size.get("shortest_edge"), getattr(processor, "crop_pct", None) or 1.0
+    # ConvNeXt's edge is that of the crop; LeViT's is 224 of 256.
+    edges = [edge, int(edge / crop_pct), int(256 / 224 * edge)] if edge else []
+    sizes: list[list[Any]] = [[size.get("width"), size.get("height")], [edge, edge], [side, side]]
+    ways: list[Steps] = [{"size": None, "shortest_edge": edge} for edge in edges]
+    return [*ways, *({"size": pair, "shortest_edge": None} for pair in sizes if all(pair))]

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import platform
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,36 +14,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import transformers
 
 from hftl.atomic import check_folder, new_folder
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, ModelError, RunError
-from hftl.export.companions import read_preprocessing, write_config, write_predict, write_tokenizer
-from hftl.export.graph import OPSET, Graph, check_packages, export_image, export_text, session
-from hftl.export.int8 import CALIBRATION_ROWS, is_convolutional, quantise_dynamic, quantise_static
-from hftl.export.parity import check_parity
-from hftl.export.rows import (
-    label_ids,
-    parity_rows,
-    predicted_ids,
-    probabilities,
-    quality_splits,
-    single_feeds,
-    stacker,
-    torch_probabilities,
-)
-from hftl.export.timing import cut, time_onnx, time_torch, usable_threads
+from hftl.export.companions import write_companions
+from hftl.export.graph import LINKS, OPSET, check_packages, export_graph, session
+from hftl.export.int8 import CALIBRATION_BATCH, CALIBRATION_ROWS, is_convolutional, quantise_dynamic, quantise_static
+from hftl.export.rows import Feed, feeds_of, parity_rows, predicted_ids, probabilities, quality_splits, run_predict
+from hftl.export.timing import BATCHES, latency, to_tensors
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load
-from hftl.publishing.parity import TOLERANCE, keep_parity
+from hftl.publishing.parity import judge, keep_parity
 from hftl.run_data import Artifact, RealRows, open_artifact, spread
 
 
 MODEL, INT8 = "model.onnx", "model_int8.onnx"  # the names that transformers.js knows too
 _REPORT = "export.json"
 _MARK = ".hftl-export"  # in the folder while it is made: says that a leftover may be removed
-_NO_LIMIT = 100_000  # tokenizers that know no limit report a number beyond any model's
 _PACKAGES = ("hftl", "torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -66,8 +57,8 @@ def export(
 ) -> ExportReport:
     """Write an ONNX folder with a predict.py that needs only ONNX Runtime and tokenizers or Pillow.
 
-    predict.py is run in a fresh process on 64 real rows; labels must equal those of the PyTorch model in fp32, and
-    probabilities differ by at most 1e-4.
+    predict.py is run in a fresh process on 64 real rows, and its probabilities differ from those of the PyTorch model in
+    fp32 by at most 1e-4.
 
     Args:
         run_or_model: a run folder, a model folder or a Hub id.
@@ -81,7 +72,8 @@ def export(
     Raises:
         ConfigError: an option is wrong.
         DataError: `int8` is asked for, and there are no validation rows to judge it on.
-        ModelError: the model cannot be exported, its export answers otherwise, or int8 loses more than `max_drop`.
+        ModelError: the model cannot be exported, or int8 loses more than `max_drop`.
+        ParityError: the export answers otherwise than the model.
         RunError: the folder is in the way or cannot be written.
     """
     _check_options(format, max_drop)
@@ -93,7 +85,8 @@ def export(
     splits = quality_splits(artifact, predictor.task, predictor.labels, data) if int8 else None
     rows = parity_rows(artifact, predictor.task, data)
     with new_export(folder) as work:
-        graph = _write(work, predictor, artifact.name)
+        write_companions(work, predictor, artifact.name)
+        graph = export_graph(predictor, work / MODEL)
         values = {**_describe(artifact, predictor, graph), **_check(work, predictor, rows, splits, max_drop)}
         (work / _REPORT).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if (problem := keep_parity(artifact, "onnx", values["parity"])) is not None:
@@ -120,15 +113,8 @@ def default_folder(artifact: Artifact) -> Path:
 
 def check_output(folder: Path, *, overwrite: bool) -> None:
     """Raise `RunError` when the export cannot be written, or would destroy something that was not given up."""
-    check_folder(
-        folder,
-        "--output_dir",
-        "my-onnx",
-        kind="an export of hftl",
-        proof=_REPORT,
-        marks=(_MARK,),
-        overwrite=overwrite,
-    )
+    what = {"kind": "an export of hftl", "proof": _REPORT}
+    check_folder(folder, "--output_dir", "my-onnx", **what, marks=(_MARK,), overwrite=overwrite)
 
 
 @contextmanager
@@ -147,63 +133,51 @@ def _load(artifact: Artifact) -> Predictor:
     """Load the model for the CPU, and an image processor that resizes with Pillow, as predict.py does."""
     predictor = load(artifact.folder)
     predictor.model.cpu()
-    if predictor.task.input_column == "image":
-        processor = transformers.AutoImageProcessor.from_pretrained(artifact.folder, backend="pil")
-        return dataclasses.replace(predictor, processor=processor)
-    if predictor.processor.model_max_length > _NO_LIMIT:
-        raise ModelError(
-            f"{artifact.name} cannot be exported: its tokenizer knows no longest text. "
-            "Set model_max_length in tokenizer_config.json."
-        )
-    return predictor
-
-
-def _write(work: Path, predictor: Predictor, name: str) -> Graph:
-    """Write model.onnx and what lies beside it."""
-    write_config(work, predictor.model.config)
-    if predictor.task.input_column == "text":
-        write_tokenizer(work, predictor.processor, name)
-        write_predict(work, "text", predictor.labels, None)
-        return export_text(predictor.model, work / MODEL, int(predictor.processor.model_max_length))
-    steps = read_preprocessing(predictor.processor, name)
-    predictor.processor.save_pretrained(work)
-    write_predict(work, "image", predictor.labels, steps)
-    return export_image(predictor.model, work / MODEL, steps["crop"][0])
+    if predictor.task.inputs.padded:
+        return predictor
+    auto = getattr(transformers, predictor.task.inputs.processor)
+    return dataclasses.replace(predictor, processor=auto.from_pretrained(artifact.folder, backend="pil"))
 
 
 def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | None, max_drop: float) -> dict[str, Any]:
     """Compare what was written with the model, make int8 where there are `splits`, and measure."""
-    feeds = single_feeds(predictor, predictor.task.inputs.table(rows.inputs))
-    gap = check_parity(work, rows.inputs, torch_probabilities(predictor.model, feeds))
+    start = time.perf_counter()
+    table = predictor.task.inputs.table(rows.inputs)
+    feeds = feeds_of(predictor, table)
+    answers = run_predict(work, rows.inputs, MODEL)
+    parity = judge(answers, torch_probabilities(predictor, feeds), rows.origin, "The export", start)
     judged = _add_int8(work, predictor, splits, feeds, max_drop) if splits is not None else None
+    files = {"onnx fp32": work / MODEL, "onnx int8": work / INT8}
+    batches = {size: feeds_of(predictor, table, size) for size in BATCHES}
+    measured = latency(predictor.model, {name: file for name, file in files.items() if file.is_file()}, batches)
     return {
         "files": {p.name: p.stat().st_size for p in sorted(work.glob("*.onnx*"))},
-        "parity": {
-            "rows": len(feeds),
-            "origin": rows.origin,
-            "labels_equal": True,  # anything else was an error
-            "max_difference": gap,
-            "tolerance": TOLERANCE,
-            "note": "",
-        },
+        "parity": parity,
         "int8": judged,
-        "latency": _latency(work, predictor, feeds),
+        "latency": {"rows": len(feeds), **measured},
     }
 
 
-def _add_int8(
-    work: Path, predictor: Predictor, splits: Splits, feeds: list[dict[str, np.ndarray]], max_drop: float
-) -> dict[str, Any]:
+def torch_probabilities(predictor: Predictor, feeds: list[Feed]) -> np.ndarray:
+    """Return [n, labels] of the fp32 model on the CPU: a GPU may round its products to fewer bits."""
+    with torch.inference_mode():
+        rows = [predictor.model(**to_tensors(feed)).logits for feed in feeds]
+    return LINKS[predictor.task.output.link](torch.cat(rows).double()).numpy()
+
+
+def _add_int8(work: Path, predictor: Predictor, splits: Splits, feeds: list[Feed], max_drop: float) -> dict[str, Any]:
     """Write model_int8.onnx and return its figures. Raises `ModelError` when it loses more than `max_drop`."""
-    calibration = None
+    calibration_rows = 0
     if is_convolutional(work / MODEL):
         numbers, _ = spread(splits.train, predictor.task.inputs, CALIBRATION_ROWS)
-        calibration = single_feeds(predictor, splits.train.select(numbers))
-        how = quantise_static(work / MODEL, work / INT8, np.concatenate([f["pixel_values"] for f in calibration]))
+        calibration_rows = len(numbers)
+        batches = feeds_of(predictor, splits.train.select(numbers), min(CALIBRATION_BATCH, calibration_rows))
+        how = quantise_static(work / MODEL, work / INT8, batches)
     else:
         how = quantise_dynamic(work / MODEL, work / INT8)
-    truth = label_ids(splits.validation, splits.labels, predictor.labels)
-    sessions = [session(work / name, usable_threads()) for name in (MODEL, INT8)]
+    names = [splits.labels[i] for i in splits.validation["label"][:]]  # the data may count them in another order
+    truth = np.array([predictor.labels.index(name) for name in names])
+    sessions = [session(work / name, torch.get_num_threads()) for name in (MODEL, INT8)]
     share = [float((ids == truth).mean()) for ids in predicted_ids(predictor, sessions, splits.validation)]
     drop = share[0] - share[1]
     if drop > max_drop:
@@ -214,7 +188,7 @@ def _add_int8(
     before, after = (probabilities(runtime, feeds) for runtime in sessions)
     return {
         "how": how,
-        "calibration_rows": len(calibration) if calibration else 0,
+        "calibration_rows": calibration_rows,
         "validation_rows": len(truth),
         "accuracy_before": share[0],
         "accuracy_after": share[1],
@@ -224,7 +198,7 @@ def _add_int8(
     }
 
 
-def _describe(artifact: Artifact, predictor: Predictor, graph: Graph) -> dict[str, Any]:
+def _describe(artifact: Artifact, predictor: Predictor, graph: dict[str, Any]) -> dict[str, Any]:
     """What was exported, with no path of this machine."""
     folder = artifact.run or typed_path(artifact.name)
     return {
@@ -238,23 +212,9 @@ def _describe(artifact: Artifact, predictor: Predictor, graph: Graph) -> dict[st
             "parameters": sum(p.numel() for p in predictor.model.parameters()),
             "labels": len(predictor.labels),
         },
-        "inputs": list(graph.inputs),
-        "outputs": ["logits", "probabilities"],
-        "dynamic": list(graph.dynamic),
-        "image_size": graph.image_size,
+        **graph,
         "environment": {
             "versions": {"python": platform.python_version(), **{p: version(p) for p in _PACKAGES}},
             "machine": f"{platform.system()} {platform.machine()}",
         },
     }
-
-
-def _latency(work: Path, predictor: Predictor, feeds: list[dict[str, np.ndarray]]) -> dict[str, Any]:
-    """Time the model alone, without tokenizing or decoding, on the rows of the parity check."""
-    threads = usable_threads()
-    batches = cut(feeds, stacker(predictor))
-    timings = {"torch fp32": time_torch(predictor.model, batches, threads)}
-    timings["onnx fp32"] = time_onnx(work / MODEL, batches, threads)
-    if (work / INT8).is_file():
-        timings["onnx int8"] = time_onnx(work / INT8, batches, threads)
-    return {"threads": threads, "rows": len(feeds), "batches": timings}

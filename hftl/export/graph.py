@@ -3,11 +3,12 @@
 import copy
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,22 @@ import torch
 from torch import nn
 
 from hftl.errors import ModelError
+from hftl.predict import Predictor
 from hftl.publishing.parity import TOLERANCE
 
 
 OPSET = 18
+OUTPUTS = ("logits", "probabilities")
+# `Output.link`: from what a model puts out to probabilities.
+LINKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "softmax": lambda logits: logits.softmax(-1),
+    "sigmoid": torch.sigmoid,
+    "none": torch.clone,
+}
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _PROTOBUF_LIMIT = 2_000_000_000  # bytes; larger weights cannot lie in the .onnx file itself
+
+Batch = dict[str, torch.Tensor]
 
 
 def check_packages() -> None:
@@ -53,74 +64,79 @@ def session(path: Path, threads: int = 0) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
+class _Wrapped(nn.Module):
+    """The inputs called `names`, in that order, to logits and probabilities."""
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...], link: str):
+        super().__init__()
+        self.model, self.names, self.link = model, names, LINKS[link]
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self.model(**dict(zip(self.names, inputs, strict=True))).logits
+        return logits, self.link(logits)
+
+
 @dataclass(frozen=True)
-class Graph:
-    """What was exported."""
+class _Trace:
+    """One way to trace a model: on which batch, which dimensions may vary, and batches of other sizes to try then."""
 
-    inputs: tuple[str, ...]
-    dynamic: tuple[str, ...]  # names of the dimensions that may vary
-    image_size: int | None  # the one side that the graph reads, where height and width are fixed
-
-
-class _Text(nn.Module):
-    """Tokens to logits and probabilities; the order of the arguments is that of the graph's inputs."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-        return logits, logits.softmax(-1)
+    batch: Batch
+    free: dict[int, str]
+    others: list[Batch]
+    image_size: int | None = None  # the one side that the graph reads, where height and width are fixed
 
 
-class _Image(nn.Module):
-    """Pixels to logits and probabilities."""
+def export_graph(predictor: Predictor, path: Path) -> dict[str, Any]:
+    """Write the graph; return its inputs, outputs and dynamic dimensions, and the one image size that it reads, or None.
 
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self.model(pixel_values=pixel_values).logits
-        return logits, logits.softmax(-1)
-
-
-def export_text(model: Any, path: Path, longest: int) -> Graph:
-    """Write the graph of a text classifier, which reads up to `longest` tokens. Raises `ModelError` when it cannot be."""
-    wrapped = _Text(model).eval()
-    inputs = ("input_ids", "attention_mask")
-    _write(wrapped, _tokens(model.config, 2, min(11, longest)), inputs, ({0: "batch", 1: "sequence"},) * 2, path)
-    shapes = [(1, min(4, longest)), (3, min(7, longest)), (2, longest)]
-    wrong = _differences(wrapped, path, inputs, [_tokens(model.config, *shape) for shape in shapes])
-    if wrong:
-        raise ModelError(
-            f"The exported graph of {type(model).__name__} does not compute what the model does: {wrong}."
-        )
-    return Graph(inputs, ("batch", "sequence"), None)
-
-
-def export_image(model: Any, path: Path, side: int) -> Graph:
-    """Write the graph of an image classifier, with free height and width where the model itself reads other sizes.
-
-    Raises `ModelError` when it cannot be exported.
+    Texts may have any length up to the tokenizer's; images any size where the model itself reads other sizes. Raises
+    `ModelError` when the model cannot be exported.
     """
-    wrapped = _Image(_without_idle_gates(model)).eval()
-    inputs = ("pixel_values",)
-    channels = getattr(model.config, "num_channels", 3)  # some configs leave it out
-    other = [(2, side + 32, side), (1, side, side + 64), (3, side, side)]
-    probes = [(torch.randn(n, channels, *size, generator=torch.Generator().manual_seed(n)),) for n, *size in other]
-    if all(_reads(wrapped, probe[0]) for probe in probes):
-        # Sides that differ, else torch.export takes height and width for one number.
-        example = (torch.randn(2, channels, side + 32, side + 64),)
+    model, processor, inputs = predictor.model, predictor.processor, predictor.task.inputs
+    traces = _of_texts(processor) if inputs.padded else _of_images(model, inputs.smallest(model, processor))
+    names = tuple(traces[0].batch)
+    wrapped = _Wrapped(_without_idle_gates(model), names, predictor.task.output.link).eval()
+    for trace in traces:
         try:
-            _write(wrapped, example, inputs, ({0: "batch", 2: "height", 3: "width"},), path)
-            if not _differences(wrapped, path, inputs, probes):
-                return Graph(inputs, ("batch", "height", "width"), None)
-        except ModelError:
-            pass  # code of the model that depends on the size, such as Swin's padding: export for its own size
-    _write(wrapped, (torch.randn(2, channels, side, side),), inputs, ({0: "batch"},), path)
-    return Graph(inputs, ("batch",), side)
+            _write(wrapped, trace, path)
+            _check(wrapped, trace, path)
+            break
+        except ModelError:  # code of the model that depends on the size, such as Swin's padding
+            if trace is traces[-1]:
+                raise
+    dynamic = list(trace.free.values())
+    return {"inputs": list(names), "outputs": [*OUTPUTS], "dynamic": dynamic, "image_size": trace.image_size}
+
+
+def _of_texts(tokenizer: Any) -> list[_Trace]:
+    def texts(*words: int) -> Batch:
+        sentences = [" ".join(ascii_lowercase[i % 26] for i in range(count)) for count in words]
+        ids = tokenizer(sentences, truncation=True)["input_ids"]
+        padded = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+        return {name: padded[name] for name in ("input_ids", "attention_mask")}
+
+    others = [texts(2), texts(5, 1, 3), texts(int(tokenizer.model_max_length), 2)]
+    return [_Trace(texts(4, 9), {0: "batch", 1: "sequence"}, others)]
+
+
+def _of_images(model: Any, smallest: Batch) -> list[_Trace]:
+    """Free height and width first, where the model reads other sizes; then its own size alone."""
+    _, channels, side, _ = smallest["pixel_values"].shape
+
+    def images(count: int, height: int, width: int) -> Batch:
+        generator = torch.Generator().manual_seed(count)
+        return {"pixel_values": torch.randn(count, channels, height, width, generator=generator)}
+
+    fixed = _Trace(images(2, side, side), {0: "batch"}, [], side)
+    others = [images(2, side + 32, side), images(1, side, side + 64), images(3, side, side)]
+    try:
+        with torch.no_grad():
+            for batch in others:
+                model(**batch)
+    except (ValueError, RuntimeError):  # how a model with fixed positions says no
+        return [fixed]
+    # Sides that differ, else torch.export takes height and width for one number.
+    return [_Trace(images(2, side + 32, side + 64), {0: "batch", 2: "height", 3: "width"}, others), fixed]
 
 
 def _without_idle_gates(model: nn.Module) -> nn.Module:
@@ -138,17 +154,17 @@ def _without_idle_gates(model: nn.Module) -> nn.Module:
     return model
 
 
-def _write(wrapped: nn.Module, example: tuple[torch.Tensor, ...], inputs: Any, shapes: Any, path: Path) -> None:
+def _write(wrapped: _Wrapped, trace: _Trace, path: Path) -> None:
     size = sum(p.numel() * p.element_size() for p in wrapped.parameters())
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(
                 wrapped,
-                example,
+                tuple(trace.batch.values()),
                 dynamo=True,
-                input_names=list(inputs),
-                output_names=["logits", "probabilities"],
-                dynamic_shapes=shapes,
+                input_names=list(wrapped.names),
+                output_names=list(OUTPUTS),
+                dynamic_shapes=((trace.free,) * len(wrapped.names),),
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -156,56 +172,24 @@ def _write(wrapped: nn.Module, example: tuple[torch.Tensor, ...], inputs: Any, s
             program.save(str(path), external_data=size > _PROTOBUF_LIMIT)
     except torch.onnx.errors.OnnxExporterError as error:
         reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise ModelError(f"{_name(wrapped)} cannot be exported to ONNX: {reason}") from error
+        raise ModelError(f"{type(wrapped.model).__name__} cannot be exported to ONNX: {reason}") from error
 
 
-def _name(wrapped: Any) -> str:
-    return type(wrapped.model).__name__
-
-
-def _tokens(config: Any, rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Any words and one end mark in each row, and a mask that pads the first row where there is more than one.
-
-    BART and T5 read the state of the end mark, and want as many in each row; decoders read the last that is no padding.
-    """
-    generator = torch.Generator().manual_seed(rows * 1000 + length)
-    text = (
-        getattr(config, "encoder", None) or config.get_text_config().to_dict()
-    )  # the pooled class keeps it as a dict
-    pad, eos = text.get("pad_token_id"), text.get("eos_token_id")
-    marks = {pad, *(eos if isinstance(eos, list) else [eos])}
-    words = torch.tensor([i for i in range(3, 30 + len(marks)) if i not in marks])
-    ids = words[torch.randint(len(words), (rows, length), generator=generator)]
-    mask = torch.ones(rows, length, dtype=torch.int64)
-    if rows > 1:
-        mask[0, (length + 1) // 2 :] = 0
-    if pad is not None:
-        ids[mask == 0] = pad
-    if isinstance(eos, int):
-        ids[torch.arange(rows), mask.sum(1) - 1] = eos
-    return ids, mask
-
-
-def _reads(wrapped: nn.Module, pixels: torch.Tensor) -> bool:
-    try:
-        with torch.no_grad():
-            wrapped(pixels)
-    except (ValueError, RuntimeError):  # how a model with fixed positions says no
-        return False
-    return True
-
-
-def _differences(wrapped: nn.Module, path: Path, inputs: Any, probes: Sequence[tuple[torch.Tensor, ...]]) -> str:
-    """Return "" when graph and model agree on all probes, else what differs."""
+def _check(wrapped: _Wrapped, trace: _Trace, path: Path) -> None:
+    """Raise `ModelError` unless graph and model agree on batches of other sizes."""
     runtime = session(path)
-    for probe in probes:
+    for batch in trace.others:
         with torch.no_grad():
-            wanted = wrapped(*probe)[1].numpy()
+            expected = wrapped(*batch.values())[1].numpy()
         try:
-            got = runtime.run(["probabilities"], {k: v.numpy() for k, v in zip(inputs, probe, strict=True)})[0]
+            answers = runtime.run(["probabilities"], {name: tensor.numpy() for name, tensor in batch.items()})[0]
+            gap = float(np.abs(expected - answers).max())
+            problem = "" if gap <= TOLERANCE else f"probabilities differ by {gap:.2g}"
         except Exception as error:  # onnxruntime's errors have no common class of their own
-            return f"at {tuple(probe[0].shape)} {' '.join(str(error).split())[:150]}"
-        gap = float(np.abs(wanted - got).max())
-        if not gap <= TOLERANCE:
-            return f"at {tuple(probe[0].shape)} probabilities differ by {gap:.2g}"
-    return ""
+            problem = " ".join(str(error).split())[:150]
+        if problem:
+            shape = tuple(batch[wrapped.names[0]].shape)
+            model = type(wrapped.model).__name__
+            raise ModelError(
+                f"The exported graph of {model} does not compute what the model does: at {shape} {problem}."
+            )

@@ -6,16 +6,17 @@ activation ranges come from calibration rows. docs/edge.md says what was tried.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 from hftl.export.graph import quiet
+from hftl.export.rows import Feed
 
 
 CALIBRATION_ROWS = 128
-_BATCH = 16
+CALIBRATION_BATCH = 16
 # The head stays in fp32: ONNX Runtime 1.32 computes the quantised Gemm that follows a pooled map wrongly, and it is
 # small. So do the first convolutions: three channels of pixels have few values to lose, and they cost no time.
 _STATIC_OPS = ["Conv", "Clip", "Relu", "Add"]
@@ -51,28 +52,25 @@ def quantise_dynamic(source: Path, target: Path) -> str:
     return "dynamic, weights per channel, 7 bits"
 
 
-def quantise_static(source: Path, target: Path, pixels: np.ndarray) -> str:
-    """Write `target` with int8 weights and activations; return how, in a few words.
-
-    Args:
-        source: the fp32 graph.
-        target: the file to write.
-        pixels: [rows, channels, height, width], the calibration rows as the model reads them.
-    """
+def quantise_static(source: Path, target: Path, batches: list[Feed]) -> str:
+    """Write `target` with int8 weights and activations, whose ranges are those of the `batches` of pixels; return how."""
+    import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = target.with_name(target.name + ".prepared")
+    rest = iter(batches)
     try:
         with quiet():
             quant_pre_process(source, prepared, skip_symbolic_shape=True)
+            nodes = onnx.load(str(prepared)).graph.node
             quantize_static(
                 prepared,
                 target,
-                _reader(pixels),
+                SimpleNamespace(get_next=lambda: next(rest, None)),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=_STATIC_OPS,
-                nodes_to_exclude=_convolutions(prepared)[:_FIRST],
+                nodes_to_exclude=[node.name for node in nodes if node.op_type == "Conv"][:_FIRST],
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
@@ -81,26 +79,3 @@ def quantise_static(source: Path, target: Path, pixels: np.ndarray) -> str:
     finally:
         prepared.unlink(missing_ok=True)
     return "static, convolutions per channel, ranges by MinMax; the first three convolutions and the head in fp32"
-
-
-def _convolutions(graph: Path) -> list[str]:
-    import onnx
-
-    return [node.name for node in onnx.load(str(graph)).graph.node if node.op_type == "Conv"]
-
-
-def _reader(pixels: np.ndarray) -> object:
-    from onnxruntime.quantization import CalibrationDataReader
-
-    class Rows(CalibrationDataReader):
-        """Batches of one size, as the tool wants them."""
-
-        def __init__(self, batches: Sequence[np.ndarray]):
-            self.batches: Iterator[np.ndarray] = iter(batches)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            batch = next(self.batches, None)
-            return None if batch is None else {"pixel_values": batch}
-
-    size = min(_BATCH, len(pixels))
-    return Rows([pixels[i : i + size] for i in range(0, len(pixels) - size + 1, size)])

@@ -1,25 +1,38 @@
-"""The rows that an export is checked, calibrated and judged on, and the same as inputs of its graph."""
+"""The rows that an export is checked, calibrated and judged on, and what the written files answer to them."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
 
 from hftl.config import build_config
 from hftl.data.load import load_splits
 from hftl.data.splits import Splits
-from hftl.errors import DataError, HftlError
+from hftl.errors import DataError, HftlError, ModelError
 from hftl.predict import Predictor
+from hftl.publishing.parity import as_json, fresh
 from hftl.run_data import Artifact, RealRows, run_splits, some_rows, spread
 from hftl.surroundings import progress
 from hftl.tasks.task import Task
 
 
+Feed = dict[str, np.ndarray]  # a batch, as the graph reads it
 _CHUNK = 256  # rows in memory at a time
+_FOREIGN = ("hftl", "torch", "transformers", "datasets")
+# The child gets the folder and the inputs on stdin, and answers with every probability and what it imported.
+_CHILD = """
+import json, sys
+question = json.load(sys.stdin)
+sys.path.insert(0, question["folder"])
+import predict
+rows = predict.probabilities(question["inputs"], question["model"])
+json.dump({"rows": rows.tolist(), "foreign": [m for m in question["foreign"] if m in sys.modules]}, sys.stdout)
+"""
 
 
 def parity_rows(artifact: Artifact, task: Task, data: str | None, count: int = 64) -> RealRows:
@@ -33,24 +46,18 @@ def parity_rows(artifact: Artifact, task: Task, data: str | None, count: int = 6
 
 def quality_splits(artifact: Artifact, task: Task, labels: tuple[str, ...], data: str | None) -> Splits:
     """Return the splits to calibrate and to judge int8 on. Raises `DataError` when there are none, saying why."""
+    why = "--int8 is judged on validation rows, and"
     try:
         splits = _splits(artifact, task, data)
     except HftlError as error:
         hint = "" if data else " Name them with --data, or leave --int8 out."
-        raise DataError(f"--int8 is judged on validation rows, and they cannot be read: {error}{hint}") from None
-    if set(splits.labels) - set(labels):
-        strange = sorted(set(splits.labels) - set(labels))[0]
-        raise DataError(
-            f"--int8 is judged on validation rows, and {splits.name} has a label {strange!r} unknown to the model."
-        )
+        raise DataError(f"{why} they cannot be read: {error}{hint}") from None
+    strange = sorted(set(splits.labels) - set(labels))
+    if strange:
+        raise DataError(f"{why} {splits.name} has a label {strange[0]!r} unknown to the model.")
     if len(splits.validation) == 0:
-        raise DataError(f"--int8 is judged on validation rows, and {splits.name} has none.")
+        raise DataError(f"{why} {splits.name} has none.")
     return splits
-
-
-def label_ids(table: Dataset, theirs: tuple[str, ...], ours: tuple[str, ...]) -> np.ndarray:
-    """Return the model's class id per row, [n]; the data may count their labels in another order."""
-    return np.array([ours.index(theirs[i]) for i in table["label"][:]], dtype=np.int64)
 
 
 def _splits(artifact: Artifact, task: Task, data: str | None) -> Splits:
@@ -64,39 +71,23 @@ def _splits(artifact: Artifact, task: Task, data: str | None) -> Splits:
 
 def _folder_of_config(artifact: Artifact) -> Path | None:
     """The folder with the config.yaml of the run; a repository on the Hub holds it beside the weights."""
-    for folder in (artifact.run, artifact.folder):
-        if folder is not None and (folder / "config.yaml").is_file():
-            return folder
-    return None
+    folders = [folder for folder in (artifact.run, artifact.folder) if folder is not None]
+    return next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
 
 
-def single_feeds(predictor: Predictor, table: Dataset) -> list[dict[str, np.ndarray]]:
-    """Return the graph's inputs per row, each a batch of one: nothing is padded."""
+def feeds_of(predictor: Predictor, table: Dataset, size: int = 1) -> list[Feed]:
+    """Return the rows in batches of `size`, padded to their longest row.
+
+    An incomplete last batch is left out; where rows are too few for one batch, they are repeated.
+    """
     encoded = predictor.task.encode(table.select_columns(list(predictor.task.inputs.columns)), predictor.processor)
     collate = predictor.task.collator(predictor.processor)
-    return [_numpy(collate([encoded[i]])) for i in range(len(encoded))]
+    rows = np.resize(np.arange(len(encoded)), max(size, len(encoded) // size * size)).reshape(-1, size)
+    batches = [collate([encoded[row] for row in batch]) for batch in rows.tolist()]
+    return [{name: tensor.numpy() for name, tensor in batch.items() if name != "labels"} for batch in batches]
 
 
-def stacker(predictor: Predictor) -> Callable[[Sequence[dict[str, np.ndarray]]], dict[str, np.ndarray]]:
-    """Return a function that makes one batch of single rows; texts are padded to the longest."""
-    if not predictor.task.inputs.padded:
-        return lambda rows: {"pixel_values": np.concatenate([row["pixel_values"] for row in rows])}
-
-    def stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        ids = [row["input_ids"][0].tolist() for row in rows]
-        return _numpy(predictor.processor.pad({"input_ids": ids}, return_tensors="pt"))
-
-    return stack
-
-
-def torch_probabilities(model: Any, feeds: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
-    """Return [n, labels] of the fp32 model on the CPU: a GPU may round its products to fewer bits."""
-    with torch.inference_mode():
-        rows = [model(**{k: torch.from_numpy(v) for k, v in feed.items()}).logits for feed in feeds]
-    return torch.cat(rows).double().softmax(-1).numpy()
-
-
-def probabilities(session: Any, feeds: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+def probabilities(session: Any, feeds: Sequence[Feed]) -> np.ndarray:
     """Return [n, labels]; every row runs on its own, as in predict.py."""
     return np.concatenate([session.run(["probabilities"], feed)[0] for feed in feeds])
 
@@ -105,12 +96,26 @@ def predicted_ids(predictor: Predictor, sessions: Sequence[Any], table: Dataset)
     """Return the class ids [n] that each session answers; only some rows are in memory at a time."""
     answers: list[list[np.ndarray]] = [[] for _ in sessions]
     for start in progress(range(0, len(table), _CHUNK), "accuracy", f"{_CHUNK} rows"):
-        feeds = single_feeds(predictor, table.select(range(start, min(start + _CHUNK, len(table)))))
+        feeds = feeds_of(predictor, table.select(range(start, min(start + _CHUNK, len(table)))))
         for ids, session in zip(answers, sessions, strict=True):
             ids.append(probabilities(session, feeds).argmax(-1))
     return [np.concatenate(ids) for ids in answers]
 
 
-def _numpy(batch: Any) -> dict[str, np.ndarray]:
-    wanted = ("input_ids", "attention_mask", "pixel_values")
-    return {key: batch[key].numpy() for key in wanted if key in batch}
+def run_predict(folder: Path, inputs: list[Any], model: str) -> np.ndarray:
+    """Return what `predict.probabilities` of the folder's predict.py answers in a fresh process, [n, labels].
+
+    Inputs are texts or PIL images; images go through lossless files in a temporary folder. Raises `ModelError` when
+    it fails, or imports a package that it must do without.
+    """
+    with TemporaryDirectory() as temporary:
+        rows = [as_json(value, Path(temporary) / f"{i}.png") for i, value in enumerate(inputs)]
+        question = {"folder": str(folder.resolve()), "model": model, "foreign": _FOREIGN, "inputs": rows}
+        process = fresh(["-c", _CHILD], question)
+    if process.returncode:
+        last = (process.stderr.strip().splitlines() or ["no message"])[-1]
+        raise ModelError(f"The written predict.py fails, so the export was not kept: {last[:300]}")
+    answer = json.loads(process.stdout)
+    if answer["foreign"]:
+        raise ModelError(f"The written predict.py imports {', '.join(answer['foreign'])}, so the export was not kept.")
+    return np.array(answer["rows"], dtype=np.float64)

@@ -1,16 +1,16 @@
 """How long a batch takes, for PyTorch and for ONNX Runtime, on the same rows and threads; and the table of it."""
 
-import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from hftl.export.graph import session
+from hftl.export.rows import Feed
 from hftl.surroundings import progress
 
 
@@ -22,45 +22,26 @@ _WARM_UP = 3
 
 HEADER = ("model", "MB", "accuracy", "p50 ms, 1", "p95 ms, 1", "p50 ms, 32", "p95 ms, 32", "rows/s, 8", "rows/s, 32")
 
-Batch = dict[str, np.ndarray]
+
+def latency(model: Any, files: dict[str, Path], batches: dict[int, list[Feed]]) -> dict[str, Any]:
+    """Time the fp32 model and the ONNX files, by name, on the CPU, without tokenizing or decoding.
+
+    Returns {"threads", "batches": {name: {"1": {"p50_ms", "p95_ms", "rows_per_second"}, ...}}}. The threads are those
+    that PyTorch takes: one for each physical core, unless OMP_NUM_THREADS says otherwise.
+    """
+    threads = torch.get_num_threads()
+    runs: dict[str, Callable[[Feed], Any]] = {"torch fp32": lambda feed: model(**to_tensors(feed))}
+    runs |= {name: partial(session(file, threads).run, ["logits"]) for name, file in files.items()}
+    with torch.inference_mode():
+        return {"threads": threads, "batches": {name: _time(run, batches, name) for name, run in runs.items()}}
 
 
-def usable_threads() -> int:
-    """Return the number of physical cores that this process may use; OMP_NUM_THREADS lowers it."""
-    cores = psutil.cpu_count(logical=False) or 1
-    if hasattr(psutil.Process, "cpu_affinity"):  # not on macOS
-        cores = min(cores, len(psutil.Process().cpu_affinity()))
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(cores, int(asked))) if asked.isdigit() else max(1, cores)
+def to_tensors(feed: Feed) -> dict[str, torch.Tensor]:
+    """Return a batch of the graph as one of the model."""
+    return {name: torch.from_numpy(array) for name, array in feed.items()}
 
 
-def time_torch(model: Any, batches: dict[int, list[Batch]], threads: int) -> dict[str, dict[str, float]]:
-    """Return {"1": {"p50_ms", "p95_ms", "rows_per_second"}, ...} of the fp32 model on the CPU."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode():
-            return _time(lambda b: model(**{k: torch.from_numpy(v) for k, v in b.items()}).logits, batches, "torch")
-    finally:
-        torch.set_num_threads(before)
-
-
-def time_onnx(path: Path, batches: dict[int, list[Batch]], threads: int) -> dict[str, dict[str, float]]:
-    """Return the same as `time_torch` for an ONNX file."""
-    runtime = session(path, threads)
-    return _time(lambda b: runtime.run(["logits"], b), batches, path.stem)
-
-
-def cut(rows: Sequence[Batch], stack: Callable[[Sequence[Batch]], Batch]) -> dict[int, list[Batch]]:
-    """Return batches of each size from single rows, which are repeated where they are too few."""
-    batches: dict[int, list[Batch]] = {}
-    for size in BATCHES:
-        enough = list(rows) * -(-size // len(rows))
-        batches[size] = [stack(enough[i : i + size]) for i in range(0, len(enough) - size + 1, size)]
-    return batches
-
-
-def _time(run: Callable[[Batch], Any], batches: dict[int, list[Batch]], title: str) -> dict[str, dict[str, float]]:
+def _time(run: Callable[[Feed], Any], batches: dict[int, list[Feed]], title: str) -> dict[str, dict[str, float]]:
     timings = {}
     for size in progress(list(batches), f"timing {title}", "batch size"):
         for i in range(_WARM_UP):

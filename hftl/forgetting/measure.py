@@ -1,12 +1,17 @@
 """Before and after training, on the same rows: what the tuned model kept of the base."""
 
+import hashlib
 import time
 import warnings
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from safetensors.torch import load_file
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -19,10 +24,14 @@ from hftl.evaluation.bootstrap import ends, resampled_sums
 from hftl.evaluation.similarity import FOLDS, kept_share, knn_agreement, linear_cka
 from hftl.forgetting.original_head import original_losses
 from hftl.forgetting.retention import UNLABELLED, Retention, choose_retention
-from hftl.forgetting.states import FINAL, block_states, body_hashes, tensor_hashes
 from hftl.methods import FROZEN_BODY
+from hftl.models.layers import is_under
+from hftl.models.load import Loaded
 from hftl.prepare import Prepared
-from hftl.training.cache import cache_key, cached_arrays, preprocessing
+from hftl.training.cache import cache_key, cached_arrays, preprocessing, weights_hash
+from hftl.training.features import Encoded, Passer
+from hftl.training.replay import first_tensor
+from hftl.training.stages import Fitted
 from hftl.training.world import broadcast_from_main, is_main_process
 
 
@@ -32,6 +41,7 @@ DEFINITION = (
 )
 NEIGHBOURS = 10
 PROBE_C = 0.1  # on standardised features; of .001, .01 and .1 the best on 400 Wikipedia summaries and MiniLM
+FINAL = "final"
 _NUMBERS = ("kept", "low", "high", "probe", "knn_agreement", "knn_chance", "original_head")
 
 
@@ -56,36 +66,91 @@ def look_at_base(ready: Prepared) -> Before:
     body = body_hashes(ready.loaded.model, ready.loaded.head)
     states = None
     if isinstance(retention, Retention) and ready.config.method.method not in FROZEN_BODY:
-        make = partial(_states, ready.loaded.model, ready, retention)
-        states, _ = cached_arrays(_states_key(ready, retention), make)
+        make = partial(block_states, ready.loaded.model, ready.loaded, retention.encoded, _passer(ready))
+        states, _ = cached_arrays(_states_key(ready, retention.encoded), make)
     return Before(retention, body, states, time.perf_counter() - start)
 
 
-def _states(model: Any, ready: Prepared, retention: Retention) -> dict[str, np.ndarray]:
-    rows, bf16, use_cpu = retention.encoded, ready.bf16, ready.use_cpu
-    return block_states(model, ready.loaded, rows, ready.collate, bf16=bf16, use_cpu=use_cpu, title="retention rows")
+def _passer(ready: Prepared) -> Passer:
+    return Passer(ready.collate, ready.use_cpu, ready.bf16)
 
 
-def _states_key(ready: Prepared, retention: Retention) -> str:
+def _states_key(ready: Prepared, rows: Encoded) -> str:
     """The last Linear is left out: it is drawn anew for every seed, and nothing here reads what it puts out."""
-    tensors = tensor_hashes(ready.loaded.model).items()
+    model = ready.loaded.model
+    names = [name for name in model.state_dict() if name.rpartition(".")[0] not in ready.loaded.outputs]
     return cache_key(
-        ready.loaded.model,
+        model,
         use_cpu=ready.use_cpu,
         use="retention",
-        weights={k: v for k, v in tensors if k.rpartition(".")[0] not in ready.loaded.outputs},
+        weights=weights_hash(model, names),
         blocks=ready.loaded.layers.modules,
-        rows=retention.encoded.fingerprint(),
-        sample=preprocessing(ready.collate, retention.encoded),
+        rows=rows.fingerprint(),
+        sample=preprocessing(ready.collate, rows),
         bf16=ready.bf16,
     )
+
+
+def block_states(model: Any, loaded: Loaded, encoded: Encoded, passer: Passer) -> dict[str, np.ndarray]:
+    """Return {"block 1": [n, d], ..., "final": [n, d]} in fp32: every block's output and the final features.
+
+    Token states are averaged over the tokens that are not padding, maps over their places. The final features are for
+    texts the mean of the body's last states, for images what the last Linear reads. `model` is `loaded.model`, before
+    or after training, or another model around the same body. Blocks whose output has no row per input are left out.
+    """
+    seen: dict[str, torch.Tensor] = {}
+    body, prefix = model.base_model, _body_prefix(loaded.model)
+
+    def note(key: str) -> Any:
+        return lambda _, __, out: seen.update({key: first_tensor(out)})
+
+    def read(_: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        rows = len(batch["labels"])
+        per_row = {k: v for k, v in seen.items() if isinstance(v, torch.Tensor) and len(v) == rows}
+        return {key: pool(value, batch.get("attention_mask")) for key, value in per_row.items()}
+
+    with ExitStack() as hooks:
+        for i, name in enumerate(loaded.layers.modules, start=1):
+            block = body.get_submodule(name.removeprefix(prefix))
+            hooks.enter_context(block.register_forward_hook(note(f"block {i}")))
+        if loaded.model.main_input_name == "pixel_values" or body is model:
+            output = model.get_submodule(loaded.output)
+            hooks.enter_context(output.register_forward_pre_hook(lambda _, args: seen.update({FINAL: args[0]})))
+        else:
+            hooks.enter_context(body.register_forward_hook(lambda _, __, out: seen.update({FINAL: out[0]})))
+        return passer.outputs(model, encoded, read, "retention rows")
+
+
+def pool(value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Return [n, d] of token states [n, tokens, d], averaged where `mask` [n, tokens] is 1, or maps [n, d, h, w]."""
+    if value.dim() == 4:
+        return value.float().mean((2, 3))
+    if value.dim() == 3 and mask is not None and mask.shape == value.shape[:2]:
+        weights = mask.unsqueeze(-1).float()
+        return (value.float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
+    return value.float().mean(1) if value.dim() == 3 else value.flatten(1)
+
+
+def _body_prefix(model: Any) -> str:
+    """What stands before the names of the body's modules in those of the model; "" where the model is its own body."""
+    return next((f"{name}." for name, m in model.named_modules() if name and m is model.base_model), "")
+
+
+def body_hashes(model: Any, head: tuple[str, ...]) -> dict[str, str]:
+    """Return the sha256 of every parameter and buffer of the body, by its name there, without those of the head."""
+    prefix = _body_prefix(model)
+    return {
+        name: hashlib.sha256(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()).hexdigest()
+        for name, tensor in model.base_model.state_dict().items()
+        if not is_under(prefix + name, head)
+    }
 
 
 def forgetting(before: Before, model: Any, ready: Prepared) -> dict[str, Any]:
     """Return what `model`, the plain trained one, kept of the base, ready for report.json, on every process.
 
-    `kept` is 1.0, and `unchanged` true, for a body whose weights did not change, and None, with the reason in `note`, where it cannot be
-    told. All processes call this together. Raises `TrainingError` when a method that freezes the body changed it.
+    `kept` is 1.0, and `unchanged` true, for a body whose weights did not change, and None, with the reason in `note`,
+    where it cannot be told. All processes call this together. Raises `TrainingError` when a method that freezes the body changed it.
     """
     start = time.perf_counter()
     retention = before.retention
@@ -121,6 +186,26 @@ def _document(result: dict[str, Any], retention: Retention | str, before: float,
     }
 
 
+def with_kept(fitted: Fitted, before: Before, kept: dict[str, Any], model: Any, ready: Prepared, work: Path) -> Fitted:
+    """Return `fitted` with `kept` at alpha 0, at the chosen alpha and at 1 in the curve of an interpolation.
+
+    `kept` is what `forgetting` said of `model`, which is the same afterwards. Costs one pass over the retention rows.
+    All processes call this together; stages that trained are left alone.
+    """
+    *earlier, last = fitted.stages
+    mixture = last.interpolation
+    if mixture is None or kept["kept"] is None:
+        return fitted
+    shares = {0.0: 1.0, mixture["alpha"]: kept["kept"]}
+    if 1.0 not in shares:
+        state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(load_file(work / f"stage-{len(earlier) - 1}.safetensors"))
+        shares[1.0] = forgetting(before, model, ready)["kept"]
+        model.load_state_dict(state)
+    curve = [{**point, "kept": shares.get(point["alpha"])} for point in mixture["curve"]]
+    return replace(fitted, stages=[*earlier, replace(last, interpolation={**mixture, "curve": curve})])
+
+
 def _same_body(before: dict[str, str], model: Any) -> bool:
     """Are all weights and statistics those of the base? Pooled models leave out modules that they do not use."""
     after = body_hashes(model, ())
@@ -138,7 +223,7 @@ def _untouched(before: Before, ready: Prepared) -> dict[str, Any]:
 
 
 def _compare(before: Before, model: Any, ready: Prepared, retention: Retention) -> dict[str, Any]:
-    after = _states(model, ready, retention)
+    after = block_states(model, ready.loaded, retention.encoded, _passer(ready))
     head, notes = None, []
     try:
         head = original_losses(ready, model, retention.encoded)

@@ -24,6 +24,7 @@ _KINDS = {"ForImageClassification": CLASSES, "ForSequenceClassification": CLASSE
 ROWS = 200  # of the retention rows: two more passes
 MASK_SHARE = 0.15  # BERT's (Devlin et al. 2019); here every chosen token is masked, none is exchanged or left
 _NO_LOSS = -100
+_TITLE = "the original head"
 
 
 def original_losses(ready: Prepared, tuned: Any, encoded: Encoded) -> dict[str, Any] | None:
@@ -34,61 +35,56 @@ def original_losses(ready: Prepared, tuned: Any, encoded: Encoded) -> dict[str, 
     the same before and after. All processes call this together. Raises `ModelError` where the checkpoint can no longer
     be read.
     """
-    checkpoint = _on_every_process(ready)
-    if checkpoint is None:
+    original, kind, problem = None, "", None
+    try:
+        original, kind = _load_original(ready)
+    except ModelError as error:
+        problem = str(error)
+    # All or none: a pass that only some of the processes run would never end.
+    problem = next((p for p in from_every_process(problem) if p), None)
+    if problem:
+        raise ModelError(problem)
+    if original is None:
         return None
-    original, kind = checkpoint
     rows = encoded.take(np.arange(min(ROWS, len(encoded))))
+    passer = Passer(ready.collate, ready.use_cpu, ready.bf16)
     if kind == CLASSES:
-        before, after = _both(original, tuned, lambda title: _logits(original, rows, ready, title))
-        first_choice = before.argmax(1)
+        before = passer.logits(original, rows, f"{_TITLE} before")
+        swap_body(original, tuned)
+        after, first_choice = passer.logits(original, rows, f"{_TITLE} after"), before.argmax(1)
         losses = log_loss(before, first_choice), log_loss(after, first_choice)
     else:
         masked, targets = mask_tokens(rows, ready.loaded.processor)
         if not len(masked):
             return None
-        before, after = _both(original, tuned, lambda title: _masked_losses(original, masked, targets, ready, title))
-        losses = float(before.mean()), float(after.mean())
+        mask_id = ready.loaded.processor.mask_token_id
+        first = _masked_loss(passer, original, masked, targets, mask_id)
+        swap_body(original, tuned)
+        losses = first, _masked_loss(passer, original, masked, targets, mask_id)
     return {"kind": kind, "loss_before": losses[0], "loss_after": losses[1]}
 
 
-def _on_every_process(ready: Prepared) -> tuple[Any, str] | None:
-    """Load the original on all processes, or fail on all: a pass that only some of them run would never end."""
-    original, problem = None, None
-    try:
-        original = _load_original(ready)
-    except ModelError as error:
-        problem = str(error)
-    problems = [p for p in from_every_process(problem) if p]
-    if problems:
-        raise ModelError(problems[0])
-    return original
-
-
-def _both(original: Any, tuned: Any, measure: Any) -> tuple[np.ndarray, np.ndarray]:
-    before = measure("the original head before")
-    swap_body(original, tuned)
-    return before, measure("the original head after")
-
-
-def _load_original(ready: Prepared) -> tuple[Any, str] | None:
-    """Return the checkpoint under the class that it was saved from, and the kind of its head; None without one."""
+def _load_original(ready: Prepared) -> tuple[Any, str]:
+    """Return the checkpoint under the class that it was saved from, or None, and the kind of its head."""
     config = ready.config.model
     name = config.model or ready.task.default_model
     checkpoint = find_checkpoint(name, config.revision)
-    common = checkpoint.options
     with hub_errors(name, ready.task.name), torch.random.fork_rng(devices=[]):
-        own = transformers.AutoConfig.from_pretrained(checkpoint.path, **common)
+        own = transformers.AutoConfig.from_pretrained(checkpoint.path, **checkpoint.options)
         architecture = (own.architectures or [""])[0]
-        kind = next((kind for ending, kind in _KINDS.items() if architecture.endswith(ending)), None)
+        kind = next((kind for ending, kind in _KINDS.items() if architecture.endswith(ending)), "")
         cls = getattr(transformers, architecture, None) if kind else None
-        if cls is None or kind is None or (kind == CLASSES and own.num_labels < 2):
-            return None
-        tensors = {"use_safetensors": None if config.allow_pickle else True, "dtype": torch.float32}
-        model, info = cls.from_pretrained(checkpoint.path, output_loading_info=True, **tensors, **common)
-    if info["missing_keys"] or info["mismatched_keys"]:
-        return None  # the class is named, but its head is not in the file
-    return model.eval(), kind
+        if cls is None or (kind == CLASSES and own.num_labels < 2):
+            return None, kind
+        model, info = cls.from_pretrained(
+            checkpoint.path,
+            output_loading_info=True,
+            use_safetensors=None if config.allow_pickle else True,
+            dtype=torch.float32,
+            **checkpoint.options,
+        )
+    complete = not info["missing_keys"] and not info["mismatched_keys"]  # else the head is named, but not in the file
+    return model.eval() if complete else None, kind
 
 
 def swap_body(original: Any, tuned: Any) -> None:
@@ -99,10 +95,6 @@ def swap_body(original: Any, tuned: Any) -> None:
     body = original.base_model.state_dict()
     new = {k: v for k, v in tuned.base_model.state_dict().items() if k in body and v.shape == body[k].shape}
     original.base_model.load_state_dict({**body, **new})
-
-
-def _logits(model: Any, rows: Encoded, ready: Prepared, title: str) -> np.ndarray:
-    return Passer(ready.collate, ready.use_cpu, ready.bf16).logits(model, rows, title)
 
 
 def mask_tokens(rows: Encoded, tokenizer: Any, seed: int = 0) -> tuple[Encoded, np.ndarray]:
@@ -127,20 +119,19 @@ def mask_tokens(rows: Encoded, tokenizer: Any, seed: int = 0) -> tuple[Encoded, 
     return Encoded({"input_ids": Ragged.of(masked)}, np.arange(len(masked))), padded
 
 
-def _masked_losses(model: Any, rows: Encoded, targets: np.ndarray, ready: Prepared, title: str) -> np.ndarray:
-    """Return the loss of every masked token of every row, in order, [tokens]."""
+def _masked_loss(passer: Passer, model: Any, rows: Encoded, targets: np.ndarray, mask_id: int) -> float:
+    """Return the mean loss of the masked tokens of all rows."""
     hidden = torch.from_numpy(targets)
 
     def read(out: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         logits = out.logits.float()  # [rows, masks, vocabulary]
-        here = hidden[batch["labels"].cpu()].to(logits.device)
-        here = here[:, : logits.shape[1]]
+        here = hidden[batch["labels"].cpu()][:, : logits.shape[1]].to(logits.device)
         loss = nn.functional.cross_entropy(logits.transpose(1, 2), here, ignore_index=_NO_LOSS, reduction="none")
         return {"loss": nn.functional.pad(loss, (0, hidden.shape[1] - loss.shape[1]))}
 
-    with only_masked(model, ready.loaded.processor.mask_token_id):
-        found = Passer(ready.collate, ready.use_cpu, ready.bf16).outputs(model, rows, read, title)["loss"]
-    return found[targets != _NO_LOSS]
+    with only_masked(model, mask_id):
+        losses = passer.outputs(model, rows, read, _TITLE)["loss"]
+    return float(losses[targets != _NO_LOSS].mean())
 
 
 @contextmanager
@@ -161,12 +152,8 @@ def only_masked(model: Any, mask_id: int) -> Iterator[None]:
         out.last_hidden_state = out[0].gather(1, index)
         return out
 
-    hooks = [
+    with (
         model.register_forward_pre_hook(note, with_kwargs=True),
         model.base_model.register_forward_hook(narrow),
-    ]
-    try:
+    ):
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -11,14 +11,7 @@ from hftl.methods.probe import PROBE
 from hftl.methods.wise import WISE
 
 
-METHODS: dict[str, Method] = {
-    "probe": PROBE,
-    "head": HEAD,
-    "lora": LORA,
-    "full": FULL,
-    "gradual": GRADUAL,
-    "wise": WISE,
-}
+METHODS: dict[str, Method] = {method.name: method for method in (PROBE, HEAD, LORA, FULL, GRADUAL, WISE)}
 FROZEN_BODY = tuple(name for name, method in METHODS.items() if method.frozen_body)
 
 

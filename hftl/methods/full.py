@@ -5,7 +5,7 @@ from typing import Any
 
 from hftl.config import MethodConfig
 from hftl.errors import ConfigError
-from hftl.methods.plan import Group, Loaded, Method, Plan, Stage, decayed_groups, full_defaults, plan_of, top_in_words
+from hftl.methods.plan import Loaded, Method, Plan, Stage, decayed_groups, full_defaults, plan_of, top_in_words
 
 
 FEW_RATE_FACTOR = 10  # biases or norms alone: 1e-4 to 1e-3 in BitFit (Ben Zaken et al. 2022, appendix) against 2e-5
@@ -28,7 +28,13 @@ def full(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     name = "full" if config.train_top is None else top_in_words(loaded.layers, config.train_top)
     few = _norms_and_biases(loaded.model, config)
     if few:
-        groups = _only(groups, {parameter for names in few.values() for parameter in names})
+        learning = set[str]().union(*few.values(), loaded.layers.head)
+        groups = tuple(replace(g, parameters=tuple(n for n in g.parameters if n in learning)) for g in groups)
+        groups = tuple(g for g in groups if g.parameters)
+        if all(g.name == "head" for g in groups):
+            raise ConfigError(
+                "Nothing of the body would learn: it has no such layers. Leave --train_norms, --train_bias out."
+            )
         name = " and ".join(few)
         defaults["learning_rate"] = min(defaults["learning_rate"] * FEW_RATE_FACTOR, FEW_RATE_MOST)
     return plan_of(loaded, config, [Stage(name, groups, 1.0)], defaults)
@@ -38,30 +44,18 @@ def _norms_and_biases(model: Any, config: MethodConfig) -> dict[str, set[str]]:
     """The parameters of the flags that are given, by "norms" and "biases"."""
     from torch import nn
 
+    norms = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._BatchNorm)
     few = {}
     if config.train_norms:
         few["norms"] = {
             f"{name}.{key}"
             for name, module in model.named_modules()
-            if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.RMSNorm | nn.modules.batchnorm._BatchNorm)
-            or type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
+            if isinstance(module, norms) or type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
             for key, _ in module.named_parameters(recurse=False)
         }
     if config.train_bias:
         few["biases"] = {name for name, _ in model.named_parameters() if name.endswith(".bias")}
     return few
-
-
-def _only(groups: tuple[Group, ...], names: set[str]) -> tuple[Group, ...]:
-    """The groups with only `names` of the body; the head whole."""
-    few = [
-        g if g.name == "head" else replace(g, parameters=tuple(n for n in g.parameters if n in names)) for g in groups
-    ]
-    if not any(g.parameters for g in few if g.name != "head"):
-        raise ConfigError(
-            "Nothing of the body would learn: it has no such layers. Leave --train_norms, --train_bias out."
-        )
-    return tuple(g for g in few if g.parameters)
 
 
 FULL = Method(

@@ -31,7 +31,7 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     }
     name = "lora" if config.train_top is None else f"lora on the {top_in_words(loaded.layers, config.train_top)}"
     stage = Stage(name, (Group("adapters", adapters, 1.0), Group("head", head, 0.1)), 1.0)
-    wrapped = replace(loaded, model=model, output=outputs[-1], averaged=outputs[:-1])
+    wrapped = replace(loaded, model=model, outputs=outputs)
     return replace(plan_of(wrapped, config, [stage], defaults), path=PEFT_PATH)
 
 

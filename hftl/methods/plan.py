@@ -65,17 +65,16 @@ class Plan:
     """The model to train (wrapped by peft for LoRA), its stages, and the method's defaults for TrainingArguments."""
 
     model: Any
-    output: str  # the Linear that puts out the logits, by its name in `model`
+    outputs: tuple[str, ...]  # the Linears whose mean is the logits, by their names in `model`
     layers: Layers  # of the model before a wrap
     stages: tuple[Stage, ...]
     defaults: dict[str, Any] = field(default_factory=dict)
     path: str = ""  # where the model lies inside a wrap: "base_model.model." for peft
-    averaged: tuple[str, ...] = ()  # further Linears: the logits are their mean with `output`'s
 
     @property
-    def outputs(self) -> tuple[str, ...]:
-        """Every Linear that the logits are made of, by its name in `model`."""
-        return (*self.averaged, self.output)
+    def output(self) -> str:
+        """The last of the Linears that put out the logits: for nearly every model the only one."""
+        return self.outputs[-1]
 
     def frozen_blocks(self, stage: Stage) -> int:
         """How many blocks lie under the lowest layer that learns in `stage`: what the stage's cache stands for."""
@@ -112,7 +111,7 @@ def write_probe(plan: Plan, given: Given) -> None:
 
 @dataclass(frozen=True)
 class Method:
-    """One way to adapt a model. To add one, write its file and put its value into `METHODS`."""
+    """One way to adapt a model. To add one, write its file and put its value into `METHODS` (CONTRIBUTING.md)."""
 
     name: str
     summary: str  # for `hftl methods`: what it does and when to take it
@@ -134,10 +133,8 @@ class Method:
     def refuse(self, loaded: Loaded, config: MethodConfig) -> None:
         """Raise `ConfigError` when the method cannot be used on the model. It costs no forward pass."""
         blocks = len(loaded.layers.modules)
-        for flag, top, instead in (
-            ("train_top", config.train_top, "train them all"),
-            ("thaw_to", config.thaw_to, "thaw the stem as well"),
-        ):
+        for flag, instead in (("train_top", "train them all"), ("thaw_to", "thaw the stem as well")):
+            top = getattr(config, flag)
             if top is not None and top > blocks:
                 raise ConfigError(
                     f"--{flag} {top} is more than the {blocks} blocks that {loaded.name} has. Leave it out to {instead}."
@@ -156,7 +153,7 @@ def probe_stage(model: nn.Module, outputs: tuple[str, ...]) -> Stage:
 def plan_of(loaded: Loaded, config: MethodConfig, stages: Sequence[Stage], defaults: dict[str, Any]) -> Plan:
     """Return the plan of `stages` after the probe, which `--init_head random` leaves out: the seeded head stays."""
     first = (probe_stage(loaded.model, loaded.outputs),) if config.init_head == "probe" else ()
-    return Plan(loaded.model, loaded.output, loaded.layers, (*first, *stages), defaults, averaged=loaded.averaged)
+    return Plan(loaded.model, loaded.outputs, loaded.layers, (*first, *stages), defaults)
 
 
 def head_stage(layers: Layers, outputs: tuple[str, ...], share: float, epochs: float | None = None) -> Stage:

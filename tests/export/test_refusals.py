@@ -10,6 +10,7 @@ from hftl.cli import VERBS, execute
 from hftl.errors import HftlError, ModelError, RunError
 from hftl.export import export
 from hftl.export.export import check_output, new_export
+from hftl.publishing.parity import ParityError
 from tests.runs import tiny_run
 from tests.tiny import build
 
@@ -82,11 +83,9 @@ def test_an_export_that_answers_otherwise_is_not_kept(model, tmp_path, monkeypat
     module = sys.modules["hftl.export.export"]
     honest = module.torch_probabilities
     monkeypatch.setattr(module, "torch_probabilities", lambda *args: honest(*args) + 2e-4)
-    with pytest.raises(
-        ModelError, match=r"does not answer as the model does, .* 64 rows 0 got another label"
-    ) as error:
+    with pytest.raises(ParityError, match=r"export is not the model .* 64 rows .* 0.0002 .* 0 labels") as error:
         export(model, output_dir=tmp_path / "out")
-    one_line(error)
+    assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 

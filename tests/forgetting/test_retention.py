@@ -61,7 +61,7 @@ def test_long_texts_are_cut_and_the_tokenizer_is_left_as_it_was(folder, tmp_path
 def test_rows_of_training_are_left_out_and_counted(folder, tmp_path):
     base = ready_run(folder, "bert")
     seen = base.splits.train["text"][:10]
-    spaced = ["  ".join(text.upper().split(" ")) for text in seen]
+    spaced = ["\t".join(text.upper().split(" ")) + " " for text in seen]
     path = write_texts(tmp_path / "r.csv", spaced + texts(50))
     found = choose(folder, retain=str(path))
     assert (len(found.encoded), found.left_out) == (50, 10)

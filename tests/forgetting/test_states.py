@@ -5,9 +5,10 @@ import pytest
 import torch
 import transformers
 
+from hftl.forgetting.measure import block_states, body_hashes, pool
 from hftl.forgetting.retention import choose_retention
-from hftl.forgetting.states import block_states, body_hashes, pool
 from hftl.models.heads import pool_mean
+from hftl.training.features import Passer
 from tests.forgetting.setups import ready_run, shake
 from tests.tiny import IMAGE_FAMILIES, IMAGE_SIZE, TEXT_FAMILIES, _image_processor
 
@@ -18,11 +19,8 @@ BLOCKS = {**dict.fromkeys(FAMILIES, 3), "resnet": 4, "convnext": 4, "efficientne
 
 def states_of(ready, model=None):
     retention = choose_retention(ready)
-    found = block_states(
-        model or ready.loaded.model, ready.loaded, retention.encoded, ready.collate,
-        bf16=False, use_cpu=True, title="test",
-    )  # fmt: skip
-    return found, retention.encoded
+    passer = Passer(ready.collate, use_cpu=True)
+    return block_states(model or ready.loaded.model, ready.loaded, retention.encoded, passer), retention.encoded
 
 
 @pytest.fixture(scope="module")

@@ -75,7 +75,7 @@ def pooled_model(folder: Path) -> Path:
     )
     tokenizer = transformers.AutoTokenizer.from_pretrained(base)
     final = folder / "pooled-run" / "final"
-    save_final(model, Loaded(model, tokenizer, Layers((), (), ()), (), "classifier", "base", "folder", None), final)
+    save_final(model, Loaded(model, tokenizer, Layers((), (), ()), (), ("classifier",), "base", "folder", None), final)
     return final
 
 

@@ -1,5 +1,6 @@
 """What is trained and what is frozen: parameters, batch norms, dropout, one optimizer per stage."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from tests.traps.loading import config_of, load, text_data
 def test_a_new_trainer_and_optimizer_per_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = load("bert", folder)
     data = text_data(loaded)
-    body = Group("body", loaded.layers.body, 1.0)
-    head = Group("head", loaded.layers.head, 1.0)
-    plan = Plan(
-        loaded.model, loaded.output, loaded.layers, (Stage("first", (head,), 0.5), Stage("second", (body, head), 0.5))
-    )
+    layers = loaded.layers
+    body = Group("body", (*layers.stem, *chain(*layers.blocks)), 1.0)
+    head = Group("head", layers.head, 1.0)
+    stages = (Stage("first", (head,), 0.5), Stage("second", (body, head), 0.5))
+    plan = Plan(loaded.model, loaded.outputs, layers, stages)
     made: list[GroupedTrainer] = []
     seen: list[dict[str, torch.Tensor]] = []
     start = GroupedTrainer.train
@@ -42,7 +43,7 @@ def test_a_new_trainer_and_optimizer_per_stage(folder: Path, monkeypatch: pytest
     reports = fit_plan(plan, None, data, config, "macro_f1", work).stages  # type: ignore[arg-type]
     assert len({id(t) for t in made}) == 2
     assert len({id(t.optimizer.optimizer) for t in made}) == 2  # type: ignore[union-attr]
-    frozen = set(loaded.layers.body)
+    frozen = set(body.parameters)
     assert all(torch.equal(seen[0][n], seen[1][n]) for n in frozen)
     final = loaded.model.state_dict()
     still = {n for n in frozen if torch.equal(seen[1][n], final[n])}

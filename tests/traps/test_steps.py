@@ -93,7 +93,7 @@ def test_class_weights_are_scikit_learns_and_exact_under_accumulation() -> None:
 
 
 def test_arguments_by_default(folder: Path) -> None:
-    plan = Plan(nn.Linear(2, 2), "", Layers((), (), ()), (), {"learning_rate": 1e-4, "num_train_epochs": 3})
+    plan = Plan(nn.Linear(2, 2), ("",), Layers((), (), ()), (), {"learning_rate": 1e-4, "num_train_epochs": 3})
     args = stage_arguments(plan, Stage("s", (), 1.0), config_of(folder), "macro_f1", folder / "args")
     assert args.torch_compile is False
     assert args.push_to_hub is False

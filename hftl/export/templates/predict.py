@@ -1,0 +1,57 @@
+"""Label texts or images: python predict.py INPUT ... Needs onnxruntime, and tokenizers for texts, Pillow for images."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+
+HERE = Path(__file__).resolve().parent
+
+
+def text_feeds(texts):
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
+    for text in texts:  # each runs on its own, so that none is padded
+        ids = np.array([tokenizer.encode(text).ids], dtype=np.int64)
+        yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+
+
+def image_feeds(images, steps):
+    from PIL import Image, ImageOps
+
+    for image in map(ImageOps.exif_transpose, map(Image.open, images)):
+        if image.mode.startswith("I;16") or (image.mode == "I" and np.asarray(image).max() > 255):  # 16 bits to eight
+            image = Image.fromarray(((np.asarray(image, "i8").clip(0, 65535) + 128) // 257).astype(np.uint8))
+        size = steps["size"] or [int(steps["shortest_edge"] * side / min(image.size)) for side in image.size]
+        image = image.convert("RGB").resize(size, steps["resample"])
+        box = [(a - b) // 2 + end * b for end in (0, 1) for a, b in zip(image.size, steps["crop"], strict=True)]
+        array = np.asarray(image.crop(box), "f4") * np.float32(steps["scale"]) + np.float32(steps["offset"])
+        yield {"pixel_values": array.transpose(2, 0, 1)[None]}
+
+
+def config():
+    return json.loads((HERE / "predict.json").read_text(encoding="utf-8"))
+
+
+def probabilities(inputs, model=HERE / "model.onnx"):
+    onnxruntime.set_default_logger_severity(4)  # what goes wrong is raised as well
+    path = (Path(model) if Path(model).is_file() else HERE / model).resolve(strict=True)
+    graph = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    steps = config().get("preprocessing")
+    feeds = image_feeds(inputs, steps) if steps else text_feeds(inputs)
+    return np.concatenate([graph.run(["probabilities"], row)[0] for row in feeds])
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
+    parser.add_argument("inputs", nargs="+", help="after -- when one begins with a dash")
+    parser.add_argument("--model", default=argparse.SUPPRESS, help="an ONNX file (default: model.onnx beside this)")
+    try:
+        for row in probabilities(**vars(parser.parse_args())):
+            print(f"{config()['labels'][row.argmax()]}\t{row.max():.4f}")  # noqa: T201
+    except Exception as error:
+        parser.error(" ".join(str(error).split(" : ")[-1].split()))  # without the prefix of onnxruntime
