@@ -42,9 +42,9 @@ def doctor(
 
     Example: hftl doctor tickets.csv --fix cleaned
     """
-    from hftl.doctor.examine import examine_source
+    from hftl.doctor import examine_source
     from hftl.doctor.findings import failures, plural, show_findings
-    from hftl.doctor.fix_files import LOG_NAME
+    from hftl.doctor.fix import LOG_NAME
 
     quiet_libraries()
     with contextlib.redirect_stdout(sys.stderr):
@@ -54,7 +54,7 @@ def doctor(
         print_json({"findings": [asdict(finding) for finding in findings]})
     else:
         sizes = ", ".join(f"{split} {int(records.within(split).sum()):,}" for split in records.splits)
-        title = f"{records.name}: {sizes} rows; {records.kind}s in {opened.columns.input!r}, labels in {opened.columns.label!r}"
+        title = f"{records.name}: {sizes} rows; {records.kind.name}s in {opened.columns.input!r}, labels in {opened.columns.label!r}"
         show_findings(title, findings, stdout=True)
     if fix is not None:
         log = Path(fix) / LOG_NAME

@@ -1,7 +1,8 @@
-"""Near-duplicate texts: MinHash (Broder 1997) over runs of five characters, and the true Jaccard of what it finds.
+"""What the checks need to know of texts; and which are nearly the same: MinHash and the true Jaccard of what it finds.
 
-Written on numpy instead of taken from a library: the signatures of all texts at once took a tenth of the time of one
-`MinHash` of datasketch 2.0 per text (10,000 short texts, one core), and every pair is verified here anyway.
+MinHash (Broder 1997) is taken over runs of five characters. Written on numpy instead of taken from a library: the
+signatures of all texts at once took a tenth of the time of one `MinHash` of datasketch 2.0 per text (10,000 short texts,
+one core), and every pair is verified here anyway.
 
 Of texts as of images, all pairs are never compared. Locality-sensitive hashing as in Leskovec, Rajaraman & Ullman, Mining
 of Massive Datasets, ch. 3: rows that share a bucket of any band are candidates, and every candidate is verified.
@@ -9,11 +10,15 @@ of Massive Datasets, ch. 3: rows that share a bucket of any band are candidates,
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
+from hftl.doctor.findings import Facts, Feature, Finding, Kind, Records, as_sentence, plural, warned
 from hftl.surroundings import progress
 
 
@@ -30,8 +35,80 @@ _BASE = np.uint64(0x100000001B3)
 # A row is held against so many of its neighbours in a bucket, and against the first row there. It makes buckets of
 # many rows cost linear time; groups come out whole all the same, since each verified pair joins two groups.
 WINDOW = 8
+_QUICK_TEXTS = 20_000  # in `hftl train`, near duplicates are looked for among up to so many different texts
+# Texts are cut off where the longest length recurs: at least so many texts and this share of all have exactly it,
+# and it is no natural length of short texts.
+_PILE, _PILE_SHARE, _SHORTEST_CUT = 5, 0.01, 50
+_ELLIPSES = ("...", "\u2026")  # a sign of a cut only in texts about as long as the longest
+_NEAR_LONGEST = 0.9
 
 Verify = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class TextFacts(Facts):
+    """One text."""
+
+    text: str = ""
+
+
+def look(tables: Sequence[Dataset], key: Callable[[Any], bytes | None], quick: bool) -> list[TextFacts]:
+    """Return what there is to know of the texts of these tables, faulty ones included."""
+    return [
+        TextFacts(text is None, None if text is None or text.strip() else "empty text", key(text), text=text or "")
+        for table in tables
+        for text in table["text"][:]
+    ]
+
+
+def features(facts: Sequence[TextFacts]) -> list[Feature]:
+    """Return what should not tell the label of a text."""
+    return [
+        ("the length of the text", [len(one.text) for one in facts]),
+        ("the number of its lines", [one.text.count("\n") for one in facts]),
+    ]
+
+
+def cut_texts(texts: Sequence[str]) -> np.ndarray:
+    """Return a mask [n] of texts that look cut off.
+
+    Either many have the very length of the longest, in characters or in bytes (a field that held no more), or one
+    ends in an ellipsis after a letter and is about as long as the longest.
+    """
+    cut = np.zeros(len(texts), dtype=bool)
+    if not len(texts):
+        return cut
+    letters = np.array([len(text) for text in texts])
+    for lengths in (letters, np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts])):
+        at_end = lengths == lengths.max()
+        # A natural spread of lengths thins out towards the longest; a limit piles texts up there.
+        just_below = (lengths < lengths.max()) & (lengths >= lengths.max() - 10)
+        enough = max(_PILE, _PILE_SHARE * len(texts), just_below.sum())
+        if lengths.max() >= _SHORTEST_CUT and enough <= at_end.sum() < len(texts):
+            cut |= at_end
+    marked = [text.rstrip().endswith(_ELLIPSES) and text.rstrip(".\u2026 ")[-1:].isalnum() for text in texts]
+    return cut | (np.array(marked) & (letters >= max(_SHORTEST_CUT, _NEAR_LONGEST * letters.max())))
+
+
+def empty_or_truncated_texts(records: Records) -> Finding:
+    """Count the texts with nothing in them, and those that look cut off."""
+    empty = records.where(lambda one: one.fault is not None)
+    present = records.where(lambda one: one.fault is None and not one.missing)
+    cut = present[cut_texts([records.facts[i].text for i in present])]
+    if not len(empty) and not len(cut):
+        return Finding("empty_or_truncated_texts")
+    parts = []
+    if len(empty):
+        parts.append(f"remove or fill in {plural(len(empty), 'empty text')} (--fix OUT removes them)")
+    if len(cut):
+        parts.append(f"look for the whole of {plural(len(cut), 'text that seems', 'texts that seem')} cut off")
+    level = warned(fails=bool(len(empty)))
+    return records.finding("empty_or_truncated_texts", level, np.union1d(empty, cut), as_sentence(*parts))
+
+
+def near_groups(facts: Sequence[TextFacts], quick: bool) -> np.ndarray | None:
+    """Return the groups of nearly the same texts, or None where a quick look would take too long."""
+    return None if quick and len(facts) > _QUICK_TEXTS else near_text_groups([one.text for one in facts])
 
 
 def normal_form(text: str) -> str:
@@ -216,3 +293,14 @@ def bucket_pairs(buckets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     left.append(order[np.repeat(starts, sizes)][far])
     right.append(order[far])
     return np.concatenate(left).astype(np.int64), np.concatenate(right).astype(np.int64)
+
+
+TEXTS = Kind(
+    name="text",
+    look=look,
+    check_of_faults="empty_or_truncated_texts",
+    checks=(empty_or_truncated_texts,),
+    groups=near_groups,
+    alike="texts that share 80% of their runs of five characters",
+    features=features,
+)
