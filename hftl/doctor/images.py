@@ -162,7 +162,7 @@ def oddities(image: ImageFacts) -> list[str]:
 
 def tiny_or_odd_images(records: Records) -> Finding:
     """Count the images of unusual size, shape or mode, those of several frames, and those of one colour."""
-    odd = records.where(lambda one: one.fault is None and not one.missing and oddities(one))
+    odd = records.where(lambda one: bool(one.fault is None and not one.missing and oddities(one)))
     if not len(odd):
         return Finding("tiny_or_odd_images")
     kinds = Counter(kind for i in odd for kind in oddities(records.facts[i]))

@@ -45,18 +45,17 @@ def leaky_feature(records: Records) -> Finding:
             )
     if not hits:
         return Finding("leaky_feature")
-    if set(hits) <= set(OF_NAMES):  # folders of cat_1.jpg and dog_1.jpg are the rule, and no model sees the names
-        level, advice = "INFO", "nothing to do, hftl reads no file names"
-    else:
-        level, advice = (
-            "WARN",
-            (
-                "find out why, and even it out if the model could learn that instead of the task (hftl reads no other columns "
-                "and no file names)"
-            ),
-        )
+    only_names = set(hits) <= set(
+        OF_NAMES
+    )  # folders of cat_1.jpg and dog_1.jpg are the rule, and no model sees the names
+    advice = (
+        "nothing to do, hftl reads no file names"
+        if only_names
+        else "find out why, and even it out if the model could learn that instead of the task (hftl reads no other columns "
+        "and no file names)"
+    )
     fix = as_sentence(f"{'; '.join(hits.values())}: {advice}")
-    return Finding("leaky_feature", level, len(hits), {"train": len(hits)}, fix=fix)
+    return Finding("leaky_feature", "INFO" if only_names else "WARN", len(hits), {"train": len(hits)}, fix=fix)
 
 
 def features_of(records: Records, rows: np.ndarray) -> list[Feature]:
