@@ -53,18 +53,6 @@ def failures(findings: Iterable[Finding]) -> list[str]:
     return [finding.check for finding in findings if finding.level == "FAIL"]
 
 
-def plural(count: int, noun: str, more: str | None = None) -> str:
-    """Return "1 row" or "2 rows"; `more` is the plural where it takes more than an s."""
-    return f"{count:,} {noun if count == 1 else more or noun + 's'}"
-
-
-def quoted(names: Iterable[str], count: int = 5) -> str:
-    """Return the first names in quotes, control characters escaped and long ones cut."""
-    every = list(names)
-    short = [repr(name if len(name) <= 40 else name[:37] + "...") for name in every[:count]]
-    return ", ".join(short) + (", ..." if len(every) > count else "")
-
-
 @dataclass(frozen=True, eq=False)
 class Facts:
     """What the checks know of the input of a row; each kind of inputs adds to it."""
@@ -113,6 +101,11 @@ class Records:
     def __len__(self) -> int:
         return len(self.split)
 
+    def counts(self, split: str) -> np.ndarray:
+        """Return the rows of each class in this split, [K]."""
+        here = self.label[self.within(split)]
+        return np.bincount(here[here != NO_LABEL], minlength=len(self.labels))
+
     def where(self, holds: Callable[[Any], bool]) -> np.ndarray:
         """Return the positions of the rows whose `Facts` are so."""
         return np.array([i for i, one in enumerate(self.facts) if holds(one)], dtype=np.int64)
@@ -138,21 +131,9 @@ class Records:
 
     def take(self, positions: np.ndarray, label: np.ndarray) -> "Records":
         """Return the rows at these positions, in that order, with the labels [n] of all rows given anew."""
-        index = np.asarray(positions, dtype=np.int64)
-        used = sorted(set(label[index].tolist()) - {NO_LABEL})
-        renumbered = np.full(len(self.labels) + 1, NO_LABEL)  # the last is for NO_LABEL, which is -1
-        renumbered[used] = np.arange(len(used))
-        return replace(
-            self,
-            split=self.split[index],
-            row=self.row[index],
-            label=renumbered[label[index]],
-            labels=tuple(self.labels[code] for code in used),
-            key=self.key[index],
-            facts=[self.facts[i] for i in index],
-            others={},
-            unused=(),
-        )
+        arrays = {"split": self.split, "row": self.row, "key": self.key, "label": label}
+        taken: dict[str, Any] = {name: array[positions] for name, array in arrays.items()}
+        return replace(self, **taken, facts=[self.facts[i] for i in positions], others={}, unused=())
 
 
 def show_findings(title: str, findings: Sequence[Finding], *, stdout: bool) -> None:

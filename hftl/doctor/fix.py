@@ -17,12 +17,13 @@ from datasets import ClassLabel, Dataset, Value
 
 from hftl.atomic import check_folder, new_folder
 from hftl.data.images import IMAGE_SUFFIXES, open_image
-from hftl.doctor.findings import NO_KEY, NO_LABEL, Records, plural
+from hftl.doctor.findings import NO_KEY, NO_LABEL, Records
 from hftl.doctor.input_checks import repeats
 from hftl.doctor.label_checks import is_sorted, merged_names, missing_labels
 from hftl.doctor.reading import Opened
 from hftl.errors import RunError
 from hftl.paths import typed_path
+from hftl.report.statements import counted
 from hftl.surroundings import progress
 
 
@@ -110,9 +111,8 @@ def _drop_unusable(changes: Changes) -> None:
 def _merge_names(changes: Changes) -> None:
     """Give every class one spelling, that of test; spellings that test has several of stay, or it could not be scored."""
     records = changes.records
-    in_test = set(records.label[records.within("test")].tolist())
     for rare, spelling in merged_names(records).items():
-        if rare in in_test:
+        if records.counts("test")[rare]:
             continue
         rows = np.flatnonzero((records.label == rare) & changes.stays)
         for position in rows.tolist():
@@ -164,7 +164,7 @@ def _order(changes: Changes) -> dict[str, np.ndarray]:
     rows = np.concatenate(list(order.values()))
     if not records.in_class_folders and is_sorted(records.take(rows, changes.label)):
         order["train"] = np.random.default_rng(SEED).permutation(order["train"])
-        change = f"{plural(len(order['train']), 'row')} put in a random order (seed {SEED})"
+        change = f"{counted(len(order['train']), 'row', 'rows')} put in a random order (seed {SEED})"
         changes.log.append({"split": "train", "row": None, "check": "sorted_rows", "change": change})
     return order
 

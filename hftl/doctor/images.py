@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -131,46 +131,35 @@ def broken_images(records: Records) -> Finding:
     if not len(broken):
         return Finding("broken_images")
     share = max(len(rows) / records.within(split).sum() for split, rows in records.of(broken).items())
-    reasons = Counter(_kind_of(str(records.facts[i].fault)) for i in broken)
-    counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    fix = f"Repair or remove these files ({counts}): hftl leaves them out, and so does --fix OUT."
+    absent = sum(not records.facts[i].file_bytes for i in broken)
+    fix = f"Repair or remove these files ({absent} empty or not there): hftl leaves them out, and so does --fix OUT."
     return records.finding("broken_images", warned(fails=share >= SERIOUS), broken, fix)
 
 
-def _kind_of(fault: str) -> str:
-    """Return the fault in two words; the message itself may name the file."""
-    if "no such file" in fault:
-        return "not there"
-    if "too large" in fault:
-        return "too large"
-    return "cut off" if "truncated" in fault.lower() else "unreadable"
+def tiny_or_odd_images(records: Records) -> Finding:
+    """Count the images of unusual size, shape or mode, those of several frames, and those of one colour."""
+    oddities = {i: _oddities(one) for i, one in enumerate(records.facts) if one.fault is None and not one.missing}
+    odd = np.array([i for i, kinds in oddities.items() if kinds], dtype=np.int64)
+    if not len(odd):
+        return Finding("tiny_or_odd_images")
+    counts = Counter(chain(*oddities.values())).most_common()
+    fix = (
+        f"Check that these are the images you mean ({', '.join(f'{count:,}: {kind}' for kind, count in counts)}); all are "
+        "read as RGB, enlarged or squeezed to one size."
+    )
+    return records.finding("tiny_or_odd_images", "WARN", odd, fix)
 
 
-def oddities(image: ImageFacts) -> list[str]:
-    """Return what is unusual about an image that can be decoded."""
+def _oddities(image: ImageFacts) -> list[str]:
     short, long = min(image.width, image.height), max(image.width, image.height)
-    one_colour = image.thumb is not None and image.thumb.std() < _ONE_COLOUR and short > 1
     odd = {
         f"a side below {TINY} pixels": short < TINY,
         f"more than {_STRETCHED:g} times as long as wide": long > _STRETCHED * short,
         "several frames, of which the first is used": image.frames > 1,
         f"mode {image.mode}": image.mode not in _USUAL_MODES,
-        "one colour only": one_colour,
+        "one colour only": image.thumb is not None and image.thumb.std() < _ONE_COLOUR and short > 1,
     }
     return [name for name, is_so in odd.items() if is_so]
-
-
-def tiny_or_odd_images(records: Records) -> Finding:
-    """Count the images of unusual size, shape or mode, those of several frames, and those of one colour."""
-    odd = records.where(lambda one: bool(one.fault is None and not one.missing and oddities(one)))
-    if not len(odd):
-        return Finding("tiny_or_odd_images")
-    kinds = Counter(kind for i in odd for kind in oddities(records.facts[i]))
-    counts = ", ".join(f"{count:,}: {kind}" for kind, count in kinds.most_common())
-    fix = (
-        f"Check that these are the images you mean ({counts}); all are read as RGB, enlarged or squeezed to one size."
-    )
-    return records.finding("tiny_or_odd_images", "WARN", odd, fix)
 
 
 def near_groups(facts: Sequence[ImageFacts], quick: bool) -> np.ndarray | None:

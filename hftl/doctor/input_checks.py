@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from hftl.doctor.findings import ACROSS, NO_KEY, NO_LABEL, SERIOUS, Finding, Records, plural, warned
+from hftl.doctor.findings import ACROSS, NO_KEY, NO_LABEL, SERIOUS, Finding, Records, warned
 from hftl.doctor.label_checks import missing_labels
+from hftl.report.statements import counted
 
 
 def missing_values(records: Records) -> Finding:
@@ -14,7 +15,7 @@ def missing_values(records: Records) -> Finding:
     if not len(rows):
         return Finding("missing_values")
     fix = (
-        f"Fill them in ({plural(len(labels), 'label')}, {plural(len(inputs), records.kind.name)}) or remove the rows: "
+        f"Fill them in ({counted(len(labels), 'label', 'labels')}, {counted(len(inputs), records.kind.name, f'{records.kind.name}s')}) or remove the rows: "
         "--fix OUT removes them."
     )
     return records.finding("missing_values", "FAIL", rows, fix)
@@ -80,7 +81,7 @@ def conflicting_labels(records: Records) -> Finding:
         counts[ACROSS] = across
     share = max((len(rows) / records.within(split).sum() for split, rows in inside.items()), default=0)
     fix = (
-        f"Decide which label is right ({plural(len(every), 'row')} in question): --fix OUT keeps the label that more than "
+        f"Decide which label is right ({counted(len(every), 'row', 'rows')} in question): --fix OUT keeps the label that more than "
         "half of the copies have, or none of them without such a majority; in test you have to decide."
     )
     return records.finding("conflicting_labels", warned(fails=share >= SERIOUS), every, fix, counts)

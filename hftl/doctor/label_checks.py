@@ -2,12 +2,13 @@
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 
 import numpy as np
 
-from hftl.doctor.findings import NO_LABEL, Finding, Records, as_sentence, quoted, warned
+from hftl.data.columns import quoted
+from hftl.doctor.findings import NO_LABEL, Finding, Records, as_sentence, warned
 from hftl.evaluation import RARE
 from hftl.methods import METHODS
 
@@ -46,13 +47,13 @@ def merged_names(records: Records) -> dict[int, int]:
     splits; of equally frequent ones the first.
     """
     groups = defaultdict(list)
-    for code, name in enumerate(records.labels):
-        groups[folded_name(name)].append(code)
-    counts = np.bincount(records.label[records.label != NO_LABEL], minlength=len(records.labels))
-    in_test = set(records.label[records.within("test")].tolist())
+    counts = np.sum([records.counts(split) for split in records.splits], axis=0)
+    in_test = records.counts("test") > 0
+    for code in np.flatnonzero(counts).tolist():
+        groups[folded_name(records.labels[code])].append(code)
     merged: dict[int, int] = {}
     for codes in groups.values():
-        spelling = max(codes, key=lambda code: (code in in_test, counts[code], -code))
+        spelling = max(codes, key=lambda code: (in_test[code], counts[code], -code))
         merged.update({code: spelling for code in codes if code != spelling})
     return merged
 
@@ -72,44 +73,38 @@ def similar_class_names(records: Records) -> Finding:
 
 def missing_classes(records: Records) -> Finding:
     """Count the classes that a split lacks: those of test and validation in train above all."""
-    counts = {split: np.bincount(_known(records, split), minlength=len(records.labels)) for split in records.splits}
-    train = counts.get("train", np.zeros(len(records.labels), dtype=np.int64))
-    by_split: dict[str, int] = {}
+    train = records.counts("train") > 0
+    by_split: dict[str, int] = Counter()
     graver: list[str] = []
     lesser: list[str] = []
-    if (train > 0).sum() < 2:
+    if train.sum() < 2:
         graver.append("train needs at least two classes")
-        by_split["train"] = 2 - int((train > 0).sum())
+        by_split["train"] = 2 - int(train.sum())
     if records.unused:
-        verb = "has" if len(records.unused) == 1 else "have"
-        line = f"{quoted(records.unused)} {verb} no rows in train: add some or remove"
+        line = f"train has no rows of {quoted(records.unused)}: add some or remove the class"
         (graver if records.empty_folders else lesser).append(line)
-        by_split["train"] = by_split.get("train", 0) + len(records.unused)
-    for split in [split for split, sizes in counts.items() if split != "train" and sizes.sum()]:
-        unknown, absent = (counts[split] > 0) & (train == 0), (counts[split] == 0) & (train > 0)
-        if unknown.any():
-            names = quoted(records.labels[i] for i in np.flatnonzero(unknown))
-            graver.append(f"train lacks {names}, which {split} has: add such rows to train or remove them there")
-        if absent.any():
-            names = quoted(records.labels[i] for i in np.flatnonzero(absent))
-            lesser.append(f"{split} lacks {names}: nothing will be known of them there, add rows")
-        if unknown.any() or absent.any():
-            by_split[split] = int(unknown.sum() + absent.sum())
-    if not graver and not lesser:
+        by_split["train"] += len(records.unused)
+    for split in records.splits:
+        here = records.counts(split) > 0
+        unknown, absent = (
+            quoted([records.labels[i] for i in np.flatnonzero(m)]) for m in (here & ~train, train & ~here)
+        )
+        if here.any() and unknown:
+            graver.append(f"train lacks {unknown}, which {split} has: add such rows to train or remove them there")
+        if here.any() and absent:
+            lesser.append(f"{split} lacks {absent}: nothing will be known of them there, add rows")
+        if here.any() and (unknown or absent):
+            by_split[split] = int((here != train).sum())
+    if not by_split:
         return Finding("missing_classes")
-    strange = np.flatnonzero(np.isin(records.label, np.flatnonzero(train == 0)))
+    strange = np.flatnonzero(np.isin(records.label, np.flatnonzero(~train)))
     fix = as_sentence(*graver, *lesser)
-    return records.finding("missing_classes", warned(fails=bool(graver)), strange, fix, by_split)
-
-
-def _known(records: Records, split: str) -> np.ndarray:
-    labels = records.label[records.within(split)]
-    return labels[labels != NO_LABEL]
+    return records.finding("missing_classes", warned(fails=bool(graver)), strange, fix, dict(by_split))
 
 
 def imbalance(records: Records) -> Finding:
     """Count the classes with less than a fifth of the training rows of the largest."""
-    counts = np.bincount(_known(records, "train"), minlength=len(records.labels))
+    counts = records.counts("train")
     present = counts[counts > 0]
     if len(present) < 2 or present.max() <= RARE * present.min():
         return Finding("imbalance")
@@ -125,11 +120,11 @@ def imbalance(records: Records) -> Finding:
 
 def too_few_rows(records: Records, method: str | None) -> Finding:
     """Count the classes with fewer training rows than the method can use; a class of one row cannot be learnt."""
-    counts = np.bincount(_known(records, "train"), minlength=len(records.labels))
+    counts = records.counts("train")
     single = np.flatnonzero(counts == 1)
     if len(single):
         rows = np.flatnonzero(records.within("train") & np.isin(records.label, single))
-        names = quoted(records.labels[i] for i in single)
+        names = quoted([records.labels[i] for i in single])
         fix = f"Add rows of {names}, or remove {'it' if len(single) == 1 else 'them'}: one row cannot be learnt and tested."
         return records.finding("too_few_rows", "FAIL", rows, fix)
     present = counts[counts > 0]
@@ -140,7 +135,8 @@ def too_few_rows(records: Records, method: str | None) -> Finding:
     few = int((present < ENOUGH[name]).sum())
     who = f"--method {name}" if method else f"{name}, the default method here"
     instead = "more rows help more than another method" if METHODS[name].frozen_body else "use --method probe"
-    fix = f"{median:g} rows per class (median) are few for {who}, which wants {ENOUGH[name]}: {instead}."
+    rarest = quoted([records.labels[i] for i in np.argsort(counts, kind="stable") if 0 < counts[i] < ENOUGH[name]][:3])
+    fix = f"{median:g} rows per class (median) are few for {who}, which wants {ENOUGH[name]} (rarest: {rarest}): {instead}."
     return Finding("too_few_rows", "WARN", few, {"train": few}, {}, fix)
 
 
@@ -156,7 +152,7 @@ def runs_by_chance(counts: np.ndarray) -> tuple[float, float]:
 
 def is_sorted(records: Records) -> bool:
     """Tell whether train is sorted by class: far fewer runs of equal labels than a random order has."""
-    labels = _known(records, "train")
+    labels = records.label[records.within("train") & (records.label != NO_LABEL)]
     if len(labels) < 4:
         return False
     counts = np.unique(labels, return_counts=True)[1]

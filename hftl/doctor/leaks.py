@@ -116,7 +116,5 @@ def _as_codes(column: pd.Series) -> np.ndarray:
 
 def _look_up(codes: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, most: int) -> np.ndarray:
     """Predict the most frequent label of the code in `train`; of equally frequent ones, the smallest."""
-    counts = pd.DataFrame({"code": codes[train], "label": labels[train]}).value_counts(sort=True).reset_index()
-    best = counts.sort_values(["count", "label"], ascending=[False, True]).drop_duplicates("code")
-    known = dict(zip(best["code"], best["label"], strict=True))
-    return np.array([known.get(code, most) for code in codes[test]])
+    counts = pd.crosstab(codes[train], labels[train])
+    return counts.idxmax(axis=1).reindex(codes[test], fill_value=most).to_numpy()

@@ -97,11 +97,11 @@ def _opened(inputs: Inputs, source: Source, named: dict[str, str], columns: Colu
     empty = tuple(source.empty_classes.get(named["train"], ()))
     records = _records(
         inputs.kind,
-        source.name,
         {split: np.arange(len(table)) for split, table in tables.items()},
-        label.astype(np.int64),
-        labels,
         facts,
+        name=source.name,
+        label=label.astype(np.int64),
+        labels=labels,
         others=_others(tables["train"], columns),
         unused=empty or tuple(name for name in declared if name not in labels),
         empty_folders=bool(empty),
@@ -109,29 +109,20 @@ def _opened(inputs: Inputs, source: Source, named: dict[str, str], columns: Colu
     return Opened(source, named, columns, contents, records)
 
 
-def _records(
-    kind: str,
-    name: str,
-    rows: dict[str, np.ndarray],
-    label: np.ndarray,
-    labels: tuple[str, ...],
-    facts: Sequence[Facts],
-    **more: Any,
-) -> Records:
-    """Return the records of splits whose row numbers are `rows`; `more` are fields that have defaults."""
-    folders = zip(facts, label.tolist(), strict=True)
+def _records(kind: str, rows: dict[str, np.ndarray], facts: Sequence[Facts], **more: Any) -> Records:
+    """Return the records of splits whose row numbers are `rows`; `more` are the other fields of `Records`."""
+    named = zip(facts, more["label"].tolist(), strict=True)
     return Records(
         kind=KINDS[kind],
-        name=name,
         splits=tuple(rows),
         split=np.repeat(np.arange(len(rows)), [len(numbers) for numbers in rows.values()]),
         row=np.concatenate([*rows.values()]),
-        label=label,
-        labels=labels,
         key=pd.factorize(np.array([one.digest for one in facts], dtype=object))[0].astype(np.int64),  # NO_KEY for None
         facts=[*facts],
         default_method=next(task.default_method for task in TASKS.values() if task.inputs.kind == kind),
-        in_class_folders=all(labels[code] in Path(one.path).parts[:-1] for one, code in folders if code != NO_LABEL),
+        in_class_folders=all(
+            more["labels"][code] in Path(one.path).parts[:-1] for one, code in named if code != NO_LABEL
+        ),
         **more,
     )
 
@@ -151,10 +142,17 @@ def _others(train: Dataset, columns: Columns) -> dict[str, Sequence[Any]]:
 
 def splits_records(splits: Splits, kind: str) -> Records:
     """Return the rows of loaded splits, for a quick look."""
-    tables = [table for split in SPLITS if len(table := getattr(splits, split))]
-    rows = {split: np.asarray(getattr(splits, split)["row"][:], dtype=np.int64) for split in SPLITS}
-    label = np.concatenate([np.asarray(table["label"][:], dtype=np.int64) for table in tables])
-    facts = KINDS[kind].look(tables, INPUTS[kind].key, True)
-    numbers = {split: array for split, array in rows.items() if len(array)}
-    skipped = len(splits.skipped)
-    return _records(kind, splits.name, numbers, label, splits.labels, facts, quick=True, skipped=skipped)
+    tables = {split: getattr(splits, split) for split in SPLITS if len(getattr(splits, split))}
+    columns = {
+        name: [np.asarray(table[name][:], dtype=np.int64) for table in tables.values()] for name in ("row", "label")
+    }
+    return _records(
+        kind,
+        dict(zip(tables, columns["row"], strict=True)),
+        KINDS[kind].look([*tables.values()], INPUTS[kind].key, True),
+        name=splits.name,
+        label=np.concatenate(columns["label"]),
+        labels=splits.labels,
+        quick=True,
+        skipped=len(splits.skipped),
+    )

@@ -18,7 +18,8 @@ from datasets import Dataset
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from hftl.doctor.findings import Facts, Feature, Finding, Kind, Records, as_sentence, plural, warned
+from hftl.doctor.findings import Facts, Feature, Finding, Kind, Records, as_sentence, warned
+from hftl.report.statements import counted
 from hftl.surroundings import progress
 
 
@@ -99,9 +100,9 @@ def empty_or_truncated_texts(records: Records) -> Finding:
         return Finding("empty_or_truncated_texts")
     parts = []
     if len(empty):
-        parts.append(f"remove or fill in {plural(len(empty), 'empty text')} (--fix OUT removes them)")
+        parts.append(f"remove or fill in {counted(len(empty), 'empty text', 'empty texts')} (--fix OUT removes them)")
     if len(cut):
-        parts.append(f"look for the whole of {plural(len(cut), 'text that seems', 'texts that seem')} cut off")
+        parts.append(f"look for the whole of {counted(len(cut), 'text that seems', 'texts that seem')} cut off")
     level = warned(fails=bool(len(empty)))
     return records.finding("empty_or_truncated_texts", level, np.union1d(empty, cut), as_sentence(*parts))
 
@@ -250,7 +251,7 @@ def group_near(bands: Iterable[np.ndarray], rows: int, verify: Verify) -> np.nda
         left, right = bucket_pairs(buckets)
         apart = group[left] != group[right]
         codes = _distinct(np.minimum(left, right)[apart] * rows + np.maximum(left, right)[apart])
-        codes = codes[~_among(codes, tried)]
+        codes = codes[~np.isin(codes, tried, assume_unique=True)]
         if not len(codes):
             continue
         tried = np.sort(np.concatenate([tried, codes]), kind="stable")  # two sorted runs: a merge
@@ -268,13 +269,6 @@ def _distinct(values: np.ndarray) -> np.ndarray:
     """Return the distinct values, sorted; numpy 2.4's own `unique` hashes, which took ten times as long here."""
     ordered = np.sort(values)
     return ordered[np.r_[True, ordered[1:] != ordered[:-1]]] if len(ordered) else ordered
-
-
-def _among(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
-    """Tell which of the values are in `ordered`, a sorted array."""
-    if not len(ordered):
-        return np.zeros(len(values), dtype=bool)
-    return ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
 
 
 def bucket_pairs(buckets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -39,7 +39,7 @@ def test_broken_images_are_counted_without_their_names(tmp_path):
     finding = examined(root)["broken_images"]
     assert (finding.level, finding.count, finding.rows) == ("FAIL", 3, {"train": [16, 17, 18]})
     assert "zsecret" not in finding.fix
-    assert "1 cut off" in finding.fix
+    assert "1 empty or not there" in finding.fix
 
 
 def test_missing_images_and_paths(tmp_path):
@@ -51,7 +51,7 @@ def test_missing_images_and_paths(tmp_path):
     found = examined(tmp_path / "t.csv", task="image-classification")
     assert found["missing_values"].rows == {"train": [2]}
     assert found["broken_images"].rows == {"train": [1]}
-    assert "1 not there" in found["broken_images"].fix
+    assert "1 empty or not there" in found["broken_images"].fix
 
 
 def test_file_names_and_sizes_leak(tmp_path):
