@@ -111,8 +111,9 @@ def _drop_unusable(changes: Changes) -> None:
 def _merge_names(changes: Changes) -> None:
     """Give every class one spelling, that of test; spellings that test has several of stay, or it could not be scored."""
     records = changes.records
+    tested = records.counts("test")
     for rare, spelling in merged_names(records).items():
-        if records.counts("test")[rare]:
+        if tested[rare]:
             continue
         rows = np.flatnonzero((records.label == rare) & changes.stays)
         for position in rows.tolist():

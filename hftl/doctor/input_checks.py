@@ -14,10 +14,9 @@ def missing_values(records: Records) -> Finding:
     rows = np.union1d(inputs, labels)
     if not len(rows):
         return Finding("missing_values")
-    fix = (
-        f"Fill them in ({counted(len(labels), 'label', 'labels')}, {counted(len(inputs), records.kind.name, f'{records.kind.name}s')}) or remove the rows: "
-        "--fix OUT removes them."
-    )
+    counts = {records.kind.name: len(inputs), "label": len(labels)}
+    parts = " and ".join(counted(count, noun, f"{noun}s") for noun, count in counts.items() if count)
+    fix = f"Fill in the missing {parts}, or remove the rows: --fix OUT removes them."
     return records.finding("missing_values", "FAIL", rows, fix)
 
 
@@ -32,9 +31,15 @@ def exact_duplicates(records: Records) -> Finding:
     again = np.concatenate([repeats(records, records.within(split)) for split in records.splits])
     if not len(again):
         return Finding("exact_duplicates")
-    return records.finding(
-        "exact_duplicates", "WARN", again, "Keep one row of each: --fix OUT removes the copies, but none from test."
-    )
+    example = _beside(records, records.key, again[0])
+    fix = f"Keep one row of each, {example}: --fix OUT removes the copies, but none from test."
+    return records.finding("exact_duplicates", "WARN", again, fix)
+
+
+def _beside(records: Records, group: np.ndarray, later: int) -> str:
+    """Name a row and the first one with its number in `group` [n]: "such as train 4 and test 61"."""
+    pair = (np.flatnonzero(group == group[later])[0], later)
+    return "such as " + " and ".join(f"{records.splits[records.split[i]]} {records.row[i]}" for i in pair)
 
 
 def standing_earlier(records: Records) -> dict[str, np.ndarray]:
@@ -55,7 +60,8 @@ def cross_split_duplicates(records: Records) -> Finding:
         return Finding("cross_split_duplicates")
     shares = [len(rows) / records.within(split).sum() for split, rows in copies.items()]
     fix = (
-        f"They make the scores too good, {max(shares):.1%} of a split at most: "
+        f"They make the scores too good, {max(shares):.1%} of a split at most, "
+        f"{_beside(records, records.key, positions[0])}: "
         "--fix OUT removes their copies from the earlier split, never from test."
     )
     return records.finding("cross_split_duplicates", warned(fails=max(shares) >= SERIOUS), positions, fix)
@@ -100,5 +106,10 @@ def near_duplicates(records: Records) -> Finding | None:
     again = first[pd.Series(group).duplicated().to_numpy()]
     if not len(again):
         return Finding("near_duplicates")
-    fix = f"Look at them ({records.kind.alike}): copies in test make the scores too good, copies in train count twice."
+    every = np.full(len(records), -1)
+    every[first] = group
+    fix = (
+        f"Look at them ({records.kind.alike}, {_beside(records, every, again[0])}): copies in test make the scores too good, "
+        "copies in train count twice."
+    )
     return records.finding("near_duplicates", "WARN", again, fix)

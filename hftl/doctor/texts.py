@@ -172,24 +172,13 @@ def minhash(texts: Sequence[str]) -> np.ndarray:
     factors = rng.integers(0, 2**63, size, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     offsets = rng.integers(0, 2**63, size, dtype=np.uint64)
     signatures = np.empty((len(texts), size), dtype=np.uint32)
-    for start, stop in progress(list(_chunks(texts)), "near duplicates", "chunk"):
+    costs = np.array([max(len(text), _SHINGLE) for text in texts])
+    for start, stop in progress(list(_spans(costs)), "near duplicates", "chunk"):
         values, starts = shingles(texts[start:stop])
         for function in range(size):
             hashed = ((values * factors[function] + offsets[function]) >> np.uint64(32)).astype(np.uint32)
             signatures[start:stop, function] = np.minimum.reduceat(hashed, starts)
     return signatures
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield spans of texts with about `_CHUNK` characters together."""
-    start, size = 0, 0
-    for position, text in enumerate(texts):
-        size += max(len(text), _SHINGLE)
-        if size >= _CHUNK:
-            yield start, position + 1
-            start, size = position + 1, 0
-    if start < len(texts):
-        yield start, len(texts)
 
 
 def _bands(signatures: np.ndarray) -> Iterator[np.ndarray]:
@@ -228,7 +217,7 @@ def jaccard(texts: Sequence[str], left: np.ndarray, right: np.ndarray) -> np.nda
 
 
 def _spans(costs: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield spans of pairs that cost about `_CHUNK` together."""
+    """Yield spans of texts, or of pairs, that cost about `_CHUNK` together."""
     before = np.r_[0, np.cumsum(costs)]
     start = 0
     while start < len(costs):

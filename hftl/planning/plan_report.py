@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hftl.config import RunConfig
-from hftl.data.splits import Splits, sample
+from hftl.data.splits import Splits
 from hftl.errors import ConfigError
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.ladder import compare
@@ -43,7 +43,6 @@ from hftl.training.probing import head_pooling, mean_pooled
 from hftl.training.world import check_strategy, check_world, current_strategy
 
 
-FIT_VALUES = 1_000_000  # rows x classes that the probe is fitted on for its timing: two seconds
 # Forward passes that a step of all layers costs: the backward one counts twice (Kaplan et al. 2020, 2.1).
 FULL_STEP = 3
 
@@ -112,17 +111,16 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
 def _first_probe(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) -> tuple[str, float]:
     """Return the pooling that the run would choose, and an estimate of the seconds of its regression.
 
-    The choice looks at the same rows in the run; the fit is timed on few enough of them, and grows with the rows.
+    The choice looks at the same rows in the run; the fit is timed on them, and grows with the rows.
     """
     labels, classes, config = ready.train.labels[rows], len(ready.splits.labels), ready.config
     no_bias = without_bias(ready.loaded.model, ready.loaded.output)
     start = time.perf_counter()
     choice = choose_penalty(features, labels, head_pooling(config), config.train_seed, ready.weights, no_bias)
     middle = time.perf_counter()
-    some = sample(labels, classes, max(FIT_VALUES // classes, classes), config.train_seed, every_class=True)
-    read, bias = features[choice.pooling][some], choice.pooling not in no_bias
-    fit_logistic(read, labels[some], classes, choice.C, ready.weights, intercept=bias)
-    fit = (time.perf_counter() - middle) * len(ready.train) / len(some)
+    bias = choice.pooling not in no_bias
+    fit_logistic(features[choice.pooling], labels, classes, choice.C, ready.weights, intercept=bias)
+    fit = (time.perf_counter() - middle) * len(ready.train) / len(rows)
     return choice.pooling, middle - start + fit
 
 
