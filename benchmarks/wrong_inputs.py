@@ -322,7 +322,7 @@ def main() -> None:
 
     import hftl.adapt
     import hftl.cli
-    import hftl.doctor.examine
+    import hftl.doctor.fix
     import hftl.export.export
     import hftl.planning.plan_report
     import hftl.predict_file  # noqa: F401

@@ -64,12 +64,19 @@ def write_new(path: Path, text: str) -> None:
 
 
 def check_folder(
-    path: Path, flag: str, example: str, *, kind: str, proof: str, marks: tuple[str, ...], overwrite: bool = False
+    path: Path,
+    flag: str,
+    example: str,
+    *,
+    kind: str,
+    proof: str,
+    marks: tuple[str, ...],
+    overwrite: bool | None = False,
 ) -> None:
     """Raise `RunError` when a folder cannot be made at `path`, or would replace something that was not given up.
 
     `kind` is what is made, such as "a run of hftl": a finished one holds the file `proof`, an unfinished one at least
-    one of `marks`. `flag` and `example` say what to type instead.
+    one of `marks`. `flag` and `example` say what to type instead; `overwrite` is None where there is no such flag.
     """
     for name in (path, partial_of(path)) if path.name else (path,):
         typed_path(name)  # a name may be too long for the second alone
@@ -79,7 +86,8 @@ def check_folder(
         raise RunError(f"{path} is a file, not a folder. Choose another {flag}.")
     if path.exists() and any(path.iterdir()):
         if not overwrite:
-            raise RunError(f"{path} exists already. Choose another {flag}, or add --overwrite to replace it.")
+            instead = "" if overwrite is None else ", or add --overwrite to replace it"
+            raise RunError(f"{path} exists already. Choose another {flag}{instead}.")
         if not (path / proof).is_file():
             raise RunError(f"{path} is not {kind}, so --overwrite does not remove it. Choose another {flag}.")
     partial = partial_of(path)

@@ -42,9 +42,10 @@ def doctor(
 
     Example: hftl doctor tickets.csv --fix cleaned
     """
-    from hftl.doctor.examine import examine_source
-    from hftl.doctor.findings import failures, plural, show_findings
-    from hftl.doctor.fix_files import LOG_NAME
+    from hftl.doctor import examine_source
+    from hftl.doctor.findings import failures, show_findings
+    from hftl.doctor.fix import LOG_NAME
+    from hftl.report.statements import counted
 
     quiet_libraries()
     with contextlib.redirect_stdout(sys.stderr):
@@ -54,17 +55,17 @@ def doctor(
         print_json({"findings": [asdict(finding) for finding in findings]})
     else:
         sizes = ", ".join(f"{split} {int(records.within(split).sum()):,}" for split in records.splits)
-        title = f"{records.name}: {sizes} rows; {records.kind}s in {opened.columns.input!r}, labels in {opened.columns.label!r}"
+        title = f"{records.name}: {sizes} rows; {records.kind.name}s in {opened.columns.input!r}, labels in {opened.columns.label!r}"
         show_findings(title, findings, stdout=True)
     if fix is not None:
         log = Path(fix) / LOG_NAME
         with log.open("rb") as file:
-            changes = plural(sum(1 for _ in file), "change")
+            changes = counted(sum(1 for _ in file), "change", "changes")
         title = f"The cleaned data are in {fix}, with {changes} in {log}. What is left (rows as they were numbered):"
         show_findings(title, left, stdout=not json)
     failed = failures(left)
     if failed:
-        raise ChecksFailedError(f"{plural(len(failed), 'check')} failed: {', '.join(failed)}.")
+        raise ChecksFailedError(f"{counted(len(failed), 'check', 'checks')} failed: {', '.join(failed)}.")
 
 
 @verb(LIST)

@@ -128,8 +128,7 @@ def plan(target: Target, *, json: bool, **flags: Any) -> None:
         raise ConfigError("hftl plan runs in one process: start it without torchrun or accelerate launch.")
     config = _config(target, flags)
     from hftl.adapt import complete
-    from hftl.planning.plan_report import plan_report
-    from hftl.planning.show import show_plan_report
+    from hftl.planning.plan_report import plan_report, show_plan_report
 
     quiet_libraries()
     with contextlib.redirect_stdout(sys.stderr):

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -28,10 +28,11 @@ IMAGE_SUFFIXES = (
 # fmt: on
 MAX_PIXELS = 50_000_000  # of an image: more than any camera's, and 150 MB in memory; a small file may hold many more
 warnings.filterwarnings("ignore", category=PILImage.DecompressionBombWarning)  # the limit above speaks for itself
+_BATCH = 256
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
-def _open(value: Any) -> PILImage.Image:
+def open_image(value: Any) -> PILImage.Image:
     """Open the image without reading its pixels, which is where most broken files still look fine.
 
     Raises OSError for one with more than `MAX_PIXELS`.
@@ -81,7 +82,7 @@ def decode_image(value: Any) -> PILImage.Image:
         OSError: the image is broken, missing or of no known format; the message says which.
     """
     try:
-        image = ImageOps.exif_transpose(_open(value))
+        image = ImageOps.exif_transpose(open_image(value))
         if _has_sixteen_bits(image):
             image = _to_eight_bits(image)
         return image.convert("RGB")
@@ -104,7 +105,7 @@ def mode_and_size(value: Any) -> tuple[str, int, int]:
     Raises:
         OSError: the image is broken or missing.
     """
-    image = _open(value)
+    image = open_image(value)
     return image.mode, image.width, image.height
 
 
@@ -115,7 +116,7 @@ def is_sixteen_bit(value: Any) -> bool:
         OSError: the image is broken or missing.
     """
     try:
-        return _has_sixteen_bits(_open(value))
+        return _has_sixteen_bits(open_image(value))
     except OSError:
         raise
     except Exception as error:
@@ -131,11 +132,14 @@ def _fault(value: Any) -> str | None:
     return None
 
 
-def _batches(images: Iterable[Any]) -> Iterator[list[Any]]:
-    """Yield the images a few hundred at a time: a pool takes in all it is given at once, bytes and all."""
+def in_threads(function: Callable[[Any], Any], images: Iterable[Any], size: int, title: str) -> Iterator[Any]:
+    """Yield what the function returns for each image, a few hundred at a time: a pool takes in all that it is given."""
     rest = iter(images)
-    while batch := list(islice(rest, 256)):
-        yield batch
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        batches = iter(lambda: list(islice(rest, _BATCH)), [])
+        yield from progress(
+            (result for batch in batches for result in pool.map(function, batch)), title, "image", size
+        )
 
 
 def check_images(images: Iterable[Any], size: int, where: str, strict: bool) -> tuple[list[int], list[str]]:
@@ -150,18 +154,14 @@ def check_images(images: Iterable[Any], size: int, where: str, strict: bool) -> 
     def examine(value: Any) -> tuple[str | None, str | None]:
         return (value.get("path") if isinstance(value, dict) else None), _fault(value)
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = (result for batch in _batches(images) for result in pool.map(examine, batch))
-        bar = progress(results, f"checking images ({where})", "image", total=size)
-        for position, (path, fault) in enumerate(bar):
-            if fault is None:
-                good.append(position)
-                continue
-            skipped.append(f"{path or f'{where} row {position}'}: {fault}")
-            if strict:
-                raise DataError(
-                    f"broken image {skipped[0]}: mend or remove it, or leave strict off to skip such images"
-                )
+    results = in_threads(examine, images, size, f"checking images ({where})")
+    for position, (path, fault) in enumerate(results):
+        if fault is None:
+            good.append(position)
+            continue
+        skipped.append(f"{path or f'{where} row {position}'}: {fault}")
+        if strict:
+            raise DataError(f"broken image {skipped[0]}: repair or remove it, or leave strict off to skip such images")
     if skipped and not good:
         raise DataError(f"none of the {size} images of {where} can be read; the first: {skipped[0]}")
     return good, skipped

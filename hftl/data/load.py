@@ -142,6 +142,20 @@ def train_of(source: Source) -> dict[str, str]:
     return named
 
 
+def read_values(
+    source: Source, name: str, columns: Columns, known: set[Any] | None, output: Output = CLASSES
+) -> list[Any]:
+    """Return the label column of one split, a value or None for every row; an empty list where it has no such column.
+
+    `known` are the values of train, None for train itself. Raises `DataError` for a split without inputs.
+    """
+    table, label = source.tables[name], str(columns.label)
+    if columns.input not in table.column_names:
+        have = ", ".join(table.column_names)
+        raise DataError(f"{name} has no column {columns.input!r}, which the train split has; it has: {have}")
+    return list(output.read(table, label, name, known)) if label in table.column_names else []
+
+
 @dataclass(frozen=True)
 class _Loading:
     """What every step of loading needs to know."""
@@ -195,10 +209,7 @@ class _Loading:
     ) -> _Part | None:
         """Read one split; None when it has no labels at all (as test splits on the Hub often have)."""
         table, label = source.tables[name], str(columns.label)
-        if columns.input not in table.column_names:
-            have = ", ".join(table.column_names)
-            raise DataError(f"{name} has no column {columns.input!r}, which the train split has; it has: {have}")
-        values = self.output.read(table, label, name, known) if label in table.column_names else []
+        values = read_values(source, name, columns, known, self.output)
         if not any(value is not None for value in values):
             return None
         refuse_missing(values, label, name)
@@ -221,7 +232,8 @@ class _Loading:
     ) -> tuple[Dataset, np.ndarray, list[str]]:
         """Return the canonical input column of the rows that can be used, their row numbers, and what was left out."""
         table, base = source.tables[name], source.base_of(name)
-        inputs, rows, skipped = self.inputs.read(table, column, base, name, self.config, refuse_numbers)
+        faults = "refuse" if self.config.strict else "skip"
+        inputs, rows, skipped = self.inputs.read(table, column, base, name, faults, refuse_numbers)
         return inputs, rows, skipped
 
     def _cut_and_sample(

@@ -50,6 +50,7 @@ class Source:
     empty_classes: dict[str, list[str]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     bases: dict[str, Path] = field(default_factory=dict)  # by split, where it differs
+    suffixes: dict[str, str] = field(default_factory=dict)  # of the files, by split, where they are files of rows
 
     def base_of(self, split: str) -> Path:
         """Return the folder that relative image paths of the split start from."""
@@ -167,7 +168,8 @@ def _read_path(path: Path, kind: str) -> Source:
         return _read_folder(path, kind)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Source({"train": image_table([path], [path.name], None)}, path.name)
-    return Source({"train": read_file(path)}, path.name, base=path.parent)
+    suffixes = {"train": path.suffix.lower()}
+    return Source({"train": read_file(path)}, path.name, base=path.parent, suffixes=suffixes)
 
 
 def _read_folder(folder: Path, kind: str) -> Source:
@@ -186,7 +188,8 @@ def _read_folder(folder: Path, kind: str) -> Source:
         needed = "images, and no files of data" if kind == "image" else f"files of data ({_FILE_KINDS})"
         raise DataError(f"the folder {name!r} holds no {needed}")
     tables = {split: _join([read_file(path) for path in paths], split) for split, paths in files.items()}
-    return Source(tables, name, base=folder)
+    suffixes = {split: paths[0].suffix.lower() for split, paths in files.items()}
+    return Source(tables, name, base=folder, suffixes=suffixes)
 
 
 def _load_saved(folder: Path, name: str) -> Dataset | DatasetDict:

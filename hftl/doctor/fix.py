@@ -1,5 +1,11 @@
-"""What `--fix` changes: decided on all rows first, written afterwards. Test loses only rows that cannot be scored."""
+"""What `--fix` changes: decided on all rows first, written afterwards. Test loses only rows that cannot be scored.
 
+Rows keep the format of the source. Image files go to class folders, or beside a metadata.csv where a class's name cannot be
+that of a folder or the source has more columns.
+"""
+
+import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,15 +13,33 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from datasets import ClassLabel, Dataset, Value
 
-from hftl.doctor.findings import NO_KEY, NO_LABEL, Records, plural
-from hftl.doctor.fix_files import write_fixed
-from hftl.doctor.input_checks import empty_texts, missing_inputs, repeats
+from hftl.atomic import check_folder, new_folder
+from hftl.data.images import IMAGE_SUFFIXES, open_image
+from hftl.doctor.findings import NO_KEY, NO_LABEL, Records
+from hftl.doctor.input_checks import repeats
 from hftl.doctor.label_checks import is_sorted, merged_names, missing_labels
 from hftl.doctor.reading import Opened
+from hftl.errors import RunError
+from hftl.paths import typed_path
+from hftl.report.statements import counted
+from hftl.surroundings import progress
 
 
 SEED = 42  # of the order that shuffled rows get
+LOG_NAME = "changes.log"
+_LONGEST_NAME = 200  # bytes; file systems take 255
+
+
+def check_out(out: Path, data: Any) -> None:
+    """Raise `RunError` when the cleaned data could not be written there, or would get mixed up with the source."""
+    if isinstance(data, (str, Path)) and typed_path(data).is_dir() and out.name not in ("", ".."):
+        source, target = typed_path(data).resolve(), out.absolute().resolve()
+        if source == target or source in target.parents:
+            raise RunError(f"{out} lies inside the data. Give --fix a folder outside of {data}.")
+    kind = "cleaned data of hftl"
+    check_folder(out, "--fix", "cleaned", kind=kind, proof=LOG_NAME, marks=(LOG_NAME,), overwrite=None)
 
 
 @dataclass(eq=False)
@@ -42,12 +66,25 @@ class Changes:
 def fix(opened: Opened, out: Path) -> Records:
     """Write the cleaned data and `changes.log` to the new folder `out`; return the rows as they are now.
 
+    Splits that hftl does not use go to `unused/` as they are.
+
     Raises:
         RunError: `out` cannot be written; it is then not there.
     """
     changes = decide(opened.records)
     order = _order(changes)
-    write_fixed(opened, changes.label, order, changes.log, out)
+    try:
+        with new_folder(out) as folder:
+            lines = [json.dumps(entry, ensure_ascii=False) for entry in changes.log]
+            (folder / LOG_NAME).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            write = _write_images if any(one.own_file for one in opened.records.facts) else _write_rows
+            for split, positions in order.items():
+                write(opened, split, positions, changes.label[positions], folder)
+            for name in set(opened.source.tables) - set(opened.named.values()):
+                unused = folder / "unused" / re.sub(r"[^\w-]+", "_", name) / "rows.parquet"
+                _write_table(opened.source.tables[name], unused)
+    except OSError as error:
+        raise RunError(f"{out} cannot be written: {error.strerror or error}. Give --fix another folder.") from None
     return opened.records.take(np.concatenate(list(order.values())), changes.label)
 
 
@@ -65,23 +102,18 @@ def decide(records: Records) -> Changes:
 def _drop_unusable(changes: Changes) -> None:
     """Leave out of every split what hftl would refuse or skip: rows without label, text or pixels."""
     records = changes.records
-    changes.drop(np.flatnonzero(missing_inputs(records)), "missing_values", f"no {records.kind}")
-    for rows in missing_labels(records).values():
-        changes.drop(rows, "missing_values", "no label")
-    if records.kind == "text":
-        changes.drop(np.flatnonzero(empty_texts(records)), "empty_or_truncated_texts", "empty text")
-        return
-    for position, image in enumerate(records.images):
-        if image.fault is not None:
-            changes.drop(np.array([position]), "broken_images", image.fault)
+    changes.drop(records.where(lambda one: one.missing), "missing_values", f"no {records.kind.name}")
+    changes.drop(missing_labels(records), "missing_values", "no label")
+    for position in records.where(lambda one: one.fault is not None):
+        changes.drop(np.array([position]), records.kind.check_of_faults, records.facts[position].fault)
 
 
 def _merge_names(changes: Changes) -> None:
     """Give every class one spelling, that of test; spellings that test has several of stay, or it could not be scored."""
     records = changes.records
-    in_test = set(records.label[records.within("test")].tolist())
+    tested = records.counts("test")
     for rare, spelling in merged_names(records).items():
-        if rare in in_test:
+        if tested[rare]:
             continue
         rows = np.flatnonzero((records.label == rare) & changes.stays)
         for position in rows.tolist():
@@ -133,6 +165,82 @@ def _order(changes: Changes) -> dict[str, np.ndarray]:
     rows = np.concatenate(list(order.values()))
     if not records.in_class_folders and is_sorted(records.take(rows, changes.label)):
         order["train"] = np.random.default_rng(SEED).permutation(order["train"])
-        change = f"{plural(len(order['train']), 'row')} put in a random order (seed {SEED})"
+        change = f"{counted(len(order['train']), 'row', 'rows')} put in a random order (seed {SEED})"
         changes.log.append({"split": "train", "row": None, "check": "sorted_rows", "change": change})
     return order
+
+
+def _write_rows(opened: Opened, split: str, positions: np.ndarray, label: np.ndarray, folder: Path) -> None:
+    """Write the rows at `positions` with their labels [m] in the format of the source."""
+    records, column = opened.records, str(opened.columns.label)
+    table = opened.source.tables[opened.named[split]].select(records.row[positions])
+    feature = table.features.get(column)
+    is_name = isinstance(feature, ClassLabel) or (isinstance(feature, Value) and "string" in feature.dtype)
+    if is_name and not np.array_equal(label, records.label[positions]):  # numbers and bools have one spelling
+        values: list[Any] = [None if code == NO_LABEL else records.labels[code] for code in label]
+        if isinstance(feature, ClassLabel):
+            values = [None if name is None else feature.str2int(name) for name in values]
+        changed = table.remove_columns(column).add_column(column, values, feature=feature)  # type: ignore[arg-type]
+        table = changed.select_columns(table.column_names)
+    _write_table(table, folder / f"{split}{opened.source.suffixes.get(opened.named[split], '.parquet')}")
+
+
+def _write_table(table: Dataset, path: Path) -> None:
+    """Write the rows as CSV, TSV, JSON, JSON lines or parquet, by the suffix; empty cells are missing values."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        table.to_parquet(str(path))
+    elif path.suffix in (".csv", ".tsv"):
+        frame = table.to_pandas()
+        frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")  # type: ignore[union-attr]
+    else:
+        lines = [json.dumps(row, ensure_ascii=False, default=str) for row in table]
+        whole = f"[{','.join(lines)}]\n" if path.suffix == ".json" else "".join(f"{line}\n" for line in lines)
+        path.write_text(whole, encoding="utf-8")
+
+
+def _write_images(opened: Opened, split: str, positions: np.ndarray, label: np.ndarray, folder: Path) -> None:
+    """Copy the images at `positions` with their labels [m] to folder/split/class/, bytes as they are.
+
+    Where the source knows more of an image than its class, or a class has a name that no folder can have, they go to
+    folder/split/images/ and a metadata.csv says the rest. Images of a split without labels lie loose in folder/split/.
+    """
+    records, columns, home = opened.records, opened.columns, folder / split
+    rows = records.row[positions]
+    table = opened.source.tables[opened.named[split]].select(rows)
+    known = {columns.input, columns.label, "file_name", "label"}
+    plain = [name for name, feature in table.features.items() if isinstance(feature, Value | ClassLabel)]
+    more = [name for name in plain if name not in known]
+    names = [None if code == NO_LABEL else records.labels[code] for code in label]
+    in_folders = not more and all(_can_be_folder(name) for name in names if name is not None)
+    (column,) = opened.inputs[split].column_names
+    images = progress(opened.inputs[split].select(rows), f"writing {split}", "image")
+    paths: dict[str, Path] = {}  # in lower case, since some file systems fold case
+    for row, name, image in zip(rows.tolist(), names, images, strict=True):
+        value = image[column]
+        file_name = _file_name(value, row)
+        path = home / ((name or "") if in_folders else "images") / file_name
+        if str(path).lower() in paths:
+            path = path.with_name(f"{row}-{file_name}")
+        paths[str(path).lower()] = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(Path(value["path"]).read_bytes() if value["bytes"] is None else value["bytes"])
+    if not in_folders and paths:
+        relative = [path.relative_to(home).as_posix() for path in paths.values()]
+        cells = {"file_name": relative, "label": names, **{name: table[name][:] for name in more}}
+        pd.DataFrame(cells, dtype=object).to_csv(home / "metadata.csv", index=False)
+
+
+def _can_be_folder(name: str) -> bool:
+    """Tell whether a folder of that name is read back as that class."""
+    bad = name.startswith((".", "__")) or name != name.strip() or name.endswith(".")
+    return not bad and not set(name) & set('/\\:*?"<>|\0\n\r') and len(name.encode()) <= _LONGEST_NAME
+
+
+def _file_name(value: dict[str, Any], row: int) -> str:
+    """Return the file's own name, or its row number with the suffix of its format."""
+    path = Path(value["path"] or "")
+    if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+        return path.name
+    suffix = f".{open_image(value).format}".lower()
+    return f"{row}{suffix if suffix in IMAGE_SUFFIXES else '.png'}"

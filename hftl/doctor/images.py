@@ -1,4 +1,4 @@
-"""What the checks need to know of an image, found in one pass; and which images are nearly the same.
+"""What the checks need to know of an image, seen in one pass; and which images are nearly the same.
 
 A perceptual hash finds near duplicates, the grey pixels verify them. The hash is the usual DCT one (Zauner 2010,
 Implementation and benchmarking of perceptual image hash functions): which of the low frequencies lie above their median.
@@ -6,30 +6,29 @@ Computed on all thumbs at once with scipy: imagehash hashes one image at a time 
 here to verify.
 """
 
-import contextlib
 import hashlib
-import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from io import BufferedReader, BytesIO
-from itertools import combinations, islice
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from PIL import Image as PILImage
 from scipy.fft import dctn
 
-from hftl.data.images import decode_image
-from hftl.doctor.near_texts import group_near
-from hftl.surroundings import progress
+from hftl.data.images import decode_image, in_threads, open_image
+from hftl.doctor.findings import SERIOUS, Facts, Feature, Finding, Kind, Records, warned
+from hftl.doctor.texts import group_near
 
 
-THUMB = 32  # pixels per side of the grey copy that near duplicates are found with
-_ENDS = 65536  # bytes
-_BATCH = 256  # a pool takes in all it is given at once, bytes and all
+THUMB = 32  # pixels per side of the grey copy that near duplicates are looked for with
+# In `hftl train`, pixels are looked at when all images together have at most so many (about two seconds).
+_QUICK_PIXELS = 150_000_000
 _SIDE = 8  # low frequencies per axis
 # Bits in which the hashes of near duplicates differ at most. Six changed bits leave two of the eight bytes as they
 # were, so each of the 28 pairs of bytes is a band: none within the six is missed, and buckets are small.
@@ -39,152 +38,135 @@ _MAX_BITS = 6
 NEAR, NEAR_SMALL = 0.97, 0.99
 _FLAT = 2.0  # standard deviation of grey below which an image has no structure to compare
 _CHUNK = 8192
+TINY = 32  # pixels: the smallest side that hftl reads images at
+_STRETCHED = 5.0  # times as long as wide
+_USUAL_MODES = ("RGB", "L", "P", "1")
+_ONE_COLOUR = 1.0  # standard deviation of grey: one colour and nothing else
+OF_NAMES = ("the wording of the file name", "the number in the file name")
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFacts:
+class ImageFacts(Facts):
     """One image: what its header, its file and its pixels say."""
 
-    missing: bool = False  # no image at all in this row
-    fault: str | None = None  # why it cannot be decoded
     width: int = 0
     height: int = 0
     mode: str = ""  # Pillow's, before the conversion to RGB
     frames: int = 1
     file_bytes: int = 0
-    path: str = ""  # of the file, where there is one
-    digest: bytes | None = None  # of size and RGB pixels; of the file's bytes where pixels were not decoded
     thumb: np.ndarray | None = None  # [THUMB, THUMB] uint8, grey
 
-    @property
-    def name(self) -> str:
-        """The file's name without its folders."""
-        return Path(self.path).name
 
+def look(tables: Sequence[Dataset], key: Callable[[Any], bytes | None], quick: bool) -> list[ImageFacts]:
+    """Return what there is to know of the images of these tables, broken ones included.
 
-def image_facts(values: Iterable[Any], size: int, title: str) -> list[ImageFacts]:
-    """Decode every image once and return what there is to know; a broken one has a `fault`.
-
-    `values` are dicts of bytes and path (where there are no bytes), PIL images, or None.
+    Each is decoded once, and images are the same whose RGB pixels are. A `quick` look goes by `key`, that of the files,
+    and decodes the images of small sets only.
     """
-    return _in_threads(_examine, values, size, title)
 
+    def run(examine: Callable[[Any], ImageFacts], title: str) -> list[ImageFacts]:
+        values = (row["image"] for table in tables for row in table)
+        return list(in_threads(examine, values, sum(map(len, tables)), title))
 
-def file_facts(values: Iterable[Any], size: int, title: str) -> list[ImageFacts]:
-    """Read headers and files only: no pixels, no thumbs, and broken images pass unless their header is broken."""
-    return _in_threads(_examine_file, values, size, title)
-
-
-def told_apart(facts: list[ImageFacts], values: Iterable[Any]) -> list[ImageFacts]:
-    """Return facts whose digests are those of whole files where size, beginning and end of several are equal."""
-    counts = Counter(fact.digest for fact in facts if fact.digest is not None)
-    doubtful = {digest for digest, count in counts.items() if count > 1}
-    if not doubtful:
+    if not quick:
+        return run(look_at, "images")
+    facts = run(lambda value: look_at(value, key, pixels=False), "files of the images")
+    if sum(one.width * one.height for one in facts) > _QUICK_PIXELS:
         return facts
-    return [
-        replace(fact, digest=_whole_digest(value)) if fact.digest in doubtful else fact
-        for fact, value in zip(facts, values, strict=True)
-    ]
+    return run(lambda value: look_at(value, key), "images")
 
 
-def add_thumbs(facts: list[ImageFacts], values: Iterable[Any], title: str) -> list[ImageFacts]:
-    """Return the facts with thumbs, from a decoding that JPEG does at a fraction of the size and of the time."""
-    thumbs = _in_threads(_quick_thumb, values, len(facts), title)
-    return [replace(fact, thumb=thumb) for fact, thumb in zip(facts, thumbs, strict=True)]
-
-
-def _in_threads(examine: Any, values: Iterable[Any], size: int, title: str) -> list[Any]:
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results = (result for batch in _batches(values) for result in pool.map(examine, batch))
-        return list(progress(results, title, "image", total=size))
-
-
-def _batches(values: Iterable[Any]) -> Iterator[list[Any]]:
-    rest = iter(values)
-    while batch := list(islice(rest, _BATCH)):
-        yield batch
-
-
-def _is_missing(value: Any) -> bool:
-    """Tell whether there is no image at all: neither bytes nor a path."""
-    return value is None or (isinstance(value, dict) and value["bytes"] is None and not value["path"])
-
-
-def _open(value: Any) -> PILImage.Image:
-    if isinstance(value, PILImage.Image):
-        return value
-    return PILImage.open(value["path"] if value["bytes"] is None else BytesIO(value["bytes"]))
-
-
-def _file(value: dict[str, Any]) -> BytesIO | BufferedReader:
-    return Path(value["path"]).open("rb") if value["bytes"] is None else BytesIO(value["bytes"])
-
-
-def _known(value: Any) -> dict[str, Any]:
-    """Return what file and header say; of an image that cannot even be opened, only its path and bytes."""
-    file = value if isinstance(value, dict) else {"bytes": None, "path": None}
-    path, content = str(file["path"] or ""), file["bytes"]
-    size = len(content) if content is not None else Path(path).stat().st_size if Path(path).is_file() else 0
-    known: dict[str, Any] = {"path": path, "file_bytes": size}
-    try:
-        with contextlib.ExitStack() as stack:
-            image = _open(value)
-            if image is not value:  # a file that is closed here; an image in memory is the user's own
-                stack.enter_context(image)
-            frames = int(getattr(image, "n_frames", 1))  # only formats that can hold several have it
-            return {**known, "width": image.width, "height": image.height, "mode": image.mode, "frames": frames}
-    except Exception:  # Pillow raises many kinds; decoding finds the fault again and reports it
-        return known
-
-
-def _examine(value: Any) -> ImageFacts:
-    if _is_missing(value):
+def look_at(
+    value: dict[str, Any] | None, key: Callable[[Any], bytes | None] | None = None, pixels: bool = True
+) -> ImageFacts:
+    """Return the facts of one image, a dict of bytes and path; by `key` where given, else by its pixels it is the same."""
+    if value is None or (value["bytes"] is None and not value["path"]):
         return ImageFacts(missing=True)
-    known = _known(value)
+    path, content = str(value["path"] or ""), value["bytes"]
+    size = len(content) if content is not None else Path(path).stat().st_size if Path(path).is_file() else 0
+    known: dict[str, Any] = {"path": path, "file_bytes": size, "own_file": content is None}
+    with suppress(Exception), open_image(value) as image:  # decoding meets the fault again, and names it
+        frames = int(getattr(image, "n_frames", 1))  # only formats that can hold several have it
+        known |= {"width": image.width, "height": image.height, "mode": image.mode, "frames": frames}
+    if not pixels:
+        return ImageFacts(digest=key(value) if key and size else None, **known)
     try:
         image = decode_image(value)
     except OSError as error:
         return ImageFacts(fault=str(error), **known)
+    grey = np.asarray(image.convert("L").resize((THUMB, THUMB), PILImage.Resampling.BOX))
+    return ImageFacts(digest=key(value) if key else _digest(image), thumb=grey, **known)
+
+
+def _digest(image: PILImage.Image) -> bytes:
     digest = hashlib.blake2b(f"{image.size}".encode(), digest_size=16)
     digest.update(image.tobytes())
-    return ImageFacts(digest=digest.digest(), thumb=_thumb(image), **known)
-
-
-def _examine_file(value: Any) -> ImageFacts:
-    if _is_missing(value):
-        return ImageFacts(missing=True)
-    known = _known(value)
-    if "width" not in known:
-        return ImageFacts(fault="not an image file, or one of an unknown format", **known)
-    return ImageFacts(digest=_ends_digest(value, known["file_bytes"]), **known)
-
-
-def _ends_digest(value: Any, size: int) -> bytes:
-    """Return a digest of the file's size, beginning and end, so that most large files stay unread."""
-    digest = hashlib.blake2b(str(size).encode(), digest_size=16)
-    with _file(value) as file:
-        digest.update(file.read(_ENDS))
-        file.seek(max(size - _ENDS, 0))
-        digest.update(file.read(_ENDS))
     return digest.digest()
 
 
-def _whole_digest(value: Any) -> bytes:
-    with _file(value) as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+def features(facts: Sequence[ImageFacts]) -> list[Feature]:
+    """Return what should not tell the label of an image.
+
+    Of a file name these are its letters and its first number: "IMG_0042.jpg" is "IMG_#.jpg" and 42.
+    """
+    names = [Path(one.path).name for one in facts]
+    numbers = [float(m.group()) if (m := re.search(r"\d{1,15}", name)) else None for name in names]
+    return [
+        ("the size of the file", [one.file_bytes for one in facts]),
+        ("the width of the image", [one.width for one in facts]),
+        ("the height of the image", [one.height for one in facts]),
+        ("the mode of the image", [one.mode for one in facts]),
+        (OF_NAMES[0], [re.sub(r"\d+", "#", name) for name in names]),
+        (OF_NAMES[1], numbers),
+    ]
 
 
-def _thumb(image: PILImage.Image) -> np.ndarray:
-    return np.asarray(image.convert("L").resize((THUMB, THUMB), PILImage.Resampling.BOX))
+def broken_images(records: Records) -> Finding:
+    """Count the images that cannot be decoded, or at the start of a run those that loading left out."""
+    if records.skipped:
+        level = warned(fails=records.skipped >= SERIOUS * (len(records) + records.skipped))
+        fix = "Repair or remove these files; they are left out, and named in the report."
+        return Finding("broken_images", level, records.skipped, fix=fix)
+    broken = records.where(lambda one: one.fault is not None)
+    if not len(broken):
+        return Finding("broken_images")
+    share = max(len(rows) / records.within(split).sum() for split, rows in records.of(broken).items())
+    absent = sum(not records.facts[i].file_bytes for i in broken)
+    fix = f"Repair or remove these files ({absent} empty or not there): hftl leaves them out, and so does --fix OUT."
+    return records.finding("broken_images", warned(fails=share >= SERIOUS), broken, fix)
 
 
-def _quick_thumb(value: Any) -> np.ndarray | None:
-    try:
-        image = _open(value)
-        image.draft("RGB", (2 * THUMB, 2 * THUMB))  # JPEG only: decode at 1/2, 1/4 or 1/8 of the size
-        return _thumb(decode_image(image))
-    except Exception:  # broken images are the business of another check
-        return None
+def tiny_or_odd_images(records: Records) -> Finding:
+    """Count the images of unusual size, shape or mode, those of several frames, and those of one colour."""
+    oddities = {i: _oddities(one) for i, one in enumerate(records.facts) if one.fault is None and not one.missing}
+    odd = np.array([i for i, kinds in oddities.items() if kinds], dtype=np.int64)
+    if not len(odd):
+        return Finding("tiny_or_odd_images")
+    counts = Counter(chain(*oddities.values())).most_common()
+    fix = (
+        f"Check that these are the images you mean ({', '.join(f'{count:,}: {kind}' for kind, count in counts)}); all are "
+        "read as RGB, enlarged or squeezed to one size."
+    )
+    return records.finding("tiny_or_odd_images", "WARN", odd, fix)
+
+
+def _oddities(image: ImageFacts) -> list[str]:
+    short, long = min(image.width, image.height), max(image.width, image.height)
+    odd = {
+        f"a side below {TINY} pixels": short < TINY,
+        f"more than {_STRETCHED:g} times as long as wide": long > _STRETCHED * short,
+        "several frames, of which the first is used": image.frames > 1,
+        f"mode {image.mode}": image.mode not in _USUAL_MODES,
+        "one colour only": image.thumb is not None and image.thumb.std() < _ONE_COLOUR and short > 1,
+    }
+    return [name for name, is_so in odd.items() if is_so]
+
+
+def near_groups(facts: Sequence[ImageFacts], quick: bool) -> np.ndarray | None:
+    """Return the groups of images that look the same, or None where a quick look decoded none."""
+    thumbs = [one.thumb for one in facts if one.thumb is not None]
+    small = np.array([min(one.width, one.height) < THUMB for one in facts], dtype=bool)
+    return near_image_groups(thumbs, small) if len(thumbs) == len(facts) else None
 
 
 def near_image_groups(thumbs: Sequence[np.ndarray], small: np.ndarray) -> np.ndarray:
@@ -237,3 +219,14 @@ def _standardised(pixels: np.ndarray) -> np.ndarray:
     values = pixels.reshape(len(pixels), -1).astype(np.float32)
     values -= values.mean(axis=1, keepdims=True)
     return values / np.maximum(values.std(axis=1, keepdims=True), 1e-6)
+
+
+IMAGES = Kind(
+    name="image",
+    look=look,
+    check_of_faults="broken_images",
+    checks=(broken_images, tiny_or_odd_images),
+    groups=near_groups,
+    alike="images that look alike",
+    features=features,
+)

@@ -2,33 +2,32 @@
 
 import re
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
+from dataclasses import replace
 
 import numpy as np
 
-from hftl.doctor.findings import NO_LABEL, Finding, Records, passed, quoted, warned
+from hftl.data.columns import quoted
+from hftl.doctor.findings import NO_LABEL, Finding, Records, as_sentence, warned
+from hftl.evaluation import RARE
 from hftl.methods import METHODS
-from hftl.tasks import TASKS
-from hftl.training.losses import RARE
 
 
 # Rows per class (median) below which a method is short of data.
 ENOUGH = {name: method.rows for name, method in METHODS.items()}
-_DEFAULT_METHOD = {task.inputs.kind: task.default_method for task in TASKS.values()}
 # Rows count as sorted when the runs of equal labels are at least half way from the number that a random order has to
 # that of a sorted one, by a margin that chance does not give (standard deviations of the number of runs).
 _HALF_WAY, _SORTED_DEVIATIONS = 0.5, 4.0
 
 
-def missing_labels(records: Records) -> dict[str, np.ndarray]:
-    """Return the positions without a label, by split; a split that has none at all is not missing some."""
-    missing = {}
+def missing_labels(records: Records) -> np.ndarray:
+    """Return the positions without a label; a split that has none at all is not missing some."""
+    without = records.label == NO_LABEL
     for split in records.splits:
-        rows = np.flatnonzero(records.within(split))
-        without = rows[records.label[rows] == NO_LABEL]
-        if len(without) and (len(without) < len(rows) or split == "train"):
-            missing[split] = without
-    return missing
+        here = records.within(split)
+        if split != "train" and without[here].all():
+            without = without & ~here
+    return np.flatnonzero(without)
 
 
 def folded_name(name: str) -> str:
@@ -48,13 +47,13 @@ def merged_names(records: Records) -> dict[int, int]:
     splits; of equally frequent ones the first.
     """
     groups = defaultdict(list)
-    for code, name in enumerate(records.labels):
-        groups[folded_name(name)].append(code)
-    counts = np.bincount(records.label[records.label != NO_LABEL], minlength=len(records.labels))
-    in_test = set(records.label[records.within("test")].tolist())
-    merged = {}
+    counts = np.sum([records.counts(split) for split in records.splits], axis=0)
+    in_test = records.counts("test") > 0
+    for code in np.flatnonzero(counts).tolist():
+        groups[folded_name(records.labels[code])].append(code)
+    merged: dict[int, int] = {}
     for codes in groups.values():
-        spelling = max(codes, key=lambda code: (code in in_test, counts[code], -code))
+        spelling = max(codes, key=lambda code: (in_test[code], counts[code], -code))
         merged.update({code: spelling for code in codes if code != spelling})
     return merged
 
@@ -63,90 +62,82 @@ def similar_class_names(records: Records) -> Finding:
     """Count the spellings too many, such as "Billing" beside "billing"."""
     merged = merged_names(records)
     if not merged:
-        return passed("similar_class_names")
+        return Finding("similar_class_names")
     pairs = "; ".join(f"{records.labels[a]!r:.42} is {records.labels[b]!r:.42}" for a, b in list(merged.items())[:5])
     positions = np.flatnonzero(np.isin(records.label, list(merged)))
-    mend = f"Make each one class ({pairs}{'; ...' if len(merged) > 5 else ''}): --fix OUT takes the spelling of test, else the most frequent."
-    of = records.of(positions)
-    finding = records.finding("similar_class_names", "FAIL", positions, mend)
-    by_split = {split: len(np.unique(records.label[rows])) for split, rows in of.items()}
-    return Finding(finding.check, "FAIL", len(merged), by_split, finding.rows, mend)
+    fix = f"Make each one class ({pairs}{'; ...' if len(merged) > 5 else ''}): --fix OUT takes the spelling of test, else the most frequent."
+    finding = records.finding("similar_class_names", "FAIL", positions, fix)
+    by_split = {split: len(np.unique(records.label[rows])) for split, rows in records.of(positions).items()}
+    return replace(finding, count=len(merged), by_split=by_split)
 
 
 def missing_classes(records: Records) -> Finding:
     """Count the classes that a split lacks: those of test and validation in train above all."""
-    counts = {split: np.bincount(_known(records, split), minlength=len(records.labels)) for split in records.splits}
-    train = counts.get("train", np.zeros(len(records.labels), dtype=np.int64))
-    by_split: dict[str, int] = {}
+    train = records.counts("train") > 0
+    by_split: dict[str, int] = Counter()
     graver: list[str] = []
     lesser: list[str] = []
-    if (train > 0).sum() < 2:
+    if train.sum() < 2:
         graver.append("train needs at least two classes")
-        by_split["train"] = 2 - int((train > 0).sum())
+        by_split["train"] = 2 - int(train.sum())
     if records.unused:
-        verb = "has" if len(records.unused) == 1 else "have"
-        line = f"{quoted(records.unused)} {verb} no rows in train: add some or remove"
+        line = f"train has no rows of {quoted(records.unused)}: add some or remove the class"
         (graver if records.empty_folders else lesser).append(line)
-        by_split["train"] = by_split.get("train", 0) + len(records.unused)
-    for split in [split for split, sizes in counts.items() if split != "train" and sizes.sum()]:
-        unknown, absent = (counts[split] > 0) & (train == 0), (counts[split] == 0) & (train > 0)
-        if unknown.any():
-            names = quoted(records.labels[i] for i in np.flatnonzero(unknown))
-            graver.append(f"train lacks {names}, which {split} has: add such rows to train or remove them there")
-        if absent.any():
-            names = quoted(records.labels[i] for i in np.flatnonzero(absent))
-            lesser.append(f"{split} lacks {names}: nothing will be known of them there, add rows")
-        if unknown.any() or absent.any():
-            by_split[split] = int(unknown.sum() + absent.sum())
-    if not graver and not lesser:
-        return passed("missing_classes")
-    strange = np.flatnonzero(np.isin(records.label, np.flatnonzero(train == 0)))
-    mend = "; ".join([*graver, *lesser])
-    return records.finding(
-        "missing_classes", warned(fails=bool(graver)), strange, f"{mend[0].upper()}{mend[1:]}.", by_split
-    )
-
-
-def _known(records: Records, split: str) -> np.ndarray:
-    labels = records.label[records.within(split)]
-    return labels[labels != NO_LABEL]
+        by_split["train"] += len(records.unused)
+    for split in records.splits:
+        here = records.counts(split) > 0
+        unknown, absent = (
+            quoted([records.labels[i] for i in np.flatnonzero(m)]) for m in (here & ~train, train & ~here)
+        )
+        if here.any() and unknown:
+            graver.append(f"train lacks {unknown}, which {split} has: add such rows to train or remove them there")
+        if here.any() and absent:
+            lesser.append(f"{split} lacks {absent}: nothing will be known of them there, add rows")
+        if here.any() and (unknown or absent):
+            by_split[split] = int((here != train).sum())
+    if not by_split:
+        return Finding("missing_classes")
+    strange = np.flatnonzero(np.isin(records.label, np.flatnonzero(~train)))
+    fix = as_sentence(*graver, *lesser)
+    return records.finding("missing_classes", warned(fails=bool(graver)), strange, fix, dict(by_split))
 
 
 def imbalance(records: Records) -> Finding:
     """Count the classes with less than a fifth of the training rows of the largest."""
-    counts = np.bincount(_known(records, "train"), minlength=len(records.labels))
+    counts = records.counts("train")
     present = counts[counts > 0]
     if len(present) < 2 or present.max() <= RARE * present.min():
-        return passed("imbalance")
+        return Finding("imbalance")
     rare = np.flatnonzero((counts > 0) & (counts * RARE < counts.max()))
     weights = present.sum() / (len(present) * present)
-    mend = (
+    fix = (
         f"The largest class has {present.max() / present.min():.1f} times the rows of the smallest "
         f"({records.labels[rare[counts[rare].argmin()]]!r:.42}): train with --class_weights auto (factors {weights.min():.2f} "
         f"to {weights.max():.2f}), and read macro F1 beside accuracy."
     )
-    return Finding("imbalance", "WARN", len(rare), {"train": len(rare)}, {}, mend)
+    return Finding("imbalance", "WARN", len(rare), {"train": len(rare)}, {}, fix)
 
 
 def too_few_rows(records: Records, method: str | None) -> Finding:
     """Count the classes with fewer training rows than the method can use; a class of one row cannot be learnt."""
-    counts = np.bincount(_known(records, "train"), minlength=len(records.labels))
+    counts = records.counts("train")
     single = np.flatnonzero(counts == 1)
     if len(single):
         rows = np.flatnonzero(records.within("train") & np.isin(records.label, single))
-        names = quoted(records.labels[i] for i in single)
-        mend = f"Add rows of {names}, or remove {'it' if len(single) == 1 else 'them'}: one row cannot be learnt and tested."
-        return records.finding("too_few_rows", "FAIL", rows, mend)
+        names = quoted([records.labels[i] for i in single])
+        fix = f"Add rows of {names}, or remove {'it' if len(single) == 1 else 'them'}: one row cannot be learnt and tested."
+        return records.finding("too_few_rows", "FAIL", rows, fix)
     present = counts[counts > 0]
-    name = method or _DEFAULT_METHOD[records.kind]
+    name = method or records.default_method
     median = float(np.median(present)) if len(present) else 0.0
     if median >= ENOUGH[name]:
-        return passed("too_few_rows")
+        return Finding("too_few_rows")
     few = int((present < ENOUGH[name]).sum())
     who = f"--method {name}" if method else f"{name}, the default method here"
     instead = "more rows help more than another method" if METHODS[name].frozen_body else "use --method probe"
-    mend = f"{median:g} rows per class (median) are few for {who}, which wants {ENOUGH[name]}: {instead}."
-    return Finding("too_few_rows", "WARN", few, {"train": few}, {}, mend)
+    rarest = quoted([records.labels[i] for i in np.argsort(counts, kind="stable") if 0 < counts[i] < ENOUGH[name]][:3])
+    fix = f"{median:g} rows per class (median) are few for {who}, which wants {ENOUGH[name]} (rarest: {rarest}): {instead}."
+    return Finding("too_few_rows", "WARN", few, {"train": few}, {}, fix)
 
 
 def runs_by_chance(counts: np.ndarray) -> tuple[float, float]:
@@ -161,7 +152,7 @@ def runs_by_chance(counts: np.ndarray) -> tuple[float, float]:
 
 def is_sorted(records: Records) -> bool:
     """Tell whether train is sorted by class: far fewer runs of equal labels than a random order has."""
-    labels = _known(records, "train")
+    labels = records.label[records.within("train") & (records.label != NO_LABEL)]
     if len(labels) < 4:
         return False
     counts = np.unique(labels, return_counts=True)[1]
@@ -173,10 +164,10 @@ def is_sorted(records: Records) -> bool:
 def sorted_rows(records: Records) -> Finding:
     """Count the rows of a train split that is sorted by class; class folders have no order of their own."""
     if records.in_class_folders or not is_sorted(records):
-        return passed("sorted_rows")
+        return Finding("sorted_rows")
     rows = int(records.within("train").sum())
-    mend = (
+    fix = (
         "hftl shuffles in training and stratifies its splits, but a part cut off by other tools would lack classes: "
         "--fix OUT shuffles train."
     )
-    return Finding("sorted_rows", "WARN", rows, {"train": rows}, {}, mend)
+    return Finding("sorted_rows", "WARN", rows, {"train": rows}, {}, fix)

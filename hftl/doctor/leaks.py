@@ -1,6 +1,5 @@
 """Features that should not tell the label, and do: another column, a length, a file's size or its name."""
 
-import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hftl.doctor.findings import NO_LABEL, Finding, Records, passed
+from hftl.doctor.findings import NO_LABEL, Feature, Finding, Records, as_sentence
+from hftl.doctor.images import OF_NAMES
 from hftl.surroundings import progress
 
 
@@ -23,10 +23,6 @@ _MAX_COLUMNS = 100
 _MANY = 0.5  # of the values differ: a column of strings is read by its pattern, not by its values
 _SEED = 0
 
-_OF_NAMES = ("the wording of the file name", "the number in the file name")
-
-Feature = tuple[str, Sequence[Any]]
-
 
 def leaky_feature(records: Records) -> Finding:
     """Count the features that alone predict the label far better than the most frequent class does."""
@@ -38,7 +34,7 @@ def leaky_feature(records: Records) -> Finding:
         rows = np.sort(np.random.default_rng(_SEED).choice(rows, _ROWS, replace=False))
     labels = records.label[rows]
     if len(rows) < _LEAST or len(np.unique(labels)) < 2:
-        return passed("leaky_feature")
+        return Finding("leaky_feature")
     hits = {}
     for name, values in progress(features_of(records, rows), "leaks", "feature"):
         accuracy, majority = predictability(values, labels)
@@ -48,50 +44,27 @@ def leaky_feature(records: Records) -> Finding:
                 f"{name} tells the label of {accuracy:.0%} of the rows (the largest class alone: {majority:.0%})"
             )
     if not hits:
-        return passed("leaky_feature")
-    if set(hits) <= set(_OF_NAMES):  # folders of cat_1.jpg and dog_1.jpg are the rule, and no model sees the names
-        mend = f"{'; '.join(hits.values())}: nothing to do, hftl reads no file names."
-        return Finding("leaky_feature", "INFO", len(hits), {"train": len(hits)}, {}, mend[0].upper() + mend[1:])
-    mend = (
-        f"{'; '.join(hits.values())}: find out why, and even it out if the model could learn that instead of the task "
-        "(hftl reads no other columns and no file names)."
+        return Finding("leaky_feature")
+    only_names = set(hits) <= set(
+        OF_NAMES
+    )  # folders of cat_1.jpg and dog_1.jpg are the rule, and no model sees the names
+    advice = (
+        "nothing to do, hftl reads no file names"
+        if only_names
+        else "find out why, and even it out if the model could learn that instead of the task (hftl reads no other columns "
+        "and no file names)"
     )
-    return Finding("leaky_feature", "WARN", len(hits), {"train": len(hits)}, {}, mend[0].upper() + mend[1:])
+    fix = as_sentence(f"{'; '.join(hits.values())}: {advice}")
+    return Finding("leaky_feature", "INFO" if only_names else "WARN", len(hits), {"train": len(hits)}, fix=fix)
 
 
 def features_of(records: Records, rows: np.ndarray) -> list[Feature]:
     """Return (what it is, its values [m] at the positions chosen): numbers, or strings."""
-    features: list[Feature] = []
-    if records.kind == "text":
-        texts = [records.texts[i] or "" for i in rows]
-        features += [
-            ("the length of the text", [len(text) for text in texts]),
-            ("the number of its lines", [text.count("\n") for text in texts]),
-        ]
-    else:
-        images = [records.images[i] for i in rows]
-        features += [
-            ("the size of the file", [image.file_bytes for image in images]),
-            ("the width of the image", [image.width for image in images]),
-            ("the height of the image", [image.height for image in images]),
-            ("the mode of the image", [image.mode for image in images]),
-            *_name_features([image.name for image in images]),
-        ]
-    place = np.flatnonzero(records.within("train")).tolist()
-    where = {position: i for i, position in enumerate(place)}
-    for column, values in list(records.others.items())[:_MAX_COLUMNS]:
-        features.append((f"the column {column!r:.42}", [values[where[int(i)]] for i in rows]))
-    return features
-
-
-def _name_features(names: list[str]) -> list[Feature]:
-    """Return the letters of file names and their first number: "IMG_0042.jpg" is "IMG_#.jpg" and 42."""
-    numbers = [float(m.group()) if (m := re.search(r"\d{1,15}", name)) else None for name in names]
-    return list(zip(_OF_NAMES, ([_pattern(name) for name in names], numbers), strict=True))
-
-
-def _pattern(value: str) -> str:
-    return re.sub(r"\d+", "#", value)
+    place = np.cumsum(records.within("train")) - 1  # among the rows of train
+    return records.kind.features([records.facts[i] for i in rows]) + [
+        (f"the column {column!r:.42}", [values[i] for i in place[rows].tolist()])
+        for column, values in list(records.others.items())[:_MAX_COLUMNS]
+    ]
 
 
 def predictability(values: Sequence[Any], labels: np.ndarray) -> tuple[float, float]:
@@ -137,13 +110,11 @@ def _as_codes(column: pd.Series) -> np.ndarray:
     """Return a number per string; where most strings differ, per pattern of the string."""
     strings = column.fillna("").astype(str)
     if strings.nunique() > _MANY * len(strings):
-        strings = strings.str.slice(0, 200).map(_pattern)
+        strings = strings.str.slice(0, 200).str.replace(r"\d+", "#", regex=True)
     return pd.factorize(strings)[0]
 
 
 def _look_up(codes: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, most: int) -> np.ndarray:
     """Predict the most frequent label of the code in `train`; of equally frequent ones, the smallest."""
-    counts = pd.DataFrame({"code": codes[train], "label": labels[train]}).value_counts(sort=True).reset_index()
-    best = counts.sort_values(["count", "label"], ascending=[False, True]).drop_duplicates("code")
-    known = dict(zip(best["code"], best["label"], strict=True))
-    return np.array([known.get(code, most) for code in codes[test]])
+    counts = pd.crosstab(codes[train], labels[train])
+    return counts.idxmax(axis=1).reindex(codes[test], fill_value=most).to_numpy()

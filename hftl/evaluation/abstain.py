@@ -85,7 +85,7 @@ def abstain_report(
 ) -> dict[str, Any]:
     """Return the threshold chosen on validation and what it gives on validation and test, as plain JSON values.
 
-    {wished, threshold, reason, validation, test, curve}; the parts hold rows, accepted, coverage (the accepted share)
+    {target, threshold, reason, validation, test, curve}; the parts hold rows, accepted, coverage (the accepted share)
     and precision {value, low, high} with its exact 95% interval, None where no row is accepted. `threshold` is None,
     with the parts, when validation does not reach the target. `curve` is the `risk_coverage` of the test rows. The
     confidence is that of logits / `temperature`.
@@ -93,7 +93,7 @@ def abstain_report(
     validation = row_scores(validation_logits, validation_references, temperature)
     test = row_scores(test_logits, test_references, temperature)
     threshold = abstain_threshold(validation, precision)
-    report: dict[str, Any] = {"wished": float(precision), "threshold": threshold, "curve": risk_coverage(test)}
+    report: dict[str, Any] = {"target": float(precision), "threshold": threshold, "curve": risk_coverage(test)}
     if threshold is None:
         reason = _why_not(validation, precision)
         return {**report, "reason": reason, "validation": None, "test": None}

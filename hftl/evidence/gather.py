@@ -120,7 +120,7 @@ def _abstain(scene: Scene) -> dict[str, Any]:
     report = abstain_report(*scene.certainty, precision, temperature)
     test = report["test"] or {}
     return {
-        "precision": report["wished"],
+        "precision": report["target"],
         "threshold": report["threshold"],
         "test_precision": test.get("precision"),
         "coverage": test.get("coverage"),

@@ -1,4 +1,4 @@
-"""What features, states and stages cost on this machine, from a few real batches run on a copy of the model."""
+"""What a run costs on this machine in memory and time, from a few real batches run on a copy of the model."""
 
 import copy
 import math
@@ -25,7 +25,7 @@ from hftl.evaluation.logistic import cv_rows
 from hftl.methods.plan import Plan, Stage
 from hftl.paths import cache_dir
 from hftl.prepare import Prepared
-from hftl.probing import averages, features_key, frozen_features
+from hftl.probing import averages, features_key, frozen_features, shares_pass
 from hftl.surroundings import progress
 from hftl.training.arguments import stage_arguments
 from hftl.training.cache import is_cached, shortage
@@ -33,25 +33,18 @@ from hftl.training.features import Encoded, Passer, batches_by_length
 from hftl.training.losses import make_loss
 from hftl.training.precision import autocast, without_autocast
 from hftl.training.replay import StateMaker, with_states
-from hftl.training.states import StageData, StageInputs, StateCache, stage_inputs, state_maker, without
+from hftl.training.states import StageInputs, StateCache, stage_inputs, state_maker, without
 from hftl.training.trainer import GroupedTrainer, pin_frozen, set_trainable
 
 
 ADAMW_BYTES, GRADIENT_BYTES = 8, 4  # per learning parameter: two fp32 moments, one fp32 gradient
-TIMED_FEATURES, TIMED_STEPS = 3, 4  # batches
+TIMED = 3  # batches, of features and of steps alike
 COMPARE_SECONDS = 300.0  # what a plan may spend on features for the comparison; rule of thumb, ours
 ROOM = 0.8  # share of the free memory that a measurement may take; rule of thumb, ours
 
 
-def free_memory(use_cpu: bool) -> int:
-    """Bytes that are free now where the model trains: of the GPU, or of the machine's memory."""
-    if not use_cpu and torch.cuda.is_available():
-        return int(torch.cuda.mem_get_info()[0])
-    return int(psutil.virtual_memory().available)
-
-
 def look_at_machine(use_cpu: bool) -> dict[str, Any]:
-    """Return device, memory and disk in bytes, before anything of the run is loaded."""
+    """Return device, memory and disk in bytes, as they are now."""
     memory, folder, gpu = psutil.virtual_memory(), cache_dir(), None
     if not use_cpu and torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
@@ -65,6 +58,11 @@ def look_at_machine(use_cpu: bool) -> dict[str, Any]:
         "gpu": gpu,
         "disk_free_bytes": int(shutil.disk_usage(existing).free),
     }
+
+
+def free_memory(machine: dict[str, Any]) -> int:
+    """Bytes that are free where the model trains: of the GPU, or of the machine's memory."""
+    return int(machine["gpu"]["free_bytes"] if machine["gpu"] else machine["memory_free_bytes"])
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class FeatureCost:
 def time_features(ready: Prepared) -> FeatureCost:
     """Time a few of the batches in which `frozen_features` would run the training rows, long and short ones."""
     batches = batches_by_length(ready.train.lengths)
-    timed = [batches[int((i + 0.5) / TIMED_FEATURES * len(batches))] for i in range(TIMED_FEATURES)]
+    timed = [batches[int((i + 0.5) / TIMED * len(batches))] for i in range(TIMED)]
     _extract(ready, timed[-1])  # to warm up
     start = time.perf_counter()
     for rows in timed:
@@ -103,11 +101,12 @@ def are_cached(ready: Prepared) -> dict[str, bool]:
     return {part: is_cached(features_key(ready, encoded)) for part, encoded in parts.items()}
 
 
-def comparison_features(ready: Prepared, cost: FeatureCost, cached: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def comparison_features(ready: Prepared, cost: FeatureCost) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return the rows to compare on, at most 3,000 of train, and their features by pooling, [rows, d] each.
 
     Where these are all rows of train, the features stay in the cache for the run itself.
     """
+    cached = are_cached(ready)["train"]
     rows = cv_rows(ready.train.labels, ready.config.train_seed)
     afford = int(COMPARE_SECONDS / max(cost.seconds(ready.train), 1e-9) * len(ready.train))
     if not cached and afford < len(rows):
@@ -123,9 +122,8 @@ class StateChoice:
     """Which states of frozen layers a run would store: `maker` is None where it would store none, and `note` why."""
 
     maker: StateMaker | None
-    passes: int  # forward passes over the training rows
-    size: int  # bytes
-    note: str
+    size: int = 0  # bytes
+    note: str = ""
 
 
 def choose_cache(ready: Prepared, plan: Plan) -> StateChoice:
@@ -133,30 +131,29 @@ def choose_cache(ready: Prepared, plan: Plan) -> StateChoice:
     parts = (ready.rows_to_train_on, ready.validation)
     maker, note = state_maker(plan, parts, ready.collate, ready.config)
     if maker is None:
-        return StateChoice(None, 0, 0, note)
+        return StateChoice(None, note=note)
     size = sum(math.prod(shape) for part in parts for shape in maker.shapes(part).values()) * maker.dtype.itemsize
     why = shortage("states", size)
     if why is not None:
-        return StateChoice(None, 0, 0, without(ready.config.method.cache, why)[1])
-    return StateChoice(maker, maker.views, size, "")
+        return StateChoice(None, note=without(ready.config.method.cache, why)[1])
+    return StateChoice(maker, size)
 
 
 @dataclass(frozen=True)
 class Measured:
     """One device batch of a stage, as Trainer runs it. Bytes are those of a whole batch, as seconds of one are."""
 
-    rows: int  # that were really run at once
-    optimizer_bytes: int
-    batch_seconds: float  # forward and backward
-    update_seconds: float  # the optimizer's step
-    forward_seconds: float  # per row, without gradient
-    typical_bytes: int  # saved for the backward pass, rows of median length
-    longest_bytes: int
+    rows: int = 0  # that were really run at once
+    optimizer_bytes: int = 0
+    batch_seconds: float = 0.0  # forward, backward and the optimizer's step
+    forward_seconds: float = 0.0  # per row, without gradient
+    typical_bytes: int = 0  # saved for the backward pass, rows of median length
+    longest_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class StageCost:
-    """One stage: `measured` is None for a closed-form stage, and where not one row fits in memory."""
+    """One stage; a closed-form stage has no steps and costs nothing here."""
 
     stage: Stage
     learning: int  # parameters that learn
@@ -164,7 +161,7 @@ class StageCost:
     epochs: float = 0.0
     steps: int = 0
     args: TrainingArguments | None = None
-    measured: Measured | None = None
+    measured: Measured | None = Measured()  # None where not one row fits in memory
 
 
 def stage_costs(ready: Prepared, plan: Plan, cache: StateChoice) -> list[StageCost]:
@@ -213,7 +210,7 @@ def steps_per_epoch(args: TrainingArguments, rows: int) -> int:
 
 
 def pick_batches(lengths: np.ndarray, size: int, grouped: bool = True) -> list[np.ndarray]:
-    """Return the row numbers of batches to run: the longest rows, rows of median length, then `TIMED_STEPS` to time.
+    """Return the row numbers of batches to run: the longest rows, rows of median length, then `TIMED` to time.
 
     These go over the range of lengths, each of similar length as `grouped` training forms them, or are drawn at random.
     """
@@ -225,7 +222,7 @@ def pick_batches(lengths: np.ndarray, size: int, grouped: bool = True) -> list[n
         start = round((1 - share) * (len(order) - size))
         return order[start : start + size]
 
-    shares = [(i + 0.5) / TIMED_STEPS for i in range(TIMED_STEPS)]
+    shares = [(i + 0.5) / TIMED for i in range(TIMED)]
     return [at(1.0), at(0.5), *(at(share) if grouped else rng.permutation(order)[:size] for share in shares)]
 
 
@@ -242,9 +239,8 @@ def _inputs(ready: Prepared, trial: Plan, stage: Stage, numbers: np.ndarray, cac
         shape = cache.maker.shapes(replace(rows, augment=False))[str(first)]
         stored = {first: with_states(rows, np.zeros(shape, np.float32))}
         states = StateCache(cache.maker.anatomy, stored, stored, [])
-    data = StageData(
-        rows, rows, ready.collate, ready.splits.labels, features, features, ready.weights, ready.task.output
-    )
+    parts = {"train": rows, "validation": rows, "train_features": features, "validation_features": features}
+    data = replace(ready.stage_data, **parts)
     return stage_inputs(trial, stage, data, states, ready.config.method.cache)
 
 
@@ -253,7 +249,7 @@ def _measure(
 ) -> Measured | None:
     """Run the batches of `inputs.train`, `whole` rows each; fewer at once where memory is short, None without any."""
     inputs.module.to(args.device)
-    room = ROOM * free_memory(ready.use_cpu) - (GRADIENT_BYTES + ADAMW_BYTES) * learning
+    room = ROOM * free_memory(look_at_machine(ready.use_cpu)) - (GRADIENT_BYTES + ADAMW_BYTES) * learning
     try:
         if room < 0:
             return None
@@ -325,25 +321,73 @@ def _train(
     trainer.stage_groups = inputs.groups
     optimizer = trainer.create_optimizer()
     trainer.train()
-    batch, update = np.diff(clock.times)[-2 * TIMED_STEPS :].reshape(TIMED_STEPS, 2).mean(0)
+    batch = float(np.diff(clock.times)[-TIMED:].mean())
     start = time.perf_counter()
     trainer.evaluate(rows)
     forward = (time.perf_counter() - start) / len(rows)
     states = [t for state in optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
     moments = sum(t.numel() * t.element_size() for t in states if t.dim())  # without the counts of steps
-    return Measured(size, moments, float(batch) * whole / size, float(update), forward, *saved)
+    return Measured(size, moments, batch * whole / size, forward, *saved)
 
 
 class _Clock(TrainerCallback):
-    """Notes when a batch's gradients are there, and when the weights have moved."""
+    """Notes when the weights have moved."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The backward pass is over."""
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The step is over."""
         if args.device.type != "cpu":
             torch.accelerator.synchronize()
         self.times.append(time.perf_counter())
 
-    on_step_end = on_pre_optimizer_step
+
+def seconds(
+    ready: Prepared, costs: list[StageCost], cache: StateChoice, features: FeatureCost, regression: float
+) -> dict[str, Any]:
+    """Estimate the run's time by its parts, features that are on disk already at none.
+
+    None in a part that could not be measured makes the total None.
+    """
+    cached = are_cached(ready)
+    parts = {"train": ready.train, "validation": ready.validation}
+    passes = {part: features.seconds(rows) for part, rows in parts.items()}
+    extraction = sum(took for part, took in passes.items() if not cached[part])
+    states = 0.0
+    if cache.maker is not None:  # the passes that extract features store the states of plain rows beside them
+        for part, views in (("train", cache.maker.views), ("validation", 1)):
+            augmented = part == "train" and ready.augmented
+            beside = shares_pass(ready.config) and not cached[part] and not augmented
+            states += 0.0 if beside else views * passes[part]
+    final = passes["train"] / len(ready.train) * (len(ready.splits.test) + len(ready.validation))
+    stages = [_stage_seconds(cost, len(ready.validation)) for cost in costs]
+    times = [regression, states, final, *(s[k] for s in stages for k in ("train_seconds", "evaluation_seconds"))]
+    return {
+        "note": "Estimates from a few timed batches on this machine as busy as it is now; early stopping may end sooner.",
+        "features": {part: "cached" if is_there else "to compute" for part, is_there in cached.items()},
+        "features_seconds": extraction,
+        "regression_seconds": regression,
+        "states_seconds": states,
+        "stages": stages,
+        "prediction_seconds": final,
+        "seeds": ready.config.seeds,
+        "total_seconds": None if None in times else extraction + ready.config.seeds * sum(times),
+    }
+
+
+def _stage_seconds(cost: StageCost, validation_rows: int) -> dict[str, Any]:
+    step = train = evaluation = None
+    if cost.measured is not None:
+        accumulation = cost.args.gradient_accumulation_steps if cost.args else 1
+        step = accumulation * cost.measured.batch_seconds
+        train = step * cost.steps
+        validates = cost.args is not None and str(getattr(cost.args.eval_strategy, "value", "")) != "no"
+        evaluation = (max(cost.epochs, 1.0) if validates else 0.0) * validation_rows * cost.measured.forward_seconds
+    return {
+        "name": cost.stage.name,
+        "steps": cost.steps,
+        "seconds_per_step": step,
+        "train_seconds": train,
+        "evaluation_seconds": evaluation,
+    }

@@ -1,14 +1,16 @@
-"""The report of `hftl plan`: the first half of a run, a few measured steps, and nothing trained or written."""
+"""The report of `hftl plan`, and its tables: half of a run, a few measured steps, nothing trained or written."""
 
 import os
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 
 from hftl.config import RunConfig
-from hftl.data.splits import Splits, sample
+from hftl.data.splits import Splits
 from hftl.errors import ConfigError
 from hftl.evaluation.logistic import choose_penalty, fit_logistic
 from hftl.evaluation.verdict import Comparison
@@ -18,28 +20,33 @@ from hftl.methods.plan import Plan, Stage, full_defaults, is_convnet
 from hftl.models.heads import without_bias
 from hftl.models.layers import is_under
 from hftl.planning.costs import (
+    ADAMW_BYTES,
+    GRADIENT_BYTES,
     FeatureCost,
+    Measured,
     StageCost,
-    are_cached,
     choose_cache,
     comparison_features,
+    free_memory,
     look_at_machine,
+    seconds,
     stage_costs,
     time_features,
 )
-from hftl.planning.estimate import memory, seconds, would_fit
-from hftl.planning.recommend import Facts, recommend
+from hftl.planning.recommend import Facts, duration, recommend
 from hftl.prepare import Prepared, prepare
 from hftl.probing import head_pooling, mean_pooled
+from hftl.report.table import print_table
 from hftl.tasks import get_task
-from hftl.training.arguments import check_arguments, check_fits
+from hftl.training.arguments import check_arguments, check_fits, smaller_batch
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.world import check_strategy, check_world, current_strategy
 
 
-FIT_VALUES = 1_000_000  # rows x classes that the probe is fitted on for its timing: two seconds
 # Forward passes that a step of all layers costs: the backward one counts twice (Kaplan et al. 2020, 2.1).
 FULL_STEP = 3
+
+_Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # title, header, rows
 
 
 def plan_report(config: RunConfig) -> dict[str, Any]:
@@ -57,8 +64,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     convnet = is_convnet(ready.loaded.model)
     full_epochs = full_defaults(ready.loaded, config.method)[1]["num_train_epochs"]
     cost = time_features(ready)
-    rows, features = comparison_features(ready, cost, are_cached(ready)["train"])
-    cached = are_cached(ready)  # as a run would find it now
+    rows, features = comparison_features(ready, cost)
     pooling, regression = _first_probe(ready, rows, features)
     compared = compare(ready, rows, features)
 
@@ -67,15 +73,16 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     plan = get_method(str(config.method.method))(loaded, config.method, len(ready.train))
     cache = choose_cache(ready, plan)
     costs = stage_costs(ready, plan, cache)
-    needed = memory(ready, plan, costs, cache.size, cost, machine)
-    times = seconds(ready, costs, cache.passes, cost, cached, regression)
+    kept = cost.row_bytes * (len(ready.train) + len(ready.validation))
+    needed = {**_memory(plan, costs, machine), "cache": {"features_bytes": kept, "states_bytes": cache.size}}
+    times = seconds(ready, costs, cache, cost, regression)
     counts = np.bincount(ready.train.labels)
     facts = Facts(
         rows_per_class=float(np.median(counts[counts > 0])),
         gap=compared.gap if compared else None,
         baseline=compared.baseline if compared else "",
         full_seconds=_full_seconds(ready, cost, times, full_epochs),
-        full_fits=would_fit(*body, needed),
+        full_fits=_would_fit(*body, needed),
         convnet=convnet,
     )
     parameters = sum(p.numel() for p in body[0])
@@ -104,17 +111,16 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
 def _first_probe(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) -> tuple[str, float]:
     """Return the pooling that the run would choose, and an estimate of the seconds of its regression.
 
-    The choice looks at the same rows in the run; the fit is timed on few enough of them, and grows with the rows.
+    The choice looks at the same rows in the run; the fit is timed on them, and grows with the rows.
     """
     labels, classes, config = ready.train.labels[rows], len(ready.splits.labels), ready.config
     no_bias = without_bias(ready.loaded.model, ready.loaded.output)
     start = time.perf_counter()
     choice = choose_penalty(features, labels, head_pooling(config), config.train_seed, ready.weights, no_bias)
     middle = time.perf_counter()
-    some = sample(labels, classes, max(FIT_VALUES // classes, classes), config.train_seed, every_class=True)
-    read, bias = features[choice.pooling][some], choice.pooling not in no_bias
-    fit_logistic(read, labels[some], classes, choice.C, ready.weights, intercept=bias)
-    fit = (time.perf_counter() - middle) * len(ready.train) / len(some)
+    bias = choice.pooling not in no_bias
+    fit_logistic(features[choice.pooling], labels, classes, choice.C, ready.weights, intercept=bias)
+    fit = (time.perf_counter() - middle) * len(ready.train) / len(rows)
     return choice.pooling, middle - start + fit
 
 
@@ -211,3 +217,174 @@ def _check_one_process(config: RunConfig) -> None:
             f"hftl plan runs in one process, not in {asked}: start it without torchrun or accelerate launch."
         )
     check_strategy(str(config.method.method), *current_strategy(), half=choose_bf16(config.training))
+
+
+def _memory(plan: Plan, costs: list[StageCost], machine: dict[str, Any]) -> dict[str, Any]:
+    """Estimate what the hungriest stage holds at once, beside what the machine has."""
+    weights = _bytes([*plan.model.parameters(), *plan.model.buffers()])
+    stages = [_stage_memory(cost, weights, on_gpu=machine["gpu"] is not None) for cost in costs]
+    # A stage that could not be run at all is the one to talk about.
+    worst = max(stages, key=lambda s: (s["activations_bytes"] is None, s["total_bytes"]))
+    free = free_memory(machine)
+    fits = worst["activations_bytes"] is not None and worst["total_bytes"] <= free
+    return {**worst, "machine": machine, "fits": fits, "fix": "" if fits else _make_it_fit(worst, free)}
+
+
+def _would_fit(parameters: list[torch.Tensor], buffers: list[torch.Tensor], needed: dict[str, Any]) -> bool:
+    """Would all layers fit? Their activations are at least those of this plan's stages, which `memory` returned."""
+    learning = sum(p.numel() for p in parameters)
+    activations = needed["activations_bytes"]
+    per_row = activations["longest"] / max(needed["batch_rows"], 1) if activations else 0  # a batch can be cut up
+    total = _bytes([*parameters, *buffers]) + (GRADIENT_BYTES + ADAMW_BYTES) * learning + per_row
+    return bool(total <= free_memory(needed["machine"]))
+
+
+def _bytes(tensors: Iterable[torch.Tensor]) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _stage_memory(cost: StageCost, weights: int, *, on_gpu: bool) -> dict[str, Any]:
+    args = cost.args
+    seen = cost.measured or Measured(optimizer_bytes=ADAMW_BYTES * cost.learning)
+    gradients, copy = (GRADIENT_BYTES * cost.learning, weights) if args else (0, 0)
+    activations = {"typical": seen.typical_bytes, "longest": seen.longest_bytes}
+    held = weights + gradients + seen.optimizer_bytes + seen.longest_bytes
+    return {
+        "stage": cost.stage.name,
+        "weights_bytes": weights,
+        "restart_copy_bytes": copy,  # where a stage starts again after out-of-memory: in the machine's memory
+        "gradients_bytes": gradients,
+        "optimizer": str(getattr(args.optim, "value", args.optim)) if args else "none",
+        "optimizer_bytes": seen.optimizer_bytes,
+        "activations_bytes": activations if cost.measured else None,
+        "batch_rows": args.train_batch_size if args else 0,
+        "accumulation": args.gradient_accumulation_steps if args else 1,
+        "measured_rows": seen.rows,
+        "total_bytes": held + (0 if on_gpu else copy),
+    }
+
+
+def _make_it_fit(worst: dict[str, Any], free: int) -> str:
+    """Say what to change: a smaller batch where that is enough, else fewer learning weights."""
+    activations = worst["activations_bytes"]
+    size, steps = worst["batch_rows"], worst["accumulation"]
+    if activations is not None and size:
+        per_row, fixed = activations["longest"] / size, worst["total_bytes"] - activations["longest"]
+        while size > 1 and fixed + per_row * size > free:
+            size, steps = smaller_batch(size, steps)
+        if fixed + per_row * size <= free:
+            return (
+                f"Add --per_device_train_batch_size {size} --gradient_accumulation_steps {steps} (the same "
+                "effective batch), or lower --max_seq_length or --image_size."
+            )
+    return (
+        "Not even one row at a time: use --method lora, --train_top 1, --method probe, a smaller model, or a "
+        "machine with more memory."
+    )
+
+
+def show_plan_report(report: dict[str, Any]) -> None:
+    """Print what `plan_report` returned, as tables on stdout."""
+    for title, header, rows in [
+        *_data_tables(report),
+        *_stage_tables(report),
+        *_memory_tables(report["memory"]),
+        _time_table(report["time"]),
+        *_advice_tables(report["recommendation"]),
+        *(_note("Note", note) for note in report["notes"]),
+    ]:
+        print_table(title, header, rows, stdout=True)
+
+
+def _note(title: str, text: str) -> _Table:
+    return title, ("",), [(text,)]
+
+
+def _data_tables(report: dict[str, Any]) -> Iterator[_Table]:
+    data, tokens, images = report["data"], report.get("tokens"), report.get("images")
+    origins = [(part, n, data["origins"].get(part, "")) for part, n in data["rows"].items()]
+    yield f"Data: {data['name']}", ("split", "rows", "origin"), origins
+    yield "Labels", ("id", "label", "rows in train"), [tuple(label.values()) for label in data["labels"]]
+    if tokens:
+        title = (
+            f"Tokens: {tokens['min']} to {tokens['max']}, median {tokens['median']:g}, 95% up to {tokens['p95']:g}; "
+            f"max_seq_length {tokens['max_seq_length']}, {tokens['truncated_share']:.1%} of the texts are cut"
+        )
+        yield title, ("tokens", "texts"), [(f"{b['from']} to {b['to']}", b["texts"]) for b in tokens["histogram"]]
+    if images:
+        modes = ", ".join(f"{mode} {n}" for mode, n in images["modes"].items())
+        title = f"Images ({images['sampled']} looked at): modes {modes}; read at {images['image_size']} pixels a side"
+        yield title, ("size", "images"), [(f"{s['width']} x {s['height']}", s["images"]) for s in images["sizes"]]
+
+
+def _stage_tables(report: dict[str, Any]) -> Iterator[_Table]:
+    stages, model, method = report["stages"], report["model"], report["method"]
+    title = f"Stages of {method} on {model['name']} ({model['architecture']}, {model['parameters']:,} parameters)"
+    rows: list[Sequence[object]] = []
+    for s in stages:
+        count, share, epochs = f"{s['trainable_parameters']:,}", f"{s['share']:.2%}", f"{s['epochs']:g}"
+        rates = [f"{rate:.1e}" for rate in sorted(s["learning_rates"].values())] or ["closed form"]
+        span = " to ".join(dict.fromkeys((rates[0], rates[-1])))
+        rows.append((s["name"], s["learns"], count, share, span, epochs, s["steps"], s["reads"]))
+    yield title, ("stage", "learns", "parameters", "of all", "learning rate", "epochs", "steps", "reads"), rows
+    groups = [(s["name"], group, f"{rate:.2e}") for s in stages for group, rate in s["learning_rates"].items()]
+    if groups:
+        yield "Learning rates", ("stage", "group", "rate"), groups
+
+
+def _memory_tables(memory: dict[str, Any]) -> Iterator[_Table]:
+    machine, cache, batch = memory["machine"], memory["cache"], memory["batch_rows"]
+    activations = memory["activations_bytes"] or {"typical": None, "longest": None}
+    sizes = {"weights": memory["weights_bytes"]}
+    if batch:
+        sizes["copy of the weights, to start a stage again"] = memory["restart_copy_bytes"]
+        sizes["gradients"] = memory["gradients_bytes"]
+        sizes[f"optimizer ({memory['optimizer']})"] = memory["optimizer_bytes"]
+        sizes[f"activations, {batch} typical rows"] = activations["typical"]
+        sizes[f"activations, {batch} longest rows"] = activations["longest"]
+    sizes["in all"] = memory["total_bytes"]
+    sizes["free in this machine"] = machine["memory_free_bytes"]
+    if machine["gpu"]:
+        sizes[f"free on {machine['gpu']['name']}"] = machine["gpu"]["free_bytes"]
+    sizes["features on disk"] = cache["features_bytes"]
+    sizes["states of frozen layers on disk"] = cache["states_bytes"]
+    sizes["free on disk"] = machine["disk_free_bytes"]
+    rows = [*((name, _size(value)) for name, value in sizes.items()), ("fits", "yes" if memory["fits"] else "NO")]
+    yield f"Memory of the stage {memory['stage']!r} (estimate)", ("", "size"), rows
+    if not memory["fits"]:
+        yield _note("It will not fit", memory["fix"])
+
+
+def _size(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    units = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+    return next((f"{value / size:.1f} {unit}" for size, unit in units if value >= size), f"{value:.0f} B")
+
+
+def _time_table(times: dict[str, Any]) -> _Table:
+    origins = ", ".join(f"{part} {how}" for part, how in times["features"].items())
+    rows: list[tuple[str, object, str, float | None]] = [
+        (f"frozen features ({origins})", "", "", times["features_seconds"]),
+        ("the probe's regression", "", "", times["regression_seconds"]),
+        ("states of frozen layers", "", "", times["states_seconds"]),
+    ]
+    for stage in times["stages"]:
+        if stage["steps"]:
+            step = duration(stage["seconds_per_step"])
+            rows.append((f"train: {stage['name']}", stage["steps"], step, stage["train_seconds"]))
+            rows.append((f"validate: {stage['name']}", "", "", stage["evaluation_seconds"]))
+    seeds = "" if times["seeds"] == 1 else f"{times['seeds']} seeds "
+    rows.append(("predict validation and test", "", "", times["prediction_seconds"]))
+    rows.append((f"{seeds}in all", "", "", times["total_seconds"]))
+    table = [(part, steps, step, duration(took)) for part, steps, step, took in rows]
+    return f"Time. {times['note']}", ("part", "steps", "a step", "about"), table
+
+
+def _advice_tables(advice: dict[str, Any]) -> Iterator[_Table]:
+    figures = advice["comparison"]
+    if figures:
+        accuracies = {"probe": figures["probe_accuracy"], figures["baseline"]: figures["baseline_accuracy"]}
+        rows = [(name, f"{accuracy:.3f}") for name, accuracy in accuracies.items()]
+        yield f"3-fold cross-validation on {figures['rows']} training rows", ("model", "accuracy"), rows
+    yield _note(f"Recommended: {advice['method']}", advice["reason"])

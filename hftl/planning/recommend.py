@@ -40,84 +40,58 @@ def recommend(facts: Facts) -> Recommendation:
     """Return what to try, by the guide's rules: features when the domain is near, fine-tuning when it is not.
 
     Rows per class decide how much may learn, the probe against the baseline whether the features are near, and time
-    and memory what is out of reach.
+    and memory what is out of reach. The first rule that holds decides.
     """
-    gap, rows = facts.gap, facts.rows_per_class
-    if gap is None:
+    rows = f"{facts.rows_per_class:g} rows per class"
+    if facts.gap is None:
         return Recommendation(
             "probe",
-            f"With {rows:g} rows per class the probe cannot be held against a baseline: too few to cross-validate, and "
-            "far too few to fine-tune on. More rows help more than another method.",
+            f"With {rows} the probe cannot be held against a baseline: too few to cross-validate, and far too few to "
+            "fine-tune on. More rows help more than another method.",
         )
-    if gap.high < 0:
-        return _far(facts, gap)
-    if rows <= FEW_PER_CLASS:
-        return Recommendation(
-            "probe",
-            f"{stands(gap, facts.baseline)}, and {rows:g} rows per class are few (up to {FEW_PER_CLASS}): the fewest weights "
-            "that can learn the task overfit the least.",
-        )
-    if facts.full_seconds > PATIENCE:
-        return Recommendation(
-            "head", f"{stands(gap, facts.baseline)}, and {_too_long(facts)}: a head on cached features does not."
-        )
-    if rows <= MANY_PER_CLASS:
-        return _moderate(facts, gap)
-    if facts.full_fits is False:
-        return Recommendation(
-            "lora", f"{rows:g} rows per class would carry full fine-tuning, which does not fit in memory: adapters do."
-        )
-    return Recommendation(
-        "full",
-        f"{rows:g} rows per class (above {MANY_PER_CLASS}) carry all layers, and the time is there (about "
-        f"{duration(facts.full_seconds)} here). {stands(gap, facts.baseline)}.",
-    )
-
-
-def _far(facts: Facts, gap: Interval) -> Recommendation:
-    """The frozen features lose: this model's domain is far from this data."""
-    rows = facts.rows_per_class
-    if rows <= FEW_PER_CLASS:
-        return Recommendation(
+    far = facts.gap.high < 0  # the frozen features lose: this model's domain is far from this data
+    few, many = facts.rows_per_class <= FEW_PER_CLASS, facts.rows_per_class > MANY_PER_CLASS
+    slow, large = facts.full_seconds > PATIENCE, facts.full_fits is False
+    beside = stands(facts.gap, facts.baseline)
+    took = f"fine-tuning all layers would take about {duration(facts.full_seconds)} on this machine"
+    away = f"{beside}: this model's features are far from this data, and"
+    between = f"{beside}, and {rows} are neither few nor many ({FEW_PER_CLASS} to {MANY_PER_CLASS})"
+    rules = (
+        (
+            far and few,
             NO_TRANSFER,
-            f"{stands(gap, facts.baseline)}: this model's features are far from this data, and {rows:g} rows per class are too "
-            f"few (up to {FEW_PER_CLASS}) to move them. Use the baseline, or a model from a closer domain.",
-        )
-    if facts.full_seconds > PATIENCE:
-        return Recommendation(
-            NO_TRANSFER,
-            f"{stands(gap, facts.baseline)}: this model's features are far from this data, and {_too_long(facts)}. Use the "
-            "baseline, a smaller model or a faster machine.",
-        )
-    if facts.full_fits is False:
-        return Recommendation(
+            f"{away} {rows} are too few (up to {FEW_PER_CLASS}) to move them. Use the baseline, or a model from a closer "
+            "domain.",
+        ),
+        (far and slow, NO_TRANSFER, f"{away} {took}. Use the baseline, a smaller model or a faster machine."),
+        (
+            far and large,
             "lora",
-            f"{stands(gap, facts.baseline)}: the features are far from this data and must move; all layers do not fit in memory, "
-            "adapters on all of them do.",
-        )
-    return Recommendation(
-        "full",
-        f"{stands(gap, facts.baseline)}: the features are far from this data, so every layer has to learn; {rows:g} rows per "
-        "class are enough to try.",
-    )
-
-
-def _moderate(facts: Facts, gap: Interval) -> Recommendation:
-    rows = f"{facts.rows_per_class:g} rows per class are neither few nor many ({FEW_PER_CLASS} to {MANY_PER_CLASS})"
-    if facts.convnet:
+            f"{away} must move: all layers do not fit in memory, adapters on all of them do.",
+        ),
+        (far, "full", f"{away} every layer has to learn; {rows} are enough to try."),
+        (
+            few,
+            "probe",
+            f"{beside}, and {rows} are few (up to {FEW_PER_CLASS}): the fewest weights that can learn the task overfit the "
+            "least.",
+        ),
+        (slow, "head", f"{beside}, and {took}: a head on cached features does not."),
         # Adapters leave out depthwise convolutions (peft); thawing from the top is ULMFiT's answer to small data
         # (Howard & Ruder 2018, table 7; ANCHORS.md, C).
-        return Recommendation(
-            "gradual", f"{stands(gap, facts.baseline)}, and {rows}: thaw the convnet block by block, from the top."
-        )
-    # VTAB-1k, ViT-B/16: LoRA above full in all three groups; GLUE: equal (ANCHORS.md, C).
-    return Recommendation(
-        "lora", f"{stands(gap, facts.baseline)}, and {rows}: adapters on every layer move few weights."
+        (not many and facts.convnet, "gradual", f"{between}: thaw the convnet block by block, from the top."),
+        # VTAB-1k, ViT-B/16: LoRA above full in all three groups; GLUE: equal (ANCHORS.md, C).
+        (not many, "lora", f"{between}: adapters on every layer move few weights."),
+        (large, "lora", f"{rows} would carry full fine-tuning, which does not fit in memory: adapters do."),
     )
-
-
-def _too_long(facts: Facts) -> str:
-    return f"fine-tuning all layers would take about {duration(facts.full_seconds)} on this machine"
+    for holds, method, reason in rules:
+        if holds:
+            return Recommendation(method, reason)
+    return Recommendation(
+        "full",
+        f"{rows} (above {MANY_PER_CLASS}) carry all layers, and the time is there (about {duration(facts.full_seconds)} "
+        f"here). {beside}.",
+    )
 
 
 def duration(seconds: float | None) -> str:

@@ -51,7 +51,7 @@ def public_report(report: dict[str, Any], config: dict[str, Any] | None = None) 
     evidence = public.get("evidence")
     if evidence:
         for finding in evidence.get("doctor") or []:
-            finding["mend"] = ""  # may quote classes, files and rows
+            finding["fix"] = ""  # may quote classes, files and rows
         column = (config or {}).get("slice_column")
         evidence["slices"] = [s for s in evidence.get("slices") or [] if _is_standard(s, column)]
         for rung in evidence.get("ladder") or []:

@@ -203,7 +203,7 @@ class Finding:
     count: int = public()
     by_split: dict[str, int] = public()
     rows: dict[str, list[int]] = public()
-    mend: str = private()  # what to do; may quote classes, files and rows
+    fix: str = private()  # what to do; may quote classes, files and rows
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ def _evidence_rows(evidence: dict[str, Any]) -> list[tuple[str, str]]:
         *_suspect_rows(evidence["suspects"]),
     ]
     rows += [
-        (f"doctor: {f['level']}", f"{f['check']} ({f['count']}): {f['mend']}")
+        (f"doctor: {f['level']}", f"{f['check']} ({f['count']}): {f['fix']}")
         for f in evidence["doctor"]
         if f["level"] in ("WARN", "FAIL")
     ]

@@ -184,7 +184,11 @@ def findings(evidence: dict[str, Any]) -> list[dict[str, Any]] | None:
         return None
     ordered = sorted(results, key=lambda f: _LEVELS.get(f["level"], 1))[:MAX_FINDINGS]
     return [
-        {**{k: f.get(k) for k in ("check", "level", "count", "mend")}, "rows": _first_rows(f.get("rows"))}
+        {
+            **{k: f.get(k) for k in ("check", "level", "count")},
+            "fix": f.get("fix", f.get("mend")),  # its name in reports written before 2026-12
+            "rows": _first_rows(f.get("rows")),
+        }
         for f in ordered
     ]
 

@@ -18,6 +18,7 @@ from hftl.evaluation.bootstrap import MadeUp, Scores
 
 
 Function = Callable[..., Any]  # what it takes and returns is said beside each field
+Faults = Literal["skip", "refuse", "keep"]  # what `Inputs.read` does about rows with no usable input
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,9 +140,9 @@ class Inputs:
     processor: str  # transformers' Auto class, by name: listing tasks imports nothing heavy
     argument: str  # what `pipeline` calls the processor
     find: Function  # (table, label column or None) -> the input column by name or type, or None
-    read: (
-        Function  # (table, column, base, where, config, refuse_numbers) -> Dataset, its row numbers, what was skipped
-    )
+    # (table, column, base, where, faults, refuse_numbers) -> Dataset, its row numbers, what was skipped. "skip" leaves
+    # broken images out, "refuse" raises `DataError` as all but "keep" do for texts, which returns every row as it is.
+    read: Function
     table: Function  # rows as `predict` takes them -> Dataset; raises `DataError`
     check: Function  # (model, processor, name): raises `ModelError` where the two do not go together
     settle: Function  # (model, processor, name) -> notes; what padding would change about the answers

@@ -10,12 +10,12 @@ import torch
 from transformers import TrainerCallback
 
 from hftl.errors import TrainingError
+from hftl.evaluation import RARE
 from hftl.tasks import CLASSES
 from hftl.training.order import draws_from
 from hftl.training.world import from_every_process, largest, on_the_cpu
 
 
-RARE = 5.0  # `--class_weights auto` weighs when the largest class has more than so many times the rows of the smallest
 EXPLODED = 100.0  # times the loss of a guess (`Output.chance`; ln K among K classes)
 PENDING = 32  # losses that may wait on a GPU before one look at all of them stalls it
 

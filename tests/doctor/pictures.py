@@ -1,13 +1,9 @@
 """Small images that behave as photos do, in class folders and in tables."""
 
-import io
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
-
-from hftl.doctor.images import _ENDS
 
 
 def scene(seed: int, size: tuple[int, int] = (96, 96)) -> PILImage.Image:
@@ -29,20 +25,3 @@ def folder(root: Path, count: int = 8, classes: tuple[str, ...] = ("cat", "dog")
         for i in range(count):
             scene(10_000 * seed + 100 * code + i).save(root / name / f"{'abcdefghij'[(i * 7) % 10]}{i}.png")
     return root
-
-
-def stored(images: list[bytes], labels: list[str]) -> Dataset:
-    features = Features({"image": Image(decode=False), "label": Value("string")})
-    return Dataset.from_dict(
-        {"image": [{"bytes": b, "path": None} for b in images], "label": labels}, features=features
-    )
-
-
-def bmp(middle: int) -> bytes:
-    """An image that differs from its likes only far from the beginning and the end of the file."""
-    pixels = np.zeros((300, 300, 3), dtype=np.uint8)
-    pixels[150, 150] = middle
-    buffer = io.BytesIO()
-    PILImage.fromarray(pixels).save(buffer, "BMP")
-    assert buffer.tell() > 3 * _ENDS
-    return buffer.getvalue()

@@ -130,6 +130,7 @@ def test_duplicates_fold_case_and_space():
     data.loc[len(data)] = [sentence(4).replace(" ", "\u00a0"), data["label"][4]]
     finding = examined(data)["exact_duplicates"]
     assert (finding.level, finding.count, finding.rows) == ("WARN", 2, {"train": [60, 61]})
+    assert "such as train 4 and train 60" in finding.fix
 
 
 def test_copies_across_splits():

@@ -1,4 +1,4 @@
-"""`--fix`: what it writes loads, passes the checks that it mends, and leaves test alone."""
+"""`--fix`: what it writes loads, passes the checks that it repairs, and leaves test alone."""
 
 import json
 from pathlib import Path
@@ -14,15 +14,15 @@ from tests.doctor.tables import examined, sentence, table
 from tests.small_data import load, write
 
 
-MENDED = (
+REPAIRED = (
     "missing_values", "broken_images", "exact_duplicates", "cross_split_duplicates", "conflicting_labels",
     "similar_class_names", "sorted_rows",
 )  # fmt: skip
 
 
-def mended(out: Path, **flags):
-    """The findings of the cleaned data that are not PASS, of the checks that --fix mends."""
-    return {name: f for name, f in examined(out, **flags).items() if name in MENDED and f.level != "PASS"}
+def left_over(out: Path, **flags):
+    """The findings of the cleaned data that are not PASS, of the checks that --fix repairs."""
+    return {name: f for name, f in examined(out, **flags).items() if name in REPAIRED and f.level != "PASS"}
 
 
 def log_of(out: Path) -> list[dict]:
@@ -30,7 +30,7 @@ def log_of(out: Path) -> list[dict]:
 
 
 def faulty() -> dict[str, pd.DataFrame]:
-    """Splits with every fault that can be mended, and texts that are hard to write."""
+    """Splits with every fault that can be repaired, and texts that are hard to write."""
     whole = table(200)
     train, validation, test = whole[:140].copy(), whole[140:170].copy(), whole[170:].copy()
     train.loc[1, "text"] = 'a "quoted", text\nof two lines; =cmd() <b>'
@@ -55,13 +55,13 @@ def test_fixed_texts_load_and_pass(tmp_path, suffix):
     for split, rows in source.items():
         write(rows.reset_index(drop=True), tmp_path / "in" / f"{split}.{suffix}")
     before = examined(tmp_path / "in")
-    assert {f.check for f in before.values() if f.level != "PASS"} >= set(MENDED) - {"broken_images"}
+    assert {f.check for f in before.values() if f.level != "PASS"} >= set(REPAIRED) - {"broken_images"}
     out = tmp_path / "out"
     doctor(tmp_path / "in", fix=out)
     assert sorted(path.name for path in out.iterdir()) == [
         "changes.log", f"test.{suffix}", f"train.{suffix}", f"validation.{suffix}",
     ]  # fmt: skip
-    left = mended(out)
+    left = left_over(out)
     assert set(left) == {"exact_duplicates"}  # that of test, which stays
     assert left["exact_duplicates"].by_split == {"test": 1}
     splits = load(out)
@@ -95,7 +95,7 @@ def test_the_spelling_of_test_wins(tmp_path):
     train, test = whole[:70].copy(), whole[70:].copy()
     test["label"] = test["label"].str.replace("mood 0", "Mood_0")
     doctor({"train": train, "test": test}, fix=tmp_path / "out")
-    assert mended(tmp_path / "out") == {}
+    assert left_over(tmp_path / "out") == {}
     splits = load(tmp_path / "out")
     assert splits.labels == ("Mood_0", "mood 1")
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out" / "test.parquet"), test.reset_index(drop=True))
@@ -129,7 +129,7 @@ def test_fixed_images_load_and_pass(tmp_path):
     bad_test = tmp_path / "in" / "test" / "dog" / "bad.png"
     bad_test.write_bytes(b"nor this")
     doctor(tmp_path / "in", fix=tmp_path / "out")
-    assert mended(tmp_path / "out") == {}
+    assert left_over(tmp_path / "out") == {}
     bad_test.unlink()  # rows that nobody can use are the only ones that test loses
     splits = load(tmp_path / "out", "image")
     assert splits.labels == ("cat", "dog")
@@ -147,7 +147,7 @@ def test_images_within_a_table_stay_there(tmp_path):
     data.to_parquet(tmp_path / "in.parquet")
     doctor(tmp_path / "in.parquet", fix=tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["changes.log", "train.parquet"]
-    assert mended(tmp_path / "out", task="image-classification") == {}
+    assert left_over(tmp_path / "out", task="image-classification") == {}
     before, after = pd.read_parquet(tmp_path / "in.parquet"), pd.read_parquet(tmp_path / "out" / "train.parquet")
     assert after["image"].tolist() == before["image"].tolist()[:30]
     assert after["site"].tolist() == ["x/y"] * 30
@@ -163,7 +163,7 @@ def test_images_named_by_a_table(tmp_path):
     data.loc[20, "label"] = "a/b"
     data.to_csv(tmp_path / "t.csv", index=False)
     doctor(tmp_path / "t.csv", "image-classification", fix=tmp_path / "out")
-    assert mended(tmp_path / "out") == {}
+    assert left_over(tmp_path / "out") == {}
     kept = pd.read_csv(tmp_path / "out" / "train" / "metadata.csv")
     assert kept["label"].tolist() == data["label"].tolist()[:20]
     assert kept["site"].tolist() == list(range(20))
@@ -223,7 +223,7 @@ def test_rows_that_nobody_can_use_leave_test_too(tmp_path):
     test.loc[[1, 2], "text"] = ["", None]
     test.loc[3, "label"] = None
     doctor({"train": train, "test": test}, fix=tmp_path / "out")
-    assert mended(tmp_path / "out") == {}
+    assert left_over(tmp_path / "out") == {}
     assert load(tmp_path / "out").test["text"][:] == test["text"].tolist()[:1] + test["text"].tolist()[4:]
     assert [(entry["split"], entry["row"]) for entry in log_of(tmp_path / "out")] == [
         ("test", 2),

@@ -12,7 +12,7 @@ from tests.doctor.tables import table
 
 
 def kind(data, **columns):
-    return open_source(data, None, DataConfig(data=data, **columns)).records.kind
+    return open_source(data, None, DataConfig(data=data, **columns)).records.kind.name
 
 
 def test_texts(tmp_path):

@@ -26,7 +26,7 @@ def test_odd_images(tmp_path):
     found = examined(root)
     assert found["tiny_or_odd_images"].rows == {"train": [8, 10, 11, 12, 13, 14]}
     for said in ("mode I;16", "mode RGBA", "several frames", "2: a side below 32", "5 times as long", "one colour"):
-        assert said in found["tiny_or_odd_images"].mend
+        assert said in found["tiny_or_odd_images"].fix
     assert found["broken_images"].level == "PASS"
 
 
@@ -38,8 +38,8 @@ def test_broken_images_are_counted_without_their_names(tmp_path):
     (root / "dog" / "zzzero.png").write_bytes(b"")
     finding = examined(root)["broken_images"]
     assert (finding.level, finding.count, finding.rows) == ("FAIL", 3, {"train": [16, 17, 18]})
-    assert "zsecret" not in finding.mend
-    assert "1 cut off" in finding.mend
+    assert "zsecret" not in finding.fix
+    assert "1 empty or not there" in finding.fix
 
 
 def test_missing_images_and_paths(tmp_path):
@@ -51,7 +51,7 @@ def test_missing_images_and_paths(tmp_path):
     found = examined(tmp_path / "t.csv", task="image-classification")
     assert found["missing_values"].rows == {"train": [2]}
     assert found["broken_images"].rows == {"train": [1]}
-    assert "1 not there" in found["broken_images"].mend
+    assert "1 empty or not there" in found["broken_images"].fix
 
 
 def test_file_names_and_sizes_leak(tmp_path):
@@ -62,9 +62,9 @@ def test_file_names_and_sizes_leak(tmp_path):
             scene(100 * code + i, (96 + 40 * code, 96)).save(root / name / f"{'IMG' if code else 'scan'}_{i}.png")
     finding = examined(root)["leaky_feature"]
     assert finding.level == "WARN"
-    assert "wording of the file name" in finding.mend
-    assert "width of the image" in finding.mend
-    assert "height" not in finding.mend
+    assert "wording of the file name" in finding.fix
+    assert "width of the image" in finding.fix
+    assert "height" not in finding.fix
 
 
 def test_file_names_alone_are_no_warning(tmp_path):
@@ -75,7 +75,7 @@ def test_file_names_alone_are_no_warning(tmp_path):
             scene(100 * code + i, (96, 96)).save(root / name / f"{name}_{i}.bmp")
     finding = examined(root)["leaky_feature"]
     assert (finding.level, finding.count) == ("INFO", 1)
-    assert "hftl reads no file names" in finding.mend
+    assert "hftl reads no file names" in finding.fix
 
 
 def test_an_empty_class_folder_is_a_finding(tmp_path):
@@ -83,4 +83,4 @@ def test_an_empty_class_folder_is_a_finding(tmp_path):
     (root / "cow").mkdir()
     finding = examined(root)["missing_classes"]
     assert (finding.level, finding.count) == ("FAIL", 1)
-    assert "'cow'" in finding.mend
+    assert "'cow'" in finding.fix

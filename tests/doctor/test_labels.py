@@ -6,6 +6,7 @@ from datasets import ClassLabel, Dataset, DatasetDict
 
 from hftl.doctor.label_checks import ENOUGH, folded_name, runs_by_chance
 from hftl.methods import METHODS
+from tests.command import shell
 from tests.doctor.tables import examined, table
 
 
@@ -26,7 +27,7 @@ def test_similar_class_names():
     data.loc[[10, 20], "label"] = ["Mood 0", "mood_1"]
     finding = examined(data)["similar_class_names"]
     assert (finding.level, finding.count, finding.rows) == ("FAIL", 2, {"train": [10, 20]})
-    assert "'Mood 0' is 'mood 0'" in finding.mend
+    assert "'Mood 0' is 'mood 0'" in finding.fix
 
 
 def test_missing_classes():
@@ -41,7 +42,7 @@ def test_missing_classes():
     declared = declared.cast_column("label", ClassLabel(names=["a", "b", "c"]))
     finding = examined(DatasetDict(train=declared))["missing_classes"]
     assert (finding.level, finding.count) == ("WARN", 1)
-    assert "'c'" in finding.mend
+    assert "'c'" in finding.fix
 
 
 def test_imbalance_says_the_weights():
@@ -50,10 +51,15 @@ def test_imbalance_says_the_weights():
     finding = examined(data)["imbalance"]
     assert (finding.level, finding.count) == ("WARN", 2)
     weights = 260 / (3 * np.array([200, 39, 21]))  # "balanced" of scikit-learn
-    assert f"{weights.min():.2f} to {weights.max():.2f}" in finding.mend
-    assert "--class_weights auto" in finding.mend
+    assert f"{weights.min():.2f} to {weights.max():.2f}" in finding.fix
+    assert "--class_weights auto" in finding.fix
     even = table(240).assign(label=rng.permutation(["a"] * 200 + ["b"] * 40))
     assert examined(even)["imbalance"].level == "PASS"  # exactly five times
+
+
+def test_the_checks_load_no_torch(tmp_path):
+    done = shell(["-c", "import sys, hftl.doctor.label_checks; assert 'torch' not in sys.modules"], tmp_path)
+    assert done.code == 0, done.err
 
 
 def test_too_few_rows():

@@ -19,11 +19,11 @@ def test_leaks():
     score = code.map({"x": 0.0, "y": 5.0, "z": 10.0}) + rng.random(300)
     finding = examined(data.assign(code=code, path=path, score=score, number=noise))["leaky_feature"]
     assert (finding.level, finding.count) == ("WARN", 3)
-    assert re.findall(r"column '(\w+)'", finding.mend) == ["code", "path", "score"]
+    assert re.findall(r"column '(\w+)'", finding.fix) == ["code", "path", "score"]
     longer = [
         t + " and more of it" * (label == "mood 1") for t, label in zip(data["text"], data["label"], strict=True)
     ]
-    assert "length of the text" in examined(data.assign(text=longer))["leaky_feature"].mend
+    assert "length of the text" in examined(data.assign(text=longer))["leaky_feature"].fix
 
 
 def test_predictability_is_held_out():

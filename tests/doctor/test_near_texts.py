@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from hftl.doctor import near_texts
-from hftl.doctor.near_texts import (
+from hftl.doctor import texts as near_texts
+from hftl.doctor.texts import (
     WINDOW,
     bucket_pairs,
     group_near,

@@ -16,7 +16,7 @@ def test_whole_data_pass_every_check():
     found = examined(table(80), method="full")
     assert list(found) == TEXT_CHECKS
     for finding in found.values():
-        assert (finding.level, finding.count, finding.rows, finding.mend) == ("PASS", 0, {}, ""), finding
+        assert (finding.level, finding.count, finding.rows, finding.fix) == ("PASS", 0, {}, ""), finding
 
 
 def test_missing_values():

@@ -46,7 +46,7 @@ def test_json_is_alone_on_stdout(capsys, bad):
     done = hftl(capsys, "doctor", bad, "--json")
     assert done.code == 1
     findings = {finding["check"]: finding for finding in json.loads(done.out)["findings"]}
-    assert set(findings["sorted_rows"]) == {"check", "level", "count", "by_split", "rows", "mend"}
+    assert set(findings["sorted_rows"]) == {"check", "level", "count", "by_split", "rows", "fix"}
     assert findings["missing_values"]["rows"] == {"train": [80, 81]}
     assert findings["sorted_rows"]["level"] == "PASS"
 

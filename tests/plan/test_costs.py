@@ -98,13 +98,13 @@ def test_closed_form_alone_needs_no_activations(folder):
 # What will not fit
 
 
-def test_a_batch_that_will_not_fit_is_measured_smaller_and_mended(folder, monkeypatch):
+def test_a_batch_that_will_not_fit_is_measured_smaller_with_advice(folder, monkeypatch):
     real = plan(folder, "bert", "full", per_device_train_batch_size=16)
     memory = real["memory"]
     fixed = memory["total_bytes"] - memory["activations_bytes"]["longest"]
     free = fixed + memory["activations_bytes"]["longest"] // 3
-    monkeypatch.setattr(costs, "free_memory", lambda use_cpu: free - 2 * memory["weights_bytes"])
-    look = plan_report.look_at_machine
+    look, left = plan_report.look_at_machine, free - 2 * memory["weights_bytes"]
+    monkeypatch.setattr(costs, "look_at_machine", lambda cpu: {**look(cpu), "memory_free_bytes": left})
     monkeypatch.setattr(plan_report, "look_at_machine", lambda cpu: {**look(cpu), "memory_free_bytes": free})
     small = plan(folder, "bert", "full", per_device_train_batch_size=16)
     assert small["memory"]["measured_rows"] in (1, 2, 4)
@@ -112,18 +112,18 @@ def test_a_batch_that_will_not_fit_is_measured_smaller_and_mended(folder, monkey
     assert small["memory"]["activations_bytes"]["longest"] == pytest.approx(
         memory["activations_bytes"]["longest"], rel=0.3
     )
-    assert "--per_device_train_batch_size 4 --gradient_accumulation_steps 4" in small["memory"]["mend"]
+    assert "--per_device_train_batch_size 4 --gradient_accumulation_steps 4" in small["memory"]["fix"]
     assert small["time"]["total_seconds"] is not None
 
 
 def test_weights_that_will_not_fit_are_not_run(folder, monkeypatch):
-    monkeypatch.setattr(costs, "free_memory", lambda use_cpu: 1000)
     look = plan_report.look_at_machine
-    monkeypatch.setattr(plan_report, "look_at_machine", lambda cpu: {**look(cpu), "memory_free_bytes": 1000})
+    for module in (costs, plan_report):
+        monkeypatch.setattr(module, "look_at_machine", lambda cpu: {**look(cpu), "memory_free_bytes": 1000})
     report = plan(folder, "bert", "full")
     assert report["memory"]["activations_bytes"] is None
     assert report["memory"]["fits"] is False
-    assert "--method lora" in report["memory"]["mend"]
+    assert "--method lora" in report["memory"]["fix"]
     assert report["time"]["total_seconds"] is None
     assert report["recommendation"]["full_fits"] is False
 

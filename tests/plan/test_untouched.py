@@ -105,7 +105,7 @@ def test_labels_of_other_splits_do_not_matter(folder):
     for splits in (ready.splits, replace(ready.splits, **wrong)):
         other = replace(ready, splits=splits)
         cost = plan_report.time_features(other)
-        found.append(plan_report.compare(other, *plan_report.comparison_features(other, cost, False)))
+        found.append(plan_report.compare(other, *plan_report.comparison_features(other, cost)))
     assert found[0] == found[1]
 
 

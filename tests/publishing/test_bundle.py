@@ -160,7 +160,7 @@ def test_the_report_keeps_its_figures(text_run, tmp_path):
     assert shown["evidence"]["forgetting"]["retention"] == "local data"
     assert shown["evidence"]["forgetting"]["definition"] == full["evidence"]["forgetting"]["definition"]
     assert (shown["model"]["name"], shown["data"]["name"]) == ("base-bert", "local data")
-    assert {f["mend"] for f in shown["evidence"]["doctor"]} == {""}
+    assert {f["fix"] for f in shown["evidence"]["doctor"]} == {""}
     assert shown["parity"] == full["parity"]
 
 

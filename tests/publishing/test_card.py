@@ -257,7 +257,7 @@ def test_no_row_gets_in_with_notes():
         "all well",
     ]
     report["data"]["skipped"] = ["/home/alice/pics/secret party.jpg: broken"] * 3
-    report["evidence"]["doctor"][1]["mend"] = "Drop 'my dear diary'."
+    report["evidence"]["doctor"][1]["fix"] = "Drop 'my dear diary'."
     report["evidence"]["forgetting"]["note"] = "The original head was not measured: /home/alice/model has none."
     card = card_text(report, PUSHED, {"task": "text-classification", "data": "/home/alice/tickets.csv"})
     for secret in ("alice", "secret party", "diary", "/home"):

@@ -228,13 +228,13 @@ def evidence(rows: PageRows, label: str = "POSITIVE", **more: Any) -> dict[str, 
             for i in range(8)
         ],
         "doctor": [
-            {"check": "exact_duplicates", "level": "PASS", "count": 0, "rows": {}, "mend": ""},
+            {"check": "exact_duplicates", "level": "PASS", "count": 0, "rows": {}, "fix": ""},
             {
                 "check": "cross_split_duplicates",
                 "level": "FAIL",
                 "count": 6,
                 "rows": {"train": list(range(12)), "test": [4000]},
-                "mend": "Drop them.",
+                "fix": "Drop them.",
             },
         ],
         **more,

@@ -45,7 +45,7 @@ def hostile_run(n: int = 80) -> tuple[dict, PageRows]:
     for part in ("calibration", "abstain"):
         found[part]["note"] = bad
     for one in found["doctor"]:
-        one.update(check=bad, mend=HOSTILE[0], rows={bad: [1, 2]})
+        one.update(check=bad, fix=HOSTILE[0], rows={bad: [1, 2]})
     made = report(rows, evidence=found, warnings=list(HOSTILE), method=HOSTILE[0])
     made["data"]["name"] = made["model"]["name"] = made["data"]["origins"]["train"] = bad
     made["model"]["revision"] = made["environment"]["device"] = bad

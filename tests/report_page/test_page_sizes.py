@@ -16,7 +16,7 @@ def test_a_huge_run_gives_a_page_that_opens(tmp_path):
     rows = PageRows(labels, references, predictions, sure, lambda i: text, lambda i: text)
     found = evidence(
         rows,
-        doctor=[{"check": "c", "level": "WARN", "count": 9, "rows": {"train": list(range(n))}, "mend": "m"}] * 300,
+        doctor=[{"check": "c", "level": "WARN", "count": 9, "rows": {"train": list(range(n))}, "fix": "m"}] * 300,
     )
     found["suspects"] *= 1000
     found["worst_rows"] *= 1000

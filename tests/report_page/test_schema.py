@@ -48,5 +48,5 @@ def test_private_fields_stay_private():
             kinds += get_args(kind)
     assert private == {
         "Report.warnings", "Report.statements", "Model.name", "Data.name", "Data.skipped", "Verdict.advice",
-        "Forgetting.retention", "Finding.mend",
+        "Forgetting.retention", "Finding.fix",
     }  # fmt: skip

@@ -13,7 +13,7 @@ from datasets import Dataset, Features, Value
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from hftl.config import DataConfig, ModelConfig
+from hftl.config import ModelConfig
 from hftl.data.columns import IMAGE_NAMES, arrow_table, column_named, is_image, is_string
 from hftl.data.images import check_images, decode_image, mode_and_size
 from hftl.data.splits import Splits
@@ -21,7 +21,7 @@ from hftl.errors import ConfigError, DataError
 from hftl.paths import typed_path
 from hftl.surroundings import progress
 from hftl.tasks.inputs.augment import erase, jitter_colours, move_pixels
-from hftl.tasks.task import Encoded, Finish, Inputs, nothing_left
+from hftl.tasks.task import Encoded, Faults, Finish, Inputs, nothing_left
 
 
 _SAMPLE = 200  # images whose size is looked at to choose the resolution
@@ -38,12 +38,14 @@ def find(table: Dataset, label: str | None) -> str | None:
 
 
 def read(
-    table: Dataset, column: str, base: Path, where: str, config: DataConfig, refuse_numbers: bool
+    table: Dataset, column: str, base: Path, where: str, faults: Faults, refuse_numbers: bool
 ) -> tuple[Dataset, np.ndarray, list[str]]:
-    """Return the column as "image", the numbers of the rows that can be read, and "path: reason" for each other one."""
+    """Return the column as "image", the numbers of its rows, and "path: reason" for each that was left out."""
     stored = _stored(table, column, base)
     images = arrow_table({"image": stored}, {"image": ImageFeature(decode=False)})
-    good, broken = check_images((row["image"] for row in images), len(images), where, config.strict)
+    if faults == "keep":
+        return images, np.arange(len(images)), []
+    good, broken = check_images((row["image"] for row in images), len(images), where, faults == "refuse")
     return images.select(good), np.asarray(good, dtype=np.int64), broken
 
 
@@ -61,7 +63,7 @@ def _stored(table: Dataset, column: str, base: Path) -> pa.ChunkedArray:
         raise DataError(
             f"the image column {column!r} holds {holds} values: images, bytes or paths of files are needed"
         )
-    rows = [None if path is None else {"bytes": None, "path": str(base / path)} for path in arrow.to_pylist()]
+    rows = [None if not path else {"bytes": None, "path": str(base / path)} for path in arrow.to_pylist()]
     return pa.chunked_array([pa.array(rows, kind)])
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from datasets import Dataset, Features, Value
 
-from hftl.config import DataConfig, ModelConfig
+from hftl.config import ModelConfig
 from hftl.data.columns import (
     IMAGE_NAMES,
     TEXT_NAMES,
@@ -25,7 +25,7 @@ from hftl.data.columns import (
 )
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, DataError, ModelError
-from hftl.tasks.task import Finish, Fitted, Inputs, Ragged
+from hftl.tasks.task import Faults, Finish, Fitted, Inputs, Ragged
 
 
 _NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*")
@@ -58,15 +58,9 @@ def find(table: Dataset, label: str | None) -> str | None:
 
 
 def read(
-    table: Dataset, column: str, base: Path, where: str, config: DataConfig, refuse_numbers: bool
+    table: Dataset, column: str, base: Path, where: str, faults: Faults, refuse_numbers: bool
 ) -> tuple[Dataset, np.ndarray, list[str]]:
-    """Return the column as "text", the numbers of its rows (all), and what was skipped (nothing)."""
-    texts = pa.array(texts_of(table, column, where, refuse_numbers), type=pa.string())
-    return arrow_table({"text": texts}, {"text": Value("string")}), np.arange(len(table)), []
-
-
-def texts_of(table: Dataset, column: str, where: str, refuse_numbers: bool) -> list[str]:
-    """Return the texts, verbatim.
+    """Return the column as "text", verbatim, the numbers of its rows (all), and what was skipped (nothing).
 
     Raises:
         DataError: the column holds no strings, or texts are missing or empty; the message names rows.
@@ -79,16 +73,18 @@ def texts_of(table: Dataset, column: str, where: str, refuse_numbers: bool) -> l
         )
     texts = table[column][:]
     missing = [row for row, text in enumerate(texts) if text is None or not text.strip()]
-    if missing:
+    if missing and faults != "keep":
         raise DataError(
             f"{where}: the text is missing or empty in {rows_named(missing)}: fill in or remove these rows"
         )
-    if refuse_numbers and texts and all(_NUMBER.fullmatch(text) for text in texts):
+    present = (text for text in texts if text and text.strip())
+    if refuse_numbers and len(missing) < len(texts) and all(_NUMBER.fullmatch(text) for text in present):
         raise DataError(
             f"the text column {column!r} holds numbers, not text; {columns_line(table)}. "
             "Name the right one with text_column (--text-column)"
         )
-    return texts
+    values = pa.array(texts, type=pa.string())
+    return arrow_table({"text": values}, {"text": Value("string")}), np.arange(len(table)), []
 
 
 def as_table(inputs: list[Any]) -> Dataset:

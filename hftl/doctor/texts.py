@@ -1,7 +1,8 @@
-"""Near-duplicate texts: MinHash (Broder 1997) over runs of five characters, and the true Jaccard of what it finds.
+"""What the checks need to know of texts; and which are nearly the same: MinHash and the true Jaccard of what it finds.
 
-Written on numpy instead of taken from a library: the signatures of all texts at once took a tenth of the time of one
-`MinHash` of datasketch 2.0 per text (10,000 short texts, one core), and every pair is verified here anyway.
+MinHash (Broder 1997) is taken over runs of five characters. Written on numpy instead of taken from a library: the
+signatures of all texts at once took a tenth of the time of one `MinHash` of datasketch 2.0 per text (10,000 short texts,
+one core), and every pair is verified here anyway.
 
 Of texts as of images, all pairs are never compared. Locality-sensitive hashing as in Leskovec, Rajaraman & Ullman, Mining
 of Massive Datasets, ch. 3: rows that share a bucket of any band are candidates, and every candidate is verified.
@@ -9,11 +10,16 @@ of Massive Datasets, ch. 3: rows that share a bucket of any band are candidates,
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
+from hftl.doctor.findings import Facts, Feature, Finding, Kind, Records, as_sentence, warned
+from hftl.report.statements import counted
 from hftl.surroundings import progress
 
 
@@ -30,8 +36,80 @@ _BASE = np.uint64(0x100000001B3)
 # A row is held against so many of its neighbours in a bucket, and against the first row there. It makes buckets of
 # many rows cost linear time; groups come out whole all the same, since each verified pair joins two groups.
 WINDOW = 8
+_QUICK_TEXTS = 20_000  # in `hftl train`, near duplicates are looked for among up to so many different texts
+# Texts are cut off where the longest length recurs: at least so many texts and this share of all have exactly it,
+# and it is no natural length of short texts.
+_PILE, _PILE_SHARE, _SHORTEST_CUT = 5, 0.01, 50
+_ELLIPSES = ("...", "\u2026")  # a sign of a cut only in texts about as long as the longest
+_NEAR_LONGEST = 0.9
 
 Verify = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class TextFacts(Facts):
+    """One text."""
+
+    text: str = ""
+
+
+def look(tables: Sequence[Dataset], key: Callable[[Any], bytes | None], quick: bool) -> list[TextFacts]:
+    """Return what there is to know of the texts of these tables, faulty ones included."""
+    return [
+        TextFacts(text is None, None if text is None or text.strip() else "empty text", key(text), text=text or "")
+        for table in tables
+        for text in table["text"][:]
+    ]
+
+
+def features(facts: Sequence[TextFacts]) -> list[Feature]:
+    """Return what should not tell the label of a text."""
+    return [
+        ("the length of the text", [len(one.text) for one in facts]),
+        ("the number of its lines", [one.text.count("\n") for one in facts]),
+    ]
+
+
+def cut_texts(texts: Sequence[str]) -> np.ndarray:
+    """Return a mask [n] of texts that look cut off.
+
+    Either many have the very length of the longest, in characters or in bytes (a field that held no more), or one
+    ends in an ellipsis after a letter and is about as long as the longest.
+    """
+    cut = np.zeros(len(texts), dtype=bool)
+    if not len(texts):
+        return cut
+    letters = np.array([len(text) for text in texts])
+    for lengths in (letters, np.array([len(text.encode("utf-8", "surrogatepass")) for text in texts])):
+        at_end = lengths == lengths.max()
+        # A natural spread of lengths thins out towards the longest; a limit piles texts up there.
+        just_below = (lengths < lengths.max()) & (lengths >= lengths.max() - 10)
+        enough = max(_PILE, _PILE_SHARE * len(texts), just_below.sum())
+        if lengths.max() >= _SHORTEST_CUT and enough <= at_end.sum() < len(texts):
+            cut |= at_end
+    marked = [text.rstrip().endswith(_ELLIPSES) and text.rstrip(".\u2026 ")[-1:].isalnum() for text in texts]
+    return cut | (np.array(marked) & (letters >= max(_SHORTEST_CUT, _NEAR_LONGEST * letters.max())))
+
+
+def empty_or_truncated_texts(records: Records) -> Finding:
+    """Count the texts with nothing in them, and those that look cut off."""
+    empty = records.where(lambda one: one.fault is not None)
+    present = records.where(lambda one: one.fault is None and not one.missing)
+    cut = present[cut_texts([records.facts[i].text for i in present])]
+    if not len(empty) and not len(cut):
+        return Finding("empty_or_truncated_texts")
+    parts = []
+    if len(empty):
+        parts.append(f"remove or fill in {counted(len(empty), 'empty text', 'empty texts')} (--fix OUT removes them)")
+    if len(cut):
+        parts.append(f"look for the whole of {counted(len(cut), 'text that seems', 'texts that seem')} cut off")
+    level = warned(fails=bool(len(empty)))
+    return records.finding("empty_or_truncated_texts", level, np.union1d(empty, cut), as_sentence(*parts))
+
+
+def near_groups(facts: Sequence[TextFacts], quick: bool) -> np.ndarray | None:
+    """Return the groups of nearly the same texts, or None where a quick look would take too long."""
+    return None if quick and len(facts) > _QUICK_TEXTS else near_text_groups([one.text for one in facts])
 
 
 def normal_form(text: str) -> str:
@@ -94,24 +172,13 @@ def minhash(texts: Sequence[str]) -> np.ndarray:
     factors = rng.integers(0, 2**63, size, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     offsets = rng.integers(0, 2**63, size, dtype=np.uint64)
     signatures = np.empty((len(texts), size), dtype=np.uint32)
-    for start, stop in progress(list(_chunks(texts)), "near duplicates", "chunk"):
+    costs = np.array([max(len(text), _SHINGLE) for text in texts])
+    for start, stop in progress(list(_spans(costs)), "near duplicates", "chunk"):
         values, starts = shingles(texts[start:stop])
         for function in range(size):
             hashed = ((values * factors[function] + offsets[function]) >> np.uint64(32)).astype(np.uint32)
             signatures[start:stop, function] = np.minimum.reduceat(hashed, starts)
     return signatures
-
-
-def _chunks(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Yield spans of texts with about `_CHUNK` characters together."""
-    start, size = 0, 0
-    for position, text in enumerate(texts):
-        size += max(len(text), _SHINGLE)
-        if size >= _CHUNK:
-            yield start, position + 1
-            start, size = position + 1, 0
-    if start < len(texts):
-        yield start, len(texts)
 
 
 def _bands(signatures: np.ndarray) -> Iterator[np.ndarray]:
@@ -150,7 +217,7 @@ def jaccard(texts: Sequence[str], left: np.ndarray, right: np.ndarray) -> np.nda
 
 
 def _spans(costs: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield spans of pairs that cost about `_CHUNK` together."""
+    """Yield spans of texts, or of pairs, that cost about `_CHUNK` together."""
     before = np.r_[0, np.cumsum(costs)]
     start = 0
     while start < len(costs):
@@ -173,7 +240,7 @@ def group_near(bands: Iterable[np.ndarray], rows: int, verify: Verify) -> np.nda
         left, right = bucket_pairs(buckets)
         apart = group[left] != group[right]
         codes = _distinct(np.minimum(left, right)[apart] * rows + np.maximum(left, right)[apart])
-        codes = codes[~_among(codes, tried)]
+        codes = codes[~np.isin(codes, tried, assume_unique=True)]
         if not len(codes):
             continue
         tried = np.sort(np.concatenate([tried, codes]), kind="stable")  # two sorted runs: a merge
@@ -193,13 +260,6 @@ def _distinct(values: np.ndarray) -> np.ndarray:
     return ordered[np.r_[True, ordered[1:] != ordered[:-1]]] if len(ordered) else ordered
 
 
-def _among(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
-    """Tell which of the values are in `ordered`, a sorted array."""
-    if not len(ordered):
-        return np.zeros(len(values), dtype=bool)
-    return ordered[np.minimum(np.searchsorted(ordered, values), len(ordered) - 1)] == values
-
-
 def bucket_pairs(buckets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return pairs of rows that share a bucket: all of them up to `WINDOW` rows, a connected part of them beyond."""
     order = np.argsort(buckets, kind="stable")
@@ -216,3 +276,14 @@ def bucket_pairs(buckets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     left.append(order[np.repeat(starts, sizes)][far])
     right.append(order[far])
     return np.concatenate(left).astype(np.int64), np.concatenate(right).astype(np.int64)
+
+
+TEXTS = Kind(
+    name="text",
+    look=look,
+    check_of_faults="empty_or_truncated_texts",
+    checks=(empty_or_truncated_texts,),
+    groups=near_groups,
+    alike="texts that share 80% of their runs of five characters",
+    features=features,
+)
