@@ -13,7 +13,8 @@ from hftl.data.columns import as_it_was, no_formula
 from hftl.data.load import load_rows, load_splits
 from hftl.doctor import doctor
 from hftl.errors import ConfigError, DataError
-from hftl.predict_file import evaluate_data, load_predictor, predict_data
+from hftl.predict import load_predictor
+from hftl.predict_file import evaluate_data, predict_data
 from tests.tiny import build
 
 

@@ -12,9 +12,8 @@ import yaml
 
 from hftl.cli import VERBS
 from hftl.cli.command import NAMES_ONLY, flag_names, read_words
-from hftl.config import OWN_FLAGS
+from hftl.config import OWN_FLAGS, TASK_NAMES
 from hftl.errors import ConfigError
-from hftl.names import TASK_NAMES
 from hftl.tasks import TASKS
 from tests.command import ROOT, hftl, shell, text_csv, write_csv
 from tests.tiny import build, tiny_images

@@ -17,11 +17,9 @@ LAYERS = (
     ("hftl", "hftl.errors"),  # the package itself imports nothing before it is asked to
     (
         "hftl.atomic",
-        "hftl.names",
         "hftl.paths",
         "hftl.surroundings",
         "hftl.config",
-        "hftl.flag_values",
     ),
     ("hftl.evaluation",),  # figures of arrays: it knows no data, no task and no model
     ("hftl.data",),
@@ -32,7 +30,7 @@ LAYERS = (
     ("hftl.training",),
     ("hftl.report", "hftl.run_folder", "hftl.evidence.advice"),  # the advice is among what a report says
     ("hftl.doctor",),
-    ("hftl.predict", "hftl.predict_baseline", "hftl.predict_file", "hftl.run_data"),
+    ("hftl.predict", "hftl.predict_file", "hftl.run_data"),
     ("hftl.publishing", "hftl.export", "hftl.demo"),
     ("hftl.seeds", "hftl.prepare", "hftl.forgetting", "hftl.evidence"),
     ("hftl.adapt", "hftl.planning"),

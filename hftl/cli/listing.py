@@ -1,18 +1,15 @@
 """`hftl doctor`, and what there is to train with: `hftl tasks`, `methods`, `models` and `samples`."""
 
-import contextlib
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument
 
-from hftl.cli.command import COLUMNS, LIST, TRAIN, Flag, print_json, verb
+from hftl.cli.command import COLUMNS, LIST, TRAIN, Flag, on_stderr, print_json, verb
+from hftl.config import TASK_NAMES
 from hftl.errors import HftlError
 from hftl.methods import METHODS
-from hftl.names import TASK_NAMES
-from hftl.surroundings import quiet_libraries
 
 
 class ChecksFailedError(HftlError):
@@ -46,20 +43,18 @@ def doctor(
     from hftl.doctor.findings import failures, plural, show_findings
     from hftl.doctor.fix_files import LOG_NAME
 
-    quiet_libraries()
-    with contextlib.redirect_stdout(sys.stderr):
+    with on_stderr():
         opened, findings, left = examine_source(data, fix=fix, **flags)
-    records = opened.records
     if json:
         print_json({"findings": [asdict(finding) for finding in findings]})
     else:
+        records, columns = opened.records, opened.columns
         sizes = ", ".join(f"{split} {int(records.within(split).sum()):,}" for split in records.splits)
-        title = f"{records.name}: {sizes} rows; {records.kind}s in {opened.columns.input!r}, labels in {opened.columns.label!r}"
+        title = f"{records.name}: {sizes} rows; {records.kind}s in {columns.input!r}, labels in {columns.label!r}"
         show_findings(title, findings, stdout=True)
     if fix is not None:
         log = Path(fix) / LOG_NAME
-        with log.open("rb") as file:
-            changes = plural(sum(1 for _ in file), "change")
+        changes = plural(log.read_bytes().count(b"\n"), "change")
         title = f"The cleaned data are in {fix}, with {changes} in {log}. What is left (rows as they were numbered):"
         show_findings(title, left, stdout=not json)
     failed = failures(left)
@@ -93,10 +88,12 @@ def models(*, json: bool) -> None:
     """
     from hftl.models.packaged import PACKAGED, is_installed
 
-    rows: list[dict[str, Any]] = []
-    for p in PACKAGED.values():
-        numbers = {"name": p.name, "input": p.input, "parameters": p.parameters, "licence": p.license}
-        rows.append({**numbers, "installed": is_installed(p.name), "summary": p.description})
+    facts = {"name": "name", "input": "input", "parameters": "parameters", "licence": "license"}
+    rows = [
+        {key: getattr(p, name) for key, name in facts.items()}
+        | {"installed": is_installed(p.name), "summary": p.description}
+        for p in PACKAGED.values()
+    ]
     _list(rows, json)
 
 
