@@ -216,9 +216,10 @@ def build_config(task: object, values: dict[str, Any]) -> RunConfig:
             training[key] = value
     if "seed" in own:
         training["seed"] = own["seed"]
-    data, model, method, output = (
+    sections: list[Any] = [
         section(**{f.name: own[f.name] for f in dataclasses.fields(section) if f.name in own}) for section in SECTIONS
-    )
+    ]
+    data, model, method, output = sections
     training = _training_values(training) if training else {}
     return RunConfig(task=task, data=data, model=model, method=method, training=training, **vars(output))
 

@@ -64,7 +64,7 @@ def open_artifact(run_or_model: str | Path, revision: str | None = None) -> Arti
         around = folder.resolve().parent
         run = around if folder.resolve().name == "final" and (around / "report.json").is_file() else None
         return Artifact(name, folder, run, read_report((run or folder) / "report.json"))
-    options = {"allow_patterns": list(_FILES), "local_files_only": checkpoint.local_only}
+    options: dict[str, Any] = {"allow_patterns": list(_FILES), "local_files_only": checkpoint.local_only}
     with hub_errors(name, "loading it", trusting=False):
         folder = Path(snapshot_download(checkpoint.path, revision=revision, **options))
     return Artifact(name, folder, None, read_report(folder / "report.json"), folder.name)

@@ -21,11 +21,12 @@ LAYERS = (
         "hftl.surroundings",
         "hftl.config",
     ),
+    ("hftl.hub_errors", "hftl.models.packaged"),
     ("hftl.evaluation",),  # figures of arrays: it knows no data, no task and no model
     ("hftl.data",),
     ("hftl.tasks",),
     ("hftl.data.load",),  # reads what a task's inputs and output say
-    ("hftl.models", "hftl.hub_errors"),
+    ("hftl.models",),
     ("hftl.methods",),
     ("hftl.training",),
     ("hftl.report", "hftl.run_folder", "hftl.evidence.advice"),  # the advice is among what a report says

@@ -34,101 +34,53 @@ METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 def _open(value: Any) -> PILImage.Image:
     """Open the image without reading its pixels, which is where most broken files still look fine.
 
-    Raises OSError for one with more than `MAX_PIXELS`.
+    Raises OSError for what is no image, and for one with more than `MAX_PIXELS`.
     """
-    image = _opened(value)
+    if isinstance(value, dict):
+        value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        value = BytesIO(bytes(value))
+    elif isinstance(value, (str, os.PathLike)) and not Path(value).is_file():
+        raise OSError("no such file")
+    elif not isinstance(value, (str, os.PathLike, PILImage.Image)):
+        raise OSError("no image" if value is None else f"not an image but {type(value).__name__}")
+    image = value if isinstance(value, PILImage.Image) else PILImage.open(value)
     if image.width * image.height > MAX_PIXELS:
         raise OSError(f"too large: {image.width} x {image.height} pixels, at most {MAX_PIXELS / 1e6:.0f} million")
     return image
 
 
-def _opened(value: Any) -> PILImage.Image:
-    if isinstance(value, PILImage.Image):
-        return value
-    if isinstance(value, dict):
-        value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return PILImage.open(BytesIO(bytes(value)))
-    if isinstance(value, (str, os.PathLike)):
-        if not Path(value).is_file():
-            raise OSError("no such file")
-        return PILImage.open(value)
-    raise OSError("no image" if value is None else f"not an image but {type(value).__name__}")
-
-
-def _has_sixteen_bits(image: PILImage.Image) -> bool:
-    """Tell "I;16" and its kin always, "I" (32 bits, often an eight-bit image in disguise) by its values."""
-    if image.mode.startswith("I;16"):
-        return True
-    return image.mode == "I" and int(np.asarray(image).max(initial=0)) > 255
-
-
-def _to_eight_bits(image: PILImage.Image) -> PILImage.Image:
-    """Scale 0..65535 to 0..255; Pillow's own conversion clips at 255, which leaves a white image."""
-    pixels = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-    return PILImage.fromarray(((pixels + 128) // 257).astype(np.uint8))
+def _is_deep(image: PILImage.Image) -> bool:
+    """Has it 16 bits? "I;16" and its kin always; "I" (32 bits, often eight-bit in disguise) by its values."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and int(np.asarray(image).max(initial=0)) > 255)
 
 
 def decode_image(value: Any) -> PILImage.Image:
     """Return the image upright and in RGB, pixel for pixel as `transformers.image_utils.load_image` does.
 
-    The one difference: images of 16 bits are scaled to eight instead of clipped.
-
-    Args:
-        value: a dict with "bytes" or "path", bytes, a path, or a PIL image.
-
-    Raises:
-        OSError: the image is broken, missing or of no known format; the message says which.
+    The one difference: images of 16 bits are scaled to eight instead of clipped. `value` is a dict with "bytes" or
+    "path", bytes, a path, or a PIL image. Raises OSError when it is broken, missing or of no known format, saying which.
     """
     try:
         image = ImageOps.exif_transpose(_open(value))
-        if _has_sixteen_bits(image):
-            image = _to_eight_bits(image)
+        if _is_deep(image):  # Pillow's own conversion clips at 255, which leaves a white image
+            pixels = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+            image = PILImage.fromarray(((pixels + 128) // 257).astype(np.uint8))
         return image.convert("RGB")
     except UnidentifiedImageError:
         raise OSError("not an image file, or one of an unknown format") from None
-    except OSError as error:
-        raise OSError(_reason(error)) from error
     except Exception as error:  # Pillow's decoders raise SyntaxError, ValueError, struct.error, DecompressionBombError
-        raise OSError(f"broken image: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """Return the error as one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise OSError(reason if isinstance(error, OSError) else f"broken image: {reason}") from error
 
 
 def mode_and_size(value: Any) -> tuple[str, int, int]:
     """Return Pillow's mode ("RGB", "L", ...), width and height of an image that `decode_image` reads, without its pixels.
 
-    Raises:
-        OSError: the image is broken or missing.
+    Raises OSError when the image is broken or missing.
     """
     image = _open(value)
     return image.mode, image.width, image.height
-
-
-def is_sixteen_bit(value: Any) -> bool:
-    """Tell whether `decode_image` scales this image from 16 bits to eight.
-
-    Raises:
-        OSError: the image is broken or missing.
-    """
-    try:
-        return _has_sixteen_bits(_open(value))
-    except OSError:
-        raise
-    except Exception as error:
-        raise OSError(f"broken image: {_reason(error)}") from error
-
-
-def _fault(value: Any) -> str | None:
-    """Return why the image cannot be decoded, or None."""
-    try:
-        decode_image(value)
-    except OSError as error:
-        return str(error)
-    return None
 
 
 def _batches(images: Iterable[Any]) -> Iterator[list[Any]]:
@@ -141,14 +93,18 @@ def _batches(images: Iterable[Any]) -> Iterator[list[Any]]:
 def check_images(images: Iterable[Any], size: int, where: str, strict: bool) -> tuple[list[int], list[str]]:
     """Decode every image once; return the positions of the good ones and "path: reason" for the broken ones.
 
-    Raises:
-        DataError: none can be read, or one cannot and `strict` is set.
+    Raises `DataError` when none can be read, or one cannot and `strict` is set.
     """
     good: list[int] = []
     skipped: list[str] = []
 
     def examine(value: Any) -> tuple[str | None, str | None]:
-        return (value.get("path") if isinstance(value, dict) else None), _fault(value)
+        path = value.get("path") if isinstance(value, dict) else None
+        try:
+            decode_image(value)
+        except OSError as error:
+            return path, str(error)
+        return path, None
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         results = (result for batch in _batches(images) for result in pool.map(examine, batch))
@@ -160,7 +116,7 @@ def check_images(images: Iterable[Any], size: int, where: str, strict: bool) -> 
             skipped.append(f"{path or f'{where} row {position}'}: {fault}")
             if strict:
                 raise DataError(
-                    f"broken image {skipped[0]}: mend or remove it, or leave strict off to skip such images"
+                    f"broken image {skipped[0]}: repair or remove it, or leave strict off to skip such images"
                 )
     if skipped and not good:
         raise DataError(f"none of the {size} images of {where} can be read; the first: {skipped[0]}")
@@ -197,14 +153,10 @@ def _images_under(folder: Path) -> list[Path]:
 
 def image_table(paths: Sequence[Path], names: Sequence[str], labels: Sequence[str] | None) -> Dataset:
     """Return a table of image paths with their file names, and labels where there are any."""
-    columns: dict[str, list[Any]] = {
-        "image": [{"bytes": None, "path": str(path)} for path in paths],
-        "file_name": list(names),
-    }
-    features = {"image": Image(decode=False), "file_name": Value("string")}
-    if labels is not None:
-        columns["label"] = list(labels)
-        features["label"] = Value("string")
+    images = [{"bytes": None, "path": str(path)} for path in paths]
+    columns: dict[str, list[Any]] = {"image": images, "file_name": list(names)}
+    columns |= {} if labels is None else {"label": list(labels)}
+    features = {name: Value("string") for name in columns} | {"image": Image(decode=False)}
     return Dataset.from_dict(columns, features=Features(features))
 
 
