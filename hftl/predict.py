@@ -15,7 +15,7 @@ from hftl.errors import DataError, ModelError
 from hftl.evaluation.baselines import LinearModel
 from hftl.evaluation.saved_baseline import is_baseline, load_baseline
 from hftl.hub_errors import hub_errors
-from hftl.models.classes import check_loaded
+from hftl.models.classes import check_loaded, check_positions
 from hftl.models.load import find_checkpoint, load_adapted
 from hftl.models.pooled import OWN_CLASSES, own_auto_model
 from hftl.paths import typed_path
@@ -83,6 +83,7 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
     common = checkpoint.options
     with hub_errors(name, "predicting", trusting=False):
         fields, _ = transformers.PretrainedConfig.get_config_dict(checkpoint.path, **common)
+        check_positions(fields, name)
         task = _task_of(fields, name)
         processor = getattr(transformers, task.inputs.processor).from_pretrained(
             checkpoint.path, trust_remote_code=False, **_processor_config(fields), **common

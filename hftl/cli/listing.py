@@ -1,5 +1,6 @@
 """`hftl doctor`, and what there is to train with: `hftl tasks`, `methods`, `models` and `samples`."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,60 +63,50 @@ def doctor(
         raise ChecksFailedError(f"{plural(len(failed), 'check')} failed: {', '.join(failed)}.")
 
 
-@verb(LIST)
-def tasks(*, json: bool) -> None:
-    """What can be learned.
-
-    Example: hftl tasks --json
-    """
-    _list([{"name": name, "summary": summary} for name, summary in TASK_NAMES.items()], json)
+def _tasks() -> list[dict[str, Any]]:
+    return [{"name": name, "summary": summary} for name, summary in TASK_NAMES.items()]
 
 
-@verb(LIST)
-def methods(*, json: bool) -> None:
-    """How it can be learned.
-
-    Example: hftl methods
-    """
-    _list([{"name": name, "summary": method.summary} for name, method in METHODS.items()], json)
+def _methods() -> list[dict[str, Any]]:
+    return [{"name": name, "summary": method.summary} for name, method in METHODS.items()]
 
 
-@verb(LIST)
-def models(*, json: bool) -> None:
-    """Checkpoints that need no Hub.
-
-    Example: hftl models --json
-    """
+def _models() -> list[dict[str, Any]]:
     from hftl.models.packaged import PACKAGED, is_installed
 
-    facts = {"name": "name", "input": "input", "parameters": "parameters", "licence": "license"}
-    rows = [
-        {key: getattr(p, name) for key, name in facts.items()}
-        | {"installed": is_installed(p.name), "summary": p.description}
-        for p in PACKAGED.values()
-    ]
-    _list(rows, json)
+    rows: list[dict[str, Any]] = []
+    for p in PACKAGED.values():
+        facts = {"name": p.name, "input": p.input, "parameters": p.parameters, "licence": p.license}
+        rows.append({**facts, "installed": is_installed(p.name), "summary": p.description})
+    return rows
 
 
-@verb(LIST)
-def samples(*, json: bool) -> None:
-    """Real data that needs no Hub.
-
-    Example: hftl samples
-    """
+def _samples() -> list[dict[str, Any]]:
     from hftl.data.samples import SAMPLES
 
-    rows = [
+    return [
         {"name": f"sample:{s.name}", "task": s.task, "licence": s.license, "summary": s.description}
         for s in SAMPLES.values()
     ]
-    _list(rows, json)
 
 
-def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print_json(rows)
-        return
-    from hftl.report.table import print_table
+def _listing(name: str, summary: str, rows: Callable[[], list[dict[str, Any]]]) -> None:
+    """Make a verb that prints a table with these rows, or JSON."""
 
-    print_table("", tuple(rows[0]), [tuple(r.values()) for r in rows], stdout=True)
+    def show(*, json: bool) -> None:
+        table = rows()
+        if json:
+            print_json(table)
+            return
+        from hftl.report.table import print_table
+
+        print_table("", tuple(table[0]), [tuple(row.values()) for row in table], stdout=True)
+
+    show.__doc__ = f"{summary}\n\nExample: hftl {name} --json"
+    verb(LIST, name=name)(show)
+
+
+_listing("tasks", "What can be learned.", _tasks)
+_listing("methods", "How it can be learned.", _methods)
+_listing("models", "Checkpoints that need no Hub.", _models)
+_listing("samples", "Real data that needs no Hub.", _samples)

@@ -2,9 +2,8 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,7 @@ from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
-from hftl.data.splits import exact_split
+from hftl.data.splits import Source, exact_split
 from hftl.errors import DataError
 from hftl.surroundings import progress
 
@@ -123,16 +122,6 @@ def check_images(images: Iterable[Any], size: int, where: str, strict: bool) -> 
     return good, skipped
 
 
-@dataclass
-class ImageTree:
-    """What a folder of images holds: one table per split, and what is odd about it."""
-
-    tables: dict[str, Dataset] = field(default_factory=dict)
-    metadata: dict[str, Path] = field(default_factory=dict)  # splits that a metadata file describes; read elsewhere
-    empty_classes: dict[str, list[str]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-
-
 def has_images(folder: Path) -> bool:
     """Tell whether any image lies in the folder, at any depth."""
     return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
@@ -142,13 +131,10 @@ def _children(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith((".", "__")))
 
 
-def _images_under(folder: Path) -> list[Path]:
-    """Return the images at any depth, sorted; hidden files (macOS leaves "._x.jpg") are none."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+def _images_in(folder: Path, pattern: str = "**/*") -> list[Path]:
+    """Return the images, by default at any depth, sorted; hidden files (macOS leaves "._x.jpg") are none."""
+    files = (path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in files if not path.name.startswith(".") and path.is_file())
 
 
 def image_table(paths: Sequence[Path], names: Sequence[str], labels: Sequence[str] | None) -> Dataset:
@@ -160,42 +146,38 @@ def image_table(paths: Sequence[Path], names: Sequence[str], labels: Sequence[st
     return Dataset.from_dict(columns, features=Features(features))
 
 
-def _read_split(folder: Path, split: str, tree: ImageTree) -> None:
-    """Put the images of one split into `tree`: a metadata file, else class folders, else unlabelled images."""
-    for name in METADATA_NAMES:
-        if (folder / name).is_file():
-            tree.metadata[split] = folder / name
-            return
-    paths: list[Path] = []
-    labels: list[str] = []
-    for child in _children(folder):
-        images = _images_under(child)
-        paths += images
-        labels += [child.name] * len(images)
-        if not images:
-            tree.empty_classes.setdefault(split, []).append(child.name)
-    if not paths:
-        flat = _images_under(folder)
-        tree.tables[split] = image_table(flat, [str(path.relative_to(folder)) for path in flat], None)
-        return
-    loose = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
-    if loose:
-        tree.warnings.append(f"{len(loose)} images of {split} lie outside the class folders and are left out")
-    tree.tables[split] = image_table(paths, [path.relative_to(folder).as_posix() for path in paths], labels)
-
-
-def read_image_tree(folder: Path) -> ImageTree:
+def read_image_tree(folder: Path, read_file: Callable[[Path], Dataset]) -> Source:
     """Read a folder of images: with or without split folders, with class folders or a metadata file.
 
     Subfolders are splits when one is called train, or when all bear names of splits; otherwise they are classes.
+    `read_file` reads a metadata file.
     """
-    tree = ImageTree()
+    source = Source({}, folder.resolve().name, folder)
     children = _children(folder)
-    splits = {child: exact_split(child.name) for child in children}
-    if "train" in splits.values() or (children and all(splits.values())):
-        for child, split in splits.items():
+    splits = [exact_split(child.name) for child in children]
+    if "train" in splits or (children and all(splits)):
+        for child, split in zip(children, splits, strict=True):
             if split is not None and has_images(child):
-                _read_split(child, child.name, tree)
+                _read_split(child, child.name, source, read_file)
     else:
-        _read_split(folder, "train", tree)
-    return tree
+        _read_split(folder, "train", source, read_file)
+    return source
+
+
+def _read_split(folder: Path, split: str, source: Source, read_file: Callable[[Path], Dataset]) -> None:
+    """Add the images of one split: of a metadata file, else of class folders, else without labels."""
+    metadata = next((folder / name for name in METADATA_NAMES if (folder / name).is_file()), None)
+    if metadata is not None:
+        source.tables[split], source.bases[split] = read_file(metadata), folder
+        return
+    classes = {child.name: _images_in(child) for child in _children(folder)}
+    paths = [path for images in classes.values() for path in images]
+    labels = [name for name, images in classes.items() for _ in images]
+    empty = [name for name, images in classes.items() if not images]
+    source.empty_classes.update({split: empty} if empty else {})
+    loose = _images_in(folder, "*")
+    if paths and loose:
+        source.warnings.append(f"{len(loose)} images of {split} lie outside the class folders and are left out")
+    images = paths or loose
+    names = [path.relative_to(folder).as_posix() for path in images]
+    source.tables[split] = image_table(images, names, labels if paths else None)

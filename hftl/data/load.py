@@ -21,8 +21,8 @@ from hftl.data.columns import (
     refuse_missing,
     slice_values,
 )
-from hftl.data.sources import Source, data_errors, read_source
-from hftl.data.splits import Rows, Splits, cut, pick_shots, recognise_splits, sample, together
+from hftl.data.sources import data_errors, read_source
+from hftl.data.splits import Rows, Source, Splits, cut, pick_shots, recognise_splits, sample, together
 from hftl.errors import DataError, did_you_mean
 from hftl.tasks import CLASSES, INPUTS, TASKS
 from hftl.tasks.task import Inputs, Output

@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from datasets.table import InMemoryTable
 
 from hftl.data.columns import frame_table, is_usual_name, records_table
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images, image_table, read_image_tree
-from hftl.data.splits import split_of
+from hftl.data.splits import Source, split_of
 from hftl.errors import DataError, HftlError, did_you_mean
 from hftl.hub_errors import access_line
 from hftl.paths import typed_path
@@ -40,22 +39,6 @@ _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
 _SENTENCE = 3  # words: the name of a column seldom has so many
 _JSON_LINES = (".jsonl", ".ndjson")
 DATA_SUFFIXES = (".csv", ".tsv", ".json", *_JSON_LINES, ".parquet")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Tables by the source's own split names, and what is known of where they come from."""
-
-    tables: dict[str, Dataset]
-    name: str
-    base: Path = Path()  # what relative image paths are relative to
-    empty_classes: dict[str, list[str]] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    bases: dict[str, Path] = field(default_factory=dict)  # by split, where it differs
-
-    def base_of(self, split: str) -> Path:
-        """Return the folder that relative image paths of the split start from."""
-        return self.bases.get(split, self.base)
 
 
 @contextmanager
@@ -170,10 +153,7 @@ def _read_folder(folder: Path, kind: str) -> Source:
         return Source(dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}, name)
     pictures = has_images(folder)
     if kind == "image" and pictures:
-        tree = read_image_tree(folder)
-        tables = tree.tables | {split: read_file(path) for split, path in tree.metadata.items()}
-        bases = {split: path.parent for split, path in tree.metadata.items()}
-        return Source(tables, name, folder, tree.empty_classes, tuple(tree.warnings), bases)
+        return read_image_tree(folder, read_file)
     files = _data_files(folder)
     if not files and pictures:
         raise DataError(f"the folder {name!r} holds images, not text: use the task image-classification")

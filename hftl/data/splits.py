@@ -6,7 +6,8 @@ many classes are the daily case of transfer learning, so the rows are allotted h
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
@@ -19,6 +20,22 @@ _SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev", "devel", "development"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+
+
+@dataclass(frozen=True)
+class Source:
+    """Tables by the source's own split names, and what is known of where they come from."""
+
+    tables: dict[str, Dataset]
+    name: str
+    base: Path = Path()  # what relative image paths are relative to
+    empty_classes: dict[str, list[str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    bases: dict[str, Path] = field(default_factory=dict)  # by split, where it differs
+
+    def base_of(self, split: str) -> Path:
+        """Return the folder that relative image paths of the split start from."""
+        return self.bases.get(split, self.base)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from hftl.config import DataConfig
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images
 from hftl.data.load import Columns, find_columns, train_of
 from hftl.data.samples import SAMPLES
-from hftl.data.sources import DATA_SUFFIXES, Source, data_errors, read_source
-from hftl.data.splits import Splits, recognise_splits, split_of
+from hftl.data.sources import DATA_SUFFIXES, data_errors, read_source
+from hftl.data.splits import Source, Splits, recognise_splits, split_of
 from hftl.doctor.findings import Records, keys_of
 from hftl.doctor.images import ImageFacts, add_thumbs, file_facts, image_facts, told_apart
 from hftl.errors import DataError
