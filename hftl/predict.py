@@ -40,16 +40,19 @@ class Predictor:
         """Return [n, classes] in fp32 for a table with the task's input columns; of a baseline, log-probabilities."""
         if len(table) == 0:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
-        baseline = isinstance(self.model, LinearModel)
-        if baseline and self.processor is None:
-            return _logarithm(self.model.predict_proba(table[self.task.input_column][:]))
-        # a label column of the table is not a number yet, and not needed
-        encoded = self.task.encode(table.select_columns(list(self.task.inputs.columns)), self.processor)
-        if baseline:
-            assert self.task.inputs.raw is not None
-            return _logarithm(self.model.predict_proba(self.task.inputs.raw(encoded)))
-        collate = self.task.collator(self.processor)
-        return predict_logits(self.model, encoded, collate, use_cpu=runs_on_cpu({}), title="predict")
+        rows: Any
+        if isinstance(self.model, LinearModel) and self.processor is None:
+            rows = table[self.task.input_column][:]
+        else:  # a label column of the table is not a number yet, and not needed
+            rows = self.task.encode(table.select_columns(list(self.task.inputs.columns)), self.processor)
+        if not isinstance(self.model, LinearModel):
+            collate = self.task.collator(self.processor)
+            return predict_logits(self.model, rows, collate, use_cpu=runs_on_cpu({}), title="predict")
+        if self.processor is not None and self.task.inputs.raw is not None:
+            rows = self.task.inputs.raw(rows)
+        # A label that no training row had has no probability at all; its logarithm must be a number all the same.
+        least = np.finfo(np.float32).tiny
+        return np.log(np.maximum(self.model.predict_proba(rows), least)).astype(np.float32)
 
     def predict(self, inputs: Sequence[Any]) -> list[Prediction]:
         """Return one `Prediction` per text, or per image path or PIL image. Raises `DataError` for anything else."""
@@ -63,11 +66,6 @@ class Predictor:
         """Return one `Prediction` per row."""
         answers: list[Prediction] = self.task.output.answers(self.logits(table), self.labels)
         return answers
-
-
-def _logarithm(probabilities: np.ndarray) -> np.ndarray:
-    # A label that no training row had has no probability at all; its logarithm must be a number all the same.
-    return np.log(np.maximum(probabilities, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
 def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
@@ -85,11 +83,12 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
         fields, _ = transformers.PretrainedConfig.get_config_dict(checkpoint.path, **common)
         check_positions(fields, name)
         task = _task_of(fields, name)
-        processor = getattr(transformers, task.inputs.processor).from_pretrained(
-            checkpoint.path, trust_remote_code=False, **_processor_config(fields), **common
-        )
-        loading: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **common}
         own = OWN_CLASSES.get(fields.get("model_type", ""))
+        reading = {"trust_remote_code": False, **common}
+        if own is not None:  # AutoTokenizer does not know its config, and would ask to run remote code for it
+            reading["config"] = own.config_class(**fields)
+        processor = getattr(transformers, task.inputs.processor).from_pretrained(checkpoint.path, **reading)
+        loading: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **common}
         model: Any
         info: dict[str, Any] | None = None
         if own is not None:
@@ -109,12 +108,6 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
             raise ModelError(f"{name} puts out numbers that are not finite: its weights are broken.")
     names = {int(i): str(label) for i, label in model.config.id2label.items()}
     return Predictor(model, processor, task, tuple(names[i] for i in range(len(names))))
-
-
-def _processor_config(fields: dict[str, Any]) -> dict[str, Any]:
-    """An own class's config is known to hftl, not to AutoTokenizer, which would ask to run remote code for it."""
-    own = OWN_CLASSES.get(fields.get("model_type", ""))
-    return {} if own is None else {"config": own.config_class(**fields)}
 
 
 def _task_of(fields: dict[str, Any], name: str) -> Task:

@@ -99,9 +99,7 @@ def arrow_table(columns: dict[str, Any], features: dict[str, Any]) -> Dataset:
 def _trouble(values: list[Any], error: Exception) -> str:
     """Say why pyarrow makes no column of the values."""
     if isinstance(error, UnicodeEncodeError):
-        row = next(
-            i for i, value in enumerate(values) if isinstance(value, str) and re.search("[\ud800-\udfff]", value)
-        )
+        row = next(i for i, value in enumerate(values) if re.search("[\ud800-\udfff]", str(value)))
         return f"half a character pair in row {row} (counted from 0): remove it, or save the file as UTF-8 again"
     kinds = sorted({type(value).__name__ for value in values if value is not None})
     if len(kinds) > 1:
