@@ -15,12 +15,12 @@ from PIL import Image as PILImage
 
 from hftl.config import build_config, read_yaml
 from hftl.data.load import load_splits
-from hftl.data.samples import SAMPLES, load_sample
+from hftl.data.samples import load_sample
 from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError, ModelError
 from hftl.models.load import find_checkpoint, hub_errors
 from hftl.paths import typed_path
-from hftl.tasks import TASKS, get_task
+from hftl.tasks import get_task
 from hftl.tasks.task import Inputs
 
 
@@ -117,14 +117,11 @@ def some_rows(artifact: Artifact, inputs: Inputs, count: int = 64, data: str | N
             if data is not None:
                 raise
             problem = error  # the data moved, or were in memory: any real row shows what the weights answer
-    for sample in SAMPLES.values():
-        if TASKS[sample.task].inputs.kind == inputs.kind:
-            try:
-                table = load_sample(sample.name)["test"]
-                return RealRows(spread(table, inputs, count)[1], f"sample:{sample.name}", own=False)
-            except DataError as error:
-                problem = problem or error
-    raise DataError(f"There are no rows to check the model on: {problem}")
+    try:
+        table = load_sample(inputs.sample)["test"]
+    except DataError as error:
+        raise DataError(f"There are no rows to check the model on: {problem or error}") from None
+    return RealRows(spread(table, inputs, count)[1], inputs.sample, own=False)
 
 
 def spread(table: Any, inputs: Inputs, count: int) -> tuple[np.ndarray, Any]:

@@ -43,9 +43,9 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2100,  # its own files, without folders
-    "hftl/cli": 1000,
-    "hftl/data": 1500,
+    "hftl": 2010,  # its own files, without folders
+    "hftl/cli": 950,
+    "hftl/data": 1310,
     "hftl/demo": 2150,
     "hftl/doctor": 1900,
     "hftl/evaluation": 2300,
