@@ -23,10 +23,10 @@ from typing import Any
 
 from benchmarks import wrong_checkpoints, wrong_data
 from benchmarks.wrong_runner import Case, run_all
+from hftl.methods import METHODS
 
 
 TASKS = {"text": "text-classification", "image": "image-classification"}
-METHODS = ("probe", "head", "lora", "full", "gradual")
 
 
 # ------------------------------------------------------------------------------------------------ what is damaged
@@ -283,7 +283,7 @@ def command_of(case: Case, good: Path, names: dict[str, str], rng: random.Random
         words = list(verbs_on_model(kind, good)[case.verb])
     filled = []
     for word in words:
-        for name, value in {**names, "method": rng.choice(METHODS)}.items():
+        for name, value in {**names, "method": rng.choice(list(METHODS))}.items():
             word = word.replace("{" + name + "}", value)
         filled.append(word)
     return filled + (names.get("more", "").split() if case.verb in ("train", "plan") else [])

@@ -8,14 +8,31 @@ import ast
 import dataclasses
 import importlib.util
 import json
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hftl.errors import ConfigError, did_you_mean
-from hftl.flag_values import KIND_WORDS, check_bounds, convert
 from hftl.paths import typed_path
+
+
+# The names of tasks, without the heavy imports of the things themselves; a test holds them against `TASKS`.
+TASK_NAMES = {
+    "text-classification": "one label for one text",
+    "image-classification": "one label for one image",
+}
+
+
+def check_task(name: object) -> str:
+    """Return the task's name (`-` and `_` alike). Raises `ConfigError` naming the ones there are."""
+    if not isinstance(name, str):
+        raise ConfigError(f"A task is named by one of {', '.join(TASK_NAMES)}, not by {name!r:.60}.")
+    key = name.replace("_", "-")
+    if key not in TASK_NAMES:
+        have = ", ".join(TASK_NAMES)
+        raise ConfigError(f"There is no task {name!r}; there are {have}.{did_you_mean(key, TASK_NAMES)}")
+    return key
 
 
 def _flag(default: Any, kind: type, text: str, choices: tuple[str, ...] = ()) -> Any:
@@ -56,7 +73,7 @@ class ModelConfig:
 class MethodConfig:
     """Which weights learn, and the knobs of the methods."""
 
-    method: str | None = _flag(None, str, "see `hftl methods` (default: lora for text, full for images)")
+    method: str | None = _flag(None, str, "how to train, see `hftl methods` (default: lora for text, full for images)")
     pooling: str = _flag("auto", str, "probe and head: which features of a text", ("auto", "native", "mean"))
     layer_decay: float | None = _flag(None, float, "full: rate of each layer relative to the one above it")
     init_head: str = _flag("probe", str, "how the head starts: from the probe, or random", ("probe", "random"))
@@ -66,14 +83,9 @@ class MethodConfig:
     thaw_every: float | None = _flag(None, float, "gradual: epochs per stage (default: the epochs shared out)")
     thaw_to: int | None = _flag(None, int, "gradual: thaw the top so many blocks (default: all, and the stem)")
     class_weights: str = _flag(
-        "none",
-        str,
-        "balanced: rare classes count more; auto: balanced when some are rare",
-        ("auto", "balanced", "none"),
+        "none", str, "balanced: rare classes count more; auto: if some are rare", ("auto", "balanced", "none")
     )
-    cache: str = _flag(
-        "auto", str, "states under the lowest layer that learns, once instead of every epoch", ("auto", "on", "off")
-    )
+    cache: str = _flag("auto", str, "states under what learns, once instead of every epoch", ("auto", "on", "off"))
     cache_views: int = _flag(4, int, "images: augmented views per row in that cache")
     lora_r: int = _flag(16, int, "lora: rank")
     lora_alpha: int | None = _flag(None, int, "lora: scale (default: twice the rank)")
@@ -99,16 +111,11 @@ class OutputConfig:
     seeds: int = _flag(1, int, "train with so many seeds, report mean and deviation, keep the best on validation")
     evidence: bool = _flag(True, bool, "off: skip baselines, verdict, forgetting, calibration, parity, report.html")
     control: str = _flag(
-        "none",
-        str,
-        "scratch: also train this architecture from random weights, with the same budget",
-        ("none", "scratch"),
+        "none", str, "scratch: also train from random weights, with the same budget", ("none", "scratch")
     )
     target_precision: float = _flag(0.95, float, "share of right answers that the abstain threshold aims at")
     retain: str | None = _flag(
-        None,
-        str,
-        "retention set for forgetting: file, folder, sample:<name> or Hub id (default: the packaged sample of the modality)",
+        None, str, "retention set for forgetting: file, folder, sample:<name>, Hub id (default: a packaged sample)"
     )
 
 
@@ -153,29 +160,59 @@ OWNED = {
     "save_only_model": "--resume needs the optimizer's state, which goes when the run is finished",
     "prediction_loss_only": "the scores of the validation rows are always needed",
     "load_best_model_at_end": "the best checkpoint by --metric_for_best_model is always kept",
+    "auto_find_batch_size": "a batch that does not fit is always split, with accumulation in its place",
+    "ignore_data_skip": "a run that is resumed goes on with the rows that it had not seen",
+    "label_names": "hftl calls the targets of a batch `labels`",
 }
 
 
-def build_config(task: str, values: dict[str, Any]) -> RunConfig:
+KIND_WORDS = {int: "a whole number", float: "a number", bool: "true or false (or on, off)", tuple: "names"}
+KIND_WORDS |= {str: "one value", Path: "one value"}
+_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+# Of flags whose value could be read and yet make no sense; (low, high) are themselves allowed.
+_TINY = 1e-12
+_COUNTS = (
+    "max_train_samples max_eval_samples train_top thaw_to cache_views shots lora_r lora_alpha early_stopping_patience "
+    "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps save_total_limit"
+)
+_ABOVE_0 = "thaw_every num_train_epochs logging_steps eval_steps save_steps"
+_FROM_0 = "learning_rate warmup_steps weight_decay max_grad_norm adam_epsilon neftune_noise_alpha"
+_BOUNDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(_COUNTS.split(), (1, math.inf)),
+    **dict.fromkeys(_ABOVE_0.split(), (_TINY, math.inf)),
+    **dict.fromkeys(_FROM_0.split(), (0, math.inf)),
+    **dict.fromkeys(("validation_size", "test_size", "target_precision"), (_TINY, 1 - _TINY)),
+    **dict.fromkeys(("lora_dropout", "adam_beta1", "adam_beta2"), (0, 1 - _TINY)),
+    "layer_decay": (_TINY, 1),
+    "label_smoothing_factor": (0, 1),
+    "seed": (0, 2**32 - 1),
+    "seeds": (1, 100),
+    "max_steps": (-1, math.inf),
+    "dataloader_num_workers": (0, 64),
+}
+
+
+def build_config(task: object, values: dict[str, Any]) -> RunConfig:
     """Return the run that `values` (flag name → typed or text value) asks for.
 
-    Raises `ConfigError` for an unknown flag, a value of the wrong type, or a flag that hftl owns.
+    Raises `ConfigError` for an unknown task or flag, a value of the wrong type, or a flag that hftl owns.
     """
+    task = check_task(task)
     own: dict[str, Any] = {}
     training: dict[str, Any] = {}
+    known: dict[str, str] = {}
     for name, value in values.items():
         key = str(name).replace("-", "_")
         key = ALIASES.get(key, key)
-        if value is None:
-            if key not in OWN_FLAGS:
-                _check_names([key])
-            continue
-        if key in OWNED or key.startswith("hub_"):
-            instead = OWNED["push_to_hub"] if key.startswith("hub_") else OWNED[key]
-            raise ConfigError(f"--{key} is not taken: {instead}.")
         if key in OWN_FLAGS:
-            own[key] = _coerce(key, OWN_FLAGS[key], value)
-        else:
+            own |= {} if value is None else {key: _coerce(key, OWN_FLAGS[key], value)}
+            continue
+        known = known or trainer_fields()
+        if key not in known:
+            raise ConfigError(f"There is no flag --{key}.{did_you_mean(key, [*known, *OWN_FLAGS])}")
+        if value is not None:
+            if key in OWNED or key.startswith("hub_"):
+                raise ConfigError(f"--{key} is not taken: {OWNED.get(key, OWNED['push_to_hub'])}.")
             training[key] = value
     if "seed" in own:
         training["seed"] = own["seed"]
@@ -183,7 +220,7 @@ def build_config(task: str, values: dict[str, Any]) -> RunConfig:
         section(**{f.name: own[f.name] for f in dataclasses.fields(section) if f.name in own}) for section in SECTIONS
     ]
     data, model, method, output = sections
-    training = _training_values(training)
+    training = _training_values(training) if training else {}
     return RunConfig(task=task, data=data, model=model, method=method, training=training, **vars(output))
 
 
@@ -221,8 +258,35 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
+def convert(kind: type, value: Any) -> Any:
+    """Return `value`, as typed in Python, YAML or a shell, as `kind`. Raises TypeError or ValueError."""
+    if kind is bool:
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() not in _TRUTH:
+            raise ValueError(value)
+        return _TRUTH[str(value).lower()]
+    if kind is tuple and value is not True and value != "":
+        return tuple(str(v) for v in value) if isinstance(value, list | tuple) else tuple(str(value).split(","))
+    if isinstance(value, list | tuple | dict | bool) or value == "":  # a flag without a value is True
+        raise TypeError(value)
+    if kind is int and isinstance(value, float) and value != int(value):
+        raise ValueError(value)
+    return kind(str(value)) if kind is Path else kind(value)
+
+
+def _check_bounds(name: str, value: Any) -> None:
+    """Raise `ConfigError` for a number outside of its flag's range."""
+    low, high = _BOUNDS.get(name, (-math.inf, math.inf))
+    if not isinstance(value, int | float) or low <= value <= high:
+        return
+    above = "0 (not itself)" if low == _TINY else f"{low:g}"
+    below = "" if high == math.inf else " to 1 (not itself)" if high == 1 - _TINY else f" to {high:g}"
+    raise ConfigError(f"--{name} is a number from {above}{below or ' on'}, not {value}.")
+
+
 def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
-    kind = spec.metadata["kind"]
+    kind, choices = spec.metadata["kind"], spec.metadata["choices"]
     if name == "data" and not isinstance(value, bool | str):
         return str(value) if isinstance(value, Path) else value
     if name == "data" and str(value).startswith(_IN_MEMORY):
@@ -232,12 +296,10 @@ def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
     except (TypeError, ValueError, OverflowError):
         got = "nothing" if value is True else repr(value)
         raise ConfigError(f"--{name} needs {KIND_WORDS[kind]}, but got {got}.") from None
-    choices = spec.metadata["choices"]
     if choices and result not in choices:
-        raise ConfigError(
-            f"--{name} is one of {', '.join(choices)}, not {value!r}.{did_you_mean(str(value), choices)}"
-        )
-    check_bounds(name, result)
+        hint = did_you_mean(str(value), choices)
+        raise ConfigError(f"--{name} is one of {', '.join(choices)}, not {value!r}.{hint}")
+    _check_bounds(name, result)
     return result
 
 
@@ -255,19 +317,8 @@ def trainer_fields() -> dict[str, str]:
     }
 
 
-def _check_names(names: Iterable[str]) -> None:
-    """Raise `ConfigError` for a name that is no field of TrainingArguments."""
-    known = trainer_fields()
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"There is no flag --{name}.{did_you_mean(name, [*known, *OWN_FLAGS])}")
-
-
 def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
-    """Check names and types of TrainingArguments fields with transformers' own parser."""
-    if not typed:
-        return {}
-    _check_names(typed)
+    """Check the types of TrainingArguments fields with transformers' own parser."""
     # transformers.training_args imports torch: only a run pays for that.
     import argparse
     import contextlib
@@ -280,25 +331,16 @@ def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
         action.default = argparse.SUPPRESS
     argv: list[str] = []
     for name, value in typed.items():
-        argv += [f"--{name}", *_words(value)]
+        argv.append(f"--{name}")
+        for one in value if isinstance(value, list | tuple) else [value]:
+            argv.append(json.dumps(one) if isinstance(one, bool | dict) else str(one))
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            parsed = argparse.ArgumentParser.parse_args(parser, argv)
+            parsed = vars(argparse.ArgumentParser.parse_args(parser, argv))
     except SystemExit:
         last = complaint.getvalue().strip().splitlines()[-1].split("error: ")[-1]
         raise ConfigError(f"A training flag has a wrong value: {last}.") from None
-    values = {k: v for k, v in vars(parsed).items() if k in typed}
-    for name, value in values.items():
-        check_bounds(name, value)
-    return values
-
-
-def _words(value: Any) -> list[str]:
-    if isinstance(value, bool):
-        return [str(value).lower()]
-    if isinstance(value, dict):
-        return [json.dumps(value)]
-    if isinstance(value, list | tuple):
-        return [str(v) for v in value]
-    return [str(value)]
+    for name in typed:
+        _check_bounds(name, parsed[name])
+    return {name: value for name, value in parsed.items() if name in typed}

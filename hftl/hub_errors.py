@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pickle import UnpicklingError
 
@@ -48,12 +48,12 @@ _TYPES: tuple[tuple[type[BaseException], str | None, str | None], ...] = (
     ),
     (
         RevisionNotFoundError,
-        "{name} has no such revision. Leave --revision out for its main branch.",
+        "{name} has no such revision. Leave it out for the main branch.",
         "{name} has no such revision ({answer}). Give --revision a branch, which is made when it is missing.",
     ),
     (
         RepositoryNotFoundError,
-        "There is no model {name!r} on the Hub (or it is private: log in with `hf auth login`).",
+        "There is no {what} {name!r} on the Hub (or it is private: log in with `hf auth login`).",
         None,  # by its status
     ),
 )
@@ -159,16 +159,31 @@ def hub_errors(name: str, purpose: str, default_model: str = "another model", tr
         raise ModelError(_load_line(error, name, purpose, default_model, trusting)) from error
 
 
-def _load_line(error: Exception, name: str, purpose: str, default_model: str, trusting: bool) -> str:
+def access_line(error: BaseException, name: str, what: str, others: Iterable[str] = ()) -> str | None:
+    """Return the line for a repository (a model or a data set) that cannot be had; None where the error is another.
+
+    `others` are names that may have been meant instead.
+    """
+    for kind, line, _ in _TYPES:
+        if line and any(isinstance(one, kind) for one in _chain(error)):
+            return line.format(name=name, what=what) + (did_you_mean(name, others) if "{what}" in line else "")
+    return None
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """Return the error and what brought it about, the last first."""
     chain: list[BaseException] = []
     at: BaseException | None = error
     while at is not None and at not in chain:
         chain.append(at)
         at = at.__cause__ or at.__context__
-    for kind, line, _ in _TYPES:
-        if line and any(isinstance(one, kind) for one in chain):
-            near = did_you_mean(name, [*PACKAGED, default_model]) if kind is RepositoryNotFoundError else ""
-            return line.format(name=name) + near
+    return chain
+
+
+def _load_line(error: Exception, name: str, purpose: str, default_model: str, trusting: bool) -> str:
+    line = access_line(error, name, "model", [*PACKAGED, default_model])
+    if line is not None:
+        return line
     text = " ".join(str(error).split())
     packages = re.findall(r"(?:requires the|Missing optional dependencies:) (\w+)", text)
     if packages:
@@ -177,7 +192,7 @@ def _load_line(error: Exception, name: str, purpose: str, default_model: str, tr
     files = _files_line(error, text, name, purpose, default_model, trusting)
     if files:
         return files
-    if any(isinstance(one, LocalEntryNotFoundError | HfHubHTTPError) for one in chain):
+    if any(isinstance(one, LocalEntryNotFoundError | HfHubHTTPError) for one in _chain(error)):
         return f"{name} could not be fetched from {constants.ENDPOINT}: {text[:200]}"
     return f"{name} could not be loaded for {purpose}: {type(error).__name__}: {text[:300]}"
 

@@ -1,6 +1,5 @@
-"""Load a finished run or any classifier, and predict label strings with probabilities."""
+"""Load a finished run, its baseline or any classifier, and predict label strings with probabilities."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,14 @@ from datasets import Dataset
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from hftl.errors import DataError, ModelError
+from hftl.evaluation.baselines import LinearModel
+from hftl.evaluation.saved_baseline import is_baseline, load_baseline
 from hftl.hub_errors import hub_errors
-from hftl.models.classes import check_loaded
+from hftl.models.classes import check_loaded, check_positions
 from hftl.models.load import find_checkpoint, load_adapted
 from hftl.models.pooled import OWN_CLASSES, own_auto_model
 from hftl.paths import typed_path
+from hftl.run_data import read_report
 from hftl.tasks import TASKS
 from hftl.tasks.outputs.classes import Prediction as Prediction
 from hftl.tasks.task import Task
@@ -27,21 +29,30 @@ from hftl.training.precision import runs_on_cpu
 
 @dataclass(frozen=True)
 class Predictor:
-    """A loaded classifier."""
+    """A loaded classifier, or a saved baseline: then `processor` is None where it reads no pixels."""
 
-    model: Any
+    model: Any  # a `LinearModel` for a baseline
     processor: Any
     task: Task
     labels: tuple[str, ...]
 
     def logits(self, table: Dataset) -> np.ndarray:
-        """Return [n, classes] in fp32 for a table with the task's input column."""
+        """Return [n, classes] in fp32 for a table with the task's input columns; of a baseline, log-probabilities."""
         if len(table) == 0:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
-        # a label column of the table is not a number yet, and not needed
-        encoded = self.task.encode(table.select_columns(list(self.task.inputs.columns)), self.processor)
-        collate = self.task.collator(self.processor)
-        return predict_logits(self.model, encoded, collate, use_cpu=runs_on_cpu({}), title="predict")
+        rows: Any
+        if isinstance(self.model, LinearModel) and self.processor is None:
+            rows = table[self.task.input_column][:]
+        else:  # a label column of the table is not a number yet, and not needed
+            rows = self.task.encode(table.select_columns(list(self.task.inputs.columns)), self.processor)
+        if not isinstance(self.model, LinearModel):
+            collate = self.task.collator(self.processor)
+            return predict_logits(self.model, rows, collate, use_cpu=runs_on_cpu({}), title="predict")
+        if self.processor is not None and self.task.inputs.raw is not None:
+            rows = self.task.inputs.raw(rows)
+        # A label that no training row had has no probability at all; its logarithm must be a number all the same.
+        least = np.finfo(np.float32).tiny
+        return np.log(np.maximum(self.model.predict_proba(rows), least)).astype(np.float32)
 
     def predict(self, inputs: Sequence[Any]) -> list[Prediction]:
         """Return one `Prediction` per text, or per image path or PIL image. Raises `DataError` for anything else."""
@@ -70,22 +81,23 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
     common = checkpoint.options
     with hub_errors(name, "predicting", trusting=False):
         fields, _ = transformers.PretrainedConfig.get_config_dict(checkpoint.path, **common)
+        check_positions(fields, name)
         task = _task_of(fields, name)
-        processor = getattr(transformers, task.inputs.processor).from_pretrained(
-            checkpoint.path, trust_remote_code=False, **_processor_config(fields), **common
-        )
+        own = OWN_CLASSES.get(fields.get("model_type", ""))
+        reading = {"trust_remote_code": False, **common}
+        if own is not None:  # AutoTokenizer does not know its config, and would ask to run remote code for it
+            reading["config"] = own.config_class(**fields)
+        processor = getattr(transformers, task.inputs.processor).from_pretrained(checkpoint.path, **reading)
         loading: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True, **common}
         model: Any
-        info: dict[str, Any] | None
-        if fields.get("model_type") in OWN_CLASSES:
-            model, info = OWN_CLASSES[fields["model_type"]].from_pretrained(checkpoint.path, **loading)
+        info: dict[str, Any] | None = None
+        if own is not None:
+            model, info = own.from_pretrained(checkpoint.path, **loading)
         elif find_adapter_config_file(checkpoint.path, **common) is not None:
-            model, info = load_adapted(checkpoint.path, task, processor, common), None
+            model = load_adapted(checkpoint.path, task, processor, common)
         else:
-            auto_model = getattr(transformers, task.auto_model)
-            model, info = auto_model.from_pretrained(
-                checkpoint.path, dtype=torch.float32, trust_remote_code=False, use_safetensors=True, **loading
-            )
+            loading |= {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
+            model, info = getattr(transformers, task.auto_model).from_pretrained(checkpoint.path, **loading)
         task.output.check(model.config, name)
         if info is not None:
             check_loaded(model, info, name, None)
@@ -98,30 +110,42 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
     return Predictor(model, processor, task, tuple(names[i] for i in range(len(names))))
 
 
-def _processor_config(fields: dict[str, Any]) -> dict[str, Any]:
-    """An own class's config is known to hftl, not to AutoTokenizer, which would ask to run remote code for it."""
-    own = OWN_CLASSES.get(fields.get("model_type", ""))
-    return {} if own is None else {"config": own.config_class(**fields)}
-
-
 def _task_of(fields: dict[str, Any], name: str) -> Task:
+    """Return the task that the config's class does: transformers' own, or hftl's."""
     architecture = (fields.get("architectures") or ["?"])[0]
     for task in TASKS.values():
-        if architecture in _classes(task):
+        stock = getattr(transformers, task.auto_model)._model_mapping._model_mapping.values()  # a name, or several
+        names = {name for entry in stock for name in ([entry] if isinstance(entry, str) else entry)}
+        names |= {own.__name__ for own in OWN_CLASSES.values() if own_auto_model(own) == task.auto_model}
+        if architecture in names:
             return task
     raise ModelError(
         f"{name} holds a {architecture}, not a trained classifier. Adapt it first: hftl train TASK --model {name}"
     )
 
 
-def _classes(task: Task) -> set[str]:
-    """Names of the classes that do the task: transformers' own, and hftl's."""
-    stock = getattr(transformers, task.auto_model)._model_mapping._model_mapping.values()  # a name, or several
-    names = {name for entry in stock for name in ([entry] if isinstance(entry, str) else entry)}
-    return names | {own.__name__ for own in OWN_CLASSES.values() if own_auto_model(own) == task.auto_model}
+def load_predictor(name: str | Path, revision: str | None = None) -> Predictor:
+    """Load a run, a model, or the baseline of a run (RUN/baseline), which reads images of the size of that run.
 
-
-def read_report(run: str | Path) -> dict[str, Any] | None:
-    """Return report.json of a run folder, or None when the path is not a run."""
-    path = Path(run) / "report.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    Raises `ModelError` when it is damaged, or when a baseline of images has lost the run's final/ beside it.
+    """
+    if not is_baseline(name):
+        return load(name, revision)
+    path = typed_path(name)
+    baseline = load_baseline(path)
+    run = path.resolve().parent
+    kinds = {kind: task.name for task in reversed(TASKS.values()) for kind in task.inputs.features}
+    report = read_report(run / "report.json") if baseline.kind == "majority" else None  # it reads nothing at all
+    task = TASKS[kinds.get(baseline.kind, str(report["task"]) if report else "text-classification")]
+    processor = None
+    if task.inputs.raw is not None and baseline.kind != "majority":
+        try:
+            processor = getattr(transformers, task.inputs.processor).from_pretrained(
+                run / "final", local_files_only=True
+            )
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"{name} reads images as {run.name}/final does, which cannot be read "
+                f"({' '.join(str(error).split())[:200]}): keep the two folders side by side."
+            ) from None
+    return Predictor(baseline, processor, task, baseline.labels)

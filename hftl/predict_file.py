@@ -7,26 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from hftl.atomic import new_file, partial_of
 from hftl.config import DataConfig
 from hftl.data.columns import no_formula
 from hftl.data.load import load_rows
 from hftl.errors import RunError
-from hftl.evaluation.saved_baseline import is_baseline
 from hftl.paths import typed_path
-from hftl.predict import Predictor, load
-from hftl.predict_baseline import load_baseline_predictor
+from hftl.predict import Predictor, load_predictor
 from hftl.tasks.scores import score
 
 
 _log = logging.getLogger("hftl")
-
-
-def load_predictor(name: str, revision: str | None = None) -> Predictor:
-    """Load a run, a model, or the baseline of a run (RUN/baseline). Raises `ModelError`."""
-    return load_baseline_predictor(name) if is_baseline(name) else load(name, revision)
 
 
 def answers_for(predictor: Predictor, inputs: list[str]) -> list[dict[str, Any]]:
@@ -53,20 +45,17 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
     if rows.skipped:
         _log.warning("%d broken images are left out; the first: %s", len(rows.skipped), rows.skipped[0])
     answers = predictor.predict_table(rows.table)
-    table = _plain(rows.table)
-    for name, values in (
-        ("prediction", [p.label for p in answers]),
-        ("probability", [p.probability for p in answers]),
-    ):
+    columns = _plain(rows.table)
+    for name, attribute in (("prediction", "label"), ("probability", "probability")):
         column = name
-        while column in table:
+        while column in columns:
             column = f"hftl_{column}"
         if column != name:
             _log.warning("The data has a column %r: the answers are in %r.", name, column)
-        table[column] = values
+        columns[column] = [getattr(answer, attribute) for answer in answers]
     if output is not None:
-        _write(table, output)
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+        _write(columns, output)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _checked_output(name: str) -> Path:
@@ -80,15 +69,14 @@ def _checked_output(name: str) -> Path:
     return output
 
 
-def _write(table: pd.DataFrame, output: Path) -> None:
-    rows = [[_cell(value) for value in row] for row in table.itertuples(index=False, name=None)]
+def _write(columns: dict[str, list[Any]], output: Path) -> None:
+    rows = [[_cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
     # a lone carriage return is not quoted before Python 3.13, and would end the row for every reader
     risky = any("\r" in cell for row in rows for cell in row if isinstance(cell, str))
     try:
         with new_file(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if risky else csv.QUOTE_MINIMAL)
-            writer.writerow([no_formula(str(name)) for name in table.columns])
-            writer.writerows(rows)
+            writer.writerows([[no_formula(name) for name in columns], *rows])
     except OSError as error:
         raise RunError(f"{output} cannot be written: {error.strerror or error}.") from None
 
@@ -97,14 +85,14 @@ def _cell(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else no_formula(value)
 
 
-def _plain(table: Any) -> pd.DataFrame:
-    """Return the cells as they are: pandas would make 1.0 of a 1 in a column with missing cells."""
+def _plain(table: Any) -> dict[str, list[Any]]:
+    """Return the cells of every column as they are, with the path of an image in its place."""
     arrow = table.with_format("arrow")[:]  # datasets looks through all columns for every one that it is asked for
     columns = {name: arrow.column(name).to_pylist() for name in arrow.column_names}
     for name, values in columns.items():
-        if values and isinstance(values[0], dict):  # an image: its path stands for it
-            columns[name] = [v.get("path") or f"row {i}" for i, v in enumerate(values)]
-    return pd.DataFrame(columns, dtype=object)
+        if values and isinstance(values[0], dict):
+            columns[name] = [value.get("path") or f"row {i}" for i, value in enumerate(values)]
+    return columns
 
 
 def evaluate_data(run: str, flags: dict[str, Any]) -> dict[str, Any]:

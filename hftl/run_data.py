@@ -13,14 +13,14 @@ import numpy as np
 from huggingface_hub import snapshot_download
 from PIL import Image as PILImage
 
-from hftl.config import RunConfig, build_config, read_yaml
+from hftl.config import build_config, read_yaml
 from hftl.data.load import load_splits
-from hftl.data.samples import SAMPLES, load_sample
+from hftl.data.samples import load_sample
 from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError, ModelError
 from hftl.models.load import find_checkpoint, hub_errors
 from hftl.paths import typed_path
-from hftl.tasks import TASKS, get_task
+from hftl.tasks import get_task
 from hftl.tasks.task import Inputs
 
 
@@ -55,25 +55,22 @@ def open_artifact(run_or_model: str | Path, revision: str | None = None) -> Arti
     name = str(run_or_model)
     path = typed_path(name)
     if (path / "final" / "config.json").is_file():
-        return Artifact(name, path / "final", path, _read_report(path / "report.json"))
+        return Artifact(name, path / "final", path, read_report(path / "report.json"))
     checkpoint = find_checkpoint(name, revision)
-    if checkpoint.source == "folder":
-        folder = Path(checkpoint.path)
-        is_final = folder.resolve().name == "final" and (folder.resolve().parent / "report.json").is_file()
-        run = folder.resolve().parent if is_final else None
-        return Artifact(name, folder, run, _read_report((run or folder) / "report.json"))
+    folder, run = Path(checkpoint.path), None
     if checkpoint.source == "packaged":
-        return Artifact(name, Path(checkpoint.path), None, None, checkpoint.revision)
+        return Artifact(name, folder, None, None, checkpoint.revision)
+    if checkpoint.source == "folder":
+        around = folder.resolve().parent
+        run = around if folder.resolve().name == "final" and (around / "report.json").is_file() else None
+        return Artifact(name, folder, run, read_report((run or folder) / "report.json"))
+    options: dict[str, Any] = {"allow_patterns": list(_FILES), "local_files_only": checkpoint.local_only}
     with hub_errors(name, "loading it", trusting=False):
-        folder = Path(
-            snapshot_download(
-                checkpoint.path, revision=revision, allow_patterns=list(_FILES), local_files_only=checkpoint.local_only
-            )
-        )
-    return Artifact(name, folder, None, _read_report(folder / "report.json"), folder.name)
+        folder = Path(snapshot_download(checkpoint.path, revision=revision, **options))
+    return Artifact(name, folder, None, read_report(folder / "report.json"), folder.name)
 
 
-def _read_report(path: Path) -> dict[str, Any] | None:
+def read_report(path: Path) -> dict[str, Any] | None:
     """Return report.json, or None when there is none, or one that is not hftl's."""
     if not path.is_file():
         return None
@@ -93,25 +90,17 @@ class RealRows:
     own: bool  # rows of the run's own data, hence private
 
 
-def run_config(run: Path, data: str | None = None) -> RunConfig:
-    """Return the configuration of a finished run; `data` replaces the place that it names.
-
-    Raises `ConfigError` when it cannot be read, or names no data.
-    """
-    values = read_yaml(run / "config.yaml") | ({"data": data} if data else {})
-    return build_config(str(values.pop("task")), values)
-
-
 def run_splits(run: Path, data: str | None = None) -> Splits:
     """Cut the splits of a finished run again: the same rows, as long as the data are the same.
 
-    Raises `DataError` when they cannot be read or have other labels, and `ConfigError` as `run_config` does.
+    `data` replaces the place that its config.yaml names. Raises `DataError` when they cannot be read or have other
+    labels, and `ConfigError` when the configuration cannot be read or names no data.
     """
-    config = run_config(run, data)
-    report = run / "report.json"  # names the seed that `--seeds` kept, which drew the rows of `--shots`
-    seed = json.loads(report.read_text(encoding="utf-8"))["seed"] if report.is_file() else config.train_seed
+    values = read_yaml(run / "config.yaml") | ({"data": data} if data else {})
+    config = build_config(values.pop("task"), values)
+    report = read_report(run / "report.json")  # names the seed that `--seeds` kept, which drew the rows of `--shots`
     task = get_task(config.task)
-    return load_splits(task.inputs, config.data, seed, task.output)
+    return load_splits(task.inputs, config.data, report["seed"] if report else config.train_seed, task.output)
 
 
 def some_rows(artifact: Artifact, inputs: Inputs, count: int = 64, data: str | None = None) -> RealRows:
@@ -123,21 +112,16 @@ def some_rows(artifact: Artifact, inputs: Inputs, count: int = 64, data: str | N
     problem: HftlError | None = None
     if artifact.run is not None:
         try:
-            table = run_splits(artifact.run, data).test
-            return RealRows(spread(table, inputs, count)[1], OWN_ROWS, own=True)
+            return RealRows(spread(run_splits(artifact.run, data).test, inputs, count)[1], OWN_ROWS, own=True)
         except HftlError as error:
             if data is not None:
                 raise
             problem = error  # the data moved, or were in memory: any real row shows what the weights answer
-    for sample in SAMPLES.values():
-        if TASKS[sample.task].inputs.kind == inputs.kind:
-            try:
-                table = load_sample(sample.name)["test"]
-            except DataError as error:
-                problem = problem or error
-                continue
-            return RealRows(spread(table, inputs, count)[1], f"sample:{sample.name}", own=False)
-    raise DataError(f"There are no rows to check the model on: {problem}")
+    try:
+        table = load_sample(inputs.sample)["test"]
+    except DataError as error:
+        raise DataError(f"There are no rows to check the model on: {problem or error}") from None
+    return RealRows(spread(table, inputs, count)[1], inputs.sample, own=False)
 
 
 def spread(table: Any, inputs: Inputs, count: int) -> tuple[np.ndarray, Any]:

@@ -1,8 +1,7 @@
-"""The command line as it is used: what it prints, where, and with which exit code."""
+"""Runs from the command line: what they print, where, and with which exit code."""
 
 import csv
 import json
-import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -10,12 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hftl.cli import VERBS
-from hftl.cli.command import NAMES_ONLY, flag_names, read_words
-from hftl.config import OWN_FLAGS
-from hftl.errors import ConfigError
-from hftl.names import TASK_NAMES
-from hftl.tasks import TASKS
 from tests.command import ROOT, hftl, shell, text_csv, write_csv
 from tests.tiny import build, tiny_images
 
@@ -24,7 +17,6 @@ FIELDS = {
     "schema_version", "task", "method", "model", "data", "metrics", "baselines", "per_class", "stages", "timing",
     "environment", "warnings",
 }  # fmt: skip
-SWITCHES = {"json", "strict", "no_flip", "evidence", "overwrite", "resume"}
 
 
 @pytest.fixture(autouse=True)
@@ -75,175 +67,6 @@ def image_run(place) -> Path:
         words = ["--data", place / "images", "--model", place / "resnet", "--output_dir", place / "image-run"]
         assert run_command(["train", "image-classification", *map(str, words), "--method", "probe"]) == 0
     return place / "image-run"
-
-
-# Help
-
-
-@pytest.mark.parametrize("flag", ["--help", "-h", "help"])
-def test_help(capsys, flag):
-    done = hftl(capsys, flag)
-    assert done.code == 0
-    assert done.err == ""
-    assert all(verb in done.out for verb in VERBS)
-
-
-def test_bare_command_shows_usage_on_stderr(capsys):
-    done = hftl(capsys)
-    assert (done.code, done.out) == (2, "")
-    assert "usage: hftl VERB" in done.err
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_of_every_verb(capsys, verb):
-    done = hftl(capsys, verb, "--help")
-    assert (done.code, done.err) == (0, "")
-    assert done.out.startswith(f"usage: hftl {verb} ")
-    assert "None" not in done.out.splitlines()[0]
-    flags = flag_names(VERBS[verb])
-    assert "json" in flags
-    assert all(f"--{flag}" in done.out for flag in flags)
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_is_wrapped_and_aligned(capsys, verb):
-    text, _, names = hftl(capsys, verb, "--help").out.partition(NAMES_ONLY)
-    assert max(map(len, names.splitlines()), default=0) <= 119
-    lines = text.partition("Example:")[0].splitlines()
-    assert max(map(len, lines)) <= 119
-    flags = [line for line in lines if line.startswith("  --")]
-    columns = {len(re.match(r"  --\w+ +", line)[0]) for line in flags}
-    assert len(columns) == 1
-    further = [line for line in lines if line.startswith("    ")]
-    assert {len(line) - len(line.lstrip()) for line in further} <= columns
-
-
-def test_help_shows_values_and_defaults(capsys):
-    text = hftl(capsys, "train", "--help").out
-    said = {line.split()[0]: line for line in re.sub(r"\n {5,}", " ", text).splitlines() if line.startswith("  --")}
-    for name, field in OWN_FLAGS.items():
-        found = re.findall(r" \[(.*?)\]$", said[f"--{name}"])
-        if field.metadata["kind"] is bool:
-            assert found == [f"on|off; default: {'on' if field.default else 'off'}"], name
-        elif field.metadata["choices"]:
-            assert found == [f"{'|'.join(field.metadata['choices'])}; default: {field.default}"], name
-        else:
-            assert found == ([] if field.default is None else [f"default: {field.default}"]), name
-    assert said["--evidence"].endswith("[on|off; default: on]")
-    assert said["--seeds"].endswith("[default: 1]")
-    assert "[" not in said["--json"]
-
-
-def test_help_of_train_names_the_trainers_flags(capsys):
-    assert "--learning_rate" in hftl(capsys, "train", "--help").out
-
-
-def test_version(capsys):
-    import hftl as package
-
-    assert hftl(capsys, "--version").out.strip() == package.__version__
-
-
-def test_help_imports_nothing_heavy(tmp_path):
-    code = (
-        "import sys; from hftl.cli import run_command\n"
-        "assert run_command(['--help']) == 0 and run_command(['train', '--help']) == 0 and run_command([]) == 2\n"
-        "assert run_command(['tasks', '--json']) == 0 and run_command(['methods']) == 0\n"
-        "heavy = {'torch', 'transformers', 'datasets', 'pandas', 'peft', 'sklearn'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = shell(["-c", code], tmp_path)
-    assert done.code == 0, done.err
-
-
-def test_python_m_hftl(tmp_path):
-    done = shell(["-m", "hftl", "--help"], tmp_path)
-    assert done.code == 0
-    assert "usage: hftl VERB" in done.out
-    assert shell(["-m", "hftl"], tmp_path).code == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "positional", "flags"),
-    [
-        (["a", "--x", "1"], ["a"], {"x": "1"}),
-        (["--x=1", "a"], ["a"], {"x": "1"}),
-        (["--x="], [], {"x": ""}),
-        (["--x", "1", "2"], [], {"x": ["1", "2"]}),
-        (["--no-flip", "a"], ["a"], {"no_flip": True}),
-        (["--strict", "false", "a"], ["a"], {"strict": "false"}),
-        (["--json", "a"], ["a"], {"json": True}),
-        (["--x", "-1"], [], {"x": "-1"}),
-        (["--x", "-.5"], [], {"x": "-.5"}),
-        (["a", "--", "--x", "-y"], ["a", "--x", "-y"], {}),
-        (["--x", "1", "--", "b"], ["b"], {"x": "1"}),
-        (["--json", "run", "off"], ["run", "off"], {"json": True}),
-    ],
-)
-def test_words(words, positional, flags):
-    assert read_words(words, SWITCHES) == (positional, flags)
-
-
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["text-classification", "--evidence", "maybe"], "--evidence is on or off, not 'maybe'."),
-        (["--evidence", "maybe", "text-classification"], "--evidence is on or off, not 'maybe'."),
-        (["--no-flip", "nope", "c.yaml"], "--no_flip is on or off, not 'nope'."),
-        (["--overwrite", "text-classification", "--resume", "2"], "--resume is on or off, not '2'."),
-    ],
-)
-def test_a_wrong_word_after_a_switch(words, says):
-    with pytest.raises(ConfigError, match=re.escape(says)):
-        read_words(words, SWITCHES, one_target=True)
-    assert len(read_words(words, SWITCHES)[0]) == 2  # of a verb that takes several words it may be one of them
-
-
-@pytest.mark.parametrize(
-    "words", [["--overwrite", "t.yaml"], ["--evidence", "off", "t.yaml"], ["--json", "t.yaml"], ["--resume", "t"]]
-)
-def test_a_target_after_a_switch(words):
-    assert read_words(words, SWITCHES, one_target=True)[0] == words[-1:]
-
-
-# Listings
-
-
-@pytest.mark.parametrize("verb", ["tasks", "methods", "models", "samples"])
-def test_listings(capsys, verb):
-    done = hftl(capsys, verb, "--json")
-    assert (done.code, done.err) == (0, "")
-    assert len(done.out.splitlines()) == 1
-    assert isinstance(done.json, list)
-    assert all(isinstance(row, dict) and row["name"] for row in done.json)
-    plain = hftl(capsys, verb)
-    assert plain.code == 0
-    assert all(row["name"] in plain.out for row in done.json)
-
-
-def test_light_names_equal_the_real_ones():
-    assert list(TASK_NAMES) == list(TASKS)
-    assert {name: task.summary for name, task in TASKS.items()} == TASK_NAMES
-
-
-def test_public_names_are_functions():
-    from hftl import adapt, load
-
-    assert callable(adapt)
-    assert callable(load)
-    import_module("hftl.adapt")
-    import hftl.adapt
-
-    assert callable(hftl.adapt)
-    from hftl import adapt as again
-
-    assert again is adapt
-
-
-def test_public_names_in_a_fresh_process(tmp_path):
-    code = "import hftl.adapt, hftl; assert callable(hftl.adapt); from hftl import adapt, load, TASKS; assert callable(adapt)"
-    done = shell(["-c", code], tmp_path)
-    assert done.code == 0, done.err
 
 
 # Train
@@ -451,8 +274,21 @@ def test_eval_of_the_baseline_of_a_run(capsys, place, text_run):
     assert done.json["rows"] == 60
 
 
-@pytest.mark.parametrize("verb", ["samples", "methods"])
-def test_json_that_is_off(capsys, verb):
-    assert not hftl(capsys, verb, "--json", "false").out.startswith("[")
-    assert hftl(capsys, verb, "--json=1").json
-    assert hftl(capsys, verb, "--json=maybe").code == 2
+def test_public_names_are_functions():
+    from hftl import adapt, load
+
+    assert callable(adapt)
+    assert callable(load)
+    import_module("hftl.adapt")
+    import hftl.adapt
+
+    assert callable(hftl.adapt)
+    from hftl import adapt as again
+
+    assert again is adapt
+
+
+def test_public_names_in_a_fresh_process(tmp_path):
+    code = "import hftl.adapt, hftl; assert callable(hftl.adapt); from hftl import adapt, load, TASKS; assert callable(adapt)"
+    done = shell(["-c", code], tmp_path)
+    assert done.code == 0, done.err

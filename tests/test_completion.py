@@ -7,10 +7,9 @@ from transformers import TrainingArguments
 
 from hftl.cli import VERBS, main
 from hftl.cli.command import PANELS, flag_names
-from hftl.config import ALIASES, OWN_FLAGS, trainer_fields
+from hftl.config import ALIASES, OWN_FLAGS, TASK_NAMES, trainer_fields
 from hftl.errors import ConfigError
 from hftl.methods import METHODS
-from hftl.names import TASK_NAMES
 from tests.command import hftl, shell
 
 

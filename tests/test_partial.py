@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hftl.config import build_config, read_yaml
 from hftl.data.load import load_splits
 from hftl.errors import ConfigError, DataError
-from hftl.run_data import run_config, run_splits
+from hftl.run_data import run_splits
 from tests.runs import stock_model, text_frame, tiny_run, weights
 
 
@@ -144,7 +145,8 @@ def test_the_rows_of_a_kept_seed_can_be_drawn_again(folder: Path) -> None:
         run = tiny_run("bert", "full", folder, f"kept-{seeds}", seeds=seeds, seed=5, **flags)
         kept = run.report["seeds"]["kept"] if seeds > 1 else 5
         assert run.report["seed"] == kept
-        config = run_config(run.run_dir)
+        values = read_yaml(run.run_dir / "config.yaml")
+        config = build_config(values.pop("task"), values)
         drawn = load_splits("text", config.data, kept).train["text"][:]
         assert run_splits(run.run_dir).train["text"][:] == drawn
         assert load_splits("text", config.data, kept + 1).train["text"][:] != drawn

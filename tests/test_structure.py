@@ -17,22 +17,21 @@ LAYERS = (
     ("hftl", "hftl.errors"),  # the package itself imports nothing before it is asked to
     (
         "hftl.atomic",
-        "hftl.names",
         "hftl.paths",
         "hftl.surroundings",
         "hftl.config",
-        "hftl.flag_values",
     ),
+    ("hftl.hub_errors", "hftl.models.packaged"),
     ("hftl.evaluation",),  # figures of arrays: it knows no data, no task and no model
     ("hftl.data",),
     ("hftl.tasks",),
     ("hftl.data.load",),  # reads what a task's inputs and output say
-    ("hftl.models", "hftl.hub_errors"),
+    ("hftl.models",),
     ("hftl.methods",),
     ("hftl.training",),
     ("hftl.report", "hftl.run_folder", "hftl.evidence.advice"),  # the advice is among what a report says
     ("hftl.doctor",),
-    ("hftl.predict", "hftl.predict_baseline", "hftl.predict_file", "hftl.run_data"),
+    ("hftl.predict", "hftl.predict_file", "hftl.run_data"),
     ("hftl.publishing", "hftl.export", "hftl.demo"),
     ("hftl.run", "hftl.seeds", "hftl.prepare", "hftl.probing", "hftl.forgetting", "hftl.evidence"),
     ("hftl.adapt", "hftl.planning"),
@@ -44,9 +43,9 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2100,  # its own files, without folders
-    "hftl/cli": 1000,
-    "hftl/data": 1500,
+    "hftl": 2010,  # its own files, without folders
+    "hftl/cli": 950,
+    "hftl/data": 1310,
     "hftl/demo": 2150,
     "hftl/doctor": 1600,
     "hftl/evaluation": 2300,

@@ -6,17 +6,20 @@ have a value (`--evidence off`), and help is plain text that shortens no name on
 
 import inspect
 import json
+import re
+import sys
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from typer import Argument, Exit, Option, Typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from hftl.config import KIND_WORDS, TASK_NAMES, convert
 from hftl.errors import ConfigError, did_you_mean
-from hftl.flag_values import KIND_WORDS, convert
-from hftl.names import TASK_NAMES
+from hftl.surroundings import quiet_libraries
 
 
 WIDTH = 119  # columns of the help, at most
@@ -30,7 +33,7 @@ class Flag:
     """What follows two dashes. A `bool` stands alone, or before on or off; a `switch` too, but its value stays a text."""
 
     help: str
-    kind: Any = str  # or bool, or list[str]
+    kind: Any = str  # or bool, int, float, list[str]
     switch: bool = False
     also: tuple[str, ...] = ()  # other names
     choices: Iterable[str] = ()  # that the shell offers
@@ -67,7 +70,15 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, ensure_ascii=False, default=str))
 
 
-Flags = dict[str, Any]
+@contextmanager
+def on_stderr() -> Iterator[None]:
+    """Silence the notices of the libraries, and send what is printed to stderr: stdout is for results."""
+    quiet_libraries()
+    with redirect_stdout(sys.stderr):
+        yield
+
+
+Flags = dict[str, list[str]]  # the values of each flag; none where it stands alone
 _ON_OFF = ("true", "false", "on", "off")
 _ALSO = ("yes", "no", "1", "0")  # as transformers reads its own switches
 
@@ -85,24 +96,24 @@ def read_words(words: list[str], switches: Collection[str], *, one_target: bool 
     current: str | None = None
     misplaced: list[str] = []
     for word in words[:end]:
-        if word.startswith("--") and len(word) > 2:
+        if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             current = name.replace("-", "_")
             flags[current] = [value] if equals else []
             current = None if equals else current
-        elif word.startswith("-") and len(word) > 1 and not word[1:2].isdigit() and word[1] != "." and current is None:
+        elif re.match(r"-[^\d.]", word) and current is None:
             raise ConfigError(f"There is no flag {word}: flags begin with two dashes, such as --data.")
         elif current is not None and (current not in switches or _is_value(word, one_target)):
             flags[current].append(word)
         else:
-            if current is not None and not _is_target(word):
+            if current is not None and word not in TASK_NAMES and not word.endswith((".yaml", ".yml")):
                 misplaced.append(f"--{current} is on or off, not {word!r}.")
             positional.append(word)
             current = None
     positional += words[end + 1 :]
     if one_target and len(positional) > 1 and misplaced:
         raise ConfigError(misplaced[0])
-    return positional, {k: True if not v else v[0] if len(v) == 1 else v for k, v in flags.items()}
+    return positional, flags
 
 
 def _is_value(word: str, one_target: bool) -> bool:
@@ -110,25 +121,11 @@ def _is_value(word: str, one_target: bool) -> bool:
     return word.lower() in _ON_OFF or (one_target and word.lower() in _ALSO)
 
 
-def _is_target(word: str) -> bool:
-    return word in TASK_NAMES or word.endswith((".yaml", ".yml"))
-
-
-def is_on(flags: Flags, name: str) -> bool:
-    """Return whether a switch is on; one that was not given is off. Raises `ConfigError` for no such value."""
-    value = flags.get(name, False)
+def _is_on(name: str, values: list[str]) -> bool:
     try:
-        return bool(convert(bool, value))
-    except (TypeError, ValueError):
-        raise ConfigError(f"--{name} stands alone, or needs {KIND_WORDS[bool]}, not {value!r}.") from None
-
-
-def _one_value(flags: Flags, name: str, *, may_be_empty: bool) -> str:
-    """Return the value of a flag that takes one. Raises `ConfigError` for none and for several."""
-    value = flags[name]
-    if isinstance(value, str) and (value or may_be_empty):
-        return value
-    raise ConfigError(f"--{name} needs one value, but got {'nothing' if value is True else repr(value)}.")
+        return bool(convert(bool, values[0] if len(values) == 1 else values or True))
+    except ValueError:
+        raise ConfigError(f"--{name} stands alone, or needs {KIND_WORDS[bool]}, not {' '.join(values)!r}.") from None
 
 
 def _write_panels(formatter: Any, panels: dict[str, list[tuple[str, str]]]) -> None:
@@ -172,30 +169,28 @@ class Verb(TyperCommand):
         switches = {name for name, option in options.items() if option.is_flag or option.metavar == _SWITCH}
         positional, flags = read_words(args, switches, one_target=self.trains)
         plain: list[str] = []
-        for name, value in flags.items():
-            if name not in options:
+        for name, values in flags.items():
+            option = options.get(name)
+            if option is None:
                 visible = [name for name, option in options.items() if not option.hidden]
                 raise ConfigError(f"hftl {self.name} has no flag --{name}.{did_you_mean(name, visible)}")
-            if options[name].is_flag:
-                plain += [f"--{name}"] if is_on(flags, name) else []
-            elif options[name].multiple and value is not True:
-                plain += [f"--{name}={one}" for one in (value if isinstance(value, list) else [value])]
-            elif name in switches and value is True:
-                plain.append(f"--{name}=true")
-            else:
-                plain.append(f"--{name}={_one_value(flags, name, may_be_empty=self.trains)}")
-        self._check_count(positional)
-        return [*plain, "--", *positional]
-
-    def _check_count(self, positional: list[str]) -> None:
+            if option.is_flag:
+                plain += [f"--{name}"] if _is_on(name, values) else []
+                continue
+            if name in switches and not values:
+                values = ["true"]
+            one = len(values) == 1 and (values[0] or self.trains)  # of a run, an empty value is judged later
+            if not one and not (option.multiple and values):
+                raise ConfigError(f"--{name} needs one value, but got {' '.join(map(repr, values)) or 'nothing'}.")
+            plain += [f"--{name}={value}" for value in values]
         arguments = [a for a in self.params if isinstance(a, TyperArgument)]
-        if not arguments and positional:
-            raise ConfigError(f"hftl {self.name} takes no further words, but got {positional[0]!r}.")
-        required = [a for a in arguments if a.required]
-        if len(positional) < len(required) or (len(positional) > len(arguments) and arguments[-1].nargs != -1):
-            needs = " and ".join(a.help or "" for a in required)
+        needs = [a.help or "" for a in arguments if a.required]
+        more = len(positional) > len(arguments) and not any(a.nargs == -1 for a in arguments)
+        if more or len(positional) < len(needs):
             got = f", but got {len(positional)}: {' '.join(positional)}" if positional else ""
-            raise ConfigError(f"hftl {self.name} needs {needs}{got}, such as: {self.epilog}")
+            needed = " and ".join(needs) or "no further words"
+            raise ConfigError(f"hftl {self.name} needs {needed}{got}, such as: {self.epilog}")
+        return [*plain, "--", *positional]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write usage, summary, the flags in their panels, and the example."""

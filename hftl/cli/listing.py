@@ -1,18 +1,16 @@
 """`hftl doctor`, and what there is to train with: `hftl tasks`, `methods`, `models` and `samples`."""
 
-import contextlib
-import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from typer import Argument
 
-from hftl.cli.command import COLUMNS, LIST, TRAIN, Flag, print_json, verb
+from hftl.cli.command import COLUMNS, LIST, TRAIN, Flag, on_stderr, print_json, verb
+from hftl.config import TASK_NAMES
 from hftl.errors import HftlError
 from hftl.methods import METHODS
-from hftl.names import TASK_NAMES
-from hftl.surroundings import quiet_libraries
 
 
 class ChecksFailedError(HftlError):
@@ -47,20 +45,18 @@ def doctor(
     from hftl.doctor.fix import LOG_NAME
     from hftl.report.statements import counted
 
-    quiet_libraries()
-    with contextlib.redirect_stdout(sys.stderr):
+    with on_stderr():
         opened, findings, left = examine_source(data, fix=fix, **flags)
-    records = opened.records
     if json:
         print_json({"findings": [asdict(finding) for finding in findings]})
     else:
+        records, columns = opened.records, opened.columns
         sizes = ", ".join(f"{split} {int(records.within(split).sum()):,}" for split in records.splits)
-        title = f"{records.name}: {sizes} rows; {records.kind.name}s in {opened.columns.input!r}, labels in {opened.columns.label!r}"
+        title = f"{records.name}: {sizes} rows; {records.kind.name}s in {columns.input!r}, labels in {columns.label!r}"
         show_findings(title, findings, stdout=True)
     if fix is not None:
         log = Path(fix) / LOG_NAME
-        with log.open("rb") as file:
-            changes = counted(sum(1 for _ in file), "change", "changes")
+        changes = counted(log.read_bytes().count(b"\n"), "change", "changes")
         title = f"The cleaned data are in {fix}, with {changes} in {log}. What is left (rows as they were numbered):"
         show_findings(title, left, stdout=not json)
     failed = failures(left)
@@ -68,58 +64,50 @@ def doctor(
         raise ChecksFailedError(f"{counted(len(failed), 'check', 'checks')} failed: {', '.join(failed)}.")
 
 
-@verb(LIST)
-def tasks(*, json: bool) -> None:
-    """What can be learned.
-
-    Example: hftl tasks --json
-    """
-    _list([{"name": name, "summary": summary} for name, summary in TASK_NAMES.items()], json)
+def _tasks() -> list[dict[str, Any]]:
+    return [{"name": name, "summary": summary} for name, summary in TASK_NAMES.items()]
 
 
-@verb(LIST)
-def methods(*, json: bool) -> None:
-    """How it can be learned.
-
-    Example: hftl methods
-    """
-    _list([{"name": name, "summary": method.summary} for name, method in METHODS.items()], json)
+def _methods() -> list[dict[str, Any]]:
+    return [{"name": name, "summary": method.summary} for name, method in METHODS.items()]
 
 
-@verb(LIST)
-def models(*, json: bool) -> None:
-    """Checkpoints that need no Hub.
-
-    Example: hftl models --json
-    """
+def _models() -> list[dict[str, Any]]:
     from hftl.models.packaged import PACKAGED, is_installed
 
     rows: list[dict[str, Any]] = []
     for p in PACKAGED.values():
-        numbers = {"name": p.name, "input": p.input, "parameters": p.parameters, "licence": p.license}
-        rows.append({**numbers, "installed": is_installed(p.name), "summary": p.description})
-    _list(rows, json)
+        facts = {"name": p.name, "input": p.input, "parameters": p.parameters, "licence": p.license}
+        rows.append({**facts, "installed": is_installed(p.name), "summary": p.description})
+    return rows
 
 
-@verb(LIST)
-def samples(*, json: bool) -> None:
-    """Real data that needs no Hub.
-
-    Example: hftl samples
-    """
+def _samples() -> list[dict[str, Any]]:
     from hftl.data.samples import SAMPLES
 
-    rows = [
+    return [
         {"name": f"sample:{s.name}", "task": s.task, "licence": s.license, "summary": s.description}
         for s in SAMPLES.values()
     ]
-    _list(rows, json)
 
 
-def _list(rows: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print_json(rows)
-        return
-    from hftl.report.table import print_table
+def _listing(name: str, summary: str, rows: Callable[[], list[dict[str, Any]]]) -> None:
+    """Make a verb that prints a table with these rows, or JSON."""
 
-    print_table("", tuple(rows[0]), [tuple(r.values()) for r in rows], stdout=True)
+    def show(*, json: bool) -> None:
+        table = rows()
+        if json:
+            print_json(table)
+            return
+        from hftl.report.table import print_table
+
+        print_table("", tuple(table[0]), [tuple(row.values()) for row in table], stdout=True)
+
+    show.__doc__ = f"{summary}\n\nExample: hftl {name} --json"
+    verb(LIST, name=name)(show)
+
+
+_listing("tasks", "What can be learned.", _tasks)
+_listing("methods", "How it can be learned.", _methods)
+_listing("models", "Checkpoints that need no Hub.", _models)
+_listing("samples", "Real data that needs no Hub.", _samples)

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.filesize import decimal
 from typer import Argument
 
-from hftl.cli.command import USE, Flag, print_json, verb
+from hftl.cli.command import USE, Flag, on_stderr, print_json, verb
 from hftl.errors import ConfigError
-from hftl.surroundings import quiet_libraries
 
 
 if TYPE_CHECKING:
     from hftl.publishing.bundle import Bundle
-    from hftl.publishing.hub import Pushed
     from hftl.publishing.hub_repository import PushOptions
 
 
@@ -30,7 +28,7 @@ _FLAGS = {
     "create_pr": Flag("open a pull request instead of committing", bool),
     "adapter_only": Flag("the LoRA adapter alone; its base model must be on the Hub", bool),
     "license": Flag("identifier of the Hub, such as apache-2.0 (default: carried over from base model and data)"),
-    "include_examples": Flag("show this many test rows in the card; they are printed first (default: 0)"),
+    "include_examples": Flag("show this many test rows in the card; they are printed first (default: 0)", int),
     "space": Flag("namespace/name of a Space that serves the model, made or updated after the push"),
     "commit_message": Flag("title of the commit"),
     "dry_run": Flag("print the files with their sizes and the card; no network is used, nothing is sent", bool),
@@ -44,7 +42,7 @@ def push(
     run: Annotated[str, Argument(metavar="RUN", help="a RUN")],
     repo_id: Annotated[str, Argument(metavar="ns/name", help="the name of a repository")],
     *,
-    include_examples: str | None,
+    include_examples: int | None,
     dry_run: bool,
     yes: bool,
     json: bool,
@@ -58,16 +56,16 @@ def push(
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported below
     if not sys.stderr.isatty():
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    with contextlib.redirect_stdout(sys.stderr):
-        from hftl.publishing.hub_repository import PushOptions, check_options, usable_token
+    from hftl.publishing.hub_repository import PushOptions, check_options, usable_token
 
-        options = PushOptions(run, repo_id, include_examples=_count(include_examples or "0"), **flags)
-        check_options(options)
-        if not dry_run:
-            usable_token(options)
-        from hftl.publishing.hub import push as push_run  # heavy: what is refused above is refused in a second
+    options = PushOptions(run, repo_id, include_examples=include_examples or 0, **flags)
+    check_options(options)
+    if not dry_run:
+        usable_token(options)
+    from hftl.publishing.hub import push as push_run  # heavy: what is refused above is refused in a second
+    from hftl.report.show import parity_rows
 
-        quiet_libraries()
+    with on_stderr():
         options = replace(options, license=_license(options, online=not dry_run))
         if not dry_run:
             with _ends_on_sigterm():
@@ -77,14 +75,10 @@ def push(
     elif json:
         print_json(asdict(pushed))
     else:
-        _report(pushed)
-
-
-def _count(value: str) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        raise ConfigError(f"--include_examples needs a number of rows, 0 or more, but got {value!r}.") from None
+        for where, result in parity_rows({"hub": pushed.parity}):
+            print(f"{where}: {result}", file=sys.stderr)
+        print(f"commit {pushed.commit}", file=sys.stderr)
+        print(*filter(None, (pushed.url, pushed.space_url)), sep="\n")
 
 
 def _license(options: PushOptions, *, online: bool) -> str | None:
@@ -129,11 +123,10 @@ def _ask(question: str) -> str:
 
 def _show(options: PushOptions, as_json: bool) -> None:
     """Print the files with their sizes, and the card."""
-    from hftl.publishing.hub import bundled, finished_run
+    from hftl.publishing.hub import bundled, finished_run, show_rows
     from hftl.report.table import print_table
 
-    artifact = finished_run(options.run)
-    with bundled(artifact, options, online=False) as bundle:
+    with bundled(finished_run(options.run), options, online=False) as bundle:
         sizes = {name: (bundle.folder / name).stat().st_size for name in bundle.files}
         if as_json:
             values = {"repo_id": options.repo_id, "public": options.public, "revision": options.revision}
@@ -145,22 +138,8 @@ def _show(options: PushOptions, as_json: bool) -> None:
         rows = [(name, decimal(count)) for name, count in sizes.items()]
         print_table(title, ("file", "size"), rows, stdout=True)
         print(f"README.md\n\n{bundle.card}")
-        if bundle.public_rows:
-            from hftl.publishing.hub import show_rows
-
-            show_rows(bundle)
+        show_rows(bundle)
         print("Nothing was sent (--dry_run).", file=sys.stderr)
-
-
-def _report(pushed: Pushed) -> None:
-    from hftl.report.show import parity_rows
-
-    for where, result in parity_rows({"hub": pushed.parity}):
-        print(f"{where}: {result}", file=sys.stderr)
-    print(f"commit {pushed.commit}", file=sys.stderr)
-    print(pushed.url)
-    if pushed.space_url is not None:
-        print(pushed.space_url)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,5 @@
 """`hftl train` and `hftl plan`: their flags are the fields of hftl's configs and of `transformers.TrainingArguments`."""
 
-import contextlib
 import dataclasses
 import os
 import shlex
@@ -10,12 +9,20 @@ from typing import Annotated, Any
 
 from typer import Argument
 
-from hftl.cli.command import JSON, NAMES_ONLY, TRAIN, Flag, Verb, print_json, verb
-from hftl.config import ALIASES, OWN_FLAGS, OWNED, SECTIONS, RunConfig, build_config, read_yaml, trainer_fields
+from hftl.cli.command import JSON, NAMES_ONLY, TRAIN, Flag, Verb, on_stderr, print_json, verb
+from hftl.config import (
+    ALIASES,
+    OWN_FLAGS,
+    OWNED,
+    SECTIONS,
+    TASK_NAMES,
+    RunConfig,
+    build_config,
+    read_yaml,
+    trainer_fields,
+)
 from hftl.errors import ConfigError, RunError
 from hftl.methods import METHODS, check_name
-from hftl.names import TASK_NAMES, check_task
-from hftl.surroundings import quiet_libraries
 
 
 _TITLES = ("Data", "Model", "Method", "Run")  # of the sections of a config
@@ -26,6 +33,8 @@ def _own_flag(field: dataclasses.Field, title: str) -> Flag:
     kind, choices, default = field.metadata["kind"], field.metadata["choices"], field.default
     if kind is bool:
         choices, default = ("on", "off"), "on" if default else "off"
+    if field.name == "method":
+        choices = tuple(METHODS)
     also = tuple(alias for alias, name in ALIASES.items() if name == field.name)
     values = ["|".join(choices)] if choices else []
     values += [f"default: {default}"] if default is not None else []
@@ -35,7 +44,7 @@ def _own_flag(field: dataclasses.Field, title: str) -> Flag:
         kind=list[str] if kind is tuple else str,
         switch=kind is bool,
         also=also,
-        choices=METHODS if field.name == "method" else choices,
+        choices=choices,
         panel=title,
     )
 
@@ -70,16 +79,15 @@ class _TrainingVerb(Verb):
 
 def _config(target: str, flags: dict[str, Any]) -> RunConfig:
     """Return the run that a TASK or config.yaml and the flags ask for. Raises `ConfigError`."""
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {"task": target}
     if target.endswith((".yaml", ".yml")):
         values = read_yaml(Path(target))
-        target = str(values.pop("task"))
-    task = check_task(target)
-    for name, value in flags.items():
-        if value is not None:
-            values[name] = value[0] if isinstance(value, list) and len(value) == 1 else value
+    typed = {name: value for name, value in flags.items() if value is not None}
+    values |= {
+        name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in typed.items()
+    }
     check_name(values.get("method"))
-    return build_config(task, values)
+    return build_config(values.pop("task"), values)
 
 
 @verb(TRAIN, _FLAGS, cls=_TrainingVerb)
@@ -91,17 +99,17 @@ def train(target: Target, *, json: bool, **flags: Any) -> None:
     config = _config(target, flags)
     from hftl.adapt import complete, run
 
-    quiet_libraries()
-    config = complete(config, claimed=True)
-    assert config.output_dir is not None
-    try:
-        with contextlib.redirect_stdout(sys.stderr):  # Trainer prints its log lines; stdout is for results
+    is_main = os.environ.get("RANK", "0") == "0"
+    with on_stderr():  # Trainer prints its log lines
+        config = complete(config, claimed=True)
+        assert config.output_dir is not None
+        try:
             result = run(config)
-    except BaseException as error:  # Ctrl-C, SIGTERM, a crash: what is finished is still there
-        if not isinstance(error, ConfigError | RunError) and os.environ.get("RANK", "0") == "0":  # these kept nothing
-            _say_how_to_resume(config.output_dir, ["--overwrite"] if config.overwrite else [])
-        raise
-    if json and os.environ.get("RANK", "0") == "0":
+        except BaseException as error:  # Ctrl-C, SIGTERM, a crash: what is finished is still there
+            if not isinstance(error, ConfigError | RunError) and is_main:  # these kept nothing
+                _say_how_to_resume(config.output_dir, ["--overwrite"] if config.overwrite else [])
+            raise
+    if json and is_main:
         print_json({"run_dir": str(result.run_dir), **result.report})
 
 
@@ -130,8 +138,7 @@ def plan(target: Target, *, json: bool, **flags: Any) -> None:
     from hftl.adapt import complete
     from hftl.planning.plan_report import plan_report, show_plan_report
 
-    quiet_libraries()
-    with contextlib.redirect_stdout(sys.stderr):
+    with on_stderr():
         report = plan_report(complete(config))
     if json:
         print_json(report)

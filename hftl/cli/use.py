@@ -1,14 +1,14 @@
 """`hftl predict`, `eval`, `export` and `demo`: what is done with a trained model."""
 
-import contextlib
 import importlib.util
 import os
+import shlex
 import sys
 from typing import Annotated, Any
 
 from typer import Argument
 
-from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, print_json, verb
+from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, on_stderr, print_json, verb
 from hftl.errors import ConfigError
 from hftl.surroundings import quiet_libraries
 
@@ -28,13 +28,13 @@ _EXPORT = {
     "format": Flag("onnx (the only one so far)"),
     "int8": Flag("also write model_int8.onnx, judged on the validation rows of the run's data", bool),
     "output_dir": Flag("a new folder (default: RUN/onnx, or <name>-onnx)"),
-    "max_drop": Flag("share of validation accuracy that int8 may lose (default: 0.01)"),
+    "max_drop": Flag("share of validation accuracy that int8 may lose (default: 0.01)", float),
     "data": Flag("data to read instead of those that the run was trained on"),
     "overwrite": Flag("replace an earlier export", bool),
     "json": Flag("print export.json and nothing else on stdout", bool),
 }
 _DEMO = {
-    "port": Flag("port on 127.0.0.1 (default: 7860; 0 takes any free one)"),
+    "port": Flag("port on 127.0.0.1 (default: 7860; 0 takes any free one)", int),
     "share": Flag("also open a public address through gradio.live; says what becomes public", bool),
     "auth": Flag(f"user:password that the page asks for; better in the environment, as {AUTH_VARIABLE}"),
     "feedback": Flag("folder that corrections are appended to, as data for hftl train"),
@@ -58,7 +58,8 @@ def predict(
     """
     if bool(inputs) == (flags["data"] is not None):
         raise ConfigError("hftl predict needs either texts (or image paths) as arguments, or --data new.csv.")
-    from hftl.predict_file import answers_for, load_predictor, predict_data
+    from hftl.predict import load_predictor
+    from hftl.predict_file import answers_for, predict_data
 
     quiet_libraries()
     predictor = load_predictor(model, flags["revision"])
@@ -87,12 +88,11 @@ def evaluate(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     if json:
         print_json(scores)
         return
-    rows = [
-        (name, f"{v['value']:.4f}", f"{v['low']:.4f} to {v['high']:.4f}")
-        if isinstance(v, dict)
-        else (name, f"{v:.4f}", "")
-        for name, v in scores["metrics"].items()
-    ]
+    rows = []
+    for name, score in scores["metrics"].items():
+        value = score if isinstance(score, dict) else {"value": score}
+        interval = f"{value['low']:.4f} to {value['high']:.4f}" if "low" in value else ""
+        rows.append((name, f"{value['value']:.4f}", interval))
     print_table(f"{scores['rows']} rows", ("metric", "value", "95% interval"), rows, stdout=True)
 
 
@@ -103,71 +103,52 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     Example: hftl export runs/tickets --format onnx --int8
     """
     options = {name: value for name, value in flags.items() if value is not None}
-    if "max_drop" in options:
-        if not options["int8"]:
-            raise ConfigError("--max_drop is for --int8: the fp32 export must equal the model.")
-        options["max_drop"] = _share(options["max_drop"])
+    if "max_drop" in options and not options["int8"]:
+        raise ConfigError("--max_drop is for --int8: the fp32 export must equal the model.")
     from hftl.export import export as export_model
     from hftl.export.timing import HEADER, table_rows
     from hftl.report.table import print_table
+    from hftl.tasks import TASKS
 
-    quiet_libraries()
-    with contextlib.redirect_stdout(sys.stderr):
+    with on_stderr():
         report = export_model(model, **options)
     values = report.values
     if json:
         print_json({**values, "output_dir": str(report.output_dir)})
         return
     threads, parity = values["latency"]["threads"], values["parity"]
-    title = (
-        f"{values['model']['name']}: {threads} thread{'s' * (threads > 1)}, time by batch size, accuracy on validation"
-    )
+    plural = "s" * (threads > 1)
+    title = f"{values['model']['name']}: {threads} thread{plural}, time by batch size, accuracy on validation"
     print_table(title, HEADER, table_rows(values), stdout=True)
     print(
         f"predict.py gives the labels of the PyTorch model on {parity['rows']} rows ({parity['origin']}); probabilities "
         f"differ by at most {parity['max_difference']:.1g}."
     )
-    example = '"a text"' if values["task"] == "text-classification" else "image.png"
-    print(f"Try it: python {report.output_dir / 'predict.py'} {example}")
-
-
-def _share(value: str) -> float:
-    try:
-        return float(value)
-    except ValueError:
-        raise ConfigError(f"--max_drop {value} is not a share of accuracy, such as 0.01 for one point.") from None
+    example = TASKS[values["task"]].inputs.example
+    print(f"Try it: python {report.output_dir / 'predict.py'} {shlex.quote(example)}")
 
 
 @verb(USE, _DEMO)
-def demo(
-    model: Annotated[str, Argument(metavar="RUN_OR_MODEL", help="one RUN or model")],
-    *,
-    port: str | None,
-    share: bool,
-    auth: str | None,
-    json: bool,
-    **options: Any,
-) -> None:
+def demo(model: RunOrModel, *, port: int | None, share: bool, auth: str | None, json: bool, **options: Any) -> None:
     """Try the model in the browser: answers, why, batches, evidence.
 
     Example: hftl demo runs/tickets --port 7860
     """
-    port = "7860" if port is None else port
-    if not port.isdecimal() or not 0 <= int(port) <= 65535:
-        raise ConfigError(f"--port needs a number from 0 to 65535, but got {port!r}.")
+    port = 7860 if port is None else port
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port needs a number from 0 to 65535, but got {port}.")
     login = _login(auth or os.environ.get(AUTH_VARIABLE))
     if importlib.util.find_spec("gradio") is None:
         raise ConfigError('hftl demo needs gradio: pip install "hftl[demo]"')
     from hftl.demo import free_port
 
-    number = free_port(int(port))  # before the model is loaded: whether it is free is known at once
+    port = free_port(port)  # before the model is loaded: whether it is free is known at once
     if share:
         _say_what_is_public(auth=login is not None, feedback=options["feedback"] is not None)
     from hftl.demo.app import launch_demo, wait
 
-    quiet_libraries()
-    with contextlib.redirect_stdout(sys.stderr):
-        page = launch_demo(model, port=number, share=share, auth=login, **options)
+    with on_stderr():
+        page = launch_demo(model, port=port, share=share, auth=login, **options)
     if json:
         print_json({"url": page.local_url, "share_url": page.share_url})
     else:

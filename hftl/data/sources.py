@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,9 @@ from datasets.table import InMemoryTable
 
 from hftl.data.columns import frame_table, is_usual_name, records_table
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images, image_table, read_image_tree
-from hftl.data.splits import split_of
+from hftl.data.splits import Source, split_of
 from hftl.errors import DataError, HftlError, did_you_mean
+from hftl.hub_errors import access_line
 from hftl.paths import typed_path
 from hftl.surroundings import hub_reachable
 
@@ -35,58 +35,48 @@ _MARKS = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codec
 _CELLS: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
 _HEAD = 4096  # bytes that tell UTF-16 without a mark: nearly all ASCII, every second byte is zero
 _FEW, _MANY = 0.1, 0.4  # shares of zero bytes
+_NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", re.IGNORECASE)
 _SENTENCE = 3  # words: the name of a column seldom has so many
 _JSON_LINES = (".jsonl", ".ndjson")
 DATA_SUFFIXES = (".csv", ".tsv", ".json", *_JSON_LINES, ".parquet")
 
 
-@dataclass(frozen=True)
-class Source:
-    """Tables by the source's own split names, and what is known of where they come from."""
-
-    tables: dict[str, Dataset]
-    name: str
-    base: Path = Path()  # what relative image paths are relative to
-    empty_classes: dict[str, list[str]] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    bases: dict[str, Path] = field(default_factory=dict)  # by split, where it differs
-    suffixes: dict[str, str] = field(default_factory=dict)  # of the files, by split, where they are files of rows
-
-    def base_of(self, split: str) -> Path:
-        """Return the folder that relative image paths of the split start from."""
-        return self.bases.get(split, self.base)
-
-
 @contextmanager
 def data_errors(data: Any) -> Iterator[None]:
     """Turn whatever is raised while somebody's data is read into one `DataError` that names the data and the cause."""
-    name = repr(data)[:80] if isinstance(data, (str, Path)) else f"the {type(data).__name__}"
     try:
         yield
     except HftlError:
         raise
-    except PermissionError as error:
-        raise DataError(f"{name} cannot be read: you have no permission for {error.filename or 'it'}.") from error
-    except UnicodeEncodeError as error:
-        what = ascii(error.object[-100:])
-        raise DataError(
-            f"{name} cannot be read: a name or text is not valid UTF-8 ({what}). Rename or fix it."
-        ) from error
-    except RecursionError as error:
-        raise DataError(f"{name} cannot be read: its values are nested too deeply.") from error
-    except (MemoryError, OSError, ValueError, TypeError, LookupError, AttributeError, pa.ArrowException) as error:
-        raise DataError(f"{name} cannot be read: {type(error).__name__}: {_line(error)}") from error
+    except (
+        MemoryError,
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+        pa.ArrowException,
+    ) as error:
+        name = repr(data)[:80] if isinstance(data, (str, Path)) else f"the {type(data).__name__}"
+        cause = f"{type(error).__name__}: {_line(error)}"
+        if isinstance(error, PermissionError):
+            cause = f"you have no permission for {error.filename or 'it'}."
+        if isinstance(error, UnicodeEncodeError):
+            cause = f"a name or text is not valid UTF-8 ({error.object[-100:]!a}). Rename or fix it."
+        if isinstance(error, RecursionError):
+            cause = "its values are nested too deeply."
+        raise DataError(f"{name} cannot be read: {cause}") from error
 
 
 def read_source(data: Any, kind: str) -> Source:
     """Read a path, "sample:x", a Hub id, or an object that holds data.
 
-    Raises:
-        DataError: there is no such data, or it cannot be read; the message names the cause and the fix.
+    Raises `DataError` when there is no such data or it cannot be read, naming the cause and the fix.
     """
     if isinstance(data, (IterableDataset, IterableDatasetDict)):
         raise DataError("the data set is a stream: load it without streaming=True")
-    if isinstance(data, (DatasetDict, Mapping)):
+    if isinstance(data, Mapping):
         return Source({str(name): _as_table(table) for name, table in data.items()}, "a DatasetDict")
     if isinstance(data, (Dataset, pd.DataFrame)):
         return Source({"train": _as_table(data)}, "a DataFrame" if isinstance(data, pd.DataFrame) else "a Dataset")
@@ -95,14 +85,24 @@ def read_source(data: Any, kind: str) -> Source:
             f"the data is {data!r:.60}, a {type(data).__name__}: give a path, a 'sample:' name, a Hub id, "
             "a Dataset, a DatasetDict or a DataFrame"
         )
-    if str(data).startswith("sample:"):
+    name, path = str(data), typed_path(data)
+    if name.startswith("sample:"):
         from hftl.data.samples import load_sample  # late: nothing else needs the sample data
 
-        return Source(dict(load_sample(str(data).removeprefix("sample:"))), str(data))
-    path = typed_path(data)
+        return Source(dict(load_sample(name.removeprefix("sample:"))), name)
+    if path.is_dir():
+        return _read_folder(path, kind)
+    if path.exists() and path.suffix.lower() in IMAGE_SUFFIXES:
+        return Source({"train": image_table([path], [path.name], None)}, path.name)
     if path.exists():
-        return _read_path(path, kind)
-    return _read_name(str(data), path)
+        suffixes = {"train": path.suffix.lower()}
+        return Source({"train": read_file(path)}, path.name, base=path.parent, suffixes=suffixes)
+    siblings = [child.name for child in path.parent.iterdir()] if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, siblings)
+    if re.search(r"^[./~\\]|/$|\\|/.*/|\.[A-Za-z][A-Za-z0-9]{1,7}$", name.partition("@")[0]):  # looks like a path
+        where = "" if path.parent.is_dir() else f" (there is no folder {str(path.parent)!r} either)"
+        raise DataError(f"no such file or folder: {name!r}{where}.{hint}")
+    return Source(_load_hub(name, hint), name)
 
 
 def _as_table(data: Any) -> Dataset:
@@ -114,24 +114,12 @@ def _as_table(data: Any) -> Dataset:
     raise DataError(f"a split is a {type(data).__name__}: a Dataset or a DataFrame is needed")
 
 
-def _read_name(name: str, path: Path) -> Source:
-    """Read a name that no path has: a Hub id, unless it looks like a path."""
-    parent = path.parent
-    siblings = [child.name for child in parent.iterdir()] if parent.is_dir() else []
-    hint = did_you_mean(path.name, siblings)
-    looks_like_path = re.search(r"^[./~\\]|/$|\\|/.*/|\.[A-Za-z][A-Za-z0-9]{1,7}$", name.partition("@")[0])
-    if looks_like_path:
-        where = "" if parent.is_dir() else f" (there is no folder {str(parent)!r} either)"
-        raise DataError(f"no such file or folder: {name!r}{where}.{hint}")
-    return Source(_load_hub(name, hint), name)
-
-
 def _load_hub(name: str, hint: str) -> dict[str, Dataset]:
     """Load "name[:config][@revision]" from the Hub, or from its cache when the Hub is out of reach."""
     parts = re.fullmatch(r"(?P<id>[\w.-]+(/[\w.-]+)?)(:(?P<config>[^@]+))?(@(?P<revision>.+))?", name)
-    instead = f"use a file ({_FILE_KINDS}), a folder or a 'sample:' name instead"
+    instead = f"use a file ({_FILE_KINDS}), a folder or a 'sample:' name instead.{hint}"
     if parts is None:
-        raise DataError(f"no such file, and not a Hub id either: {name!r}; {instead}.{hint}")
+        raise DataError(f"no such file, and not a Hub id either: {name!r}; {instead}")
     online = hub_reachable()
     try:
         with ExitStack() as stack:
@@ -139,16 +127,11 @@ def _load_hub(name: str, hint: str) -> dict[str, Dataset]:
                 stack.enter_context(_switched(datasets.config, "HF_HUB_OFFLINE"))
                 stack.enter_context(_switched(huggingface_hub.constants, "HF_HUB_OFFLINE"))
             loaded = datasets.load_dataset(parts["id"], parts["config"], revision=parts["revision"])
-    except datasets.exceptions.DatasetNotFoundError:
-        raise DataError(
-            f"the Hub has no data set {name!r}, or it is private (log in with `hf auth login`); {instead}.{hint}"
-        ) from None
     except Exception as error:  # a wrong config, no network, no cache, broken files: each has a type of its own
-        if online:
-            raise DataError(f"the data set {name!r} cannot be loaded from the Hub: {_line(error)}") from None
-        raise DataError(
-            f"no such file {name!r}, and the Hub cannot be reached and has not been used for it before: {instead}.{hint}"
-        ) from None
+        line = access_line(error, name, "data set") or f"the data set {name!r} cannot be loaded: {_line(error)}"
+        if not online:
+            line = f"no such file {name!r}, and the Hub cannot be reached and has not been used for it before"
+        raise DataError(f"{line.rstrip('.')}; {instead}") from None
     return {str(split): table for split, table in loaded.items()}
 
 
@@ -163,15 +146,6 @@ def _switched(module: Any, name: str) -> Iterator[None]:
         setattr(module, name, before)
 
 
-def _read_path(path: Path, kind: str) -> Source:
-    if path.is_dir():
-        return _read_folder(path, kind)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return Source({"train": image_table([path], [path.name], None)}, path.name)
-    suffixes = {"train": path.suffix.lower()}
-    return Source({"train": read_file(path)}, path.name, base=path.parent, suffixes=suffixes)
-
-
 def _read_folder(folder: Path, kind: str) -> Source:
     """Read a folder: saved by `save_to_disk`, of images, or of files by split."""
     name = folder.resolve().name
@@ -180,11 +154,11 @@ def _read_folder(folder: Path, kind: str) -> Source:
         return Source(dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}, name)
     pictures = has_images(folder)
     if kind == "image" and pictures:
-        return _read_images(folder, name)
+        return read_image_tree(folder, read_file)
     files = _data_files(folder)
+    if not files and pictures:
+        raise DataError(f"the folder {name!r} holds images, not text: use the task image-classification")
     if not files:
-        if pictures:
-            raise DataError(f"the folder {name!r} holds images, not text: use the task image-classification")
         needed = "images, and no files of data" if kind == "image" else f"files of data ({_FILE_KINDS})"
         raise DataError(f"the folder {name!r} holds no {needed}")
     tables = {split: _join([read_file(path) for path in paths], split) for split, paths in files.items()}
@@ -204,18 +178,10 @@ def _load_saved(folder: Path, name: str) -> Dataset | DatasetDict:
         ) from None
 
 
-def _read_images(folder: Path, name: str) -> Source:
-    tree = read_image_tree(folder)
-    tables = tree.tables | {split: read_file(path) for split, path in tree.metadata.items()}
-    bases = {split: path.parent for split, path in tree.metadata.items()}
-    return Source(tables, name, folder, tree.empty_classes, tuple(tree.warnings), bases)
-
-
 def _data_files(folder: Path) -> dict[str, list[Path]]:
     """Return the data files of a folder by split: named for it (also in shards), or in a folder named for it.
 
-    Raises:
-        DataError: there are several files and none is called train, or a split is there in two formats.
+    Raises `DataError` when there are several files and none is called train, or a split is there in two formats.
     """
     candidates = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if _is_data_file(path))
     files: dict[str, list[Path]] = {}
@@ -225,13 +191,13 @@ def _data_files(folder: Path) -> dict[str, list[Path]]:
             files.setdefault(split, []).append(path)
     if not files and len(candidates) == 1:
         return {"train": candidates}
-    names = ", ".join(path.name for path in candidates[:6])
     if candidates and not files:
+        names = ", ".join(path.name for path in candidates[:6])
         raise DataError(f"which of the files in {folder.name!r} is the training data ({names})? Name one 'train'")
     for split, paths in files.items():
         if len({path.suffix.lower() for path in paths}) > 1:
-            both = ", ".join(path.name for path in paths[:6])
-            raise DataError(f"the folder {folder.name!r} holds {split} in two formats ({both}): keep one")
+            names = ", ".join(path.name for path in paths[:6])
+            raise DataError(f"the folder {folder.name!r} holds {split} in two formats ({names}): keep one")
     return files
 
 
@@ -253,33 +219,24 @@ def _join(tables: list[Dataset], split: str) -> Dataset:
 def read_file(path: Path) -> Dataset:
     """Read one file into memory; the cells of a CSV file stay as they are written.
 
-    Raises:
-        DataError: the file is empty, cannot be parsed, or is of another kind.
+    Raises `DataError` when the file is empty, cannot be parsed, or is of another kind.
     """
     suffix = path.suffix.lower()
     if suffix not in DATA_SUFFIXES:
-        raise DataError(
-            f"{path.name}: cannot read files of the kind {suffix or 'without a suffix'}: use {_FILE_KINDS}"
-        )
+        kind = suffix or "without a suffix"
+        raise DataError(f"{path.name}: cannot read files of the kind {kind}: use {_FILE_KINDS}")
     if not path.stat().st_size:
         raise DataError(f"{path.name} is empty")
     try:
-        if suffix == ".parquet":
-            return _plain_table(pq.read_table(path, partitioning=None))
-        if suffix in (".csv", ".tsv"):
-            return _read_csv(path)
-        return _read_json(path)
+        if suffix == ".parquet":  # the features are where Hugging Face wrote them; pandas adds its index
+            table = pq.read_table(path, partitioning=None)
+            index = [name for name in table.column_names if name.startswith("__index_level_")]
+            return Dataset(InMemoryTable(table.drop_columns(index)))
+        return _read_csv(path) if suffix in (".csv", ".tsv") else _read_json(path)
     except UnicodeDecodeError:
         raise DataError(f"{path.name} is not in UTF-8: save it in that encoding") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, pa.ArrowException) as error:
         raise DataError(f"{path.name} cannot be parsed: {_line(error)}") from None
-
-
-def _plain_table(table: pa.Table) -> Dataset:
-    """Return the table with its features where Hugging Face wrote them, without what pandas added."""
-    return Dataset(
-        InMemoryTable(table.drop_columns([n for n in table.column_names if n.startswith("__index_level_")]))
-    )
 
 
 def _encoding(path: Path) -> str:
@@ -302,12 +259,11 @@ def _encoding(path: Path) -> str:
 
 def _read_csv(path: Path) -> Dataset:
     """Read every cell as written: only the empty cell is missing, "007" keeps its zeros and "NA" is a text."""
-    tab = path.suffix.lower() == ".tsv"
     encoding = _encoding(path)
     with path.open(encoding=encoding) as file:
         header = file.readline()
-    separator = "\t" if tab else ";" if ";" in header and "," not in header else ","
-    cells = {**_CELLS, "sep": separator, "encoding": encoding}
+    comma = ";" if ";" in header and "," not in header else ","
+    cells = {**_CELLS, "sep": "\t" if path.suffix.lower() == ".tsv" else comma, "encoding": encoding}
     names = pd.read_csv(path, header=None, nrows=1, **cells).iloc[0].dropna().tolist()
     double = sorted({name for name in names if names.count(name) > 1})
     if double:
@@ -330,37 +286,34 @@ def _check_header(frame: pd.DataFrame, name: str) -> None:
     if len(columns) < 2 or any(is_usual_name(column) for column in columns):
         return
     rows = frame[~frame.eq(columns).all(axis=1)]
-    again = {column for column in columns if (rows[column] == column).any()}
+    again = [column for column in columns if (rows[column] == column).any()]
     if again and all(
-        column in again or len(column.split()) >= _SENTENCE or (_is_number(column) and column != str(position))
+        column in again or len(column.split()) >= _SENTENCE or (_NUMBER.fullmatch(column) and column != str(position))
         for position, column in enumerate(columns)
     ):
-        first = next(column for column in columns if column in again)
         raise DataError(
-            f"{name} has no header: its first row looks like data ({first[:40]!r} occurs again in that column). Add a "
-            "first line with the names of the columns, such as text,label"
+            f"{name} has no header: its first row looks like data ({again[0][:40]!r} occurs again in that column). Add "
+            "a first line with the names of the columns, such as text,label"
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _read_json(path: Path) -> Dataset:
     """Read a list of records, records line by line, or a dict of columns."""
     text = path.read_text(encoding=_encoding(path))
-    if path.suffix.lower() in _JSON_LINES:
-        return records_table(_json_lines(text, path.name), path.name)
+    content: Any = None
     try:
-        content = json.loads(text)
+        content = None if path.suffix.lower() in _JSON_LINES else json.loads(text)
     except json.JSONDecodeError as error:
         if not error.msg.startswith("Extra data"):
             raise DataError(f"{path.name} cannot be parsed: {error}") from None
-        content = _json_lines(text, path.name)
+    if content is None:
+        content = []
+        for number, line in enumerate(text.split("\n"), start=1):
+            try:
+                content += [json.loads(line)] if line.strip() else []
+            except json.JSONDecodeError as error:
+                where = f"line {number}: {error.msg}: {line.strip():.60}"
+                raise DataError(f"{path.name} cannot be parsed: {where}") from None
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]
         if len(lists) == 1 and lists[0] and isinstance(lists[0][0], dict):
@@ -370,17 +323,6 @@ def _read_json(path: Path) -> Dataset:
         else:
             content = [content]
     return records_table(content, path.name)
-
-
-def _json_lines(text: str, name: str) -> list[Any]:
-    records = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise DataError(f"{name} cannot be parsed: line {number}: {error.msg}: {line.strip():.60}") from None
-    return records
 
 
 def _line(error: BaseException) -> str:

@@ -6,7 +6,8 @@ many classes are the daily case of transfer learning, so the rows are allotted h
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
@@ -19,6 +20,23 @@ _SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev", "devel", "development"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+
+
+@dataclass(frozen=True)
+class Source:
+    """Tables by the source's own split names, and what is known of where they come from."""
+
+    tables: dict[str, Dataset]
+    name: str
+    base: Path = Path()  # what relative image paths are relative to
+    empty_classes: dict[str, list[str]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    bases: dict[str, Path] = field(default_factory=dict)  # by split, where it differs
+    suffixes: dict[str, str] = field(default_factory=dict)  # of the files, by split, where they are files of rows
+
+    def base_of(self, split: str) -> Path:
+        """Return the folder that relative image paths of the split start from."""
+        return self.bases.get(split, self.base)
 
 
 @dataclass(frozen=True)
@@ -51,11 +69,8 @@ class Rows:
 
 def split_of(name: str) -> str | None:
     """Return "train", "validation" or "test" for a usual name of one ("val", "reviews_dev"), else None."""
-    words = re.split(r"[^a-z]+", name.lower())
-    for split, names in _SPLIT_NAMES.items():
-        if any(word in names for word in words):
-            return split
-    return None
+    words = set(re.split(r"[^a-z]+", name.lower()))
+    return next((split for split, names in _SPLIT_NAMES.items() if words & {*names}), None)
 
 
 def exact_split(name: str) -> str | None:
@@ -73,14 +88,11 @@ def recognise_splits(names: Sequence[str]) -> dict[str, str]:
     for split, words in _SPLIT_NAMES.items():
         exact = [name for word in words for name in names if name.lower() == word]
         loose = [name for name in names if split_of(name) == split]
-        if exact or loose:
-            named[split] = (exact or loose)[0]
+        named |= {split: (exact or loose)[0]} if exact or loose else {}
     evaluations = [name for name in names if name.lower() in ("eval", "evaluation")]
     if "validation" not in named and evaluations and named.get("test") not in (None, *evaluations):
         named["validation"] = evaluations[0]
-    if len(names) == 1 and not named:
-        return {"train": names[0]}
-    return named
+    return {"train": names[0]} if len(names) == 1 and not named else named
 
 
 def allocate(counts: np.ndarray, total: int, low: np.ndarray, high: np.ndarray, seed: int) -> np.ndarray:
@@ -111,10 +123,8 @@ def _pick(labels: np.ndarray, quota: np.ndarray, seed: int) -> np.ndarray:
 def cut(labels: np.ndarray, classes: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions (left, cut) of a stratified cut of `share` of the rows, at least one.
 
-    Every class keeps a row, so a class of two rows may be absent from what is cut.
-
-    Raises:
-        DataError: when no class has a row to spare.
+    Every class keeps a row, so a class of two rows may be absent from what is cut. Raises `DataError` when no class has
+    a row to spare.
     """
     counts = np.bincount(labels, minlength=classes)
     spare = np.maximum(counts - 1, 0)
@@ -123,8 +133,8 @@ def cut(labels: np.ndarray, classes: int, share: float, seed: int) -> tuple[np.n
             f"too few rows: {len(labels)} rows in {classes} classes leave none to cut off for validation and test: "
             "add rows, or give validation and test splits of your own"
         )
-    wanted = max(1, int(np.floor(share * len(labels) + 0.5)))
-    taken = _pick(labels, allocate(counts, wanted, np.zeros_like(counts), spare, seed), seed)
+    size = max(1, int(np.floor(share * len(labels) + 0.5)))
+    taken = _pick(labels, allocate(counts, size, np.zeros_like(counts), spare, seed), seed)
     return np.setdiff1d(np.arange(len(labels)), taken), taken
 
 
@@ -144,10 +154,8 @@ def together(left: np.ndarray, taken: np.ndarray, keys: Sequence[bytes | None]) 
 def sample(labels: np.ndarray, classes: int, limit: int | None, seed: int, every_class: bool) -> np.ndarray:
     """Return the sorted positions of a stratified sample of at most `limit` rows.
 
-    With `every_class`, each class that has rows keeps at least one.
-
-    Raises:
-        DataError: when `limit` is below one, or below the number of classes with `every_class`.
+    With `every_class`, each class that has rows keeps at least one. Raises `DataError` when `limit` is below one, or
+    below the number of classes with `every_class`.
     """
     if limit is None:
         return np.arange(len(labels))
@@ -155,21 +163,15 @@ def sample(labels: np.ndarray, classes: int, limit: int | None, seed: int, every
     low = np.minimum(counts, 1) if every_class else np.zeros_like(counts)
     if limit < max(1, low.sum()):
         name = "max_train_samples" if every_class else "max_eval_samples"
-        needed = (
-            f"a row of each of the {int(low.sum())} classes is needed" if every_class else "one at least is needed"
-        )
-        raise DataError(f"{name} is {limit}: {needed}; raise it")
+        needed = f"a row of each of the {int(low.sum())} classes" if every_class else "one at least"
+        raise DataError(f"{name} is {limit}: {needed} is needed; raise it")
     if limit >= len(labels):
         return np.arange(len(labels))
     return _pick(labels, allocate(counts, limit, low, counts, seed), seed)
 
 
 def pick_shots(labels: np.ndarray, names: Sequence[str], shots: int, seed: int) -> np.ndarray:
-    """Return the sorted positions of `shots` rows of every class.
-
-    Raises:
-        DataError: when a class has fewer.
-    """
+    """Return the sorted positions of `shots` rows of every class. Raises `DataError` when a class has fewer."""
     counts = np.bincount(labels, minlength=len(names))
     least = int(counts.argmin())
     if counts[least] < shots:

@@ -13,8 +13,8 @@ from hftl.config import DataConfig
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images
 from hftl.data.load import Columns, find_columns, read_values, train_of
 from hftl.data.samples import SAMPLES
-from hftl.data.sources import DATA_SUFFIXES, Source, data_errors, read_source
-from hftl.data.splits import Splits, split_of
+from hftl.data.sources import DATA_SUFFIXES, data_errors, read_source
+from hftl.data.splits import Source, Splits, split_of
 from hftl.doctor.findings import NO_LABEL, Facts, Kind, Records
 from hftl.doctor.images import IMAGES
 from hftl.doctor.texts import TEXTS

@@ -27,6 +27,20 @@ _AROUND = {**_SAME_BODY, **_TOWERS}
 WRAPPED = frozenset((*_AROUND, *_POOLED))  # no Auto class of transformers makes a classifier of these
 
 
+_MOST_POSITIONS = 2**24  # tokens that a text may have: more than any published model reads
+
+
+def check_positions(fields: dict[str, Any], name: str) -> None:
+    """Raise `ModelError` for a config with so many positions that a table of them would fill any memory."""
+    for known in (fields, fields.get("text_config") or {}):
+        for key in ("max_position_embeddings", "n_positions"):
+            count = known.get(key)
+            if isinstance(count, int | float) and count > _MOST_POSITIONS:
+                raise ModelError(
+                    f"{name} has a config.json whose {key} is {count:,}: no model reads so many tokens. Correct it."
+                )
+
+
 def classifier_config(config: Any, auto_model: Any, labels: dict[str, Any]) -> Any:
     """Return the config of the classifier around an image body that has none of its own; None for every other one.
 

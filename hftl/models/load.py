@@ -18,7 +18,7 @@ from transformers.utils import cached_file
 from hftl.config import ModelConfig
 from hftl.errors import ModelError, did_you_mean
 from hftl.hub_errors import hub_errors
-from hftl.models.classes import check_loaded, classifier_config, load_into
+from hftl.models.classes import check_loaded, check_positions, classifier_config, load_into
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
 from hftl.models.packaged import PACKAGED, find_packaged, packaged_as
@@ -167,6 +167,7 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     options = {**_weights_options(config.allow_pickle), **common}
     with hub_errors(name, task.name, task.default_model):
         model_config = transformers.AutoConfig.from_pretrained(checkpoint.path, **common)
+        check_positions(model_config.to_dict(), name)
         around = classifier_config(model_config, auto_model, names)
         if around is None:
             _check_class(auto_model, model_config, name, task)

@@ -239,8 +239,9 @@ def _inputs(ready: Prepared, trial: Plan, stage: Stage, numbers: np.ndarray, cac
         shape = cache.maker.shapes(replace(rows, augment=False))[str(first)]
         stored = {first: with_states(rows, np.zeros(shape, np.float32))}
         states = StateCache(cache.maker.anatomy, stored, stored, [])
-    parts = {"train": rows, "validation": rows, "train_features": features, "validation_features": features}
-    data = replace(ready.stage_data, **parts)
+    data = replace(
+        ready.stage_data, train=rows, validation=rows, train_features=features, validation_features=features
+    )
     return stage_inputs(trial, stage, data, states, ready.config.method.cache)
 
 

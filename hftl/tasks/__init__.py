@@ -1,6 +1,6 @@
 """The tasks: what is learned and how it is scored. A new one is one new half at most, and one value here."""
 
-from hftl.names import check_task
+from hftl.config import check_task
 from hftl.tasks.inputs.image import IMAGE
 from hftl.tasks.inputs.text import TEXT
 from hftl.tasks.outputs.classes import CLASSES

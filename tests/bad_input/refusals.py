@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.command import Outcome, hftl
+from tests.command import Outcome, hftl, shell
 from tests.tiny import tiny_text_rows
 
 
@@ -46,3 +46,26 @@ def copy_of(folder: Path, name: str, without: str = "") -> Path:
         if file.name != without:
             (target / file.name).write_bytes(file.read_bytes())
     return target
+
+
+def as_nobody(code: str, cwd: Path, *words: object) -> list[str]:
+    """Run Python code in a process that gives up the rights of root after its imports; return the lines it prints.
+
+    The code defines `calls`, which yields functions: each prints its `HftlError`, or "it was read".
+    """
+    helper = f"""{code}
+import os
+from hftl.errors import HftlError
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for call in calls():
+    try:
+        call()
+        print("it was read")
+    except HftlError as error:
+        print(error)
+"""
+    cwd.chmod(0o755)
+    return shell(["-c", helper, *words], cwd).out.splitlines()

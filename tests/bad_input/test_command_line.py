@@ -33,7 +33,7 @@ from tests.command import hftl
         (["eval", "run", "--data"], ["--data needs"]),
         (["eval", "run", "--data", "x.csv", "--lable_column", "y"], ["Did you mean 'label_column'?"]),
         (["tasks", "--jsn"], ["no flag --jsn", "Did you mean 'json'?"]),
-        (["tasks", "more"], ["takes no"]),
+        (["tasks", "more"], ["no further words"]),
     ],
     ids=lambda value: " ".join(value)[:40],
 )

@@ -111,5 +111,13 @@ def test_folder_with_a_broken_file(capsys, place, file):
     refused(capsys, place, "--model", folder, says=("broken",))
 
 
+def test_positions_that_no_memory_could_hold(capsys, place):
+    folder = copy_of(place / "bert", "endless")
+    config = json.loads((folder / "config.json").read_text()) | {"max_position_embeddings": 10**9}
+    (folder / "config.json").write_text(json.dumps(config))
+    refused(capsys, place, "--model", folder, says=("max_position_embeddings is 1,000,000,000",))
+    check(hftl(capsys, "predict", folder, "text"), "max_position_embeddings")
+
+
 def test_base_model_cannot_predict(capsys, place):
     check(hftl(capsys, "predict", place / "bert", "text"), "not a trained classifier", "hftl train")

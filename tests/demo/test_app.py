@@ -216,9 +216,9 @@ def test_checks(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "needs one RUN"),
+        ([], "needs one run"),
         (["a", "b"], "got 2"),
-        (["a", "--port", "http"], "number from 0 to 65535"),
+        (["a", "--port", "http"], "--port.*valid integer"),
         (["a", "--port", "70000"], "number from 0 to 65535"),
         (["a", "--auth", "nocolon"], "needs user:password"),
         (["a", "--prot", "1"], "no flag --prot"),

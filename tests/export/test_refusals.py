@@ -32,7 +32,7 @@ def one_line(error):
         (["a", "b"], "but got 2: a b"),
         (["{model}", "--format", "tflite"], "exports to onnx, not to 'tflite'"),
         (["{model}", "--max_drop", "0.1"], "--max_drop is for --int8"),
-        (["{model}", "--int8", "--max_drop", "much"], "--max_drop much is not a share"),
+        (["{model}", "--int8", "--max_drop", "much"], "--max_drop.*valid number"),
         (["{model}", "--int8", "--max_drop", "nan"], "--max_drop nan is not a share"),
         (["{model}", "--int8", "--max_drop", "5"], "is not a share of accuracy"),
         (["{model}", "--quantize"], "has no flag --quantize"),
