@@ -207,6 +207,7 @@ CLASSES = Output(
     headline="accuracy",
     best="macro_f1",
     parts=("forgetting", "calibration", "abstain", "slices", "confusion", "worst_rows", "suspects", "doctor"),
+    ask=lambda labels: {"top_k": len(labels)},
     flatten=probabilities_of,
     widget="Label",
     draw=lambda answer: answer.detail,
