@@ -188,6 +188,7 @@ class _Loading:
             origins=origins,
             skipped=tuple(skipped),
             warnings=(*notes, *remarks),
+            whole={split: named[split] for split, part in parts.items() if len(tables[split]) == len(part.rows)},
         )
 
     def _part(

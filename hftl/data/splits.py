@@ -6,7 +6,7 @@ many classes are the daily case of transfer learning, so the rows are allotted h
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from datasets import Dataset
@@ -38,6 +38,7 @@ class Splits:
     origins: dict[str, str]  # how each split came about, such as "cut from train: 10%, stratified, seed 42"
     skipped: tuple[str, ...]  # "path: reason" for each broken image that was left out
     warnings: tuple[str, ...]
+    whole: dict[str, str] = field(default_factory=dict)  # of a split that is all of one of the source, its name there
 
 
 @dataclass(frozen=True)

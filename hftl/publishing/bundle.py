@@ -16,9 +16,8 @@ from hftl.models.pooled import OWN_CLASSES
 from hftl.publishing.card import CardOptions, card_text
 from hftl.publishing.clean import check_clean, copy_file, machine_places, model_files
 from hftl.publishing.examples import Example, choose_examples, write_examples
-from hftl.publishing.licences import Licence, choose_license, known_license
+from hftl.publishing.metadata import Licence, choose_license, eval_entries, known_license, write_eval_results
 from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_name, public_report
-from hftl.publishing.results import eval_entries, write_eval_results
 from hftl.report.views import statements_of
 from hftl.run_data import Artifact
 

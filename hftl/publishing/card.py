@@ -18,9 +18,8 @@ from hftl.data.samples import SAMPLES
 from hftl.models.packaged import PACKAGED
 from hftl.models.pooled import PooledForImageClassification
 from hftl.publishing.examples import Example
-from hftl.publishing.licences import Licence
+from hftl.publishing.metadata import Licence, hub_data, model_index
 from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_name, public_report
-from hftl.publishing.results import hub_data, model_index
 from hftl.report import statements, views
 from hftl.report.limits import LOCAL, limits
 from hftl.report.statements import Statement

@@ -12,7 +12,7 @@ from hftl.models import pooled
 from hftl.models.load import Loaded
 from hftl.paths import usual_modes
 from hftl.publishing.card import CardOptions, card_text
-from hftl.publishing.licences import choose_license, known_license
+from hftl.publishing.metadata import choose_license, known_license
 from hftl.training.world import is_main_process
 
 

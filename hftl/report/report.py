@@ -76,6 +76,7 @@ def build_report(
             "labels": list(splits.labels),
             "rows": {k: len(getattr(splits, k)) for k in ("train", "validation", "test")},
             "origins": splits.origins,
+            "source_splits": splits.whole,
             "skipped": list(splits.skipped),
         },
         "metrics": metrics,

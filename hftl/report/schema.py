@@ -243,6 +243,7 @@ class Data:
     labels: list[Label] = public()
     rows: dict[str, int] = public()
     origins: Origins = public()
+    source_splits: dict[str, Word] = public()
     skipped: list[str] = private()  # names of files
 
 
