@@ -12,12 +12,12 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image as PILImage
 
 from hftl.config import OWN_FLAGS
 from hftl.data.samples import SAMPLES
 from hftl.models.packaged import PACKAGED
 from hftl.models.pooled import PooledForImageClassification
-from hftl.publishing.examples import Example
 from hftl.publishing.metadata import Licence, hub_data, model_index
 from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_name, public_report
 from hftl.report import statements, views
@@ -61,6 +61,24 @@ _NOT_SETTINGS = frozenset(
         "slice_column",
     }
 )
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row of the data that becomes public."""
+
+    label: str
+    text: str | None  # as it is published, cut to what a card can show
+    image: PILImage.Image | None  # at most 256 pixels a side; only its pixels are published
+    file: str | None  # of the image, in the published folder
+
+    @property
+    def line(self) -> str:
+        """What becomes public, in a line."""
+        if self.text is not None:
+            return f"{self.label}: {self.text}"
+        assert self.image is not None
+        return f"{self.label}: {self.file}, {self.image.width} x {self.image.height} pixels"
 
 
 @dataclass(frozen=True)

@@ -55,15 +55,19 @@ NOT_DONE = (429, 503)  # the Hub has not even begun
 _SECONDS = 30.0  # for an answer about a repository
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
-# What a push writes. A new model without one of these must not lie beside an old one's: loaders would take it up.
+# What `save_pretrained` of models and processors writes, beside weights and some tokenizers' own vocabulary files.
+_SAVED = """
+    added_tokens.json chat_template.jinja config.json merges.txt modeling_pooled.py preprocessor_config.json
+    processor_config.json special_tokens_map.json tokenizer.json tokenizer_config.json vocab.json vocab.txt
+"""
+# What a push writes beside that. A new model must not lie beside such a file of an old one: loaders would take it up.
 _PUSHED = """
     model*.safetensors model.safetensors.index.json adapter_model.safetensors adapter_config.json
-    adapter/adapter_model.safetensors adapter/adapter_config.json modeling_pooled.py config.json
-    preprocessor_config.json processor_config.json tokenizer.json tokenizer_config.json special_tokens_map.json
-    added_tokens.json vocab.txt vocab.json merges.txt spiece.model sentencepiece.bpe.model tokenizer.model
-    chat_template.jinja report.json config.yaml .eval_results/* examples/[0-9]*.png
+    adapter/adapter_model.safetensors adapter/adapter_config.json spiece.model sentencepiece.bpe.model tokenizer.model
+    report.json config.yaml .eval_results/* examples/[0-9]*.png
 """
-OF_A_MODEL = tuple(_PUSHED.split())
+MODEL_FILES = tuple(_SAVED.split())
+OF_A_MODEL = (*MODEL_FILES, *_PUSHED.split())
 
 
 @dataclass(frozen=True)
