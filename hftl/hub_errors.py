@@ -5,41 +5,28 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pickle import UnpicklingError
 
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     DisabledRepoError,
     GatedRepoError,
     HfHubHTTPError,
-    HFValidationError,
     HTTPError,
     LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from safetensors import SafetensorError
 
 from hftl.errors import HftlError, ModelError, did_you_mean
 from hftl.models.packaged import PACKAGED
 
 
 TOKENS_PAGE = "https://huggingface.co/settings/tokens"
-OFFLINE = "Offline mode is on (HF_HUB_OFFLINE): unset it to push, or look at what would be sent with --dry_run."
-NO_TOKEN = (
-    "You are not logged in to the Hub: run `hf auth login`, or set HF_TOKEN to a token with write access "
-    f"({TOKENS_PAGE})."
-)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 AGAIN = "Push again: nothing is sent twice."
 
 # The first that fits: the line when a model is loaded, and when one is pushed. {answer} is the status with its text.
 _TYPES: tuple[tuple[type[BaseException], str | None, str | None], ...] = (
-    (OfflineModeIsEnabled, None, OFFLINE),
-    (LocalTokenNotFoundError, None, NO_TOKEN),
-    (HFValidationError, None, "{name!r} is no name for a repository: {text}"),
     (DisabledRepoError, None, "The Hub has disabled {name} ({answer}): its page says why."),
     (
         GatedRepoError,
@@ -58,9 +45,7 @@ _TYPES: tuple[tuple[type[BaseException], str | None, str | None], ...] = (
     ),
 )
 _STATUSES = {
-    400: "The Hub does not accept what was sent while {doing} ({answer}).",
     401: "The Hub does not accept this token ({answer}): {login}",
-    402: "The Hub asks for payment or more storage for {owner} ({answer}): see https://huggingface.co/settings/billing.",
     403: (
         f"This token may not write to {{owner}} ({{answer}}). Use one with the role 'write' for it ({TOKENS_PAGE}), or "
         "push to a namespace of your own: `hf auth whoami` lists them."
@@ -68,11 +53,32 @@ _STATUSES = {
     404: "The Hub has no {name} that this token can write to ({answer}): it was removed or renamed meanwhile.",
     409: f"{{name}} is being changed by somebody else, or its name is taken ({{answer}}). {AGAIN}",
     412: "Somebody else committed to {name} meanwhile ({answer}): nothing was overwritten. Look at it, and push again.",
-    413: "The Hub finds a file or the commit too large ({answer}): leave out --include_examples, or push --adapter_only.",
     429: "The Hub asks to slow down ({answer}). Push again in five minutes: nothing is sent twice.",
 }
 _FAILS = (
     f"The Hub fails while {{doing}} ({{answer}}), also when asked again: see https://status.huggingface.co. {AGAIN}"
+)
+# What the files of a checkpoint hold: a pattern of the error's type and text, the line, and the line where neither
+# --trust_remote_code nor --allow_pickle exists.
+_FILES = (
+    (
+        "trust_remote_code",
+        "{name} asks to run code of its own. If you have read and trust it, add --trust_remote_code; else choose "
+        "another, such as {default_model}.",
+        "{name} asks to run code of its own, which hftl never does for {purpose}.",
+    ),
+    ("PermissionError|Permission denied", "{name} cannot be read: you have no permission ({text}).", None),
+    (
+        "^UnpicklingError",  # torch's text says how to run the code all the same
+        "{name} has a pickle that is damaged, or holds more than tensors and could run code. It was not run.",
+        None,
+    ),
+    ("^SafetensorError", "{name} has a broken .safetensors file ({text}). Fetch it again.", None),
+    (
+        r"safetensors|pytorch_model\.bin",
+        "{name} has no safetensors weights. If you trust its pickle, add --allow_pickle. ({text})",
+        "{name} has no safetensors weights, and hftl reads no pickle for {purpose}.",
+    ),
 )
 
 
@@ -108,15 +114,12 @@ def push_line(error: BaseException, repo_id: str, doing: str) -> str | None:
     if isinstance(root, HftlError):
         return str(root)
     text = plain(str(root))
-    facts = {"name": repo_id, "owner": repo_id.split("/")[0], "doing": doing, "text": text, "login": _login()}
-    template = next((line for kind, _, line in _TYPES if line and isinstance(root, kind)), None)
     if isinstance(root, HfHubHTTPError):
         status, message = root.response.status_code, plain(root.server_message or "")
-        facts["answer"] = f"{status}: {message}" if message else str(status)
-        other = _FAILS if status >= 500 else "The Hub refused while {doing} ({answer})."
-        template = template or _STATUSES.get(status, other)
-    if template is not None:
-        return template.format(**facts)
+        by_status = _STATUSES.get(status, _FAILS if status >= 500 else "The Hub refused while {doing} ({answer}).")
+        template = next((line for kind, _, line in _TYPES if line and isinstance(root, kind)), by_status)
+        answer = f"{status}: {message}" if message else str(status)
+        return template.format(name=repo_id, owner=repo_id.split("/")[0], doing=doing, answer=answer, login=_login())
     if isinstance(root, HTTPError | ConnectionError | TimeoutError):
         return f"The connection to {constants.ENDPOINT} broke while {doing} ({type(root).__name__}: {text}). {AGAIN}"
     if isinstance(root, OSError) and root.errno in FULL_DISK:
@@ -189,33 +192,11 @@ def _load_line(error: Exception, name: str, purpose: str, default_model: str, tr
     if packages:
         needed = " ".join(dict.fromkeys(packages)).lower()
         return f"{name} needs {needed}, which is not installed: pip install {needed}"
-    files = _files_line(error, text, name, purpose, default_model, trusting)
-    if files:
-        return files
+    whole = f"{type(error).__name__}: {text}"
+    for pattern, line, untrusting in _FILES:
+        if re.search(pattern, whole):
+            template = line if trusting else untrusting or line
+            return template.format(name=name, purpose=purpose, default_model=default_model, text=text[:200])
     if any(isinstance(one, LocalEntryNotFoundError | HfHubHTTPError) for one in _chain(error)):
         return f"{name} could not be fetched from {constants.ENDPOINT}: {text[:200]}"
-    return f"{name} could not be loaded for {purpose}: {type(error).__name__}: {text[:300]}"
-
-
-def _files_line(
-    error: Exception, text: str, name: str, purpose: str, default_model: str, trusting: bool
-) -> str | None:
-    """Return the line about what the checkpoint's files hold; None where the error is about something else."""
-    if "trust_remote_code" in text:
-        if not trusting:
-            return f"{name} asks to run code of its own, which hftl never does for {purpose}."
-        return (
-            f"{name} asks to run code of its own. If you have read and trust it, add --trust_remote_code; "
-            f"else choose another, such as {default_model}."
-        )
-    if isinstance(error, PermissionError) or "Permission denied" in text:
-        return f"{name} cannot be read: you have no permission ({text[:200]})."
-    if isinstance(error, UnpicklingError):  # torch's text says how to run the code all the same
-        return f"{name} has a pickle that is damaged, or holds more than tensors and could run code. It was not run."
-    if isinstance(error, SafetensorError):
-        return f"{name} has a broken .safetensors file ({text[:200]}). Fetch it again."
-    if "safetensors" in text or "pytorch_model.bin" in text:
-        if not trusting:
-            return f"{name} has no safetensors weights, and hftl reads no pickle for {purpose}."
-        return f"{name} has no safetensors weights. If you trust its pickle, add --allow_pickle. ({text[:200]})"
-    return None
+    return f"{name} could not be loaded for {purpose}: {whole[:300]}"

@@ -34,6 +34,8 @@ def test_objects_are_read_as_they_are():
     splits = load(DatasetDict(train=table, test=table.select(range(4)), unlabelled=table.select(range(9))))
     assert splits.test["row"][:] == [0, 1, 2, 3]
     assert splits.origins["test"] == "the source's test split"
+    assert splits.whole == {"test": "test"}
+    assert load(DatasetDict(train=table, test=table), max_eval_samples=4).whole == {}
     assert len(splits.train) + len(splits.validation) == 40
     indexed = load(table.select(range(20, 40)))
     assert all_rows(indexed) == list(range(20))

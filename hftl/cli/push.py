@@ -84,7 +84,7 @@ def push(
 def _license(options: PushOptions, *, online: bool) -> str | None:
     """Return the licence that was given; where none follows and somebody is there, ask for it."""
     from hftl.publishing.hub import finished_run
-    from hftl.publishing.licences import check_license, choose_license, known_license
+    from hftl.publishing.metadata import check_license, choose_license, known_license
 
     if options.license is not None or not _somebody_there():
         return options.license

@@ -168,8 +168,9 @@ class _Loading:
         values = {split: part.values for split, part in parts.items()}
         labels, remarks = self.output.names(values, train.features[label], label)
         tables, origins = self._cut_and_sample(parts, named, labels, draw_seed)
-        known_facts = {"labels": labels, "name": source.name, "origins": origins}
-        return Splits(**tables, **known_facts, skipped=tuple(skipped), warnings=(*notes, *remarks))
+        facts = {"labels": labels, "name": source.name, "origins": origins}
+        whole = {split: named[split] for split, part in parts.items() if len(tables[split]) == len(part.rows)}
+        return Splits(**tables, **facts, skipped=tuple(skipped), warnings=(*notes, *remarks), whole=whole)
 
     def _part(
         self, source: Source, name: str, columns: Columns, known: set[Any] | None, skipped: list[str]

@@ -56,6 +56,7 @@ class Splits:
     origins: dict[str, str]  # how each split came about, such as "cut from train: 10%, stratified, seed 42"
     skipped: tuple[str, ...]  # "path: reason" for each broken image that was left out
     warnings: tuple[str, ...]
+    whole: dict[str, str] = field(default_factory=dict)  # of a split that is all of one of the source, its name there
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
             "labels": list(names),
             "rows": {k: len(getattr(splits, k)) for k in ("train", "validation", "test")},
             "origins": splits.origins,
+            "source_splits": splits.whole,
             "skipped": list(splits.skipped),
         },
         "metrics": {part: score(output, outcome.logits[part], true, names) for part, true in truth.items()},

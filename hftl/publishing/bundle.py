@@ -7,22 +7,32 @@ from typing import Any
 
 import yaml
 from huggingface_hub import try_to_load_from_cache
+from PIL import Image as PILImage
 
 from hftl.config import read_yaml
 from hftl.errors import ConfigError, RunError
 from hftl.hub_errors import hub_errors
 from hftl.models.classes import WRAPPED
 from hftl.models.pooled import OWN_CLASSES
-from hftl.publishing.card import CardOptions, card_text
-from hftl.publishing.clean import check_clean, copy_file, machine_places, model_files
-from hftl.publishing.examples import Example, choose_examples, write_examples
-from hftl.publishing.licences import Licence, choose_license, known_license
-from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_name, public_report
-from hftl.publishing.results import eval_entries, write_eval_results
+from hftl.publishing.card import CardOptions, Example, card_text
+from hftl.publishing.metadata import Licence, choose_license, eval_entries, known_license, write_eval_results
+from hftl.publishing.public_report import (
+    check_clean,
+    hub_base,
+    hub_commit,
+    machine_places,
+    public_config,
+    public_name,
+    public_report,
+)
+from hftl.publishing.save import copy_file, model_files
 from hftl.report.views import statements_of
-from hftl.run_data import Artifact
+from hftl.report.visible import shorten
+from hftl.run_data import Artifact, run_splits, spread
+from hftl.tasks import get_task
 
 
+_TEXT_CHARACTERS, _PIXELS = 400, 256  # what a card can show
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -156,3 +166,40 @@ def _check(folder: Path, artifact: Artifact, report: dict[str, Any], examples: t
     skipped = [str(line).partition(": ")[0] for line in report["data"].get("skipped") or []]
     names = [name for line in skipped for name in (line, Path(line).name) if Path(line).suffix]
     check_clean(folder, names, machine_places(artifact.run, artifact.folder, folder))
+
+
+def choose_examples(artifact: Artifact, count: int, data: str | None = None) -> tuple[Example, ...]:
+    """Return `count` test rows of the run, spread evenly over the split; none for 0.
+
+    Raises `ConfigError` for a negative count or a model without a run, and `DataError` when the data are not there.
+    """
+    if count < 0:
+        raise ConfigError(f"--include_examples needs a number of rows, 0 or more, but got {count}.")
+    if count == 0:
+        return ()
+    if artifact.run is None or artifact.report is None:
+        raise ConfigError("--include_examples needs the run folder, whose config.yaml names the data.")
+    inputs = get_task(str(artifact.report["task"])).inputs
+    splits = run_splits(artifact.run, data)
+    rows, contents = spread(splits.test, inputs, count)
+    names = [splits.labels[i] for i in splits.test.select(rows)["label"][:]]
+    return tuple(_example(content, name, i) for i, (content, name) in enumerate(zip(contents, names, strict=True), 1))
+
+
+def _example(content: str | PILImage.Image, label: str, number: int) -> Example:
+    if isinstance(content, str):
+        return Example(label, shorten(content, _TEXT_CHARACTERS, 6)[0], None, None)
+    image = content.convert("RGB")
+    image.thumbnail((_PIXELS, _PIXELS))
+    return Example(label, None, image, f"examples/{number}.png")
+
+
+def write_examples(folder: Path, examples: tuple[Example, ...]) -> None:
+    """Write the images of the examples as PNG files without any metadata."""
+    for example in examples:
+        if example.image is not None and example.file is not None:
+            path = folder / example.file
+            path.parent.mkdir(exist_ok=True)
+            bare = PILImage.new("RGB", example.image.size)
+            bare.paste(example.image)  # pixels alone: no EXIF, no comments
+            bare.save(path, format="PNG")

@@ -1,6 +1,6 @@
 """The model card: front matter that the Hub checks, and the evidence of the run in plain statements.
 
-The templates are in `templates/`. Every name, label and note of the data is escaped where it is shown.
+The template is `templates/card.md`. Every name, label and note of the data is escaped where it is shown.
 """
 
 import shlex
@@ -12,15 +12,14 @@ from typing import Any
 from huggingface_hub import ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image as PILImage
 
 from hftl.config import OWN_FLAGS
 from hftl.data.samples import SAMPLES
 from hftl.models.packaged import PACKAGED
 from hftl.models.pooled import PooledForImageClassification
-from hftl.publishing.examples import Example
-from hftl.publishing.licences import Licence
+from hftl.publishing.metadata import METRICS, Licence, hub_data, model_index
 from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_name, public_report
-from hftl.publishing.results import hub_data, model_index
 from hftl.report import statements, views
 from hftl.report.limits import LOCAL, limits
 from hftl.report.statements import Statement
@@ -31,37 +30,29 @@ from hftl.tasks import get_task
 MAX_CLASSES, WORST_CLASSES = 30, 15  # beyond the first, the card shows as many as the second
 _NAMED_CLASSES = 12  # in the line about the task
 _PLACE = "path/or/id/of/this/model"  # a card that is written before there is a repository
-_NONE = "\u2013"
-_METRICS = (
-    ("Accuracy", "accuracy"),
-    ("Macro F1", "macro_f1"),
-    ("Macro precision", "macro_precision"),
-    ("Macro recall", "macro_recall"),
-    ("Log loss", "log_loss"),
-)
 # Flags that say where from and how judged, not how trained.
-_NOT_SETTINGS = frozenset(
-    {
-        "task",
-        "data",
-        "model",
-        "method",
-        "seed",
-        "seeds",
-        "evidence",
-        "retain",
-        "control",
-        "target_precision",
-        "strict",
-        "revision",
-        "allow_pickle",
-        "trust_remote_code",
-        "text_column",
-        "label_column",
-        "image_column",
-        "slice_column",
-    }
-)
+_NOT_SETTINGS = """
+    task data model method seed seeds evidence retain control target_precision strict revision allow_pickle
+    trust_remote_code text_column label_column image_column slice_column
+"""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row of the data that becomes public."""
+
+    label: str
+    text: str | None  # as it is published, cut to what a card can show
+    image: PILImage.Image | None  # at most 256 pixels a side; only its pixels are published
+    file: str | None  # of the image, in the published folder
+
+    @property
+    def line(self) -> str:
+        """What becomes public, in a line."""
+        if self.text is not None:
+            return f"{self.label}: {self.text}"
+        assert self.image is not None
+        return f"{self.label}: {self.file}, {self.image.width} x {self.image.height} pixels"
 
 
 @dataclass(frozen=True)
@@ -85,19 +76,33 @@ def card_text(report: dict[str, Any], options: CardOptions | None = None, config
     """
     options = options or CardOptions()
     published = public_report(report, config)
-    settings = public_config(config, report) if config else {}
+    task = get_task(published["task"])
+    labels, test = published["data"]["labels"], published["metrics"]["test"]
+    more = f" and {len(labels) - _NAMED_CLASSES} more" if len(labels) > _NAMED_CLASSES else ""
     context = {
-        **_about(report, published, options),
-        **_use(report, published, options),
-        **_evidence(published),
-        **_training(published, settings, options),
+        "report": published,
+        "task": task,
+        "options": options,
+        "title": card_title(published, options),
         "front_matter": Markup(front_matter(report, published, options)),
+        "does": task.output.words["does"].format(row=task.inputs.noun, n=len(labels)),
+        "classes_line": Markup(", ".join(md(name, 40) for name in labels[:_NAMED_CLASSES]) + more),
+        "base": hub_base(report["model"]),
+        "base_revision": hub_commit(report["model"]),
+        "base_line": base_link(report),
+        "data_line": _data_line(published),
+        "method_words": statements.METHODS.get(str(published["method"]), "see the stages below"),
+        "metrics": [_metric(key, test[key]) for key in METRICS if test.get(key) is not None],
+        "repo": options.repo_id or _PLACE,
+        "own_code": _own_code(published),
         "verdict": statements.card_verdict(published),
         "limits": limits(published),
-        "examples": options.examples,
+        **_evidence(published),
+        **_training(published, public_config(config, report) if config else {}),
     }
-    text = _environment().get_template("card.md").render(context)
-    return _tidy(text)
+    lines = [line.rstrip() for line in _environment().get_template("card.md").render(context).split("\n")]
+    text = "\n".join(line for above, line in zip(["", *lines], lines, strict=False) if line or above)
+    return text.strip("\n") + "\n"
 
 
 def front_matter(report: dict[str, Any], published: dict[str, Any], options: CardOptions) -> str:
@@ -106,10 +111,8 @@ def front_matter(report: dict[str, Any], published: dict[str, Any], options: Car
     fields: dict[str, Any] = {}
     if options.examples and (options.repo_id or options.examples[0].text is not None):
         fields["widget"] = [_widget(example, options.repo_id) for example in options.examples]
-    if base and options.adapter_only:
-        fields["base_model_relation"] = "adapter"
-    elif base:
-        fields["base_model_relation"] = "finetune"
+    if base:
+        fields["base_model_relation"] = "adapter" if options.adapter_only else "finetune"
     tags = ["hftl", str(published["method"]), *(["lora", "peft"] if options.adapter_only else [])]
     return (
         ModelCardData(
@@ -130,12 +133,8 @@ def front_matter(report: dict[str, Any], published: dict[str, Any], options: Car
 
 
 def _widget(example: Example, repo_id: str | None) -> dict[str, str]:
-    if example.text is not None:
-        return {"text": example.text, "example_title": one_line(example.label)}
-    return {
-        "src": f"https://huggingface.co/{repo_id}/resolve/main/{example.file}",
-        "example_title": one_line(example.label),
-    }
+    where = {"src": f"https://huggingface.co/{repo_id}/resolve/main/{example.file}"}
+    return {**(where if example.text is None else {"text": example.text}), "example_title": one_line(example.label)}
 
 
 def card_title(published: dict[str, Any], options: CardOptions) -> str:
@@ -146,39 +145,15 @@ def card_title(published: dict[str, Any], options: CardOptions) -> str:
     return one_line(f"{str(published['model']['name']).rpartition('/')[2]} adapted to {data}", 200)
 
 
-def _about(report: dict[str, Any], published: dict[str, Any], options: CardOptions) -> dict[str, Any]:
-    """Return the title, the facts and the figures at the top."""
-    labels, test = published["data"]["labels"], published["metrics"]["test"]
-    more = f" and {len(labels) - _NAMED_CLASSES} more" if len(labels) > _NAMED_CLASSES else ""
-    task = get_task(published["task"])
-    title = card_title(published, options)
-    method, base = published["method"], base_link(report)
-    what = "A LoRA adapter that sorts" if options.adapter_only else "Sorts"
-    return {
-        "title": title,
-        "summary": Markup(
-            f"{what} {task.output.words['does'].format(row=task.inputs.noun, n=len(labels))}. It is {base}, "
-            f"adapted with [hftl](https://pypi.org/project/hftl/); this card was written from the run's own figures."
-        ),
-        "inputs": f"{task.inputs.kind}s",
-        "labels": labels,
-        "task_words": str(published["task"]).replace("-", " "),
-        "classes_line": Markup(", ".join(md(name, 40) for name in labels[:_NAMED_CLASSES]) + more),
-        "base_line": base,
-        "data_line": _data_line(published),
-        "method_line": Markup(f"{code(method)}: {md(statements.METHODS.get(str(method), 'see the stages below'))}"),
-        "licence_line": Markup(f"{code(options.licence.id)}" if options.licence else "not settled yet"),
-        "licence_reason": _licence_reason(options),
-        "test_rows": f"{published['data']['rows']['test']:,}",
-        "metrics": [_metric(name, test[key]) for name, key in _METRICS if test.get(key) is not None],
-    }
+def _figure(key: str, value: float, digits: int = 1) -> str:
+    return statements.number(value) if key == "log_loss" else statements.percent(value, digits)
 
 
-def _metric(name: str, score: Any) -> dict[str, str]:
+def _metric(key: str, score: Any) -> tuple[str, str, str]:
+    """Return name, value and interval."""
     if isinstance(score, dict):
-        return {"name": name, "value": statements.percent(score["value"]), "bounds": statements.interval(score)}
-    value = statements.number(score) if name == "Log loss" else statements.percent(score)
-    return {"name": name, "value": value, "bounds": _NONE}
+        return METRICS[key][0], _figure(key, score["value"]), statements.interval(score)
+    return METRICS[key][0], _figure(key, score), "\u2013"
 
 
 def base_link(report: dict[str, Any]) -> Markup:
@@ -208,104 +183,53 @@ def _data_line(published: dict[str, Any]) -> Markup:
     return Markup(f"{called}local data that are not published; {count}")
 
 
-def _licence_reason(options: CardOptions) -> Markup | None:
-    if options.licence is None:
-        return None
-    reason = options.licence.reason
-    return Markup(
-        f"{code(options.licence.id)}, {md(reason, 600)}. hftl carries licences over by simple rules, which is no legal "
-        "advice."
-    )
-
-
-def _use(report: dict[str, Any], published: dict[str, Any], options: CardOptions) -> dict[str, Any]:
-    """Return what the code of the card is made of."""
-    task = get_task(published["task"])
-    pooled = (
-        published.get("pooling") == "mean" or report["model"]["architecture"] == PooledForImageClassification.__name__
-    )
-    truncation = "".join(f", {name}={value}" for name, value in task.pipeline_options.items())
-    return {
-        "adapter_only": options.adapter_only,
-        "has_adapter": options.has_adapter,
-        "task": published["task"],
-        "repo": options.repo_id or _PLACE,
-        "repo_known": options.repo_id is not None,
-        "own_code": statements.pooled(published)
-        or ("The head reads the pooled features of the image" if pooled else None),
-        "truncation": Markup(truncation),
-        "pipeline_options": Markup(truncation + (", trust_remote_code=True" if pooled else "")),
-        "example": task.inputs.example,
-        "base": hub_base(report["model"]),
-        "base_revision": hub_commit(report["model"]),
-        "auto_model": task.auto_model,
-        "auto_processor": task.inputs.processor,
-        "processor_argument": task.inputs.argument,
-    }
+def _own_code(published: dict[str, Any]) -> str | None:
+    """Return why the repository brings a class of its own, which plain `pipeline` runs only when it is trusted."""
+    if published["model"].get("architecture") == PooledForImageClassification.__name__:
+        return "The head reads the pooled features of the image"
+    return statements.pooled(published)
 
 
 def _evidence(published: dict[str, Any]) -> dict[str, Any]:
-    evidence = published.get("evidence") or {}
-    classes = list(published.get("per_class") or [])
-    if len(classes) > MAX_CLASSES:
-        classes = sorted(classes, key=lambda c: (c["support"] == 0, c["f1"], -c["support"]))[:WORST_CLASSES]
-    seeds = published.get("seeds")
+    evidence, per_class = published.get("evidence") or {}, list(published.get("per_class") or [])
+    weakest = sorted(per_class, key=lambda c: (c["support"] == 0, c["f1"], -c["support"]))[:WORST_CLASSES]
+    classes = per_class if len(per_class) <= MAX_CLASSES else weakest
+    spreads = (published.get("seeds") or {}).get("test") or {}
     return {
         "ladder": views.ladder(published, evidence),
         "classes": classes,
-        "hidden_classes": len(published.get("per_class") or []) - len(classes),
+        "hidden_classes": len(per_class) - len(classes),
         "certainty": statements.certainty(published),
         "forgetting": statements.forgetting(published),
         "parity": statements.parity(published),
-        "seeds": seeds,
-        "seed_rows": [_seed_row(*named, seeds["test"]) for named in _METRICS if named[1] in seeds["test"]]
-        if seeds
-        else [],
+        "seeds": published.get("seeds"),
+        "seed_rows": [_seed_row(key, spreads[key]) for key in METRICS if key in spreads],
     }
 
 
-def _seed_row(name: str, key: str, scores: dict[str, Any]) -> dict[str, Any]:
-    show = statements.number if key == "log_loss" else lambda value: statements.percent(value, 2)
-    spread = scores[key]
-    return {
-        "name": name,
-        "mean": show(spread["mean"]),
-        "std": show(spread["std"]),
-        "each": ", ".join(show(value) for value in spread["values"]),
-    }
+def _seed_row(key: str, spread: dict[str, Any]) -> tuple[str, str, str, str]:
+    """Return name, mean, standard deviation, and the score of each seed."""
+    mean, std, *each = [_figure(key, value, 2) for value in (spread["mean"], spread["std"], *spread["values"])]
+    return METRICS[key][0], mean, std, ", ".join(each)
 
 
-def _training(published: dict[str, Any], config: dict[str, Any], options: CardOptions) -> dict[str, Any]:
-    rows, origins = published["data"]["rows"], published["data"].get("origins") or {}
+def _training(published: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     name, environment = str(published["data"]["name"]), published["environment"]
-    local_data = hub_data(name) is None and not name.startswith("sample:")
-    local_model = published["model"].get("source") == "folder"
-    repeat = (" --data DATA" if local_data else "") + (" --model MODEL" if local_model else "")
-    timing = published.get("timing") or {}
-    return {
-        "splits": [{"name": k, "rows": f"{v:,}", "origin": origins.get(k) or _NONE} for k, v in rows.items()],
-        "stages": views.stages(
-            {"stages": [{**s, "learning_rates": s.get("learning_rates") or {}} for s in published["stages"]]}
-        ),
-        "settings": _settings(config, str(published["method"])),
-        "seed": published.get("seed"),
-        "hardware": _hardware(environment),
-        "times": ", ".join(f"{k.removesuffix('_seconds')} {statements.duration(v)}" for k, v in timing.items()),
-        "versions": md(", ".join(f"{k} {v}" for k, v in environment["versions"].items()), 600),
-        "notes": published.get("warnings") or [],
-        "has_config": options.has_config,
-        "config_place": options.config_place,
-        "repeat_data": Markup(repeat),
-        "packaged": name.startswith("sample:") or published["model"].get("source") == "packaged",
-        "local_data": local_data,
-        "local_model": local_model,
-    }
-
-
-def _hardware(environment: dict[str, Any]) -> str:
+    stages = [{**s, "learning_rates": s.get("learning_rates") or {}} for s in published["stages"]]
+    times = (published.get("timing") or {}).items()
     counts = (("processes", "process", "processes"), ("threads", "thread", "threads"))
     known = [statements.counted(environment[key], one, many) for key, one, many in counts if environment.get(key)]
-    return ", ".join([environment.get("device") or "not recorded", *known])
+    return {
+        "origins": published["data"].get("origins") or {},
+        "stages": views.stages({"stages": stages}),
+        "settings": _settings(config, str(published["method"])),
+        "hardware": ", ".join([environment.get("device") or "not recorded", *known]),
+        "times": ", ".join(f"{k.removesuffix('_seconds')} {statements.duration(v)}" for k, v in times),
+        "versions": ", ".join(f"{k} {v}" for k, v in environment["versions"].items()),
+        "packaged": name.startswith("sample:") or published["model"].get("source") == "packaged",
+        "local_data": hub_data(name) is None and not name.startswith("sample:"),
+        "local_model": published["model"].get("source") == "folder",
+    }
 
 
 def _settings(config: dict[str, Any], method: str) -> Markup:
@@ -314,9 +238,12 @@ def _settings(config: dict[str, Any], method: str) -> Markup:
     own = {
         name: value
         for name, value in config.items()
-        if name not in _NOT_SETTINGS
-        and (name in always or name not in OWN_FLAGS or value != OWN_FLAGS[name].default)
-        and (name in always or not name.startswith("lora_") or method == "lora")
+        if name in always
+        or (
+            name not in _NOT_SETTINGS.split()
+            and (name not in OWN_FLAGS or value != OWN_FLAGS[name].default)
+            and (method == "lora" or not name.startswith("lora_"))
+        )
     }
     flags = [str(code(f"{name} {_plain(value)}")) for name, value in own.items()]
     return Markup(", ".join([*flags, "all else hftl's defaults"]) if config else "not recorded")
@@ -326,15 +253,6 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
-
-
-def _tidy(text: str) -> str:
-    """Return the card without runs of empty lines."""
-    lines: list[str] = []
-    for line in text.split("\n"):
-        if line.strip() or (lines and lines[-1]):
-            lines.append(line.rstrip())
-    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _finalize(value: Any) -> Any:
@@ -362,6 +280,9 @@ def _environment() -> Environment:
         thousands=lambda value: f"{value:,}",
         long=lambda text: md(text, 600),
         plain=lambda text: Markup(text),  # names that are ours
+        code=code,
+        cells=lambda texts: Markup(" | ").join(md(text, 600) for text in texts),
+        arguments=lambda options: Markup("".join(f", {name}={value}" for name, value in options.items())),
         python=quoted_python,
         shell=lambda text: Markup(shlex.quote(one_line(str(text)))),
     )

@@ -1,7 +1,7 @@
 """Answer rows with a saved model by plain transformers: run as a script, by a process that has never seen hftl.
 
-Its stdin says, as JSON, where the model is and which rows to answer; the labels and the probabilities [rows, labels] go
-to stdout. Importing hftl fails here on purpose: what needs it is no standard artifact.
+Its stdin says, as JSON, where the model is and which rows to answer; the labels and the answers go to stdout. Importing
+hftl fails here on purpose: what needs it is no standard artifact.
 """
 
 import json
@@ -64,27 +64,19 @@ def _download(question):
 
 
 def answer(question: dict) -> dict:
-    """Return {"labels", "probabilities"} for the rows of the question: texts, or files of images."""
-    from transformers import AutoImageProcessor, AutoTokenizer, pipeline
+    """Return {"labels", "answers"}: what `pipeline` answers to the rows of the question, texts or files of images."""
+    import transformers
 
-    folder = question["model"]
-    if question["revision"] is not None:
-        folder = _download(question)
-    is_text = question["task"] == "text-classification"
+    folder = question["model"] if question["revision"] is None else _download(question)
+    options = {"device": "cpu", "trust_remote_code": question["own_code"], **question["options"]}
     if question["base"]:
-        parts = {"tokenizer": AutoTokenizer} if is_text else {"image_processor": AutoImageProcessor}
-        parts = {name: kind.from_pretrained(folder) for name, kind in parts.items()}
-        classify = pipeline(question["task"], model=_adapted(question, folder), device="cpu", **parts)
-    else:
-        own_code = question["own_code"]
-        classify = pipeline(question["task"], model=folder, device="cpu", trust_remote_code=own_code)
-    labels = [str(classify.model.config.id2label[i]) for i in range(classify.model.config.num_labels)]
-    asked = {"top_k": len(labels), **({"truncation": True} if is_text else {})}
-    probabilities = []
-    for row in question["rows"]:  # one by one, as most users do
-        scores = {one["label"]: one["score"] for one in classify(row, **asked)}
-        probabilities.append([scores[name] for name in labels])
-    return {"labels": labels, "probabilities": probabilities}
+        processor = getattr(transformers, question["processor"]).from_pretrained(folder)
+        options |= {"model": _adapted(question, folder), question["argument"]: processor}
+    pipe = transformers.pipeline(question["task"], **{"model": folder, **options})
+    config = pipe.model.config
+    labels = [str(config.id2label[i]) for i in range(config.num_labels)]
+    # one by one, as most users do
+    return {"labels": labels, "answers": [pipe(row, **question["asked"]) for row in question["rows"]]}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, constants
 
+from hftl.atomic import partial_of
 from hftl.errors import DataError, RunError
 from hftl.hub_errors import FULL_DISK, HubError, plain, push_errors
 from hftl.paths import typed_path
@@ -27,12 +28,11 @@ from hftl.publishing.hub_repository import (
     say,
     usable_token,
 )
-from hftl.publishing.parity import DownloadError, ParityError, check_pushed, is_pooled, keep_parity
+from hftl.publishing.parity import DownloadError, ParityError, check_pushed, is_pooled, keep_parity, unchecked
 from hftl.publishing.public_report import public_name
 from hftl.publishing.space import push_space
 from hftl.report.visible import one_line
 from hftl.run_data import Artifact, open_artifact
-from hftl.run_folder import partial_of
 
 
 @dataclass(frozen=True)
@@ -48,68 +48,51 @@ class Pushed:
     space_url: str | None
 
 
-def push_to_hub(
-    run: str | Path,
-    repo_id: str,
-    *,
-    public: bool = False,
-    revision: str | None = None,
-    create_pr: bool = False,
-    adapter_only: bool = False,
-    license: str | None = None,
-    include_examples: int = 0,
-    space: str | None = None,
-    commit_message: str | None = None,
-    token: str | None = None,
-) -> Pushed:
+def push_to_hub(run: str | Path, repo_id: str, **options: Any) -> Pushed:
     """Push a finished run to the model repository `repo_id` (namespace/name) and check what arrived.
 
-    Everything goes in one commit, into a repository that is made private unless `public`. `revision` is a branch,
-    made when it is missing; `create_pr` opens a pull request instead. `adapter_only` sends the LoRA adapter without
-    the base model. `license` is an identifier of the Hub, needed when it does not follow from base model and data.
-    `include_examples` test rows stand in the card, and nothing else of the data leaves the machine. `space` is the
-    namespace/name of a Space that serves the model. The token is that of HF_TOKEN or `hf auth login` unless given.
+    Everything goes in one commit, into a repository that is made private unless `public=True`. `options` are the other
+    fields of `PushOptions`: revision, create_pr, adapter_only, license, include_examples, space, commit_message, token.
 
     Raises `RunError` for what is no finished run, `ConfigError` for options that do not fit, `HubError` for what the
     Hub or the network refuses (nothing is committed then), and `ParityError` when the model downloaded again answers
     differently (the commit is on the Hub then, and the error names it).
     """
-    words = (license, include_examples, space, commit_message, token)
-    return push(PushOptions(run, repo_id, public, revision, create_pr, adapter_only, *words))
+    return push(PushOptions(run, repo_id, **options))
 
 
 def push(options: PushOptions, agree: Callable[[Bundle], None] | None = None) -> Pushed:
     """Push as `push_to_hub` does. `agree` is called with what will be sent, and may raise to stop."""
     check_options(options)
-    token = usable_token(options)
+    api, repo_id = HfApi(token=usable_token(options)), options.repo_id
     artifact = finished_run(options.run)
     with bundled(artifact, options) as bundle:
         (agree or show_rows)(bundle)
-        api = HfApi(token=token)
-        with push_errors(options.repo_id, "pushing"):
-            with _interrupted(
-                f"Interrupted: nothing was committed to {options.repo_id}. Push again: nothing is sent twice."
-            ):
-                target = open_target(
-                    api, options.repo_id, public=options.public, revision=options.revision, create_pr=options.create_pr
-                )
-                gone = left_behind(target, bundle)
-            with _interrupted(
-                f"Interrupted: {options.repo_id} has the whole commit or nothing of it. Push again: nothing is sent twice."
-            ):
-                start = time.perf_counter()
-                message = options.commit_message or _title(artifact)
-                commit = commit_bundle(api, target, bundle, message, create_pr=options.create_pr)
-                _say_what_was_sent(
-                    target, commit, gone, f"{_megabytes(bundle)} in {time.perf_counter() - start:.1f} s"
-                )
-    with _interrupted(f"Interrupted: commit {commit.oid} of {options.repo_id} is made, but was not checked."):
-        base = bundle.base if options.adapter_only else None
-        parity = prove(artifact, target, commit, adapter_of=base, token=options.token)
-        pushed = _pushed(target, commit, parity)
+        with push_errors(repo_id, "pushing"):
+            with _interrupted(f"nothing was committed to {repo_id}. Push again: nothing is sent twice."):
+                target = open_target(api, options)
+            with _interrupted(f"{repo_id} has the whole commit or nothing of it. Push again: nothing is sent twice."):
+                commit = _send(api, target, bundle, artifact, options)
+    with _interrupted(f"commit {commit.oid} of {repo_id} is made, but was not checked."):
+        parity = prove(artifact, target, commit, bundle.base if options.adapter_only else None, options.token)
+        revision, page = commit.pr_revision or target.branch, f"{constants.ENDPOINT}/{repo_id}"
+        url = commit.pr_url or (f"{page}/tree/{revision}" if revision else page)
+        pushed = Pushed(url, commit.oid, repo_id, revision, commit.pr_url, parity, None)
         if options.space is None:
             return pushed
-        return replace(pushed, space_url=_space(api, options.space, bundle, artifact, pushed, options))
+        serves: dict[str, Any] = {
+            "revision": revision,
+            "pooled": is_pooled(artifact.folder),
+            "license": bundle.license.id,
+        }
+        try:
+            return replace(
+                pushed, space_url=push_space(api, options.space, repo_id, private=not options.public, **serves)
+            )
+        except HubError as error:
+            raise HubError(
+                f"The model is at {url} (commit {commit.oid[:12]}), but its Space failed: {error}"
+            ) from error
 
 
 def finished_run(run: str | Path) -> Artifact:
@@ -136,11 +119,24 @@ def finished_run(run: str | Path) -> Artifact:
 @contextmanager
 def bundled(artifact: Artifact, options: PushOptions, *, online: bool = True) -> Iterator[Bundle]:
     """Build what the commit will hold, in a folder that is removed afterwards whatever happens."""
-    with _full_disk():
-        assert artifact.run is not None
+    assert artifact.run is not None
+    assert artifact.report is not None
+    # What an earlier push was checked with belongs to that push, and would make every push differ from the last.
+    parity = {where: one for where, one in (artifact.report.get("parity") or {}).items() if where != "hub"}
+    source = replace(artifact, report={**artifact.report, "parity": parity})
+    content = BundleOptions(
+        options.adapter_only, options.include_examples, options.license, options.repo_id, online=online
+    )
+    try:
         with tempfile.TemporaryDirectory(prefix="hftl-push-", dir=_beside(artifact.run)) as work:
-            content = BundleOptions(options.adapter_only, options.include_examples, options.license, options.repo_id)
-            yield build_bundle(_without_earlier_push(artifact), Path(work) / "bundle", replace(content, online=online))
+            yield build_bundle(source, Path(work) / "bundle", content)
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise RunError(
+            f"The disk is full ({tempfile.gettempdir()}) while putting the files together: free some space, or set "
+            "TMPDIR to a folder on another disk, and push again."
+        ) from error
 
 
 def _beside(run: Path) -> Path | None:
@@ -148,13 +144,6 @@ def _beside(run: Path) -> Path | None:
     parent = run.resolve().parent
     far = parent.stat().st_dev != Path(tempfile.gettempdir()).stat().st_dev
     return parent if far and os.access(parent, os.W_OK | os.X_OK) else None
-
-
-def _without_earlier_push(artifact: Artifact) -> Artifact:
-    """What an earlier push was checked with belongs to that push, and would make every push differ from the last."""
-    assert artifact.report is not None
-    parity = {where: one for where, one in (artifact.report.get("parity") or {}).items() if where != "hub"}
-    return replace(artifact, report={**artifact.report, "parity": parity})
 
 
 def show_rows(bundle: Bundle) -> None:
@@ -165,71 +154,38 @@ def show_rows(bundle: Bundle) -> None:
             say(f"  {one_line(row, 600)}")
 
 
-def _title(artifact: Artifact) -> str:
-    """Return a title of the commit that tells nothing of this machine."""
+def _send(api: HfApi, target: Target, bundle: Bundle, artifact: Artifact, options: PushOptions) -> CommitInfo:
+    """Commit, under a title that tells nothing of this machine, and say what was sent."""
     assert artifact.report is not None
-    return f"{artifact.report['method']} of {public_name(artifact.report['model'])}, by hftl"
-
-
-def _say_what_was_sent(target: Target, commit: CommitInfo, gone: list[str], sent: str) -> None:
+    title = f"{artifact.report['method']} of {public_name(artifact.report['model'])}, by hftl"
+    start = time.perf_counter()
+    commit = commit_bundle(api, target, bundle, options.commit_message or title, create_pr=options.create_pr)
     if commit.oid == target.head:
         say(f"{target.repo_id} has all of this already: no commit was made.")
-        return
-    say(f"Committed {sent}.")
+        return commit
+    megabytes = sum((bundle.folder / name).stat().st_size for name in bundle.files) / 1e6
+    say(f"Committed {len(bundle.files)} files, {megabytes:.1f} MB in {time.perf_counter() - start:.1f} s.")
+    gone = left_behind(target, bundle)
     if gone:
         say(f"Removed with it, as the new model lacks them: {', '.join(gone)}")
-
-
-def _megabytes(bundle: Bundle) -> str:
-    total = sum((bundle.folder / name).stat().st_size for name in bundle.files)
-    return f"{len(bundle.files)} files, {total / 1e6:.1f} MB"
-
-
-def _pushed(target: Target, commit: CommitInfo, parity: dict[str, Any]) -> Pushed:
-    revision = commit.pr_revision or target.branch
-    page = f"{constants.ENDPOINT}/{target.repo_id}"
-    url = commit.pr_url or (f"{page}/tree/{revision}" if revision else page)
-    return Pushed(url, commit.oid, target.repo_id, revision, commit.pr_url, parity, None)
-
-
-def _space(api: HfApi, space: str, bundle: Bundle, artifact: Artifact, pushed: Pushed, options: PushOptions) -> str:
-    try:
-        return push_space(
-            api,
-            space,
-            options.repo_id,
-            private=not options.public,
-            revision=pushed.revision,
-            title=space.rpartition("/")[2],
-            pooled=is_pooled(artifact.folder),
-            license=bundle.license.id,
-        )
-    except HubError as error:
-        raise HubError(
-            f"The model is at {pushed.url} (commit {pushed.commit[:12]}), but its Space failed: {error}"
-        ) from error
+    return commit
 
 
 def prove(
-    artifact: Artifact,
-    target: Target,
-    commit: CommitInfo,
-    *,
-    adapter_of: tuple[str, str | None] | None = None,
-    token: str | None = None,
+    artifact: Artifact, target: Target, commit: CommitInfo, base: tuple[str, str | None] | None, token: str | None
 ) -> dict[str, Any]:
     """Download the commit in a fresh process, compare, and keep the result in the run's report under parity, hub.
 
-    `adapter_of` is the base model (Hub id, commit) of an adapter that was pushed alone. Raises `ParityError`, which
+    `base` is the base model (Hub id, commit) of an adapter that was pushed alone. Raises `ParityError`, which
     names the commit and the way back, when the answers differ or the model cannot be loaded.
     """
     try:
         revision = commit.pr_revision or commit.oid
-        result = check_pushed(artifact, target.repo_id, revision, adapter_of=adapter_of, token=token)
+        result = check_pushed(artifact, target.repo_id, revision, adapter_of=base, token=token)
     except ParityError as error:
         raise ParityError(f"{error} {_way_back(target, commit)}") from error
     except (DataError, DownloadError) as error:
-        result = _unchecked(plain(str(error)))
+        result = unchecked(0, "none", plain(str(error)))
     problem = keep_parity(artifact, "hub", result)
     if problem:
         say(problem)
@@ -248,30 +204,11 @@ def _way_back(target: Target, commit: CommitInfo) -> str:
     return f"{where}: `git revert` it in a clone, or load revision {target.head}, which stood there before."
 
 
-def _unchecked(why: str) -> dict[str, Any]:
-    figures = {"labels_equal": None, "max_difference": None, "tolerance": None}
-    return {"rows": 0, "origin": "none", **figures, "seconds": 0.0, "note": f"not checked: {why}"}
-
-
 @contextmanager
 def _interrupted(line: str) -> Iterator[None]:
-    """Say the line when Ctrl-C comes inside."""
+    """Say how things stand when Ctrl-C comes inside."""
     try:
         yield
     except KeyboardInterrupt:
-        sys.stderr.write(f"\n{line}\n")
+        sys.stderr.write(f"\nInterrupted: {line}\n")
         raise
-
-
-@contextmanager
-def _full_disk() -> Iterator[None]:
-    """Turn a disk that is full into a `RunError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL_DISK:
-            raise
-        raise RunError(
-            f"The disk is full ({tempfile.gettempdir()}) while putting the files together: free some space, or set TMPDIR to a folder on "
-            "another disk, and push again."
-        ) from error

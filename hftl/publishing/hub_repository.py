@@ -1,8 +1,6 @@
-"""What a push is asked to do, the repository that it goes to, and its one commit.
+"""Talk to the Hub: what to push and where to, the repository and its branch, the commit, and asking again.
 
-Imports nothing heavy, so that a refusal is quick. `huggingface_hub` repeats the requests that send files (upload
-modes, LFS batch, the bytes, verify) by itself; `persist` repeats the others: reading or making a repository or a
-branch, the check of the card, and the commit.
+Imports nothing heavy: what cannot be pushed is refused in a second.
 """
 
 from __future__ import annotations
@@ -15,6 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,7 +37,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import parse_ratelimit_headers, validate_repo_id
 
 from hftl.errors import ConfigError
-from hftl.hub_errors import AGAIN, NO_TOKEN, OFFLINE, HubError, root_of, without_queries
+from hftl.hub_errors import TOKENS_PAGE, HubError, root_of, without_queries
 from hftl.surroundings import hub_reachable
 
 
@@ -52,38 +52,39 @@ LONGEST_WAIT = 300  # seconds: the Hub counts requests in windows of five minute
 ANSWER_TIMEOUT = 120.0  # seconds without a byte; a large commit is answered within a minute
 BUSY = (408, 429, 500, 502, 503, 504)
 NOT_DONE = (429, 503)  # the Hub has not even begun
-_REPEATED = ("/preupload/", "/info/lfs/")  # the library has asked five times when an error of these arrives here
 _SECONDS = 30.0  # for an answer about a repository
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
-# What a push writes. A new model without one of these must not lie beside an old one's: loaders would take it up.
+# What `save_pretrained` of models and processors writes, beside weights and some tokenizers' own vocabulary files.
+_SAVED = """
+    added_tokens.json chat_template.jinja config.json merges.txt modeling_pooled.py preprocessor_config.json
+    processor_config.json special_tokens_map.json tokenizer.json tokenizer_config.json vocab.json vocab.txt
+"""
+# What a push writes beside that. A new model must not lie beside such a file of an old one: loaders would take it up.
 _PUSHED = """
     model*.safetensors model.safetensors.index.json adapter_model.safetensors adapter_config.json
-    adapter/adapter_model.safetensors adapter/adapter_config.json modeling_pooled.py config.json
-    preprocessor_config.json processor_config.json tokenizer.json tokenizer_config.json special_tokens_map.json
-    added_tokens.json vocab.txt vocab.json merges.txt spiece.model sentencepiece.bpe.model tokenizer.model
-    chat_template.jinja report.json config.yaml .eval_results/* examples/[0-9]*.png
+    adapter/adapter_model.safetensors adapter/adapter_config.json spiece.model sentencepiece.bpe.model tokenizer.model
+    report.json config.yaml .eval_results/* examples/[0-9]*.png
 """
-OF_A_MODEL = tuple(_PUSHED.split())
-_STORED = (".safetensors", ".model", ".png")  # what the Hub keeps in large file storage, beside anything large
-_LARGE = 5_000_000  # bytes
+MODEL_FILES = tuple(_SAVED.split())
+OF_A_MODEL = (*MODEL_FILES, *_PUSHED.split())
 
 
 @dataclass(frozen=True)
 class PushOptions:
     """What to push, and where to."""
 
-    run: str | Path
-    repo_id: str
-    public: bool = False
-    revision: str | None = None
-    create_pr: bool = False
-    adapter_only: bool = False
-    license: str | None = None
-    include_examples: int = 0
-    space: str | None = None
+    run: str | Path  # a run folder, or its final/
+    repo_id: str  # namespace/name
+    public: bool = False  # a new repository is private otherwise; one that exists stays as it is
+    revision: str | None = None  # a branch, made when it is missing; None: main
+    create_pr: bool = False  # open a pull request instead
+    adapter_only: bool = False  # the LoRA adapter without the base model
+    license: str | None = None  # identifier of the Hub, needed when it does not follow from base model and data
+    include_examples: int = 0  # test rows that stand in the card; nothing else of the data leaves the machine
+    space: str | None = None  # namespace/name of a Space that serves the model
     commit_message: str | None = None
-    token: str | None = None
+    token: str | None = None  # None: that of HF_TOKEN or `hf auth login`
 
 
 @dataclass(frozen=True)
@@ -131,19 +132,23 @@ def _check_branch(revision: str | None, create_pr: bool) -> None:
         return
     if create_pr:
         raise ConfigError("--create_pr opens a pull request against main: leave out --revision.")
-    if _COMMIT.fullmatch(revision):
-        raise ConfigError(f"--revision {revision[:12]}... is a commit, and a push goes to a branch: give its name.")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*", revision) or ".." in revision or revision.endswith((".lock", ".")):
+    form = re.fullmatch(r"[\w.-]+(/[\w.-]+)*", revision)
+    if not form or ".." in revision or revision.endswith((".lock", ".")) or _COMMIT.fullmatch(revision):
         raise ConfigError(f"--revision {revision!r} is no name for a branch, such as v2 or candidates/lora.")
 
 
 def usable_token(options: PushOptions) -> str:
     """Return the token to use. Raises `HubError`, within two seconds, when there is none or no Hub to use it at."""
     if constants.is_offline_mode():
-        raise HubError(OFFLINE)
+        raise HubError(
+            "Offline mode is on (HF_HUB_OFFLINE): unset it to push, or look at what would be sent with --dry_run."
+        )
     token = options.token or get_token()
     if not token:
-        raise HubError(NO_TOKEN)
+        raise HubError(
+            "You are not logged in to the Hub: run `hf auth login`, or set HF_TOKEN to a token with write access "
+            f"({TOKENS_PAGE})."
+        )
     if not hub_reachable():
         raise HubError(
             f"{constants.ENDPOINT} cannot be reached: is there a network? --dry_run shows what would be sent."
@@ -154,22 +159,24 @@ def usable_token(options: PushOptions) -> str:
 def persist(call: Callable[[], T], doing: str, *, network: bool = True, statuses: tuple[int, ...] = BUSY) -> T:
     """Return `call()`, asked again up to `RETRIES` times after one of `statuses` or (with `network`) a broken line.
 
-    Raises the last error, and `HubError` when the Hub asks to wait longer than `LONGEST_WAIT` seconds.
+    Raises the last error; at once where the Hub asks to wait longer than `LONGEST_WAIT` seconds.
     """
     _prepare_client()
-    wait, attempt = FIRST_WAIT, 0
-    while True:
-        attempt += 1
+    wait = FIRST_WAIT
+    for attempt in count(1):
         try:
             return call()
         except Exception as error:
             root = root_of(error)
-            if attempt > RETRIES or not _may_pass(root, network, statuses):
+            answer = root.response if isinstance(root, HfHubHTTPError) else None
+            pause = (seconds_to_wait(answer.headers) if answer is not None else None) or wait
+            if attempt > RETRIES or pause > LONGEST_WAIT or not _may_pass(root, network, statuses):
                 raise
-            pause, why = _pause(root, wait)
+        why = "The connection broke" if answer is None else f"The Hub answered {answer.status_code}"
         say(f"{why} while {doing}: asking again in {pause:g} s ({attempt} of {RETRIES}).")
         time.sleep(pause)
         wait = min(2 * wait, LAST_WAIT)
+    raise AssertionError  # never: the last attempt raises
 
 
 def _prepare_client() -> None:
@@ -186,28 +193,16 @@ def _hide_signatures(record: logging.LogRecord) -> bool:
 
 
 def _may_pass(root: BaseException, network: bool, statuses: tuple[int, ...]) -> bool:
-    """Can asking again help?"""
+    """Can asking again help? Where files are sent, the library has asked five times when an error arrives here."""
+    request: Any
     if isinstance(root, HfHubHTTPError):
-        address = str(root.response.request.url)
-        return root.response.status_code in statuses and not any(part in address for part in _REPEATED)
-    if isinstance(root, HTTPError):
-        address = str(getattr(root, "_request", None) and root.request.url)
-        return network and "/api/" in address and not any(part in address for part in _REPEATED)
-    return isinstance(root, json.JSONDecodeError)  # the check of the card reads a failure as JSON
-
-
-def _pause(root: BaseException, wait: float) -> tuple[float, str]:
-    """Return how long to wait, in seconds, and why."""
-    if isinstance(root, json.JSONDecodeError):
-        return wait, "The Hub answered no JSON"
-    if not isinstance(root, HfHubHTTPError):
-        return wait, f"The connection broke ({type(root).__name__})"
-    status, seconds = root.response.status_code, seconds_to_wait(root.response.headers)
-    if seconds is not None and seconds > LONGEST_WAIT:
-        raise HubError(
-            f"The Hub asks to wait {seconds} s ({status}), longer than hftl does ({LONGEST_WAIT} s). {AGAIN}"
-        )
-    return (wait if seconds is None else float(seconds)), f"The Hub answered {status}"
+        request, passing = root.response.request, root.response.status_code in statuses
+    else:
+        request, passing = getattr(root, "_request", None), network
+    address = str(request.url) if request is not None else ""
+    by_library = "/api/" not in address or "/preupload/" in address
+    # the check of the card reads a failure as JSON
+    return isinstance(root, json.JSONDecodeError) or (passing and not by_library)
 
 
 def seconds_to_wait(headers: Mapping[str, str]) -> int | None:
@@ -224,82 +219,69 @@ def say(text: str) -> None:
     sys.stderr.write(text + "\n")
 
 
-def open_target(api: HfApi, repo_id: str, *, public: bool, revision: str | None, create_pr: bool) -> Target:
+def open_target(api: HfApi, options: PushOptions) -> Target:
     """Find the repository, or make it private (unless `public`), and the branch; nothing is committed.
 
     Raises `HubError` when the repository's visibility is another than `public` says: a push never changes it.
     """
-    info = _find_repository(api, repo_id)
+    repo_id = options.repo_id
+    info = find_repository(api, repo_id)
     new = info is None
     if info is None:
-        if create_pr:
+        if options.create_pr:
             raise HubError(f"There is no {repo_id} on the Hub to open a pull request on: push without --create_pr.")
-        _make(api, repo_id, public=public)
-        info = _find_repository(api, repo_id)
+        make = partial(api.create_repo, repo_id, private=not options.public, exist_ok=True)
+        persist(make, f"making {repo_id}")
+        info = find_repository(api, repo_id)  # somebody else may have made it meanwhile
         if info is None:
-            raise HubError(f"{repo_id} was made, but the Hub does not show it yet: push again in a minute.")
-    _check_visibility(repo_id, private=bool(info.private), public=public)
-    branch = None if revision == "main" else revision
+            raise HubError(f"The name {repo_id} is taken, and this token cannot see by what: use another.")
+    check_visibility(repo_id, info, public=options.public)
+    branch = None if options.revision == "main" else options.revision
     if branch is not None:
         info = _branch(api, repo_id, branch, info.sha)
-    return Target(repo_id, branch, info.sha, tuple(s.rfilename for s in info.siblings or []), new)
+    return Target(repo_id, branch, info.sha, _files(info), new)
 
 
-def _find_repository(api: HfApi, repo_id: str) -> Any:
-    """Return the Hub's `ModelInfo`, or None when there is no such repository (or it is somebody else's private one)."""
+def find_repository(api: HfApi, repo_id: str, repo_type: str = "model") -> Any:
+    """Return the Hub's `ModelInfo` or `SpaceInfo`; None where there is none (or it is somebody else's private one)."""
+    look = partial(api.repo_info, repo_id, repo_type=repo_type, timeout=_SECONDS)
     try:
         # Nothing was sent yet, and whether there is a network shows here: one try at the connection.
-        return persist(lambda: api.model_info(repo_id, timeout=_SECONDS), f"looking for {repo_id}", network=False)
-    except GatedRepoError:
-        raise
+        return persist(look, f"looking for {repo_id}", network=False)
     except RepositoryNotFoundError as error:
-        if error.response.status_code != 404:  # 401: the token, not the repository
+        if isinstance(error, GatedRepoError) or error.response.status_code != 404:  # 401: the token
             raise
         return None
 
 
-def _make(api: HfApi, repo_id: str, *, public: bool) -> None:
-    try:
-        persist(lambda: api.create_repo(repo_id, private=not public), f"making {repo_id}")
-    except HfHubHTTPError as error:
-        if error.response.status_code != 409:
-            raise
-        # Somebody made it meanwhile, or the answer to an earlier try was lost. What it is, is read next.
-        if _find_repository(api, repo_id) is None:
-            raise HubError(
-                f"The name {repo_id} is taken (409), and this token cannot see by what: use another."
-            ) from error
-
-
-def _check_visibility(repo_id: str, *, private: bool, public: bool) -> None:
-    if not private and not public:
-        raise HubError(
-            f"{repo_id} is public, so this push would publish the model: nothing was sent. Add --public if it may be "
-            f"seen by all, or run `hf repos settings {repo_id} --private` first."
-        )
-    if private and public:
-        raise HubError(
-            f"{repo_id} is private, and a push never changes that: nothing was sent. Leave out --public, or run "
-            f"`hf repos settings {repo_id} --public` first."
-        )
+def check_visibility(repo_id: str, info: Any, *, public: bool, repo_type: str = "model") -> None:
+    """Raise `HubError` where more people see the repository than `public` says, or fewer."""
+    if info.private is not public:
+        return
+    now, other, advice = ("private", "public", "Leave out") if public else ("public", "private", "Add")
+    raise HubError(
+        f"{repo_id} is {now}, and a push never changes that: nothing was sent. {advice} --public, or run "
+        f"`hf repos settings {repo_id} --repo-type {repo_type} --{other}` first."
+    )
 
 
 def _branch(api: HfApi, repo_id: str, revision: str, start: str | None) -> Any:
     """Return the `ModelInfo` of the branch, made from `start` when it is missing."""
-
-    def find() -> Any:
-        return persist(lambda: api.model_info(repo_id, revision=revision, timeout=_SECONDS), f"looking for {revision}")
-
+    find = partial(
+        persist, partial(api.model_info, repo_id, revision=revision, timeout=_SECONDS), f"looking for {revision}"
+    )
     try:
         return find()
     except RevisionNotFoundError:
         if revision.startswith("refs/"):
             raise
-    persist(
-        lambda: api.create_branch(repo_id, branch=revision, revision=start, exist_ok=True),
-        f"making the branch {revision}",
-    )
+    make = partial(api.create_branch, repo_id, branch=revision, revision=start, exist_ok=True)
+    persist(make, f"making the branch {revision}")
     return find()
+
+
+def _files(info: Any) -> tuple[str, ...]:
+    return tuple(sibling.rfilename for sibling in info.siblings or [])
 
 
 def left_behind(target: Target, bundle: Bundle) -> list[str]:
@@ -315,22 +297,11 @@ def commit_bundle(api: HfApi, target: Target, bundle: Bundle, message: str, *, c
     lost, it finds its own commit there and has nothing to do. A pull request has no such memory, and is asked for
     again only when the Hub surely did not open it.
     """
-    tries = 0
-
-    def once() -> CommitInfo:
-        nonlocal tries
-        tries += 1
-        if tries == 1:
-            return _commit(api, target, bundle, message, create_pr=create_pr)
-        now = api.model_info(target.repo_id, revision=target.branch, timeout=_SECONDS)  # the earlier try may be there
-        files = tuple(sibling.rfilename for sibling in now.siblings or [])
-        return _commit(api, replace(target, files=files), bundle, message, create_pr=create_pr)
-
-    doing = f"committing to {target.repo_id}"
+    commit, doing = partial(_commit, api, target, bundle, message, create_pr), f"committing to {target.repo_id}"
     if not create_pr:
-        return persist(once, doing)
+        return persist(commit, doing)
     try:
-        return persist(once, doing, network=False, statuses=NOT_DONE)
+        return persist(commit, doing, network=False, statuses=NOT_DONE)
     except HTTPError as error:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
         if status is not None and (status < 500 or status in NOT_DONE):
@@ -341,12 +312,14 @@ def commit_bundle(api: HfApi, target: Target, bundle: Bundle, message: str, *, c
         ) from error
 
 
-def _commit(api: HfApi, target: Target, bundle: Bundle, message: str, *, create_pr: bool) -> CommitInfo:
+def _commit(api: HfApi, target: Target, bundle: Bundle, message: str, create_pr: bool) -> CommitInfo:
+    # read again: an earlier try, whose answer was lost, may have removed files already
+    present = replace(target, files=_files(api.model_info(target.repo_id, revision=target.branch, timeout=_SECONDS)))
     additions = [CommitOperationAdd(name, bundle.folder / name) for name in bundle.files]
-    removals = [CommitOperationDelete(name) for name in left_behind(target, bundle)]
+    removals = [CommitOperationDelete(name) for name in left_behind(present, bundle)]
     where: dict[str, Any] = {"revision": target.branch, "create_pr": create_pr}
     for addition in additions:  # one by one: the library's threads would not let Ctrl-C end the sending
-        if addition.upload_info.size > _LARGE or addition.path_in_repo.endswith(_STORED):
-            api.preupload_lfs_files(target.repo_id, [addition], free_memory=False, **where)
-    changes: list[CommitOperationAdd | CommitOperationDelete] = [*additions, *removals]
-    return api.create_commit(target.repo_id, changes, commit_message=message, parent_commit=target.head, **where)
+        api.preupload_lfs_files(target.repo_id, [addition], free_memory=False, **where)
+    return api.create_commit(
+        target.repo_id, [*additions, *removals], commit_message=message, parent_commit=target.head, **where
+    )

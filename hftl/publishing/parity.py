@@ -6,22 +6,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from scipy.special import softmax
 
+from hftl.atomic import new_file
 from hftl.errors import HftlError
 from hftl.models.pooled import OWN_CLASSES
-from hftl.predict import Predictor, load
+from hftl.predict import load
 from hftl.publishing import fresh_process
 from hftl.report.report import write_report
 from hftl.run_data import OWN_ROWS, Artifact, RealRows, some_rows, spread
-from hftl.tasks.task import Task
+from hftl.tasks.task import Answer, Task
 
 
 ROWS = 64
@@ -45,12 +46,11 @@ class Place:
     """Where the artifact to check is."""
 
     model: str  # a folder, or a repository on the Hub
-    task: str
+    task: Task
+    labels: tuple[str, ...]
+    own_code: bool  # a class of hftl's own, whose modelling file hftl itself wrote
     revision: str | None = None  # commit of a repository, which is downloaded again; None for a folder
-    own_code: bool = False  # a class of hftl's own, whose modelling file hftl itself wrote
     base: tuple[str, str | None] | None = None  # name and revision, of an adapter alone
-    auto_model: str | None = None
-    labels: tuple[str, ...] = ()
 
 
 def check_saved(
@@ -58,17 +58,16 @@ def check_saved(
 ) -> dict[str, Any]:
     """Check a folder just saved against the logits [test rows, labels] of the model in memory; see `compare`."""
     numbers, inputs = spread(test, task.inputs, ROWS)
-    expected = softmax(logits[numbers].astype(np.float64), axis=-1)
-    place = Place(str(folder), task.name, own_code=is_pooled(folder))
-    return compare(place, RealRows(inputs, OWN_ROWS, own=True), expected, labels)
+    answers = task.output.answers(logits[numbers], labels)
+    return compare(Place(str(folder), task, labels, is_pooled(folder)), RealRows(inputs, OWN_ROWS, own=True), answers)
 
 
 def check_folder(artifact: Artifact, data: str | None = None) -> dict[str, Any]:
     """Check the model folder of an artifact against what hftl answers; see `compare`."""
     predictor = load(artifact.folder)
     rows = some_rows(artifact, predictor.task.inputs, ROWS, data)
-    place = Place(str(artifact.folder), predictor.task.name, own_code=is_pooled(artifact.folder))
-    return compare(place, rows, _probabilities(predictor, rows), predictor.labels)
+    place = Place(str(artifact.folder), predictor.task, predictor.labels, is_pooled(artifact.folder))
+    return compare(place, rows, predictor.predict(rows.inputs))
 
 
 def check_pushed(
@@ -86,20 +85,12 @@ def check_pushed(
     """
     predictor = load(artifact.folder)
     rows = some_rows(artifact, predictor.task.inputs, ROWS)
-    place = Place(
-        repo_id,
-        predictor.task.name,
-        commit,
-        own_code=is_pooled(artifact.folder),
-        base=adapter_of,
-        auto_model=predictor.task.auto_model,
-        labels=predictor.labels,
-    )
-    return compare(place, rows, _probabilities(predictor, rows), predictor.labels, token)
+    place = Place(repo_id, predictor.task, predictor.labels, is_pooled(artifact.folder), commit, adapter_of)
+    return compare(place, rows, predictor.predict(rows.inputs), token)
 
 
 def keep_parity(artifact: Artifact, where: str, result: dict[str, Any]) -> str | None:
-    """Write a result into the report.json of a run, under parity, `where`; the file is whole at every moment.
+    """Write a result into the report.json of a run, under parity, `where`; the file is complete at every moment.
 
     Without a run, or a report, there is nothing to write. Returns why it could not be written (a read-only run), else
     None.
@@ -107,22 +98,14 @@ def keep_parity(artifact: Artifact, where: str, result: dict[str, Any]) -> str |
     path = artifact.run / "report.json" if artifact.run else None
     if path is None or not path.is_file():
         return None
-    new = path.with_name("report.json.new")
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
         report["parity"] = {**(report.get("parity") or {}), where: result}
-        write_report(new, report)
-        new.replace(path)
+        with new_file(path) as partial:
+            write_report(partial, report)
     except OSError as error:
-        if os.access(path.parent, os.W_OK):
-            new.unlink(missing_ok=True)
         return f"{path} could not be written ({error.strerror}): the result of the check is not kept there."
     return None
-
-
-def _probabilities(predictor: Predictor, rows: RealRows) -> np.ndarray:
-    """Return [rows, labels] by hftl's own way of serving."""
-    return np.array([[p.probabilities[name] for name in predictor.labels] for p in predictor.predict(rows.inputs)])
 
 
 def is_pooled(folder: Path) -> bool:
@@ -131,10 +114,8 @@ def is_pooled(folder: Path) -> bool:
     return fields.get("model_type") in OWN_CLASSES
 
 
-def compare(
-    place: Place, rows: RealRows, expected: np.ndarray, labels: tuple[str, ...], token: str | None = None
-) -> dict[str, Any]:
-    """Answer `rows` in a fresh process by plain transformers and hold that against `expected` [rows, labels].
+def compare(place: Place, rows: RealRows, answers: Sequence[Answer], token: str | None = None) -> dict[str, Any]:
+    """Answer `rows` in a fresh process by plain transformers and hold that against hftl's own `answers` to them.
 
     Returns rows, origin, labels_equal, max_difference, tolerance, seconds and note. Raises `ParityError` when the
     artifact cannot be loaded there, names other labels, or a probability is off by more than `TOLERANCE`; labels may
@@ -144,51 +125,53 @@ def compare(
     """
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="hftl-parity-") as work:
-        answers = _ask(place, rows, Path(work), token)
-    if isinstance(answers, int):
-        note = f"not checked: the fresh process was ended by signal {answers} (too little memory for a second copy?)"
-        return _result(len(rows.inputs), rows.origin, None, None, start, note)
-    if answers["labels"] != list(labels):
-        raise ParityError(f"{place.model} names the labels {_few(answers['labels'])}, the model {_few(labels)}.")
-    return judge(np.asarray(answers["probabilities"]), expected, rows.origin, place.model, start)
+        reply = _ask(place, rows, Path(work), token)
+    if isinstance(reply, int):
+        why = f"the fresh process was ended by signal {reply} (too little memory for a second copy?)"
+        return unchecked(len(rows.inputs), rows.origin, why)
+    names = reply["labels"]
+    if names != list(place.labels):
+        raise ParityError(f"{place.model} names the labels {_few(names)}, the model {_few(place.labels)}.")
+    theirs = np.array([place.task.output.flatten(answer, names) for answer in reply["answers"]])
+    ours = np.array([[answer.detail[name] for name in names] for answer in answers])
+    return judge(theirs, ours, rows.origin, place.model, start)
 
 
 def judge(answers: np.ndarray, expected: np.ndarray, origin: str, what: str, start: float) -> dict[str, Any]:
     """Return the result for probabilities [rows, labels] of `what`; raise `ParityError` for a difference."""
     difference = float(np.abs(answers - expected).max())
-    same = bool(_same_labels(answers, expected).all())
-    if not same or not difference <= TOLERANCE:  # not a number is a difference too
-        wrong = int((~_same_labels(answers, expected)).sum())
+    theirs = np.take_along_axis(expected, answers.argmax(-1)[:, None], axis=-1)[:, 0]
+    same = (answers.argmax(-1) == expected.argmax(-1)) | (expected.max(-1) - theirs < TOLERANCE)
+    if not same.all() or not difference <= TOLERANCE:  # not a number is a difference too
         raise ParityError(
             f"{what} is not the model that was trained: on {len(expected)} rows ({origin}) probabilities differ by up "
-            f"to {difference:.2g} (allowed {TOLERANCE:g}) and {wrong} labels. Do not publish it."
+            f"to {difference:.2g} (allowed {TOLERANCE:g}) and {(~same).sum()} labels. Do not publish it."
         )
-    return _result(len(expected), origin, same, difference, start)
+    figures = {"labels_equal": True, "max_difference": difference, "seconds": round(time.perf_counter() - start, 3)}
+    return unchecked(len(expected), origin, "") | figures | {"note": ""}
 
 
-def _result(
-    rows: int, origin: str, same: bool | None, difference: float | None, start: float, note: str = ""
-) -> dict[str, Any]:
-    return {
-        "rows": rows,
-        "origin": origin,
-        "labels_equal": same,
-        "max_difference": difference,
-        "tolerance": TOLERANCE,
-        "seconds": round(time.perf_counter() - start, 3),
-        "note": note,
-    }
-
-
-def _same_labels(answers: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    theirs = np.take_along_axis(expected, answers.argmax(-1)[:, None], axis=-1)[:, 0]
-    return (answers.argmax(-1) == expected.argmax(-1)) | (expected.max(-1) - theirs < TOLERANCE)
+def unchecked(rows: int, origin: str, why: str) -> dict[str, Any]:
+    """Return the result of a check that was not made."""
+    figures = {"labels_equal": None, "max_difference": None, "tolerance": TOLERANCE, "seconds": 0.0}
+    return {"rows": rows, "origin": origin, **figures, "note": f"not checked: {why}"}
 
 
 def _ask(place: Place, rows: RealRows, work: Path, token: str | None) -> dict[str, Any] | int:
-    """The answers, or the number of the signal that ended the process."""
+    """Return the labels and what `pipeline` answers to each row, or the number of the signal that ended the process."""
+    task = place.task
     question = {
-        **asdict(place),
+        "model": place.model,
+        "revision": place.revision,
+        "base": place.base,
+        "own_code": place.own_code,
+        "labels": place.labels,
+        "task": task.name,
+        "auto_model": task.auto_model,
+        "processor": task.inputs.processor,
+        "argument": task.inputs.argument,
+        "options": task.pipeline_options,
+        "asked": task.output.ask(place.labels),
         "download_to": str(work / "hub"),
         "rows": [as_json(row, work / f"{i}.png") for i, row in enumerate(rows.inputs)],
     }

@@ -1,9 +1,12 @@
-"""Write the artifacts: `final/` for plain transformers, `adapter/` for peft, the card."""
+"""The files of a model: written with the card beside them, and copied without this machine's folders."""
 
+import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import transformers
 from peft import PeftModel
 
 from hftl.config import read_yaml
@@ -12,8 +15,13 @@ from hftl.models import pooled
 from hftl.models.load import Loaded
 from hftl.paths import usual_modes
 from hftl.publishing.card import CardOptions, card_text
-from hftl.publishing.licences import choose_license, known_license
+from hftl.publishing.hub_repository import MODEL_FILES
+from hftl.publishing.metadata import choose_license, known_license
 from hftl.training.world import is_main_process
+
+
+_WEIGHTS = ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json")
+_PATH_FIELDS = ("_name_or_path", "name_or_path", "base_model_name_or_path")  # of JSON that libraries write
 
 
 def merge_adapter(model: Any, adapter: Path, loaded: Loaded) -> Any:
@@ -65,3 +73,40 @@ def write_card(folder: Path, report: dict[str, Any]) -> None:
         licence=licence, has_adapter=False, has_config=config is not None, config_place="../config.yaml"
     )
     (folder / "README.md").write_text(card_text(report, options, config), encoding="utf-8", newline="\n")
+
+
+def model_files(folder: Path, *, weights: bool = True) -> list[Path]:
+    """Return the files of a model folder that plain transformers loads, with its weights or without; no strays."""
+    names = {*MODEL_FILES}
+    if (folder / "tokenizer_config.json").is_file():  # whose class may read files of its own, such as spiece.model
+        fields = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        own = getattr(getattr(transformers, str(fields.get("tokenizer_class")), None), "vocab_files_names", {})
+        names |= {Path(str(file)).name for file in own.values()} if isinstance(own, dict) else set()
+    files = {path for path in folder.iterdir() if path.name in names and path.is_file()}
+    return sorted(files | {path for pattern in _WEIGHTS if weights for path in folder.glob(pattern)})
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy one file: weights as a hard link where that is possible, JSON without the folders that it was loaded from."""
+    if source.suffix == ".safetensors":
+        try:
+            os.link(source.resolve(), target)  # gigabytes, not twice on the disk
+        except OSError:
+            shutil.copyfile(source, target)
+    elif source.suffix == ".json" and source.name != "tokenizer.json":
+        fields = json.loads(source.read_text(encoding="utf-8"))
+        target.write_text(json.dumps(_without_folders(fields), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    else:
+        shutil.copyfile(source, target)
+
+
+def _without_folders(fields: Any) -> Any:
+    """Return JSON in which the name of a model that lay in a folder is its last part."""
+    if not isinstance(fields, dict):
+        return fields
+    public = dict(fields)
+    for field in _PATH_FIELDS:
+        name = public.get(field)
+        if isinstance(name, str) and (name.count("/") > 1 or name.startswith(("/", ".", "~")) or Path(name).is_dir()):
+            public[field] = Path(name).expanduser().resolve().name
+    return public

@@ -17,6 +17,9 @@ from hftl.report.visible import one_line
 _TELLING = re.compile(
     r"""[~\\]|/[^\s/]+/|(^|[\s'"(])\.{0,2}/\w|\w\.[A-Za-z][A-Za-z0-9]{1,7}\b(?!\.)|://|(^|[\s(:])['"`][^'"`]+['"`]"""
 )
+_GROUP = re.compile(
+    r"\((missing|other)\)|[A-Za-z0-9;_]{1,8}|[\d.e+-]+( to [\d.e+-]+)?( characters| pixels on the short side)"
+)
 _FIRST_FILE = re.compile(r"; the first: .*$", re.DOTALL)  # of the images that could not be read
 
 
@@ -41,6 +44,11 @@ def sentence(value: Any) -> Any:
         return None
     text = _FIRST_FILE.sub("", value)
     return "" if _TELLING.search(text) else text
+
+
+def group(value: Any) -> Any:
+    """Let the name of a natural group of rows through: numbers with their unit, or an image mode as Pillow calls it."""
+    return value if isinstance(value, str) and _GROUP.fullmatch(value) else None
 
 
 Word = Annotated[str, word]
@@ -188,7 +196,7 @@ class Slice:
     """A group of test rows; that of a column of the user's is never published."""
 
     by: Word = public()
-    slice: Word = public()
+    slice: Annotated[str, group] = public()
     count: int = public()
     weak: bool = public()
     accuracy: Score = public()
@@ -243,6 +251,7 @@ class Data:
     labels: list[Label] = public()
     rows: dict[str, int] = public()
     origins: Origins = public()
+    source_splits: dict[str, Word] = public()
     skipped: list[str] = private()  # names of files
 
 

@@ -195,7 +195,8 @@ class Output:
     neighbours: Function  # (train features, targets, test features) -> answers of the most similar rows
     plain: Function  # (kinds of features, train rows, targets, test rows) -> baselines without pretraining
     parts: tuple[str, ...]  # of the evidence, those that mean something here, in the order of the page
-    flatten: Function  # (what `pipeline` answers to a row, all labels asked for, names) -> [k], to hold beside ours
+    ask: Function  # names -> what `pipeline` is given with a row to answer with all of them: {"top_k": 5}, else {}
+    flatten: Function  # (what `pipeline` answers to a row, when asked so, names) -> [k], to hold beside ours
     widget: str  # gradio component that shows an answer, by name
     draw: Function  # `Answer` -> the value of that component
     words: dict[str, str]  # "does": what such a model does to {row}, with {n} names

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from hftl.errors import RunError
-from hftl.publishing.clean import check_clean, machine_places
+from hftl.publishing.public_report import check_clean, machine_places
 
 
 HOME = "/home/alice"

@@ -8,9 +8,8 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from markdown_it import MarkdownIt
 
-from hftl.publishing.card import CardOptions, card_text
-from hftl.publishing.examples import Example
-from hftl.publishing.licences import Licence
+from hftl.publishing.card import CardOptions, Example, card_text
+from hftl.publishing.metadata import Licence
 from hftl.report.visible import code, md
 from tests.hub.cards import card_problems
 from tests.publishing.card_cases import HOSTILE, example_report

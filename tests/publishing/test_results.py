@@ -5,18 +5,18 @@ import yaml
 from huggingface_hub import parse_eval_result_entries
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
-from hftl.publishing.results import eval_entries, hub_data, model_index, source_split, write_eval_results
+from hftl.publishing.metadata import eval_entries, hub_data, model_index, source_split, write_eval_results
 from tests.hub.server import HubServer
 from tests.hub.target import in_process
 from tests.publishing.card_cases import example_report
 
 
-WHOLE = {"test": "the source's test split"}
+WHOLE = {"test": "test"}
 
 
-def of_data(name: str, origins: dict[str, str] | None = None) -> dict:
+def of_data(name: str, splits: dict[str, str] | None = None) -> dict:
     report = example_report()
-    report["data"] |= {"name": name, "origins": WHOLE if origins is None else origins}
+    report["data"] |= {"name": name, "source_splits": WHOLE if splits is None else splits}
     return report
 
 
@@ -37,18 +37,11 @@ def test_data_on_the_hub_are_told_by_their_namespace(name, parts):
     assert parts == (found and (found.id, found.config, found.revision))
 
 
-@pytest.mark.parametrize(
-    ("origin", "split"),
-    [
-        ("the source's test split", "test"),
-        ("the source's validation_matched split", "validation_matched"),
-        ("the source's test split; 500 of 1807 rows, stratified, seed 42", None),
-        ("cut from train: 20%, stratified, seed 42", None),
-        (None, None),
-    ],
-)
-def test_only_a_whole_split_of_the_source_is_one(origin, split):
-    assert source_split(of_data("ns/data", {"test": origin} if origin else {})) == split
+def test_reports_that_name_no_split_of_the_source():
+    report = of_data("ns/data")
+    assert source_split(report) == "test"
+    del report["data"]["source_splits"]
+    assert source_split(report) is None
 
 
 @pytest.mark.parametrize("name", ["ns/data:small@v1", "sample:digits", "tickets.csv"])
@@ -81,16 +74,16 @@ def test_eval_results_round_trip(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "origins"),
+    ("name", "splits"),
     [
         ("tickets.csv", WHOLE),
         ("sample:digits", WHOLE),
-        ("ns/data", {"test": "cut from train: 20%, stratified, seed 42"}),
+        ("ns/data", {"validation": "validation"}),
         ("ns/data", {}),
     ],
 )
-def test_no_entry_for_what_no_leaderboard_can_compare(tmp_path, name, origins):
-    assert write_eval_results(tmp_path, eval_entries(of_data(name, origins), "me/model")) == []
+def test_no_entry_for_what_no_leaderboard_can_compare(tmp_path, name, splits):
+    assert write_eval_results(tmp_path, eval_entries(of_data(name, splits), "me/model")) == []
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from hftl.errors import ConfigError
 from hftl.hub_errors import HubError
-from hftl.publishing.space import push_space, secret_note, space_folder
+from hftl.publishing.space import push_space, space_folder
 from tests.hub.cards import card_problems
 from tests.hub.target import HubTarget, target_fixture
 
@@ -169,10 +169,3 @@ def test_a_hub_without_variables_serves_the_model_all_the_same(status: int, targ
     app = server.files(space, kind="spaces")["app.py"].decode()
     line = next(line for line in app.splitlines() if line.startswith("SERVES"))
     assert line.endswith("= {'MODEL_ID': 'me/one', 'REVISION': 'v1', 'TRUST_REMOTE_CODE': '1'}")
-
-
-def test_the_note_on_a_private_model():
-    note = secret_note("me/space", "me/model")
-    assert "me/model is private" in note
-    assert "HF_TOKEN" in note
-    assert note.endswith("/spaces/me/space/settings")

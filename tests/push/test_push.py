@@ -133,7 +133,7 @@ def test_public_only_when_said(target: HubTarget, run: Path) -> None:
     with target.api() as api:
         assert api.model_info(repo).private is False
     before = head(target, repo)
-    with pytest.raises(HubError, match="is public, so this push would publish the model: nothing was sent") as caught:
+    with pytest.raises(HubError, match="is public, and a push never changes that: nothing was sent") as caught:
         push(target, run, repo, license="cc-by-4.0")
     assert "\n" not in str(caught.value)
     assert head(target, repo) == before

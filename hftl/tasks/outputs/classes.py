@@ -233,6 +233,7 @@ CLASSES = Output(
     neighbours=lambda train, ids, test: nearest_neighbours(train, ids, test).predictions,
     plain=_plain,
     parts=("forgetting", "calibration", "abstain", "slices", "confusion", "worst_rows", "suspects", "doctor"),
+    ask=lambda labels: {"top_k": len(labels)},
     flatten=probabilities_of,
     widget="Label",
     draw=lambda answer: answer.detail,
