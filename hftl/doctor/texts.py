@@ -235,12 +235,12 @@ def group_near(bands: Iterable[np.ndarray], rows: int, verify: Verify) -> np.nda
         verify: tells of pairs (i, j), two arrays [m], which are near [m].
     """
     group = np.arange(rows)
-    tried = np.empty(0, dtype=np.int64)
+    tried = np.array([-1])  # sorted
     for buckets in bands:
         left, right = bucket_pairs(buckets)
         apart = group[left] != group[right]
         codes = _distinct(np.minimum(left, right)[apart] * rows + np.maximum(left, right)[apart])
-        codes = codes[~np.isin(codes, tried, assume_unique=True)]
+        codes = codes[tried[np.searchsorted(tried, codes, side="right") - 1] != codes]
         if not len(codes):
             continue
         tried = np.sort(np.concatenate([tried, codes]), kind="stable")  # two sorted runs: a merge

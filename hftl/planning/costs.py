@@ -85,8 +85,7 @@ def time_features(ready: Prepared) -> FeatureCost:
     start = time.perf_counter()
     for rows in timed:
         arrays = _extract(ready, rows)
-    seconds = (time.perf_counter() - start) / len(timed)
-    return FeatureCost(seconds, sum(a.itemsize * a.shape[1] for a in arrays.values()))
+    return FeatureCost((time.perf_counter() - start) / TIMED, sum(a.itemsize * a.shape[1] for a in arrays.values()))
 
 
 def _extract(ready: Prepared, rows: list[int]) -> dict[str, np.ndarray]:
@@ -145,7 +144,8 @@ class Measured:
 
     rows: int = 0  # that were really run at once
     optimizer_bytes: int = 0
-    batch_seconds: float = 0.0  # forward, backward and the optimizer's step
+    batch_seconds: float = 0.0  # forward and backward
+    update_seconds: float = 0.0  # the optimizer's step
     forward_seconds: float = 0.0  # per row, without gradient
     typical_bytes: int = 0  # saved for the backward pass, rows of median length
     longest_bytes: int = 0
@@ -188,7 +188,6 @@ def _cost(ready: Prepared, trial: Plan, stage: Stage, cache: StateChoice, folder
     per_epoch = steps_per_epoch(args, len(rows))
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
     epochs = steps / per_epoch if args.max_steps > 0 else float(args.num_train_epochs)
-
     grouped = ready.config.training.get("train_sampling_strategy", "group_by_length") == "group_by_length"
     batches = pick_batches(rows.lengths, args.train_batch_size, grouped)
     inputs = _inputs(ready, trial, stage, np.concatenate(batches), cache)
@@ -215,8 +214,7 @@ def pick_batches(lengths: np.ndarray, size: int, grouped: bool = True) -> list[n
     These go over the range of lengths, each of similar length as `grouped` training forms them, or are drawn at random.
     """
     order = np.argsort(-lengths, kind="stable")
-    size = min(size, len(order))
-    rng = np.random.default_rng(0)
+    size, rng = min(size, len(order)), np.random.default_rng(0)
 
     def at(share: float) -> np.ndarray:
         start = round((1 - share) * (len(order) - size))
@@ -268,8 +266,8 @@ def _measure(
 
 def _saved(inputs: StageInputs, rows: range, args: TrainingArguments) -> int:
     """Bytes that one forward pass over `rows` saves for its backward pass."""
-    batch = inputs.collate([inputs.train[i] for i in rows])
-    batch = {k: v.to(args.device) for k, v in batch.items() if k != "labels"}
+    items = inputs.collate([inputs.train[i] for i in rows]).items()
+    batch = {k: v.to(args.device) for k, v in items if k != "labels"}
     inputs.module.train()
     with autocast(args.device, args.bf16 or args.fp16), saved_bytes(inputs.module) as seen:
         inputs.module(**batch)
@@ -322,26 +320,28 @@ def _train(
     trainer.stage_groups = inputs.groups
     optimizer = trainer.create_optimizer()
     trainer.train()
-    batch = float(np.diff(clock.times)[-TIMED:].mean())
+    batch, update = np.diff(clock.times)[-2 * TIMED :].reshape(TIMED, 2).mean(0).tolist()
     start = time.perf_counter()
     trainer.evaluate(rows)
     forward = (time.perf_counter() - start) / len(rows)
     states = [t for state in optimizer.state.values() for t in state.values() if isinstance(t, torch.Tensor)]
     moments = sum(t.numel() * t.element_size() for t in states if t.dim())  # without the counts of steps
-    return Measured(size, moments, batch * whole / size, forward, *saved)
+    return Measured(size, moments, batch * whole / size, update, forward, *saved)
 
 
 class _Clock(TrainerCallback):
-    """Notes when the weights have moved."""
+    """Notes when a batch's gradients are there, and when the weights have moved."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """The step is over."""
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """The backward pass is over."""
         if args.device.type != "cpu":
             torch.accelerator.synchronize()
         self.times.append(time.perf_counter())
+
+    on_step_end = on_pre_optimizer_step
 
 
 def seconds(
@@ -352,8 +352,7 @@ def seconds(
     None in a part that could not be measured makes the total None.
     """
     cached = are_cached(ready)
-    parts = {"train": ready.train, "validation": ready.validation}
-    passes = {part: features.seconds(rows) for part, rows in parts.items()}
+    passes = {"train": features.seconds(ready.train), "validation": features.seconds(ready.validation)}
     extraction = sum(took for part, took in passes.items() if not cached[part])
     states = 0.0
     if cache.maker is not None:  # the passes that extract features store the states of plain rows beside them
@@ -381,7 +380,7 @@ def _stage_seconds(cost: StageCost, validation_rows: int) -> dict[str, Any]:
     step = train = evaluation = None
     if cost.measured is not None:
         accumulation = cost.args.gradient_accumulation_steps if cost.args else 1
-        step = accumulation * cost.measured.batch_seconds
+        step = accumulation * cost.measured.batch_seconds + cost.measured.update_seconds
         train = step * cost.steps
         validates = cost.args is not None and str(getattr(cost.args.eval_strategy, "value", "")) != "no"
         evaluation = (max(cost.epochs, 1.0) if validates else 0.0) * validation_rows * cost.measured.forward_seconds

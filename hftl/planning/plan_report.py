@@ -2,12 +2,11 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 
 from hftl.config import RunConfig
 from hftl.data.splits import Splits
@@ -69,7 +68,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     compared = compare(ready, rows, features)
 
     loaded = mean_pooled(ready.loaded, ready.splits.labels) if pooling == "mean" else ready.loaded
-    body = [*loaded.model.parameters()], [*loaded.model.buffers()]  # before a method wraps it
+    parameters = sum(p.numel() for p in loaded.model.parameters())  # before a method wraps it
     plan = get_method(str(config.method.method))(loaded, config.method, len(ready.train))
     cache = choose_cache(ready, plan)
     costs = stage_costs(ready, plan, cache)
@@ -82,10 +81,9 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
         gap=compared.gap if compared else None,
         baseline=compared.baseline if compared else "",
         full_seconds=_full_seconds(ready, cost, times, full_epochs),
-        full_fits=_would_fit(*body, needed),
+        full_fits=_would_fit(parameters, needed),
         convnet=convnet,
     )
-    parameters = sum(p.numel() for p in body[0])
     return {
         "task": config.task,
         "method": config.method.method,
@@ -221,7 +219,7 @@ def _check_one_process(config: RunConfig) -> None:
 
 def _memory(plan: Plan, costs: list[StageCost], machine: dict[str, Any]) -> dict[str, Any]:
     """Estimate what the hungriest stage holds at once, beside what the machine has."""
-    weights = _bytes([*plan.model.parameters(), *plan.model.buffers()])
+    weights = sum(t.numel() * t.element_size() for t in (*plan.model.parameters(), *plan.model.buffers()))
     stages = [_stage_memory(cost, weights, on_gpu=machine["gpu"] is not None) for cost in costs]
     # A stage that could not be run at all is the one to talk about.
     worst = max(stages, key=lambda s: (s["activations_bytes"] is None, s["total_bytes"]))
@@ -230,17 +228,12 @@ def _memory(plan: Plan, costs: list[StageCost], machine: dict[str, Any]) -> dict
     return {**worst, "machine": machine, "fits": fits, "fix": "" if fits else _make_it_fit(worst, free)}
 
 
-def _would_fit(parameters: list[torch.Tensor], buffers: list[torch.Tensor], needed: dict[str, Any]) -> bool:
-    """Would all layers fit? Their activations are at least those of this plan's stages, which `memory` returned."""
-    learning = sum(p.numel() for p in parameters)
+def _would_fit(parameters: int, needed: dict[str, Any]) -> bool:
+    """Would all layers fit? Their activations are at least those of this plan's stages, which `_memory` returned."""
     activations = needed["activations_bytes"]
     per_row = activations["longest"] / max(needed["batch_rows"], 1) if activations else 0  # a batch can be cut up
-    total = _bytes([*parameters, *buffers]) + (GRADIENT_BYTES + ADAMW_BYTES) * learning + per_row
+    total = needed["weights_bytes"] + (GRADIENT_BYTES + ADAMW_BYTES) * parameters + per_row
     return bool(total <= free_memory(needed["machine"]))
-
-
-def _bytes(tensors: Iterable[torch.Tensor]) -> int:
-    return sum(t.numel() * t.element_size() for t in tensors)
 
 
 def _stage_memory(cost: StageCost, weights: int, *, on_gpu: bool) -> dict[str, Any]:
