@@ -21,7 +21,7 @@ LAYERS = (
         "hftl.surroundings",
         "hftl.config",
     ),
-    ("hftl.hub_errors", "hftl.models.packaged"),
+    ("hftl.hub_errors", "hftl.models.packaged", "hftl.models.efficientnet_lite"),
     ("hftl.evaluation",),  # figures of arrays: it knows no data, no task and no model
     ("hftl.data",),
     ("hftl.tasks",),
@@ -53,7 +53,7 @@ BUDGETS = {
     "hftl/export": 1050,
     "hftl/forgetting": 700,
     "hftl/methods": 700,
-    "hftl/models": 1050,
+    "hftl/models": 1060,
     "hftl/planning": 1000,
     "hftl/publishing": 2700,
     "hftl/report": 3300,
