@@ -21,7 +21,7 @@ LAYERS = (
         "hftl.surroundings",
         "hftl.config",
     ),
-    ("hftl.hub_errors", "hftl.models.packaged"),
+    ("hftl.hub_errors", "hftl.models.packaged", "hftl.models.efficientnet_lite"),
     ("hftl.evaluation",),  # figures of arrays: it knows no data, no task and no model
     ("hftl.data",),
     ("hftl.tasks",),
