@@ -15,12 +15,9 @@ import gradio as gr
 from hftl.config import read_yaml
 from hftl.demo import HOST, free_port
 from hftl.demo.batch import batch_tab
-from hftl.demo.evidence_tab import evidence_html, header_html
-from hftl.demo.examples import read_examples
 from hftl.demo.feedback import open_feedback
-from hftl.demo.kinds import KINDS
-from hftl.demo.looks import html, theme
-from hftl.demo.served import MAX_UPLOAD, serve
+from hftl.demo.looks import html, report_html, theme
+from hftl.demo.served import MAX_UPLOAD, Served, examples_of
 from hftl.demo.try_tab import endpoint, try_tab
 from hftl.errors import RunError
 from hftl.predict import load
@@ -32,6 +29,7 @@ QUEUE = 64  # requests that wait; more are told to try again
 _SESSIONS = 1_000  # visitors whose last answer is remembered
 _CLEAN_EVERY, _KEEP = 600, 3_600  # seconds: uploads are looked through, and removed
 _SIGNAL_EVERY = 0.2  # seconds between two looks whether a signal came
+_OFF = ("inline", "show_error", "run_history", "enable_monitoring", "ssr_mode", "pwa", "mcp_server")  # of Gradio
 _USERS_FOLDER = os.environ.get("GRADIO_TEMP_DIR")  # before the first page takes one of its own
 
 
@@ -61,24 +59,25 @@ def build_demo(
     if share and artifact.report is not None and artifact.revision is None:  # what the Hub has is public already
         config = read_yaml(artifact.run / "config.yaml") if artifact.run is not None else None
         artifact = replace(artifact, report=public_report(artifact.report, config))
-    served = serve(artifact, load(artifact.folder))
-    kind = KINDS[served.predictor.task.input_column]
-    corrections = None if feedback is None else open_feedback(feedback, text=served.reads_text)
-    with ThreadPoolExecutor(1) as pool:
-        evidence = pool.submit(evidence_html, served)  # its charts are drawn by another process
-        served.predictor.predict([kind.smallest()])  # the first answer of a process takes several times as long
-    examples = read_examples(artifact, kind.name, folder / "examples", share=share, data=data)
-    title = f"{served.name}: {served.predictor.task.name.replace('-', ' ')}"
+    served = Served(artifact, load(artifact.folder))
+    name, predictor = served.name, served.predictor
+    corrections = None if feedback is None else open_feedback(feedback, served.inputs.kind)
+    pool = ThreadPoolExecutor(2, thread_name_prefix="hftl-demo")
+    evidence = pool.submit(report_html, "evidence.html", name, predictor, artifact.report)  # another process draws
+    examples = pool.submit(examples_of, served, folder / "examples", share=share, data=data)  # may take a while
+    pool.shutdown(wait=False)
+    served.predict([served.box.smallest])  # the first answer of a process takes several times as long
+    title = f"{name}: {predictor.task.name.replace('-', ' ')}"
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(_CLEAN_EVERY, _KEEP)) as demo:
-        html(header_html(served), "head")
+        html(report_html("header.html", name, predictor, artifact.report), "head")
         with gr.Tabs():
             with gr.Tab("Try it", id="try"):
-                try_tab(served, kind, examples, corrections, demo)
+                try_tab(served, examples, corrections, demo)
             with gr.Tab("Batch", id="batch"):
-                batch_tab(served, kind, folder / "answers")
+                batch_tab(served, folder / "answers")
             with gr.Tab("Evidence", id="evidence"):
                 html(evidence.result(), "evidence")
-        endpoint(served, kind)
+        endpoint(served)
     demo.queue(max_size=QUEUE)
     return demo
 
@@ -113,16 +112,10 @@ def launch_demo(
             theme=theme(),
             quiet=True,
             prevent_thread_lock=True,
-            inline=False,
-            show_error=False,
             footer_links=["api", "settings"],
-            run_history=False,
             max_file_size=MAX_UPLOAD,
             state_session_capacity=_SESSIONS,
-            enable_monitoring=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
+            **dict.fromkeys(_OFF, False),
         )
     except OSError as error:
         raise RunError(f"The page cannot be served on port {port} ({error}): choose another with --port.") from None
@@ -136,8 +129,7 @@ def wait(demo: gr.Blocks) -> None:
     """Return on Ctrl-C or SIGTERM, with the page closed."""
     signals: list[int] = []
     before = {
-        number: signal.signal(number, lambda received, _: signals.append(received))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        n: signal.signal(n, lambda received, _: signals.append(received)) for n in (signal.SIGINT, signal.SIGTERM)
     }
     try:
         while not signals:

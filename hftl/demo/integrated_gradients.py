@@ -9,9 +9,9 @@ module tree that shares the weights, made for each call: no lock is needed, and 
 
 import copy
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +23,12 @@ from hftl.predict import Predictor
 
 
 Batch = dict[str, torch.Tensor]
-# Cells of the wanted map per side: what EfficientNet, ResNet and ViT-B/16 have at 224 pixels. On EfficientNet-Lite0
+# Cells of the best map per side: what EfficientNet, ResNet and ViT-B/16 have at 224 pixels. On EfficientNet-Lite0
 # the maps of 14 cells had better deletion and insertion curves (Petsiuk et al. 2018, RISE) than those of 7, 28, 56 and
 # of the pixels, and than Grad-CAM (Selvaraju et al. 2017) at any of them.
 CELLS = 14
-_PADDING = (nn.ConstantPad2d, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d)  # their grids are shifted
-_CHANNELS_LAST = (nn.Linear, nn.LayerNorm)  # their last axis is no place
+# Padding shifts its grid; the last axis of the other two is no place.
+_NO_MAPS = (nn.ConstantPad2d, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.Linear, nn.LayerNorm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +52,6 @@ def log_odds(logits: torch.Tensor, label: int) -> torch.Tensor:
     Unlike a logit it does not change when all logits rise together, and unlike a probability it does not go flat where
     the model is sure.
     """
-    if logits.shape[1] == 1:
-        return logits[:, 0]
     others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
     return logits[:, label] - others.logsumexp(1)
 
@@ -68,24 +66,15 @@ def layer_output(model: nn.Module, layer: nn.Module, batch: Batch) -> Any:
     return seen[0]
 
 
-@contextmanager
-def rest_of_model(
-    model: nn.Module, layer: nn.Module, batch: Batch
-) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
-    """Give a function from values of `layer` [n, ...] to logits [n, labels].
+def logits_from(model: nn.Module, layer: nn.Module, batch: Batch, values: torch.Tensor) -> torch.Tensor:
+    """Return the logits [n, labels] with `values` [n, ...] in place of what `layer` puts out.
 
     `batch` is one row; what the model reads beside the layer (masks, positions) stays that row's.
     """
-    held: list[torch.Tensor] = []
-
-    def run(values: torch.Tensor) -> torch.Tensor:
-        held[:] = [values]
-        rows = {name: value.expand(len(values), *value.shape[1:]) for name, value in batch.items()}
+    rows = {name: value.expand(len(values), *value.shape[1:]) for name, value in batch.items()}
+    with layer.register_forward_hook(lambda *_: values):
         logits: torch.Tensor = model(**rows).logits
-        return logits
-
-    with layer.register_forward_hook(lambda *_: held[-1]):
-        yield run
+    return logits
 
 
 def integrate(
@@ -101,12 +90,11 @@ def integrate(
 
     values = layer_output(model, layer, batch)
     total = torch.zeros_like(values)
-    with rest_of_model(model, layer, batch) as run:
-        gradients = IntegratedGradients(lambda v: log_odds(run(v), label))
-        for start in starts:
-            total += gradients.attribute(values, start, n_steps=steps, internal_batch_size=rows).detach()
-        with torch.no_grad():
-            ends = log_odds(run(torch.cat([values, *starts])), label).double()
+    gradients = IntegratedGradients(lambda at: log_odds(logits_from(model, layer, batch, at), label))
+    for start in starts:
+        total += gradients.attribute(values, start, n_steps=steps, internal_batch_size=rows).detach()
+    with torch.no_grad():
+        ends = log_odds(logits_from(model, layer, batch, torch.cat([values, *starts])), label).double()
     attributions = (total / len(starts))[0].double().cpu()
     change = float(ends[0] - ends[1:].mean())
     if not torch.isfinite(attributions).all():
@@ -186,29 +174,27 @@ def spatial_layer(model: FromPixels, batch: Batch, other: Batch) -> nn.Module:
     the class token in; the pixels pass the test in every model, and are the last resort.
     """
     with torch.no_grad():
-        wanted = model(**other).logits
-    for layer in _candidates(model, batch):
-        values = layer_output(model, layer, other)
-        with rest_of_model(model, layer, batch) as run, torch.no_grad():
-            if torch.allclose(run(values), wanted, rtol=1e-3, atol=1e-3):
-                return layer
+        expected = model(**other).logits
+    for layer in _maps(model, batch):
+        with torch.no_grad():
+            logits = logits_from(model, layer, batch, layer_output(model, layer, other))
+        if torch.allclose(logits, expected, rtol=1e-3, atol=1e-3):
+            return layer
     return model.pixels
 
 
-def _candidates(model: FromPixels, batch: Batch) -> list[nn.Module]:
+def _maps(model: FromPixels, batch: Batch) -> list[nn.Module]:
     """Return the modules that put out a map of places and run once, best first."""
-    seen: list[tuple[nn.Module, Any]] = []
+    outputs: dict[nn.Module, list[Any]] = defaultdict(list)
     with ExitStack() as hooks, torch.no_grad():
-        for module in model.modules():
-            hooks.enter_context(module.register_forward_hook(lambda m, _, out: seen.append((m, out))))
+        for module in model.model.modules():
+            hooks.enter_context(module.register_forward_hook(lambda m, _, out: outputs[m].append(out)))
         model(**batch)
-    calls = Counter(module for module, _ in seen)
     height, width = batch["pixel_values"].shape[-2:]
     ranked: list[tuple[float, int, nn.Module]] = []
-    for order, (module, out) in enumerate(seen):
-        if not isinstance(out, torch.Tensor) or isinstance(module, (*_PADDING, *_CHANNELS_LAST)):
-            continue
-        if module is model.pixels or out.dim() != 4 or calls[module] > 1 or min(out.shape[2:]) < 2:
+    for order, (module, (out, *again)) in enumerate(outputs.items()):
+        is_map = isinstance(out, torch.Tensor) and out.dim() == 4 and not isinstance(module, _NO_MAPS)
+        if again or not is_map or min(out.shape[2:]) < 2:
             continue
         rows, columns = out.shape[2:]
         if abs(math.log(rows * width / (columns * height))) < 0.1:  # the shape of the image
