@@ -9,6 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -25,11 +26,10 @@ from hftl.publishing.public_report import public_report
 from hftl.run_data import Artifact, open_artifact
 
 
-QUEUE = 64  # requests that wait; more are told to try again
-_SESSIONS = 1_000  # visitors whose last answer is remembered
+_QUEUE, _SESSIONS = 64, 1_000  # requests that wait, and visitors whose last answer is remembered
 _CLEAN_EVERY, _KEEP = 600, 3_600  # seconds: uploads are looked through, and removed
-_SIGNAL_EVERY = 0.2  # seconds between two looks whether a signal came
 _OFF = ("inline", "show_error", "run_history", "enable_monitoring", "ssr_mode", "pwa", "mcp_server")  # of Gradio
+_ENDS = (signal.SIGINT, signal.SIGTERM)
 _USERS_FOLDER = os.environ.get("GRADIO_TEMP_DIR")  # before the first page takes one of its own
 
 
@@ -61,7 +61,7 @@ def build_demo(
         artifact = replace(artifact, report=public_report(artifact.report, config))
     served = Served(artifact, load(artifact.folder))
     name, predictor = served.name, served.predictor
-    corrections = None if feedback is None else open_feedback(feedback, served.inputs.kind)
+    corrections = None if feedback is None else open_feedback(feedback, served.kind)
     pool = ThreadPoolExecutor(2, thread_name_prefix="hftl-demo")
     evidence = pool.submit(report_html, "evidence.html", name, predictor, artifact.report)  # another process draws
     examples = pool.submit(examples_of, served, folder / "examples", share=share, data=data)  # may take a while
@@ -78,7 +78,7 @@ def build_demo(
             with gr.Tab("Evidence", id="evidence"):
                 html(evidence.result(), "evidence")
         endpoint(served)
-    demo.queue(max_size=QUEUE)
+    demo.queue(max_size=_QUEUE)
     return demo
 
 
@@ -88,21 +88,19 @@ def launch_demo(
     port: int | None = None,
     share: bool = False,
     auth: tuple[str, str] | None = None,
-    feedback: str | Path | None = None,
-    data: str | None = None,
-    revision: str | None = None,
+    **page: Any,
 ) -> gr.Blocks:
     """Serve the page on 127.0.0.1 and return at once; `demo.local_url` is its address, `demo.close()` ends it.
 
     Nothing is sent anywhere: no analytics, no fonts, no scripts from elsewhere. `share` opens a public address
-    besides, `auth` is the user and password that the page asks for. For the rest see `build_demo`.
+    besides, `auth` is the user and password that the page asks for. `page` are the options of `build_demo`.
 
     Raises:
         ModelError: there is no such model, or it is no classifier.
         RunError: the port is in use, the feedback folder cannot be written, or no public address could be had.
     """
     port = free_port(7860 if port is None else port)
-    demo = build_demo(model, feedback=feedback, share=share, data=data, revision=revision)
+    demo = build_demo(model, share=share, **page)
     try:
         demo.launch(
             server_name=HOST,
@@ -128,15 +126,13 @@ def launch_demo(
 def wait(demo: gr.Blocks) -> None:
     """Return on Ctrl-C or SIGTERM, with the page closed."""
     signals: list[int] = []
-    before = {
-        n: signal.signal(n, lambda received, _: signals.append(received)) for n in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = [signal.signal(n, lambda received, _: signals.append(received)) for n in _ENDS]
     try:
         while not signals:
-            time.sleep(_SIGNAL_EVERY)
+            time.sleep(0.2)
     finally:
         demo.close(verbose=False)
-        for number, handler in before.items():
+        for number, handler in zip(_ENDS, before, strict=True):
             signal.signal(number, handler)
 
 

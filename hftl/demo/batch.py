@@ -11,7 +11,7 @@ import gradio as gr
 
 from hftl.data.columns import no_formula
 from hftl.demo.looks import html, piece, with_messages
-from hftl.demo.served import Served, files_component
+from hftl.demo.served import Served, refuse_addresses
 from hftl.errors import DataError
 from hftl.report.statements import counted
 from hftl.report.visible import one_line
@@ -20,7 +20,6 @@ from hftl.report.visible import one_line
 _PREVIEW = 10
 _NAME = 40  # characters of an input in the line on the first that cannot be read
 _OWN: dict[str, Any] = {"api_visibility": "private"}
-_ONE_BY_ONE: dict[str, Any] = {"concurrency_id": "batches", "concurrency_limit": 1}
 
 
 class BatchRow(NamedTuple):
@@ -40,7 +39,7 @@ def classify(
     `column` is that of the texts, by default the one that holds them; `step` is called with how many are done, and of
     how many. Raises `DataError` for a file that cannot be read, and when no input can be.
     """
-    box, kind = served.box, served.inputs.kind
+    box, kind = served.box, served.kind
     contents = box.contents(uploads, column)
     notes = []
     if len(contents) > box.most:
@@ -66,14 +65,13 @@ def classify(
     if len(faults) == len(rows):
         raise DataError(f"None of the {len(rows):,} {kind}s can be classified. The first: {faults[0]}")
     if faults:
-        cannot = counted(len(faults), f"{kind} that cannot be classified", f"{kind}s that cannot be classified")
-        notes.append(f"Without a prediction: {cannot}. The first: {faults[0]}")
+        notes.append(f"Without a prediction: {counted(len(faults), kind, f'{kind}s')}. The first: {faults[0]}")
     return rows, notes
 
 
 def write_csv(path: Path, rows: list[BatchRow]) -> None:
     """Write input, prediction, probability and not_sure; a text that a spreadsheet would run is quoted."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(BatchRow._fields)
         for row in rows:
@@ -84,9 +82,9 @@ def write_csv(path: Path, rows: list[BatchRow]) -> None:
 
 def batch_tab(served: Served, folder: Path) -> None:
     """Lay out the tab and join its events, inside `gr.Blocks`. CSV files are written under `folder`."""
-    box, kind = served.box, served.inputs.kind
+    box, kind = served.box, served.kind
     html(piece("line", look="hint", text=f"{box.hint}, up to {box.most:,} {kind}s at once. A CSV comes out."))
-    files = files_component(box)
+    files = refuse_addresses(gr.File(elem_id="batch-files", height=160, **box.files))
     column = gr.Dropdown([], label=f"Column with the {kind}", visible=False, elem_id="batch-column", interactive=True)
     run = gr.Button("Classify all", variant="primary", elem_id="batch-run")
     output = gr.File(label="Answers as CSV", visible=False, interactive=False, elem_id="batch-output")
@@ -96,12 +94,11 @@ def batch_tab(served: Served, folder: Path) -> None:
         if not uploads:
             raise DataError(f"Choose a file with {kind}s first.")
         progress(0, desc="Reading")
-        rows, notes = classify(
-            served,
-            uploads,
-            str(name) if name else None,
-            lambda done, total: progress((done, total), desc="Classifying", unit=f"{kind}s"),
-        )
+
+        def step(done: int, total: int) -> None:
+            progress((done, total), desc="Classifying", unit=f"{kind}s")
+
+        rows, notes = classify(served, uploads, str(name) if name else None, step)
         path = folder / secrets.token_hex(16) / "answers.csv"
         path.parent.mkdir(parents=True)
         write_csv(path, rows)
@@ -117,8 +114,8 @@ def batch_tab(served: Served, folder: Path) -> None:
     if box.columns:
         files.upload(with_messages(offer_columns), files, column, **_OWN)
     files.clear(forget, None, [column, summary, output], **_OWN)
-    inputs, outputs = [files, column], [summary, output]
-    run.click(with_messages(answer), inputs, outputs, show_progress_on=summary, **_ONE_BY_ONE, **_OWN)
+    outputs = [summary, output]
+    run.click(with_messages(answer), [files, column], outputs, show_progress_on=summary, concurrency_limit=1, **_OWN)
 
 
 def _summary(served: Served, rows: list[BatchRow], notes: list[str]) -> str:
@@ -126,7 +123,7 @@ def _summary(served: Served, rows: list[BatchRow], notes: list[str]) -> str:
     return piece(
         "batch",
         done=sum(count for _, count in counts),
-        thing=served.inputs.kind,
+        thing=served.kind,
         unsure=None if served.threshold is None else sum(bool(row.not_sure) for row in rows),
         notes=notes,
         counts=[(label, count, count / counts[0][1]) for label, count in counts],

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import regex
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter
 
 from hftl.data.images import decode_image
@@ -30,6 +30,7 @@ from hftl.demo.integrated_gradients import (
     explained_label,
     integrate,
     layer_output,
+    log_odds,
     share_weights,
     spatial_layer,
 )
@@ -111,10 +112,11 @@ def explain_text(predictor: Predictor, text: str, label: str | None = None) -> T
     steps = int(np.clip(_TOKEN_STEPS // max(1, ids.shape[1]), _FEWEST_STEPS, _TEXT_STEPS))
     rows = int(np.clip(_BATCH_TOKENS // max(1, ids.shape[1]), 1, _BATCH_ROWS))
     layer = embedding_layer(model, batch)
-    integral = integrate(model, layer, batch, [emptied(model, layer, batch, empty)], index, steps, rows)
+    values, start = layer_output(model, layer, batch), emptied(model, layer, batch, empty)
+    integral = integrate(log_odds(model, layer, batch, index), values, [start], steps, rows)
     scores = integral.attributions.sum(-1).tolist()
     words = [None if is_special else word for word, is_special in zip(encoded.word_ids(), special[0], strict=True)]
-    spans, (start, end) = word_spans(text, encoded["offset_mapping"], words, scores)
+    spans, (first, last) = word_spans(text, encoded["offset_mapping"], words, scores)
     # what lies outside the tokens was cut off on one side alone
     truncated = bool(encoded.encodings[0].overflowing)
     cut_left, cut_right = (truncated and tokenizer.truncation_side == side for side in ("left", "right"))
@@ -122,7 +124,7 @@ def explain_text(predictor: Predictor, text: str, label: str | None = None) -> T
     return TextAttribution(
         predictor.labels[index],
         tuple((word, score / (scale or 1)) for word, score in spans),
-        (start if cut_left else 0, end if cut_right else len(text)),
+        (first if cut_left else 0, last if cut_right else len(text)),
         truncated,
         scale,
         integral.change,
@@ -189,8 +191,8 @@ def explain_image(predictor: Predictor, image: Image.Image, label: str | None = 
     index = explained_label(predictor, model, batch, label)
     baselines = _image_baselines(predictor.processor, batch["pixel_values"])
     layer = spatial_layer(model, batch, baselines[0])
-    starts = [layer_output(model, layer, baseline) for baseline in baselines]
-    integral = integrate(model, layer, batch, starts, index, _IMAGE_STEPS, _IMAGE_ROWS)
+    values, *starts = (layer_output(model, layer, row) for row in (batch, *baselines))
+    integral = integrate(log_odds(model, layer, batch, index), values, starts, _IMAGE_STEPS, _IMAGE_ROWS)
     cells = integral.attributions.sum(0).numpy()
     seen = seen_box(predictor.processor, upright.size)
     smooth = gaussian_filter(cells, _SMOOTHING * cells.shape[0] / CELLS, mode="nearest").clip(0)
@@ -208,7 +210,7 @@ def _image_baselines(processor: Any, pixels: torch.Tensor) -> list[Batch]:
     """
     side = pixels.shape[-1]
     blurred = gaussian_filter(pixels.cpu().numpy(), (0, 0, side * _BLUR, side * _BLUR), mode="nearest")
-    grey = model_pixels(processor, Image.new("RGB", (64, 64), (127, 127, 127)))[:, :, :1, :1]
+    grey = model_pixels(processor, Image.new("RGB", (64, 64), "#7f7f7f"))[:, :, :1, :1]
     return [{"pixel_values": row.to(pixels)} for row in (torch.from_numpy(blurred), grey.expand(*pixels.shape))]
 
 
@@ -220,18 +222,15 @@ def model_pixels(processor: Any, image: Image.Image) -> torch.Tensor:
 def seen_box(processor: Any, size: tuple[int, int]) -> Box:
     """Return what the processor keeps of an image of (width, height), in its pixels; beyond it where it pads.
 
-    Read off the processor's answers to two pictures whose brightness is the column or the row, since every processor
-    class resizes and crops in its own way. A straight line is fitted through the middle of the brightness, where
-    neither the padding nor the rounding at the ends is.
+    Read off the processor's answer to a picture whose colours are the column and the row, since every processor class
+    resizes and crops in its own way. A straight line is fitted through the middle of the values, where neither the
+    padding nor the rounding at the ends is.
     """
-    ends = []
-    for axis, length in enumerate(size):
-        ramp = np.linspace(0, 255, length).round().astype(np.uint8)
-        plane = np.broadcast_to(ramp[None, :] if axis == 0 else ramp[:, None], size[::-1])
-        picture = Image.fromarray(np.ascontiguousarray(plane)).convert("RGB")
-        out = processor([picture], do_rescale=False, do_normalize=False)["pixel_values"][0]
-        ends.append(_ends(np.asarray(out, dtype=np.float64)[0].mean(axis), length))
-    (left, right), (top, bottom) = ends
+    width, height = size
+    columns, rows = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    picture = Image.fromarray(np.stack([columns, rows, columns], -1).round().astype(np.uint8))  # alike as RGB and BGR
+    out = np.asarray(processor([picture], do_rescale=False, do_normalize=False)["pixel_values"][0], dtype=np.float64)
+    (left, right), (top, bottom) = _ends(out[0].mean(0), width), _ends(out[1].mean(1), height)
     return left, top, right, bottom
 
 
@@ -279,8 +278,7 @@ def why_text(predictor: Predictor, text: str, label: str | None) -> str:
 def why_image(predictor: Predictor, image: Image.Image, label: str | None) -> str:
     """Return the image beside its heat map, as HTML. Raises as `explain_image` does."""
     if max(image.size) > _LARGEST:
-        image = image.copy()
-        image.thumbnail((_LARGEST, _LARGEST))
+        image = ImageOps.contain(image, (_LARGEST, _LARGEST))
     why, tiny = explain_image(predictor, image, label), max(image.size) <= _TINY
     return piece("why_image", label=why.label, before=_uri(image, tiny), after=_uri(why.overlay, tiny), tiny=tiny)
 

@@ -26,7 +26,6 @@ from hftl.predict import Prediction
 
 NONE_OF_THESE = "none of these"
 MAX_BYTES = 2**30  # of the folder, so that a public page cannot fill the disk
-_LOCK_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Feedback:
 
     def lock(self) -> Any:
         """Keep others out of the folder for a block."""
-        return FileLock(self.folder / ".feedback.lock", timeout=_LOCK_SECONDS)
+        return FileLock(self.folder / ".feedback.lock", timeout=10)
 
     def save(self, content: Any, prediction: Prediction, label: str, model: str) -> None:
         """Append a text or an image (once whatever its corrections). Raises `DataError` when it cannot be saved."""

@@ -1,16 +1,15 @@
 """Integrated gradients at a layer of a model, without touching the model; and which layer that is for texts and images.
 
-The method is Sundararajan, Taly & Yan 2017, "Axiomatic attribution for deep networks"; captum computes the integral.
-captum's own `LayerIntegratedGradients` is not used, for two reasons. It measures the output of the baseline by running
-the baseline's token ids, and RoBERTa numbers its positions by them, so that the end of the path and that output differ.
-And it hooks the served model: a prediction in another thread would meet the hook. Here the hook sits on a copy of the
-module tree that shares the weights, made for each call: no lock is needed, and nothing of the model changes.
+Sundararajan, Taly & Yan 2017, "Axiomatic attribution for deep networks"; captum computes the integral. Its own
+`LayerIntegratedGradients` runs the baseline's token ids, by which RoBERTa numbers positions, and hooks the served model,
+where a prediction in another thread would meet the hook. Here the hook sits on a copy of the module tree that shares the
+weights, made for each call: no lock is needed, and nothing of the model changes.
 """
 
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -46,16 +45,6 @@ def share_weights(model: nn.Module) -> Any:
     return copy.deepcopy(model, memo).eval()
 
 
-def log_odds(logits: torch.Tensor, label: int) -> torch.Tensor:
-    """Return log p / (1 - p) of one label, [n], for logits [n, labels].
-
-    Unlike a logit it does not change when all logits rise together, and unlike a probability it does not go flat where
-    the model is sure.
-    """
-    others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
-    return logits[:, label] - others.logsumexp(1)
-
-
 def layer_output(model: nn.Module, layer: nn.Module, batch: Batch) -> Any:
     """Return what `layer` puts out for `batch`. Raises `ModelError` for a layer that is never called."""
     seen: list[Any] = []
@@ -77,26 +66,41 @@ def logits_from(model: nn.Module, layer: nn.Module, batch: Batch, values: torch.
     return logits
 
 
-def integrate(
-    model: nn.Module, layer: nn.Module, batch: Batch, starts: Sequence[torch.Tensor], label: int, steps: int, rows: int
-) -> PathIntegral:
-    """Integrate the gradient of the label's log-odds from the values `starts` of `layer` to those of `batch`.
+def log_odds(model: nn.Module, layer: nn.Module, batch: Batch, label: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the function from values of `layer` [n, ...] to log p / (1 - p) of one label, [n].
 
-    `model` must be a copy from `share_weights`, with `layer` in it; `batch` is one row, and so is each start. `steps`
-    are points of Gauss-Legendre quadrature per start, `rows` of which run at once. Several starts are averaged.
+    Unlike a logit it does not change when all logits rise together, and unlike a probability it does not go flat where
+    the model is sure.
+    """
+
+    def score(values: torch.Tensor) -> torch.Tensor:
+        logits = logits_from(model, layer, batch, values)
+        others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
+        return logits[:, label] - others.logsumexp(1)
+
+    return score
+
+
+def integrate(
+    score: Callable[[torch.Tensor], torch.Tensor],
+    end: torch.Tensor,
+    starts: Sequence[torch.Tensor],
+    steps: int,
+    rows: int,
+) -> PathIntegral:
+    """Integrate the gradient of `score` ([n, ...] -> [n]) from each of `starts` to `end` [1, ...], and average.
+
+    `steps` are points of Gauss-Legendre quadrature per start, `rows` of which run at once.
     Raises `ModelError` when the result is not finite.
     """
     from captum.attr import IntegratedGradients  # takes half a second
 
-    values = layer_output(model, layer, batch)
-    total = torch.zeros_like(values)
-    gradients = IntegratedGradients(lambda at: log_odds(logits_from(model, layer, batch, at), label))
-    for start in starts:
-        total += gradients.attribute(values, start, n_steps=steps, internal_batch_size=rows).detach()
+    gradients = IntegratedGradients(score)
+    parts = [gradients.attribute(end, start, n_steps=steps, internal_batch_size=rows).detach() for start in starts]
+    attributions = (sum(parts) / len(parts))[0].double().cpu()
     with torch.no_grad():
-        ends = log_odds(logits_from(model, layer, batch, torch.cat([values, *starts])), label).double()
-    attributions = (total / len(starts))[0].double().cpu()
-    change = float(ends[0] - ends[1:].mean())
+        scores = score(torch.cat([end, *starts])).double()
+    change = float(scores[0] - scores[1:].mean())
     if not torch.isfinite(attributions).all():
         raise ModelError("The model's gradients are not finite, so this answer cannot be explained.")
     return PathIntegral(attributions, change, float(attributions.sum()) - change)

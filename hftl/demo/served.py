@@ -5,7 +5,7 @@ All that differs between kinds of inputs is in `BOXES`: another kind is one more
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,10 @@ from hftl.paths import typed_path
 from hftl.predict import Prediction, Predictor
 from hftl.report.visible import one_line
 from hftl.run_data import Artifact, some_rows
-from hftl.tasks.task import Inputs
 
 
 MAX_CHARACTERS = 20_000  # of one text; the longest models read a few thousand tokens of it
 MAX_UPLOAD = 20 * 2**20  # bytes of one file
-MAX_TEXTS, MAX_IMAGES = 5_000, 500  # one page is for trying; `hftl predict --data` takes any number
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no other decoder of Pillow sees a stranger's file
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _EXAMPLES, _EXAMPLE_CHARACTERS = 5, 90
@@ -53,7 +51,7 @@ class Box:
     # of many inputs at once
     files: dict[str, Any]  # options of the component that takes them
     hint: str
-    most: int
+    most: int  # one page is for trying; `hftl predict --data` takes any number
     chunk: int  # inputs between two movements of the progress bar, and for which an answer may have to wait
     columns: Callable[[Path], tuple[list[str], str | None]] | None  # of a file: all, and the likely one
     contents: Callable[[Any, str | None], list[tuple[str, Any]]]  # (uploads, column) -> each with its name, for `read`
@@ -67,14 +65,14 @@ class Served:
     predictor: Predictor
 
     @property
-    def inputs(self) -> Inputs:
-        """How a row comes in."""
-        return self.predictor.task.inputs
+    def kind(self) -> str:
+        """What its inputs are called: "text", "image"."""
+        return self.predictor.task.inputs.kind
 
     @property
     def box(self) -> Box:
         """What the page needs to know of its inputs."""
-        return BOXES[self.inputs.box]
+        return BOXES[self.predictor.task.inputs.box]
 
     @property
     def abstain(self) -> dict[str, Any]:
@@ -95,7 +93,7 @@ class Served:
 
     def component(self, **options: Any) -> Any:
         """Return a new Gradio component that takes a row."""
-        return _refuse_addresses(getattr(gr, self.inputs.box)(**options))
+        return refuse_addresses(getattr(gr, self.predictor.task.inputs.box)(**options))
 
     def predict(self, contents: list[Any]) -> list[Prediction]:
         """Predict, one call at a time over all threads."""
@@ -158,7 +156,7 @@ def _check_size(path: Path) -> None:
         raise DataError(f"The file is larger than {MAX_UPLOAD // 2**20} MB: send a smaller one.")
 
 
-def _refuse_addresses(component: Any) -> Any:
+def refuse_addresses(component: Any) -> Any:
     """Return the component, made to take uploaded files alone.
 
     Gradio would fetch an address that a visitor sends in place of a file: a request from this machine. It has no
@@ -176,21 +174,13 @@ def _refuse_addresses(component: Any) -> Any:
     return component
 
 
-def files_component(box: Box) -> Any:
-    """Return the component that takes many inputs at once."""
-    return _refuse_addresses(gr.File(elem_id="batch-files", height=160, **box.files))
-
-
 def text_columns(path: Path) -> tuple[list[str], str | None]:
-    """Return the columns of a table and the one that holds the text, if it can be told; one for a .txt file.
-
-    Raises `DataError` when the file cannot be read.
-    """
-    table = _table(path)
+    """Return the columns of a table and the one that holds the text, if it can be told. Raises `DataError`."""
+    names = (table := _table(path)).column_names
     try:
-        return table.column_names, find_columns(table, "text", DataConfig(), need_label=False).input
+        return names, find_columns(table, "text", DataConfig(), need_label=False).input
     except DataError:
-        return table.column_names, None
+        return names, names[0] if len(names) == 1 else None
 
 
 def _table(path: Path) -> Dataset:
@@ -217,20 +207,13 @@ def texts_of(path: str, column: str | None) -> list[tuple[str, str]]:
         raise DataError(f"{name} has no column {column!r}: choose one of its own.")
     if not len(table):
         raise DataError(f"{name} has no rows.")
-    texts = ["" if value is None else str(value) for value in table[column][:]]
-    return [(text, text) for text in (text.encode("utf-8", "replace").decode("utf-8") for text in texts)]
-
-
-def images_of(paths: Sequence[str], column: str | None) -> list[tuple[str, dict[str, str]]]:
-    """Return each image file as its name and what `read_image` takes."""
-    return [(Path(path).name, {"path": path}) for path in paths]
+    return [(text, text) for text in ("" if value is None else str(value) for value in table[column][:])]
 
 
 BOXES = {
     "Textbox": Box(
         options={
-            "placeholder": "Type or paste a text",
-            "info": "Shift + Enter classifies",
+            "placeholder": "Type or paste a text (Shift + Enter: classify)",
             "lines": 7,
             "max_length": MAX_CHARACTERS,
         },
@@ -242,7 +225,7 @@ BOXES = {
         why=why_text,
         files={"label": "File", "file_count": "single", "file_types": [*DATA_SUFFIXES, ".txt"]},
         hint="A table (CSV, TSV, JSON, JSONL, parquet) or a .txt file with a text a line",
-        most=MAX_TEXTS,
+        most=5_000,
         chunk=16,
         columns=text_columns,
         contents=texts_of,
@@ -257,10 +240,10 @@ BOXES = {
         why=why_image,
         files={"label": "Images", "file_count": "multiple", "file_types": [*_IMAGE_SUFFIXES]},
         hint="Image files",
-        most=MAX_IMAGES,
+        most=500,
         chunk=1,
         columns=None,
-        contents=images_of,
+        contents=lambda paths, column: [(Path(path).name, {"path": path}) for path in paths],
     ),
 }
 
@@ -277,7 +260,7 @@ def examples_of(served: Served, folder: Path, *, share: bool, data: str | None) 
     if not public and (share or (artifact.run is None and data is None)):
         return []  # a sample of other data would show the model what it does not know
     try:
-        rows = some_rows(artifact, served.inputs, _EXAMPLES, data)
+        rows = some_rows(artifact, served.predictor.task.inputs, _EXAMPLES, data)
         inputs = rows.inputs if rows.own or rows.origin == name else []
         return [item if isinstance(item, str) else _saved(item, folder / f"{i}.png") for i, item in enumerate(inputs)]
     except (HftlError, OSError) as error:

@@ -13,11 +13,11 @@ from hftl.predict import Prediction
 from hftl.report.visible import one_line
 
 
-_TOP = 5  # labels under the answer; the others stand in a list below
-_MAX_LISTED = 2_000  # labels in that list; /predict returns every one
+_TOP, _MAX_LISTED = 5, 2_000  # labels under the answer, and in a list below; /predict returns every one
 _EXAMPLE_SECONDS = 120  # that a page waits for examples
 _WIDGETS: dict[str, dict[str, Any]] = {"Label": {"num_top_classes": _TOP}}  # options of what `Output.widget` names
 # Private: not in the page's API, which has /predict alone. Not preprocessed: see `hftl.demo.served.read_image`.
+_NOT_SAVED = (None, "", gr.update(interactive=True))  # right label, thanks and button
 _OWN: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
 _ANSWERS: dict[str, Any] = {"concurrency_id": "answers", "concurrency_limit": 2}
 _REASONS: dict[str, Any] = {"concurrency_id": "reasons", "concurrency_limit": 1}
@@ -70,24 +70,13 @@ def _answer_panel(served: Served, with_feedback: bool) -> Panel:
 
 def _answered(served: Served, content: Any, prediction: Prediction) -> list[Any]:
     """Return the values of all of a `Panel` but the first."""
-    abstain = served.abstain
-    banner = piece(
-        "answer",
-        not_sure=served.is_unsure(prediction),
-        probability=prediction.probability,
-        threshold=served.threshold,
-        target=abstain.get("precision"),
-        precision=(abstain.get("test_precision") or {}).get("value"),
-        note=length_note(served.predictor.processor, content),
-    )
+    sure = {"not_sure": served.is_unsure(prediction), "threshold": served.threshold, "abstain": served.abstain}
+    note = length_note(served.predictor.processor, content)
+    banner = piece("answer", probability=prediction.probability, note=note, **sure)
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     every_label = piece("labels", rows=ranked[:_MAX_LISTED], count=len(ranked), shown=_TOP)
     drawn = served.predictor.task.output.draw(prediction)
-    return [banner, gr.Column(visible=True), drawn, every_label, "", prediction.label, *_unsaved()]
-
-
-def _unsaved() -> list[Any]:
-    return [None, "", gr.Button(interactive=True)]
+    return [banner, gr.Column(visible=True), drawn, every_label, "", prediction.label, *_NOT_SAVED]
 
 
 def _invitation() -> str:
@@ -96,7 +85,7 @@ def _invitation() -> str:
 
 def try_tab(served: Served, examples: Future[list[str]], feedback: Feedback | None, page: gr.Blocks) -> None:
     """Lay out the tab and join its events, inside the `gr.Blocks` of the page."""
-    box, kind, labels = served.box, served.inputs.kind, served.predictor.labels
+    box, kind, labels = served.box, served.kind, served.predictor.labels
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
             source = served.component(label=kind.capitalize(), elem_id=f"{kind}-input", **box.options)
@@ -122,7 +111,7 @@ def try_tab(served: Served, examples: Future[list[str]], feedback: Feedback | No
             return piece("line", look="note", text=str(error))
 
     def forget() -> list[Any]:
-        return [None, None, _invitation(), gr.Column(visible=False), None, "", "", None, *_unsaved()]
+        return [None, None, _invitation(), gr.Column(visible=False), None, "", "", None, *_NOT_SAVED]
 
     reasons: dict[str, Any] = {"inputs": [panel.asked, panel.why_label], "outputs": panel.why, **_OWN, **_REASONS}
     for trigger in (button.click, getattr(source, box.asks), example_chosen):
@@ -175,7 +164,7 @@ def _examples(served: Served, source: Any, examples: Future[list[str]], page: gr
 def endpoint(served: Served) -> None:
     """Add /predict: a text or an image in, {label, confidences} of all labels out."""
     output = served.predictor.task.output
-    source = served.component(label=served.inputs.kind, visible=False)
+    source = served.component(label=served.kind, visible=False)
     answer = getattr(gr, output.widget)(label="answer", visible=False)
     button = gr.Button(visible=False)
 

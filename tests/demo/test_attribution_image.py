@@ -9,7 +9,7 @@ import transformers
 from PIL import Image
 
 from hftl.demo.explain import explain_image, model_pixels, put_back, seen_box
-from hftl.demo.integrated_gradients import FromPixels, integrate, layer_output, share_weights, spatial_layer
+from hftl.demo.integrated_gradients import FromPixels, integrate, layer_output, log_odds, share_weights, spatial_layer
 from hftl.errors import DataError
 from hftl.models.packaged import is_installed
 from hftl.predict import Predictor, load
@@ -81,7 +81,7 @@ def test_equals_the_integral_by_hand(predictors, family):
     other = {"pixel_values": torch.zeros_like(batch["pixel_values"])}
     layer = spatial_layer(model, batch, other)
     start, end = (layer_output(model, layer, b).detach() for b in (other, batch))
-    found = integrate(model, layer, batch, [start], 1, 64, 8)
+    found = integrate(log_odds(model, layer, batch, 1), end, [start], 64, 8)
     now = []
     layer.forward = lambda *_, **__: now[0]
     total = torch.zeros_like(end)
