@@ -26,8 +26,6 @@ from hftl.publishing.public_report import public_report
 from hftl.run_data import Artifact, open_artifact
 
 
-_QUEUE, _SESSIONS = 64, 1_000  # requests that wait, and visitors whose last answer is remembered
-_CLEAN_EVERY, _KEEP = 600, 3_600  # seconds: uploads are looked through, and removed
 _OFF = ("inline", "show_error", "run_history", "enable_monitoring", "ssr_mode", "pwa", "mcp_server")  # of Gradio
 _ENDS = (signal.SIGINT, signal.SIGTERM)
 _USERS_FOLDER = os.environ.get("GRADIO_TEMP_DIR")  # before the first page takes one of its own
@@ -43,16 +41,11 @@ def build_demo(
 ) -> gr.Blocks:
     """Return the page as `gr.Blocks`; `launch_demo` serves it as it is meant.
 
-    Args:
-        model: a run, a model folder, a Hub id, or what `open_artifact` returned.
-        feedback: a folder that corrections are appended to; without it there is nothing to correct.
-        share: whether others will see it: then no row of the run's own data is an example.
-        data: data to take the examples from, where the run's own have moved.
-        revision: branch, tag or commit of a Hub model.
-
-    Raises:
-        ModelError: there is no such model, or it is no classifier.
-        RunError: the feedback folder cannot be written.
+    `model` is a run, a model folder, a Hub id (at `revision`), or what `open_artifact` returned. Corrections are appended
+    to the folder `feedback`; without it there is nothing to correct. `share` says that others will see the page: then no
+    row of the run's own data is an example. `data` are data to take the examples from, where the run's own have moved.
+    Raises `ModelError` when there is no such model or it is no classifier, and `RunError` for a `feedback` that cannot be
+    written.
     """
     folder = _surroundings()
     artifact = model if isinstance(model, Artifact) else open_artifact(model, revision)
@@ -68,7 +61,7 @@ def build_demo(
     pool.shutdown(wait=False)
     served.predict([served.box.smallest])  # the first answer of a process takes several times as long
     title = f"{name}: {predictor.task.name.replace('-', ' ')}"
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(_CLEAN_EVERY, _KEEP)) as demo:
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3_600)) as demo:  # uploads, in seconds
         html(report_html("header.html", name, predictor, artifact.report), "head")
         with gr.Tabs():
             with gr.Tab("Try it", id="try"):
@@ -78,7 +71,7 @@ def build_demo(
             with gr.Tab("Evidence", id="evidence"):
                 html(evidence.result(), "evidence")
         endpoint(served)
-    demo.queue(max_size=_QUEUE)
+    demo.queue(max_size=64)  # requests that wait; more are told to try again
     return demo
 
 
@@ -93,11 +86,8 @@ def launch_demo(
     """Serve the page on 127.0.0.1 and return at once; `demo.local_url` is its address, `demo.close()` ends it.
 
     Nothing is sent anywhere: no analytics, no fonts, no scripts from elsewhere. `share` opens a public address
-    besides, `auth` is the user and password that the page asks for. `page` are the options of `build_demo`.
-
-    Raises:
-        ModelError: there is no such model, or it is no classifier.
-        RunError: the port is in use, the feedback folder cannot be written, or no public address could be had.
+    besides, `auth` is the user and password that the page asks for, `page` are the options of `build_demo`. Raises as
+    that does, and `RunError` when the port is in use or no public address could be had.
     """
     port = free_port(7860 if port is None else port)
     demo = build_demo(model, share=share, **page)
@@ -112,7 +102,7 @@ def launch_demo(
             prevent_thread_lock=True,
             footer_links=["api", "settings"],
             max_file_size=MAX_UPLOAD,
-            state_session_capacity=_SESSIONS,
+            state_session_capacity=1_000,  # visitors whose last answer is remembered
             **dict.fromkeys(_OFF, False),
         )
     except OSError as error:
@@ -137,10 +127,7 @@ def wait(demo: gr.Blocks) -> None:
 
 
 def _surroundings() -> Path:
-    """Give Gradio a folder of its own for uploads, removed at the end, and turn its bookkeeping off; return the folder.
-
-    Read by Gradio when components and queues are made.
-    """
+    """Give Gradio a folder for uploads, removed at the end, and turn its bookkeeping off, before it makes anything."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Statistics of each request, summed up anew after each: nobody looks at them, and they cost more than an answer.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")

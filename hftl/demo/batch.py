@@ -17,8 +17,6 @@ from hftl.report.statements import counted
 from hftl.report.visible import one_line
 
 
-_PREVIEW = 10
-_NAME = 40  # characters of an input in the line on the first that cannot be read
 _OWN: dict[str, Any] = {"api_visibility": "private"}
 
 
@@ -34,10 +32,9 @@ class BatchRow(NamedTuple):
 def classify(
     served: Served, uploads: Any, column: str | None, step: Callable[[int, int], None]
 ) -> tuple[list[BatchRow], list[str]]:
-    """Classify a table of texts, or image files, and return a row for each and what should be said about them.
+    """Classify a table of texts (in `column`), or image files; return a row for each and what to say about them.
 
-    `column` is that of the texts, by default the one that holds them; `step` is called with how many are done, and of
-    how many. Raises `DataError` for a file that cannot be read, and when no input can be.
+    `step` is called with how many are done, and of how many. Raises `DataError` when nothing can be read.
     """
     box, kind = served.box, served.kind
     contents = box.contents(uploads, column)
@@ -56,10 +53,10 @@ def classify(
             try:
                 readable[i] = box.read(content)
             except DataError as error:
-                faults.append(f"number {i + 1} ({one_line(name, _NAME)}). {error}")
+                faults.append(f"number {i + 1} ({one_line(name, 40)}). {error}")
         answers = served.predict(list(readable.values())) if readable else []
         for i, p in zip(readable, answers, strict=True):
-            unsure = None if served.threshold is None else served.is_unsure(p)
+            unsure = None if served.threshold is None else p.probability < served.threshold
             rows[i] = BatchRow(rows[i].input, p.label, p.probability, unsure)
         step(min(start + box.chunk, len(contents)), len(contents))
     if len(faults) == len(rows):
@@ -127,5 +124,5 @@ def _summary(served: Served, rows: list[BatchRow], notes: list[str]) -> str:
         unsure=None if served.threshold is None else sum(bool(row.not_sure) for row in rows),
         notes=notes,
         counts=[(label, count, count / counts[0][1]) for label, count in counts],
-        first=rows[:_PREVIEW],
+        first=rows[:10],
     )

@@ -1,8 +1,7 @@
 """Why a model answers as it does: how much each word of a text, or each place of an image, speaks for a label.
 
-Both are integrated gradients (Sundararajan et al. 2017) of the label's log-odds, log p / (1 - p). They add up to the
-difference between the output for this input and for one that says nothing. The functions may be called from several
-threads at once, and while the model predicts; nothing of the model changes.
+Both are integrated gradients of the label's log-odds, and add up to the difference between the output for this input
+and for one that says nothing. The functions may be called from several threads at once, and while the model predicts.
 """
 
 import base64
@@ -20,29 +19,15 @@ from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter
 
 from hftl.data.images import decode_image
-from hftl.demo.integrated_gradients import (
-    CELLS,
-    Batch,
-    FromPixels,
-    check_input_kind,
-    embedding_layer,
-    emptied,
-    explained_label,
-    integrate,
-    layer_output,
-    log_odds,
-    share_weights,
-    spatial_layer,
-)
+from hftl.demo import integrated_gradients as ig
 from hftl.demo.looks import piece
-from hftl.errors import DataError, ModelError
+from hftl.errors import ModelError
 from hftl.predict import Predictor
 
 
 Spans = tuple[tuple[str, float], ...]  # pieces of a text, which they make up, each with its score
 Box = tuple[float, float, float, float]  # left, top, right, bottom
-# Points of Gauss-Legendre quadrature: few enough for two seconds on one core with MiniLM at 128 tokens, so that longer
-# texts get fewer. Of each answer the error is known: `completeness_gap`.
+# Points of quadrature: so many take two seconds on one core with MiniLM at 128 tokens; longer texts get fewer.
 _TEXT_STEPS, _FEWEST_STEPS, _TOKEN_STEPS = 32, 16, 20 * 128
 _BATCH_TOKENS, _BATCH_ROWS = 1024, 8  # of one forward and backward pass: bounds the memory of long texts
 _IMAGE_STEPS, _IMAGE_ROWS = 16, 4
@@ -89,15 +74,10 @@ def explain_text(predictor: Predictor, text: str, label: str | None = None) -> T
     """Score every word of `text` for `label` (default: the predicted one).
 
     The integral runs over the token embeddings, from those of padding with the special tokens kept. The scores of a
-    word's pieces are added. Raises `DataError` for a label that the model does not have or a wrong kind of input, and
-    `ModelError` for a model that cannot be explained, such as one whose tokenizer knows no positions.
+    word's pieces are added. Raises `DataError` for a label that the model does not have, and `ModelError` for a model
+    that cannot be explained, such as one whose tokenizer knows no positions.
     """
-    check_input_kind(predictor, "text")
-    if not isinstance(text, str):
-        raise DataError(f"A text model explains a text, not {type(text).__name__}.")
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise DataError("The text holds half a character (a lone surrogate): it cannot be read.")
-    model, tokenizer = share_weights(predictor.model), predictor.processor
+    model, tokenizer = ig.share_weights(predictor.model), predictor.processor
     if not tokenizer.is_fast:
         raise ModelError(
             f"{type(tokenizer).__name__} does not give the positions of its tokens, so single words cannot be scored."
@@ -106,14 +86,14 @@ def explain_text(predictor: Predictor, text: str, label: str | None = None) -> T
     encoded = tokenizer(text, truncation=True, return_special_tokens_mask=True, return_offsets_mapping=True)
     padded = tokenizer.pad({"input_ids": [encoded["input_ids"]]}, return_tensors="pt")  # as prediction's collator does
     batch = {name: value.to(model.device) for name, value in padded.items()}
-    index, ids = explained_label(predictor, model, batch, label), batch["input_ids"]
+    index, ids = ig.explained_label(predictor, model, batch, label), batch["input_ids"]
     special = torch.tensor([encoded["special_tokens_mask"]], device=ids.device).bool()
     empty = torch.where(special, ids, _empty_token(tokenizer))
     steps = int(np.clip(_TOKEN_STEPS // max(1, ids.shape[1]), _FEWEST_STEPS, _TEXT_STEPS))
     rows = int(np.clip(_BATCH_TOKENS // max(1, ids.shape[1]), 1, _BATCH_ROWS))
-    layer = embedding_layer(model, batch)
-    values, start = layer_output(model, layer, batch), emptied(model, layer, batch, empty)
-    integral = integrate(log_odds(model, layer, batch, index), values, [start], steps, rows)
+    layer = ig.embedding_layer(model, batch)
+    values, start = ig.layer_output(model, layer, batch), ig.emptied(model, layer, batch, empty)
+    integral = ig.integrate(ig.log_odds(model, layer, batch, index), values, [start], steps, rows)
     scores = integral.attributions.sum(-1).tolist()
     words = [None if is_special else word for word, is_special in zip(encoded.word_ids(), special[0], strict=True)]
     spans, (first, last) = word_spans(text, encoded["offset_mapping"], words, scores)
@@ -178,31 +158,26 @@ def explain_image(predictor: Predictor, image: Image.Image, label: str | None = 
 
     The integral runs over a layer with about 14 x 14 places, from its values for the blurred image and for a grey one.
     The signed map is smoothed, its part above 0 divided by its maximum, and put back into the frame of the upright image.
-    Raises `DataError` for a label that the model does not have or a wrong kind of input, and `ModelError` when the
-    gradients are not finite.
+    Raises `DataError` for a label that the model does not have, and `ModelError` for gradients that are not finite.
     """
-    check_input_kind(predictor, "image")
-    try:
-        upright = decode_image(image)
-    except OSError as error:
-        raise DataError(f"The image cannot be read: {error}.") from None
-    model = FromPixels(share_weights(predictor.model)).eval()
+    upright = decode_image(image)
+    model = ig.FromPixels(ig.share_weights(predictor.model)).eval()
     batch = {"pixel_values": model_pixels(predictor.processor, upright).to(predictor.model.device)}
-    index = explained_label(predictor, model, batch, label)
+    index = ig.explained_label(predictor, model, batch, label)
     baselines = _image_baselines(predictor.processor, batch["pixel_values"])
-    layer = spatial_layer(model, batch, baselines[0])
-    values, *starts = (layer_output(model, layer, row) for row in (batch, *baselines))
-    integral = integrate(log_odds(model, layer, batch, index), values, starts, _IMAGE_STEPS, _IMAGE_ROWS)
+    layer = ig.spatial_layer(model, batch, baselines[0])
+    values, *starts = (ig.layer_output(model, layer, row) for row in (batch, *baselines))
+    integral = ig.integrate(ig.log_odds(model, layer, batch, index), values, starts, _IMAGE_STEPS, _IMAGE_ROWS)
     cells = integral.attributions.sum(0).numpy()
     seen = seen_box(predictor.processor, upright.size)
-    smooth = gaussian_filter(cells, _SMOOTHING * cells.shape[0] / CELLS, mode="nearest").clip(0)
+    smooth = gaussian_filter(cells, _SMOOTHING * cells.shape[0] / ig.CELLS, mode="nearest").clip(0)
     heat = put_back(smooth, seen, upright.size).clip(0)
     heat = heat / (heat.max() or 1)
     overlay = heat_overlay(upright, heat)
     return ImageAttribution(predictor.labels[index], heat, overlay, seen, integral.change, integral.gap)
 
 
-def _image_baselines(processor: Any, pixels: torch.Tensor) -> list[Batch]:
+def _image_baselines(processor: Any, pixels: torch.Tensor) -> list[ig.Batch]:
     """Return two rows of which nothing can be recognised: the blurred image, and a grey one.
 
     Each is blind to what it shares with the image (Sturmfels et al. 2020, "Visualizing the impact of feature
@@ -268,11 +243,6 @@ def heat_overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
     colours = Image.fromarray((colormaps["inferno"](heat)[..., :3] * 255).round().astype(np.uint8))
     opacity = Image.fromarray((heat * STRONGEST * 255).round().astype(np.uint8))
     return Image.composite(colours, image.convert("RGB"), opacity)
-
-
-def why_text(predictor: Predictor, text: str, label: str | None) -> str:
-    """Return the text with the score of every word that counts, as HTML. Raises as `explain_text` does."""
-    return piece("why_text", why=explain_text(predictor, text, label))
 
 
 def why_image(predictor: Predictor, image: Image.Image, label: str | None) -> str:

@@ -1,8 +1,7 @@
 """Corrections from the page, appended to data that `hftl train --data DIR` reads.
 
-Texts become rows of DIR/feedback.csv. Images become DIR/images/<sha256>.png with a row in DIR/metadata.csv, the form
-that Hugging Face calls an image folder. A PNG is written anew from the pixels: where and when a photo was taken stays
-out of it.
+Texts become rows of DIR/feedback.csv. Images become DIR/images/<sha256>.png, written anew from the pixels (without place
+and time of a photo), and a row in DIR/metadata.csv: what Hugging Face calls an image folder.
 """
 
 import csv
@@ -58,10 +57,7 @@ class Feedback:
 
 
 def open_feedback(folder: str | Path, kind: str) -> Feedback:
-    """Make the folder for corrections of inputs of this kind ("text", "image").
-
-    Raises `RunError` when it cannot be written, or holds a table with other columns.
-    """
+    """Make the folder for corrections of a kind of inputs ("text", "image"). Raises `RunError` for one of no use."""
     feedback = Feedback(typed_path(folder), *_TABLES[kind])
     table, header = feedback.folder / feedback.table, ",".join(feedback.header)
     try:

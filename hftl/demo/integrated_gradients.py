@@ -45,7 +45,7 @@ def share_weights(model: nn.Module) -> Any:
     return copy.deepcopy(model, memo).eval()
 
 
-def layer_output(model: nn.Module, layer: nn.Module, batch: Batch) -> Any:
+def layer_output(model: nn.Module, layer: nn.Module, batch: Batch) -> torch.Tensor:
     """Return what `layer` puts out for `batch`. Raises `ModelError` for a layer that is never called."""
     seen: list[Any] = []
     with layer.register_forward_hook(lambda _, __, out: seen.append(out)), torch.no_grad():
@@ -62,8 +62,7 @@ def logits_from(model: nn.Module, layer: nn.Module, batch: Batch, values: torch.
     """
     rows = {name: value.expand(len(values), *value.shape[1:]) for name, value in batch.items()}
     with layer.register_forward_hook(lambda *_: values):
-        logits: torch.Tensor = model(**rows).logits
-    return logits
+        return model(**rows).logits
 
 
 def log_odds(model: nn.Module, layer: nn.Module, batch: Batch, label: int) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -107,23 +106,13 @@ def integrate(
 
 
 def explained_label(predictor: Predictor, model: Any, batch: Batch, label: str | None) -> int:
-    """Return the number of `label`, by default of the label that is predicted for the row `batch`.
-
-    Raises `DataError` for a label that the model does not have.
-    """
+    """Return the number of `label`, by default of the one predicted for `batch`. Raises `DataError` if there is none."""
     if label is None:
         with torch.no_grad():
             return int(model(**batch).logits[0].argmax())
     if label not in predictor.labels:
         raise DataError(f"The model has no label {label!r}.{did_you_mean(label, predictor.labels)}")
     return predictor.labels.index(label)
-
-
-def check_input_kind(predictor: Predictor, kind: str) -> None:
-    """Raise `DataError` unless the model reads inputs of this kind: "text" or "image"."""
-    expected = predictor.task.input_column
-    if expected != kind:
-        raise DataError(f"This model classifies {expected}s, so that it cannot explain a prediction for a {kind}.")
 
 
 def embedding_layer(model: Any, batch: Batch) -> nn.Module:
@@ -152,8 +141,7 @@ def emptied(model: Any, layer: nn.Module, batch: Batch, ids: torch.Tensor) -> to
     with torch.no_grad():
         other = words(ids)
     with words.register_forward_hook(lambda *_: other):
-        values: torch.Tensor = layer_output(model, layer, batch)
-    return values
+        return layer_output(model, layer, batch)
 
 
 class FromPixels(nn.Module):

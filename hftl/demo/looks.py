@@ -22,18 +22,15 @@ from hftl.report.visible import one_line
 
 
 _SHORT = 100  # characters of a text in the preview of a batch
-_MESSAGE_SECONDS = 8.0
-_NO_REPORT = "No report came with this model, so that how good it is is not known here."
+_NO_REPORT = "No report came with this model, so nobody knows here how good it is."
 _log = logging.getLogger(__name__)
 
 
 def theme() -> gr.themes.Base:
     """Return the theme. Its fonts are those of the machine: none is fetched."""
-    sans = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Helvetica Neue", "Arial", "sans-serif")
-    mono = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-    return gr.themes.Default(
-        primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", radius_size="lg", font=sans, font_mono=mono
-    ).set(
+    fonts = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
+    hues = {"primary_hue": "indigo", "secondary_hue": "indigo", "neutral_hue": "slate"}
+    return gr.themes.Default(**hues, radius_size="lg", **fonts).set(
         body_background_fill="#f5f6f8",
         body_background_fill_dark="#0e1115",
         block_background_fill_dark="#171b21",
@@ -85,10 +82,8 @@ def report_html(template: str, name: str, predictor: Predictor, report: dict[str
         "problem": None if report else _NO_REPORT,
         "look": "none",
     }
-    if not report:
-        return page.render(values)
     try:
-        return page.render(values | _VALUES[template](report, report.get("evidence") or {}))
+        return page.render(values | (_VALUES[template](report, report.get("evidence") or {}) if report else {}))
     except Exception as error:  # a report from a stranger's repository may hold anything
         reraise_in_tests(error)
         _log.warning("The report cannot be shown", exc_info=error)
@@ -125,17 +120,13 @@ def html(content: str, elem_id: str | None = None, **options: Any) -> gr.HTML:
 
 
 def with_messages(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the handler with every `HftlError` as a message in the page: the visitor can correct it, the server goes on.
-
-    Its text may hold names of files and columns, and Gradio shows a message as HTML: hence the escaping.
-    """
+    """Return the handler with every `HftlError` as a message in the page, escaped: Gradio shows it as HTML."""
 
     @functools.wraps(handler)
     def safe(*args: Any, **kwargs: Any) -> Any:
         try:
             return handler(*args, **kwargs)
         except HftlError as error:
-            message = escape(str(error), quote=False)
-            raise gr.Error(message, duration=_MESSAGE_SECONDS, print_exception=False) from None
+            raise gr.Error(escape(str(error), quote=False), duration=8.0, print_exception=False) from None
 
     return safe

@@ -1,7 +1,4 @@
-"""A trained model as the page serves it: what it takes from a visitor, what it answers, and rows to try it on.
-
-All that differs between kinds of inputs is in `BOXES`: another kind is one more value.
-"""
+"""A trained model as the page serves it. All that differs between kinds of inputs is in `BOXES`: one value a kind."""
 
 import logging
 import threading
@@ -20,7 +17,8 @@ from hftl.config import DataConfig
 from hftl.data.images import decode_image
 from hftl.data.load import find_columns
 from hftl.data.sources import DATA_SUFFIXES, data_errors, read_file
-from hftl.demo.explain import why_image, why_text
+from hftl.demo.explain import explain_text, why_image
+from hftl.demo.looks import piece
 from hftl.errors import DataError, HftlError
 from hftl.paths import typed_path
 from hftl.predict import Prediction, Predictor
@@ -100,10 +98,6 @@ class Served:
         with _ONE_AT_A_TIME:
             return self.predictor.predict(contents)
 
-    def is_unsure(self, prediction: Prediction) -> bool:
-        """Tell whether the probability lies under the run's threshold; False where there is none."""
-        return self.threshold is not None and prediction.probability < self.threshold
-
 
 def length_note(tokenizer: Any, content: Any) -> str | None:
     """Return the sentence on a text that is longer than the model reads; None for what is read whole."""
@@ -131,11 +125,10 @@ def read_text(text: Any) -> str:
 
 
 def read_image(upload: Any) -> PILImage.Image:
-    """Return the image of an upload, {"path": ...}, upright and in RGB.
+    """Return the image of an upload, {"path": ...}, upright and in RGB. Raises `DataError` for what is no such image.
 
     Gradio has checked that it is one of its own uploads. Its preprocessing would decode an image before our limits are
     looked at. The size is read from the file's header: a few kilobytes can unfold to gigabytes.
-    Raises `DataError` when the file is missing, too large, broken, or of another kind.
     """
     path = upload.get("path") if isinstance(upload, dict) else None
     if not path or not Path(path).is_file():
@@ -145,8 +138,7 @@ def read_image(upload: Any) -> PILImage.Image:
         with PILImage.open(path, formats=_FORMATS) as image:
             return decode_image(image)
     except UnidentifiedImageError:
-        formats = ", ".join(_FORMATS[:-1]) + " or " + _FORMATS[-1]
-        raise DataError(f"This is not an image that can be read: send {formats}.") from None
+        raise DataError(f"This is not an image that can be read: send one of {', '.join(_FORMATS)}.") from None
     except Exception as error:  # Pillow's decoders raise whatever they stumble over: OSError, SyntaxError, ValueError
         raise DataError(f"The image cannot be read: {' '.join(str(error).split())[:120]}. Send another.") from None
 
@@ -159,16 +151,14 @@ def _check_size(path: Path) -> None:
 def refuse_addresses(component: Any) -> Any:
     """Return the component, made to take uploaded files alone.
 
-    Gradio would fetch an address that a visitor sends in place of a file: a request from this machine. It has no
-    setting against that, hence the method of this one component.
+    Gradio would fetch an address that a visitor sends in place of a file, and has no setting against that.
     """
     move = component.async_move_resource_to_block_cache
 
     async def own_files(place: str | Path | None) -> str | None:
         if place is not None and is_http_url_like(str(place)):
             raise gr.Error("Send a file, not an address.", print_exception=False)
-        moved: str | None = await move(place)
-        return moved
+        return await move(place)
 
     component.async_move_resource_to_block_cache = own_files
     return component
@@ -197,10 +187,7 @@ def _table(path: Path) -> Dataset:
 
 
 def texts_of(path: str, column: str | None) -> list[tuple[str, str]]:
-    """Return each text of a file twice, as name and content; a missing cell is an empty text.
-
-    Raises `DataError` for a file that cannot be read, or without such a column.
-    """
+    """Return each text of a file twice, as name and content; a missing cell is an empty text. Raises `DataError`."""
     table, name = _table(Path(path)), Path(path).name
     column = column or find_columns(table, "text", DataConfig(), need_label=False).input
     if column not in table.column_names:
@@ -222,7 +209,7 @@ BOXES = {
         smallest="warm up",
         read=read_text,
         example_name=lambda text: one_line(text, _EXAMPLE_CHARACTERS),
-        why=why_text,
+        why=lambda predictor, text, label: piece("why_text", why=explain_text(predictor, text, label)),
         files={"label": "File", "file_count": "single", "file_types": [*DATA_SUFFIXES, ".txt"]},
         hint="A table (CSV, TSV, JSON, JSONL, parquet) or a .txt file with a text a line",
         most=5_000,
@@ -249,16 +236,16 @@ BOXES = {
 
 
 def examples_of(served: Served, folder: Path, *, share: bool, data: str | None) -> list[str]:
-    """Return texts, or images saved in `folder`, spread over the test rows of what the model was trained on, or of `data`.
+    """Return texts, or images saved in `folder`, spread over the test rows of the model's own data, or of `data`.
 
-    With `share` only a packaged sample, which is public, is shown: rows of any other data would leave the machine. Data
-    that moved or cannot be read give no examples.
+    With `share` only a packaged sample, which is public, is shown. Data that moved or cannot be read give no examples.
     """
     artifact = served.artifact
     name = str(((artifact.report or {}).get("data") or {}).get("name") or "")
     public = (data or name).startswith("sample:")
     if not public and (share or (artifact.run is None and data is None)):
         return []  # a sample of other data would show the model what it does not know
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         rows = some_rows(artifact, served.predictor.task.inputs, _EXAMPLES, data)
         inputs = rows.inputs if rows.own or rows.origin == name else []
@@ -269,6 +256,5 @@ def examples_of(served: Served, folder: Path, *, share: bool, data: str | None) 
 
 
 def _saved(image: Any, path: Path) -> str:
-    path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
     return str(path)

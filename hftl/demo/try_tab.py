@@ -14,10 +14,11 @@ from hftl.report.visible import one_line
 
 
 _TOP, _MAX_LISTED = 5, 2_000  # labels under the answer, and in a list below; /predict returns every one
-_EXAMPLE_SECONDS = 120  # that a page waits for examples
 _WIDGETS: dict[str, dict[str, Any]] = {"Label": {"num_top_classes": _TOP}}  # options of what `Output.widget` names
 # Private: not in the page's API, which has /predict alone. Not preprocessed: see `hftl.demo.served.read_image`.
-_NOT_SAVED = (None, "", gr.update(interactive=True))  # right label, thanks and button
+_NOT_SAVED = [None, "", gr.update(interactive=True)]  # right label, thanks and button
+_INVITATION = piece("line", look="empty", text="The answer appears here.")
+_FORGOTTEN = [None, None, _INVITATION, gr.update(visible=False), None, "", "", None, *_NOT_SAVED]  # box and `Panel`
 _OWN: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
 _ANSWERS: dict[str, Any] = {"concurrency_id": "answers", "concurrency_limit": 2}
 _REASONS: dict[str, Any] = {"concurrency_id": "reasons", "concurrency_limit": 1}
@@ -47,7 +48,7 @@ class Panel(NamedTuple):
 
 def _answer_panel(served: Served, with_feedback: bool) -> Panel:
     labels = list(served.predictor.labels)
-    banner = html(_invitation(), "answer")
+    banner = html(_INVITATION, "answer")
     with gr.Column(visible=False) as result:
         widget = served.predictor.task.output.widget
         label = getattr(gr, widget)(label="Answer", show_label=False, elem_id="label", **_WIDGETS[widget])
@@ -70,17 +71,12 @@ def _answer_panel(served: Served, with_feedback: bool) -> Panel:
 
 def _answered(served: Served, content: Any, prediction: Prediction) -> list[Any]:
     """Return the values of all of a `Panel` but the first."""
-    sure = {"not_sure": served.is_unsure(prediction), "threshold": served.threshold, "abstain": served.abstain}
-    note = length_note(served.predictor.processor, content)
-    banner = piece("answer", probability=prediction.probability, note=note, **sure)
+    values = {"probability": prediction.probability, "threshold": served.threshold, "abstain": served.abstain}
+    banner = piece("answer", note=length_note(served.predictor.processor, content), **values)
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
     every_label = piece("labels", rows=ranked[:_MAX_LISTED], count=len(ranked), shown=_TOP)
     drawn = served.predictor.task.output.draw(prediction)
     return [banner, gr.Column(visible=True), drawn, every_label, "", prediction.label, *_NOT_SAVED]
-
-
-def _invitation() -> str:
-    return piece("line", look="empty", text="The answer appears here.")
 
 
 def try_tab(served: Served, examples: Future[list[str]], feedback: Feedback | None, page: gr.Blocks) -> None:
@@ -110,16 +106,13 @@ def try_tab(served: Served, examples: Future[list[str]], feedback: Feedback | No
         except HftlError as error:  # of a model that cannot be explained: no fault of the visitor's
             return piece("line", look="note", text=str(error))
 
-    def forget() -> list[Any]:
-        return [None, None, _invitation(), gr.Column(visible=False), None, "", "", None, *_NOT_SAVED]
-
     reasons: dict[str, Any] = {"inputs": [panel.asked, panel.why_label], "outputs": panel.why, **_OWN, **_REASONS}
     for trigger in (button.click, getattr(source, box.asks), example_chosen):
         answered = trigger(with_messages(ask), source, [*panel], show_progress_on=panel.banner, **_OWN, **_ANSWERS)
         answered.success(with_messages(explain), show_progress_on=panel.why, **reasons)
     panel.why_label.input(with_messages(explain), **reasons)
     for trigger in (clear.click, *([getattr(source, box.forgets)] if box.forgets else [])):
-        trigger(forget, None, [source, *panel], **_OWN)
+        trigger(lambda: _FORGOTTEN, None, [source, *panel], **_OWN)
     if feedback is not None:
         _join_feedback(served, panel, feedback)
 
@@ -152,7 +145,7 @@ def _examples(served: Served, source: Any, examples: Future[list[str]], page: gr
     )
 
     def fill() -> Any:
-        inputs, name = examples.result(timeout=_EXAMPLE_SECONDS), served.box.example_name
+        inputs, name = examples.result(timeout=120), served.box.example_name
         names = None if name is None else [name(item) for item in inputs]
         return gr.Dataset(samples=[[item] for item in inputs], sample_labels=names, visible=bool(inputs))
 

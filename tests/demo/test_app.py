@@ -116,7 +116,7 @@ def test_page_names_no_other_host(text_demo):
 def test_not_sure_and_long_texts(text_demo):
     served = served_of(text_demo.run)
     assert served.threshold == THRESHOLD
-    assert served.is_unsure(served.predict([TEXT])[0])
+    assert served.predict([TEXT])[0].probability < served.threshold
     assert length_note(served.predictor.processor, TEXT) is None
     assert "the first 64 of its 122 tokens" in length_note(served.predictor.processor, "day night " * 60)
 
@@ -145,7 +145,6 @@ def test_without_a_report(tmp_path):
     folder = build("bert", tmp_path / "plain", num_labels=2)
     served = served_of(folder)
     assert served.threshold is None
-    assert not served.is_unsure(served.predict([TEXT])[0])
     page = evidence_html(served)
     assert "No evidence came with this model" in page
     assert "Its labels have no names" in page
