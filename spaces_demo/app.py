@@ -1,7 +1,4 @@
-"""A Space that serves one classifier made by hftl, and shows its evidence. It needs transformers and gradio alone.
-
-README.md says which variables it reads. Locally: `MODEL_ID=runs/x/final python spaces_demo/app.py`.
-"""
+"""A Space that serves one classifier made by hftl and shows its evidence, without hftl; README.md says how to run it."""
 
 import os
 

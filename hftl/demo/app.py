@@ -57,9 +57,9 @@ def build_demo(
     corrections = None if feedback is None else open_feedback(feedback, served.kind)
     pool = ThreadPoolExecutor(2, thread_name_prefix="hftl-demo")
     evidence = pool.submit(report_html, "evidence.html", name, predictor, artifact.report)  # another process draws
+    served.predict([served.box.smallest])  # the first answer of a process takes several times as long
     examples = pool.submit(examples_of, served, folder / "examples", share=share, data=data)  # may take a while
     pool.shutdown(wait=False)
-    served.predict([served.box.smallest])  # the first answer of a process takes several times as long
     title = f"{name}: {predictor.task.name.replace('-', ' ')}"
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3_600)) as demo:  # uploads, in seconds
         html(report_html("header.html", name, predictor, artifact.report), "head")
