@@ -39,7 +39,7 @@ WAITING = '<p class="hf-note hf-idle">The answer appears here.</p>'  # in the pl
 MAX_TABLE = 100  # rows
 
 
-def shown(value: Any, length: int = 120) -> str:
+def bdi(value: Any, length: int = 120) -> str:
     """Return untrusted text as one escaped line that cannot turn the direction of what follows it."""
     line = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
     return f"<bdi>{escape(line[: length - 1] + '…' if len(line) > length else line)}</bdi>"
@@ -72,11 +72,11 @@ def part(report: Any, *names: str) -> Any:
 
 def heading(name: str, link: str | None, task: str, classes: int, report: dict[str, Any]) -> str:
     """Return the title, the kind of model, and a link to its card."""
-    base, data = (shown(without_path(part(report, which, "name") or "?")) for which in ("model", "data"))
+    base, data = (bdi(without_path(part(report, which, "name") or "?")) for which in ("model", "data"))
     lead = [f"Adapted from {base} on {data}"] if report else []
     lead += [f'<a href="{escape(link)}" rel="noopener">Model card</a>'] if link else []
     kicker = f"<p>{task.replace('-', ' ').capitalize()} · {classes} classes</p>"
-    return f'<div class="hf-head">{kicker}<h1>{shown(name)}</h1><p class="hf-lead">{" · ".join(lead)}</p></div>'
+    return f'<div class="hf-head">{kicker}<h1>{bdi(name)}</h1><p class="hf-lead">{" · ".join(lead)}</p></div>'
 
 
 def threshold(report: dict[str, Any]) -> float:
@@ -87,7 +87,7 @@ def threshold(report: dict[str, Any]) -> float:
 
 def sureness(label: str, confidence: float, needed: float, remark: str = "") -> str:
     """Return whether the answer counts, as the report's threshold has it."""
-    look, title = ("even", "Not sure") if confidence < needed else ("good" if needed else "none", shown(label))
+    look, title = ("even", "Not sure") if confidence < needed else ("good" if needed else "none", bdi(label))
     rule = f"; this model needs {percent(needed)} to be sure" if needed else " by the model's own confidence"
     return f'<p class="hf-note hf-{look}"><b>{title}</b> {percent(confidence)}{rule}. {remark}</p>'
 
@@ -110,13 +110,13 @@ def _words(report: dict[str, Any]) -> str:
     below = f"95% interval {_interval(accuracy)}"
     cards = words.get("cards") or [{"name": "Accuracy", "value": percent(accuracy["value"]), "below": below}]
     boxes = "".join(
-        f'<div class="hf-card">{shown(c["name"])}<b>{shown(c["value"])}</b><span>{shown(c["below"])}</span></div>'
+        f'<div class="hf-card">{bdi(c["name"])}<b>{bdi(c["value"])}</b><span>{bdi(c["below"])}</span></div>'
         for c in cards[:MAX_TABLE]
     )
     verdict, rows = words.get("verdict") or old, f"On {int(report['data']['rows']['test']):,} test rows, used once."
     look = verdict["look"] if verdict["look"] in ("good", "bad") else "none"
     return (
-        f'<p class="hf-note hf-{look}"><b>{shown(verdict["title"])}</b> {shown(verdict["sentence"], 600)}</p>'
+        f'<p class="hf-note hf-{look}"><b>{bdi(verdict["title"])}</b> {bdi(verdict["sentence"], 600)}</p>'
         f'<div class="hf-cards">{boxes}</div><p class="hf-small">{rows}</p>'
     )
 
@@ -134,6 +134,6 @@ def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> st
     if not rows:
         return ""
     left = f", the first {MAX_TABLE} of {len(rows):,}" if len(rows) > MAX_TABLE else ""
-    body = "".join(f"<tr>{''.join(f'<td>{shown(c)}</td>' for c in row)}</tr>" for row in rows[:MAX_TABLE])
+    body = "".join(f"<tr>{''.join(f'<td>{bdi(c)}</td>' for c in row)}</tr>" for row in rows[:MAX_TABLE])
     table = f"<table><tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>{body}</table>"
     return f'<details><summary>{title}{left}</summary><div class="hf-scroll">{table}</div></details>'

@@ -144,8 +144,8 @@ def word_spans(
         end, last_word = max(end, stop), word
         places.append((stop - 1, carried))
         carried = 0.0
-    drawn = [0, *(match.end() for match in regex.finditer(r"\X", text))]  # where one drawn character ends
-    edges = sorted({drawn[bisect_left(drawn, cut)] for cut in (*cuts, end)})
+    ends = [0, *(match.end() for match in regex.finditer(r"\X", text))]  # where one drawn character ends
+    edges = sorted({ends[bisect_left(ends, cut)] for cut in (*cuts, end)})
     sums = [0.0] * (len(edges) - 1)
     for place, score in [*places, *((place, carried) for place, _ in places[-1:])]:
         sums[bisect_right(edges, place) - 1] += score
@@ -169,12 +169,12 @@ def explain_image(predictor: Predictor, image: Image.Image, label: str | None = 
     values, *starts = (ig.layer_output(model, layer, row) for row in (batch, *baselines))
     integral = ig.integrate(ig.log_odds(model, layer, batch, index), values, starts, _IMAGE_STEPS, _IMAGE_ROWS)
     cells = integral.attributions.sum(0).numpy()
-    seen = seen_box(predictor.processor, upright.size)
+    box = seen_box(predictor.processor, upright.size)
     smooth = gaussian_filter(cells, _SMOOTHING * cells.shape[0] / ig.CELLS, mode="nearest").clip(0)
-    heat = put_back(smooth, seen, upright.size).clip(0)
+    heat = put_back(smooth, box, upright.size).clip(0)
     heat = heat / (heat.max() or 1)
     overlay = heat_overlay(upright, heat)
-    return ImageAttribution(predictor.labels[index], heat, overlay, seen, integral.change, integral.gap)
+    return ImageAttribution(predictor.labels[index], heat, overlay, box, integral.change, integral.gap)
 
 
 def _image_baselines(processor: Any, pixels: torch.Tensor) -> list[ig.Batch]:

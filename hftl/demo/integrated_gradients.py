@@ -47,12 +47,12 @@ def share_weights(model: nn.Module) -> Any:
 
 def layer_output(model: nn.Module, layer: nn.Module, batch: Batch) -> torch.Tensor:
     """Return what `layer` puts out for `batch`. Raises `ModelError` for a layer that is never called."""
-    seen: list[Any] = []
-    with layer.register_forward_hook(lambda _, __, out: seen.append(out)), torch.no_grad():
+    outputs: list[Any] = []
+    with layer.register_forward_hook(lambda _, __, out: outputs.append(out)), torch.no_grad():
         model(**batch)
-    if not seen:
+    if not outputs:
         raise ModelError(f"{type(model).__name__} does not use its {type(layer).__name__}, so it cannot be explained.")
-    return seen[0]
+    return outputs[0]
 
 
 def logits_from(model: nn.Module, layer: nn.Module, batch: Batch, values: torch.Tensor) -> torch.Tensor:

@@ -74,9 +74,9 @@ def _answered(served: Served, content: Any, prediction: Prediction) -> list[Any]
     values = {"probability": prediction.probability, "threshold": served.threshold, "abstain": served.abstain}
     banner = piece("answer", note=length_note(served.predictor.processor, content), **values)
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-    every_label = piece("labels", rows=ranked[:_MAX_LISTED], count=len(ranked), shown=_TOP)
-    drawn = served.predictor.task.output.draw(prediction)
-    return [banner, gr.Column(visible=True), drawn, every_label, "", prediction.label, *_NOT_SAVED]
+    every_label = piece("labels", rows=ranked[:_MAX_LISTED], count=len(ranked), top=_TOP)
+    value = served.predictor.task.output.draw(prediction)
+    return [banner, gr.Column(visible=True), value, every_label, "", prediction.label, *_NOT_SAVED]
 
 
 def try_tab(served: Served, examples: Future[list[str]], feedback: Feedback | None, page: gr.Blocks) -> None:
