@@ -26,7 +26,8 @@ from hftl.publishing.public_report import public_report
 from hftl.run_data import Artifact, open_artifact
 
 
-_OFF = ("inline", "show_error", "run_history", "enable_monitoring", "ssr_mode", "pwa", "mcp_server")  # of Gradio
+_EXTRAS = ("inline", "show_error", "run_history", "enable_monitoring", "ssr_mode", "pwa", "mcp_server")  # of Gradio
+_OFF: dict[str, Any] = dict.fromkeys(_EXTRAS, False)
 _ENDS = (signal.SIGINT, signal.SIGTERM)
 _USERS_FOLDER = os.environ.get("GRADIO_TEMP_DIR")  # before the first page takes one of its own
 
@@ -103,7 +104,7 @@ def launch_demo(
             footer_links=["api", "settings"],
             max_file_size=MAX_UPLOAD,
             state_session_capacity=1_000,  # visitors whose last answer is remembered
-            **dict.fromkeys(_OFF, False),
+            **_OFF,
         )
     except OSError as error:
         raise RunError(f"The page cannot be served on port {port} ({error}): choose another with --port.") from None

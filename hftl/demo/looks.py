@@ -21,14 +21,13 @@ from hftl.report.rows import confusion_of
 from hftl.report.visible import one_line
 
 
-_SHORT = 100  # characters of a text in the preview of a batch
 _NO_REPORT = "No report came with this model, so nobody knows here how good it is."
 _log = logging.getLogger(__name__)
 
 
 def theme() -> gr.themes.Base:
     """Return the theme. Its fonts are those of the machine: none is fetched."""
-    fonts = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
+    fonts: dict[str, Any] = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
     hues = {"primary_hue": "indigo", "secondary_hue": "indigo", "neutral_hue": "slate"}
     return gr.themes.Default(**hues, radius_size="lg", **fonts).set(
         body_background_fill="#f5f6f8",
@@ -59,7 +58,7 @@ def _templates() -> Environment:
     """Return the report's environment (escaping, filters) with the demo's templates before its own."""
     loader = ChoiceLoader([PackageLoader("hftl.demo"), PackageLoader("hftl.report")])
     templates = environment().overlay(loader=loader, cache_size=50)
-    templates.filters = {**templates.filters, "short": lambda text: one_line(str(text), _SHORT)}
+    templates.filters = {**templates.filters, "short": lambda text: one_line(str(text), 100)}
     return templates
 
 
