@@ -53,7 +53,7 @@ def classify(
             try:
                 readable[i] = box.read(content)
             except DataError as error:
-                faults.append(f"number {i + 1} ({one_line(name, 40)}). {error}")
+                faults.append(f"number {i + 1} ({one_line(name, 40) or 'empty'}). {error}")
         answers = served.predict(list(readable.values())) if readable else []
         for i, p in zip(readable, answers, strict=True):
             unsure = None if served.threshold is None else p.probability < served.threshold

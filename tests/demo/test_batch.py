@@ -79,7 +79,7 @@ def test_rows_without_a_text_stay_in_place(texts, tmp_path):
     )
     rows, notes = classify(texts, path, None, nothing)
     assert [bool(row.prediction) for row in rows] == [True, False, False, True]
-    assert "2 texts that cannot be classified" in notes[0]
+    assert notes[0].startswith("Without a prediction: 2 texts. The first: number 2 (empty).")
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_images_broken_ones_too(images, tmp_path):
     rows, notes = classify(images, [str(path) for path in paths], None, nothing)
     expected = images.predictor.predict([paths[0], paths[3]])
     assert [row.prediction for row in rows] == [expected[0].label, "", "", expected[1].label]
-    assert "2 images that cannot be classified. The first: number 2 (fake.jpg). This is not an image" in notes[0]
+    assert "2 images. The first: number 2 (fake.jpg). This is not an image" in notes[0]
     with pytest.raises(DataError, match="None of the 1 images"):
         classify(images, [str(fake)], None, nothing)
 
