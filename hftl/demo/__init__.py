@@ -12,16 +12,12 @@ HOST = "127.0.0.1"
 
 
 def free_port(port: int) -> int:
-    """Return `port`, or any free one for 0.
-
-    Raises `RunError`, with a port that is free, when it is in use or may not be taken.
-    """
+    """Return `port`, or any free one for 0. Raises `RunError`, with a free one, when it is taken or not allowed."""
     try:
         return _bind(port)
-    except PermissionError:
-        raise RunError(f"Port {port} is not open to this user: choose one with --port {_bind(0)}") from None
-    except OSError:
-        raise RunError(f"Port {port} is in use: choose another with --port {_bind(0)}") from None
+    except OSError as error:
+        problem = "not open to this user" if isinstance(error, PermissionError) else "in use"
+        raise RunError(f"Port {port} is {problem}: choose another with --port {_bind(0)}") from None
 
 
 def _bind(port: int) -> int:

@@ -9,18 +9,16 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 from hftl.config import read_yaml
 from hftl.demo import HOST, free_port
 from hftl.demo.batch import batch_tab
-from hftl.demo.evidence_tab import evidence_html, header_html
-from hftl.demo.examples import read_examples
 from hftl.demo.feedback import open_feedback
-from hftl.demo.kinds import KINDS
-from hftl.demo.looks import html, theme
-from hftl.demo.served import MAX_UPLOAD, serve
+from hftl.demo.looks import html, report_html, theme
+from hftl.demo.served import MAX_UPLOAD, Served, examples_of
 from hftl.demo.try_tab import endpoint, try_tab
 from hftl.errors import RunError
 from hftl.predict import load
@@ -28,10 +26,9 @@ from hftl.publishing.public_report import public_report
 from hftl.run_data import Artifact, open_artifact
 
 
-QUEUE = 64  # requests that wait; more are told to try again
-_SESSIONS = 1_000  # visitors whose last answer is remembered
-_CLEAN_EVERY, _KEEP = 600, 3_600  # seconds: uploads are looked through, and removed
-_SIGNAL_EVERY = 0.2  # seconds between two looks whether a signal came
+_EXTRAS = ("inline", "show_error", "run_history", "enable_monitoring", "ssr_mode", "pwa", "mcp_server")  # of Gradio
+_OFF: dict[str, Any] = dict.fromkeys(_EXTRAS, False)
+_ENDS = (signal.SIGINT, signal.SIGTERM)
 _USERS_FOLDER = os.environ.get("GRADIO_TEMP_DIR")  # before the first page takes one of its own
 
 
@@ -45,41 +42,37 @@ def build_demo(
 ) -> gr.Blocks:
     """Return the page as `gr.Blocks`; `launch_demo` serves it as it is meant.
 
-    Args:
-        model: a run, a model folder, a Hub id, or what `open_artifact` returned.
-        feedback: a folder that corrections are appended to; without it there is nothing to correct.
-        share: whether others will see it: then no row of the run's own data is an example.
-        data: data to take the examples from, where the run's own have moved.
-        revision: branch, tag or commit of a Hub model.
-
-    Raises:
-        ModelError: there is no such model, or it is no classifier.
-        RunError: the feedback folder cannot be written.
+    `model` is a run, a model folder, a Hub id (at `revision`), or what `open_artifact` returned. Corrections are appended
+    to the folder `feedback`; without it there is nothing to correct. `share` says that others will see the page: then no
+    row of the run's own data is an example. `data` are data to take the examples from, where the run's own have moved.
+    Raises `ModelError` when there is no such model or it is no classifier, and `RunError` for a `feedback` that cannot be
+    written.
     """
     folder = _surroundings()
     artifact = model if isinstance(model, Artifact) else open_artifact(model, revision)
     if share and artifact.report is not None and artifact.revision is None:  # what the Hub has is public already
         config = read_yaml(artifact.run / "config.yaml") if artifact.run is not None else None
         artifact = replace(artifact, report=public_report(artifact.report, config))
-    served = serve(artifact, load(artifact.folder))
-    kind = KINDS[served.predictor.task.input_column]
-    corrections = None if feedback is None else open_feedback(feedback, text=served.reads_text)
-    with ThreadPoolExecutor(1) as pool:
-        evidence = pool.submit(evidence_html, served)  # its charts are drawn by another process
-        served.predictor.predict([kind.smallest()])  # the first answer of a process takes several times as long
-    examples = read_examples(artifact, kind.name, folder / "examples", share=share, data=data)
-    title = f"{served.name}: {served.predictor.task.name.replace('-', ' ')}"
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(_CLEAN_EVERY, _KEEP)) as demo:
-        html(header_html(served), "head")
+    served = Served(artifact, load(artifact.folder))
+    name, predictor = served.name, served.predictor
+    corrections = None if feedback is None else open_feedback(feedback, served.kind)
+    pool = ThreadPoolExecutor(2, thread_name_prefix="hftl-demo")
+    evidence = pool.submit(report_html, "evidence.html", name, predictor, artifact.report)  # another process draws
+    served.predict([served.box.smallest])  # the first answer of a process takes several times as long
+    examples = pool.submit(examples_of, served, folder / "examples", share=share, data=data)  # may take a while
+    pool.shutdown(wait=False)
+    title = f"{name}: {predictor.task.name.replace('-', ' ')}"
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3_600)) as demo:  # uploads, in seconds
+        html(report_html("header.html", name, predictor, artifact.report), "head")
         with gr.Tabs():
             with gr.Tab("Try it", id="try"):
-                try_tab(served, kind, examples, corrections, demo)
+                try_tab(served, examples, corrections, demo)
             with gr.Tab("Batch", id="batch"):
-                batch_tab(served, kind, folder / "answers")
+                batch_tab(served, folder / "answers")
             with gr.Tab("Evidence", id="evidence"):
                 html(evidence.result(), "evidence")
-        endpoint(served, kind)
-    demo.queue(max_size=QUEUE)
+        endpoint(served)
+    demo.queue(max_size=64)  # requests that wait; more are told to try again
     return demo
 
 
@@ -89,21 +82,16 @@ def launch_demo(
     port: int | None = None,
     share: bool = False,
     auth: tuple[str, str] | None = None,
-    feedback: str | Path | None = None,
-    data: str | None = None,
-    revision: str | None = None,
+    **page: Any,
 ) -> gr.Blocks:
     """Serve the page on 127.0.0.1 and return at once; `demo.local_url` is its address, `demo.close()` ends it.
 
     Nothing is sent anywhere: no analytics, no fonts, no scripts from elsewhere. `share` opens a public address
-    besides, `auth` is the user and password that the page asks for. For the rest see `build_demo`.
-
-    Raises:
-        ModelError: there is no such model, or it is no classifier.
-        RunError: the port is in use, the feedback folder cannot be written, or no public address could be had.
+    besides, `auth` is the user and password that the page asks for, `page` are the options of `build_demo`. Raises as
+    that does, and `RunError` when the port is in use or no public address could be had.
     """
     port = free_port(7860 if port is None else port)
-    demo = build_demo(model, feedback=feedback, share=share, data=data, revision=revision)
+    demo = build_demo(model, share=share, **page)
     try:
         demo.launch(
             server_name=HOST,
@@ -113,16 +101,10 @@ def launch_demo(
             theme=theme(),
             quiet=True,
             prevent_thread_lock=True,
-            inline=False,
-            show_error=False,
             footer_links=["api", "settings"],
-            run_history=False,
             max_file_size=MAX_UPLOAD,
-            state_session_capacity=_SESSIONS,
-            enable_monitoring=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
+            state_session_capacity=1_000,  # visitors whose last answer is remembered
+            **_OFF,
         )
     except OSError as error:
         raise RunError(f"The page cannot be served on port {port} ({error}): choose another with --port.") from None
@@ -135,24 +117,18 @@ def launch_demo(
 def wait(demo: gr.Blocks) -> None:
     """Return on Ctrl-C or SIGTERM, with the page closed."""
     signals: list[int] = []
-    before = {
-        number: signal.signal(number, lambda received, _: signals.append(received))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    before = [signal.signal(n, lambda received, _: signals.append(received)) for n in _ENDS]
     try:
         while not signals:
-            time.sleep(_SIGNAL_EVERY)
+            time.sleep(0.2)
     finally:
         demo.close(verbose=False)
-        for number, handler in before.items():
+        for number, handler in zip(_ENDS, before, strict=True):
             signal.signal(number, handler)
 
 
 def _surroundings() -> Path:
-    """Give Gradio a folder of its own for uploads, removed at the end, and turn its bookkeeping off; return the folder.
-
-    Read by Gradio when components and queues are made.
-    """
+    """Give Gradio a folder for uploads, removed at the end, and turn its bookkeeping off, before it makes anything."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Statistics of each request, summed up anew after each: nobody looks at them, and they cost more than an answer.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")

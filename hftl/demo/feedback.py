@@ -1,21 +1,22 @@
 """Corrections from the page, appended to data that `hftl train --data DIR` reads.
 
-Texts become rows of DIR/feedback.csv. Images become DIR/images/<sha256>.png with a row in DIR/metadata.csv, the form
-that Hugging Face calls an image folder. A PNG is written anew from the pixels: where and when a photo was taken stays
-out of it.
+Texts become rows of DIR/feedback.csv. Images become DIR/images/<sha256>.png, written anew from the pixels (without place
+and time of a photo), and a row in DIR/metadata.csv: what Hugging Face calls an image folder.
 """
 
 import csv
 import hashlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
-from PIL import Image as PILImage
 
+from hftl.atomic import new_file
 from hftl.data.columns import no_formula
 from hftl.errors import DataError, RunError
 from hftl.paths import typed_path
@@ -24,78 +25,74 @@ from hftl.predict import Prediction
 
 NONE_OF_THESE = "none of these"
 MAX_BYTES = 2**30  # of the folder, so that a public page cannot fill the disk
-_LOCK_SECONDS = 10
-_COLUMNS = ("predicted", "probability", "label", "time", "model")
-_TEXTS = ("feedback.csv", ("text", *_COLUMNS))  # the table that rows are appended to, and its header
-_IMAGES = ("metadata.csv", ("file_name", *_COLUMNS))
 
 
-def open_feedback(folder: str | Path, *, text: bool) -> Path:
-    """Make the folder, and return it.
+@dataclass(frozen=True)
+class Feedback:
+    """A folder of corrections, the table in it, and the cell of the table that stands for an input."""
 
-    Raises `RunError` when it cannot be written, or holds a table with other columns.
-    """
-    folder = typed_path(folder)
-    name, columns = _TEXTS if text else _IMAGES
-    table = folder / name
+    folder: Path
+    table: str
+    header: tuple[str, ...]
+    cell: Callable[[Path, Any], str]  # (folder, input); writes what the table only names
+
+    def lock(self) -> Any:
+        """Keep others out of the folder for a block."""
+        return FileLock(self.folder / ".feedback.lock", timeout=10)
+
+    def save(self, content: Any, prediction: Prediction, label: str, model: str) -> None:
+        """Append a text or an image (once whatever its corrections). Raises `DataError` when it cannot be saved."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        path, answer = self.folder / self.table, (prediction.label, f"{prediction.probability:.6f}")
+        try:
+            with self.lock():
+                if sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) >= MAX_BYTES:
+                    raise DataError(f"The corrections fill {MAX_BYTES // 2**30} GB already; no more are taken.")
+                row = [str(no_formula(cell)) for cell in (self.cell(self.folder, content), *answer, label, now, model)]
+                _append(path, [row] if path.is_file() and path.stat().st_size else [self.header, row])
+        except Timeout:
+            raise DataError("The correction could not be saved: another process holds the file. Try again.") from None
+        except OSError as error:
+            raise DataError(f"The correction could not be saved: {error.strerror or error}.") from None
+
+
+def open_feedback(folder: str | Path, kind: str) -> Feedback:
+    """Make the folder for corrections of a kind of inputs ("text", "image"). Raises `RunError` for one of no use."""
+    feedback = Feedback(typed_path(folder), *_TABLES[kind])
+    table, header = feedback.folder / feedback.table, ",".join(feedback.header)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-        first = table.open(encoding="utf-8").readline().strip() if table.is_file() else None
+        feedback.folder.mkdir(parents=True, exist_ok=True)
+        with feedback.lock():
+            first = table.open(encoding="utf-8").readline().strip() if table.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise RunError(f"--feedback {folder} cannot be used ({reason}): name a folder that can be written.") from None
-    header = ",".join(columns)
-    if first not in (None, "", header):
+    if first not in ("", header):
         raise RunError(f"{table} has other columns than {header}: name another folder with --feedback.")
-    return folder
+    return feedback
 
 
-def save_text(folder: Path, text: str, prediction: Prediction, label: str, model: str) -> None:
-    """Append one text. Raises `DataError` when it cannot be kept."""
-    _append(folder, _TEXTS, (text.replace("\x00", " "), *_cells(prediction, label, model)))
-
-
-def save_image(folder: Path, image: PILImage.Image, prediction: Prediction, label: str, model: str) -> None:
-    """Keep one image, once whatever its corrections, and append its row. Raises `DataError` when it cannot be kept."""
+def _image_cell(folder: Path, image: Any) -> str:
+    """Write the image, unless it is there already, and return the name of its file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     name = f"images/{hashlib.sha256(buffer.getvalue()).hexdigest()}.png"
-    target = folder / name
-    _check_room(folder)
-    try:
-        target.parent.mkdir(exist_ok=True)
-        if not target.is_file():
-            partial = target.with_name(f".{target.name}.{os.getpid()}.{id(buffer)}")
+    (folder / "images").mkdir(exist_ok=True)
+    if not (folder / name).is_file():
+        with new_file(folder / name) as partial:
             partial.write_bytes(buffer.getvalue())
-            partial.replace(target)  # whole or absent, whoever else writes the same image
-    except OSError as error:
-        raise DataError(f"The correction could not be saved: {error.strerror or error}.") from None
-    _append(folder, _IMAGES, (name, *_cells(prediction, label, model)))
+    return name
 
 
-def _cells(prediction: Prediction, label: str, model: str) -> tuple[str, ...]:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return prediction.label, f"{prediction.probability:.6f}", label, now, model
+_COLUMNS = ("predicted", "probability", "label", "time", "model")
+_TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[Path, Any], str]]] = {
+    "text": ("feedback.csv", ("text", *_COLUMNS), lambda folder, text: text.replace("\x00", " ")),
+    "image": ("metadata.csv", ("file_name", *_COLUMNS), _image_cell),
+}
 
 
-def _append(folder: Path, table: tuple[str, tuple[str, ...]], cells: Sequence[str]) -> None:
-    """Write one row at the end of the table, with its header when it is new: one write, under a lock."""
-    path, header = folder / table[0], table[1]
-    try:
-        with FileLock(folder / ".feedback.lock", timeout=_LOCK_SECONDS):
-            _check_room(folder)
-            is_new = not path.is_file() or not path.stat().st_size
-            _write(path, [*([header] if is_new else []), [str(no_formula(cell)) for cell in cells]])
-    except Timeout:
-        raise DataError("The correction could not be saved: another process holds the file. Try again.") from None
-    except OSError as error:
-        raise DataError(f"The correction could not be saved: {error.strerror or error}.") from None
-
-
-def _write(table: Path, rows: Sequence[Sequence[str]]) -> None:
+def _append(table: Path, rows: Sequence[Sequence[str]]) -> None:
+    """Write the rows at the end of the table at once."""
     buffer = io.StringIO()
     # a lone carriage return is not quoted before Python 3.13, and would end the row for every reader
     clean = [[cell.replace("\r\n", "\n").replace("\r", "\n") for cell in row] for row in rows]
@@ -104,9 +101,3 @@ def _write(table: Path, rows: Sequence[Sequence[str]]) -> None:
         file.write(buffer.getvalue().encode("utf-8"))
         file.flush()
         os.fsync(file.fileno())
-
-
-def _check_room(folder: Path) -> None:
-    """Raise `DataError` when the corrections fill what they may."""
-    if sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) >= MAX_BYTES:
-        raise DataError(f"The corrections fill {MAX_BYTES // 2**30} GB already; no more are taken.")

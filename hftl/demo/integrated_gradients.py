@@ -1,17 +1,16 @@
 """Integrated gradients at a layer of a model, without touching the model; and which layer that is for texts and images.
 
-The method is Sundararajan, Taly & Yan 2017, "Axiomatic attribution for deep networks"; captum computes the integral.
-captum's own `LayerIntegratedGradients` is not used, for two reasons. It measures the output of the baseline by running
-the baseline's token ids, and RoBERTa numbers its positions by them, so that the end of the path and that output differ.
-And it hooks the served model: a prediction in another thread would meet the hook. Here the hook sits on a copy of the
-module tree that shares the weights, made for each call: no lock is needed, and nothing of the model changes.
+Sundararajan, Taly & Yan 2017, "Axiomatic attribution for deep networks"; captum computes the integral. Its own
+`LayerIntegratedGradients` runs the baseline's token ids, by which RoBERTa numbers positions, and hooks the served model,
+where a prediction in another thread would meet the hook. Here the hook sits on a copy of the module tree that shares the
+weights, made for each call: no lock is needed, and nothing of the model changes.
 """
 
 import copy
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,12 +22,12 @@ from hftl.predict import Predictor
 
 
 Batch = dict[str, torch.Tensor]
-# Cells of the wanted map per side: what EfficientNet, ResNet and ViT-B/16 have at 224 pixels. On EfficientNet-Lite0
+# Cells of the best map per side: what EfficientNet, ResNet and ViT-B/16 have at 224 pixels. On EfficientNet-Lite0
 # the maps of 14 cells had better deletion and insertion curves (Petsiuk et al. 2018, RISE) than those of 7, 28, 56 and
 # of the pixels, and than Grad-CAM (Selvaraju et al. 2017) at any of them.
 CELLS = 14
-_PADDING = (nn.ConstantPad2d, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d)  # their grids are shifted
-_CHANNELS_LAST = (nn.Linear, nn.LayerNorm)  # their last axis is no place
+# Padding shifts its grid; the last axis of the other two is no place.
+_NO_MAPS = (nn.ConstantPad2d, nn.ZeroPad2d, nn.ReflectionPad2d, nn.ReplicationPad2d, nn.Linear, nn.LayerNorm)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,92 +45,74 @@ def share_weights(model: nn.Module) -> Any:
     return copy.deepcopy(model, memo).eval()
 
 
-def log_odds(logits: torch.Tensor, label: int) -> torch.Tensor:
-    """Return log p / (1 - p) of one label, [n], for logits [n, labels].
+def layer_output(model: nn.Module, layer: nn.Module, batch: Batch) -> torch.Tensor:
+    """Return what `layer` puts out for `batch`. Raises `ModelError` for a layer that is never called."""
+    outputs: list[Any] = []
+    with layer.register_forward_hook(lambda _, __, out: outputs.append(out)), torch.no_grad():
+        model(**batch)
+    if not outputs:
+        raise ModelError(f"{type(model).__name__} does not use its {type(layer).__name__}, so it cannot be explained.")
+    return outputs[0]
+
+
+def logits_from(model: nn.Module, layer: nn.Module, batch: Batch, values: torch.Tensor) -> torch.Tensor:
+    """Return the logits [n, labels] with `values` [n, ...] in place of what `layer` puts out.
+
+    `batch` is one row; what the model reads beside the layer (masks, positions) stays that row's.
+    """
+    rows = {name: value.expand(len(values), *value.shape[1:]) for name, value in batch.items()}
+    with layer.register_forward_hook(lambda *_: values):
+        return model(**rows).logits
+
+
+def log_odds(model: nn.Module, layer: nn.Module, batch: Batch, label: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the function from values of `layer` [n, ...] to log p / (1 - p) of one label, [n].
 
     Unlike a logit it does not change when all logits rise together, and unlike a probability it does not go flat where
     the model is sure.
     """
-    if logits.shape[1] == 1:
-        return logits[:, 0]
-    others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
-    return logits[:, label] - others.logsumexp(1)
 
+    def score(values: torch.Tensor) -> torch.Tensor:
+        logits = logits_from(model, layer, batch, values)
+        others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
+        return logits[:, label] - others.logsumexp(1)
 
-def layer_output(model: nn.Module, layer: nn.Module, batch: Batch) -> Any:
-    """Return what `layer` puts out for `batch`. Raises `ModelError` for a layer that is never called."""
-    seen: list[Any] = []
-    with layer.register_forward_hook(lambda _, __, out: seen.append(out)), torch.no_grad():
-        model(**batch)
-    if not seen:
-        raise ModelError(f"{type(model).__name__} does not use its {type(layer).__name__}, so it cannot be explained.")
-    return seen[0]
-
-
-@contextmanager
-def rest_of_model(
-    model: nn.Module, layer: nn.Module, batch: Batch
-) -> Iterator[Callable[[torch.Tensor], torch.Tensor]]:
-    """Give a function from values of `layer` [n, ...] to logits [n, labels].
-
-    `batch` is one row; what the model reads beside the layer (masks, positions) stays that row's.
-    """
-    held: list[torch.Tensor] = []
-
-    def run(values: torch.Tensor) -> torch.Tensor:
-        held[:] = [values]
-        rows = {name: value.expand(len(values), *value.shape[1:]) for name, value in batch.items()}
-        logits: torch.Tensor = model(**rows).logits
-        return logits
-
-    with layer.register_forward_hook(lambda *_: held[-1]):
-        yield run
+    return score
 
 
 def integrate(
-    model: nn.Module, layer: nn.Module, batch: Batch, starts: Sequence[torch.Tensor], label: int, steps: int, rows: int
+    score: Callable[[torch.Tensor], torch.Tensor],
+    end: torch.Tensor,
+    starts: Sequence[torch.Tensor],
+    steps: int,
+    rows: int,
 ) -> PathIntegral:
-    """Integrate the gradient of the label's log-odds from the values `starts` of `layer` to those of `batch`.
+    """Integrate the gradient of `score` ([n, ...] -> [n]) from each of `starts` to `end` [1, ...], and average.
 
-    `model` must be a copy from `share_weights`, with `layer` in it; `batch` is one row, and so is each start. `steps`
-    are points of Gauss-Legendre quadrature per start, `rows` of which run at once. Several starts are averaged.
+    `steps` are points of Gauss-Legendre quadrature per start, `rows` of which run at once.
     Raises `ModelError` when the result is not finite.
     """
     from captum.attr import IntegratedGradients  # takes half a second
 
-    values = layer_output(model, layer, batch)
-    total = torch.zeros_like(values)
-    with rest_of_model(model, layer, batch) as run:
-        gradients = IntegratedGradients(lambda v: log_odds(run(v), label))
-        for start in starts:
-            total += gradients.attribute(values, start, n_steps=steps, internal_batch_size=rows).detach()
-        with torch.no_grad():
-            ends = log_odds(run(torch.cat([values, *starts])), label).double()
-    attributions = (total / len(starts))[0].double().cpu()
-    change = float(ends[0] - ends[1:].mean())
+    gradients = IntegratedGradients(score)
+    parts = [gradients.attribute(end, start, n_steps=steps, internal_batch_size=rows).detach() for start in starts]
+    attributions = (sum(parts) / len(parts))[0].double().cpu()
+    with torch.no_grad():
+        scores = score(torch.cat([end, *starts])).double()
+    change = float(scores[0] - scores[1:].mean())
     if not torch.isfinite(attributions).all():
         raise ModelError("The model's gradients are not finite, so this answer cannot be explained.")
     return PathIntegral(attributions, change, float(attributions.sum()) - change)
 
 
 def explained_label(predictor: Predictor, model: Any, batch: Batch, label: str | None) -> int:
-    """Return the number of `label`, by default of the label that is predicted for the row `batch`.
-
-    Raises `DataError` for a label that the model does not have.
-    """
+    """Return the number of `label`, by default of the one predicted for `batch`. Raises `DataError` if there is none."""
     if label is None:
         with torch.no_grad():
             return int(model(**batch).logits[0].argmax())
     if label not in predictor.labels:
         raise DataError(f"The model has no label {label!r}.{did_you_mean(label, predictor.labels)}")
     return predictor.labels.index(label)
-
-
-def check_input_kind(predictor: Predictor, kind: str) -> None:
-    """Raise `DataError` unless the model reads inputs of this kind: "text" or "image"."""
-    expected = predictor.task.input_column
-    if expected != kind:
-        raise DataError(f"This model classifies {expected}s, so that it cannot explain a prediction for a {kind}.")
 
 
 def embedding_layer(model: Any, batch: Batch) -> nn.Module:
@@ -160,8 +141,7 @@ def emptied(model: Any, layer: nn.Module, batch: Batch, ids: torch.Tensor) -> to
     with torch.no_grad():
         other = words(ids)
     with words.register_forward_hook(lambda *_: other):
-        values: torch.Tensor = layer_output(model, layer, batch)
-    return values
+        return layer_output(model, layer, batch)
 
 
 class FromPixels(nn.Module):
@@ -186,29 +166,27 @@ def spatial_layer(model: FromPixels, batch: Batch, other: Batch) -> nn.Module:
     the class token in; the pixels pass the test in every model, and are the last resort.
     """
     with torch.no_grad():
-        wanted = model(**other).logits
-    for layer in _candidates(model, batch):
-        values = layer_output(model, layer, other)
-        with rest_of_model(model, layer, batch) as run, torch.no_grad():
-            if torch.allclose(run(values), wanted, rtol=1e-3, atol=1e-3):
-                return layer
+        expected = model(**other).logits
+    for layer in _maps(model, batch):
+        with torch.no_grad():
+            logits = logits_from(model, layer, batch, layer_output(model, layer, other))
+        if torch.allclose(logits, expected, rtol=1e-3, atol=1e-3):
+            return layer
     return model.pixels
 
 
-def _candidates(model: FromPixels, batch: Batch) -> list[nn.Module]:
+def _maps(model: FromPixels, batch: Batch) -> list[nn.Module]:
     """Return the modules that put out a map of places and run once, best first."""
-    seen: list[tuple[nn.Module, Any]] = []
+    outputs: dict[nn.Module, list[Any]] = defaultdict(list)
     with ExitStack() as hooks, torch.no_grad():
-        for module in model.modules():
-            hooks.enter_context(module.register_forward_hook(lambda m, _, out: seen.append((m, out))))
+        for module in model.model.modules():
+            hooks.enter_context(module.register_forward_hook(lambda m, _, out: outputs[m].append(out)))
         model(**batch)
-    calls = Counter(module for module, _ in seen)
     height, width = batch["pixel_values"].shape[-2:]
     ranked: list[tuple[float, int, nn.Module]] = []
-    for order, (module, out) in enumerate(seen):
-        if not isinstance(out, torch.Tensor) or isinstance(module, (*_PADDING, *_CHANNELS_LAST)):
-            continue
-        if module is model.pixels or out.dim() != 4 or calls[module] > 1 or min(out.shape[2:]) < 2:
+    for order, (module, (out, *again)) in enumerate(outputs.items()):
+        is_map = isinstance(out, torch.Tensor) and out.dim() == 4 and not isinstance(module, _NO_MAPS)
+        if again or not is_map or min(out.shape[2:]) < 2:
             continue
         rows, columns = out.shape[2:]
         if abs(math.log(rows * width / (columns * height))) < 0.1:  # the shape of the image

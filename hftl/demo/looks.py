@@ -1,6 +1,7 @@
-"""How the page looks and speaks: the report's colours and tables on Gradio's page, pieces of HTML, and messages."""
+"""How the page looks and speaks: the report's colours, tables and sentences on Gradio's page, and messages."""
 
 import functools
+import logging
 from collections.abc import Callable
 from html import escape
 from importlib.resources import files
@@ -10,24 +11,25 @@ import gradio as gr
 from jinja2 import ChoiceLoader, Environment, PackageLoader
 from markupsafe import Markup
 
-from hftl.errors import HftlError
-from hftl.report.html import environment
+from hftl.errors import HftlError, reraise_in_tests
+from hftl.predict import Predictor
+from hftl.report import statements
+from hftl.report.figures import figures
+from hftl.report.html import drawn, environment, evidence_sections
+from hftl.report.limits import limits
+from hftl.report.rows import confusion_of
 from hftl.report.visible import one_line
 
 
-_WITHIN = "/* within our pieces */"
-_SHORT = 100  # characters of a text in the preview of a batch
-_SCOPE = "hftl"  # class of every piece of HTML of ours
-_MESSAGE_SECONDS = 8.0
+_NO_REPORT = "No report came with this model, so nobody knows here how good it is."
+_log = logging.getLogger(__name__)
 
 
 def theme() -> gr.themes.Base:
     """Return the theme. Its fonts are those of the machine: none is fetched."""
-    sans = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "Helvetica Neue", "Arial", "sans-serif")
-    mono = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-    return gr.themes.Default(
-        primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", radius_size="lg", font=sans, font_mono=mono
-    ).set(
+    fonts: dict[str, Any] = {"font": ("system-ui", "sans-serif"), "font_mono": ("ui-monospace", "monospace")}
+    hues = {"primary_hue": "indigo", "secondary_hue": "indigo", "neutral_hue": "slate"}
+    return gr.themes.Default(**hues, radius_size="lg", **fonts).set(
         body_background_fill="#f5f6f8",
         body_background_fill_dark="#0e1115",
         block_background_fill_dark="#171b21",
@@ -41,14 +43,14 @@ def theme() -> gr.themes.Base:
     )
 
 
-@functools.cache
-def style() -> Markup:
+def _style() -> Markup:
     """Return a style element: the page's own rules, and those of report.html within our pieces of HTML alone."""
     report = files("hftl.report").joinpath("templates/page.css").read_text(encoding="utf-8")
     report = report.replace(":root {", "& {", 1)  # its colours, for our pieces
-    outer, inner = files("hftl.demo").joinpath("templates/demo.css").read_text(encoding="utf-8").split(_WITHIN)
+    own = files("hftl.demo").joinpath("templates/demo.css").read_text(encoding="utf-8")
+    outer, inner = own.split("/* within our pieces */")
     # Nested, so that Gradio's rules for the same elements give way; all of it from files of ours.
-    return Markup(f"<style>\n{outer}\n.gradio-container .{_SCOPE}.{_SCOPE} {{\n{report}\n{inner}\n}}\n</style>")
+    return Markup(f"<style>\n{outer}\n.gradio-container .hftl.hftl {{\n{report}\n{inner}\n}}\n</style>")
 
 
 @functools.cache
@@ -56,18 +58,59 @@ def _templates() -> Environment:
     """Return the report's environment (escaping, filters) with the demo's templates before its own."""
     loader = ChoiceLoader([PackageLoader("hftl.demo"), PackageLoader("hftl.report")])
     templates = environment().overlay(loader=loader, cache_size=50)
-    templates.filters = {**templates.filters, "short": lambda text: one_line(str(text), _SHORT)}
+    templates.filters = {**templates.filters, "short": lambda text: one_line(str(text), 100)}
     return templates
 
 
-def render(template: str, **values: Any) -> str:
-    """Return a template of the demo as HTML. Every string that is not markup of our own is escaped."""
-    return _templates().get_template(template).render(**values)
-
-
 def piece(name: str, **values: Any) -> str:
-    """Return a macro of pieces.html as HTML, escaped as by `render`."""
+    """Return a macro of pieces.html as HTML. Every string that is not markup of our own is escaped."""
     return str(getattr(_templates().get_template("pieces.html").module, name)(**values))
+
+
+def report_html(template: str, name: str, predictor: Predictor, report: dict[str, Any] | None) -> str:
+    """Return header.html or evidence.html for the model called `name`; without a report, what is known without one."""
+    page = _templates().get_template(template)
+    values: dict[str, Any] = {
+        "style": _style(),
+        "model_name": name,
+        "task": predictor.task.name,
+        "labels": predictor.labels,
+        "architecture": type(predictor.model).__name__,
+        "parameters": sum(p.numel() for p in predictor.model.parameters()),
+        "generic": all(label == f"LABEL_{i}" for i, label in enumerate(predictor.labels)),
+        "problem": None if report else _NO_REPORT,
+        "look": "none",
+    }
+    try:
+        return page.render(values | (_VALUES[template](report, report.get("evidence") or {}) if report else {}))
+    except Exception as error:  # a report from a stranger's repository may hold anything
+        reraise_in_tests(error)
+        _log.warning("The report cannot be shown", exc_info=error)
+        problem = f"The report of this model cannot be shown ({type(error).__name__})."
+        return page.render(values | {"problem": problem})
+
+
+def _header(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
+    look, sentence = statements.headline(report, evidence)
+    base, words = str(report["model"]["name"]), statements.METHODS.get(str(report["method"]), "")
+    base = base.rstrip("/").rsplit("/", 1)[-1] if report["model"]["source"] == "folder" else base
+    return {"look": look, "sentence": sentence, "base": base, "method_words": words, "report": report}
+
+
+def _evidence(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
+    charts = {k: v for k, v in figures(report, evidence).items() if k not in ("loss", "scores")}
+    labels = [str(name) for name in report["data"]["labels"]]
+    cells = evidence.get("confusion")
+    return {
+        **evidence_sections(report, evidence, labels, confusion_of(cells, len(labels)) if cells else None),
+        "rows_open": False,
+        "findings": None,  # they name rows of the data
+        "limits": limits(report),
+        "charts": drawn(charts),
+    }
+
+
+_VALUES: dict[str, Callable[..., dict[str, Any]]] = {"header.html": _header, "evidence.html": _evidence}
 
 
 def html(content: str, elem_id: str | None = None, **options: Any) -> gr.HTML:
@@ -76,17 +119,13 @@ def html(content: str, elem_id: str | None = None, **options: Any) -> gr.HTML:
 
 
 def with_messages(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the handler with every `HftlError` as a message in the page: the visitor can correct it, the server goes on.
-
-    Its text may hold names of files and columns, and Gradio shows a message as HTML: hence the escaping.
-    """
+    """Return the handler with every `HftlError` as a message in the page, escaped: Gradio shows it as HTML."""
 
     @functools.wraps(handler)
     def safe(*args: Any, **kwargs: Any) -> Any:
         try:
             return handler(*args, **kwargs)
         except HftlError as error:
-            message = escape(str(error), quote=False)
-            raise gr.Error(message, duration=_MESSAGE_SECONDS, print_exception=False) from None
+            raise gr.Error(escape(str(error), quote=False), duration=8.0, print_exception=False) from None
 
     return safe

@@ -1,27 +1,58 @@
-"""A trained model as the demo serves it: what it takes from a visitor, and what it answers to one input."""
+"""A trained model as the page serves it. All that differs between kinds of inputs is in `BOXES`: one value a kind."""
 
+import logging
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
+from datasets import Dataset
+from gradio_client.utils import is_http_url_like
 from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
-from hftl.data.images import MAX_PIXELS, decode_image
-from hftl.errors import DataError
+from hftl.config import DataConfig
+from hftl.data.images import decode_image
+from hftl.data.load import find_columns
+from hftl.data.sources import DATA_SUFFIXES, data_errors, read_file
+from hftl.demo.explain import explain_text, why_image
+from hftl.demo.looks import piece
+from hftl.errors import DataError, HftlError
 from hftl.paths import typed_path
 from hftl.predict import Prediction, Predictor
-from hftl.run_data import Artifact
+from hftl.report.visible import one_line
+from hftl.run_data import Artifact, some_rows
 
 
 MAX_CHARACTERS = 20_000  # of one text; the longest models read a few thousand tokens of it
-MAX_UPLOAD = "20mb"  # of one file
-MAX_UPLOAD_BYTES = 20 * 1024 * 1024
+MAX_UPLOAD = 20 * 2**20  # bytes of one file
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no other decoder of Pillow sees a stranger's file
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_EXAMPLES, _EXAMPLE_CHARACTERS = 5, 90
 _ONE_AT_A_TIME = threading.Lock()  # datasets and accelerate swap sys.stdout and os.environ while they work
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Box:
+    """What the page needs to know beside the Gradio component that takes a row, which `Inputs.box` names."""
+
+    options: dict[str, Any]  # of the component on the first tab
+    asks: str  # its event that asks, as the button does
+    forgets: str | None  # its event that clears the page, as the other button does
+    smallest: Any  # an input to warm up with
+    read: Callable[[Any], Any]  # what it hands over unprocessed -> what the model reads; raises DataError
+    example_name: Callable[[Any], str] | None  # how an example is called; None shows itself
+    why: Callable[[Predictor, Any, str | None], str]  # what in an input speaks for a label, as HTML
+    # of many inputs at once
+    files: dict[str, Any]  # options of the component that takes them
+    hint: str
+    most: int  # one page is for trying; `hftl predict --data` takes any number
+    chunk: int  # inputs between two movements of the progress bar, and for which an answer may have to wait
+    columns: Callable[[Path], tuple[list[str], str | None]] | None  # of a file: all, and the likely one
+    contents: Callable[[Any, str | None], list[tuple[str, Any]]]  # (uploads, column) -> each with its name, for `read`
 
 
 @dataclass(frozen=True)
@@ -30,12 +61,27 @@ class Served:
 
     artifact: Artifact
     predictor: Predictor
-    threshold: float | None  # probability under which an answer is shown as "not sure"; None when none is known
 
     @property
-    def reads_text(self) -> bool:
-        """True for a text model, False for an image model."""
-        return self.predictor.task.input_column == "text"
+    def kind(self) -> str:
+        """What its inputs are called: "text", "image"."""
+        return self.predictor.task.inputs.kind
+
+    @property
+    def box(self) -> Box:
+        """What the page needs to know of its inputs."""
+        return BOXES[self.predictor.task.inputs.box]
+
+    @property
+    def abstain(self) -> dict[str, Any]:
+        """What the report says of answering only when sure; empty where it says nothing."""
+        return (self.artifact.evidence or {}).get("abstain") or {}
+
+    @property
+    def threshold(self) -> float | None:
+        """The probability under which an answer is shown as "not sure"; None when none is known."""
+        value = self.abstain.get("threshold")
+        return float(value) if isinstance(value, int | float) else None
 
     @property
     def name(self) -> str:
@@ -43,80 +89,33 @@ class Served:
         path = typed_path(self.artifact.name)
         return (self.artifact.run or path).resolve().name if path.exists() else self.artifact.name
 
+    def component(self, **options: Any) -> Any:
+        """Return a new Gradio component that takes a row."""
+        return refuse_addresses(getattr(gr, self.predictor.task.inputs.box)(**options))
 
-@dataclass(frozen=True)
-class Answer:
-    """One answer, and what should be said beside it."""
-
-    prediction: Prediction
-    not_sure: bool
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What the page needs to know of one kind of input. The values are in `hftl.demo.kinds`."""
-
-    name: str  # "text" or "image": how sentences and /predict call an input
-    smallest: Callable[[], Any]  # an input to warm up with
-
-    box: Callable[[], Any]  # the Gradio component of the first tab
-    plain: Callable[..., Any]  # the bare component, of examples and of /predict
-    asks: str  # the event of the box that asks, as the button does
-    forgets: str | None  # the event of the box that clears the page, as the other button does
-    example_name: Callable[[str], str] | None  # how an example is called; None shows itself
-    sent: Callable[[Any], Any]  # what an unprocessed component hands over -> the text, or the path of the upload
-    read: Callable[[Any], Any]  # that -> what the model reads; raises DataError beyond the limits
-    why: Callable[[Predictor, Any, str | None], str]  # what in it speaks for a label, as HTML
-    save: Callable[
-        [Path, Any, Prediction, str, str], None
-    ]  # (folder, input, answer, right label, model): a correction
-
-    files: Callable[[], Any]  # the component of the batch tab
-    files_hint: str
-    files_missing: str
-    columns: Callable[[Path], tuple[list[str], str | None]] | None  # of a file: all, and the likely one
-    classify: Callable[..., Any]  # (served, files, column, step) -> BatchResult
+    def predict(self, contents: list[Any]) -> list[Prediction]:
+        """Predict, one call at a time over all threads."""
+        with _ONE_AT_A_TIME:
+            return self.predictor.predict(contents)
 
 
-def serve(artifact: Artifact, predictor: Predictor) -> Served:
-    """Return the model ready to be served."""
-    threshold = ((artifact.evidence or {}).get("abstain") or {}).get("threshold")
-    return Served(artifact, predictor, float(threshold) if isinstance(threshold, int | float) else None)
-
-
-def predicted(served: Served, inputs: list[Any]) -> list[Prediction]:
-    """Predict, one call at a time over all threads."""
-    with _ONE_AT_A_TIME:
-        return served.predictor.predict(inputs)
-
-
-def answer(served: Served, content: Any) -> Answer:
-    """Classify one text or decoded image."""
-    prediction = predicted(served, [content])[0]
-    notes = _length_notes(served.predictor.processor, content) if isinstance(content, str) else ()
-    return Answer(prediction, is_unsure(served, prediction), notes)
-
-
-def is_unsure(served: Served, prediction: Prediction) -> bool:
-    """Tell whether the probability lies under the run's threshold; False where there is none."""
-    return served.threshold is not None and prediction.probability < served.threshold
-
-
-def _length_notes(tokenizer: Any, text: str) -> tuple[str, ...]:
+def length_note(tokenizer: Any, content: Any) -> str | None:
+    """Return the sentence on a text that is longer than the model reads; None for what is read whole."""
+    if not isinstance(content, str):
+        return None
     limit = tokenizer.model_max_length
     if tokenizer.is_fast:  # with the arguments of a prediction: others would change its settings under another thread
-        encoding = tokenizer(text, truncation=True).encodings[0]
+        encoding = tokenizer(content, truncation=True).encodings[0]
         special = tokenizer.num_special_tokens_to_add()
         count = len(encoding.ids) + sum(len(part.ids) - special for part in encoding.overflowing)
     else:
-        count = len(tokenizer(text, truncation=False, verbose=False)["input_ids"])
+        count = len(tokenizer(content, truncation=False, verbose=False)["input_ids"])
     if count <= limit:
-        return ()
-    return (f"The text is longer than what the model reads: the first {limit:,} of its {count:,} tokens counted.",)
+        return None
+    return f"The text is longer than what the model reads: the first {limit:,} of its {count:,} tokens counted."
 
 
-def checked_text(text: Any) -> str:
+def read_text(text: Any) -> str:
     """Return the text, as UTF-8 can hold it. Raises `DataError` when it is empty, too long, or no text."""
     if not isinstance(text, str) or not text.strip():
         raise DataError("There is no text to classify: type or paste one.")
@@ -125,33 +124,137 @@ def checked_text(text: Any) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair can be neither read nor saved
 
 
-def checked_image(path: Any) -> PILImage.Image:
-    """Return the image of a file, upright and in RGB.
+def read_image(upload: Any) -> PILImage.Image:
+    """Return the image of an upload, {"path": ...}, upright and in RGB. Raises `DataError` for what is no such image.
 
-    The size is read from the file's header, before a pixel is decoded: a few kilobytes can unfold to gigabytes.
-    Raises `DataError` when the file is missing, too large, broken, or of another kind.
+    Gradio has checked that it is one of its own uploads. Its preprocessing would decode an image before our limits are
+    looked at. The size is read from the file's header: a few kilobytes can unfold to gigabytes.
     """
-    if not isinstance(path, str | Path) or not Path(path).is_file():
+    path = upload.get("path") if isinstance(upload, dict) else None
+    if not path or not Path(path).is_file():
         raise DataError("There is no image to classify: choose or drop a file.")
-    if Path(path).stat().st_size > MAX_UPLOAD_BYTES:
-        raise DataError(f"The file is larger than {MAX_UPLOAD_BYTES // 2**20} MB: send a smaller image.")
+    _check_size(Path(path))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PILImage.DecompressionBombWarning)  # the limit below is stricter
-            with PILImage.open(path, formats=_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise DataError(_too_many_pixels(f"{image.width:,} x {image.height:,}"))
-                return decode_image(image)
-    except PILImage.DecompressionBombError:
-        raise DataError(_too_many_pixels("far too many")) from None
+        with PILImage.open(path, formats=_FORMATS) as image:
+            return decode_image(image)
     except UnidentifiedImageError:
-        formats = ", ".join(_FORMATS[:-1]) + " or " + _FORMATS[-1]
-        raise DataError(f"This is not an image that can be read: send {formats}.") from None
-    except DataError:
-        raise
+        raise DataError(f"This is not an image that can be read: send one of {', '.join(_FORMATS)}.") from None
     except Exception as error:  # Pillow's decoders raise whatever they stumble over: OSError, SyntaxError, ValueError
-        raise DataError(f"The image cannot be read ({' '.join(str(error).split())[:120]}): save it anew.") from None
+        raise DataError(f"The image cannot be read: {' '.join(str(error).split())[:120]}. Send another.") from None
 
 
-def _too_many_pixels(size: str) -> str:
-    return f"The image has {size} pixels; at most {MAX_PIXELS // 1_000_000} million are taken. Send a smaller one."
+def _check_size(path: Path) -> None:
+    if path.stat().st_size > MAX_UPLOAD:
+        raise DataError(f"The file is larger than {MAX_UPLOAD // 2**20} MB: send a smaller one.")
+
+
+def refuse_addresses(component: Any) -> Any:
+    """Return the component, made to take uploaded files alone.
+
+    Gradio would fetch an address that a visitor sends in place of a file, and has no setting against that.
+    """
+    move = component.async_move_resource_to_block_cache
+
+    async def own_files(place: str | Path | None) -> str | None:
+        if place is not None and is_http_url_like(str(place)):
+            raise gr.Error("Send a file, not an address.", print_exception=False)
+        return await move(place)
+
+    component.async_move_resource_to_block_cache = own_files
+    return component
+
+
+def text_columns(path: Path) -> tuple[list[str], str | None]:
+    """Return the columns of a table and the one that holds the text, if it can be told. Raises `DataError`."""
+    names = (table := _table(path)).column_names
+    try:
+        return names, find_columns(table, "text", DataConfig(), need_label=False).input
+    except DataError:
+        return names, names[0] if len(names) == 1 else None
+
+
+def _table(path: Path) -> Dataset:
+    """Return the rows of a file; of a .txt file the lines that are not empty."""
+    _check_size(path)
+    if path.suffix.lower() != ".txt":
+        with data_errors(path.name):
+            return read_file(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{path.name} is not in UTF-8: save it in that encoding.") from None
+    return Dataset.from_dict({"text": [line for line in lines if line.strip()]})
+
+
+def texts_of(path: str, column: str | None) -> list[tuple[str, str]]:
+    """Return each text of a file twice, as name and content; a missing cell is an empty text. Raises `DataError`."""
+    table, name = _table(Path(path)), Path(path).name
+    column = column or find_columns(table, "text", DataConfig(), need_label=False).input
+    if column not in table.column_names:
+        raise DataError(f"{name} has no column {column!r}: choose one of its own.")
+    if not len(table):
+        raise DataError(f"{name} has no rows.")
+    return [(text, text) for text in ("" if value is None else str(value) for value in table[column][:])]
+
+
+BOXES = {
+    "Textbox": Box(
+        options={
+            "placeholder": "Type or paste a text (Shift + Enter: classify)",
+            "lines": 7,
+            "max_length": MAX_CHARACTERS,
+        },
+        asks="submit",
+        forgets=None,
+        smallest="warm up",
+        read=read_text,
+        example_name=lambda text: one_line(text, _EXAMPLE_CHARACTERS),
+        why=lambda predictor, text, label: piece("why_text", why=explain_text(predictor, text, label)),
+        files={"label": "File", "file_count": "single", "file_types": [*DATA_SUFFIXES, ".txt"]},
+        hint="A table (CSV, TSV, JSON, JSONL, parquet) or a .txt file with a text a line",
+        most=5_000,
+        chunk=16,
+        columns=text_columns,
+        contents=texts_of,
+    ),
+    "Image": Box(
+        options={"height": 320, "sources": ["upload", "webcam", "clipboard"], "buttons": []},
+        asks="upload",
+        forgets="clear",
+        smallest=PILImage.new("RGB", (64, 64)),
+        read=read_image,
+        example_name=None,
+        why=why_image,
+        files={"label": "Images", "file_count": "multiple", "file_types": [*_IMAGE_SUFFIXES]},
+        hint="Image files",
+        most=500,
+        chunk=1,
+        columns=None,
+        contents=lambda paths, column: [(Path(path).name, {"path": path}) for path in paths],
+    ),
+}
+
+
+def examples_of(served: Served, folder: Path, *, share: bool, data: str | None) -> list[str]:
+    """Return texts, or images saved in `folder`, spread over the test rows of the model's own data, or of `data`.
+
+    With `share` only a packaged sample, which is public, is shown. Data that moved or cannot be read give no examples.
+    """
+    artifact = served.artifact
+    name = str(((artifact.report or {}).get("data") or {}).get("name") or "")
+    public = (data or name).startswith("sample:")
+    if not public and (share or (artifact.run is None and data is None)):
+        return []  # a sample of other data would show the model what it does not know
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        rows = some_rows(artifact, served.predictor.task.inputs, _EXAMPLES, data)
+        inputs = rows.inputs if rows.own or rows.origin == name else []
+        return [item if isinstance(item, str) else _saved(item, folder / f"{i}.png") for i, item in enumerate(inputs)]
+    except (HftlError, OSError) as error:
+        _log.warning("There are no examples: %s", error)
+        return []
+
+
+def _saved(image: Any, path: Path) -> str:
+    image.save(path)
+    return str(path)

@@ -1,102 +1,142 @@
 """The tab where one input is classified: the answer first, then why, and a place to say that it is wrong."""
 
 from concurrent.futures import Future
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
-from hftl.demo.feedback import NONE_OF_THESE
+from hftl.demo.feedback import NONE_OF_THESE, Feedback
 from hftl.demo.looks import html, piece, with_messages
-from hftl.demo.served import Answer, Kind, Served, answer
+from hftl.demo.served import Served, length_note
 from hftl.errors import DataError, HftlError
 from hftl.predict import Prediction
 from hftl.report.visible import one_line
 
 
-_TOP = 5  # labels under the answer; the others stand in a list below
-_MAX_LISTED = 2_000  # labels in that list; /predict returns every one
-_EXAMPLE_SECONDS = 120  # that a page waits for examples
-# Private: not in the page's API, which has /predict alone. Not preprocessed: see `Kind.sent`.
+_TOP, _MAX_LISTED = 5, 2_000  # labels under the answer, and in a list below; /predict returns every one
+_WIDGETS: dict[str, dict[str, Any]] = {"Label": {"num_top_classes": _TOP}}  # options of what `Output.widget` names
+# Private: not in the page's API, which has /predict alone. Not preprocessed: see `hftl.demo.served.read_image`.
+_NOT_SAVED = [None, "", gr.update(interactive=True)]  # right label, thanks and button
+_INVITATION = piece("line", look="empty", text="The answer appears here.")
+_FORGOTTEN = [None, None, _INVITATION, gr.update(visible=False), None, "", "", None, *_NOT_SAVED]  # box and `Panel`
 _OWN: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
 _ANSWERS: dict[str, Any] = {"concurrency_id": "answers", "concurrency_limit": 2}
 _REASONS: dict[str, Any] = {"concurrency_id": "reasons", "concurrency_limit": 1}
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """What was last answered to a visitor: explanations and corrections are about this, whatever is typed since."""
 
-    value: str  # the text, or the path of the upload, which is removed after a while
+    value: Any  # as the box handed it over; an upload is removed after a while
     prediction: Prediction
 
 
-def try_tab(served: Served, kind: Kind, examples: Future[list[str]], feedback: Path | None, page: gr.Blocks) -> None:
+class Panel(NamedTuple):
+    """Where the answer is shown, in the order in which handlers return it."""
+
+    asked: Any
+    banner: Any
+    result: Any  # the column of all that follows, hidden while there is no answer
+    label: Any
+    every_label: Any
+    why: Any
+    why_label: Any
+    right: Any
+    thanks: Any
+    save: Any
+
+
+def _answer_panel(served: Served, with_feedback: bool) -> Panel:
+    labels = list(served.predictor.labels)
+    banner = html(_INVITATION, "answer")
+    with gr.Column(visible=False) as result:
+        widget = served.predictor.task.output.widget
+        label = getattr(gr, widget)(label="Answer", show_label=False, elem_id="label", **_WIDGETS[widget])
+        every_label = html("", "all-labels")
+        with gr.Accordion("Why?", elem_id="why-panel"):
+            why = html("", "why", min_height=80)
+            why_label = gr.Dropdown(labels, label="Why another label?", value=None, elem_id="why-label")
+        with gr.Group(visible=with_feedback, elem_id="feedback"):
+            right = gr.Dropdown(
+                [*labels, NONE_OF_THESE],
+                value=None,
+                label="Is this wrong? Choose the right label",
+                info="Saved on the machine that serves this page, with the input, to train on later.",
+                elem_id="right-label",
+            )
+            thanks = html("", "thanks")
+            save = gr.Button("This is wrong", size="sm", elem_id="save-feedback")
+    return Panel(gr.State(None), banner, result, label, every_label, why, why_label, right, thanks, save)
+
+
+def _answered(served: Served, content: Any, prediction: Prediction) -> list[Any]:
+    """Return the values of all of a `Panel` but the first."""
+    values = {"probability": prediction.probability, "threshold": served.threshold, "abstain": served.abstain}
+    banner = piece("answer", note=length_note(served.predictor.processor, content), **values)
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+    every_label = piece("labels", rows=ranked[:_MAX_LISTED], count=len(ranked), top=_TOP)
+    value = served.predictor.task.output.draw(prediction)
+    return [banner, gr.Column(visible=True), value, every_label, "", prediction.label, *_NOT_SAVED]
+
+
+def try_tab(served: Served, examples: Future[list[str]], feedback: Feedback | None, page: gr.Blocks) -> None:
     """Lay out the tab and join its events, inside the `gr.Blocks` of the page."""
+    box, kind, labels = served.box, served.kind, served.predictor.labels
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=300):
-            box = kind.box()
+            source = served.component(label=kind.capitalize(), elem_id=f"{kind}-input", **box.options)
             with gr.Row():
                 clear = gr.Button("Clear", min_width=80, scale=1, elem_id="clear")
                 button = gr.Button("Classify", variant="primary", min_width=120, scale=2, elem_id="classify")
-            shelf = _shelf(kind)
+            example_chosen = _examples(served, source, examples, page)
         with gr.Column(scale=1, min_width=300):
-            banner = html(_invitation(), "answer")
-            label = gr.Label(num_top_classes=_TOP, label="Answer", show_label=False, elem_id="label", visible=False)
-            every_label = html("", "all-labels")
-            why_panel, why, why_label = _reasons(served)
-            correction = _correction(served, feedback)
-    asked = gr.State(None)
-    outputs = [banner, label, every_label, asked, why_panel, why, why_label, *correction]
+            panel = _answer_panel(served, feedback is not None)
 
     def ask(value: Any) -> list[Any]:
-        value = kind.sent(value)
-        result = answer(served, kind.read(value))
-        return [
-            *_answer_updates(served, result, Asked(str(value), result.prediction)),
-            *_reset(correction, visible=True),
-        ]
+        content = box.read(value)
+        prediction = served.predict([content])[0]
+        return [Asked(value, prediction), *_answered(served, content, prediction)]
 
-    def explain(last: Asked | None, wanted: Any) -> str:
+    def explain(last: Asked | None, choice: Any) -> str:
         if last is None:
             raise DataError("Classify something first.")
-        content = kind.read(last.value)
+        content, label = box.read(last.value), choice if choice in labels else last.prediction.label
         try:
-            return kind.why(
-                served.predictor, content, wanted if wanted in served.predictor.labels else last.prediction.label
-            )
+            return box.why(served.predictor, content, label)
         except HftlError as error:  # of a model that cannot be explained: no fault of the visitor's
             return piece("line", look="note", text=str(error))
 
-    def forget() -> list[Any]:
-        hidden = [_invitation(), gr.Label(value=None, visible=False), "", None, gr.Accordion(visible=False), "", None]
-        return [None, *hidden, *_reset(correction, visible=False)]
-
-    reasons: dict[str, Any] = {"inputs": [asked, why_label], "outputs": why, **_OWN, **_REASONS}
-    for trigger in (button.click, getattr(box, kind.asks), _choose_example(page, kind, box, shelf, examples)):
-        answered = trigger(with_messages(ask), box, outputs, show_progress_on=banner, **_OWN, **_ANSWERS)
-        answered.success(with_messages(explain), show_progress_on=why, **reasons)
-    why_label.input(with_messages(explain), **reasons)
-    for trigger in (clear.click, *([getattr(box, kind.forgets)] if kind.forgets else [])):
-        trigger(forget, None, [box, *outputs], **_OWN)
+    reasons: dict[str, Any] = {"inputs": [panel.asked, panel.why_label], "outputs": panel.why, **_OWN, **_REASONS}
+    for trigger in (button.click, getattr(source, box.asks), example_chosen):
+        answered = trigger(with_messages(ask), source, [*panel], show_progress_on=panel.banner, **_OWN, **_ANSWERS)
+        answered.success(with_messages(explain), show_progress_on=panel.why, **reasons)
+    panel.why_label.input(with_messages(explain), **reasons)
+    for trigger in (clear.click, *([getattr(source, box.forgets)] if box.forgets else [])):
+        trigger(lambda: _FORGOTTEN, None, [source, *panel], **_OWN)
     if feedback is not None:
-        _join_correction(served, kind, feedback, asked, correction)
+        _join_feedback(served, panel, feedback)
 
 
-def _reasons(served: Served) -> tuple[Any, Any, Any]:
-    """Return the panel of reasons, the reasons, and the label that they are for."""
-    with gr.Accordion("Why?", elem_id="why-panel", visible=False) as panel:
-        why = html("", "why", min_height=80)
-        label = gr.Dropdown(list(served.predictor.labels), label="Why another label?", value=None, elem_id="why-label")
-    return panel, why, label
+def _join_feedback(served: Served, panel: Panel, feedback: Feedback) -> None:
+    def save(last: Asked | None, label: Any) -> tuple[str, Any]:
+        if last is None:
+            raise DataError("Classify something first.")
+        if label not in (*served.predictor.labels, NONE_OF_THESE):
+            raise DataError("Choose the right label first.")
+        if label == last.prediction.label:
+            raise DataError("That is the label that was answered: choose another one.")
+        feedback.save(served.box.read(last.value), last.prediction, label, served.name)
+        return piece("line", look="note", text=f"Saved as {one_line(label)}. Thank you."), gr.Button(interactive=False)
+
+    thanks = [panel.thanks, panel.save]
+    panel.save.click(with_messages(save), [panel.asked, panel.right], thanks, **_OWN, concurrency_limit=4)
 
 
-def _shelf(kind: Kind) -> Any:
-    """Return the row of examples, hidden until they are read."""
-    return gr.Dataset(
+def _examples(served: Served, source: Any, examples: Future[list[str]], page: gr.Blocks) -> Any:
+    """Lay out the examples, shown once they are read; return what happens after one of them was put into the box."""
+    shelf = gr.Dataset(
         label="Examples: rows that it was tested on",
-        components=[kind.plain(visible=False)],
+        components=[served.component(visible=False)],
         samples=[],
         type="index",
         layout="gallery",
@@ -104,91 +144,25 @@ def _shelf(kind: Kind) -> Any:
         elem_id="examples",
     )
 
-
-def _invitation() -> str:
-    return piece("line", look="empty", text="The answer appears here.")
-
-
-def _answer_updates(served: Served, result: Answer, asked: Asked) -> list[Any]:
-    """Return the new values of banner, label, list of labels, state, panel of reasons, reasons and their label."""
-    p = result.prediction
-    abstain = (served.artifact.evidence or {}).get("abstain") or {}
-    banner = piece(
-        "answer",
-        not_sure=result.not_sure,
-        probability=p.probability,
-        threshold=served.threshold,
-        target=abstain.get("precision"),
-        precision=(abstain.get("test_precision") or {}).get("value"),
-        notes=result.notes,
-    )
-    ranked = sorted(p.probabilities.items(), key=lambda item: -item[1])
-    listed = piece("labels", rows=ranked[:_MAX_LISTED], count=len(ranked), shown=_TOP)
-    label = gr.Label(value=p.probabilities, visible=True)
-    return [banner, label, listed, asked, gr.Accordion(visible=True), "", p.label]
-
-
-def _correction(served: Served, feedback: Path | None) -> list[Any]:
-    """Return the panel, the dropdown, the line of thanks and the button; nothing without a folder to save to."""
-    if feedback is None:
-        return []
-    with gr.Group(visible=False, elem_id="feedback") as panel:
-        right = gr.Dropdown(
-            [*served.predictor.labels, NONE_OF_THESE],
-            value=None,
-            label="Is this wrong? Choose the right label",
-            info="Saved on the machine that serves this page, with the input, to train on later.",
-            elem_id="right-label",
-        )
-        save = gr.Button("This is wrong", size="sm", elem_id="save-feedback")
-    return [panel, right, html("", "thanks"), save]
-
-
-def _reset(correction: list[Any], *, visible: bool) -> list[Any]:
-    """Return new values for `correction`: an empty choice."""
-    return [gr.Group(visible=visible), None, "", gr.Button(interactive=True)] if correction else []
-
-
-def _join_correction(served: Served, kind: Kind, feedback: Path, asked: Any, correction: list[Any]) -> None:
-    _, right, thanks, save = correction
-
-    def keep(last: Asked | None, label: Any) -> tuple[str, Any]:
-        if last is None:
-            raise DataError("Classify something first.")
-        if label not in (*served.predictor.labels, NONE_OF_THESE):
-            raise DataError("Choose the right label first.")
-        if label == last.prediction.label:
-            raise DataError("That is the label that was answered: choose another one.")
-        kind.save(feedback, kind.read(last.value), last.prediction, label, served.name)
-        line = piece("line", look="note", text=f"Saved as {one_line(label)}. Thank you.")
-        return line, gr.Button(interactive=False)
-
-    save.click(with_messages(keep), [asked, right], [thanks, save], **_OWN, concurrency_limit=4)
-
-
-def _choose_example(page: gr.Blocks, kind: Kind, box: Any, shelf: Any, examples: Future[list[str]]) -> Any:
-    """Show the examples once they are read; return what happens after one of them was put into the box."""
-
     def fill() -> Any:
-        inputs = examples.result(timeout=_EXAMPLE_SECONDS)
-        if not inputs:
-            return gr.Dataset(visible=False)
-        names = None if kind.example_name is None else [kind.example_name(item) for item in inputs]
-        return gr.Dataset(samples=[[item] for item in inputs], sample_labels=names, visible=True)
+        inputs, name = examples.result(timeout=120), served.box.example_name
+        names = None if name is None else [name(item) for item in inputs]
+        return gr.Dataset(samples=[[item] for item in inputs], sample_labels=names, visible=bool(inputs))
 
     page.load(fill, None, shelf, **_OWN, show_progress="hidden", concurrency_limit=None)
-    chosen = shelf.click(lambda index: examples.result()[int(index)], shelf, box, **_OWN, show_progress="hidden")
+    chosen = shelf.click(lambda index: examples.result()[int(index)], shelf, source, **_OWN, show_progress="hidden")
     return chosen.success
 
 
-def endpoint(served: Served, kind: Kind) -> None:
+def endpoint(served: Served) -> None:
     """Add /predict: a text or an image in, {label, confidences} of all labels out."""
-    box = kind.plain(label=kind.name, visible=False)
-    label = gr.Label(label="answer", visible=False)
+    output = served.predictor.task.output
+    source = served.component(label=served.kind, visible=False)
+    answer = getattr(gr, output.widget)(label="answer", visible=False)
     button = gr.Button(visible=False)
 
-    def predict(value: Any) -> dict[str, float]:
+    def predict(value: Any) -> Any:
         """Return {label, confidences}: the probability of every label, the highest first."""
-        return answer(served, kind.read(kind.sent(value))).prediction.probabilities
+        return output.draw(served.predict([served.box.read(value)])[0])
 
-    button.click(with_messages(predict), box, label, api_name="predict", preprocess=False, **_ANSWERS)
+    button.click(with_messages(predict), source, answer, api_name="predict", preprocess=False, **_ANSWERS)

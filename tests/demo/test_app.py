@@ -14,9 +14,8 @@ from PIL import Image
 from hftl.cli import execute
 from hftl.demo import free_port
 from hftl.demo.app import build_demo, launch_demo
-from hftl.demo.evidence_tab import evidence_html, header_html
-from hftl.demo.examples import example_inputs
-from hftl.demo.served import MAX_CHARACTERS, answer, checked_image, checked_text, serve
+from hftl.demo.looks import report_html
+from hftl.demo.served import MAX_CHARACTERS, Served, examples_of, length_note, read_image, read_text
 from hftl.errors import ConfigError, DataError, ModelError, RunError
 from hftl.predict import load
 from hftl.run_data import open_artifact
@@ -36,7 +35,15 @@ def client(text_demo):
 
 def served_of(run: Path):
     artifact = open_artifact(run)
-    return serve(artifact, load(artifact.folder))
+    return Served(artifact, load(artifact.folder))
+
+
+def header_html(served: Served) -> str:
+    return report_html("header.html", served.name, served.predictor, served.artifact.report)
+
+
+def evidence_html(served: Served) -> str:
+    return report_html("evidence.html", served.name, served.predictor, served.artifact.report)
 
 
 def test_predict_text(client, text_demo):
@@ -53,7 +60,7 @@ def test_predict_image(image_demo, tmp_path):
     found = client.predict(gradio_client.handle_file(path), api_name="/predict")
     expected = load(image_demo.run).predict([path])[0]
     assert {c["label"]: c["confidence"] for c in found["confidences"]} == pytest.approx(expected.probabilities)
-    with pytest.raises(gradio_client.exceptions.AppError, match="12,000 x 12,000 pixels"):
+    with pytest.raises(gradio_client.exceptions.AppError, match="12000 x 12000 pixels"):
         client.predict(gradio_client.handle_file(bomb(tmp_path / "bomb.png")), api_name="/predict")
     with pytest.raises(gradio_client.exceptions.AppError, match="choose or drop a file"):
         client.predict(None, api_name="/predict")
@@ -109,24 +116,22 @@ def test_page_names_no_other_host(text_demo):
 def test_not_sure_and_long_texts(text_demo):
     served = served_of(text_demo.run)
     assert served.threshold == THRESHOLD
-    short, long = answer(served, TEXT), answer(served, "day night " * 60)
-    assert short.not_sure
-    assert short.notes == ()
-    assert "the first 64 of its 122 tokens" in long.notes[0]
+    assert served.predict([TEXT])[0].probability < served.threshold
+    assert length_note(served.predictor.processor, TEXT) is None
+    assert "the first 64 of its 122 tokens" in length_note(served.predictor.processor, "day night " * 60)
 
 
 def test_examples_are_private(text_demo, tmp_path):
-    artifact = open_artifact(text_demo.run)
-    own = example_inputs(artifact, "text", share=False, data=None)
+    served, folder = served_of(text_demo.run), tmp_path / "examples"
+    own = examples_of(served, folder, share=False, data=None)
     assert len(own) == 5
     assert all(SECRET in text for text in own)
-    assert example_inputs(artifact, "text", share=True, data=None) == ()
-    assert example_inputs(artifact, "text", share=True, data=str(text_demo.run / "rows.csv")) == ()
-    assert example_inputs(open_artifact(text_demo.run / "final"), "text", share=True, data=None) == ()
+    assert examples_of(served, folder, share=True, data=None) == []
+    assert examples_of(served, folder, share=True, data=str(text_demo.run / "rows.csv")) == []
+    assert examples_of(served_of(text_demo.run / "final"), folder, share=True, data=None) == []
     demo = build_demo(text_demo.run, share=True)
     assert SECRET not in json.dumps(demo.get_config_file(), default=str)
-    with pytest.raises(DataError, match="no such file"):
-        example_inputs(artifact, "text", share=False, data=str(tmp_path / "gone.csv"))
+    assert examples_of(served, folder, share=False, data=str(tmp_path / "gone.csv")) == []
 
 
 def test_head_says_the_verdict(text_demo):
@@ -140,7 +145,6 @@ def test_without_a_report(tmp_path):
     folder = build("bert", tmp_path / "plain", num_labels=2)
     served = served_of(folder)
     assert served.threshold is None
-    assert not answer(served, TEXT).not_sure
     page = evidence_html(served)
     assert "No evidence came with this model" in page
     assert "Its labels have no names" in page
@@ -199,18 +203,18 @@ def test_port_in_use():
 
 
 def test_checks(tmp_path):
-    assert checked_text("half \ud83d") == "half ?"
+    assert read_text("half \ud83d") == "half ?"
     flat = Image.new("I;16", (4, 4), 65535)
     flat.save(tmp_path / "deep.png")
-    assert checked_image(tmp_path / "deep.png").getpixel((0, 0)) == (255, 255, 255)
+    assert read_image({"path": str(tmp_path / "deep.png")}).getpixel((0, 0)) == (255, 255, 255)
     cut = tmp_path / "cut.png"
     cut.write_bytes(picture(tmp_path / "whole.png").read_bytes()[:300])
     for path in (cut, tmp_path / "none.png", tmp_path, None):
         with pytest.raises(DataError):
-            checked_image(path)
+            read_image({"path": path})
     (tmp_path / "drawing.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>", encoding="utf-8")
     with pytest.raises(DataError, match="not an image that can be read"):
-        checked_image(tmp_path / "drawing.svg")
+        read_image({"path": tmp_path / "drawing.svg"})
 
 
 @pytest.mark.parametrize(

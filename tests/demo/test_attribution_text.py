@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers
 
-from hftl.demo.explain_text import explain_text, word_spans
+from hftl.demo.explain import explain_text, word_spans
 from hftl.errors import DataError, ModelError
 from hftl.models.heads import pool_mean
 from hftl.predict import Predictor, load
@@ -268,27 +268,18 @@ def test_cut_off_on_the_left(predictors):
 
 def test_one_score_for_the_pieces_of_a_word():
     spans, read = word_spans(
-        "ab cd", [(0, 0), (0, 1), (1, 2), (3, 5), (0, 0)], [None, 0, 0, 1, None], [True, False, False, False, True],
-        [9.0, 1.0, 2.0, -1.0, 9.0],
-    )  # fmt: skip
+        "ab cd", [(0, 0), (0, 1), (1, 2), (3, 5), (0, 0)], [None, 0, 0, 1, None], [9.0, 1.0, 2.0, -1.0, 9.0]
+    )
     assert spans == (("ab", 3.0), (" ", 0.0), ("cd", -1.0))
     assert read == (0, 5)
     # bytes of one character, and a token that is nothing but a space
-    spans, _ = word_spans("é x", [(0, 1), (0, 1), (1, 2), (2, 3)], [0, 0, 1, 1], [False] * 4, [1.0, 2.0, 4.0, 8.0])
+    spans, _ = word_spans("é x", [(0, 1), (0, 1), (1, 2), (2, 3)], [0, 0, 1, 1], [1.0, 2.0, 4.0, 8.0])
     assert spans == (("é", 3.0), (" ", 0.0), ("x", 12.0))
 
 
-def test_wrong_input(predictors, tmp_path):
-    bert = predictors["bert"]
+def test_a_label_that_there_is_not(predictors):
     with pytest.raises(DataError, match=r"no label 'glat'\. Did you mean 'glad'"):
-        explain_text(bert, TEXT, "glat")
-    with pytest.raises(DataError, match="not int"):
-        explain_text(bert, 3)
-    with pytest.raises(DataError, match="surrogate"):
-        explain_text(bert, "a \ud800 b")
-    images = load(build("resnet", tmp_path / "resnet", num_labels=2))
-    with pytest.raises(DataError, match="classifies images"):
-        explain_text(images, TEXT)
+        explain_text(predictors["bert"], TEXT, "glat")
 
 
 def test_gradients_that_are_no_numbers(predictors, tmp_path):

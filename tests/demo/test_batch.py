@@ -2,12 +2,13 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 
-from hftl.demo import batch
-from hftl.demo.batch import classify_images, classify_table, text_columns, write_csv
-from hftl.demo.served import MAX_CHARACTERS, serve
+from hftl.demo import served
+from hftl.demo.batch import classify, write_csv
+from hftl.demo.served import MAX_CHARACTERS, Served, text_columns
 from hftl.errors import DataError
 from hftl.predict import load
 from hftl.run_data import open_artifact
@@ -17,13 +18,13 @@ from tests.demo.setups import bomb, image_run, picture, text_run
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
     artifact = open_artifact(text_run(tmp_path_factory.mktemp("texts") / "run"))
-    return serve(artifact, load(artifact.folder))
+    return Served(artifact, load(artifact.folder))
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     artifact = open_artifact(image_run(tmp_path_factory.mktemp("images") / "run"))
-    return serve(artifact, load(artifact.folder))
+    return Served(artifact, load(artifact.folder))
 
 
 def nothing(done: int, total: int) -> None:
@@ -40,23 +41,22 @@ def test_equals_predict_in_order(texts, tmp_path):
     inputs = [f"sad day {'walk ' * (i % 7)}{i}" for i in range(150)]
     path = table(tmp_path / "new.csv", [("id", "body"), *enumerate(inputs)])
     steps = []
-    found = classify_table(texts, path, None, lambda done, total: steps.append((done, total)))
+    rows, notes = classify(texts, path, None, lambda done, total: steps.append((done, total)))
     expected = texts.predictor.predict(inputs)
-    assert [row.input for row in found.rows] == inputs
-    assert [row.prediction for row in found.rows] == [p.label for p in expected]
-    assert [row.probability for row in found.rows] == pytest.approx([p.probability for p in expected], abs=1e-6)
+    assert [row.input for row in rows] == inputs
+    assert [row.prediction for row in rows] == [p.label for p in expected]
+    assert [row.probability for row in rows] == pytest.approx([p.probability for p in expected], abs=1e-6)
     assert steps == [*((done, 150) for done in range(16, 150, 16)), (150, 150)]
-    assert sum(count for _, count in found.counts) == 150
-    assert found.notes == []
+    assert notes == []
 
 
 def test_columns_are_found_or_chosen(texts, tmp_path):
     path = table(tmp_path / "new.csv", [("id", "review", "note"), ("1", "happy smile", "sad tears")])
     assert text_columns(path) == (["id", "review", "note"], "review")
-    assert classify_table(texts, path, None, nothing).rows[0].input == "happy smile"
-    assert classify_table(texts, path, "note", nothing).rows[0].input == "sad tears"
+    assert classify(texts, path, None, nothing)[0][0].input == "happy smile"
+    assert classify(texts, path, "note", nothing)[0][0].input == "sad tears"
     with pytest.raises(DataError, match="no column 'gone'"):
-        classify_table(texts, path, "gone", nothing)
+        classify(texts, path, "gone", nothing)
     numbers = table(tmp_path / "numbers.csv", [("a", "b"), ("1", "2")])
     assert text_columns(numbers) == (["a", "b"], None)
 
@@ -70,23 +70,23 @@ def test_kinds_of_files(texts, tmp_path, kind):
         "tsv": "text\tx\nhappy smile\t1\nsad tears\t2\n",
     }
     path.write_text(lines[kind], encoding="utf-8")
-    assert [row.input for row in classify_table(texts, path, None, nothing).rows] == ["happy smile", "sad tears"]
+    assert [row.input for row in classify(texts, path, None, nothing)[0]] == ["happy smile", "sad tears"]
 
 
 def test_rows_without_a_text_stay_in_place(texts, tmp_path):
     path = table(
         tmp_path / "new.csv", [("text", "x"), ("happy", 1), ("", 2), ("a" * (MAX_CHARACTERS + 1), 3), ("sad", 4)]
     )
-    found = classify_table(texts, path, None, nothing)
-    assert [bool(row.prediction) for row in found.rows] == [True, False, False, True]
-    assert "2 rows" in found.notes[0]
+    rows, notes = classify(texts, path, None, nothing)
+    assert [bool(row.prediction) for row in rows] == [True, False, False, True]
+    assert notes[0].startswith("Without a prediction: 2 texts. The first: number 2 (empty).")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
         ("a.csv", b"", "is empty"),
-        ("a.csv", b"text,x\n,1\n", "no text that can be classified"),
+        ("a.csv", b"text,x\n,1\n", "None of the 1 texts"),
         ("a.csv", "text,x\nhé,1\n".encode("latin-1"), "not in UTF-8"),
         ("a.txt", "h\xe9".encode("latin-1"), "not in UTF-8"),
         ("a.txt", b"\n \n", "has no rows"),
@@ -98,43 +98,42 @@ def test_files_that_are_refused(texts, tmp_path, name, content, said):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(DataError, match=said):
-        classify_table(texts, path, None, nothing)
+        classify(texts, path, None, nothing)
 
 
 def test_limits(texts, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch, "MAX_TEXTS", 3)
+    monkeypatch.setattr(served, "BOXES", {name: replace(box, most=3) for name, box in served.BOXES.items()})
     path = tmp_path / "new.txt"
     path.write_text("sad\n" * 5, encoding="utf-8")
-    found = classify_table(texts, path, None, nothing)
-    assert len(found.rows) == 3
-    assert found.notes[0].startswith("There are 5 rows; the first 3 were classified.")
-    monkeypatch.setattr(batch, "MAX_IMAGES", 1)
-    found = classify_images(images, [picture(tmp_path / f"{i}.png") for i in range(2)], nothing)
-    assert len(found.rows) == 1
-    assert "2 images; the first 1" in found.notes[0]
+    rows, notes = classify(texts, path, None, nothing)
+    assert len(rows) == 3
+    assert notes[0].startswith("There are 5 texts; the first 3 were classified.")
+    rows, notes = classify(images, [str(picture(tmp_path / f"{i}.png")) for i in range(4)], None, nothing)
+    assert len(rows) == 3
+    assert "4 images; the first 3" in notes[0]
 
 
 def test_images_broken_ones_too(images, tmp_path):
     fake = tmp_path / "fake.jpg"
     fake.write_text("nothing", encoding="utf-8")
     paths = [picture(tmp_path / "a.png", 0), fake, bomb(tmp_path / "bomb.png"), picture(tmp_path / "b.png", 1)]
-    found = classify_images(images, paths, nothing)
+    rows, notes = classify(images, [str(path) for path in paths], None, nothing)
     expected = images.predictor.predict([paths[0], paths[3]])
-    assert [row.prediction for row in found.rows] == [expected[0].label, "", "", expected[1].label]
-    assert "2 files. fake.jpg: This is not an image" in found.notes[0]
-    with pytest.raises(DataError, match="None of the 1 files"):
-        classify_images(images, [fake], nothing)
+    assert [row.prediction for row in rows] == [expected[0].label, "", "", expected[1].label]
+    assert "2 images. The first: number 2 (fake.jpg). This is not an image" in notes[0]
+    with pytest.raises(DataError, match="None of the 1 images"):
+        classify(images, [str(fake)], None, nothing)
 
 
 def test_csv_runs_no_formula(texts, tmp_path):
     inputs = ["=1+1", "+a", "-b(1)", "@x", "\tx", "-1", "+49 30 1234", 'plain, "quoted"']
     path = table(tmp_path / "new.csv", [("text", "n"), *((text, i) for i, text in enumerate(inputs))])
-    found = classify_table(texts, path, "text", nothing)
+    rows, _ = classify(texts, path, "text", nothing)
     out = tmp_path / "out.csv"
-    write_csv(out, found)
+    write_csv(out, rows)
     with out.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["input", "prediction", "probability", "not_sure"]
-    assert [row["input"] for row in rows] == [*("'" + text for text in inputs[:5]), *inputs[5:]]
-    assert [float(row["probability"]) for row in rows] == pytest.approx([r.probability for r in found.rows], abs=1e-6)
-    assert {row["not_sure"] for row in rows} == {"true"}
+        read = list(csv.DictReader(file))
+    assert list(read[0]) == ["input", "prediction", "probability", "not_sure"]
+    assert [row["input"] for row in read] == [*("'" + text for text in inputs[:5]), *inputs[5:]]
+    assert [float(row["probability"]) for row in read] == pytest.approx([r.probability for r in rows], abs=1e-6)
+    assert {row["not_sure"] for row in read} == {"true"}

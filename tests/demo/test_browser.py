@@ -42,14 +42,14 @@ def test_text(text_demo, show):
     assert (
         page.locator("#not-sure").inner_text().startswith(f"Not sure. {100 * expected.probability:.1f}% is below 90")
     )
-    words = page.locator("#why div.hftl-why")
+    words = page.locator("#why div.words")
     words.wait_for()
     assert words.inner_text() == TEXT
     assert page.locator("#examples button.gallery-item, #examples .gallery-item").count() > 0
     page.locator("#examples .gallery-item").first.click()
-    page.wait_for_function("document.querySelector('#why div.hftl-why')?.innerText.startsWith('zebra')")
+    page.wait_for_function("document.querySelector('#why div.words')?.innerText.startsWith('zebra')")
     ask(opened, HOSTILE)
-    page.wait_for_function("document.querySelector('#why div.hftl-why')?.innerText.startsWith('=1+1')")
+    page.wait_for_function("document.querySelector('#why div.words')?.innerText.startsWith('=1+1')")
     assert words.inner_text() == HOSTILE
     assert page.evaluate("window.hacked") is None
     page.get_by_role("tab", name="Evidence").click()
@@ -128,7 +128,7 @@ def test_bombs_and_fakes_get_a_message(image_demo, show, tmp_path):
     opened = show(image_demo.url)
     page = opened.page
     page.set_input_files("#image-input input[type=file]", bomb(tmp_path / "bomb.png"))
-    page.get_by_text("12,000 x 12,000 pixels").wait_for()
+    page.get_by_text("12000 x 12000 pixels").wait_for()
     clear(opened)
     page.set_input_files("#image-input input[type=file]", fake)
     page.get_by_text("not an image that can be read").wait_for()
@@ -142,7 +142,7 @@ def test_bombs_and_fakes_get_a_message(image_demo, show, tmp_path):
 def test_no_sideways_scroll(text_demo, show, width):
     opened = show(text_demo.url, width=width)
     ask(opened, TEXT * 20)
-    opened.page.locator("#why div.hftl-why").wait_for()
+    opened.page.locator("#why div.words").wait_for()
     opened.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     for tab in ("Try it", "Batch", "Evidence"):
         opened.page.get_by_role("tab", name=tab).click()
