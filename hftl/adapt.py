@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from hftl.config import RunConfig, build_config, to_yaml
 from hftl.errors import DataError, HftlError, Preempted, RunError
+from hftl.evaluation.metrics import per_class
 from hftl.evidence.before import see_base
 from hftl.evidence.control import train_scratch
 from hftl.evidence.gather import Outcome, calibrate, gather
@@ -237,18 +238,19 @@ def _run(config: RunConfig) -> Result:
         fitted = with_kept(fitted, base.retention, kept, model, ready, work) if base and kept else fitted
         report = {}
         if is_main_process():
-            metrics = {
-                "test": score(logits["test"], test.labels),
-                "validation": score(logits["validation"], validation.labels),
-            }
             timing = {"features_seconds": features_seconds, "train_seconds": train_seconds}
             outcome = Outcome(logits, temperature, learning_rate, sum(timing.values()))
-            evidence = gather(ready, features, base, probe, control, outcome, kept, work) if base else None
-            timing["total_seconds"] = time.perf_counter() - start
-            report = build_report(
-                config, replace(loaded, model=model), splits, probe, fitted.stages, metrics, logits["test"], evidence,
-                timing, origin, ready.notes + fitted.notes + _partial_batch_note(processes), processes,
-            )  # fmt: skip
+            sections = {
+                "metrics": {
+                    "test": score(logits["test"], test.labels),
+                    "validation": score(logits["validation"], validation.labels),
+                },
+                "per_class": per_class(logits["test"].argmax(-1), test.labels, list(splits.labels)),
+                "evidence": gather(ready, features, base, probe, control, outcome, kept, work) if base else None,
+                "warnings": ready.notes + fitted.notes + _partial_batch_note(processes),
+            }
+            sections["timing"] = {**timing, "total_seconds": time.perf_counter() - start}
+            report = build_report(ready, model, probe, origin, fitted.stages, sections)
             save_final(model, loaded, work / "final")
             if base:
                 saved = check_saved(work / "final", task, splits.test, logits["test"], splits.labels)

@@ -1,170 +1,360 @@
-"""Which charts a report gives, by the section that they stand in, and the training logs as their lines."""
+"""The page's charts: Vega-Lite specs, each in a wide and in a narrow form, and their drawing as SVG.
 
+The SVGs stand in the page, so light, dark and print change with its style sheet, and no script or font is fetched.
+Every mark that can be pointed at has a description, which the page shows as its tooltip.
+"""
+
+import itertools
+import json
 import math
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hftl.report import views
-from hftl.report.charts import Chart, Series, intervals, lines, reliability, similarity
-from hftl.report.statements import percent
-from hftl.report.visible import isolated
+from hftl.report.statements import headline_of, percent, score_name, scores_of
+from hftl.report.visible import isolated, one_line
 
 
+WIDE, NARROW = 760, 340  # pixels: a column on a desk, and a phone
 _MAX_POINTS = 200  # of a line: more cannot be told apart; neighbours are averaged
+_TIMEOUT = 120  # seconds to draw in; twenty charts take about one
+_MARKS = {  # kind of a rung or slice: colour and shape, so that colour is never alone
+    "majority": ("var(--muted)", "circle"),
+    "no-pretraining": ("var(--base)", "square"),
+    "features": ("var(--cool)", "circle"),
+    "control": ("var(--muted)", "triangle-up"),
+    "method": ("var(--accent)", "diamond"),
+    "weak": ("var(--bad)", "triangle-down"),
+    "slice": ("var(--accent)", "circle"),
+}
+_CONFIG = {
+    "view": {"stroke": None},
+    "font": "sans-serif",
+    "legend": {"disable": True},
+    "axis": {
+        **dict.fromkeys(("labelColor", "titleColor"), "var(--muted)"),
+        **dict.fromkeys(("gridColor", "domainColor", "tickColor"), "var(--line)"),
+        **{"titleFontWeight": "normal", "titleFontSize": 12, "labelFontSize": 12, "titlePadding": 10},
+    },
+    "line": {"strokeWidth": 2},
+    "point": {"filled": True, "size": 60, "opacity": 1},
+    "text": {"fontSize": 13, "color": "var(--ink)"},
+}
+_DRAW = """
+import json, sys, vl_convert
+svgs = [vl_convert.vegalite_to_svg(spec, vl_version="5.21", allowed_base_urls=[]) for spec in json.load(sys.stdin)]
+json.dump(svgs, sys.stdout)
+"""
 
-Point = tuple[float, float, str]
+Encoding = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Two specs of one chart, and what it shows in a sentence for who cannot see it."""
+
+    summary: str
+    wide: dict[str, Any]
+    narrow: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line: its points as {x, y, said}, with `count` where dots grow by it, and how it is drawn."""
+
+    points: Sequence[dict[str, Any]]
+    colour: str
+    dashed: bool = False
+    dots: str = "filled"  # or "hollow", or "hidden": seen by the pointer alone
 
 
 def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart]:
     """Return the charts by name; a part of the report that is missing gives none."""
-    charts = {"ladder": _ladder(report, evidence)}
-    forgetting = views.forgetting(evidence)
-    if forgetting and len(forgetting["cka"]) > 1:
-        low = min(forgetting["cka"], key=lambda b: b["value"])
-        summary = f"Similarity to the base model per block; the lowest is {low['value']:.2f}."
-        charts["similarity"] = similarity(forgetting["cka"], summary)
+    headline = headline_of(report)
+    charts = {"ladder": _ladder(views.ladder(report, evidence), headline, evidence.get("verdict") or {})}
+    blocks = (views.forgetting(evidence) or {}).get("cka") or []
+    if len(blocks) > 1:
+        charts["similarity"] = similarity(blocks)
     charts |= _learning(report)
     calibration = views.calibration(evidence)
     if calibration and (calibration["before"] or calibration["after"]):
-        pair = (("before", "var(--base)", calibration["before"]), ("after", "var(--accent)", calibration["after"]))
-        charts["calibration"] = reliability(pair, "How often answers were right against how sure the model was.")
+        charts["calibration"] = reliability(calibration["before"], calibration["after"])
     abstain = views.abstain(evidence)
     if abstain and len(abstain["curve"]) > 1:
         charts["abstain"] = _abstain(abstain)
-    groups, _ = views.slices(evidence)
-    for i, group in enumerate(groups):
-        charts[f"slices-{i}"] = _slices(group, report["metrics"]["test"]["accuracy"]["value"])
+    overall = report["metrics"]["test"][headline]["value"]
+    for i, group in enumerate(views.slices(evidence)[0]):
+        rows = [
+            {"name": f"{s['slice']} ({s['count']:,})", "kind": "weak" if s["weak"] else "slice", **s[headline]}
+            for s in group["rows"]
+        ]
+        summary = (
+            f"{score_name(headline, heads=True)} per slice with 95% intervals; the dashed line is that of all rows."
+        )
+        charts[f"slices-{i}"] = intervals(rows, overall, summary)
     return charts
 
 
-def _ladder(report: dict[str, Any], evidence: dict[str, Any]) -> Chart:
-    rungs = views.ladder(report, evidence)
-    rows = [{"name": r["name"], "kind": r["kind"], **r["accuracy"]} for r in rungs]
-    verdict = evidence.get("verdict") or {}
+def draw(specs: Sequence[dict[str, Any]]) -> list[str] | str:
+    """Return an SVG for each Vega-Lite spec, or one line that says why they could not be drawn.
+
+    Strings among the specs' data are escaped by Vega. Nothing is fetched: a spec with a URL fails.
+
+    vl-convert draws in a process of its own: it brings a JavaScript engine that reserves 64 GB of address space when it
+    starts, and aborts the whole process where that is refused (`ulimit -v`). A finished run must not end like that.
+    """
+    if not specs:
+        return []
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _DRAW],
+            input=json.dumps(list(specs), allow_nan=False),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"the process that draws them failed: {error}"
+    if done.returncode != 0:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        reason = next((line for line in lines if "rror" in line), lines[-1])
+        return f"the process that draws them ended with code {done.returncode}: {reason[:200]}"
+    return json.loads(done.stdout)
+
+
+def _both(summary: str, spec: Callable[[int], dict[str, Any]]) -> Chart:
+    return Chart(summary, spec(WIDE), spec(NARROW))
+
+
+def _spec(width: int, height: int, layers: list[dict[str, Any]], padding: Any = 4) -> dict[str, Any]:
+    return {
+        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+        "width": width,
+        "height": height,
+        "background": None,
+        "autosize": {"type": "fit", "contains": "padding"},
+        "padding": padding,
+        "layer": layers,
+        "config": _CONFIG,
+    }
+
+
+def _layer(mark: Encoding, encoding: Encoding, values: Sequence[Any], *, said: bool = False) -> dict[str, Any]:
+    """Return a layer; where `said`, its marks have the field of that name as their description."""
+    described = {"description": {"field": "said"}} if said else {}
+    return {"data": {"values": values}, "mark": {"aria": said, **mark}, "encoding": {**encoding, **described}}
+
+
+def _axis(field: str, title: str | None, scale: Encoding, **axis: Any) -> Encoding:
+    return {"field": field, "type": "quantitative", "axis": {"title": title, **axis}, "scale": scale}
+
+
+_WHOLE = {"domain": [0, 1], "nice": False}
+_PERCENT = {"format": ".0%", "tickCount": 5}
+
+
+def _line_at(axis: str, value: float, colour: str) -> dict[str, Any]:
+    mark = {"type": "rule", "strokeDash": [4, 4], "strokeWidth": 1.5, "color": colour}
+    return _layer(mark, {axis: {"field": "at", "type": "quantitative"}}, [{"at": value}])
+
+
+def intervals(rows: Sequence[dict[str, Any]], against: float | None, summary: str) -> Chart:
+    """Draw a score with its interval per row: `rows` hold name, kind, value, low and high (0 to 1).
+
+    `against` puts a dashed line at a score to compare with.
+    """
+    values = []
+    for i, row in enumerate(rows):
+        colour, shape = _MARKS.get(row["kind"], _MARKS["slice"])
+        text = percent(row["value"])
+        said = f"{isolated(row['name'])}: {text}, 95% interval {percent(row['low'])} to {percent(row['high'])}"
+        words = {"name": one_line(row["name"], 40), "text": text, "said": said}
+        values.append({**row, **words, "i": i, "colour": colour, "shape": shape})
+    low = min([row["low"] for row in rows] + ([] if against is None else [against]))
+    high = max(row["high"] for row in rows)
+    margin = max(0.05, (high - low) * 0.06)
+    scale = {"domain": [max(0.0, low - margin), min(1.0, high + margin)], "nice": False, "zero": False}
+    dashed = [] if against is None else [_line_at("x", against, "var(--base)")]
+    return _both(summary, lambda width: _intervals(values, scale, width, dashed))
+
+
+def _intervals(
+    values: list[dict[str, Any]], scale: Encoding, width: int, dashed: list[dict[str, Any]]
+) -> dict[str, Any]:
+    narrow = width == NARROW  # there the name stands above its line, else beside it
+    y = {"field": "i", "type": "ordinal", "axis": None, "scale": {"paddingInner": 0, "paddingOuter": 0.25}}
+    left, right = (
+        ({"align": "left", "dy": -15, "limit": NARROW - 70}, {"align": "right", "dy": -15})
+        if narrow
+        else ({"align": "right", "dx": -12, "limit": 210}, {"align": "left", "dx": 12})
+    )
+    coloured = {"y": y, "color": {"field": "colour", "type": "nominal", "scale": None}}
+    bar = {"x": _axis("low", None, scale, **_PERCENT), "x2": {"field": "high"}}
+    mark = {
+        "x": _axis("value", None, scale, **_PERCENT),
+        "shape": {"field": "shape", "type": "nominal", "scale": None},
+    }
+    layers = [
+        *dashed,
+        _layer(
+            {"type": "rule", "strokeWidth": 3, "opacity": 0.45, "strokeCap": "round"},
+            {**coloured, **bar},
+            values,
+            said=True,
+        ),
+        _layer({"type": "point", "size": 110}, {**coloured, **mark}, values, said=True),
+        _layer({"type": "text", **left}, {"y": y, "x": {"value": 0}, "text": {"field": "name"}}, values),
+        _layer(
+            {"type": "text", "fontWeight": 600, **right},
+            {"y": y, "x": {"value": "width"}, "text": {"field": "text"}},
+            values,
+        ),
+    ]
+    # The page's font may be wider than the one that Vega measures names with.
+    padding = 4 if narrow else {"left": 28, "right": 12, "top": 4, "bottom": 4}
+    return _spec(width, (46 if narrow else 34) * len(values) + 40, layers, padding)
+
+
+def lines(
+    series: Iterable[Series],
+    axes: tuple[Encoding, Encoding],
+    summary: str,
+    below: Sequence[dict[str, Any]] = (),
+    size: tuple[int, int] = (WIDE, 260),
+) -> Chart:
+    """Draw lines over one x axis, above the layers `below`; `size` is the largest width, and the height."""
+    places = dict(zip("xy", axes, strict=True))
+    layers = [*below]
+    for one in series:
+        dash = {"strokeDash": [5, 3]} if one.dashed else {}
+        grow = {"field": "count", "type": "quantitative", "scale": {"range": [30, 260], "zero": True}}
+        sized = {"size": grow} if any("count" in point for point in one.points) else {}
+        dot = {
+            "type": "point",
+            "color": one.colour,
+            "filled": one.dots != "hollow",
+            "opacity": int(one.dots != "hidden"),
+        }
+        layers.append(_layer({"type": "line", "color": one.colour, **dash}, places, one.points))
+        layers.append(_layer(dot, {**places, **sized}, one.points, said=True))
+    return _both(summary, lambda width: _spec(min(width, size[0]), size[1], layers))
+
+
+def _ladder(rungs: list[dict[str, Any]], headline: str, verdict: dict[str, Any]) -> Chart:
+    rows = [{"name": r["name"], "kind": r["kind"], **r[headline]} for r in rungs]
     against = next((r["value"] for r in rows if r["name"] == verdict.get("against")), None)
     scores = "; ".join(f"{isolated(r['name'])} {percent(r['value'])}" for r in rows)
-    return intervals(rows, against, f"Accuracy on the test rows with 95% intervals: {scores}.")
-
-
-def _learning(report: dict[str, Any]) -> dict[str, Chart]:
-    curves = learning_curves(report["stages"])
-    if curves is None:
-        return {}
-    charts = {}
-    loss = [
-        Series("training", curves.train_loss, "var(--muted)", dashed=True, dots=len(curves.train_loss) == 1),
-        Series("validation", curves.validation_loss, "var(--accent)"),
-    ]
-    scores = [
-        Series("accuracy", curves.accuracy, "var(--accent)"),
-        Series("macro F1", curves.macro_f1, "var(--cool)", dashed=True),
-    ]
-    for name, series, title in (("loss", loss, "loss"), ("scores", scores, "validation score")):
-        drawn = [s for s in series if s.points]
-        if any(len(s.points) > 1 for s in drawn):  # one point is no curve; the page states the last scores in words
-            last = ", ".join(f"{s.name} ends at {s.points[-1][1]:.3g}" for s in drawn)
-            charts[name] = lines(
-                drawn,
-                ("step", title),
-                f"{title.capitalize()} by step: {last}.",
-                share=name == "scores",
-                marks=curves.ends,
-                end=curves.steps,
-            )
-    return charts
-
-
-def _abstain(abstain: dict[str, Any]) -> Chart:
-    points = [
-        (float(c), float(a), f"answering {percent(c)} of the rows: {percent(a)} right") for c, a in abstain["curve"]
-    ]
-    step = max(1, len(points) // 200)
-    thinned = points[::step] if points[-1] in points[::step] else [*points[::step], points[-1]]
-    return lines(
-        [Series("accuracy", thinned, "var(--accent)", dots=False)],
-        ("share of rows answered", "right among these"),
-        "Accuracy of the answers against the share of rows that is answered.",
-        share=True,
-        share_x=True,
-        level=abstain["target"],
+    return intervals(
+        rows, against, f"{score_name(headline, heads=True)} on the test rows with 95% intervals: {scores}."
     )
 
 
-def _slices(group: dict[str, Any], overall: float) -> Chart:
-    rows = [
-        {"name": f"{s['slice']} ({s['count']:,})", "kind": "weak" if s["weak"] else "slice", **s["accuracy"]}
-        for s in group["rows"]
+def similarity(blocks: Sequence[dict[str, Any]]) -> Chart:
+    """Draw the similarity (`value`, 0 to 1) of each `block` to the base model's, from the input to the output."""
+    names = [one_line(b["block"], 24) for b in blocks]
+    points = [
+        {"x": i, "y": b["value"], "said": f"{isolated(b['block'])}: {b['value']:.3f}"} for i, b in enumerate(blocks)
     ]
-    return intervals(rows, overall, "Accuracy per slice with 95% intervals; the dashed line is that of all rows.")
+    # A Vega array literal, with everything but plain characters left out of the names.
+    plain = ", ".join("'{}'".format("".join(c if c.isalnum() or c in " ._-" else "." for c in name)) for name in names)
+    x = _axis(
+        "x",
+        "block, from input to output",
+        {"domain": [-0.4, len(names) - 0.6], "nice": False},
+        values=list(range(len(names))),
+        labelExpr=f"[{plain}][datum.value]",  # two blocks may bear one name
+        labelAngle=-45 if len(names) * max(map(len, names)) * 7 > NARROW - 60 else 0,
+        labelOverlap="parity",
+        labelLimit=110,
+        grid=False,
+    )
+    y = _axis("y", "similarity to the base", _WHOLE, tickCount=5, format=".1f")
+    low = min(b["value"] for b in blocks)
+    summary = f"Similarity to the base model per block; the lowest is {low:.2f}."
+    return lines([Series(points, "var(--accent)")], (x, y), summary, size=(WIDE, 280))
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Points (step, value, words) of each quantity, and the step at which each stage but the last ends."""
-
-    train_loss: list[Point]
-    validation_loss: list[Point]
-    accuracy: list[Point]
-    macro_f1: list[Point]
-    ends: list[int]
-    steps: int  # of all stages
-    averaged: bool  # a line had more points than are drawn
-
-
-def learning_curves(stages: Sequence[dict[str, Any]]) -> Curves | None:
-    """Return the logs of all stages, steps counted through; None when no stage logged anything."""
-    logs: dict[str, list[tuple[float, float, str]]] = {k: [] for k in _KEYS}
-    ends: list[int] = []
-    done = 0
-    for stage in stages:
-        for entry in _with_final_loss(stage["history"]):
-            for name, key in _KEYS.items():
-                value = entry.get(key)
-                if isinstance(value, int | float) and math.isfinite(value):
-                    logs[name].append((done + entry.get("step", 0.0), float(value), str(stage["name"])))
-        done += int(stage["steps"])
-        if stage["steps"]:
-            ends.append(done)
-    if not any(logs.values()):
-        return None
-    averaged = any(len(points) > _MAX_POINTS for points in logs.values())
-    lines = {name: _described(_thinned(points), name) for name, points in logs.items()}
-    return Curves(**lines, ends=ends[:-1], steps=done, averaged=averaged)
+def reliability(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> Chart:
+    """Draw how often answers were right against how sure the model was; a bin has count, confidence and accuracy."""
+    x = _axis("x", "how sure the model was", _WHOLE, **_PERCENT)
+    y = _axis("y", "how often it was right", _WHOLE, **_PERCENT)
+    diagonal = {"type": "line", "color": "var(--muted)", "strokeDash": [4, 4], "strokeWidth": 1}
+    below = [_layer(diagonal, {"x": x, "y": y}, [{"x": 0, "y": 0}, {"x": 1, "y": 1}])]
+    pair = [
+        Series(_bins("before", before), "var(--base)", dots="hollow"),
+        Series(_bins("after", after), "var(--accent)"),
+    ]
+    return lines(pair, (x, y), "How often answers were right against how sure the model was.", below, (400, 360))
 
 
-_KEYS = {
-    "train_loss": "loss",
-    "validation_loss": "eval_loss",
-    "accuracy": "eval_accuracy",
-    "macro_f1": "eval_macro_f1",
-}
-_WORDS = {
-    "train_loss": "training loss",
-    "validation_loss": "validation loss",
-    "accuracy": "validation accuracy",
-    "macro_f1": "validation macro F1",
-}
-
-
-def _with_final_loss(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A stage that ended before its first log has only the mean loss over all its steps."""
-    if any("loss" in entry for entry in history):
-        return list(history)
-    return [{**e, "loss": e["train_loss"]} if "train_loss" in e else e for e in history]
-
-
-def _thinned(points: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    stride = math.ceil(len(points) / _MAX_POINTS)
-    if stride <= 1:
-        return points
-    groups = [points[i : i + stride] for i in range(0, len(points), stride)]
-    return [(g[-1][0], math.fsum(p[1] for p in g) / len(g), g[-1][2]) for g in groups]
-
-
-def _described(points: list[tuple[float, float, str]], name: str) -> list[Point]:
-    share = name in ("accuracy", "macro_f1")
+def _bins(name: str, bins: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    text = "{}: {count:,} rows, {} sure, {} right"
     return [
-        (x, y, f"{_WORDS[name]} {f'{100 * y:.1f}%' if share else f'{y:.4g}'} at step {x:,.0f}, stage {stage}")
-        for x, y, stage in points
+        {
+            "x": b["confidence"],
+            "y": b["accuracy"],
+            "count": b["count"],
+            "said": text.format(name, percent(b["confidence"]), percent(b["accuracy"]), count=b["count"]),
+        }
+        for b in bins
+        if b["count"]
     ]
+
+
+def _abstain(abstain: dict[str, Any]) -> Chart:
+    curve = _points(abstain["curve"], "answering {x:.1%} of the rows: {y:.1%} right")
+    x = _axis("x", "share of rows answered", {"zero": False, "nice": False}, grid=False, **_PERCENT)
+    y = _axis("y", "right among these", {"zero": False}, **_PERCENT)
+    summary = "Accuracy of the answers against the share of rows that is answered."
+    target = _line_at("y", abstain["target"], "var(--base)")
+    return lines([Series(curve, "var(--accent)", dots="hidden")], (x, y), summary, [target])
+
+
+def _learning(report: dict[str, Any]) -> dict[str, Chart]:
+    """The losses and the validation scores by step, counted through all stages that have steps."""
+    stages = [stage for stage in report["stages"] if stage["steps"]]
+    ends = list(itertools.accumulate(int(stage["steps"]) for stage in stages))
+    last = ends[-1] if ends else 0
+    ticks = max(1, min(10, last))  # none between two steps
+    x = _axis("x", "step", {"domain": [0, last], "nice": False}, grid=False, tickCount=ticks, format="~s")
+    below = [_line_at("x", end, "var(--line)") for end in ends[:-1]]
+    losses = {"training loss": "loss", "validation loss": "eval_loss"}
+    scores = {f"validation {score_name(k)}": f"eval_{k}" for k in scores_of(report)}
+    charts = {}
+    for chart, title, keys, form, text in (
+        ("loss", "loss", losses, "~g", "{y:.4g}"),
+        ("scores", "validation score", scores, ".0%", "{y:.1%}"),
+    ):
+        curves = {name: learning_curve(stages, key, f"{name} {text} at step {{x:,.0f}}") for name, key in keys.items()}
+        if not any(len(points) > 1 for points in curves.values()):
+            continue  # one point is no curve; the page has the last scores
+        y = _axis("y", title, {"zero": chart == "loss"}, format=form, tickCount=5)
+        colours = ("var(--muted)", "var(--accent)") if chart == "loss" else ("var(--accent)", "var(--cool)")
+        pairs = [(points, colour) for points, colour in zip(curves.values(), colours, strict=False) if points]
+        ends_at = ", ".join(f"{name} ends at {points[-1]['y']:.3g}" for name, points in curves.items() if points)
+        series = [Series(points, colour, dashed=colour != "var(--accent)") for points, colour in pairs]
+        charts[chart] = lines(series, (x, y), f"{title.capitalize()} by step: {ends_at}.", below)
+    return charts
+
+
+def learning_curve(stages: Sequence[dict[str, Any]], key: str, text: str) -> list[dict[str, Any]]:
+    """Return the points of a logged quantity as {x, y, said}, steps counted through; `text` says an {x} and a {y}."""
+    pairs, done = [], 0
+    for stage in stages:
+        values = [(done + entry.get("step", 0.0), entry.get(key)) for entry in stage["history"]]
+        pairs += [(x, float(y)) for x, y in values if isinstance(y, int | float) and math.isfinite(y)]
+        done += int(stage["steps"])
+    return _points(pairs, text)
+
+
+def _points(pairs: Sequence[Sequence[float]], text: str) -> list[dict[str, Any]]:
+    """Return at most 200 points: each stands at the last of its group, whose values are averaged."""
+    stride = math.ceil(len(pairs) / _MAX_POINTS) or 1
+    groups = [pairs[i : i + stride] for i in range(0, len(pairs), stride)]
+    means = [(group[-1][0], math.fsum(y for _, y in group) / len(group)) for group in groups]
+    return [{"x": x, "y": y, "said": text.format(x=x, y=y)} for x, y in means]

@@ -1,6 +1,7 @@
 """report.json: everything that a run found out, in one document. The schema is in docs/report.md."""
 
 import json
+import os
 import platform
 from dataclasses import asdict
 from importlib.metadata import version
@@ -10,12 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hftl.config import RunConfig
-from hftl.data.splits import Splits
-from hftl.evaluation.bootstrap import Interval
-from hftl.evaluation.metrics import bootstrap_intervals, compute_metrics, log_loss, per_class
+from hftl.evaluation.metrics import bootstrap_intervals, compute_metrics, log_loss
 from hftl.methods import FROZEN_BODY
-from hftl.models.load import Loaded
 from hftl.training.logistic import Probe
 from hftl.training.stages import StageReport
 
@@ -27,49 +24,36 @@ PACKAGES = ("hftl", "torch", "transformers", "peft", "accelerate", "datasets", "
 def score(logits: np.ndarray, references: np.ndarray) -> dict[str, Any]:
     """Return the metrics of `logits` [n, classes]; accuracy and macro F1 with their 95% bootstrap bounds."""
     predictions = logits.argmax(-1)
-    result: dict[str, Any] = dict(compute_metrics(predictions, references))
-    intervals = bootstrap_intervals(predictions, references)
-    result.update({name: _plain(interval) for name, interval in intervals.items()})
-    result["log_loss"] = log_loss(logits, references)
-    return result
-
-
-def _plain(interval: Interval) -> dict[str, float]:
-    return {k: float(v) for k, v in asdict(interval).items()}
+    scores: dict[str, Any] = {**compute_metrics(predictions, references), **score_predictions(predictions, references)}
+    return {**scores, "log_loss": log_loss(logits, references)}
 
 
 def score_predictions(predictions: np.ndarray, references: np.ndarray) -> dict[str, Any]:
     """Return accuracy and macro F1 with their bounds, for baselines that have no logits."""
-    return {name: _plain(i) for name, i in bootstrap_intervals(predictions, references).items()}
+    intervals = bootstrap_intervals(predictions, references)
+    return {name: {k: float(v) for k, v in asdict(interval).items()} for name, interval in intervals.items()}
 
 
 def build_report(
-    config: RunConfig,
-    loaded: Loaded,
-    splits: Splits,
-    probe: Probe,
-    stages: list[StageReport],
-    metrics: dict[str, Any],
-    test_logits: np.ndarray,
-    evidence: dict[str, Any] | None,
-    timing: dict[str, float],
-    features_origin: str,
-    warnings: list[str],
-    processes: int,
+    ready: Any, model: Any, probe: Probe, features: str, stages: list[StageReport], sections: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the report as plain JSON values."""
-    references = np.asarray(splits.test["label"][:])
+    """Return the report as plain JSON values.
+
+    `ready` is the run's `hftl.prepare.Prepared`; `features` says where those of the probe came from. `sections` are
+    those that the run made itself: metrics, per_class, timing, warnings, evidence (None without).
+    """
+    config, splits, loaded = ready.config, ready.splits, ready.loaded
+    rungs = sections["evidence"]["ladder"] if sections["evidence"] else []
+    plain = [rung for rung in rungs if rung["kind"] in ("majority", "no-pretraining")]
     return {
         "schema_version": SCHEMA_VERSION,
         "task": config.task,
         "method": config.method.method,
         "pooling": probe.pooling if config.method.method in FROZEN_BODY else "native",
         "model": {
-            "name": loaded.name,
-            "source": loaded.source,
-            "revision": loaded.revision,
-            "architecture": type(loaded.model).__name__,
-            "parameters": sum(p.numel() for p in loaded.model.parameters()),
+            **{k: getattr(loaded, k) for k in ("name", "source", "revision")},
+            "architecture": type(model).__name__,
+            "parameters": sum(p.numel() for p in model.parameters()),
         },
         "data": {
             "name": splits.name,
@@ -77,39 +61,33 @@ def build_report(
             "rows": {k: len(getattr(splits, k)) for k in ("train", "validation", "test")},
             "origins": splits.origins,
             "skipped": list(splits.skipped),
+            "cut": _cut(ready),
         },
-        "metrics": metrics,
-        "baselines": _baselines(evidence),
-        "per_class": per_class(test_logits.argmax(-1), references, list(splits.labels)),
-        "probe": {
-            "C": probe.C,
-            "pooling": probe.pooling,
-            "cv_accuracy": probe.cv_accuracy,
-            "features": features_origin,
-        },
+        "metrics": sections["metrics"],
+        "baselines": [{k: v for k, v in rung.items() if k != "kind"} for rung in plain],
+        "per_class": sections["per_class"],
+        "probe": {**{k: getattr(probe, k) for k in ("C", "pooling", "cv_accuracy")}, "features": features},
         "stages": [asdict(stage) for stage in stages],
-        "timing": {k: round(v, 3) for k, v in timing.items()},
+        "timing": {k: round(v, 3) for k, v in sections["timing"].items()},
         "environment": {
             "versions": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
-            "processes": processes,
+            "processes": int(os.environ.get("WORLD_SIZE", "1")),
             "threads": torch.get_num_threads(),
         },
         "seed": config.train_seed,  # of a `--seeds` run: the one whose weights are kept
-        "warnings": [*splits.warnings, *warnings],
-        "evidence": evidence,
+        "warnings": [*splits.warnings, *sections["warnings"]],
+        "evidence": sections["evidence"],
         "parity": {},  # what was checked so far: "final", "hub", "onnx"
     }
 
 
-def _baselines(evidence: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """The rungs without pretraining."""
-    rungs = evidence["ladder"] if evidence else []
-    return [
-        {k: v for k, v in rung.items() if k != "kind"}
-        for rung in rungs
-        if rung["kind"] in ("majority", "no-pretraining")
-    ]
+def _cut(ready: Any) -> dict[str, int] | None:
+    """How many rows of train and validation were longer than the model reads."""
+    if not ready.cut:
+        return None
+    rows = len(ready.train) + len(ready.validation)
+    return {"rows": ready.cut, "of": rows, "tokens": ready.loaded.processor.model_max_length}
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
