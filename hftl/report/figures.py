@@ -74,16 +74,19 @@ class Series:
 def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart]:
     """Return the charts by name; a part of the report that is missing gives none."""
     headline = headline_of(report)
-    charts = {"ladder": _ladder(views.ladder(report, evidence), headline, evidence.get("verdict") or {})}
+    title = score_name(headline, heads=True)
+    rungs = [{"name": r["name"], "kind": r["kind"], **r[headline]} for r in views.ladder(report, evidence)]
+    against = next((r["value"] for r in rungs if r["name"] == (evidence.get("verdict") or {}).get("against")), None)
+    summary = "; ".join(f"{isolated(r['name'])} {percent(r['value'])}" for r in rungs)
+    charts = {"ladder": intervals(rungs, against, f"{title} on the test rows with 95% intervals: {summary}.")}
     blocks = (views.forgetting(evidence) or {}).get("cka") or []
     if len(blocks) > 1:
         charts["similarity"] = similarity(blocks)
     charts |= _learning(report)
-    calibration = views.calibration(evidence)
+    calibration, abstain = views.calibration(evidence), evidence.get("abstain") or {}
     if calibration and (calibration["before"] or calibration["after"]):
         charts["calibration"] = reliability(calibration["before"], calibration["after"])
-    abstain = views.abstain(evidence)
-    if abstain and len(abstain["curve"]) > 1:
+    if len(abstain.get("curve") or []) > 1:
         charts["abstain"] = _abstain(abstain)
     overall = report["metrics"]["test"][headline]["value"]
     for i, group in enumerate(views.slices(evidence)[0]):
@@ -156,6 +159,7 @@ def _axis(field: str, title: str | None, scale: Encoding, **axis: Any) -> Encodi
 
 _WHOLE = {"domain": [0, 1], "nice": False}
 _PERCENT = {"format": ".0%", "tickCount": 5}
+_BESIDE = ({"align": "right", "dx": -12}, {"align": "left", "dx": 12})
 
 
 def _line_at(axis: str, value: float, colour: str) -> dict[str, Any]:
@@ -179,45 +183,34 @@ def intervals(rows: Sequence[dict[str, Any]], against: float | None, summary: st
     high = max(row["high"] for row in rows)
     margin = max(0.05, (high - low) * 0.06)
     scale = {"domain": [max(0.0, low - margin), min(1.0, high + margin)], "nice": False, "zero": False}
-    dashed = [] if against is None else [_line_at("x", against, "var(--base)")]
-    return _both(summary, lambda width: _intervals(values, scale, width, dashed))
-
-
-def _intervals(
-    values: list[dict[str, Any]], scale: Encoding, width: int, dashed: list[dict[str, Any]]
-) -> dict[str, Any]:
-    narrow = width == NARROW  # there the name stands above its line, else beside it
+    x = _axis("value", None, scale, **_PERCENT)
     y = {"field": "i", "type": "ordinal", "axis": None, "scale": {"paddingInner": 0, "paddingOuter": 0.25}}
-    left, right = (
-        ({"align": "left", "dy": -15, "limit": NARROW - 70}, {"align": "right", "dy": -15})
-        if narrow
-        else ({"align": "right", "dx": -12, "limit": 210}, {"align": "left", "dx": 12})
+    by_colour, by_shape = ({"field": field, "type": "nominal", "scale": None} for field in ("colour", "shape"))
+    bar = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": by_colour}
+    name, figure = (
+        {"text": {"field": field}, "y": y, "x": {"value": at}} for field, at in (("name", 0), ("text", "width"))
     )
-    coloured = {"y": y, "color": {"field": "colour", "type": "nominal", "scale": None}}
-    bar = {"x": _axis("low", None, scale, **_PERCENT), "x2": {"field": "high"}}
-    mark = {
-        "x": _axis("value", None, scale, **_PERCENT),
-        "shape": {"field": "shape", "type": "nominal", "scale": None},
-    }
+    rule = {"type": "rule", "strokeWidth": 3, "opacity": 0.45, "strokeCap": "round"}
     layers = [
-        *dashed,
+        *([] if against is None else [_line_at("x", against, "var(--base)")]),
+        _layer(rule, bar, values, said=True),
         _layer(
-            {"type": "rule", "strokeWidth": 3, "opacity": 0.45, "strokeCap": "round"},
-            {**coloured, **bar},
-            values,
-            said=True,
-        ),
-        _layer({"type": "point", "size": 110}, {**coloured, **mark}, values, said=True),
-        _layer({"type": "text", **left}, {"y": y, "x": {"value": 0}, "text": {"field": "name"}}, values),
-        _layer(
-            {"type": "text", "fontWeight": 600, **right},
-            {"y": y, "x": {"value": "width"}, "text": {"field": "text"}},
-            values,
+            {"type": "point", "size": 110}, {"x": x, "y": y, "color": by_colour, "shape": by_shape}, values, said=True
         ),
     ]
-    # The page's font may be wider than the one that Vega measures names with.
-    padding = 4 if narrow else {"left": 28, "right": 12, "top": 4, "bottom": 4}
-    return _spec(width, (46 if narrow else 34) * len(values) + 40, layers, padding)
+
+    def spec(width: int) -> dict[str, Any]:
+        narrow = width == NARROW  # there the name stands above its line, else beside it
+        left, right = ({"align": "left", "dy": -15}, {"align": "right", "dy": -15}) if narrow else _BESIDE
+        words = [
+            _layer({"type": "text", "limit": 250 if narrow else 210, **left}, name, values),
+            _layer({"type": "text", "fontWeight": 600, **right}, figure, values),
+        ]
+        # The page's font may be wider than the one that Vega measures names with.
+        padding = 4 if narrow else {"left": 28, "right": 12, "top": 4, "bottom": 4}
+        return _spec(width, (46 if narrow else 34) * len(values) + 40, [*layers, *words], padding)
+
+    return _both(summary, spec)
 
 
 def lines(
@@ -243,15 +236,6 @@ def lines(
         layers.append(_layer({"type": "line", "color": one.colour, **dash}, places, one.points))
         layers.append(_layer(dot, {**places, **sized}, one.points, said=True))
     return _both(summary, lambda width: _spec(min(width, size[0]), size[1], layers))
-
-
-def _ladder(rungs: list[dict[str, Any]], headline: str, verdict: dict[str, Any]) -> Chart:
-    rows = [{"name": r["name"], "kind": r["kind"], **r[headline]} for r in rungs]
-    against = next((r["value"] for r in rows if r["name"] == verdict.get("against")), None)
-    scores = "; ".join(f"{isolated(r['name'])} {percent(r['value'])}" for r in rows)
-    return intervals(
-        rows, against, f"{score_name(headline, heads=True)} on the test rows with 95% intervals: {scores}."
-    )
 
 
 def similarity(blocks: Sequence[dict[str, Any]]) -> Chart:
@@ -285,25 +269,19 @@ def reliability(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]
     y = _axis("y", "how often it was right", _WHOLE, **_PERCENT)
     diagonal = {"type": "line", "color": "var(--muted)", "strokeDash": [4, 4], "strokeWidth": 1}
     below = [_layer(diagonal, {"x": x, "y": y}, [{"x": 0, "y": 0}, {"x": 1, "y": 1}])]
-    pair = [
+    first, second = (
         Series(_bins("before", before), "var(--base)", dots="hollow"),
         Series(_bins("after", after), "var(--accent)"),
-    ]
-    return lines(pair, (x, y), "How often answers were right against how sure the model was.", below, (400, 360))
+    )
+    summary = "How often answers were right against how sure the model was."
+    return lines((first, second), (x, y), summary, below, (400, 360))
 
 
 def _bins(name: str, bins: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    text = "{}: {count:,} rows, {} sure, {} right"
-    return [
-        {
-            "x": b["confidence"],
-            "y": b["accuracy"],
-            "count": b["count"],
-            "said": text.format(name, percent(b["confidence"]), percent(b["accuracy"]), count=b["count"]),
-        }
-        for b in bins
-        if b["count"]
-    ]
+    text = "{}: {count:,} rows, {confidence:.1%} sure, {accuracy:.1%} right"
+    filled = [b for b in bins if b["count"]]
+    places = [{"x": b["confidence"], "y": b["accuracy"], "count": b["count"]} for b in filled]
+    return [{**place, "said": text.format(name, **b)} for place, b in zip(places, filled, strict=True)]
 
 
 def _abstain(abstain: dict[str, Any]) -> Chart:
@@ -311,7 +289,7 @@ def _abstain(abstain: dict[str, Any]) -> Chart:
     x = _axis("x", "share of rows answered", {"zero": False, "nice": False}, grid=False, **_PERCENT)
     y = _axis("y", "right among these", {"zero": False}, **_PERCENT)
     summary = "Accuracy of the answers against the share of rows that is answered."
-    target = _line_at("y", abstain["target"], "var(--base)")
+    target = _line_at("y", abstain["precision"], "var(--base)")
     return lines([Series(curve, "var(--accent)", dots="hidden")], (x, y), summary, [target])
 
 

@@ -42,20 +42,20 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
     """Return the page of the run that lies in `run_dir` as HTML."""
     evidence: dict[str, Any] = report.get("evidence") or {}
     matrix = confusion(rows)
-    style, script = (
-        files("hftl.report").joinpath("templates", name).read_text(encoding="utf-8").replace("\r\n", "\n")
-        for name in ("page.css", "page.js")
-    )
-    sha = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    templates = files("hftl.report").joinpath("templates")
+    ours = {
+        name: templates.joinpath(f"page.{kind}").read_text(encoding="utf-8").replace("\r\n", "\n")
+        for name, kind in (("style", "css"), ("script", "js"))
+    }
+    hashes = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in ours.items()}
+    sections = evidence_sections(report, evidence, list(rows.labels), matrix)
     return (
         environment()
         .get_template("page.html")
         .render(
-            **evidence_sections(report, evidence, list(rows.labels), matrix),
-            style=Markup(style),  # our own files
-            script=Markup(script),
-            style_hash=sha[0],
-            script_hash=sha[1],
+            **sections,
+            **{name: Markup(text) for name, text in ours.items()},
+            hashes=hashes,
             rows_open=True,
             stages=views.stages(report),
             interpolation=statements.interpolation(report),
@@ -77,24 +77,19 @@ def evidence_sections(
     """Return the values of the sections that page and demo share."""
     classes, hidden_classes = views.classes(report)
     slices, hidden_slices = views.slices(evidence)
+    names = {name: statements.score_name(name, heads=True) for name in statements.scores_of(report)}
     return {
-        "report": report,
-        "labels": labels,
-        "headline": statements.headline_of(report),
-        "scores": {name: statements.score_name(name, heads=True) for name in statements.scores_of(report)},
+        **{"report": report, "labels": labels, "headline": statements.headline_of(report), "scores": names},
         "verdict": statements.banner(report, evidence),
         "cards": views.cards(report, evidence),
         "ladder": views.ladder(report, evidence),
         "compared": bool(evidence.get("verdict")),
-        "forgetting": views.forgetting(evidence),
         "confusion": matrix,
         "long_names": matrix is not None and any(len(labels[i]) > 3 for i in matrix.classes),
-        "classes": classes,
-        "hidden_classes": hidden_classes,
+        **{"classes": classes, "hidden_classes": hidden_classes, "slices": slices, "hidden_slices": hidden_slices},
+        "forgetting": views.forgetting(evidence),
         "calibration": views.calibration(evidence),
         "abstain": views.abstain(evidence),
-        "slices": slices,
-        "hidden_slices": hidden_slices,
     }
 
 

@@ -42,9 +42,7 @@ def limits(report: Mapping[str, Any]) -> list[Statement]:
         if f["level"] in ("WARN", "FAIL") and f["check"] in _FINDINGS and f["count"]
     ]
     return [
-        Statement(
-            f"It always answers with one of its {classes} classes, also for {rows} that belong to none of them."
-        ),
+        Statement(f"It always answers with one of its {classes} classes, also for {rows} that belong to none."),
         Statement(f"The figures hold for {rows} like those of {{}}. On other {rows} it was not tested.", (origin,)),
         *([Statement(inputs.caveat)] if inputs.caveat else []),
         *_where(tests < SMALL_TEST, f"The test has only {tests:,} rows: read the intervals, not the figures alone."),
@@ -52,9 +50,7 @@ def limits(report: Mapping[str, Any]) -> list[Statement]:
         *_weak_slices(report, evidence),
         *(_where(cut, _cut(cut, inputs.kind)) if cut else []),
         *_confusions(data["labels"], evidence),
-        *_where(
-            skipped, f"{counted(skipped or 0, inputs.kind, rows)} of the data could not be read and were left out."
-        ),
+        *_where(skipped, f"{counted(skipped or 0, 'row', 'rows')} of the data could not be read and are left out."),
         *_where(findings, f"The check of the data found {'; '.join(findings)}."),
         Statement("Fairness to groups of people was not examined. Do not let it decide about people by itself."),
     ]
@@ -79,16 +75,13 @@ def _weak_classes(report: Mapping[str, Any]) -> list[Statement]:
     weak = sorted((c for c in tested if c["f1"] < mean), key=lambda c: (c["f1"], -c["support"]))[:WEAKEST]
     figures = ", ".join(f"{{}} (F1 {percent(c['f1'])}, {_tests(c['support'])})" for c in weak)
     few = sorted((c for c in tested if c["support"] < FEW_ROWS), key=lambda c: c["support"])
-    named = ", ".join(f"{{}} ({c['support']})" for c in few[:WEAKEST])
+    counts = ", ".join(f"{{}} ({c['support']})" for c in few[:WEAKEST])
     more = f" and {len(few) - WEAKEST} more" if len(few) > WEAKEST else ""
+    small = f"Fewer than {FEW_ROWS} test rows, hence uncertain figures: {counts}{more}."
     untested = len(classes) - len(tested)
     return [
         *_where(weak, f"The classes with the lowest F1: {figures}.", tuple(c["label"] for c in weak)),
-        *_where(
-            few,
-            f"Fewer than {FEW_ROWS} test rows, hence uncertain figures: {named}{more}.",
-            tuple(c["label"] for c in few[:WEAKEST]),
-        ),
+        *_where(few, small, tuple(c["label"] for c in few[:WEAKEST])),
         *_where(untested, f"{counted(untested, 'class has', 'classes have')} no test row at all."),
     ]
 
@@ -98,15 +91,10 @@ def _tests(support: int) -> str:
 
 
 def _weak_slices(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[Statement]:
-    name = headline_of(report)
-    weak = [s for s in evidence.get("slices") or [] if s["weak"]][:WEAKEST]
-    text = "Weaker than overall by {{}}, {{}}: {name} {value} on {rows}."
-    return [
-        Statement(
-            text.format(name=name, value=percent(s[name]["value"]), rows=_tests(s["count"])), (s["by"], s["slice"])
-        )
-        for s in weak
-    ]
+    score = headline_of(report)
+    weak = [(s, percent(s[score]["value"])) for s in evidence.get("slices") or [] if s["weak"]][:WEAKEST]
+    text = "Weaker than overall by {{}}, {{}}: {} {} on {}."
+    return [Statement(text.format(score, value, _tests(s["count"])), (s["by"], s["slice"])) for s, value in weak]
 
 
 def _confusions(labels: list[str], evidence: Mapping[str, Any]) -> list[Statement]:

@@ -28,7 +28,7 @@ MAX_IMAGES = 400  # each is decoded once more, about 5 ms for a photo of 500 pix
 MAX_CLASSES = 30  # in the matrix; beyond that it shows the most confused 24
 CONFUSED_CLASSES = 24
 MAX_PAIRS = 20
-SHADES = 9
+SHADES = 5
 
 Content = str | Image.Image
 Cell = tuple[int, int]  # (true class id, predicted class id)
@@ -114,7 +114,7 @@ class Confusion:
     """What the section shows. `pairs` are the most frequent errors of all classes, most frequent first."""
 
     classes: list[int]  # class ids of the matrix, in label order
-    matrix: list[list[dict[str, int]]]  # [true][predicted]: count, shade 0 to 9
+    matrix: list[list[dict[str, int]]]  # [true][predicted]: count, shade 0 to 5
     totals: list[int]  # test rows of each class of the matrix
     pairs: list[dict[str, Any]]  # true, predicted, count, share (of the rows of the true class)
     cells: dict[Cell, int]  # those that can be opened, the most important first: errors by their count, then the rest
@@ -175,5 +175,5 @@ def _classes_to_show(present: list[int], wrong: list[Cell], of_true: Mapping[int
 
 
 def _shade(count: int, total: int) -> int:
-    """Return 0 for none to 9 for all rows of the class; by the square root, so that a few rows can be seen."""
+    """Return 0 for none to 5 for all rows of the class; by the square root, so that a few rows can be seen."""
     return int(np.ceil(SHADES * np.sqrt(min(count / total, 1.0)))) if count else 0

@@ -69,68 +69,69 @@ _SPREADS = Each({"values": [number], "mean": number, "std": number})
 
 _VERDICT = {
     **_DIFFERENCE,
-    "against": sentence,
+    **_all(sentence, "against"),
+    **_all(word, "kind"),
+    **_all(number, "rows_needed"),
     "macro_f1": _DIFFERENCE,
-    "kind": word,
-    "rows_needed": number,
     "cross_validation": {
         **_all(number, "rows probe_accuracy baseline_accuracy"),
-        "baseline": sentence,
+        **_all(sentence, "baseline"),
         "gap": _SCORE,
     },
     "advice": private,  # for who trained it
 }
 _FORGETTING = {
     **_all(number, "kept unchanged low high rows left_out knn_agreement knn_chance seconds seconds_after"),
-    "definition": sentence,
-    "note": sentence,
+    **_all(sentence, "definition note"),
     "retention": private,  # may be a path
     "retention_kind": word,
     "probe": _all(number, "before after low high"),
     "cka": [{"block": word, "value": number}],
     "original_head": {"kind": word, **_all(number, "loss_before loss_after")},
 }
+_CALIBRATION = {
+    "temperature": number,
+    "before": _SURENESS,
+    "after": _SURENESS,
+    "bins_before": _BINS,
+    "bins_after": _BINS,
+}
+_ABSTAIN = {
+    **_all(number, "precision threshold coverage"),  # `precision` is the target
+    "test_precision": _SCORE,
+    "curve": [[number]],  # (coverage, precision)
+    "note": sentence,
+}
+_FINDING = {
+    **_all(word, "check level"),
+    "count": number,
+    "by_split": Each(number),
+    "rows": Each([number]),
+    "mend": private,  # what to do; may quote classes, files and rows
+}
+_STAGE = {
+    **_all(word, "name reads weights"),
+    **_all(number, "trainable_parameters seconds steps epochs"),
+    "learning_rates": Each(number),
+    "history": [Each(number)],
+    "interpolation": {"metric": word, "alpha": number, "curve": [Each(number)]},
+}
 _EVIDENCE = {
     "ladder": [_RUNG],
     "verdict": _VERDICT,
     "forgetting": _FORGETTING,
-    "calibration": {
-        "temperature": number,
-        "before": _SURENESS,
-        "after": _SURENESS,
-        "bins_before": _BINS,
-        "bins_after": _BINS,
-        "note": sentence,
-    },
-    "abstain": {
-        **_all(number, "precision threshold coverage"),  # `precision` is the target
-        "test_precision": _SCORE,
-        "curve": [[number]],  # (coverage, precision)
-        "note": sentence,
-    },
-    # Those of a column of the user's are never published.
-    "slices": [{"by": word, "slice": word, "count": number, "weak": number, "accuracy": _SCORE}],
+    "calibration": {**_CALIBRATION, "note": sentence},
+    "abstain": _ABSTAIN,
+    "slices": [{**_all(word, "by slice"), **_all(number, "count weak"), "accuracy": _SCORE}],  # not of a user's column
+    "suspects": [Each(number)],
     "confusion": [[number]],  # (true, predicted, count)
     "worst_rows": [Each(number)],  # positions and figures, no content
-    "suspects": [Each(number)],
-    "doctor": [
-        {
-            "check": word,
-            "level": word,
-            "count": number,
-            "by_split": Each(number),
-            "rows": Each([number]),
-            "mend": private,  # what to do; may quote classes, files and rows
-        }
-    ],
+    "doctor": [_FINDING],
     "seconds": number,
 }
 REPORT: dict[str, Any] = {
-    "schema_version": number,
-    "task": word,
-    "method": word,
-    "pooling": word,
-    "seed": number,
+    **_all(word, "task method pooling"),
+    **_all(number, "schema_version seed"),
     "model": {"name": private, **_all(word, "source revision architecture"), "parameters": number},  # may be a path
     "data": {
         "name": private,  # may be a path
@@ -140,22 +141,14 @@ REPORT: dict[str, Any] = {
         "skipped": private,  # names of files
         "cut": _all(number, "rows of tokens"),  # how many texts of how many end at that length
     },
-    "metrics": {"test": _METRICS, "validation": _METRICS},
+    "metrics": dict.fromkeys(("test", "validation"), _METRICS),
     "baselines": [_RUNG],
     "per_class": [{"label": label, **_all(number, "precision recall f1 support")}],
-    "probe": {"C": number, "pooling": word, "cv_accuracy": Each(Each(number)), "features": word},
-    "stages": [
-        {
-            **_all(word, "name reads weights"),
-            **_all(number, "trainable_parameters seconds steps epochs"),
-            "learning_rates": Each(number),
-            "history": [Each(number)],
-            "interpolation": {"metric": word, "alpha": number, "curve": [Each(number)]},
-        }
-    ],
-    "seeds": {"seeds": [number], "kept": number, "test": _SPREADS, "validation": _SPREADS},
+    "probe": {"C": number, **_all(word, "pooling features"), "cv_accuracy": Each(Each(number))},
+    "stages": [_STAGE],
+    "seeds": {"seeds": [number], "kept": number, **dict.fromkeys(("test", "validation"), _SPREADS)},
     "timing": Each(number),
-    "environment": {"versions": Each(word), "device": sentence, "processes": number, "threads": number},
+    "environment": {"versions": Each(word), "device": sentence, **_all(number, "processes threads")},
     "warnings": private,
     "evidence": _EVIDENCE,
     "parity": Each(

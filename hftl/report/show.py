@@ -5,17 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from hftl.methods.plan import Plan
-from hftl.report.statements import (
-    abstain,
-    banner,
-    calibration,
-    headline_of,
-    interpolation,
-    kept_of_base,
-    pooled,
-    score_name,
-    scores_of,
-)
+from hftl.report import statements
+from hftl.report.statements import headline_of, score_name, scores_of
 from hftl.report.table import print_table
 from hftl.report.views import ladder
 from hftl.report.visible import one_line
@@ -46,7 +37,7 @@ def show_result(report: dict[str, Any], run_dir: str) -> None:
     print_table(f"Test, {report['data']['rows']['test']} rows", ("model", *(score_name(k) for k in names)), rows)
     if evidence:
         print_table("Evidence", ("", ""), [*_evidence_rows(report, evidence), *parity_rows(report["parity"])])
-    mixture = interpolation(report)
+    mixture = statements.interpolation(report)
     if mixture:
         head = ("share of the tuned weights", f"validation {mixture['metric']}", "kept of the base")
         print_table(f"Between base and tuned model: {mixture['alpha']} was taken", head, mixture["rows"])
@@ -66,7 +57,7 @@ def _show_place(report: dict[str, Any], run_dir: str, more: str = "") -> None:
     """
     page = f"; open {run_dir}/report.html" if (Path(run_dir) / "report.html").is_file() else ""
     lines = [(f"{run_dir}{more}; the model is in {run_dir}/final{page}",)]
-    pooling = pooled(report)
+    pooling = statements.pooled(report)
     if pooling:
         loads = f'pipeline("{report["task"]}", model="{run_dir}/final", trust_remote_code=True)'
         lines.append((f"{pooling}. Its class is a file of the model: {loads} loads it; --pooling native avoids it",))
@@ -77,11 +68,14 @@ def _evidence_rows(report: dict[str, Any], evidence: dict[str, Any]) -> list[tup
     """Verdict, advice, forgetting, calibration and what the doctor found, a line each."""
     verdict, forgetting, suspects = evidence["verdict"], evidence["forgetting"], evidence["suspects"]
     kind = f" ({verdict['kind'].lower()})" if verdict["kind"] else ""
-    rows = [(f"{verdict['label']} transfer{kind}", str(banner(report, evidence)["sentence"]))]
+    rows = [(f"{verdict['label']} transfer{kind}", str(statements.banner(report, evidence)["sentence"]))]
     rows += [("advice", f"{a['advice']}: {a['reason']}") for a in verdict["advice"]]
     if forgetting:
-        rows.append(("kept of the base", str(kept_of_base(forgetting))))
-    rows += [("calibration", calibration(evidence["calibration"])), ("abstain", abstain(evidence["abstain"]))]
+        rows.append(("kept of the base", str(statements.kept_of_base(forgetting))))
+    rows += [
+        ("calibration", statements.calibration(evidence["calibration"])),
+        ("abstain", statements.abstain(evidence["abstain"])),
+    ]
     rows += _slice_rows(evidence["slices"], headline_of(report))
     if suspects:
         sure = sum(s["confident"] for s in suspects)

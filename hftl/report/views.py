@@ -7,18 +7,7 @@ from typing import Any
 
 from hftl.evaluation.calibration import merged_bins
 from hftl.report import statements
-from hftl.report.statements import (
-    KINDS,
-    METHODS,
-    counted,
-    duration,
-    interval,
-    number,
-    percent,
-    retention,
-    score_name,
-    scores_of,
-)
+from hftl.report.statements import counted, duration, interval, number, percent, score_name, scores_of
 
 
 MAX_CLASSES = 2_000  # rows of the table of classes
@@ -30,7 +19,7 @@ def ladder(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[
     """Return the rungs, the run's own last; without the ladder, that one alone."""
     own = {k: report["metrics"]["test"][k] for k in scores_of(report)}
     rungs = evidence.get("ladder") or [{"name": str(report["method"]), "kind": "method", **own, "seconds": None}]
-    return [{**r, "kind_words": KINDS.get(r["kind"], r["kind"]), "note": r.get("note")} for r in rungs]
+    return [{**r, "kind_words": statements.KINDS.get(r["kind"], r["kind"]), "note": r.get("note")} for r in rungs]
 
 
 def cards(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -43,7 +32,7 @@ def cards(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[s
     if forgetting.get("unchanged"):
         entries.append(("Kept of the base", "All", "its body did not change"))
     elif forgetting.get("kept") is not None:
-        below = f"of its features, measured {retention(forgetting)}"
+        below = f"of its features, measured {statements.retention(forgetting)}"
         entries.append(("Kept of the base", percent(forgetting["kept"]), below))
     if calibration:
         before, after = (percent(calibration[when]["ece"]) for when in ("before", "after"))
@@ -102,12 +91,12 @@ def calibration(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
     if not measured:
         return None
     names = (("Calibration error (ECE)", "ece"), ("Log loss", "log_loss"), ("Brier score", "brier"))
+    pair = {when: measured[when] for when in ("before", "after")}
     return {
         "sentence": statements.calibration(measured),
-        "rows": [(name, *(_bounded(measured[when], key) for when in ("before", "after"))) for name, key in names],
-        "before": merged_bins(measured.get("bins_before") or []),
-        "after": merged_bins(measured.get("bins_after") or []),
+        "rows": [(name, *(_bounded(scores, key) for scores in pair.values())) for name, key in names],
         "note": measured.get("note"),
+        **{when: merged_bins(measured.get(f"bins_{when}") or []) for when in pair},
     }
 
 
@@ -119,40 +108,32 @@ def _bounded(scores: Mapping[str, Any], key: str) -> tuple[str, str]:
 
 def abstain(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what answering only when sure would bring."""
-    held = evidence.get("abstain")
-    if not held:
-        return None
-    return {
-        "sentence": statements.abstain(held),
-        "target": held["precision"],
-        "curve": held.get("curve") or [],
-        "note": held.get("note"),
-    }
+    answers = evidence.get("abstain")
+    return {"sentence": statements.abstain(answers), "note": answers.get("note")} if answers else None
 
 
 def slices(evidence: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
     """Return the groups of slices in their order, each {by, rows}, and how many slices were left out."""
     entries = evidence.get("slices") or []
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for one in entries[:MAX_SLICES]:
-        groups.setdefault(str(one["by"]), []).append(one)
-    return [{"by": by, "rows": rows} for by, rows in groups.items()], max(0, len(entries) - MAX_SLICES)
+    names = dict.fromkeys(str(one["by"]) for one in entries[:MAX_SLICES])
+    groups = [{"by": name, "rows": [s for s in entries[:MAX_SLICES] if str(s["by"]) == name]} for name in names]
+    return groups, max(0, len(entries) - MAX_SLICES)
 
 
 def findings(evidence: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Return the doctor's findings, the gravest first; None when it did not run."""
-    results = evidence.get("doctor")
-    if results is None:
+    if evidence.get("doctor") is None:
         return None
-    ordered = sorted(results, key=lambda f: _LEVELS.get(f["level"], 1))[:MAX_FINDINGS]
+    ordered = sorted(evidence["doctor"], key=lambda f: _LEVELS.get(f["level"], 1))[:MAX_FINDINGS]
     return [{**f, "mend": f.get("mend"), "rows": _first_rows(f.get("rows") or {})} for f in ordered]
 
 
 def _first_rows(rows: Mapping[str, list[int]], limit: int = 8) -> str:
     """Return the first rows of a finding in one line, by split."""
-    firsts = {split: [f"{row:,}" for row in numbers[:limit]] for split, numbers in rows.items() if numbers}
-    more = {split: ", \u2026" if len(numbers) > limit else "" for split, numbers in rows.items()}
-    return "; ".join(f"{split} {', '.join(numbers)}{more[split]}" for split, numbers in firsts.items())
+    firsts = (
+        (split, [f"{row:,}" for row in numbers[:limit]], len(numbers)) for split, numbers in rows.items() if numbers
+    )
+    return "; ".join(f"{split} {', '.join(first)}{', …' if size > limit else ''}" for split, first, size in firsts)
 
 
 def reproduction(report: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
@@ -170,7 +151,7 @@ def reproduction(report: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
             *((f"{k.capitalize()} rows", f"{n:,}: {origins.get(k, '')}".rstrip(": ")) for k, n in rows.items()),
             ("Base model", f"{model['name']} ({model['architecture']}, {model['parameters']:,} parameters)"),
             ("Weights", " ".join(str(v) for v in (model["source"], model["revision"]) if v)),
-            ("Method", f"{report['method']}: {METHODS.get(str(report['method']), '')}".rstrip(": ")),
+            ("Method", f"{report['method']}: {statements.METHODS.get(str(report['method']), '')}".rstrip(": ")),
             ("Seed", str(report["seed"])),
             ("Machine", f"{environment['device']}, {processes}, {threads}"),
             ("Versions", ", ".join(f"{k} {v}" for k, v in environment["versions"].items())),

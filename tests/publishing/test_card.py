@@ -262,7 +262,7 @@ def test_no_row_gets_in_with_notes():
     card = card_text(report, PUSHED, {"task": "text-classification", "data": "/home/alice/tickets.csv"})
     for secret in ("alice", "secret party", "diary", "/home"):
         assert secret not in card
-    assert "3 images of the data could not be read" in card
+    assert "3 rows of the data could not be read" in card
     assert "all well" in card
 
 

@@ -46,7 +46,8 @@ def test_verdict_in_words(label, title, words):
 def test_figures_of_each_section_are_there(whole):
     text = text_of(whole)
     for words in (
-        "97.8% of the base's features can still be read (500 rows, on sample:x, a stand-in ; 95% interval 95.0 to",
+        "97.8% of the base's features can still be read (500 rows,",
+        "on sample:x, a stand-in",
         "Probe accuracy after over before.",
         "88.0%, a change of −2.0 points (95% −5.0 to +1.0)",  # noqa: RUF001
         "91.0%",
