@@ -9,10 +9,11 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hftl.evaluation.calibration import merged_bins
 from hftl.report import views
 from hftl.report.statements import headline_of, percent, score_name, scores_of
 from hftl.report.visible import isolated, one_line
@@ -61,16 +62,6 @@ class Chart:
     narrow: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Series:
-    """A line: its points as {x, y, said}, with `count` where dots grow by it, and how it is drawn."""
-
-    points: Sequence[dict[str, Any]]
-    colour: str
-    dashed: bool = False
-    dots: str = "filled"  # or "hollow", or "hidden": seen by the pointer alone
-
-
 def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart]:
     """Return the charts by name; a part of the report that is missing gives none."""
     headline = headline_of(report)
@@ -79,13 +70,14 @@ def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart
     against = next((r["value"] for r in rungs if r["name"] == (evidence.get("verdict") or {}).get("against")), None)
     summary = "; ".join(f"{isolated(r['name'])} {percent(r['value'])}" for r in rungs)
     charts = {"ladder": intervals(rungs, against, f"{title} on the test rows with 95% intervals: {summary}.")}
-    blocks = (views.forgetting(evidence) or {}).get("cka") or []
-    if len(blocks) > 1:
+    forgetting, calibration, abstain = (evidence.get(k) or {} for k in ("forgetting", "calibration", "abstain"))
+    blocks = [b for b in forgetting.get("cka") or [] if b.get("value") is not None]
+    if len(blocks) > 1 and not forgetting.get("unchanged"):
         charts["similarity"] = similarity(blocks)
     charts |= _learning(report)
-    calibration, abstain = views.calibration(evidence), evidence.get("abstain") or {}
-    if calibration and (calibration["before"] or calibration["after"]):
-        charts["calibration"] = reliability(calibration["before"], calibration["after"])
+    before, after = (merged_bins(calibration.get(f"bins_{when}") or []) for when in ("before", "after"))
+    if before or after:
+        charts["calibration"] = reliability(before, after)
     if len(abstain.get("curve") or []) > 1:
         charts["abstain"] = _abstain(abstain)
     overall = report["metrics"]["test"][headline]["value"]
@@ -94,9 +86,7 @@ def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart
             {"name": f"{s['slice']} ({s['count']:,})", "kind": "weak" if s["weak"] else "slice", **s[headline]}
             for s in group["rows"]
         ]
-        summary = (
-            f"{score_name(headline, heads=True)} per slice with 95% intervals; the dashed line is that of all rows."
-        )
+        summary = f"{title} per slice with 95% intervals; the dashed line is that of all rows."
         charts[f"slices-{i}"] = intervals(rows, overall, summary)
     return charts
 
@@ -130,21 +120,10 @@ def draw(specs: Sequence[dict[str, Any]]) -> list[str] | str:
     return json.loads(done.stdout)
 
 
-def _both(summary: str, spec: Callable[[int], dict[str, Any]]) -> Chart:
-    return Chart(summary, spec(WIDE), spec(NARROW))
-
-
 def _spec(width: int, height: int, layers: list[dict[str, Any]], padding: Any = 4) -> dict[str, Any]:
-    return {
-        "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
-        "width": width,
-        "height": height,
-        "background": None,
-        "autosize": {"type": "fit", "contains": "padding"},
-        "padding": padding,
-        "layer": layers,
-        "config": _CONFIG,
-    }
+    size = {"width": width, "height": height, "padding": padding, "autosize": {"type": "fit", "contains": "padding"}}
+    schema = "https://vega.github.io/schema/vega-lite/v5.json"
+    return {"$schema": schema, **size, "background": None, "layer": layers, "config": _CONFIG}
 
 
 def _layer(mark: Encoding, encoding: Encoding, values: Sequence[Any], *, said: bool = False) -> dict[str, Any]:
@@ -190,13 +169,12 @@ def intervals(rows: Sequence[dict[str, Any]], against: float | None, summary: st
     name, figure = (
         {"text": {"field": field}, "y": y, "x": {"value": at}} for field, at in (("name", 0), ("text", "width"))
     )
+    mark = {"x": x, "y": y, "color": by_colour, "shape": by_shape}
     rule = {"type": "rule", "strokeWidth": 3, "opacity": 0.45, "strokeCap": "round"}
     layers = [
         *([] if against is None else [_line_at("x", against, "var(--base)")]),
         _layer(rule, bar, values, said=True),
-        _layer(
-            {"type": "point", "size": 110}, {"x": x, "y": y, "color": by_colour, "shape": by_shape}, values, said=True
-        ),
+        _layer({"type": "point", "size": 110}, mark, values, said=True),
     ]
 
     def spec(width: int) -> dict[str, Any]:
@@ -210,32 +188,22 @@ def intervals(rows: Sequence[dict[str, Any]], against: float | None, summary: st
         padding = 4 if narrow else {"left": 28, "right": 12, "top": 4, "bottom": 4}
         return _spec(width, (46 if narrow else 34) * len(values) + 40, [*layers, *words], padding)
 
-    return _both(summary, spec)
+    return Chart(summary, spec(WIDE), spec(NARROW))
 
 
-def lines(
-    series: Iterable[Series],
-    axes: tuple[Encoding, Encoding],
-    summary: str,
-    below: Sequence[dict[str, Any]] = (),
-    size: tuple[int, int] = (WIDE, 260),
-) -> Chart:
-    """Draw lines over one x axis, above the layers `below`; `size` is the largest width, and the height."""
-    places = dict(zip("xy", axes, strict=True))
-    layers = [*below]
-    for one in series:
-        dash = {"strokeDash": [5, 3]} if one.dashed else {}
-        grow = {"field": "count", "type": "quantitative", "scale": {"range": [30, 260], "zero": True}}
-        sized = {"size": grow} if any("count" in point for point in one.points) else {}
-        dot = {
-            "type": "point",
-            "color": one.colour,
-            "filled": one.dots != "hollow",
-            "opacity": int(one.dots != "hidden"),
-        }
-        layers.append(_layer({"type": "line", "color": one.colour, **dash}, places, one.points))
-        layers.append(_layer(dot, {**places, **sized}, one.points, said=True))
-    return _both(summary, lambda width: _spec(min(width, size[0]), size[1], layers))
+def _chart(summary: str, layers: list[dict[str, Any]], height: int = 260, widest: int = WIDE) -> Chart:
+    return Chart(summary, *(_spec(min(width, widest), height, layers) for width in (WIDE, NARROW)))
+
+
+def _line(points: Sequence[Any], axes: Encoding, colour: str, *, dashed: bool = False, **dot: Any) -> list[Encoding]:
+    """Return a line and its dots through points {x, y, said}, with `count` where the dots grow by it."""
+    dash = {"strokeDash": [5, 3]} if dashed else {}
+    grow = {"field": "count", "type": "quantitative", "scale": {"range": [30, 260], "zero": True}}
+    sized = {"size": grow} if any("count" in point for point in points) else {}
+    return [
+        _layer({"type": "line", "color": colour, **dash}, axes, points),
+        _layer({"type": "point", "color": colour, **dot}, {**axes, **sized}, points, said=True),
+    ]
 
 
 def similarity(blocks: Sequence[dict[str, Any]]) -> Chart:
@@ -260,7 +228,7 @@ def similarity(blocks: Sequence[dict[str, Any]]) -> Chart:
     y = _axis("y", "similarity to the base", _WHOLE, tickCount=5, format=".1f")
     low = min(b["value"] for b in blocks)
     summary = f"Similarity to the base model per block; the lowest is {low:.2f}."
-    return lines([Series(points, "var(--accent)")], (x, y), summary, size=(WIDE, 280))
+    return _chart(summary, _line(points, {"x": x, "y": y}, "var(--accent)"), 280)
 
 
 def reliability(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> Chart:
@@ -268,13 +236,13 @@ def reliability(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]
     x = _axis("x", "how sure the model was", _WHOLE, **_PERCENT)
     y = _axis("y", "how often it was right", _WHOLE, **_PERCENT)
     diagonal = {"type": "line", "color": "var(--muted)", "strokeDash": [4, 4], "strokeWidth": 1}
-    below = [_layer(diagonal, {"x": x, "y": y}, [{"x": 0, "y": 0}, {"x": 1, "y": 1}])]
-    first, second = (
-        Series(_bins("before", before), "var(--base)", dots="hollow"),
-        Series(_bins("after", after), "var(--accent)"),
-    )
-    summary = "How often answers were right against how sure the model was."
-    return lines((first, second), (x, y), summary, below, (400, 360))
+    axes = {"x": x, "y": y}
+    layers = [
+        _layer(diagonal, axes, [{"x": 0, "y": 0}, {"x": 1, "y": 1}]),
+        *_line(_bins("before", before), axes, "var(--base)", filled=False),
+        *_line(_bins("after", after), axes, "var(--accent)"),
+    ]
+    return _chart("How often answers were right against how sure the model was.", layers, 360, 400)
 
 
 def _bins(name: str, bins: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -290,7 +258,7 @@ def _abstain(abstain: dict[str, Any]) -> Chart:
     y = _axis("y", "right among these", {"zero": False}, **_PERCENT)
     summary = "Accuracy of the answers against the share of rows that is answered."
     target = _line_at("y", abstain["precision"], "var(--base)")
-    return lines([Series(curve, "var(--accent)", dots="hidden")], (x, y), summary, [target])
+    return _chart(summary, [target, *_line(curve, {"x": x, "y": y}, "var(--accent)", opacity=0)])
 
 
 def _learning(report: dict[str, Any]) -> dict[str, Chart]:
@@ -315,8 +283,10 @@ def _learning(report: dict[str, Any]) -> dict[str, Chart]:
         colours = ("var(--muted)", "var(--accent)") if chart == "loss" else ("var(--accent)", "var(--cool)")
         pairs = [(points, colour) for points, colour in zip(curves.values(), colours, strict=False) if points]
         ends_at = ", ".join(f"{name} ends at {points[-1]['y']:.3g}" for name, points in curves.items() if points)
-        series = [Series(points, colour, dashed=colour != "var(--accent)") for points, colour in pairs]
-        charts[chart] = lines(series, (x, y), f"{title.capitalize()} by step: {ends_at}.", below)
+        layers = list(below)
+        for points, colour in pairs:
+            layers += _line(points, {"x": x, "y": y}, colour, dashed=colour != "var(--accent)")
+        charts[chart] = _chart(f"{title.capitalize()} by step: {ends_at}.", layers)
     return charts
 
 

@@ -6,7 +6,6 @@ confusion matrix. The page's Content-Security-Policy allows nothing else, and of
 
 import base64
 import hashlib
-import json
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
@@ -16,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from hftl.evaluation.calibration import merged_bins
 from hftl.report import statements, views
 from hftl.report.figures import Chart, draw, figures
 from hftl.report.rows import Confusion, PageRows, confusion, page_content, rows_to_show
@@ -66,7 +66,7 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
             reproduction=views.reproduction(report, run_dir),
             notes=[*report["warnings"], *(f"Left out: {name}" for name in report["data"]["skipped"][:20])],
             charts=drawn(figures(report, evidence)),
-            data=_json(_page_data(rows, matrix)),
+            data=_page_data(rows, matrix),
         )
     )
 
@@ -83,13 +83,10 @@ def evidence_sections(
         "verdict": statements.banner(report, evidence),
         "cards": views.cards(report, evidence),
         "ladder": views.ladder(report, evidence),
-        "compared": bool(evidence.get("verdict")),
         "confusion": matrix,
         "long_names": matrix is not None and any(len(labels[i]) > 3 for i in matrix.classes),
         **{"classes": classes, "hidden_classes": hidden_classes, "slices": slices, "hidden_slices": hidden_slices},
-        "forgetting": views.forgetting(evidence),
-        "calibration": views.calibration(evidence),
-        "abstain": views.abstain(evidence),
+        **{part: evidence.get(part) for part in ("forgetting", "calibration", "abstain")},
     }
 
 
@@ -123,14 +120,6 @@ def drawn(charts: dict[str, Chart]) -> dict[str, Markup]:
     }  # Vega escapes what it writes
 
 
-def _json(data: dict[str, Any]) -> Markup:
-    """Return JSON that can stand in a script element: nothing in it can end the element or open a comment."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)
-
-
 def _finalize(value: Any) -> Any:
     """Make what is hidden in a string visible, wherever the template prints one that is not markup of our own."""
     return visible(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
@@ -147,7 +136,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.globals["zip"] = zip
+    templates.globals.update(zip=zip, say=statements, merged_bins=merged_bins)
+    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
     templates.filters.update(
         percent=statements.percent,
         number=statements.number,

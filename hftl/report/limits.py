@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hftl.report.statements import Statement, counted, headline_of, percent
+from hftl.report.statements import Statement, counted, headline_of, percent, score_name
 from hftl.tasks import TASKS
 
 
@@ -47,7 +47,7 @@ def limits(report: Mapping[str, Any]) -> list[Statement]:
         *([Statement(inputs.caveat)] if inputs.caveat else []),
         *_where(tests < SMALL_TEST, f"The test has only {tests:,} rows: read the intervals, not the figures alone."),
         *_weak_classes(report),
-        *_weak_slices(report, evidence),
+        *weak_slices(report, evidence),
         *(_where(cut, _cut(cut, inputs.kind)) if cut else []),
         *_confusions(data["labels"], evidence),
         *_where(skipped, f"{counted(skipped or 0, 'row', 'rows')} of the data could not be read and are left out."),
@@ -90,11 +90,13 @@ def _tests(support: int) -> str:
     return counted(support, "test row", "test rows")
 
 
-def _weak_slices(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[Statement]:
+def weak_slices(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[Statement]:
+    """Return a sentence for each of the slices that are worse than the rest by more than chance, the worst first."""
     score = headline_of(report)
-    weak = [(s, percent(s[score]["value"])) for s in evidence.get("slices") or [] if s["weak"]][:WEAKEST]
-    text = "Weaker than overall by {{}}, {{}}: {} {} on {}."
-    return [Statement(text.format(score, value, _tests(s["count"])), (s["by"], s["slice"])) for s, value in weak]
+    weak = sorted((s for s in evidence.get("slices") or [] if s["weak"]), key=lambda s: s[score]["value"])[:WEAKEST]
+    values = [f"{score_name(score)} {percent(s[score]['value'])} on {_tests(s['count'])}" for s in weak]
+    names = [(s["by"], s["slice"]) for s in weak]
+    return [Statement(f"Weaker than overall by {{}}, {{}}: {v}.", n) for v, n in zip(values, names, strict=True)]
 
 
 def _confusions(labels: list[str], evidence: Mapping[str, Any]) -> list[Statement]:

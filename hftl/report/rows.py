@@ -17,16 +17,12 @@ from hftl.evaluation.row_scores import confusion as confusion_cells
 from hftl.report.visible import one_line, shorten
 
 
-ROWS_PER_CELL = 20
-IMAGES_PER_CELL = 12
-TEXT_CHARACTERS = 300
-TEXT_LINES = 12
+ROWS_PER_CELL, IMAGES_PER_CELL = 20, 12
+TEXT_CHARACTERS, TEXT_LINES = 300, 12
 THUMBNAIL_SIDE = 96  # pixels
 MAX_BYTES = 1_200_000  # of all rows behind the confusion matrix, as they stand in the page
 MAX_IMAGES = 400  # each is decoded once more, about 5 ms for a photo of 500 pixels
-
-MAX_CLASSES = 30  # in the matrix; beyond that it shows the most confused 24
-CONFUSED_CLASSES = 24
+MAX_CLASSES, CONFUSED_CLASSES = 30, 24  # in the matrix; beyond the first it shows as many as the second
 MAX_PAIRS = 20
 SHADES = 5
 
@@ -147,17 +143,12 @@ def confusion_of(cells: Sequence[Sequence[int]], n_classes: int) -> Confusion:
     inside = {cell for cell in counts if set(cell) <= set(classes)}
     opened = [*wrong[:MAX_PAIRS], *(cell for cell in wrong[MAX_PAIRS:] if cell in inside)]
     opened += [cell for cell in order if cell in inside and cell[0] == cell[1]]
+    pairs = [{"true": t, "predicted": p, "count": counts[t, p], "share": counts[t, p] / of_true[t]} for t, p in wrong]
     return Confusion(
         classes=classes,
-        matrix=[
-            [{"count": counts.get((t, p), 0), "shade": _shade(counts.get((t, p), 0), of_true[t])} for p in classes]
-            for t in classes
-        ],
+        matrix=[[_shaded(counts.get((t, p), 0), of_true[t]) for p in classes] for t in classes],
         totals=[of_true[i] for i in classes],
-        pairs=[
-            {"true": t, "predicted": p, "count": counts[t, p], "share": counts[t, p] / of_true[t]}
-            for t, p in wrong[:MAX_PAIRS]
-        ],
+        pairs=pairs[:MAX_PAIRS],
         cells={cell: counts[cell] for cell in opened},
         errors=sum(counts[cell] for cell in wrong),
         outside=sum(counts[cell] for cell in wrong if cell not in inside),
@@ -174,6 +165,6 @@ def _classes_to_show(present: list[int], wrong: list[Cell], of_true: Mapping[int
     return sorted(list(order)[:CONFUSED_CLASSES])
 
 
-def _shade(count: int, total: int) -> int:
-    """Return 0 for none to 5 for all rows of the class; by the square root, so that a few rows can be seen."""
-    return int(np.ceil(SHADES * np.sqrt(min(count / total, 1.0)))) if count else 0
+def _shaded(count: int, total: int) -> dict[str, int]:
+    """Shade 0 is none and 5 all rows of the class; by the square root, so that a few rows can be seen."""
+    return {"count": count, "shade": int(np.ceil(SHADES * np.sqrt(min(count / total, 1.0)))) if count else 0}

@@ -5,7 +5,6 @@ Any value may be None, and a run of another version may lack a field. docs/repor
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from hftl.report.visible import one_line
@@ -44,14 +43,8 @@ def private(_: Any) -> Any:
     return None
 
 
-@dataclass(frozen=True)
-class Each:
-    """A dict whose keys are names of any number: each value follows one rule."""
-
-    rule: Any
-
-
-Shape = Callable[[Any], Any] | Mapping[str, Any] | list[Any] | Each
+# A rule, the shapes of a dict's fields ({str: shape}: of every name), or [the shape of a list's items].
+Shape = Callable[[Any], Any] | Mapping[Any, Any] | list[Any]
 
 
 def _all(rule: Callable[[Any], Any], names: str) -> dict[str, Any]:
@@ -65,7 +58,7 @@ _RUNG = {**_SCORES, "name": sentence, "kind": word, "seconds": number, "note": s
 _DIFFERENCE = {"label": word, **_all(number, "gap low high p")}
 _SURENESS = _all(number, "ece ece_low ece_high ece_if_calibrated log_loss brier")
 _BINS = [_all(number, "low high count confidence accuracy")]
-_SPREADS = Each({"values": [number], "mean": number, "std": number})
+_SPREADS = {str: {"values": [number], "mean": number, "std": number}}
 
 _VERDICT = {
     **_DIFFERENCE,
@@ -105,16 +98,16 @@ _ABSTAIN = {
 _FINDING = {
     **_all(word, "check level"),
     "count": number,
-    "by_split": Each(number),
-    "rows": Each([number]),
+    "by_split": {str: number},
+    "rows": {str: [number]},
     "mend": private,  # what to do; may quote classes, files and rows
 }
 _STAGE = {
     **_all(word, "name reads weights"),
     **_all(number, "trainable_parameters seconds steps epochs"),
-    "learning_rates": Each(number),
-    "history": [Each(number)],
-    "interpolation": {"metric": word, "alpha": number, "curve": [Each(number)]},
+    "learning_rates": {str: number},
+    "history": [{str: number}],
+    "interpolation": {"metric": word, "alpha": number, "curve": [{str: number}]},
 }
 _EVIDENCE = {
     "ladder": [_RUNG],
@@ -123,9 +116,9 @@ _EVIDENCE = {
     "calibration": {**_CALIBRATION, "note": sentence},
     "abstain": _ABSTAIN,
     "slices": [{**_all(word, "by slice"), **_all(number, "count weak"), "accuracy": _SCORE}],  # not of a user's column
-    "suspects": [Each(number)],
+    "suspects": [{str: number}],
     "confusion": [[number]],  # (true, predicted, count)
-    "worst_rows": [Each(number)],  # positions and figures, no content
+    "worst_rows": [{str: number}],  # positions and figures, no content
     "doctor": [_FINDING],
     "seconds": number,
 }
@@ -136,7 +129,7 @@ REPORT: dict[str, Any] = {
     "data": {
         "name": private,  # may be a path
         "labels": [label],
-        "rows": Each(number),
+        "rows": {str: number},
         "origins": _all(sentence, "train validation test"),
         "skipped": private,  # names of files
         "cut": _all(number, "rows of tokens"),  # how many texts of how many end at that length
@@ -144,16 +137,16 @@ REPORT: dict[str, Any] = {
     "metrics": dict.fromkeys(("test", "validation"), _METRICS),
     "baselines": [_RUNG],
     "per_class": [{"label": label, **_all(number, "precision recall f1 support")}],
-    "probe": {"C": number, **_all(word, "pooling features"), "cv_accuracy": Each(Each(number))},
+    "probe": {"C": number, **_all(word, "pooling features"), "cv_accuracy": {str: {str: number}}},
     "stages": [_STAGE],
     "seeds": {"seeds": [number], "kept": number, **dict.fromkeys(("test", "validation"), _SPREADS)},
-    "timing": Each(number),
-    "environment": {"versions": Each(word), "device": sentence, **_all(number, "processes threads")},
+    "timing": {str: number},
+    "environment": {"versions": {str: word}, "device": sentence, **_all(number, "processes threads")},
     "warnings": private,
     "evidence": _EVIDENCE,
-    "parity": Each(
-        {**_all(number, "rows max_difference labels_equal tolerance seconds"), "origin": word, "note": sentence}
-    ),
+    "parity": {
+        str: {**_all(number, "rows max_difference labels_equal tolerance seconds"), "origin": word, "note": sentence}
+    },
     "statements": private,  # names the data: a push writes them anew, of the public report
 }
 
@@ -166,6 +159,6 @@ def public_part(shape: Shape, value: Any) -> Any:
         return [public_part(shape[0], item) for item in value] if isinstance(value, list | tuple) else None
     if not isinstance(value, dict):
         return None
-    if isinstance(shape, Each):
-        return {k: public_part(shape.rule, v) for k, v in value.items() if word(k) == k}
+    if str in shape:
+        return {k: public_part(shape[str], v) for k, v in value.items() if word(k) == k}
     return {k: public_part(shape[k], v) for k, v in value.items() if shape.get(k, private) is not private}

@@ -6,13 +6,10 @@ from typing import Any
 
 from hftl.methods.plan import Plan
 from hftl.report import statements
-from hftl.report.statements import headline_of, score_name, scores_of
+from hftl.report.limits import weak_slices
+from hftl.report.statements import score_name, scores_of
 from hftl.report.table import print_table
 from hftl.report.views import ladder
-from hftl.report.visible import one_line
-
-
-_NAMED = 3  # weak slices that the terminal names
 
 
 def show_plan(plan: Plan, learning_rate: float | None) -> None:
@@ -76,7 +73,7 @@ def _evidence_rows(report: dict[str, Any], evidence: dict[str, Any]) -> list[tup
         ("calibration", statements.calibration(evidence["calibration"])),
         ("abstain", statements.abstain(evidence["abstain"])),
     ]
-    rows += _slice_rows(evidence["slices"], headline_of(report))
+    rows += [("weak slice", str(slice_words)) for slice_words in weak_slices(report, evidence)]
     if suspects:
         sure = sum(s["confident"] for s in suspects)
         words = f"report.json names {len(suspects)} training rows, {sure} contradicted with confidence"
@@ -88,21 +85,9 @@ def _evidence_rows(report: dict[str, Any], evidence: dict[str, Any]) -> list[tup
     ]
 
 
-def _slice_rows(slices: Sequence[dict[str, Any]], score: str) -> list[tuple[str, str]]:
-    """Return the slices that are worse than the rest by more than chance, the worst first."""
-    weak = sorted((s for s in slices if s["weak"]), key=lambda s: s[score]["value"])
-    named = [
-        f"{one_line(str(s['by']))} {one_line(str(s['slice']))} {s[score]['value']:.1%} ({s['count']} rows)"
-        for s in weak[:_NAMED]
-    ]
-    more = f", and {len(weak) - _NAMED} more" if len(weak) > _NAMED else ""
-    return [("weak slices", f"{', '.join(named)}{more}")] if weak else []
-
-
 def parity_rows(parity: dict[str, Any]) -> list[tuple[str, str]]:
     """Return a line per artifact that was loaded and compared in a process of its own."""
-    text = "{rows} rows ({origin}), the same labels without hftl; probabilities differ by at most {max_difference:.1g}"
-    return [(f"parity of {where}", check["note"] or text.format(**check)) for where, check in parity.items()]
+    return [(f"parity of {where}", str(statements.compared(where, check))) for where, check in parity.items()]
 
 
 def show_seeds(report: dict[str, Any], run_dir: str, news: Sequence[str] = ()) -> None:

@@ -77,22 +77,17 @@ def duration(seconds: float | None) -> str:
     """Return seconds as a person says them: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
     if seconds is None or not math.isfinite(seconds):
         return _NONE
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, whole = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{whole} s"
+    return f"{minutes} min {whole} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def interval(score: Mapping[str, float]) -> str:
     """Return the bounds of a score, such as 80.1 to 87.2%."""
     return f"{100 * score['low']:.1f} to {percent(score['high'])}"
-
-
-def p_value(p: float) -> str:
-    """Return p as it is usually written."""
-    return "p\u00a0<\u00a00.001" if p < 0.001 else f"p\u00a0=\u00a0{p:.3f}"
 
 
 def counted(count: int, one: str, many: str) -> str:
@@ -142,18 +137,19 @@ def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, 
     if not verdict:
         return {**parts, "sentence": Statement("This run was not compared with models that learn without transfer.")}
     kind = verdict.get("kind") or verdict["label"]
-    chance = f"; McNemar's test: {p_value(verdict['p'])}" if verdict.get("p") is not None else ""
+    p = verdict.get("p")
+    chance = "" if p is None else f"; McNemar's test: p\u00a0{'<' if p < 0.001 else '='}\u00a0{max(p, 0.001):.3f}"
     side = "over" if verdict["label"] == "POSITIVE" else "against"
     text = f"{points(verdict['gap'])} points of {name} {side} {{}} ({_bounds(verdict)}{chance})."
     compared = Statement("That is the best model here that learns from this data alone.")
-    others = [(k, v) for k, v in verdict.items() if isinstance(v, Mapping) and "label" in v]
+    others = [(name, other) for name, other in verdict.items() if isinstance(other, Mapping) and "label" in other]
     parts["look"], parts["title"] = _TITLES[kind]
     return {
         **parts,
         "sentence": Statement(text, (verdict["against"],)),
         "details": [
             compared + (_undecided(verdict, rows) if kind == "UNDECIDED" else Statement(_MEANINGS[kind])),
-            *(_other_score(verdict, *other) for other in others),
+            *(Statement(_other_score(verdict, what, other)) for what, other in others),
         ],
         "advice": [a for a in verdict.get("advice") or [] if a["advice"] != MORE_TEST_ROWS],  # the details say it
     }
@@ -163,15 +159,15 @@ def _bounds(difference: Mapping[str, Any]) -> str:
     return f"95% interval {points(difference['low'])} to {points(difference['high'])}"
 
 
+def _other_score(verdict: Mapping[str, Any], name: str, other: Mapping[str, Any]) -> str:
+    same = "the same" if other["label"] == verdict["label"] else other["label"].lower()
+    return f"{score_name(name, heads=True)} says {same}: {points(other['gap'])} points ({_bounds(other)})."
+
+
 def _undecided(verdict: Mapping[str, Any], rows: int) -> Statement:
     compared = verdict.get("cross_validation")
     more = f" {stands(Interval(**compared['gap']), compared['baseline'])}." if compared else ""
     return _note(undecided(verdict["gap"], rows, verdict.get("rows_needed")) + more)
-
-
-def _other_score(verdict: Mapping[str, Any], name: str, other: Mapping[str, Any]) -> Statement:
-    same = "the same" if other["label"] == verdict["label"] else other["label"].lower()
-    return Statement(f"{score_name(name, heads=True)} says {same}: {points(other['gap'])} points ({_bounds(other)}).")
 
 
 def headline(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> tuple[str, Statement]:
@@ -218,17 +214,17 @@ def measures(forgetting: Mapping[str, Any]) -> list[tuple[Statement, str, str]]:
     if forgetting.get("unchanged"):  # no figure of it was measured, so none is shown as if it were
         return []
     rows = []
-    probe, head, chance = (forgetting.get(k) for k in ("probe", "original_head", "knn_chance"))
+    probe, head, alike = (forgetting.get(k) for k in ("probe", "original_head", "knn_agreement"))
     if probe:
-        after = percent(probe["after"])
+        change = ""
         if probe.get("low") is not None:  # of the change, not of the value
-            change = f"{points(probe['after'] - probe['before'])} points"
-            after += f", a change of {change} (95% {points(probe['low'])} to {points(probe['high'])})"
-        rows.append((Statement("Accuracy of a probe on its features"), percent(probe["before"]), after))
-    if forgetting.get("knn_agreement") is not None:
-        by_chance = "" if chance is None else f" (by chance: {percent(chance)})"
-        name = Statement(f"Nearest neighbours that stayed the same{by_chance}")
-        rows.append((name, "100.0%", percent(forgetting["knn_agreement"])))
+            bounds = f"95% {points(probe['low'])} to {points(probe['high'])}"
+            change = f", a change of {points(probe['after'] - probe['before'])} points ({bounds})"
+        name = Statement("Accuracy of a probe on its features")
+        rows.append((name, percent(probe["before"]), percent(probe["after"]) + change))
+    if alike is not None:
+        chance = "" if forgetting.get("knn_chance") is None else f" (by chance: {percent(forgetting['knn_chance'])})"
+        rows.append((Statement(f"Nearest neighbours that stayed the same{chance}"), "100.0%", percent(alike)))
     if head:
         name = Statement("Loss of its original head ({})", (head["kind"],))
         rows.append((name, number(head["loss_before"]), number(head["loss_after"])))
@@ -240,10 +236,8 @@ def forgetting(report: Mapping[str, Any]) -> list[Statement]:
     measured = (report.get("evidence") or {}).get("forgetting")
     if not measured:
         return []
-    lines = [
-        Statement(f"{name.text}: {before} before, {after} after.", name.names)
-        for name, before, after in measures(measured)
-    ]
+    rows = measures(measured)
+    lines = [Statement(f"{name.text}: {before} before, {after} after.", name.names) for name, before, after in rows]
     note = measured.get("note")
     return [kept_of_base(measured), *lines, *([_note(note)] if note else [])]
 
@@ -258,10 +252,8 @@ def certainty(report: Mapping[str, Any]) -> list[Statement]:
 def calibration(calibration: Mapping[str, Any]) -> str:
     """Return how far the confidences are from the share of right answers, and what corrected them."""
     after, before, temperature = calibration["after"], calibration["before"], calibration["temperature"]
-    bounds = ""
-    if after.get("ece_low") is not None:
-        chance = f"; chance alone: {number(after['ece_if_calibrated'])}" if after.get("ece_if_calibrated") else ""
-        bounds = f" (95% interval {number(after['ece_low'])} to {number(after['ece_high'])}{chance})"
+    chance = f"; chance alone: {number(after['ece_if_calibrated'])}" if after.get("ece_if_calibrated") else ""
+    bounds = f" (95% interval {bounded(after, 'ece')}{chance})" if bounded(after, "ece") else ""
     text = f"Calibration error, the mean gap to the share of right answers: {number(after['ece'])}{bounds}"
     if temperature == 1:
         return f"{text}; no temperature was needed."
@@ -271,19 +263,30 @@ def calibration(calibration: Mapping[str, Any]) -> str:
     )
 
 
-def abstain(held: Mapping[str, Any]) -> str:
+def bounded(scores: Mapping[str, Any], key: str) -> str:
+    """Return the interval of a score beside which its ends stand, such as "ece_low"; "" where there is none."""
+    low, high = scores.get(f"{key}_low"), scores.get(f"{key}_high")
+    return "" if low is None or high is None else f"{number(low)} to {number(high)}"
+
+
+def abstain(answers: Mapping[str, Any]) -> str:
     """Return what answering only when sure would bring."""
-    target, right, threshold = percent(held["precision"], 0), held.get("test_precision"), held.get("threshold")
+    target, right, threshold = (
+        percent(answers["precision"], 0),
+        answers.get("test_precision"),
+        answers.get("threshold"),
+    )
     if threshold is None:
         return f"No threshold reached the target of {target} right answers on the validation rows."
     if right is None:
         return f"No test row is answered with a confidence of at least {percent(threshold)}."
-    value, bounds = percent(right["value"]), f"(95% interval {interval(right)}; target: {target})"
-    if threshold == 0:
-        return f"It may answer everything: {value} of all answers are right {bounds}."
+    lead = (
+        f"If it only answers when at least {percent(threshold)} confident" if threshold else "If it answers everything"
+    )
+    rest = f", and it answers {percent(answers.get('coverage'))} of the rows" if threshold else ""
     return (
-        f"If it only answers when at least {percent(threshold)} confident, {value} of its answers are right {bounds}, "
-        f"and it answers {percent(held.get('coverage'))} of the rows."
+        f"{lead}, {percent(right['value'])} of its answers are right (95% interval {interval(right)}; target: {target})"
+        f"{rest}."
     )
 
 
@@ -300,19 +303,23 @@ def pooled(report: Mapping[str, Any]) -> str | None:
     )
 
 
-def parity(report: Mapping[str, Any]) -> list[Statement]:
-    """Return a sentence for each artifact that was loaded in a fresh process without hftl and compared."""
+def compared(where: str, check: Mapping[str, Any]) -> Statement:
+    """Return what loading and comparing an artifact ("final", "hub" or "onnx") in a process of its own gave."""
     names = {"final": "The saved model", "hub": "The published model, downloaded again,", "onnx": "The ONNX export"}
-    return [
-        Statement(
-            f"{{}} was loaded in a fresh process without hftl and compared with the model in training on "
-            f"{counted(int(checked['rows']), 'row', 'rows')} ({{}}): the same labels, probabilities apart by at most "
-            f"{checked['max_difference']:.1g}.",
-            (names.get(where, where), checked.get("origin") or "origin unknown"),
-        )
-        for where, checked in (report.get("parity") or {}).items()
-        if isinstance(checked, dict) and checked.get("labels_equal") and checked.get("max_difference") is not None
-    ]
+    if not check.get("labels_equal") or check.get("max_difference") is None:
+        return _note(check.get("note") or "not compared")
+    return Statement(
+        f"{{}} was loaded in a fresh process without hftl and compared with the model in training on "
+        f"{counted(int(check['rows']), 'row', 'rows')} ({{}}): the same labels, probabilities apart by at most "
+        f"{check['max_difference']:.1g}.",
+        (names.get(where, where), check.get("origin") or "origin unknown"),
+    )
+
+
+def parity(report: Mapping[str, Any]) -> list[Statement]:
+    """Return a sentence for each artifact that was compared."""
+    checks = (report.get("parity") or {}).items()
+    return [compared(where, check) for where, check in checks if check and check.get("labels_equal")]
 
 
 def interpolation(report: dict[str, Any]) -> dict[str, Any] | None:
@@ -320,8 +327,5 @@ def interpolation(report: dict[str, Any]) -> dict[str, Any] | None:
     mixture = report["stages"][-1].get("interpolation") if report["stages"] else None
     if not mixture:
         return None
-    rows = []
-    for point in mixture["curve"]:
-        share = point.get("kept")
-        rows.append((f"{point['alpha']:.1f}", number(point["score"]), "" if share is None else percent(share)))
-    return {"metric": mixture["metric"].replace("_", " "), "alpha": f"{mixture['alpha']:.1f}", "rows": rows}
+    rows = [(f"{p['alpha']:.1f}", number(p["score"]), percent(p.get("kept"))) for p in mixture["curve"]]
+    return {"metric": score_name(mixture["metric"]), "alpha": f"{mixture['alpha']:.1f}", "rows": rows}

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hftl.evaluation.calibration import merged_bins
 from hftl.report import statements
-from hftl.report.statements import counted, duration, interval, number, percent, score_name, scores_of
+from hftl.report.statements import counted, duration, interval, percent, score_name, scores_of
 
 
 MAX_CLASSES = 2_000  # rows of the table of classes
@@ -52,22 +51,6 @@ def statements_of(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def forgetting(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the headline, its definition, and before and after of each measure."""
-    measured = evidence.get("forgetting")
-    if not measured:
-        return None
-    unchanged = bool(measured.get("unchanged"))  # then nothing was measured, and nothing is shown as if it were
-    return {
-        "headline": statements.kept_of_base(measured),
-        "unchanged": unchanged,
-        "definition": "" if unchanged else measured.get("definition"),
-        "note": measured.get("note"),
-        "rows": statements.measures(measured),
-        "cka": [b for b in measured.get("cka") or [] if b.get("value") is not None and not unchanged],
-    }
-
-
 def stages(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a line per stage, its learning rates as their range and one by one."""
     return [{**stage, "reads": stage.get("reads") or "\u2013", **_rates(stage)} for stage in report["stages"]]
@@ -83,33 +66,6 @@ def classes(report: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
     """Return the classes, the lowest F1 first, and how many were left out."""
     rows = sorted(report["per_class"], key=lambda c: (c["support"] == 0, c["f1"], -c["support"]))
     return rows[:MAX_CLASSES], max(0, len(rows) - MAX_CLASSES)
-
-
-def calibration(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what was corrected in a sentence, the scores before and after it, and the bins."""
-    measured = evidence.get("calibration")
-    if not measured:
-        return None
-    names = (("Calibration error (ECE)", "ece"), ("Log loss", "log_loss"), ("Brier score", "brier"))
-    pair = {when: measured[when] for when in ("before", "after")}
-    return {
-        "sentence": statements.calibration(measured),
-        "rows": [(name, *(_bounded(scores, key) for scores in pair.values())) for name, key in names],
-        "note": measured.get("note"),
-        **{when: merged_bins(measured.get(f"bins_{when}") or []) for when in pair},
-    }
-
-
-def _bounded(scores: Mapping[str, Any], key: str) -> tuple[str, str]:
-    """Return a score, and its interval where there is one."""
-    low, high = scores.get(f"{key}_low"), scores.get(f"{key}_high")
-    return number(scores.get(key)), f"{number(low)} to {number(high)}" if low is not None and high is not None else ""
-
-
-def abstain(evidence: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return what answering only when sure would bring."""
-    answers = evidence.get("abstain")
-    return {"sentence": statements.abstain(answers), "note": answers.get("note")} if answers else None
 
 
 def slices(evidence: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:

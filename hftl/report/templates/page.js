@@ -120,16 +120,6 @@
   };
   for (const kind of ["pointermove", "pointerdown", "scroll"]) document.addEventListener(kind, point);
 
-  // Which section is being read.
-  const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
-  const seen = new IntersectionObserver((entries) => {
-    for (const entry of entries) {
-      if (!entry.isIntersecting || !links.has(entry.target.id)) continue;
-      links.forEach((link, id) => link.setAttribute("aria-current", id === entry.target.id));
-    }
-  }, { rootMargin: "-20% 0px -70% 0px" });
-  document.querySelectorAll("main > section").forEach((section) => seen.observe(section));
-
   const copy = document.getElementById("copy");
   copy.hidden = !navigator.clipboard;
   copy.addEventListener("click", () => navigator.clipboard
