@@ -32,9 +32,7 @@ _MARKS = {  # kind of a rung or slice: colour and shape, so that colour is never
     "slice": ("var(--accent)", "circle"),
 }
 _CONFIG = {
-    "view": {"stroke": None},
-    "font": "sans-serif",
-    "legend": {"disable": True},
+    **{"view": {"stroke": None}, "font": "sans-serif", "legend": {"disable": True}},
     "axis": {
         **dict.fromkeys(("labelColor", "titleColor"), "var(--muted)"),
         **dict.fromkeys(("gridColor", "domainColor", "tickColor"), "var(--line)"),

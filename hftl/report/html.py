@@ -28,11 +28,9 @@ LABEL_CHARACTERS = 120
 def write_page(path: Path, report: dict[str, Any], rows: PageRows, run_dir: Path | None = None) -> None:
     """Write the page of a run.
 
-    `run_dir` is where the run will lie once it is whole, which the command that repeats it names; by default the
-    folder of `path` without ".partial".
-
     `report` is report.json as a dict; of its `evidence` every part may be missing or None. `rows` are the test rows.
-    Charts that cannot be drawn leave a line that says why; their figures stand in tables all the same.
+    Charts that cannot be drawn leave a line that says why; their figures stand in tables all the same. `run_dir` is
+    where the run will lie in the end, which the command that repeats it names; by default `path` without ".partial".
     """
     folder = run_dir or Path(str(path.parent).removesuffix(".partial"))
     path.write_text(render_page(folder, report, rows), encoding="utf-8", newline="\n")
@@ -75,8 +73,6 @@ def evidence_sections(
     report: dict[str, Any], evidence: dict[str, Any], labels: list[str], matrix: Confusion | None
 ) -> dict[str, Any]:
     """Return the values of the sections that page and demo share."""
-    classes, hidden_classes = views.classes(report)
-    slices, hidden_slices = views.slices(evidence)
     names = {name: statements.score_name(name, heads=True) for name in statements.scores_of(report)}
     return {
         **{"report": report, "labels": labels, "headline": statements.headline_of(report), "scores": names},
@@ -85,7 +81,8 @@ def evidence_sections(
         "ladder": views.ladder(report, evidence),
         "confusion": matrix,
         "long_names": matrix is not None and any(len(labels[i]) > 3 for i in matrix.classes),
-        **{"classes": classes, "hidden_classes": hidden_classes, "slices": slices, "hidden_slices": hidden_slices},
+        **dict(zip(("classes", "hidden_classes"), views.classes(report), strict=True)),
+        **dict(zip(("slices", "hidden_slices"), views.slices(evidence), strict=True)),
         **{part: evidence.get(part) for part in ("forgetting", "calibration", "abstain")},
     }
 

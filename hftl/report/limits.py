@@ -73,7 +73,7 @@ def _weak_classes(report: Mapping[str, Any]) -> list[Statement]:
     tested = [c for c in classes if c["support"]]
     mean = sum(c["f1"] for c in tested) / max(len(tested), 1)
     weak = sorted((c for c in tested if c["f1"] < mean), key=lambda c: (c["f1"], -c["support"]))[:WEAKEST]
-    figures = ", ".join(f"{{}} (F1 {percent(c['f1'])}, {_tests(c['support'])})" for c in weak)
+    figures = ", ".join(f"{{}} (F1 {percent(c['f1'])}, {c['support']:,} test rows)" for c in weak)
     few = sorted((c for c in tested if c["support"] < FEW_ROWS), key=lambda c: c["support"])
     counts = ", ".join(f"{{}} ({c['support']})" for c in few[:WEAKEST])
     more = f" and {len(few) - WEAKEST} more" if len(few) > WEAKEST else ""
@@ -86,15 +86,11 @@ def _weak_classes(report: Mapping[str, Any]) -> list[Statement]:
     ]
 
 
-def _tests(support: int) -> str:
-    return counted(support, "test row", "test rows")
-
-
 def weak_slices(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[Statement]:
     """Return a sentence for each of the slices that are worse than the rest by more than chance, the worst first."""
     score = headline_of(report)
     weak = sorted((s for s in evidence.get("slices") or [] if s["weak"]), key=lambda s: s[score]["value"])[:WEAKEST]
-    values = [f"{score_name(score)} {percent(s[score]['value'])} on {_tests(s['count'])}" for s in weak]
+    values = [f"{score_name(score)} {percent(s[score]['value'])} on {s['count']:,} test rows" for s in weak]
     names = [(s["by"], s["slice"]) for s in weak]
     return [Statement(f"Weaker than overall by {{}}, {{}}: {v}.", n) for v, n in zip(values, names, strict=True)]
 

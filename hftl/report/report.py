@@ -43,6 +43,7 @@ def build_report(
     those that the run made itself: metrics, per_class, timing, warnings, evidence (None without).
     """
     config, splits, loaded = ready.config, ready.splits, ready.loaded
+    cut = {"rows": ready.cut, "of": len(ready.train) + len(ready.validation)}
     rungs = sections["evidence"]["ladder"] if sections["evidence"] else []
     plain = [rung for rung in rungs if rung["kind"] in ("majority", "no-pretraining")]
     return {
@@ -61,7 +62,7 @@ def build_report(
             "rows": {k: len(getattr(splits, k)) for k in ("train", "validation", "test")},
             "origins": splits.origins,
             "skipped": list(splits.skipped),
-            "cut": _cut(ready),
+            "cut": {**cut, "tokens": loaded.processor.model_max_length} if ready.cut else None,
         },
         "metrics": sections["metrics"],
         "baselines": [{k: v for k, v in rung.items() if k != "kind"} for rung in plain],
@@ -80,14 +81,6 @@ def build_report(
         "evidence": sections["evidence"],
         "parity": {},  # what was checked so far: "final", "hub", "onnx"
     }
-
-
-def _cut(ready: Any) -> dict[str, int] | None:
-    """How many rows of train and validation were longer than the model reads."""
-    if not ready.cut:
-        return None
-    rows = len(ready.train) + len(ready.validation)
-    return {"rows": ready.cut, "of": rows, "tokens": ready.loaded.processor.model_max_length}
 
 
 def write_report(path: Path, report: dict[str, Any]) -> None:

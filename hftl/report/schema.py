@@ -58,19 +58,13 @@ _RUNG = {**_SCORES, "name": sentence, "kind": word, "seconds": number, "note": s
 _DIFFERENCE = {"label": word, **_all(number, "gap low high p")}
 _SURENESS = _all(number, "ece ece_low ece_high ece_if_calibrated log_loss brier")
 _BINS = [_all(number, "low high count confidence accuracy")]
+_CHECKED = "rows max_difference labels_equal tolerance seconds"
 _SPREADS = {str: {"values": [number], "mean": number, "std": number}}
 
+_FOLDS = {**_all(number, "rows probe_accuracy baseline_accuracy"), "baseline": sentence, "gap": _SCORE}
 _VERDICT = {
     **_DIFFERENCE,
-    **_all(sentence, "against"),
-    **_all(word, "kind"),
-    **_all(number, "rows_needed"),
-    "macro_f1": _DIFFERENCE,
-    "cross_validation": {
-        **_all(number, "rows probe_accuracy baseline_accuracy"),
-        **_all(sentence, "baseline"),
-        "gap": _SCORE,
-    },
+    **{"against": sentence, "kind": word, "rows_needed": number, "macro_f1": _DIFFERENCE, "cross_validation": _FOLDS},
     "advice": private,  # for who trained it
 }
 _FORGETTING = {
@@ -89,17 +83,9 @@ _CALIBRATION = {
     "bins_before": _BINS,
     "bins_after": _BINS,
 }
-_ABSTAIN = {
-    **_all(number, "precision threshold coverage"),  # `precision` is the target
-    "test_precision": _SCORE,
-    "curve": [[number]],  # (coverage, precision)
-    "note": sentence,
-}
+_THRESHOLD = {**_all(number, "precision threshold coverage"), "test_precision": _SCORE, "curve": [[number]]}
 _FINDING = {
-    **_all(word, "check level"),
-    "count": number,
-    "by_split": {str: number},
-    "rows": {str: [number]},
+    **{**_all(word, "check level"), "count": number, "by_split": {str: number}, "rows": {str: [number]}},
     "mend": private,  # what to do; may quote classes, files and rows
 }
 _STAGE = {
@@ -114,7 +100,7 @@ _EVIDENCE = {
     "verdict": _VERDICT,
     "forgetting": _FORGETTING,
     "calibration": {**_CALIBRATION, "note": sentence},
-    "abstain": _ABSTAIN,
+    "abstain": {**_THRESHOLD, "note": sentence},
     "slices": [{**_all(word, "by slice"), **_all(number, "count weak"), "accuracy": _SCORE}],  # not of a user's column
     "suspects": [{str: number}],
     "confusion": [[number]],  # (true, predicted, count)
@@ -144,9 +130,7 @@ REPORT: dict[str, Any] = {
     "environment": {"versions": {str: word}, "device": sentence, **_all(number, "processes threads")},
     "warnings": private,
     "evidence": _EVIDENCE,
-    "parity": {
-        str: {**_all(number, "rows max_difference labels_equal tolerance seconds"), "origin": word, "note": sentence}
-    },
+    "parity": {str: {**_all(number, _CHECKED), "origin": word, "note": sentence}},
     "statements": private,  # names the data: a push writes them anew, of the public report
 }
 

@@ -27,7 +27,7 @@ KINDS = {
     "control": "same architecture, random weights",
     "method": "this run",
 }
-_NOTE_CHARACTERS = 600
+_NAME_CHARACTERS = 400  # of a name or a note
 _NONE = "\u2013"
 
 
@@ -37,25 +37,20 @@ class Statement:
 
     text: str
     names: tuple[Any, ...] = ()
-    limit: int = 120  # characters of a name
 
     def write(self, name: Callable[[Any, int], str]) -> str:
-        """Return the sentence with each name as `name(value, limit)` writes it."""
-        return self.text.format(*(name(value, self.limit) for value in self.names))
+        """Return the sentence with each name as `name(value, limit)` writes it, of at most `limit` characters."""
+        return self.text.format(*(name(value, _NAME_CHARACTERS) for value in self.names))
 
     def __add__(self, more: "Statement") -> "Statement":
-        return Statement(f"{self.text} {more.text}", (*self.names, *more.names), max(self.limit, more.limit))
+        return Statement(f"{self.text} {more.text}", (*self.names, *more.names))
 
     def __html__(self) -> str:
-        names = (Markup("<bdi>{}</bdi>").format(one_line(str(name), self.limit)) for name in self.names)
+        names = (Markup("<bdi>{}</bdi>").format(one_line(str(name), _NAME_CHARACTERS)) for name in self.names)
         return escape(self.text).format(*names)
 
     def __str__(self) -> str:
         return self.write(lambda name, limit: one_line(str(name), limit))
-
-
-def _note(text: str) -> Statement:
-    return Statement("{}", (text,), _NOTE_CHARACTERS)
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -138,7 +133,7 @@ def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, 
         return {**parts, "sentence": Statement("This run was not compared with models that learn without transfer.")}
     kind = verdict.get("kind") or verdict["label"]
     p = verdict.get("p")
-    chance = "" if p is None else f"; McNemar's test: p\u00a0{'<' if p < 0.001 else '='}\u00a0{max(p, 0.001):.3f}"
+    chance = "" if p is None else f"; McNemar's test: p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}"
     side = "over" if verdict["label"] == "POSITIVE" else "against"
     text = f"{points(verdict['gap'])} points of {name} {side} {{}} ({_bounds(verdict)}{chance})."
     compared = Statement("That is the best model here that learns from this data alone.")
@@ -149,7 +144,7 @@ def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, 
         "sentence": Statement(text, (verdict["against"],)),
         "details": [
             compared + (_undecided(verdict, rows) if kind == "UNDECIDED" else Statement(_MEANINGS[kind])),
-            *(Statement(_other_score(verdict, what, other)) for what, other in others),
+            *(_other_score(verdict, what, other) for what, other in others),
         ],
         "advice": [a for a in verdict.get("advice") or [] if a["advice"] != MORE_TEST_ROWS],  # the details say it
     }
@@ -159,15 +154,15 @@ def _bounds(difference: Mapping[str, Any]) -> str:
     return f"95% interval {points(difference['low'])} to {points(difference['high'])}"
 
 
-def _other_score(verdict: Mapping[str, Any], name: str, other: Mapping[str, Any]) -> str:
+def _other_score(verdict: Mapping[str, Any], name: str, other: Mapping[str, Any]) -> Statement:
     same = "the same" if other["label"] == verdict["label"] else other["label"].lower()
-    return f"{score_name(name, heads=True)} says {same}: {points(other['gap'])} points ({_bounds(other)})."
+    return Statement(f"{score_name(name, heads=True)} says {same}: {points(other['gap'])} points ({_bounds(other)}).")
 
 
 def _undecided(verdict: Mapping[str, Any], rows: int) -> Statement:
     compared = verdict.get("cross_validation")
     more = f" {stands(Interval(**compared['gap']), compared['baseline'])}." if compared else ""
-    return _note(undecided(verdict["gap"], rows, verdict.get("rows_needed")) + more)
+    return Statement("{}", (undecided(verdict["gap"], rows, verdict.get("rows_needed")) + more,))
 
 
 def headline(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> tuple[str, Statement]:
@@ -189,12 +184,9 @@ def card_verdict(report: Mapping[str, Any]) -> dict[str, Any] | None:
 def retention(forgetting: Mapping[str, Any]) -> str:
     """Return which rows forgetting was measured on, such as "on handwritten digits, a stand-in"."""
     name, kind = forgetting.get("retention"), forgetting.get("retention_kind")
-    if kind == "own":
-        return "on the run's own data"
-    if not name:
-        return "on a retention set"
-    called = RETENTION.get(str(name), one_line(str(name), 60))
-    return f"on {called}, a stand-in" if kind == "stand-in" else f"on {called}"
+    called = RETENTION.get(str(name), one_line(str(name), 60)) if name else "a retention set"
+    stand_in = ", a stand-in" if name and kind == "stand-in" else ""
+    return "on the run's own data" if kind == "own" else f"on {called}{stand_in}"
 
 
 def kept_of_base(forgetting: Mapping[str, Any]) -> Statement:
@@ -239,7 +231,7 @@ def forgetting(report: Mapping[str, Any]) -> list[Statement]:
     rows = measures(measured)
     lines = [Statement(f"{name.text}: {before} before, {after} after.", name.names) for name, before, after in rows]
     note = measured.get("note")
-    return [kept_of_base(measured), *lines, *([_note(note)] if note else [])]
+    return [kept_of_base(measured), *lines, *([Statement("{}", (note,))] if note else [])]
 
 
 def certainty(report: Mapping[str, Any]) -> list[Statement]:
@@ -295,19 +287,16 @@ def pooled(report: Mapping[str, Any]) -> str | None:
     if report.get("pooling") != "mean":
         return None
     best = {k: max(v.values()) for k, v in ((report.get("probe") or {}).get("cv_accuracy") or {}).items() if v}
-    if not {"mean", "native"} <= set(best):
-        return "The head reads the mean of the token states"
-    return (
-        "The head reads the mean of the token states: in cross-validation "
-        f"{points(best['mean'] - best['native'])} points over what the stock class reads"
-    )
+    gain = points(best["mean"] - best["native"]) if {"mean", "native"} <= set(best) else None
+    more = f": in cross-validation {gain} points over what the stock class reads" if gain else ""
+    return f"The head reads the mean of the token states{more}"
 
 
 def compared(where: str, check: Mapping[str, Any]) -> Statement:
     """Return what loading and comparing an artifact ("final", "hub" or "onnx") in a process of its own gave."""
     names = {"final": "The saved model", "hub": "The published model, downloaded again,", "onnx": "The ONNX export"}
     if not check.get("labels_equal") or check.get("max_difference") is None:
-        return _note(check.get("note") or "not compared")
+        return Statement("{}", (check.get("note") or "not compared",))
     return Statement(
         f"{{}} was loaded in a fresh process without hftl and compared with the model in training on "
         f"{counted(int(check['rows']), 'row', 'rows')} ({{}}): the same labels, probabilities apart by at most "

@@ -46,9 +46,8 @@
     const [truth, answer] = cell.split(",");
     const rows = data.cells[cell] || [];
     const total = data.totals[cell];
-    const right = truth === answer;
-    const words = right ? ["Rightly answered "] : ["True ", name(truth), ", answered "];
-    const order = right ? "the least sure first" : "the most sure first";
+    const [order, ...words] = truth === answer
+      ? ["the least sure first", "Rightly answered "] : ["the most sure first", "True ", name(truth), ", answered "];
     const all = `${total} ${total === 1 ? "row" : "rows"}`;
     const count = rows.length < total ? `${rows.length} of ${all} are kept in this page` : all;
     const list = make("ul", rows.some((row) => row.image) ? "pictures" : "", ...rows.map(line));
@@ -112,8 +111,7 @@
   const point = (event) => {
     const mark = event.target.closest?.(described);
     tip.hidden = !mark;
-    if (!mark) return;
-    tip.textContent = mark.getAttribute("aria-label");
+    tip.textContent = mark?.getAttribute("aria-label");
     const box = tip.getBoundingClientRect();
     tip.style.left = `${Math.max(8, Math.min(event.clientX + 14, innerWidth - box.width - 8))}px`;
     tip.style.top = `${Math.max(8, event.clientY - box.height - 12)}px`;
