@@ -22,6 +22,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
     config, splits, loaded, model = run.config, ready.splits, scene.seen.loaded, outcome.final.model
     output, names = ready.task.output, splits.labels
     truth = {"test": scene.targets, "validation": ready.validation.targets}
+    cut = {"rows": ready.cut, "of": len(ready.train) + len(ready.validation)}
     frozen = config.method.method in FROZEN_BODY
     return {
         "schema_version": SCHEMA_VERSION,
@@ -42,6 +43,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
             "origins": splits.origins,
             "source_splits": splits.whole,
             "skipped": list(splits.skipped),
+            "cut": {**cut, "tokens": loaded.processor.model_max_length} if ready.cut else None,
         },
         "metrics": {part: score(output, outcome.logits[part], true, names) for part, true in truth.items()},
         "baselines": _baselines(evidence),

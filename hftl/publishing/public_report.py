@@ -15,7 +15,7 @@ from datasets import Dataset
 from hftl.config import OWN_FLAGS
 from hftl.errors import RunError
 from hftl.report.limits import LOCAL
-from hftl.report.schema import Report, public_part, sentence
+from hftl.report.schema import REPORT, public_part, sentence
 from hftl.report.visible import one_line
 from hftl.tasks import get_task
 
@@ -55,7 +55,7 @@ def public_report(report: dict[str, Any], config: dict[str, Any] | None = None) 
     number stays), the slices of `--slice_column`, the doctor's advice, and notes that name files or quote. `config` is
     the run's config.yaml, which says what that column is called.
     """
-    public = {**_ABSENT, **{k: v for k, v in public_part(Report, report).items() if v is not None}}
+    public = {**_ABSENT, **{k: v for k, v in public_part(REPORT, report).items() if v is not None}}
     public["model"]["name"] = public_name(report["model"])
     data = report["data"]
     public["data"]["name"] = one_line(data_name(str(data["name"])))

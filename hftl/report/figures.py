@@ -1,170 +1,306 @@
-"""Which charts a report gives, by the section that they stand in, and the training logs as their lines."""
+"""The page's charts: Vega-Lite specs, each in a wide and in a narrow form, and their drawing as SVG.
 
+The SVGs stand in the page, so light, dark and print change with its style sheet, and no script or font is fetched.
+Every mark that can be pointed at has a description, which the page shows as its tooltip.
+"""
+
+import itertools
+import json
 import math
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from hftl.evaluation.calibration import merged_bins
 from hftl.report import views
-from hftl.report.charts import Chart, Series, intervals, lines, reliability, similarity
-from hftl.report.statements import percent
-from hftl.report.visible import isolated
+from hftl.report.statements import headline_of, percent, score_name, scores_of
+from hftl.report.visible import isolated, one_line
 
 
+WIDE, NARROW = 760, 340  # pixels: a column on a desk, and a phone
 _MAX_POINTS = 200  # of a line: more cannot be told apart; neighbours are averaged
+_TIMEOUT = 120  # seconds to draw in; twenty charts take about one
+_MARKS = {  # kind of a rung or slice: colour and shape, so that colour is never alone
+    "majority": ("var(--muted)", "circle"),
+    "no-pretraining": ("var(--base)", "square"),
+    "features": ("var(--cool)", "circle"),
+    "control": ("var(--muted)", "triangle-up"),
+    "method": ("var(--accent)", "diamond"),
+    "weak": ("var(--bad)", "triangle-down"),
+    "slice": ("var(--accent)", "circle"),
+}
+_CONFIG = {
+    **{"view": {"stroke": None}, "font": "sans-serif", "legend": {"disable": True}},
+    "axis": {
+        **dict.fromkeys(("labelColor", "titleColor"), "var(--muted)"),
+        **dict.fromkeys(("gridColor", "domainColor", "tickColor"), "var(--line)"),
+        **{"titleFontWeight": "normal", "titleFontSize": 12, "labelFontSize": 12, "titlePadding": 10},
+    },
+    "line": {"strokeWidth": 2},
+    "point": {"filled": True, "size": 60, "opacity": 1},
+    "text": {"fontSize": 13, "color": "var(--ink)"},
+}
+_DRAW = """
+import json, sys, vl_convert
+svgs = [vl_convert.vegalite_to_svg(spec, vl_version="5.21", allowed_base_urls=[]) for spec in json.load(sys.stdin)]
+json.dump(svgs, sys.stdout)
+"""
 
-Point = tuple[float, float, str]
+Encoding = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Two specs of one chart, and what it shows in a sentence for who cannot see it."""
+
+    summary: str
+    wide: dict[str, Any]
+    narrow: dict[str, Any]
 
 
 def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart]:
     """Return the charts by name; a part of the report that is missing gives none."""
-    charts = {"ladder": _ladder(report, evidence)}
-    forgetting = views.forgetting(evidence)
-    if forgetting and len(forgetting["cka"]) > 1:
-        low = min(forgetting["cka"], key=lambda b: b["value"])
-        summary = f"Similarity to the base model per block; the lowest is {low['value']:.2f}."
-        charts["similarity"] = similarity(forgetting["cka"], summary)
+    headline = headline_of(report)
+    title = score_name(headline, heads=True)
+    rungs = [{"name": r["name"], "kind": r["kind"], **r[headline]} for r in views.ladder(report, evidence)]
+    against = next((r["value"] for r in rungs if r["name"] == (evidence.get("verdict") or {}).get("against")), None)
+    summary = "; ".join(f"{isolated(r['name'])} {percent(r['value'])}" for r in rungs)
+    charts = {"ladder": intervals(rungs, against, f"{title} on the test rows with 95% intervals: {summary}.")}
+    forgetting, calibration, abstain = (evidence.get(k) or {} for k in ("forgetting", "calibration", "abstain"))
+    blocks = [b for b in forgetting.get("cka") or [] if b.get("value") is not None]
+    if len(blocks) > 1 and not forgetting.get("unchanged"):
+        charts["similarity"] = similarity(blocks)
     charts |= _learning(report)
-    calibration = views.calibration(evidence)
-    if calibration and (calibration["before"] or calibration["after"]):
-        pair = (("before", "var(--base)", calibration["before"]), ("after", "var(--accent)", calibration["after"]))
-        charts["calibration"] = reliability(pair, "How often answers were right against how sure the model was.")
-    abstain = views.abstain(evidence)
-    if abstain and len(abstain["curve"]) > 1:
+    before, after = (merged_bins(calibration.get(f"bins_{when}") or []) for when in ("before", "after"))
+    if before or after:
+        charts["calibration"] = reliability(before, after)
+    if len(abstain.get("curve") or []) > 1:
         charts["abstain"] = _abstain(abstain)
-    groups, _ = views.slices(evidence)
-    for i, group in enumerate(groups):
-        charts[f"slices-{i}"] = _slices(group, report["metrics"]["test"]["accuracy"]["value"])
+    overall = report["metrics"]["test"][headline]["value"]
+    for i, group in enumerate(views.slices(evidence)[0]):
+        rows = [
+            {"name": f"{s['slice']} ({s['count']:,})", "kind": "weak" if s["weak"] else "slice", **s[headline]}
+            for s in group["rows"]
+        ]
+        summary = f"{title} per slice with 95% intervals; the dashed line is that of all rows."
+        charts[f"slices-{i}"] = intervals(rows, overall, summary)
     return charts
 
 
-def _ladder(report: dict[str, Any], evidence: dict[str, Any]) -> Chart:
-    rungs = views.ladder(report, evidence)
-    rows = [{"name": r["name"], "kind": r["kind"], **r["accuracy"]} for r in rungs]
-    verdict = evidence.get("verdict") or {}
-    against = next((r["value"] for r in rows if r["name"] == verdict.get("against")), None)
-    scores = "; ".join(f"{isolated(r['name'])} {percent(r['value'])}" for r in rows)
-    return intervals(rows, against, f"Accuracy on the test rows with 95% intervals: {scores}.")
+def draw(specs: Sequence[dict[str, Any]]) -> list[str] | str:
+    """Return an SVG for each Vega-Lite spec, or one line that says why they could not be drawn.
+
+    Strings among the specs' data are escaped by Vega. Nothing is fetched: a spec with a URL fails.
+
+    vl-convert draws in a process of its own: it brings a JavaScript engine that reserves 64 GB of address space when it
+    starts, and aborts the whole process where that is refused (`ulimit -v`). A finished run must not end like that.
+    """
+    if not specs:
+        return []
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _DRAW],
+            input=json.dumps(list(specs), allow_nan=False),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"the process that draws them failed: {error}"
+    if done.returncode != 0:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        reason = next((line for line in lines if "rror" in line), lines[-1])
+        return f"the process that draws them ended with code {done.returncode}: {reason[:200]}"
+    return json.loads(done.stdout)
 
 
-def _learning(report: dict[str, Any]) -> dict[str, Chart]:
-    curves = learning_curves(report["stages"])
-    if curves is None:
-        return {}
-    charts = {}
-    loss = [
-        Series("training", curves.train_loss, "var(--muted)", dashed=True, dots=len(curves.train_loss) == 1),
-        Series("validation", curves.validation_loss, "var(--accent)"),
+def _spec(width: int, height: int, layers: list[dict[str, Any]], padding: Any = 4) -> dict[str, Any]:
+    size = {"width": width, "height": height, "padding": padding, "autosize": {"type": "fit", "contains": "padding"}}
+    schema = "https://vega.github.io/schema/vega-lite/v5.json"
+    return {"$schema": schema, **size, "background": None, "layer": layers, "config": _CONFIG}
+
+
+def _layer(mark: Encoding, encoding: Encoding, values: Sequence[Any], *, said: bool = False) -> dict[str, Any]:
+    """Return a layer; where `said`, its marks have the field of that name as their description."""
+    described = {"description": {"field": "said"}} if said else {}
+    return {"data": {"values": values}, "mark": {"aria": said, **mark}, "encoding": {**encoding, **described}}
+
+
+def _axis(field: str, title: str | None, scale: Encoding, **axis: Any) -> Encoding:
+    return {"field": field, "type": "quantitative", "axis": {"title": title, **axis}, "scale": scale}
+
+
+_WHOLE = {"domain": [0, 1], "nice": False}
+_PERCENT = {"format": ".0%", "tickCount": 5}
+_BESIDE = ({"align": "right", "dx": -12}, {"align": "left", "dx": 12})
+
+
+def _line_at(axis: str, value: float, colour: str) -> dict[str, Any]:
+    mark = {"type": "rule", "strokeDash": [4, 4], "strokeWidth": 1.5, "color": colour}
+    return _layer(mark, {axis: {"field": "at", "type": "quantitative"}}, [{"at": value}])
+
+
+def intervals(rows: Sequence[dict[str, Any]], against: float | None, summary: str) -> Chart:
+    """Draw a score with its interval per row: `rows` hold name, kind, value, low and high (0 to 1).
+
+    `against` puts a dashed line at a score to compare with.
+    """
+    values = []
+    for i, row in enumerate(rows):
+        colour, shape = _MARKS.get(row["kind"], _MARKS["slice"])
+        text = percent(row["value"])
+        said = f"{isolated(row['name'])}: {text}, 95% interval {percent(row['low'])} to {percent(row['high'])}"
+        words = {"name": one_line(row["name"], 40), "text": text, "said": said}
+        values.append({**row, **words, "i": i, "colour": colour, "shape": shape})
+    low = min([row["low"] for row in rows] + ([] if against is None else [against]))
+    high = max(row["high"] for row in rows)
+    margin = max(0.05, (high - low) * 0.06)
+    scale = {"domain": [max(0.0, low - margin), min(1.0, high + margin)], "nice": False, "zero": False}
+    x = _axis("value", None, scale, **_PERCENT)
+    y = {"field": "i", "type": "ordinal", "axis": None, "scale": {"paddingInner": 0, "paddingOuter": 0.25}}
+    by_colour, by_shape = ({"field": field, "type": "nominal", "scale": None} for field in ("colour", "shape"))
+    bar = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": by_colour}
+    name, figure = (
+        {"text": {"field": field}, "y": y, "x": {"value": at}} for field, at in (("name", 0), ("text", "width"))
+    )
+    mark = {"x": x, "y": y, "color": by_colour, "shape": by_shape}
+    rule = {"type": "rule", "strokeWidth": 3, "opacity": 0.45, "strokeCap": "round"}
+    layers = [
+        *([] if against is None else [_line_at("x", against, "var(--base)")]),
+        _layer(rule, bar, values, said=True),
+        _layer({"type": "point", "size": 110}, mark, values, said=True),
     ]
-    scores = [
-        Series("accuracy", curves.accuracy, "var(--accent)"),
-        Series("macro F1", curves.macro_f1, "var(--cool)", dashed=True),
+
+    def spec(width: int) -> dict[str, Any]:
+        narrow = width == NARROW  # there the name stands above its line, else beside it
+        left, right = ({"align": "left", "dy": -15}, {"align": "right", "dy": -15}) if narrow else _BESIDE
+        words = [
+            _layer({"type": "text", "limit": 250 if narrow else 210, **left}, name, values),
+            _layer({"type": "text", "fontWeight": 600, **right}, figure, values),
+        ]
+        # The page's font may be wider than the one that Vega measures names with.
+        padding = 4 if narrow else {"left": 28, "right": 12, "top": 4, "bottom": 4}
+        return _spec(width, (46 if narrow else 34) * len(values) + 40, [*layers, *words], padding)
+
+    return Chart(summary, spec(WIDE), spec(NARROW))
+
+
+def _chart(summary: str, layers: list[dict[str, Any]], height: int = 260, widest: int = WIDE) -> Chart:
+    return Chart(summary, *(_spec(min(width, widest), height, layers) for width in (WIDE, NARROW)))
+
+
+def _line(points: Sequence[Any], axes: Encoding, colour: str, *, dashed: bool = False, **dot: Any) -> list[Encoding]:
+    """Return a line and its dots through points {x, y, said}, with `count` where the dots grow by it."""
+    dash = {"strokeDash": [5, 3]} if dashed else {}
+    grow = {"field": "count", "type": "quantitative", "scale": {"range": [30, 260], "zero": True}}
+    sized = {"size": grow} if any("count" in point for point in points) else {}
+    return [
+        _layer({"type": "line", "color": colour, **dash}, axes, points),
+        _layer({"type": "point", "color": colour, **dot}, {**axes, **sized}, points, said=True),
     ]
-    for name, series, title in (("loss", loss, "loss"), ("scores", scores, "validation score")):
-        drawn = [s for s in series if s.points]
-        if any(len(s.points) > 1 for s in drawn):  # one point is no curve; the page states the last scores in words
-            last = ", ".join(f"{s.name} ends at {s.points[-1][1]:.3g}" for s in drawn)
-            charts[name] = lines(
-                drawn,
-                ("step", title),
-                f"{title.capitalize()} by step: {last}.",
-                share=name == "scores",
-                marks=curves.ends,
-                end=curves.steps,
-            )
-    return charts
+
+
+def similarity(blocks: Sequence[dict[str, Any]]) -> Chart:
+    """Draw the similarity (`value`, 0 to 1) of each `block` to the base model's, from the input to the output."""
+    names = [one_line(b["block"], 24) for b in blocks]
+    points = [
+        {"x": i, "y": b["value"], "said": f"{isolated(b['block'])}: {b['value']:.3f}"} for i, b in enumerate(blocks)
+    ]
+    # A Vega array literal, with everything but plain characters left out of the names.
+    plain = ", ".join("'{}'".format("".join(c if c.isalnum() or c in " ._-" else "." for c in name)) for name in names)
+    x = _axis(
+        "x",
+        "block, from input to output",
+        {"domain": [-0.4, len(names) - 0.6], "nice": False},
+        values=list(range(len(names))),
+        labelExpr=f"[{plain}][datum.value]",  # two blocks may bear one name
+        labelAngle=-45 if len(names) * max(map(len, names)) * 7 > NARROW - 60 else 0,
+        labelOverlap="parity",
+        labelLimit=110,
+        grid=False,
+    )
+    y = _axis("y", "similarity to the base", _WHOLE, tickCount=5, format=".1f")
+    low = min(b["value"] for b in blocks)
+    summary = f"Similarity to the base model per block; the lowest is {low:.2f}."
+    return _chart(summary, _line(points, {"x": x, "y": y}, "var(--accent)"), 280)
+
+
+def reliability(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> Chart:
+    """Draw how often answers were right against how sure the model was; a bin has count, confidence and accuracy."""
+    x = _axis("x", "how sure the model was", _WHOLE, **_PERCENT)
+    y = _axis("y", "how often it was right", _WHOLE, **_PERCENT)
+    diagonal = {"type": "line", "color": "var(--muted)", "strokeDash": [4, 4], "strokeWidth": 1}
+    axes = {"x": x, "y": y}
+    layers = [
+        _layer(diagonal, axes, [{"x": 0, "y": 0}, {"x": 1, "y": 1}]),
+        *_line(_bins("before", before), axes, "var(--base)", filled=False),
+        *_line(_bins("after", after), axes, "var(--accent)"),
+    ]
+    return _chart("How often answers were right against how sure the model was.", layers, 360, 400)
+
+
+def _bins(name: str, bins: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    text = "{}: {count:,} rows, {confidence:.1%} sure, {accuracy:.1%} right"
+    filled = [b for b in bins if b["count"]]
+    places = [{"x": b["confidence"], "y": b["accuracy"], "count": b["count"]} for b in filled]
+    return [{**place, "said": text.format(name, **b)} for place, b in zip(places, filled, strict=True)]
 
 
 def _abstain(abstain: dict[str, Any]) -> Chart:
-    points = [
-        (float(c), float(a), f"answering {percent(c)} of the rows: {percent(a)} right") for c, a in abstain["curve"]
-    ]
-    step = max(1, len(points) // 200)
-    thinned = points[::step] if points[-1] in points[::step] else [*points[::step], points[-1]]
-    return lines(
-        [Series("accuracy", thinned, "var(--accent)", dots=False)],
-        ("share of rows answered", "right among these"),
-        "Accuracy of the answers against the share of rows that is answered.",
-        share=True,
-        share_x=True,
-        level=abstain["target"],
-    )
+    curve = _points(abstain["curve"], "answering {x:.1%} of the rows: {y:.1%} right")
+    x = _axis("x", "share of rows answered", {"zero": False, "nice": False}, grid=False, **_PERCENT)
+    y = _axis("y", "right among these", {"zero": False}, **_PERCENT)
+    summary = "Accuracy of the answers against the share of rows that is answered."
+    target = _line_at("y", abstain["precision"], "var(--base)")
+    return _chart(summary, [target, *_line(curve, {"x": x, "y": y}, "var(--accent)", opacity=0)])
 
 
-def _slices(group: dict[str, Any], overall: float) -> Chart:
-    rows = [
-        {"name": f"{s['slice']} ({s['count']:,})", "kind": "weak" if s["weak"] else "slice", **s["accuracy"]}
-        for s in group["rows"]
-    ]
-    return intervals(rows, overall, "Accuracy per slice with 95% intervals; the dashed line is that of all rows.")
+def _learning(report: dict[str, Any]) -> dict[str, Chart]:
+    """The losses and the validation scores by step, counted through all stages that have steps."""
+    stages = [stage for stage in report["stages"] if stage["steps"]]
+    ends = list(itertools.accumulate(int(stage["steps"]) for stage in stages))
+    last = ends[-1] if ends else 0
+    ticks = max(1, min(10, last))  # none between two steps
+    x = _axis("x", "step", {"domain": [0, last], "nice": False}, grid=False, tickCount=ticks, format="~s")
+    below = [_line_at("x", end, "var(--line)") for end in ends[:-1]]
+    losses = {"training loss": "loss", "validation loss": "eval_loss"}
+    scores = {f"validation {score_name(k)}": f"eval_{k}" for k in scores_of(report)}
+    charts = {}
+    for chart, title, keys, form, text in (
+        ("loss", "loss", losses, "~g", "{y:.4g}"),
+        ("scores", "validation score", scores, ".0%", "{y:.1%}"),
+    ):
+        curves = {name: learning_curve(stages, key, f"{name} {text} at step {{x:,.0f}}") for name, key in keys.items()}
+        if not any(len(points) > 1 for points in curves.values()):
+            continue  # one point is no curve; the page has the last scores
+        y = _axis("y", title, {"zero": chart == "loss"}, format=form, tickCount=5)
+        colours = ("var(--muted)", "var(--accent)") if chart == "loss" else ("var(--accent)", "var(--cool)")
+        pairs = [(points, colour) for points, colour in zip(curves.values(), colours, strict=False) if points]
+        ends_at = ", ".join(f"{name} ends at {points[-1]['y']:.3g}" for name, points in curves.items() if points)
+        layers = list(below)
+        for points, colour in pairs:
+            layers += _line(points, {"x": x, "y": y}, colour, dashed=colour != "var(--accent)")
+        charts[chart] = _chart(f"{title.capitalize()} by step: {ends_at}.", layers)
+    return charts
 
 
-@dataclass(frozen=True)
-class Curves:
-    """Points (step, value, words) of each quantity, and the step at which each stage but the last ends."""
-
-    train_loss: list[Point]
-    validation_loss: list[Point]
-    accuracy: list[Point]
-    macro_f1: list[Point]
-    ends: list[int]
-    steps: int  # of all stages
-    averaged: bool  # a line had more points than are drawn
-
-
-def learning_curves(stages: Sequence[dict[str, Any]]) -> Curves | None:
-    """Return the logs of all stages, steps counted through; None when no stage logged anything."""
-    logs: dict[str, list[tuple[float, float, str]]] = {k: [] for k in _KEYS}
-    ends: list[int] = []
-    done = 0
+def learning_curve(stages: Sequence[dict[str, Any]], key: str, text: str) -> list[dict[str, Any]]:
+    """Return the points of a logged quantity as {x, y, said}, steps counted through; `text` says an {x} and a {y}."""
+    pairs, done = [], 0
     for stage in stages:
-        for entry in _with_final_loss(stage["history"]):
-            for name, key in _KEYS.items():
-                value = entry.get(key)
-                if isinstance(value, int | float) and math.isfinite(value):
-                    logs[name].append((done + entry.get("step", 0.0), float(value), str(stage["name"])))
+        values = [(done + entry.get("step", 0.0), entry.get(key)) for entry in stage["history"]]
+        pairs += [(x, float(y)) for x, y in values if isinstance(y, int | float) and math.isfinite(y)]
         done += int(stage["steps"])
-        if stage["steps"]:
-            ends.append(done)
-    if not any(logs.values()):
-        return None
-    averaged = any(len(points) > _MAX_POINTS for points in logs.values())
-    lines = {name: _described(_thinned(points), name) for name, points in logs.items()}
-    return Curves(**lines, ends=ends[:-1], steps=done, averaged=averaged)
+    return _points(pairs, text)
 
 
-_KEYS = {
-    "train_loss": "loss",
-    "validation_loss": "eval_loss",
-    "accuracy": "eval_accuracy",
-    "macro_f1": "eval_macro_f1",
-}
-_WORDS = {
-    "train_loss": "training loss",
-    "validation_loss": "validation loss",
-    "accuracy": "validation accuracy",
-    "macro_f1": "validation macro F1",
-}
-
-
-def _with_final_loss(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """A stage that ended before its first log has only the mean loss over all its steps."""
-    if any("loss" in entry for entry in history):
-        return list(history)
-    return [{**e, "loss": e["train_loss"]} if "train_loss" in e else e for e in history]
-
-
-def _thinned(points: list[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
-    stride = math.ceil(len(points) / _MAX_POINTS)
-    if stride <= 1:
-        return points
-    groups = [points[i : i + stride] for i in range(0, len(points), stride)]
-    return [(g[-1][0], math.fsum(p[1] for p in g) / len(g), g[-1][2]) for g in groups]
-
-
-def _described(points: list[tuple[float, float, str]], name: str) -> list[Point]:
-    share = name in ("accuracy", "macro_f1")
-    return [
-        (x, y, f"{_WORDS[name]} {f'{100 * y:.1f}%' if share else f'{y:.4g}'} at step {x:,.0f}, stage {stage}")
-        for x, y, stage in points
-    ]
+def _points(pairs: Sequence[Sequence[float]], text: str) -> list[dict[str, Any]]:
+    """Return at most 200 points: each stands at the last of its group, whose values are averaged."""
+    stride = math.ceil(len(pairs) / _MAX_POINTS) or 1
+    groups = [pairs[i : i + stride] for i in range(0, len(pairs), stride)]
+    means = [(group[-1][0], math.fsum(y for _, y in group) / len(group)) for group in groups]
+    return [{"x": x, "y": y, "said": text.format(x=x, y=y)} for x, y in means]

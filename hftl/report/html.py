@@ -6,8 +6,7 @@ confusion matrix. The page's Content-Security-Policy allows nothing else, and of
 
 import base64
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,10 +15,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from hftl.evaluation.calibration import merged_bins
 from hftl.report import statements, views
-from hftl.report.charts import Chart
-from hftl.report.draw import draw
-from hftl.report.figures import figures
+from hftl.report.figures import Chart, draw, figures
 from hftl.report.rows import Confusion, PageRows, confusion, page_content, rows_to_show
 from hftl.report.visible import isolated, one_line, visible
 
@@ -30,11 +28,9 @@ LABEL_CHARACTERS = 120
 def write_page(path: Path, report: dict[str, Any], rows: PageRows, run_dir: Path | None = None) -> None:
     """Write the page of a run.
 
-    `run_dir` is where the run will lie once it is whole, which the command that repeats it names; by default the
-    folder of `path` without ".partial".
-
     `report` is report.json as a dict; of its `evidence` every part may be missing or None. `rows` are the test rows.
-    Charts that cannot be drawn leave a line that says why; their figures stand in tables all the same.
+    Charts that cannot be drawn leave a line that says why; their figures stand in tables all the same. `run_dir` is
+    where the run will lie in the end, which the command that repeats it names; by default `path` without ".partial".
     """
     folder = run_dir or Path(str(path.parent).removesuffix(".partial"))
     path.write_text(render_page(folder, report, rows), encoding="utf-8", newline="\n")
@@ -44,27 +40,32 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
     """Return the page of the run that lies in `run_dir` as HTML."""
     evidence: dict[str, Any] = report.get("evidence") or {}
     matrix = confusion(rows)
-    style, script = _asset("page.css"), _asset("page.js")
-    template = environment().get_template("page.html")
-    return template.render(
-        **evidence_sections(report, evidence, list(rows.labels), matrix),
-        style=Markup(style),  # our own files
-        script=Markup(script),
-        policy=_policy(style, script),
-        rows_open=True,
-        stages=views.stages(report),
-        interpolation=statements.interpolation(report),
-        worst=_with_content(evidence.get("worst_rows"), rows.test_content, views.MAX_WORST),
-        more_worst=max(0, len(evidence.get("worst_rows") or []) - views.MAX_WORST),
-        suspects=_with_content(evidence.get("suspects"), rows.train_content, views.MAX_SUSPECTS),
-        more_suspects=max(0, len(evidence.get("suspects") or []) - views.MAX_SUSPECTS),
-        findings=views.findings(evidence),
-        seeds=report.get("seeds"),
-        reproduction=views.reproduction(report, run_dir),
-        evidence_seconds=evidence.get("seconds"),
-        notes=[*report["warnings"], *(f"Left out: {s}" for s in report["data"]["skipped"][:20])],
-        charts=drawn(figures(report, evidence)),
-        data=_json(_page_data(rows, matrix)),
+    templates = files("hftl.report").joinpath("templates")
+    ours = {
+        name: templates.joinpath(f"page.{kind}").read_text(encoding="utf-8").replace("\r\n", "\n")
+        for name, kind in (("style", "css"), ("script", "js"))
+    }
+    hashes = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in ours.items()}
+    sections = evidence_sections(report, evidence, list(rows.labels), matrix)
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            **sections,
+            **{name: Markup(text) for name, text in ours.items()},
+            hashes=hashes,
+            rows_open=True,
+            stages=views.stages(report),
+            interpolation=statements.interpolation(report),
+            worst=_with_content(evidence.get("worst_rows") or [], rows.test_content, views.MAX_WORST),
+            suspects=_with_content(evidence.get("suspects") or [], rows.train_content, views.MAX_SUSPECTS),
+            findings=views.findings(evidence),
+            seeds=report.get("seeds"),
+            reproduction=views.reproduction(report, run_dir),
+            notes=[*report["warnings"], *(f"Left out: {name}" for name in report["data"]["skipped"][:20])],
+            charts=drawn(figures(report, evidence)),
+            data=_page_data(rows, matrix),
+        )
     )
 
 
@@ -72,45 +73,33 @@ def evidence_sections(
     report: dict[str, Any], evidence: dict[str, Any], labels: list[str], matrix: Confusion | None
 ) -> dict[str, Any]:
     """Return the values of the sections that page and demo share."""
-    classes, hidden_classes = views.classes(report)
-    slices, hidden_slices = views.slices(evidence)
+    names = {name: statements.score_name(name, heads=True) for name in statements.scores_of(report)}
     return {
-        "report": report,
-        "labels": labels,
+        **{"report": report, "labels": labels, "headline": statements.headline_of(report), "scores": names},
         "verdict": statements.banner(report, evidence),
         "cards": views.cards(report, evidence),
         "ladder": views.ladder(report, evidence),
-        "compared": bool(evidence.get("verdict")),
-        "forgetting": views.forgetting(evidence),
         "confusion": matrix,
         "long_names": matrix is not None and any(len(labels[i]) > 3 for i in matrix.classes),
-        "classes": classes,
-        "hidden_classes": hidden_classes,
-        "calibration": views.calibration(evidence),
-        "abstain": views.abstain(evidence),
-        "slices": slices,
-        "hidden_slices": hidden_slices,
+        **dict(zip(("classes", "hidden_classes"), views.classes(report), strict=True)),
+        **dict(zip(("slices", "hidden_slices"), views.slices(evidence), strict=True)),
+        **{part: evidence.get(part) for part in ("forgetting", "calibration", "abstain")},
     }
 
 
-def _with_content(entries: Sequence[dict[str, Any]] | None, read: Any, limit: int) -> list[dict[str, Any]]:
-    return [{**entry, "content": page_content(read, int(entry["row"]))} for entry in (entries or [])[:limit]]
+def _with_content(entries: list[dict[str, Any]], read: Callable[[int], Any], limit: int) -> dict[str, Any]:
+    rows = [{**entry, "content": page_content(read, int(entry["row"]))} for entry in entries[:limit]]
+    return {"rows": rows, "more": max(0, len(entries) - limit)}
 
 
 def _page_data(rows: PageRows, matrix: Confusion) -> dict[str, Any]:
     """Return what the script needs: the rows behind each cell, all counts, the names of the labels that it shows."""
-    cells = matrix.cells
-    totals = {f"{p['true']},{p['predicted']}": p["count"] for p in matrix.pairs}
-    for true, line in zip(matrix.classes, matrix.matrix, strict=True):
-        for predicted, cell in zip(matrix.classes, line, strict=True):
-            if cell["count"]:
-                totals[f"{true},{predicted}"] = cell["count"]
-    used = sorted({i for cell in cells for i in cell})
+    keys = {cell: f"{cell[0]},{cell[1]}" for cell in matrix.cells}
     return {
-        "cells": rows_to_show(rows, cells),
-        "totals": totals,
-        "labels": {str(i): one_line(str(rows.labels[i]), LABEL_CHARACTERS) for i in used},
-        "first": f"{cells[0][0]},{cells[0][1]}" if cells else None,
+        "cells": rows_to_show(rows, matrix.cells),
+        "totals": {keys[cell]: count for cell, count in matrix.cells.items()},
+        "labels": {str(i): one_line(str(rows.labels[i]), LABEL_CHARACTERS) for cell in matrix.cells for i in cell},
+        "first": next(iter(keys.values()), None),
     }
 
 
@@ -120,38 +109,12 @@ def drawn(charts: dict[str, Chart]) -> dict[str, Markup]:
     if isinstance(svgs, str):
         note = Markup('<p class="note">This chart could not be drawn: {}</p>').format(visible(svgs))
         return dict.fromkeys(charts, note)
-    pictures = {}
-    for i, (name, chart) in enumerate(charts.items()):
-        pair = zip(("wide", "narrow"), svgs[2 * i : 2 * i + 2], strict=True)
-        pictures[name] = Markup("").join(
-            Markup('<div class="chart {}" role="img" aria-label="{}">{}</div>').format(
-                size,
-                chart.summary,
-                Markup(svg),  # Vega escapes what it writes
-            )
-            for size, svg in pair
-        )
-    return pictures
-
-
-def _json(data: dict[str, Any]) -> Markup:
-    """Return JSON that can stand in a script element: nothing in it can end the element or open a comment."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
-    return Markup(text)
-
-
-def _policy(style: str, script: str) -> str:
-    hashes = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in (style, script)]
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _asset(name: str) -> str:
-    return files("hftl.report").joinpath("templates", name).read_text(encoding="utf-8").replace("\r\n", "\n")
+    picture = Markup('<div class="chart {}" role="img" aria-label="{}">{}</div>')
+    return {
+        name: picture.format("wide", chart.summary, Markup(wide))
+        + picture.format("narrow", chart.summary, Markup(narrow))
+        for (name, chart), wide, narrow in zip(charts.items(), svgs[::2], svgs[1::2], strict=True)
+    }  # Vega escapes what it writes
 
 
 def _finalize(value: Any) -> Any:
@@ -170,11 +133,14 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.globals.update(zip=zip, say=statements, merged_bins=merged_bins)
+    templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
     templates.filters.update(
         percent=statements.percent,
         number=statements.number,
         duration=statements.duration,
         interval=statements.interval,
+        thousands="{:,}".format,
         label=lambda text: one_line(str(text), LABEL_CHARACTERS),
         isolated=lambda text: escape(isolated(str(text), LABEL_CHARACTERS)),
     )

@@ -4,7 +4,8 @@ The matrix has all classes where they fit, else the most confused ones.
 """
 
 import base64
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -16,18 +17,14 @@ from hftl.evaluation.row_scores import confusion as confusion_cells
 from hftl.report.visible import one_line, shorten
 
 
-ROWS_PER_CELL = 20
-IMAGES_PER_CELL = 12
-TEXT_CHARACTERS = 300
-TEXT_LINES = 12
+ROWS_PER_CELL, IMAGES_PER_CELL = 20, 12
+TEXT_CHARACTERS, TEXT_LINES = 300, 12
 THUMBNAIL_SIDE = 96  # pixels
 MAX_BYTES = 1_200_000  # of all rows behind the confusion matrix, as they stand in the page
 MAX_IMAGES = 400  # each is decoded once more, about 5 ms for a photo of 500 pixels
-
-MAX_CLASSES = 30  # in the matrix; beyond that it shows the most confused 24
-CONFUSED_CLASSES = 24
+MAX_CLASSES, CONFUSED_CLASSES = 30, 24  # in the matrix; beyond the first it shows as many as the second
 MAX_PAIRS = 20
-SHADES = 9
+SHADES = 5
 
 Content = str | Image.Image
 Cell = tuple[int, int]  # (true class id, predicted class id)
@@ -73,36 +70,33 @@ def page_content(read: Callable[[int], Content], row: int) -> dict[str, Any]:
     return {"text": text, "length": len(content)} if cut else {"text": text}
 
 
-def rows_by_cell(rows: PageRows, cells: Iterable[Cell]) -> dict[Cell, np.ndarray]:
+def rows_by_cell(rows: PageRows) -> dict[Cell, list[int]]:
     """Return the test rows of each cell: the most certain errors first, of right answers the least certain first."""
     references, predictions = np.asarray(rows.references), np.asarray(rows.predictions)
-    classes = max(len(rows.labels), 1)
-    codes = references.astype(np.int64) * classes + predictions
     certainty = np.nan_to_num(np.asarray(rows.probabilities, dtype=np.float64))
-    order = np.lexsort((np.where(references == predictions, certainty, -certainty), codes))
-    ordered = codes[order]
-    positions = {}
-    for true, predicted in cells:
-        start, stop = np.searchsorted(ordered, true * classes + predicted + np.arange(2))
-        positions[true, predicted] = order[start:stop]
-    return positions
+    by_cell: dict[Cell, list[int]] = {}
+    for row in np.argsort(np.where(references == predictions, certainty, -certainty), kind="stable").tolist():
+        by_cell.setdefault((int(references[row]), int(predictions[row])), []).append(row)
+    return by_cell
 
 
-def rows_to_show(rows: PageRows, cells: Sequence[Cell]) -> dict[str, list[dict[str, Any]]]:
+def rows_to_show(rows: PageRows, cells: Iterable[Cell]) -> dict[str, list[dict[str, Any]]]:
     """Return the rows behind each cell as "true,predicted": [{row, p, text | image | unreadable}, ...].
 
-    The cells are given in order of importance. They are filled in turns, one row each, up to 20 texts or 12 images a
+    The cells come in order of importance. They are filled in turns, one row each, up to 20 texts or 12 images a
     cell and 1.2 MB or 400 images in all, so that what is cut off is the depth of a cell and not whole cells.
     """
-    by_cell = rows_by_cell(rows, cells)
+    by_cell = rows_by_cell(rows)
     entries: dict[str, list[dict[str, Any]]] = {}
     used = images = 0
     for depth in range(ROWS_PER_CELL):
         for cell in cells:
-            if depth >= len(by_cell[cell]) or (depth >= IMAGES_PER_CELL and images):
+            of_cell = by_cell.get(cell, [])
+            if depth >= len(of_cell) or (depth >= IMAGES_PER_CELL and images):
                 continue
-            row = int(by_cell[cell][depth])
-            entry = {"row": row, "p": certainty_of(rows, row), **page_content(rows.test_content, row)}
+            row, sure = of_cell[depth], float(rows.probabilities[of_cell[depth]])
+            p = round(sure, 4) if np.isfinite(sure) else None
+            entry = {"row": row, "p": p, **page_content(rows.test_content, row)}
             used += len(entry.get("text", "").encode()) + len(entry.get("image", "")) + 60
             images += "image" in entry
             if used > MAX_BYTES or images > MAX_IMAGES:
@@ -111,34 +105,18 @@ def rows_to_show(rows: PageRows, cells: Sequence[Cell]) -> dict[str, list[dict[s
     return entries
 
 
-def certainty_of(rows: PageRows, row: int) -> float | None:
-    """Return the probability that the model gave its answer on a test row, or None when it is no number."""
-    value = float(rows.probabilities[row])
-    return round(value, 4) if np.isfinite(value) else None
-
-
 @dataclass(frozen=True)
 class Confusion:
     """What the section shows. `pairs` are the most frequent errors of all classes, most frequent first."""
 
     classes: list[int]  # class ids of the matrix, in label order
-    matrix: list[list[dict[str, int]]]  # [true][predicted]: count, shade 0 to 9
+    matrix: list[list[dict[str, int]]]  # [true][predicted]: count, shade 0 to 5
     totals: list[int]  # test rows of each class of the matrix
     pairs: list[dict[str, Any]]  # true, predicted, count, share (of the rows of the true class)
+    cells: dict[Cell, int]  # those that can be opened, the most important first: errors by their count, then the rest
     errors: int
     outside: int  # errors that the matrix does not show
     hidden_classes: int  # classes among the test rows or the answers that the matrix does not show
-
-    @property
-    def cells(self) -> list[Cell]:
-        """The cells that can be opened, the most important first: errors by their number, then right answers."""
-        errors = {(p["true"], p["predicted"]): p["count"] for p in self.pairs}
-        right: dict[Cell, int] = {}
-        for true, line in zip(self.classes, self.matrix, strict=True):
-            for predicted, cell in zip(self.classes, line, strict=True):
-                if cell["count"]:
-                    (right if true == predicted else errors)[true, predicted] = cell["count"]
-        return [*sorted(errors, key=lambda c: -errors[c]), *sorted(right, key=lambda c: -right[c])]
 
 
 def confusion(rows: PageRows) -> Confusion:
@@ -152,45 +130,41 @@ def confusion_of(cells: Sequence[Sequence[int]], n_classes: int) -> Confusion:
 
     Raises `ValueError` where they name a class that is not below `n_classes`.
     """
-    true, predicted, count = np.asarray(cells, dtype=np.int64).reshape(-1, 3).T
-    if len(count) and (min(true.min(), predicted.min()) < 0 or max(true.max(), predicted.max()) >= n_classes):
+    counts = {(int(true), int(predicted)): int(count) for true, predicted, count in cells if count}
+    if any(not 0 <= i < n_classes for cell in counts for i in cell):
         raise ValueError("the confusion names classes that the report lacks")
-    of_true = np.bincount(true, weights=count, minlength=n_classes).astype(np.int64)
-    order = np.lexsort((predicted, true, -count))
-    pairs = [(int(true[i]), int(predicted[i]), int(count[i])) for i in order if true[i] != predicted[i]]
-    present = np.union1d(true, predicted)
-    classes = _classes_to_show([int(c) for c in present], pairs, of_true)
-    counts = {(int(t), int(p)): int(c) for t, p, c in zip(true, predicted, count, strict=True)}
-    block = [[counts.get((t, p), 0) for p in classes] for t in classes]
-    errors = sum(c for _, _, c in pairs)
+    of_true: Counter[int] = Counter()
+    for (true, _), count in counts.items():
+        of_true[true] += count
+    order = sorted(counts, key=lambda cell: (-counts[cell], cell))
+    wrong = [cell for cell in order if cell[0] != cell[1]]
+    present = sorted({i for cell in counts for i in cell})
+    classes = _classes_to_show(present, wrong, of_true)
+    inside = {cell for cell in counts if set(cell) <= set(classes)}
+    opened = [*wrong[:MAX_PAIRS], *(cell for cell in wrong[MAX_PAIRS:] if cell in inside)]
+    opened += [cell for cell in order if cell in inside and cell[0] == cell[1]]
+    pairs = [{"true": t, "predicted": p, "count": counts[t, p], "share": counts[t, p] / of_true[t]} for t, p in wrong]
     return Confusion(
         classes=classes,
-        matrix=[
-            [{"count": c, "shade": _shade(c, int(of_true[i]))} for c in line]
-            for i, line in zip(classes, block, strict=True)
-        ],
-        totals=[int(of_true[i]) for i in classes],
-        pairs=[{"true": t, "predicted": p, "count": c, "share": c / int(of_true[t])} for t, p, c in pairs[:MAX_PAIRS]],
-        errors=errors,
-        outside=errors - sum(c for i, line in enumerate(block) for j, c in enumerate(line) if i != j),
+        matrix=[[_shaded(counts.get((t, p), 0), of_true[t]) for p in classes] for t in classes],
+        totals=[of_true[i] for i in classes],
+        pairs=pairs[:MAX_PAIRS],
+        cells={cell: counts[cell] for cell in opened},
+        errors=sum(counts[cell] for cell in wrong),
+        outside=sum(counts[cell] for cell in wrong if cell not in inside),
         hidden_classes=len(present) - len(classes),
     )
 
 
-def _classes_to_show(present: list[int], pairs: list[tuple[int, int, int]], of_true: np.ndarray) -> list[int]:
+def _classes_to_show(present: list[int], wrong: list[Cell], of_true: Mapping[int, int]) -> list[int]:
     """Return all present classes if they fit, else those of the most frequent errors, filled up with large classes."""
     if len(present) <= MAX_CLASSES:
         return present
-    order: dict[int, None] = {}  # a set that keeps its order
-    for true, predicted, _ in pairs:
-        order.update({true: None, predicted: None})
-        if len(order) >= CONFUSED_CLASSES:
-            break
-    for i in sorted(present, key=lambda c: -int(of_true[c])):
-        order[i] = None
+    confused = [i for cell in wrong for i in cell]
+    order = dict.fromkeys([*confused, *sorted(present, key=lambda c: -of_true[c])])
     return sorted(list(order)[:CONFUSED_CLASSES])
 
 
-def _shade(count: int, total: int) -> int:
-    """Return 0 for none to 9 for all rows of the class; by the square root, so that a few rows can be seen."""
-    return int(np.ceil(SHADES * np.sqrt(min(count / total, 1.0)))) if count else 0
+def _shaded(count: int, total: int) -> dict[str, int]:
+    """Shade 0 is none and 5 all rows of the class; by the square root, so that a few rows can be seen."""
+    return {"count": count, "shade": int(np.ceil(SHADES * np.sqrt(min(count / total, 1.0)))) if count else 0}

@@ -1,4 +1,4 @@
-"""Every sentence that the page, the card, the terminal, the demo and the Space say of a run, each written once.
+"""Every sentence that page, card, terminal, demo and Space say of a run, each written once.
 
 A `Statement` is text of ours with the names of the data apart: each medium only escapes the names as it must.
 """
@@ -15,6 +15,7 @@ from hftl.evaluation.verdict import MARGIN, stands
 from hftl.evidence.advice import MORE_TEST_ROWS, undecided
 from hftl.methods import METHODS as _METHODS
 from hftl.report.visible import one_line
+from hftl.tasks import TASKS
 
 
 METHODS = {name: method.words for name, method in _METHODS.items()}
@@ -26,8 +27,8 @@ KINDS = {
     "control": "same architecture, random weights",
     "method": "this run",
 }
-NOTE_CHARACTERS = 600
-NOT_COMPARED = "This run was not compared with models that learn without transfer."
+_NAME_CHARACTERS = 400  # of a name or a note
+_NONE = "\u2013"
 
 
 @dataclass(frozen=True)
@@ -36,17 +37,16 @@ class Statement:
 
     text: str
     names: tuple[Any, ...] = ()
-    limit: int = 120  # characters of a name
 
     def write(self, name: Callable[[Any, int], str]) -> str:
-        """Return the sentence with each name as `name(value, limit)` writes it."""
-        return self.text.format(*(name(value, self.limit) for value in self.names))
+        """Return the sentence with each name as `name(value, limit)` writes it, of at most `limit` characters."""
+        return self.text.format(*(name(value, _NAME_CHARACTERS) for value in self.names))
 
     def __add__(self, more: "Statement") -> "Statement":
-        return Statement(self.text + more.text, (*self.names, *more.names), max(self.limit, more.limit))
+        return Statement(f"{self.text} {more.text}", (*self.names, *more.names))
 
     def __html__(self) -> str:
-        names = (Markup("<bdi>{}</bdi>").format(one_line(str(name), self.limit)) for name in self.names)
+        names = (Markup("<bdi>{}</bdi>").format(one_line(str(name), _NAME_CHARACTERS)) for name in self.names)
         return escape(self.text).format(*names)
 
     def __str__(self) -> str:
@@ -55,38 +55,29 @@ class Statement:
 
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a share (0 to 1) as a percentage, and a dash for no number."""
-    return "\u2013" if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}%"
+    return _NONE if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f}%"
 
 
 def points(value: float) -> str:
     """Return a difference of shares in percentage points, with its sign."""
-    rounded = round(100 * value, 1)
-    sign = "\u2212" if rounded < 0 else "+"
-    return f"{sign}{abs(rounded):.1f}"
+    return f"{round(100 * value, 1) + 0:+.1f}".replace("-", "\u2212")
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number with a fixed count of decimals, and a dash for none."""
-    return "\u2013" if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", "\u2212")
-
-
-def rate(value: float) -> str:
-    """Return a learning rate, such as 2e-05."""
-    return f"{value:.2g}"
+    return _NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", "\u2212")
 
 
 def duration(seconds: float | None) -> str:
     """Return seconds as a person says them: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
     if seconds is None or not math.isfinite(seconds):
-        return "\u2013"
+        return _NONE
     if seconds < 9.95:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
+    minutes, whole = divmod(round(seconds), 60)
+    if not minutes:
         return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{minutes} min {whole} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def interval(score: Mapping[str, float]) -> str:
@@ -94,137 +85,142 @@ def interval(score: Mapping[str, float]) -> str:
     return f"{100 * score['low']:.1f} to {percent(score['high'])}"
 
 
-def p_value(p: float) -> str:
-    """Return p as it is usually written."""
-    return "p\u00a0<\u00a00.001" if p < 0.001 else f"p\u00a0=\u00a0{p:.3f}"
-
-
 def counted(count: int, one: str, many: str) -> str:
     """Return "1 row" or "2,000 rows"."""
     return f"{count:,} {one if count == 1 else many}"
 
 
-def verdict_title(verdict: Mapping[str, Any]) -> tuple[str, str]:
-    """Return how a verdict looks (good, bad, neutral) and its title."""
-    titles = {
-        ("POSITIVE", None): ("good", "Transfer worked"),
-        ("NEGATIVE", None): ("bad", "Transfer hurt"),
-        ("NEUTRAL", "EQUIVALENT"): ("neutral", "Equivalent: as good with and without transfer"),
-        ("NEUTRAL", "UNDECIDED"): ("neutral", "Undecided: too few test rows to tell"),
-        ("NEUTRAL", None): ("neutral", "No clear difference"),  # of a report that does not tell the two apart
-    }
-    return titles[verdict["label"], verdict.get("kind")]
+def scores_of(report: Mapping[str, Any]) -> list[str]:
+    """Return the names of the scores that have an interval, such as "macro_f1"."""
+    return [name for name, score in report["metrics"]["test"].items() if isinstance(score, dict)]
 
 
-def gap(verdict: Mapping[str, Any], apposition: str = "", *, chance: bool = False) -> Statement:
-    """Return the verdict's difference and its interval, with McNemar's p where `chance` says so, without a stop.
-
-    `apposition` says what the model is that it was compared with.
-    """
-    side = "over" if verdict["label"] == "POSITIVE" else "against"
-    test = f"; McNemar's test: {p_value(verdict['p'])}" if chance and verdict.get("p") is not None else ""
-    bounds = f"95% interval {points(verdict['low'])} to {points(verdict['high'])}{test}"
-    text = f"{points(verdict['gap'])} points of accuracy {side} {{}}{apposition} ({bounds})"
-    return Statement(text, (verdict["against"],))
+def headline_of(report: Mapping[str, Any]) -> str:
+    """Return the name of the score that the report begins with."""
+    return TASKS[report["task"]].output.headline
 
 
-def meaning(verdict: Mapping[str, Any], n_test: int) -> Statement:
-    """Return what the interval of a verdict means, in a sentence or two; it ends with a full stop."""
-    if verdict.get("kind") == "EQUIVALENT":
-        return Statement(
-            f"The whole interval lies within {100 * MARGIN:g} points of zero: the two are equally good for most purposes, "
-            "and the simpler model costs less."
-        )
-    if verdict.get("kind") == "UNDECIDED":
-        open_question = undecided(verdict["gap"], n_test, verdict.get("rows_needed"))
-        compared = verdict.get("cross_validation")
-        more = f" {stands(Interval(**compared['gap']), compared['baseline'])}." if compared else ""
-        return Statement("{}", (open_question + more,), NOTE_CHARACTERS)
-    return Statement(
-        {
-            "POSITIVE": "The whole interval is above zero: this is more than luck with the test rows.",
-            "NEGATIVE": "The whole interval is below zero: this is more than luck with the test rows.",
-            "NEUTRAL": "The interval includes zero: on these test rows neither is shown to be better.",
-        }[verdict["label"]]
-    )
+def score_name(name: str, *, heads: bool = False) -> str:
+    """Return what a person calls a score, such as "macro F1"; with a capital where it `heads` a line."""
+    words = name.replace("_", " ").replace("f1", "F1")
+    return words[:1].upper() + words[1:] if heads else words
+
+
+_TITLES = {  # kind of a verdict, or its label where it has none -> how it looks, its title
+    "POSITIVE": ("good", "Transfer worked"),
+    "NEGATIVE": ("bad", "Transfer hurt"),
+    "EQUIVALENT": ("neutral", "Equivalent: as good with and without transfer"),
+    "UNDECIDED": ("neutral", "Undecided: too few test rows to tell"),
+    "NEUTRAL": ("neutral", "No clear difference"),  # of a report that does not tell the two apart
+}
+_MEANINGS = {
+    "POSITIVE": "The whole interval is above zero: this is more than luck with the test rows.",
+    "NEGATIVE": "The whole interval is below zero: this is more than luck with the test rows.",
+    "EQUIVALENT": f"The whole interval lies within {100 * MARGIN:g} points of zero: the two are equally good for most "
+    "purposes, and the simpler model costs less.",
+    "NEUTRAL": "The interval includes zero: on these test rows neither is shown to be better.",
+}
 
 
 def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the verdict of page and demo: `look` (good, bad, neutral, none), `title`, `sentence`, `details`, `advice`."""
+    """Return the verdict: `look` (good, bad, neutral, none), `title`, `sentence`, `details`, `reached`, `advice`."""
     verdict = evidence.get("verdict")
-    n_test = report["data"]["rows"]["test"]
-    accuracy = report["metrics"]["test"]["accuracy"]
-    reached = Statement(
-        f"On {n_test:,} test rows it is right in {percent(accuracy['value'])} of them (95% interval {interval(accuracy)})."
-    )
+    rows, score = report["data"]["rows"]["test"], report["metrics"]["test"][headline_of(report)]
+    name = score_name(headline_of(report))
+    reached = f"On {rows:,} test rows its {name} is {percent(score['value'])} (95% interval {interval(score)})."
+    parts = {"look": "none", "title": "No verdict", "details": [], "reached": Statement(reached), "advice": []}
     if not verdict:
-        not_compared = Statement(NOT_COMPARED)
-        return {"look": "none", "title": "No verdict", "sentence": not_compared, "details": [reached], "advice": []}
-    look, title = verdict_title(verdict)
-    compared = Statement(
-        "It was compared with {}, the best model here that learns from this data alone. ", (verdict["against"],)
-    )
-    test = f" McNemar's test: {p_value(verdict['p'])}." if verdict.get("p") is not None else ""
+        return {**parts, "sentence": Statement("This run was not compared with models that learn without transfer.")}
+    kind = verdict.get("kind") or verdict["label"]
+    p = verdict.get("p")
+    chance = "" if p is None else f"; McNemar's test: p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}"
+    side = "over" if verdict["label"] == "POSITIVE" else "against"
+    text = f"{points(verdict['gap'])} points of {name} {side} {{}} ({_bounds(verdict)}{chance})."
+    compared = Statement("That is the best model here that learns from this data alone.")
+    others = [(name, other) for name, other in verdict.items() if isinstance(other, Mapping) and "label" in other]
+    parts["look"], parts["title"] = _TITLES[kind]
     return {
-        "look": look,
-        "title": title,
-        "sentence": gap(verdict) + Statement("."),
-        "details": [compared + meaning(verdict, n_test) + Statement(test), *_other_metric(verdict), reached],
+        **parts,
+        "sentence": Statement(text, (verdict["against"],)),
+        "details": [
+            compared + (_undecided(verdict, rows) if kind == "UNDECIDED" else Statement(_MEANINGS[kind])),
+            *(_other_score(verdict, what, other) for what, other in others),
+        ],
         "advice": [a for a in verdict.get("advice") or [] if a["advice"] != MORE_TEST_ROWS],  # the details say it
     }
 
 
-def _other_metric(verdict: Mapping[str, Any]) -> list[Statement]:
-    other = verdict.get("macro_f1")
-    if not other:
-        return []
-    bounds = f"95% interval {points(other['low'])} to {points(other['high'])}"
-    same = "says the same" if other["label"] == verdict["label"] else f"says {other['label'].lower()}"
-    text = f"Macro F1, which counts every class alike, {same}: {points(other['gap'])} points ({bounds})."
-    return [Statement(text)]
+def _bounds(difference: Mapping[str, Any]) -> str:
+    return f"95% interval {points(difference['low'])} to {points(difference['high'])}"
 
 
-def headline(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> tuple[str, str]:
-    """Return how the verdict looks and what it says in one sentence, for who knows nothing of the models compared."""
-    accuracy, rows = report["metrics"]["test"]["accuracy"]["value"], report["data"]["rows"]["test"]
-    right = f"It was right in {percent(accuracy)} of {rows:,} test rows"
-    verdict = evidence.get("verdict")
-    if not verdict:
-        return "none", f"{right}. It was not compared with models that learn without transfer."
-    look, title = verdict_title(verdict)
-    side = "more" if verdict["gap"] > 0 else "less"
-    compared = f"{right}, {abs(100 * verdict['gap']):.1f} points {side} than the best model without pretraining"
-    return look, f"{compared}. {title}." if look == "neutral" else f"{compared}: {title[0].lower()}{title[1:]}."
+def _other_score(verdict: Mapping[str, Any], name: str, other: Mapping[str, Any]) -> Statement:
+    same = "the same" if other["label"] == verdict["label"] else other["label"].lower()
+    return Statement(f"{score_name(name, heads=True)} says {same}: {points(other['gap'])} points ({_bounds(other)}).")
+
+
+def _undecided(verdict: Mapping[str, Any], rows: int) -> Statement:
+    compared = verdict.get("cross_validation")
+    more = f" {stands(Interval(**compared['gap']), compared['baseline'])}." if compared else ""
+    return Statement("{}", (undecided(verdict["gap"], rows, verdict.get("rows_needed")) + more,))
+
+
+def headline(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> tuple[str, Statement]:
+    """Return how the verdict looks and what it says, for who knows nothing of the models compared."""
+    verdict = banner(report, evidence)
+    title = Statement(f"{verdict['title']}.") if evidence.get("verdict") else verdict["sentence"]
+    return verdict["look"], verdict["reached"] + title
 
 
 def card_verdict(report: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return `title` and `sentence` of a card's verdict, None where there is none; advice is for who trained it."""
-    verdict = (report.get("evidence") or {}).get("verdict")
-    if not verdict:
+    evidence = report.get("evidence") or {}
+    if not evidence.get("verdict"):
         return None
-    lead = gap(verdict, chance=True, apposition=", the best model here that learned from this data alone")
-    sentence = lead + Statement(". ") + meaning(verdict, report["data"]["rows"]["test"])
-    return {"title": verdict_title(verdict)[1], "sentence": sentence}
+    verdict = banner(report, evidence)
+    return {"title": verdict["title"], "sentence": verdict["sentence"] + verdict["details"][0]}
 
 
 def retention(forgetting: Mapping[str, Any]) -> str:
     """Return which rows forgetting was measured on, such as "on handwritten digits, a stand-in"."""
     name, kind = forgetting.get("retention"), forgetting.get("retention_kind")
-    if kind == "own":
-        return "on the run's own data"
-    if not name:
-        return "on a retention set"
-    called = RETENTION.get(str(name), one_line(str(name), 60))
-    return f"on {called}, a stand-in" if kind == "stand-in" else f"on {called}"
+    called = RETENTION.get(str(name), one_line(str(name), 60)) if name else "a retention set"
+    stand_in = ", a stand-in" if name and kind == "stand-in" else ""
+    return "on the run's own data" if kind == "own" else f"on {called}{stand_in}"
 
 
-def kept_headline(forgetting: Mapping[str, Any]) -> str:
-    """Return how much of the base model's features is left, in a sentence without its stop."""
+def kept_of_base(forgetting: Mapping[str, Any]) -> Statement:
+    """Return how much of the base model's features is left."""
     if forgetting.get("unchanged"):
-        return "The body of the base model did not change"
+        return Statement("The body of the base model did not change: all of it is kept.")
     if forgetting.get("kept") is None:
-        return "Not measured"
-    return f"{percent(forgetting['kept'])} of the base's features can still be read ({retention(forgetting)})"
+        return Statement("How much of the base is kept was not measured.")
+    rows = f"{forgetting['rows']:,} rows, " if forgetting.get("rows") else ""
+    bounds = f"; 95% interval {interval(forgetting)}" if forgetting.get("low") is not None else ""
+    text = f"{percent(forgetting['kept'])} of the base's features can still be read ({rows}{{}}{bounds})."
+    return Statement(text, (retention(forgetting),))
+
+
+def measures(forgetting: Mapping[str, Any]) -> list[tuple[Statement, str, str]]:
+    """Return each measure of forgetting: what it is, the base's value, the value after the run."""
+    if forgetting.get("unchanged"):  # no figure of it was measured, so none is shown as if it were
+        return []
+    rows = []
+    probe, head, alike = (forgetting.get(k) for k in ("probe", "original_head", "knn_agreement"))
+    if probe:
+        change = ""
+        if probe.get("low") is not None:  # of the change, not of the value
+            bounds = f"95% {points(probe['low'])} to {points(probe['high'])}"
+            change = f", a change of {points(probe['after'] - probe['before'])} points ({bounds})"
+        name = Statement("Accuracy of a probe on its features")
+        rows.append((name, percent(probe["before"]), percent(probe["after"]) + change))
+    if alike is not None:
+        chance = "" if forgetting.get("knn_chance") is None else f" (by chance: {percent(forgetting['knn_chance'])})"
+        rows.append((Statement(f"Nearest neighbours that stayed the same{chance}"), "100.0%", percent(alike)))
+    if head:
+        name = Statement("Loss of its original head ({})", (head["kind"],))
+        rows.append((name, number(head["loss_before"]), number(head["loss_after"])))
+    return rows
 
 
 def forgetting(report: Mapping[str, Any]) -> list[Statement]:
@@ -232,88 +228,57 @@ def forgetting(report: Mapping[str, Any]) -> list[Statement]:
     measured = (report.get("evidence") or {}).get("forgetting")
     if not measured:
         return []
-    if measured.get("unchanged"):
-        return [Statement("All of them: the layers of the base model did not change.")]
-    statements = []
-    if measured.get("kept") is not None:
-        bounds = f", 95% interval {interval(measured)}" if measured.get("low") is not None else ""
-        rows = f"{measured['rows']:,} rows, " if measured.get("rows") else ""
-        kept = f"**{percent(measured['kept'])} of the base model's features can still be read** ({rows}{{}}{bounds})."
-        statements.append(Statement(kept, (retention(measured),)))
-    probe = measured.get("probe")
-    if probe:
-        change = f"from {percent(probe['before'])} to {percent(probe['after'])} right"
-        statements.append(Statement(f"A linear classifier on its features goes {change}."))
-    if measured.get("knn_agreement") is not None:
-        statements.append(
-            Statement(f"Of the nearest neighbours {percent(measured['knn_agreement'])} stayed the same.")
-        )
-    head = measured.get("original_head")
-    if head:
-        change = f"from {number(head['loss_before'])} to {number(head['loss_after'])}"
-        statements.append(Statement(f"The loss of the base's original head ({{}}) goes {change}.", (head["kind"],)))
-    if measured.get("note"):
-        statements.append(Statement("{}", (measured["note"],), NOTE_CHARACTERS))
-    return statements
-
-
-def abstain(held: Mapping[str, Any]) -> str:
-    """Return what the page says of answering only when sure."""
-    target, right, threshold = percent(held["precision"], 0), held.get("test_precision"), held.get("threshold")
-    if threshold is None:
-        return f"No threshold reached the target of {target} right answers on the validation rows."
-    if right is None:
-        return f"No test row is answered with a confidence of at least {percent(threshold)}."
-    value, bounds = percent(right["value"]), f"(95% interval {interval(right)}; target: {target})"
-    if threshold == 0:
-        return f"It may answer everything: {value} of all answers are right {bounds}."
-    return (
-        f"If it only answers when at least {percent(threshold)} confident, {value} of its answers are right {bounds}, "
-        f"and it answers {percent(held.get('coverage'))} of the rows."
-    )
+    rows = measures(measured)
+    lines = [Statement(f"{name.text}: {before} before, {after} after.", name.names) for name, before, after in rows]
+    note = measured.get("note")
+    return [kept_of_base(measured), *lines, *([Statement("{}", (note,))] if note else [])]
 
 
 def certainty(report: Mapping[str, Any]) -> list[Statement]:
     """Return what a card says of the confidences, and from which one on to trust them."""
     evidence = report.get("evidence") or {}
-    calibration, held = evidence.get("calibration"), evidence.get("abstain")
-    return [
-        *([Statement(_calibration(calibration))] if calibration else []),
-        *([Statement(_threshold(held))] if held else []),
-    ]
+    parts = ((calibration, evidence.get("calibration")), (abstain, evidence.get("abstain")))
+    return [Statement(say(part)) for say, part in parts if part]
 
 
-def _calibration(calibration: Mapping[str, Any]) -> str:
+def calibration(calibration: Mapping[str, Any]) -> str:
+    """Return how far the confidences are from the share of right answers, and what corrected them."""
     after, before, temperature = calibration["after"], calibration["before"], calibration["temperature"]
-    bounds = ""
-    if after.get("ece_low") is not None:
-        chance = f"; chance alone: {number(after['ece_if_calibrated'])}" if after.get("ece_if_calibrated") else ""
-        bounds = f" (95% interval {number(after['ece_low'])} to {number(after['ece_high'])}{chance})"
-    text = f"Expected calibration error, its mean gap to the share of right answers: {number(after['ece'])}{bounds}"
+    chance = f"; chance alone: {number(after['ece_if_calibrated'])}" if after.get("ece_if_calibrated") else ""
+    bounds = f" (95% interval {bounded(after, 'ece')}{chance})" if bounded(after, "ece") else ""
+    text = f"Calibration error, the mean gap to the share of right answers: {number(after['ece'])}{bounds}"
     if temperature == 1:
         return f"{text}; no temperature was needed."
     return (
-        f"{text}; {number(before['ece'])} before a temperature of {number(temperature, 2)} was folded into the head. "
-        "Plain `pipeline` gives the corrected probabilities."
+        f"{text}; {number(before['ece'])} before a temperature of {number(temperature, 2)} was folded into the head, "
+        "which changes no answer."
     )
 
 
-def _threshold(held: Mapping[str, Any]) -> str:
-    target, right = percent(held["precision"], 0), held.get("test_precision")
-    if held.get("threshold") is None:
-        return f"No confidence reached the target of {target} right answers on the validation rows: check its answers."
-    least = percent(held["threshold"])
+def bounded(scores: Mapping[str, Any], key: str) -> str:
+    """Return the interval of a score beside which its ends stand, such as "ece_low"; "" where there is none."""
+    low, high = scores.get(f"{key}_low"), scores.get(f"{key}_high")
+    return "" if low is None or high is None else f"{number(low)} to {number(high)}"
+
+
+def abstain(answers: Mapping[str, Any]) -> str:
+    """Return what answering only when sure would bring."""
+    target, right, threshold = (
+        percent(answers["precision"], 0),
+        answers.get("test_precision"),
+        answers.get("threshold"),
+    )
+    if threshold is None:
+        return f"No threshold reached the target of {target} right answers on the validation rows."
     if right is None:
-        return f"No test row was answered with a confidence of {least} or more, the threshold for {target} right."
-    if held.get("coverage") == 1:
-        return (
-            f"No threshold is needed for {target} right answers: all test rows were answered, {percent(right['value'])} of "
-            f"them right (95% interval {interval(right)})."
-        )
+        return f"No test row is answered with a confidence of at least {percent(threshold)}."
+    lead = (
+        f"If it only answers when at least {percent(threshold)} confident" if threshold else "If it answers everything"
+    )
+    rest = f", and it answers {percent(answers.get('coverage'))} of the rows" if threshold else ""
     return (
-        f"Answers with a confidence of **{least}** or more were right in {percent(right['value'])} of the test rows (95% "
-        f"interval {interval(right)}; target: {target}). They are {percent(held.get('coverage'))} of all; treat the "
-        'others as "not sure".'
+        f"{lead}, {percent(right['value'])} of its answers are right (95% interval {interval(right)}; target: {target})"
+        f"{rest}."
     )
 
 
@@ -322,27 +287,28 @@ def pooled(report: Mapping[str, Any]) -> str | None:
     if report.get("pooling") != "mean":
         return None
     best = {k: max(v.values()) for k, v in ((report.get("probe") or {}).get("cv_accuracy") or {}).items() if v}
-    if not {"mean", "native"} <= set(best):
-        return "The head reads the mean of the token states"
-    return (
-        "The head reads the mean of the token states: in cross-validation "
-        f"{points(best['mean'] - best['native'])} points over what the stock class reads"
+    gain = points(best["mean"] - best["native"]) if {"mean", "native"} <= set(best) else None
+    more = f": in cross-validation {gain} points over what the stock class reads" if gain else ""
+    return f"The head reads the mean of the token states{more}"
+
+
+def compared(where: str, check: Mapping[str, Any]) -> Statement:
+    """Return what loading and comparing an artifact ("final", "hub" or "onnx") in a process of its own gave."""
+    names = {"final": "The saved model", "hub": "The published model, downloaded again,", "onnx": "The ONNX export"}
+    if not check.get("labels_equal") or check.get("max_difference") is None:
+        return Statement("{}", (check.get("note") or "not compared",))
+    return Statement(
+        f"{{}} was loaded in a fresh process without hftl and compared with the model in training on "
+        f"{counted(int(check['rows']), 'row', 'rows')} ({{}}): the same labels, probabilities apart by at most "
+        f"{check['max_difference']:.1g}.",
+        (names.get(where, where), check.get("origin") or "origin unknown"),
     )
 
 
 def parity(report: Mapping[str, Any]) -> list[Statement]:
-    """Return a sentence for each artifact that was loaded in a fresh process without hftl and compared."""
-    names = {"final": "The saved model", "hub": "The published model, downloaded again,", "onnx": "The ONNX export"}
-    return [
-        Statement(
-            f"{{}} was loaded in a fresh process without hftl and compared with the model in training on "
-            f"{counted(int(checked['rows']), 'row', 'rows')} ({{}}): the same labels, probabilities apart by at most "
-            f"{checked['max_difference']:.1g}.",
-            (names.get(where, where), checked.get("origin") or "origin unknown"),
-        )
-        for where, checked in (report.get("parity") or {}).items()
-        if isinstance(checked, dict) and checked.get("labels_equal") and checked.get("max_difference") is not None
-    ]
+    """Return a sentence for each artifact that was compared."""
+    checks = (report.get("parity") or {}).items()
+    return [compared(where, check) for where, check in checks if check and check.get("labels_equal")]
 
 
 def interpolation(report: dict[str, Any]) -> dict[str, Any] | None:
@@ -350,8 +316,5 @@ def interpolation(report: dict[str, Any]) -> dict[str, Any] | None:
     mixture = report["stages"][-1].get("interpolation") if report["stages"] else None
     if not mixture:
         return None
-    rows = []
-    for point in mixture["curve"]:
-        share = point.get("kept")
-        rows.append((f"{point['alpha']:.1f}", number(point["score"]), "" if share is None else percent(share)))
-    return {"metric": mixture["metric"].replace("_", " "), "alpha": f"{mixture['alpha']:.1f}", "rows": rows}
+    rows = [(f"{p['alpha']:.1f}", number(p["score"]), percent(p.get("kept"))) for p in mixture["curve"]]
+    return {"metric": score_name(mixture["metric"]), "alpha": f"{mixture['alpha']:.1f}", "rows": rows}

@@ -7,10 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 
-# Invisible characters that change how text is ordered, joined or read: the bidirectional marks, embeddings, overrides
-# and isolates, zero-width spaces, invisible operators, the byte-order mark, line and paragraph separators, and tag
-# characters, which can carry a whole hidden sentence. The zero-width joiners stay: Persian and emoji are spelt with
-# them.
+# Invisible characters that change how text is ordered, joined or read: bidirectional marks, zero-width spaces, invisible
+# operators, separators, and tag characters, which can carry a whole sentence. Persian and emoji need zero-width joiners.
 _HIDDEN = frozenset(
     {0x061C, 0x180E, 0x200B, 0x200E, 0x200F, 0xFEFF, *range(0x2028, 0x202F), *range(0x2060, 0x2070)}
     | set(range(0xFFF9, 0xFFFC))

@@ -162,6 +162,7 @@ class Inputs:
     box: str  # gradio component that takes a row, by name
     padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
     augmentable: bool = False
+    caveat: str = ""  # what the limits of a model say was not recorded of such rows; "": nothing
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from hftl.report.report import per_class, score
+from hftl.evaluation.metrics import per_class
+from hftl.report.report import score
 from hftl.training.features import predict_logits
 from tests.small_data import encoded_texts
 

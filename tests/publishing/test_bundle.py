@@ -168,7 +168,7 @@ def test_skipped_images_are_counted_not_named(image_run):
     assert len(image_run.report["data"]["skipped"]) == 1
     shown = public_report(image_run.report)
     assert (shown["data"]["skipped"], shown["data"]["skipped_count"]) == ([], 1)
-    assert "1 broken images are left out" in shown["warnings"]
+    assert "broken images" not in str(shown["warnings"])
 
 
 def test_config_can_be_read_by_whoever_repeats_the_run(text_run, image_run, tmp_path):

@@ -9,9 +9,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from hftl.report.charts import Series, intervals, lines, reliability, similarity
-from hftl.report.draw import draw
-from hftl.report.figures import figures, learning_curves
+from hftl.report.figures import draw, figures, intervals, learning_curve, reliability, similarity
 from tests.report_page.example import bins, evidence, report, score, stage, text_rows
 
 
@@ -44,13 +42,13 @@ def test_intervals_stand_where_they_should(form):
 
 
 def test_lines_and_reliability():
-    points = [(float(x), float(x * x), f"at {x}") for x in range(5)]
-    line = lines([Series("a", points, "var(--accent)")], ("x", "y"), "s", end=4)
-    dots = reliability([("before", "var(--base)", bins()), ("after", "var(--accent)", bins())], "s")
-    first, second = draw([line.wide, dots.narrow])
+    losses = [16.0, 9.0, 4.0, 1.0]
+    logs = [{"loss": loss, "step": i + 1} for i, loss in enumerate(losses)]
+    line = figures(report(text_rows(), stages=[stage("a", 4, history=logs)]), {})["loss"]
+    first, second = draw([line.wide, reliability(bins(), bins()).narrow])
     drawn = [place(m) for m in marks(first, "point")]
-    assert affine([p[0] for p in points], [x for x, _ in drawn])
-    assert affine([p[1] for p in points], [y for _, y in drawn])
+    assert affine([1, 2, 3, 4], [x for x, _ in drawn])
+    assert affine(losses, [y for _, y in drawn])
     ticks = {e.text for e in ET.fromstring(first).iter() if e.get("text-anchor") and e.get("text-anchor") != "end"}
     assert ticks & {"0", "1", "2", "3", "0.5"} == {"0", "1", "2", "3"}
     filled = [b for b in bins() if b["count"]]
@@ -62,7 +60,7 @@ def test_lines_and_reliability():
 
 def test_similarity_names_blocks():
     blocks = [{"block": name, "value": 1 - i / 10} for i, name in enumerate(["stem", "block 1", "block 1", "a'];x//"])]
-    [svg] = draw([similarity(blocks, "s").wide])
+    [svg] = draw([similarity(blocks).wide])
     assert affine([b["value"] for b in blocks], [place(m)[1] for m in marks(svg, "point")])
     assert marks(svg, "point")[0].get("aria-label") == "\u2068stem\u2069: 1.000"
     assert {"stem", "block 1", "a...x.."} <= {e.text for e in ET.fromstring(svg).iter() if e.text}
@@ -114,7 +112,7 @@ def test_too_little_address_space_is_said(tmp_path):
     """The engine reserves 64 GB and aborts where it may not: its own process ends, this one goes on."""
     code = (
         "import json, resource; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
-        "from hftl.report.draw import draw\n"
+        "from hftl.report.figures import draw\n"
         "print(json.dumps(draw([{'data': {'values': [{'a': 1}]}, 'mark': 'point'}])))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
@@ -128,13 +126,13 @@ def test_a_bad_spec_is_said():
 
 
 def test_curves_count_steps_through_the_stages():
-    found = learning_curves([stage("probe", 0), stage("a", 4), stage("b", 6)])
-    assert found is not None
-    assert [x for x, _, _ in found.train_loss] == list(range(1, 11))
-    assert [y for _, y, _ in found.train_loss] == [2 / s for s in (1, 2, 3, 4, 1, 2, 3, 4, 5, 6)]
-    assert [x for x, _, _ in found.validation_loss] == [2, 4, 7, 10]
-    assert (found.ends, found.steps, found.averaged) == ([4], 10, False)
-    assert found.accuracy[-1][2] == "validation accuracy 80.0% at step 10, stage b"
+    stages = [stage("probe", 0), stage("a", 4), stage("b", 6)]
+    loss = learning_curve(stages, "loss", "")
+    assert [p["x"] for p in loss] == list(range(1, 11))
+    assert [p["y"] for p in loss] == [2 / s for s in (1, 2, 3, 4, 1, 2, 3, 4, 5, 6)]
+    scores = learning_curve(stages, "eval_accuracy", "validation accuracy {y:.1%} at step {x:,.0f}")
+    assert [p["x"] for p in scores] == [2, 4, 7, 10]
+    assert scores[-1]["said"] == "validation accuracy 80.0% at step 10"
 
 
 def test_one_point_is_no_curve():
@@ -143,21 +141,14 @@ def test_one_point_is_no_curve():
     assert set(figures(report(rows, stages=[stage("a", 3, history=short)]), {})) == {"ladder"}
 
 
-def test_curves_of_short_and_broken_logs():
-    only_mean = [{"train_loss": 0.7, "step": 3}, {"eval_loss": float("nan"), "eval_accuracy": 0.5, "step": 3}]
-    found = learning_curves([stage("a", 3, history=only_mean)])
-    assert found is not None
-    assert [(x, y) for x, y, _ in found.train_loss] == [(3, 0.7)]
-    assert found.validation_loss == []
-    assert learning_curves([]) is None
-    assert learning_curves([stage("probe", 0)]) is None
+def test_figures_that_are_no_numbers_are_left_out():
+    logs = [{"eval_loss": float("nan"), "step": 3}, {"eval_loss": None, "step": 4}]
+    assert learning_curve([stage("a", 3, history=logs)], "eval_loss", "") == []
 
 
 def test_long_logs_are_averaged():
     logs = [{"loss": float(i % 2), "step": i + 1} for i in range(1000)]
-    found = learning_curves([stage("a", 1000, history=logs)])
-    assert found is not None
-    assert found.averaged
-    assert len(found.train_loss) == 200
-    assert found.train_loss[-1][0] == 1000
-    assert np.mean([y for _, y, _ in found.train_loss]) == pytest.approx(0.5, abs=1e-9)
+    points = learning_curve([stage("a", 1000, history=logs)], "loss", "")
+    assert len(points) == 200
+    assert points[-1]["x"] == 1000
+    assert np.mean([p["y"] for p in points]) == pytest.approx(0.5, abs=1e-9)

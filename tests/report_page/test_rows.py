@@ -34,22 +34,24 @@ def all_cells(classes: int) -> list[tuple[int, int]]:
 
 def test_rows_of_each_cell_in_order():
     rows = text_rows(200)
-    for (true, predicted), found in rows_by_cell(rows, all_cells(3)).items():
+    by_cell = rows_by_cell(rows)
+    assert sum(map(len, by_cell.values())) == 200
+    for (true, predicted), of_cell in by_cell.items():
         expected = [
             i for i in range(200) if rows.references[i] == true and rows.predictions[i] == predicted
         ]  # fmt: skip
         expected.sort(key=lambda i: rows.probabilities[i], reverse=true != predicted)
-        assert found.tolist() == expected
+        assert of_cell == expected
 
 
 def test_cells_are_filled_in_turns():
     rows = text_rows(600)
     found = rows_to_show(rows, all_cells(3))
-    by_cell = rows_by_cell(rows, all_cells(3))
-    assert set(found) == {f"{t},{p}" for (t, p), of_cell in by_cell.items() if len(of_cell)}
+    by_cell = rows_by_cell(rows)
+    assert set(found) == {f"{t},{p}" for t, p in by_cell}
     for (true, predicted), of_cell in by_cell.items():
         entries = found[f"{true},{predicted}"]
-        assert [e["row"] for e in entries] == of_cell[:ROWS_PER_CELL].tolist()
+        assert [e["row"] for e in entries] == of_cell[:ROWS_PER_CELL]
         assert [e["text"] for e in entries] == [f"the text of row {i}" for i in of_cell[:ROWS_PER_CELL]]
         np.testing.assert_allclose([e["p"] for e in entries], rows.probabilities[of_cell[:ROWS_PER_CELL]], atol=5e-5)
 
@@ -121,7 +123,7 @@ def test_confusion_against_scikit_learn():
     pairs = {(p["true"], p["predicted"]): p["count"] for p in found.pairs}
     assert pairs == {(t, p): expected[t, p] for t, p in all_cells(3) if t != p and expected[t, p]}
     assert [p["count"] for p in found.pairs] == sorted(pairs.values(), reverse=True)
-    assert found.cells[0] == (found.pairs[0]["true"], found.pairs[0]["predicted"])
+    assert next(iter(found.cells)) == (found.pairs[0]["true"], found.pairs[0]["predicted"])
     for pair in found.pairs:
         assert pair["share"] == pytest.approx(pair["count"] / expected[pair["true"]].sum())
 
@@ -150,4 +152,4 @@ def test_one_class_and_no_error():
     sure = np.array([1.0, 0.5])
     found = confusion(PageRows(("a", "b"), np.array([1, 1]), np.array([1, 1]), sure, str, str))
     assert (found.classes, found.pairs, found.errors) == ([1], [], 0)
-    assert found.cells == [(1, 1)]
+    assert found.cells == {(1, 1): 2}

@@ -24,33 +24,30 @@ def shown(capfd: pytest.CaptureFixture, folder: Path, **changes: Any) -> dict[st
 
 def test_kept_is_a_figure_only_where_it_was_measured(capfd, tmp_path):
     assert shown(capfd, tmp_path)["kept of the base"].startswith(
-        "97.8% of its features can still be read (on sample:x, a stand-in)"
+        "97.8% of the base's features can still be read (500 rows, on sample:x, a stand-in; 95% interval"
     )
     said = shown(capfd, tmp_path, forgetting={"kept": 1.0, "unchanged": True})["kept of the base"]
-    assert said == "all: its body did not change, so nothing was measured"
+    assert said == "The body of the base model did not change: all of it is kept."
 
 
 def test_abstain(capfd, tmp_path):
-    said = shown(capfd, tmp_path)["abstain"]
-    assert said == (
-        "if it only answers when at least 83.0% confident: 95.3% right (95% 93.3 to 97.3; target 95%), 71.0% of the rows "
-        "answered"
+    assert shown(capfd, tmp_path)["abstain"] == (
+        "If it only answers when at least 83.0% confident, 95.3% of its answers are right (95% interval 93.3 to 97.3%; "
+        "target: 95%), and it answers 71.0% of the rows."
     )
-    for nothing in ({"threshold": None, "test_precision": None}, {"threshold": 0.0}, {"test_precision": None}):
-        assert "abstain" not in shown(capfd, tmp_path, abstain=nothing)
+    said = shown(capfd, tmp_path, abstain={"threshold": None, "test_precision": None})["abstain"]
+    assert said.startswith("No threshold reached the target of 95%")
 
 
 def test_weak_slices(capfd, tmp_path):
     def one(name: str, value: float, weak: bool) -> dict[str, Any]:
         return {"by": "source", "slice": name, "count": 40, "accuracy": score(value), "weak": weak}
 
-    assert "weak slices" not in shown(capfd, tmp_path, slices=[one("a", 0.2, False)])
-    slices = [one("a", 0.9, False), one("b\n\x1b[31mc", 0.5, True), one("d", 0.4, True)]
-    said = shown(capfd, tmp_path, slices=slices)["weak slices"]
-    assert said.startswith("source d 40.0% (40 rows), source b")
-    assert said.endswith("c 50.0% (40 rows)")
+    assert "weak slice" not in shown(capfd, tmp_path, slices=[one("a", 0.2, False)])
+    said = shown(capfd, tmp_path, slices=[one("a", 0.9, False), one("b\n\x1b[31mc", 0.5, True)])["weak slice"]
+    assert said.startswith("Weaker than overall by source, b")
+    assert said.endswith("c: accuracy 50.0% on 40 test rows.")
     assert "\x1b" not in said
-    assert shown(capfd, tmp_path, slices=slices[1:] * 3)["weak slices"].endswith(", and 3 more")
 
 
 def test_suspects(capfd, tmp_path):

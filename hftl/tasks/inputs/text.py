@@ -354,4 +354,5 @@ TEXT = Inputs(
     sample="sample:wikipedia-topics",
     box="Textbox",
     padded=True,
+    caveat="The languages of the texts were not recorded: expect nothing of others than those in the data.",
 )
