@@ -14,6 +14,7 @@ from hftl.methods import METHODS
 from hftl.training import replay, states
 from hftl.training.replay import OnStates, anatomy_of, capture
 from tests.runs import stock_model, tiny_run
+from tests.thin import thin
 from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES
 from tests.traps.loading import config_of, load
 
@@ -56,9 +57,13 @@ CASES = [(family, "gradual", {}) for family in TEXT_FAMILIES + IMAGE_FAMILIES]
 CASES += [(family, "full", {"train_top": 1}) for family in ("deberta-v2", "convnext")]
 CASES += [(family, "lora", {"train_top": 1}) for family in ("bert", "vit")]
 CASES += [(family, "head", {}) for family in ("bert", "distilbert", "deberta-v2", "resnet")]
+QUICK = [
+    ("deberta-v2", "gradual", {}), ("resnet", "gradual", {}), ("convnext", "full", {"train_top": 1}),
+    ("vit", "lora", {"train_top": 1}), ("distilbert", "head", {}),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("family", "method", "flags"), CASES)
+@pytest.mark.parametrize(("family", "method", "flags"), thin(CASES, QUICK))
 def test_cached_training_equals_uncached(family: str, method: str, flags: dict[str, Any], folder: Path) -> None:
     cached, uncached = _pair(family, method, folder, method, **flags)
     reads = [stage["reads"] for stage in cached.report["stages"][1:]]
@@ -93,11 +98,11 @@ def test_states_are_gone_when_no_stage_needs_them(
 @pytest.mark.parametrize(
     ("family", "method", "flags", "of_its_own"),
     [
-        ("bert", "full", {"train_top": 1}, []),
-        ("bert", "lora", {"train_top": 1}, []),
+        pytest.param("bert", "full", {"train_top": 1}, [], marks=pytest.mark.slow),
+        pytest.param("bert", "lora", {"train_top": 1}, [], marks=pytest.mark.slow),
         ("bert", "gradual", {"num_train_epochs": 4}, []),
         ("bert", "head", {"pooling": "native"}, []),
-        ("resnet", "full", {"train_top": 1, "augment": "none"}, []),
+        pytest.param("resnet", "full", {"train_top": 1, "augment": "none"}, [], marks=pytest.mark.slow),
         ("resnet", "full", {"train_top": 1, "cache_views": 2}, ["train"]),  # augmented, which features are not
     ],
 )
