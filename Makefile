@@ -20,8 +20,9 @@ setup: .venv/ready ## make .venv and install everything, pinned
 run: setup ## adapt two real models to two real data sets, offline
 	HF_HUB_OFFLINE=1 $(PY) -m recipes.tour
 
-# One thread each: several processes with several threads each only wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
+# One thread each: several processes with several threads each only wait for each other. A file stays on one worker,
+# with what its tests share; tests/conftest.py puts the long ones first.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: setup ## the tests (under 12 minutes on two cores)
 	$(PYTEST)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tests.command import ROOT, Outcome, environment, shell
 from tests.hub.datasets import EMOTION_NAMES, serve_image_dataset, serve_text_dataset
 from tests.hub.server import HubServer
+from tests.thin import thin
 from tests.tiny import DEFAULT_IDS, build_default, tiny_image_rows, tiny_images, tiny_text_rows
 
 
@@ -56,7 +57,7 @@ def answer(done: Outcome, output: Path) -> dict:
     return done.json
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", thin(RECIPES, ("text_classification",)))
 def test_recipe_from_the_shell(hub, home, tmp_path, name):
     model, data = RECIPES[name]
     fresh = home / name
@@ -75,9 +76,7 @@ def test_recipe_from_the_shell(hub, home, tmp_path, name):
     assert again["metrics"] == report["metrics"]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if "image" in name else []) for name in RECIPES]
-)
+@pytest.mark.parametrize("name", thin(RECIPES, ("image_classification",)))
 def test_recipe_from_python(hub, home, tmp_path, name):
     code = (
         f"from recipes.{name} import run\n"

@@ -15,6 +15,7 @@ from hftl.training import replay, stages, states
 from hftl.training.features import Passer
 from hftl.training.replay import OnStates, anatomy_of, capture
 from tests.runs import stock_model, tiny_run
+from tests.thin import thin
 from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES
 from tests.traps.loading import config_of, load
 
@@ -57,9 +58,13 @@ CASES = [(family, "gradual", {}) for family in TEXT_FAMILIES + IMAGE_FAMILIES]
 CASES += [(family, "full", {"train_top": 1}) for family in ("deberta-v2", "convnext")]
 CASES += [(family, "lora", {"train_top": 1}) for family in ("bert", "vit")]
 CASES += [(family, "head", {}) for family in ("bert", "distilbert", "deberta-v2", "resnet")]
+QUICK = [
+    ("deberta-v2", "gradual", {}), ("resnet", "gradual", {}), ("convnext", "full", {"train_top": 1}),
+    ("vit", "lora", {"train_top": 1}), ("distilbert", "head", {}),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("family", "method", "flags"), CASES)
+@pytest.mark.parametrize(("family", "method", "flags"), thin(CASES, QUICK))
 def test_cached_training_equals_uncached(family: str, method: str, flags: dict[str, Any], folder: Path) -> None:
     cached, uncached = _pair(family, method, folder, method, **flags)
     reads = [stage["reads"] for stage in cached.report["stages"][1:]]
@@ -92,11 +97,11 @@ def test_states_are_gone_at_the_end(folder: Path, tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("family", "method", "flags", "alone"),
     [
-        ("bert", "full", {"train_top": 1}, 0),
-        ("bert", "lora", {"train_top": 1}, 0),
+        pytest.param("bert", "full", {"train_top": 1}, 0, marks=pytest.mark.slow),
+        pytest.param("bert", "lora", {"train_top": 1}, 0, marks=pytest.mark.slow),
         ("bert", "gradual", {"num_train_epochs": 4}, 0),
         ("bert", "head", {"pooling": "native"}, 0),
-        ("resnet", "full", {"train_top": 1, "augment": "none"}, 0),
+        pytest.param("resnet", "full", {"train_top": 1, "augment": "none"}, 0, marks=pytest.mark.slow),
         ("resnet", "full", {"train_top": 1, "cache_views": 2}, 2),  # augmented, which features are not
     ],
 )

@@ -25,6 +25,7 @@ from hftl.planning.plan_report import plan_report
 from tests.architectures.contract import FLAGS, METHODS, check_contract
 from tests.architectures.text_models import BIASLESS, FAMILIES, RECIPES, build_text
 from tests.runs import split_folder, text_frame
+from tests.thin import thin
 
 
 TASK = "text-classification"
@@ -32,10 +33,7 @@ ROWS = ("i feel happy today", "sad", "angry furious day night morning we they it
 Checkpoints = Callable[[str], Path]
 
 # A head without bias, layers that are no Linear, padding on the left, an encoder-decoder, a shortened sequence.
-THIN = {
-    ("gpt2", "probe"), ("gpt2", "lora"), ("mistral", "head"), ("mistral", "gradual"),
-    ("t5", "probe"), ("t5", "full"), ("funnel", "head"), ("funnel", "lora"),
-}  # fmt: skip
+THIN = {("gpt2", "lora"), ("mistral", "gradual"), ("t5", "full"), ("funnel", "head")}
 PADDED_READS = ("convbert",)  # answers depend on padding: refused
 TABLE = [
     pytest.param(family, method, marks=() if (family, method) in THIN else pytest.mark.slow)
@@ -85,7 +83,7 @@ def test_a_decoder_holds_the_whole_solution_in_its_weight(
 # Padding
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", thin(METHODS, ("probe",)))
 def test_answers_that_depend_on_padding_are_refused_before_anything(
     method: str, text_checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,7 +122,7 @@ def test_bodies_with_a_state_for_each_token(family: str, whole: bool, text_check
     assert states_by_token(model, transformers.AutoTokenizer.from_pretrained(folder)) is whole
 
 
-@pytest.mark.parametrize("family", ["t5", "funnel"])
+@pytest.mark.parametrize("family", thin(("t5", "funnel"), ("t5",)))
 def test_a_mean_that_there_is_not_is_refused_before_anything(
     family: str, text_checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +220,9 @@ def test_lora_on_conv1d_merges_to_what_the_adapter_answers(text_checkpoint: Chec
     assert fields["fan_in_fan_out"] is True
 
 
-@pytest.mark.parametrize(("family", "still"), [("llama", {}), ("t5", {"dropout_rate": 0.0})])
+@pytest.mark.parametrize(
+    ("family", "still"), [("llama", {}), pytest.param("t5", {"dropout_rate": 0.0}, marks=pytest.mark.slow)]
+)
 def test_accumulation_does_not_change_the_gradient(family: str, still: dict[str, Any], tmp_path: Path) -> None:
     folder = build_text(family, tmp_path / family, **still)
     data = split_folder(tmp_path / "data", train=16)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.faults.commands import KILL, Moment, Server, assert_same_run, assert_whole, killed
+from tests.thin import thin
 
 
 TRAINER = "transformers.trainer:Trainer"
@@ -37,6 +38,10 @@ MOMENTS: dict[str, Moment] = {
     "leftovers are half removed": killed("hftl.run_folder:Path.unlink", 2, "after", within=CLOSE),
     "leftovers are removed": killed("hftl.run_folder:Path.replace", within=CLOSE),
 }
+QUICK = (
+    "the state cache is filled", "a stage is in the middle", "a checkpoint has no trainer state",
+    "a checkpoint is not marked", "a stage is not listed", "final has no tokenizer", "leftovers are half removed",
+)  # fmt: skip
 MORE: dict[str, Moment] = {
     "features are published": killed("hftl.training.cache:put_in_place", 2),
     "the run's folder is made": killed("hftl.run_folder:Path.write_text", 2),
@@ -66,9 +71,13 @@ def check(server: Server, undisturbed: Any, folder: Path, kind: str, *moments: M
     assert_whole(folder)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", thin(MOMENTS, QUICK))
 def test_gradual_run_is_killed_while(moment: str, server: Server, undisturbed: Any, tmp_path: Path) -> None:
     check(server, undisturbed, tmp_path, "gradual", MOMENTS[moment])
+
+
+def also(*values: Any) -> Any:
+    return pytest.param(*values, marks=pytest.mark.slow)
 
 
 @pytest.mark.slow
@@ -80,16 +89,16 @@ def test_gradual_run_is_also_killed_while(moment: str, server: Server, undisturb
 @pytest.mark.parametrize(
     ("kind", "moment"),
     [
-        ("full", killed(f"{TRAINER}.training_step", 15)),
-        ("resnet", killed(f"{TRAINER}.training_step", 7)),
+        also("full", killed(f"{TRAINER}.training_step", 15)),
+        also("resnet", killed(f"{TRAINER}.training_step", 7)),
         ("resnet", killed("hftl.training.checkpoints:_flush", 2)),
-        ("full by steps", killed(f"{TRAINER}.training_step", 11)),
+        also("full by steps", killed(f"{TRAINER}.training_step", 11)),
         ("resnet by steps", killed(f"{TRAINER}.training_step", 8)),
         ("resnet on states", killed(f"{TRAINER}.training_step", 11)),
         ("max_steps", killed(f"{TRAINER}._finalize_training")),
-        ("early stop", killed(f"{TRAINER}._finalize_training")),
+        also("early stop", killed(f"{TRAINER}._finalize_training")),
         ("wise", killed("hftl.methods.wise:between", 5)),
-        ("wise", killed("hftl.training.stages:save_file", 3, "after")),
+        also("wise", killed("hftl.training.stages:save_file", 3, "after")),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0].rpartition(":")[2],
 )

@@ -14,6 +14,7 @@ import pytest
 from tests.command import ROOT, Outcome
 from tests.faults.commands import INTERRUPT, TERM, Moment, Server, assert_same_run, assert_whole, train_words
 from tests.runs import subprocess_env
+from tests.thin import thin
 
 
 STEP = "transformers.trainer:Trainer.training_step"
@@ -41,11 +42,11 @@ def checkpoints(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("kind", "step", "written"),
     [
-        ("full", 3, "stage-1 checkpoint-3"),
+        pytest.param("full", 3, "stage-1 checkpoint-3", marks=pytest.mark.slow),
         ("full", 9, "stage-1 checkpoint-9"),
         ("full", 12, "stage-1 checkpoint-12"),  # an epoch's end: its evaluation is not lost
-        ("full by steps", 8, "stage-1 checkpoint-8"),  # and this step's neither
-        ("resnet", 7, "stage-1 checkpoint-7"),
+        pytest.param("full by steps", 8, "stage-1 checkpoint-8", marks=pytest.mark.slow),  # and this step's neither
+        pytest.param("resnet", 7, "stage-1 checkpoint-7", marks=pytest.mark.slow),
         ("resnet on states", 7, "stage-1 checkpoint-7"),
         ("gradual", 12 + 9, "stage-2 checkpoint-9"),
     ],
@@ -64,7 +65,7 @@ def test_stopped_in_a_stage(
     assert_whole(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["full", "max_steps", "early stop"])
+@pytest.mark.parametrize("kind", thin(("full", "max_steps", "early stop"), ("early stop",)))
 def test_stopped_at_the_end_of_a_stage(kind: str, server: Server, undisturbed: Any, tmp_path: Path) -> None:
     """The stage is finished first: nothing of it is done again."""
     last = json.loads((undisturbed(kind) / "report.json").read_text())["stages"][-1]["steps"]
@@ -103,9 +104,9 @@ def test_stopped_before_training(moment: Moment, server: Server, tmp_path: Path)
 @pytest.mark.parametrize(
     "moment",
     [
-        stopped("hftl.run_folder:Path.mkdir", within="hftl.adapt:open_partial"),
+        pytest.param(stopped("hftl.run_folder:Path.mkdir", within="hftl.adapt:open_partial"), marks=pytest.mark.slow),
         stopped("hftl.training.replay:_write", 3),
-        stopped("hftl.adapt:predict_logits"),
+        pytest.param(stopped("hftl.adapt:predict_logits"), marks=pytest.mark.slow),
         stopped("hftl.adapt:save_final"),
     ],
     ids=lambda moment: moment[0],

@@ -60,9 +60,9 @@ def error_of(done: Outcome) -> str:
         (["--data", "other.csv"], "other flags"),
         (["--model", "bert-2"], "other flags"),
         (["--learning_rate", "1e-4"], "other flags"),
-        (["--num_train_epochs", 4], "other flags"),
-        (["--method", "head"], "other flags"),
-        (["--seed", 7], "other flags"),
+        pytest.param(["--num_train_epochs", 4], "other flags", marks=pytest.mark.slow),
+        pytest.param(["--method", "head"], "other flags", marks=pytest.mark.slow),
+        pytest.param(["--seed", 7], "other flags", marks=pytest.mark.slow),
     ],
 )
 def test_other_flags(flags: list[object], says: str, server: Server, folder: Path) -> None:

@@ -79,8 +79,14 @@ def sent(hub: HubServer, method: str, part: str) -> int:
     return sum(m == method and part in path for m, path in hub.requests)
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
-@pytest.mark.parametrize("step", ALL)
+@pytest.mark.parametrize(
+    ("step", "status"),
+    [
+        pytest.param(step, status, marks=() if (i + j) % 3 == 0 else pytest.mark.slow)
+        for i, step in enumerate(ALL)
+        for j, status in enumerate((429, 500, 503))
+    ],
+)
 def test_asked_again(target: HubTarget, hub: HubServer, run: Path, step: str, status: int) -> None:
     """A Hub that is busy for a moment: twice in a row, at every step, the push goes on as soon as it may."""
     repo = target.new_repo("busy")
