@@ -91,6 +91,7 @@ NUMBER = Output(
     neighbours=_nearest,
     plain=lambda kinds, train, targets, test: [np.full(len(test), np.mean(targets))],
     parts=("forgetting", "slices", "doctor"),
+    ask=lambda names: {},
     flatten=lambda answer, names: [answer[0]["score"]],
     widget="Number",
     draw=lambda answer: answer.value,
