@@ -111,7 +111,8 @@
   const point = (event) => {
     const mark = event.target.closest?.(described);
     tip.hidden = !mark;
-    tip.textContent = mark?.getAttribute("aria-label");
+    if (!mark) return;
+    tip.textContent = mark.getAttribute("aria-label");
     const box = tip.getBoundingClientRect();
     tip.style.left = `${Math.max(8, Math.min(event.clientX + 14, innerWidth - box.width - 8))}px`;
     tip.style.top = `${Math.max(8, event.clientY - box.height - 12)}px`;
