@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from huggingface_hub import try_to_load_from_cache
@@ -44,7 +43,6 @@ class BundleOptions:
     include_examples: int = 0  # test rows that the card shows to everyone
     license: str | None = None  # identifier of the Hub; None inherits it from base model and data
     repo_id: str | None = None  # ns/name, which the card's commands name
-    data: str | None = None  # where the run's data lie now, when they moved; read for examples alone
     online: bool = True  # ask the Hub for licences and leaderboards when it can be reached
 
 
@@ -76,7 +74,7 @@ def build_bundle(artifact: Artifact, folder: Path, options: BundleOptions | None
     root = artifact.run or artifact.folder
     licence = choose_license(*known_license(report, online=options.online), options.license)
     config = read_yaml(root / "config.yaml") if (root / "config.yaml").is_file() else None
-    examples = choose_examples(artifact, options.include_examples, options.data)
+    examples = choose_examples(artifact, options.include_examples)
 
     folder.mkdir(parents=True, exist_ok=True)
     with hub_errors(artifact.name, "publishing it", trusting=False):  # its files may be damaged
@@ -85,8 +83,9 @@ def build_bundle(artifact: Artifact, folder: Path, options: BundleOptions | None
         else:
             for path in model_files(artifact.folder):  # cards, reports, hidden files and strays stay behind
                 copy_file(path, folder / path.name)
-            if (root / "adapter").is_dir():
-                _copy_adapter(root / "adapter", folder / "adapter")
+            for name in ADAPTER_FILES if (root / "adapter").is_dir() else ():
+                (folder / "adapter").mkdir(exist_ok=True)
+                copy_file(root / "adapter" / name, folder / "adapter" / name)
     if config is not None:
         public = yaml.safe_dump(public_config(config, report), sort_keys=False, allow_unicode=True)
         (folder / "config.yaml").write_text(public, encoding="utf-8")
@@ -94,7 +93,10 @@ def build_bundle(artifact: Artifact, folder: Path, options: BundleOptions | None
     published["statements"] = statements_of(published)
     (folder / "report.json").write_text(json.dumps(published, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_eval_results(folder, eval_entries(report, options.repo_id, online=options.online))
-    write_examples(folder, examples)
+    for example in examples:
+        if example.image is not None:
+            (folder / "examples").mkdir(exist_ok=True)
+            example.image.save(folder / str(example.file))
     about = CardOptions(
         licence=licence,
         repo_id=options.repo_id,
@@ -105,19 +107,14 @@ def build_bundle(artifact: Artifact, folder: Path, options: BundleOptions | None
     )
     card = card_text(report, about, config)
     (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")
-    _check(folder, artifact, report, examples)
+    # The names of images that could not be read are private too: "a/b.png: what is wrong".
+    skipped = [Path(str(line).partition(": ")[0]) for line in report["data"].get("skipped") or []]
+    names = [name for path in skipped if path.suffix for name in (str(path), path.name)]
+    check_clean(folder, names, machine_places(artifact.run, artifact.folder, folder))
     files = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
     base = hub_base(report["model"])
     source = (base, hub_commit(report["model"])) if base else None
     return Bundle(folder, tuple(files), card, licence, tuple(example.line for example in examples), source)
-
-
-def _copy_adapter(source: Path, folder: Path) -> None:
-    folder.mkdir()
-    for name in ADAPTER_FILES:
-        if not (source / name).is_file():
-            raise RunError(f"{source} is no whole adapter: {name} is missing.")
-        copy_file(source / name, folder / name)
 
 
 def _write_adapter_alone(artifact: Artifact, adapter: Path, folder: Path) -> None:
@@ -160,15 +157,7 @@ def _check_buildable(artifact: Artifact, base: str, revision: str | None) -> Non
         )
 
 
-def _check(folder: Path, artifact: Artifact, report: dict[str, Any], examples: tuple[Example, ...]) -> None:
-    """Look at every file once more; the names of images that could not be read are private too."""
-    # "a/b.png: what is wrong"
-    skipped = [str(line).partition(": ")[0] for line in report["data"].get("skipped") or []]
-    names = [name for line in skipped for name in (line, Path(line).name) if Path(line).suffix]
-    check_clean(folder, names, machine_places(artifact.run, artifact.folder, folder))
-
-
-def choose_examples(artifact: Artifact, count: int, data: str | None = None) -> tuple[Example, ...]:
+def choose_examples(artifact: Artifact, count: int) -> tuple[Example, ...]:
     """Return `count` test rows of the run, spread evenly over the split; none for 0.
 
     Raises `ConfigError` for a negative count or a model without a run, and `DataError` when the data are not there.
@@ -179,8 +168,7 @@ def choose_examples(artifact: Artifact, count: int, data: str | None = None) -> 
         return ()
     if artifact.run is None or artifact.report is None:
         raise ConfigError("--include_examples needs the run folder, whose config.yaml names the data.")
-    inputs = get_task(str(artifact.report["task"])).inputs
-    splits = run_splits(artifact.run, data)
+    inputs, splits = get_task(str(artifact.report["task"])).inputs, run_splits(artifact.run)
     rows, contents = spread(splits.test, inputs, count)
     names = [splits.labels[i] for i in splits.test.select(rows)["label"][:]]
     return tuple(_example(content, name, i) for i, (content, name) in enumerate(zip(contents, names, strict=True), 1))
@@ -191,15 +179,5 @@ def _example(content: str | PILImage.Image, label: str, number: int) -> Example:
         return Example(label, shorten(content, _TEXT_CHARACTERS, 6)[0], None, None)
     image = content.convert("RGB")
     image.thumbnail((_PIXELS, _PIXELS))
-    return Example(label, None, image, f"examples/{number}.png")
-
-
-def write_examples(folder: Path, examples: tuple[Example, ...]) -> None:
-    """Write the images of the examples as PNG files without any metadata."""
-    for example in examples:
-        if example.image is not None and example.file is not None:
-            path = folder / example.file
-            path.parent.mkdir(exist_ok=True)
-            bare = PILImage.new("RGB", example.image.size)
-            bare.paste(example.image)  # pixels alone: no EXIF, no comments
-            bare.save(path, format="PNG")
+    bare = PILImage.frombytes("RGB", image.size, image.tobytes())  # pixels alone: no EXIF, no comments
+    return Example(label, None, bare, f"examples/{number}.png")

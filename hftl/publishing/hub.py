@@ -22,7 +22,7 @@ from hftl.publishing.hub_repository import (
     PushOptions,
     Target,
     check_options,
-    commit_bundle,
+    commit_files,
     left_behind,
     open_target,
     say,
@@ -159,13 +159,15 @@ def _send(api: HfApi, target: Target, bundle: Bundle, artifact: Artifact, option
     assert artifact.report is not None
     title = f"{artifact.report['method']} of {public_name(artifact.report['model'])}, by hftl"
     start = time.perf_counter()
-    commit = commit_bundle(api, target, bundle, options.commit_message or title, create_pr=options.create_pr)
+    commit = commit_files(
+        api, target, bundle.folder, bundle.files, options.commit_message or title, create_pr=options.create_pr
+    )
     if commit.oid == target.head:
         say(f"{target.repo_id} has all of this already: no commit was made.")
         return commit
     megabytes = sum((bundle.folder / name).stat().st_size for name in bundle.files) / 1e6
     say(f"Committed {len(bundle.files)} files, {megabytes:.1f} MB in {time.perf_counter() - start:.1f} s.")
-    gone = left_behind(target, bundle)
+    gone = left_behind(target.files, bundle.files)
     if gone:
         say(f"Removed with it, as the new model lacks them: {', '.join(gone)}")
     return commit

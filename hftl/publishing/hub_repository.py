@@ -3,20 +3,18 @@
 Imports nothing heavy: what cannot be pushed is refused in a second.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from huggingface_hub import (
     CommitInfo,
@@ -40,9 +38,6 @@ from hftl.errors import ConfigError
 from hftl.hub_errors import TOKENS_PAGE, HubError, root_of, without_queries
 from hftl.surroundings import hub_reachable
 
-
-if TYPE_CHECKING:
-    from hftl.publishing.bundle import Bundle
 
 T = TypeVar("T")
 
@@ -284,20 +279,21 @@ def _files(info: Any) -> tuple[str, ...]:
     return tuple(sibling.rfilename for sibling in info.siblings or [])
 
 
-def left_behind(target: Target, bundle: Bundle) -> list[str]:
-    """Return the files of an earlier model in the repository that the new one lacks."""
-    new = set(bundle.files)
-    return [name for name in target.files if name not in new and any(fnmatchcase(name, p) for p in OF_A_MODEL)]
+def left_behind(present: Collection[str], files: Collection[str]) -> list[str]:
+    """Return the files of an earlier model among those `present` in the repository that are not among the new ones."""
+    return [name for name in present if name not in files and any(fnmatchcase(name, p) for p in OF_A_MODEL)]
 
 
-def commit_bundle(api: HfApi, target: Target, bundle: Bundle, message: str, *, create_pr: bool) -> CommitInfo:
-    """Make the commit and return it; the branch's own last commit when nothing is new.
+def commit_files(
+    api: HfApi, target: Target, folder: Path, files: Collection[str], message: str, *, create_pr: bool
+) -> CommitInfo:
+    """Commit the `files` of a folder and return the commit; the branch's own last commit when nothing is new.
 
     It is all or nothing, and refused (412) when somebody else committed meanwhile. Asked again after an answer was
     lost, it finds its own commit there and has nothing to do. A pull request has no such memory, and is asked for
     again only when the Hub surely did not open it.
     """
-    commit, doing = partial(_commit, api, target, bundle, message, create_pr), f"committing to {target.repo_id}"
+    commit, doing = partial(_commit, api, target, folder, files, message, create_pr), f"committing to {target.repo_id}"
     if not create_pr:
         return persist(commit, doing)
     try:
@@ -312,11 +308,13 @@ def commit_bundle(api: HfApi, target: Target, bundle: Bundle, message: str, *, c
         ) from error
 
 
-def _commit(api: HfApi, target: Target, bundle: Bundle, message: str, create_pr: bool) -> CommitInfo:
+def _commit(
+    api: HfApi, target: Target, folder: Path, files: Collection[str], message: str, create_pr: bool
+) -> CommitInfo:
     # read again: an earlier try, whose answer was lost, may have removed files already
-    present = replace(target, files=_files(api.model_info(target.repo_id, revision=target.branch, timeout=_SECONDS)))
-    additions = [CommitOperationAdd(name, bundle.folder / name) for name in bundle.files]
-    removals = [CommitOperationDelete(name) for name in left_behind(present, bundle)]
+    present = _files(api.model_info(target.repo_id, revision=target.branch, timeout=_SECONDS))
+    additions = [CommitOperationAdd(name, folder / name) for name in files]
+    removals = [CommitOperationDelete(name) for name in left_behind(present, files)]
     where: dict[str, Any] = {"revision": target.branch, "create_pr": create_pr}
     for addition in additions:  # one by one: the library's threads would not let Ctrl-C end the sending
         api.preupload_lfs_files(target.repo_id, [addition], free_memory=False, **where)

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import ModelCard
@@ -337,5 +336,4 @@ def test_a_download_that_fails_is_no_verdict(target: HubTarget, run: Path, monke
 def test_only_what_hftl_wrote_is_removed() -> None:
     mine = ["examples/how_to.ipynb", "adapter/notes.md", "notes.txt", "examples/1/2.txt"]
     old = ["adapter/adapter_model.safetensors", "examples/0.png", "vocab.txt"]
-    target = SimpleNamespace(files=(*mine, *old, "config.json"))
-    assert left_behind(target, SimpleNamespace(files=("config.json",))) == old
+    assert left_behind((*mine, *old, "config.json"), ("config.json",)) == old
