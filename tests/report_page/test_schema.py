@@ -3,6 +3,7 @@
 from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+from hftl.report import views
 from hftl.report.schema import Report, public_part
 from tests.report_page.example import evidence, report, text_rows
 
@@ -50,3 +51,9 @@ def test_private_fields_stay_private():
         "Report.warnings", "Report.statements", "Model.name", "Data.name", "Data.skipped", "Verdict.advice",
         "Forgetting.retention", "Finding.fix",
     }  # fmt: skip
+
+
+def test_advice_of_earlier_reports_is_read():
+    earlier = {"check": "imbalance", "level": "WARN", "count": 2, "rows": {}, "mend": "Add rows."}
+    (finding,) = views.findings({"doctor": [earlier]})
+    assert finding["fix"] == "Add rows."
