@@ -32,7 +32,7 @@ def exact_duplicates(records: Records) -> Finding:
     if not len(again):
         return Finding("exact_duplicates")
     example = _beside(records, records.key, again[0])
-    fix = f"Keep one row of each, {example}: --fix OUT removes the copies, but none from test."
+    fix = f"Keep one row of each ({example}): --fix OUT removes the copies, but none from test."
     return records.finding("exact_duplicates", "WARN", again, fix)
 
 
@@ -60,8 +60,8 @@ def cross_split_duplicates(records: Records) -> Finding:
         return Finding("cross_split_duplicates")
     shares = [len(rows) / records.within(split).sum() for split, rows in copies.items()]
     fix = (
-        f"They make the scores too good, {max(shares):.1%} of a split at most, "
-        f"{_beside(records, records.key, positions[0])}: "
+        f"They make the scores too good, {max(shares):.1%} of a split at most "
+        f"({_beside(records, records.key, positions[0])}): "
         "--fix OUT removes their copies from the earlier split, never from test."
     )
     return records.finding("cross_split_duplicates", warned(fails=max(shares) >= SERIOUS), positions, fix)

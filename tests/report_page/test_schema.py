@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from hftl.report import views
 from hftl.report.schema import REPORT, private, public_part
 from tests.report_page.example import evidence, report, text_rows
 
@@ -46,3 +47,9 @@ def test_private_fields_stay_private():
         "warnings", "statements", "model.name", "data.name", "data.skipped", "evidence.verdict.advice",
         "evidence.forgetting.retention", "evidence.doctor.fix",
     }  # fmt: skip
+
+
+def test_advice_of_earlier_reports_is_read():
+    earlier = {"check": "imbalance", "level": "WARN", "count": 2, "rows": {}, "mend": "Add rows."}
+    (finding,) = views.findings({"doctor": [earlier]})
+    assert finding["fix"] == "Add rows."
