@@ -43,25 +43,25 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2010,  # its own files, without folders
+    "hftl": 2180,  # its own files, without folders
     "hftl/cli": 950,
-    "hftl/data": 1310,
-    "hftl/demo": 2150,
-    "hftl/doctor": 1600,
-    "hftl/evaluation": 2300,
-    "hftl/evidence": 950,
-    "hftl/export": 1050,
-    "hftl/forgetting": 700,
-    "hftl/methods": 700,
-    "hftl/models": 1050,
-    "hftl/planning": 900,
-    "hftl/publishing": 2700,
-    "hftl/report": 2350,
-    "hftl/tasks": 1250,
-    "hftl/training": 2750,
-    "spaces_demo": 600,
+    "hftl/data": 1320,
+    "hftl/demo": 1600,
+    "hftl/doctor": 1590,
+    "hftl/evaluation": 2640,
+    "hftl/evidence": 1030,
+    "hftl/export": 890,
+    "hftl/forgetting": 590,
+    "hftl/methods": 650,
+    "hftl/models": 1010,
+    "hftl/planning": 880,
+    "hftl/publishing": 2310,
+    "hftl/report": 2290,
+    "hftl/tasks": 1380,
+    "hftl/training": 2070,
+    "spaces_demo": 430,
 }
-MAX_FILES = 179
+MAX_FILES = 162
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }
