@@ -1,11 +1,36 @@
 """What is around the process: a person at a terminal or a log, a Hub or none."""
 
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlparse
+
+
+_interrupted = False
+
+
+def note_interrupts() -> None:
+    """Remember Ctrl-C as well as raise it: what an import runs through may drop the exception.
+
+    A process that was started to ignore it, as a job in the background is, goes on to.
+    """
+
+    def note(number: int, frame: Any) -> None:
+        global _interrupted
+        _interrupted = True
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, note)
+
+
+def end_if_interrupted() -> None:
+    """Raise the `KeyboardInterrupt` that was dropped."""
+    if _interrupted:
+        raise KeyboardInterrupt
 
 
 def hide_bars() -> bool:

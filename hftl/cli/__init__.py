@@ -12,6 +12,7 @@ from typer.main import get_command
 from hftl.cli import listing, push, train, use  # noqa: F401  their verbs register themselves
 from hftl.cli.command import Verbs, app
 from hftl.errors import ConfigError, HftlError, Preempted, shortened
+from hftl.surroundings import note_interrupts
 
 
 _HFTL = get_command(app)
@@ -55,6 +56,7 @@ def _say(text: str) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point of `hftl` and `python -m hftl`."""
+    note_interrupts()
     if "_HFTL_COMPLETE" in os.environ:  # the shell asks what could come next
         app(prog_name="hftl")
     # Third-party notices go to stderr already; these two are noise on every run.

@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hftl.errors import Preempted
+from hftl.surroundings import end_if_interrupted
 from hftl.training.world import is_main_process, largest, on_the_cpu, wait_for_all
 
 
@@ -90,6 +91,7 @@ def heed_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    end_if_interrupted()
     heeded = [number for number in _NAMES if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, _on_signal) for number in heeded}
     try:

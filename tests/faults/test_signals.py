@@ -3,6 +3,8 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from hftl.training.checkpoints import end_if_asked, heed_signals
 from hftl.training.features import Passer, batches_by_length
 from tests.faults.commands import BY_STEPS, INTERRUPT, KINDS, TEXT, Server, assert_same_run, assert_whole
 from tests.faults.test_preempted import STEP, resume_words, stopped
-from tests.runs import stock_model
+from tests.runs import stock_model, subprocess_env
 from tests.small_data import encoded_texts
 
 
@@ -137,3 +139,29 @@ def test_a_signal_is_not_taken_for_a_broken_flag_or_file(tmp_path, monkeypatch):
     monkeypatch.setattr(ImageOps, "exif_transpose", pressed)
     with pytest.raises(Preempted), heed_signals():
         decode_image(Image.new("RGB", (8, 8)))
+
+
+DROPPED = """
+import os, signal
+from hftl.surroundings import note_interrupts
+from hftl.training.checkpoints import heed_signals
+
+class Dropping:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+note_interrupts()
+dropping = Dropping()
+del dropping
+print("went on", flush=True)
+with heed_signals():
+    print("trains", flush=True)
+"""
+
+
+def test_a_ctrl_c_that_python_dropped_is_heeded_before_training():
+    """Python ignores what is raised in a finalizer or a callback of an import."""
+    done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, env=subprocess_env())
+    assert done.stdout == "went on\n"
+    assert "KeyboardInterrupt" in done.stderr.splitlines()[-1]
+    assert done.returncode in (130, -signal.SIGINT)
