@@ -56,7 +56,7 @@ BUDGETS = {
     "hftl/methods": 700,
     "hftl/models": 1050,
     "hftl/planning": 1000,
-    "hftl/publishing": 2700,
+    "hftl/publishing": 2350,
     "hftl/report": 3300,
     "hftl/tasks": 1250,
     "hftl/training": 2750,
