@@ -43,7 +43,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2180,  # its own files, without folders
+    "hftl": 2210,  # its own files, without folders
     "hftl/cli": 950,
     "hftl/data": 1320,
     "hftl/demo": 1600,
