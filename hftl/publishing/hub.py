@@ -48,17 +48,31 @@ class Pushed:
     space_url: str | None
 
 
-def push_to_hub(run: str | Path, repo_id: str, **options: Any) -> Pushed:
+def push_to_hub(
+    run: str | Path,
+    repo_id: str,
+    *,
+    public: bool = False,
+    revision: str | None = None,
+    create_pr: bool = False,
+    adapter_only: bool = False,
+    license: str | None = None,
+    include_examples: int = 0,
+    space: str | None = None,
+    commit_message: str | None = None,
+    token: str | None = None,
+) -> Pushed:
     """Push a finished run to the model repository `repo_id` (namespace/name) and check what arrived.
 
-    Everything goes in one commit, into a repository that is made private unless `public=True`. `options` are the other
-    fields of `PushOptions`: revision, create_pr, adapter_only, license, include_examples, space, commit_message, token.
+    Everything goes in one commit, into a repository that is made private unless `public`; `PushOptions` says what each
+    of the others means.
 
     Raises `RunError` for what is no finished run, `ConfigError` for options that do not fit, `HubError` for what the
     Hub or the network refuses (nothing is committed then), and `ParityError` when the model downloaded again answers
     differently (the commit is on the Hub then, and the error names it).
     """
-    return push(PushOptions(run, repo_id, **options))
+    where = (run, repo_id, public, revision, create_pr)
+    return push(PushOptions(*where, adapter_only, license, include_examples, space, commit_message, token))
 
 
 def push(options: PushOptions, agree: Callable[[Bundle], None] | None = None) -> Pushed:
