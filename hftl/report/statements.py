@@ -15,7 +15,6 @@ from hftl.evaluation.verdict import MARGIN, stands
 from hftl.evidence.advice import MORE_TEST_ROWS, undecided
 from hftl.methods import METHODS as _METHODS
 from hftl.report.visible import one_line
-from hftl.tasks import TASKS
 
 
 METHODS = {name: method.words for name, method in _METHODS.items()}
@@ -97,6 +96,8 @@ def scores_of(report: Mapping[str, Any]) -> list[str]:
 
 def headline_of(report: Mapping[str, Any]) -> str:
     """Return the name of the score that the report begins with."""
+    from hftl.tasks import TASKS  # late: it brings torch, which the doctor's checks do without
+
     return TASKS[report["task"]].output.headline
 
 

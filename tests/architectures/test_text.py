@@ -172,15 +172,13 @@ def test_two_classes_without_intercept() -> None:
     assert not bias.any()
 
 
-def test_the_ladder_scores_the_probe_that_the_head_can_hold(
-    text_checkpoint: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_ladder_scores_the_probe_that_the_head_can_hold(text_checkpoint: Checkpoints, tmp_path: Path) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(ladder, "fit_probe", lambda *args: given.append(args))
     model = transformers.AutoModelForSequenceClassification.from_pretrained(text_checkpoint("gpt2"))
     ready = SimpleNamespace(
         loaded=SimpleNamespace(model=model, output="score"), splits=SimpleNamespace(labels="abc"), weights=None,
         config=SimpleNamespace(train_seed=0),
+        task=SimpleNamespace(output=SimpleNamespace(probe=lambda *args: given.append(args))),
     )  # fmt: skip
     ladder._fit_best({}, np.zeros(3), ready)  # type: ignore[arg-type]
     assert given[0][-1] == ("native",)

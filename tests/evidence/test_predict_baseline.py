@@ -13,7 +13,7 @@ from hftl.config import DataConfig
 from hftl.data.load import load_splits
 from hftl.evaluation.baselines import majority_class
 from hftl.evaluation.saved_baseline import is_baseline, load_baseline, save_baseline
-from hftl.evidence.ladder import no_pretraining_baselines
+from hftl.evidence.ladder import Rows, no_pretraining_baselines
 from hftl.predict import load, load_predictor
 from hftl.tasks import TASKS
 from tests.command import hftl
@@ -28,8 +28,9 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     frame = text_frame(90)
     rows = Dataset.from_dict({"text": list(frame["text"]), "label": [int(label[-1]) for label in frame["label"]]})
 
-    none = encoded_texts([[1]] * 90, np.zeros(90, dtype=np.int64))
-    save_baseline(no_pretraining_baselines(rows, rows, none, none)[-1], folder / "baseline", ["a", "b", "c", "unseen"])
+    both = Rows(rows, encoded_texts([[1]] * 90, np.asarray(rows["label"][:])))
+    made = no_pretraining_baselines(TASKS["text-classification"], both, both)
+    save_baseline(made[-1], folder / "baseline", ["a", "b", "c", "unseen"])
     return folder
 
 
@@ -41,8 +42,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, list[An
     task = TASKS["image-classification"]
     splits = load_splits("image", DataConfig(data=str(folder / "images")))
     processor = load(run).processor
-    parts = [task.encode(table, processor) for table in (splits.train, splits.test)]
-    made = no_pretraining_baselines(splits.train, splits.test, *parts)
+    parts = [Rows(table, task.encode(table, processor)) for table in (splits.train, splits.test)]
+    made = no_pretraining_baselines(task, *parts)
     for baseline, name in zip(made, ("majority", "histogram", "pixels"), strict=True):
         save_baseline(baseline, run / name, splits.labels)
     return run, splits, made

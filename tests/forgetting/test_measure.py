@@ -128,7 +128,7 @@ def test_models_of_real_runs(family, method, folder, tmp_path):
 
 
 def test_default_that_cannot_be_had(folder, monkeypatch):
-    monkeypatch.setattr("hftl.data.samples._find_package_file", lambda *_: None)
+    monkeypatch.setattr("hftl.data.samples.package_files", lambda _: None)
     found = figure(folder, "bert", 0.3, retain=None)
     assert found["kept"] is None
     assert found["rows"] == 0

@@ -162,7 +162,7 @@ def test_packaged_samples_are_the_default(folder):
 
 
 def test_default_that_cannot_be_had(folder, monkeypatch):
-    monkeypatch.setattr("hftl.data.samples._find_package_file", lambda *_: None)
+    monkeypatch.setattr("hftl.data.samples.package_files", lambda _: None)
     found = choose(folder, retain=None)
     assert isinstance(found, str)
     assert "pip install" in found

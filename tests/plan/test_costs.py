@@ -51,7 +51,7 @@ def test_a_cache_beyond_the_budget_is_not_planned(folder, monkeypatch):
     monkeypatch.setenv("HFTL_CACHE_BUDGET", "1000")
     report = plan(folder, "bert", "gradual")
     assert {s["reads"] for s in report["stages"][1:]} == {"rows"}
-    assert any("budget" in note for note in report["notes"])
+    assert any("HFTL_CACHE_BUDGET" in note for note in report["notes"])
     with pytest.raises(TrainingError, match="--cache on cannot be held"):
         plan(folder, "bert", "gradual", cache="on")
 
