@@ -176,6 +176,7 @@ def test_tfidf_of_megabytes_looks_at_the_start_only():
     assert baseline.predictions.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_tfidf_on_wikipedia_topics():
     splits = load("sample:wikipedia-topics", max_train_samples=2000)
     train, test = (np.asarray(part["label"][:]) for part in (splits.train, splits.test))

@@ -101,6 +101,7 @@ def test_text_recipe_on_two_processes(hub, home, tmp_path):
     assert not (tmp_path / "run.partial").exists()
 
 
+@pytest.mark.slow
 def test_resnet_head_on_five_classes(hub, home, tmp_path):
     """The guide's example: a new head of the data's size, and a body that has not moved, batch norm included."""
     names = ["ant", "bee", "cat", "dog", "eel"]

@@ -55,6 +55,7 @@ def interrupted(place: Path, cwd: Path, *flags: str) -> Outcome:
     return Outcome(process.returncode, out, err)
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed(capsys, place, tmp_path):
     done = interrupted(place, tmp_path)
     assert done.code == 130, done.err

@@ -45,6 +45,7 @@ def test_few_rows_of_a_near_domain_are_positive(tmp_path: Path) -> None:
     assert evidence["forgetting"]["kept"] == 1.0
 
 
+@pytest.mark.slow
 def test_digits_are_far_from_photographs(tmp_path: Path) -> None:
     evidence = _digits(tmp_path, "probe")
     verdict = evidence["verdict"]

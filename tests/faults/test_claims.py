@@ -40,6 +40,7 @@ def test_two_starts_into_one_folder(pause: float, place: Path, tmp_path: Path) -
     assert rate == (codes == [2, 0])
 
 
+@pytest.mark.slow
 def test_runs_without_a_name(place: Path, tmp_path: Path) -> None:
     """Two sweeps that differ in their rates alone, started together."""
     flags = {**SMALL, "data": place / "t.csv", "model": place / "bert", "method": "full", "max_steps": 4}

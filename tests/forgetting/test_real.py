@@ -66,6 +66,7 @@ def test_noise(task, monkeypatch):
         assert len(found[1]["cka"]) == 17
 
 
+@pytest.mark.slow
 def test_rounding_to_bf16_alone_keeps_nearly_all():
     ready = ready_run("text-classification", bf16=True)
     before = look_at_base(ready)
