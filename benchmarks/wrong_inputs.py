@@ -75,7 +75,7 @@ def verbs_on_model(kind: str, good: Path) -> dict[str, tuple[str, ...]]:
         "plan": ("plan", *train, "--use_cpu"),
         "predict": ("predict", "{run}", one),
         "eval": ("eval", "{run}", "--data", data),
-        "export": ("export", "{run}", "--output", "out"),
+        "export": ("export", "{run}", "--output_dir", "out"),
         "push": ("push", "{run}", "me/x", "--dry_run", "--license", "mit"),
     }
 
