@@ -87,6 +87,7 @@ def test_help_imports_nothing_heavy(tmp_path):
     code = (
         "import sys; from hftl.cli import run_command\n"
         "assert run_command(['--help']) == 0 and run_command(['train', '--help']) == 0 and run_command([]) == 2\n"
+        "assert run_command(['plan', '--help']) == 0\n"
         "assert run_command(['tasks', '--json']) == 0 and run_command(['methods']) == 0\n"
         "heavy = {'torch', 'transformers', 'datasets', 'pandas', 'peft', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy"

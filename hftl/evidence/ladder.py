@@ -31,7 +31,7 @@ ENOUGH = 2 * CV_FOLDS  # rows that a class needs: in two of three folds, and in 
 
 @dataclass(frozen=True, eq=False)
 class Rung:
-    """One model on the ladder: its answers to the test rows, its headline score, and how it stands in report.json."""
+    """One model on the ladder: its answers to the test rows, its headline score, and its entry in report.json."""
 
     answers: Any  # in the form of targets, [n, ...]
     score: float

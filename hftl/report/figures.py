@@ -53,7 +53,7 @@ Encoding = dict[str, Any]
 
 @dataclass(frozen=True)
 class Chart:
-    """Two specs of one chart, and what it shows in a sentence for who cannot see it."""
+    """Two specs of one chart, and what it shows in a sentence for people who cannot see it."""
 
     summary: str
     wide: dict[str, Any]

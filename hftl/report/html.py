@@ -1,4 +1,4 @@
-"""report.html: a finished run as one page that opens with no network, for who has never seen hftl.
+"""report.html: a finished run as one page that opens with no network, for readers who have never seen hftl.
 
 Everything is in the file: the style sheet, one script, the charts as SVG, texts and thumbnails of the rows behind the
 confusion matrix. The page's Content-Security-Policy allows nothing else, and of scripts only that one, by its hash.

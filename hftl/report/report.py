@@ -1,4 +1,4 @@
-"""report.json as a file. What stands in it is told by `hftl.evidence.document` and docs/report.md."""
+"""Writes report.json. `hftl.evidence.document` builds its content, and docs/report.md explains it."""
 
 import json
 from pathlib import Path

@@ -73,7 +73,7 @@ _FOLDS = {**_all(number, "rows probe_accuracy baseline_accuracy"), "baseline": s
 _VERDICT = {
     **_DIFFERENCE,
     **{"against": sentence, "kind": word, "rows_needed": number, "macro_f1": _DIFFERENCE, "cross_validation": _FOLDS},
-    "advice": private,  # for who trained it
+    "advice": private,  # for the person who trained it
 }
 _FORGETTING = {
     **_all(number, "kept unchanged low high rows left_out knn_agreement knn_chance seconds seconds_after"),

@@ -167,14 +167,14 @@ def _undecided(verdict: Mapping[str, Any], rows: int) -> Statement:
 
 
 def headline(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> tuple[str, Statement]:
-    """Return how the verdict looks and what it says, for who knows nothing of the models compared."""
+    """Return how the verdict looks and what it says, for readers who know nothing of the models compared."""
     verdict = banner(report, evidence)
     title = Statement(f"{verdict['title']}.") if evidence.get("verdict") else verdict["sentence"]
     return verdict["look"], verdict["reached"] + title
 
 
 def card_verdict(report: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return `title` and `sentence` of a card's verdict, None where there is none; advice is for who trained it."""
+    """Return `title` and `sentence` of a card's verdict, None where there is none; advice is for the person who trained it."""
     evidence = report.get("evidence") or {}
     if not evidence.get("verdict"):
         return None

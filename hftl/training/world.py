@@ -45,8 +45,8 @@ def check_world(use_cpu: bool) -> int:
     asked = int(os.environ.get("WORLD_SIZE", "1"))
     kind = str(accelerator.distributed_type).rpartition(".")[2]
     if asked > 1 and actual != asked:
-        mend = "" if torch.cuda.is_available() else " This machine has no GPU: set ACCELERATE_USE_CPU=true."
-        raise TrainingError(f"{asked} processes were launched, but each runs on its own ({kind}).{mend}")
+        hint = "" if torch.cuda.is_available() else " This machine has no GPU: set ACCELERATE_USE_CPU=true."
+        raise TrainingError(f"{asked} processes were launched, but each runs on its own ({kind}).{hint}")
     launched, wanted = _asked_of_accelerate()
     if launched > 1 and actual == 1:
         raise TrainingError(

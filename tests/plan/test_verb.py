@@ -6,7 +6,7 @@ import math
 import pytest
 
 from hftl.models.packaged import MINILM, is_installed
-from tests.command import hftl, shell
+from tests.command import hftl
 from tests.runs import checkpoint
 
 
@@ -79,18 +79,6 @@ def test_several_processes_are_refused(capsys, folder, monkeypatch):
     assert (done.code, done.out) == (2, "")
     assert "one process" in done.err
     assert len(done.err.splitlines()) == 1
-
-
-def test_help_imports_nothing_heavy(tmp_path):
-    code = (
-        "import sys; from hftl.cli import run_command\n"
-        "assert run_command(['plan', '--help']) == 0\n"
-        "heavy = {'torch', 'transformers', 'datasets', 'sklearn'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = shell(["-c", code], tmp_path)
-    assert done.code == 0, done.err
-    assert "--learning_rate" in done.out
 
 
 # Real weights

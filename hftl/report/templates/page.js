@@ -105,7 +105,7 @@
     }));
   }
 
-  // Tooltips of the charts: what each mark says to a screen reader, for who points at it.
+  // Tooltips of the charts: what each mark says to a screen reader, for people who point at it.
   const tip = document.getElementById("tip");
   const described = ":is([aria-roledescription='point'], [aria-roledescription='rule mark'])[aria-label]";
   const point = (event) => {
