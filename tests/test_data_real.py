@@ -33,7 +33,7 @@ def test_real_images(name, classes, monkeypatch):
     if not (SHARED / name).is_dir():
         pytest.skip(f"{name} is not in ../shared/data")
     # Decoding every image is what the other tests are about; here it would take most of the time.
-    monkeypatch.setattr("hftl.data.images._fault", lambda value: None)
+    monkeypatch.setattr("hftl.data.images.decode_image", lambda value: None)
     splits = load(SHARED / name, "image", max_train_samples=60, max_eval_samples=30)
     assert len(splits.labels) == classes
     assert (len(splits.train), len(splits.test)) == (60, 30)
