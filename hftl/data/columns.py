@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from datasets import Dataset, Features, Image, Value
+from datasets import Dataset, Features, Image, LargeList, List, Value
 from datasets.table import InMemoryTable
 from PIL import Image as PILImage
 
@@ -146,6 +146,11 @@ def column_named(table: Dataset, names: Sequence[str], *taken: str | None) -> st
 def is_string(feature: Any) -> bool:
     """Tell texts; a column that is empty throughout counts: the check for missing values says so."""
     return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view", "null")
+
+
+def is_list(feature: Any) -> bool:
+    """Tell lists of values."""
+    return isinstance(feature, List | LargeList) or isinstance(feature, list)
 
 
 def is_image(feature: Any) -> bool:

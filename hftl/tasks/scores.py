@@ -1,13 +1,14 @@
 """What the answers of any `Output` come to: figures, their intervals, and the verdict on two models."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from hftl.evaluation.bootstrap import Difference, Interval, Scores, intervals, paired_differences
+from hftl.evaluation.bootstrap import Difference, Interval, Label, Scores, intervals, paired_differences
+from hftl.evaluation.row_scores import row_scores
 from hftl.evaluation.verdict import Verdict, accuracy_difference, paired_gap, paired_p, verdict_of
 from hftl.tasks.task import Output
 
@@ -28,15 +29,17 @@ def score(output: Output, outputs: np.ndarray, targets: Any, names: Sequence[str
     """Return all that stands in a report of what a model put out for the rows, [n, ...]: its scores and its log loss."""
     answers = output.decode(outputs)
     document = {**measure(output, answers, targets, names), **score_answers(output, answers, targets, names)}
-    if output.judge is not None:
+    if output.beside is not None:
+        document |= {name: asdict(interval) for name, interval in output.beside(outputs, targets).items()}
+    if output.units is not None:
         document["log_loss"] = mean_loss(output, outputs, targets)
     return document
 
 
 def mean_loss(output: Output, outputs: np.ndarray, targets: Any) -> float:
     """Return the mean loss of what a model put out, without weights and smoothing; of classes in nats."""
-    if output.judge is not None:  # in double precision
-        return float(output.judge(outputs, targets).loss.mean())
+    if output.units is not None:  # in double precision
+        return float(row_scores(*output.units(outputs, targets)).loss.mean())
     summed, count = output.loss(torch.as_tensor(outputs), torch.as_tensor(targets), None, 0.0)
     return float(summed / count)
 
@@ -52,7 +55,14 @@ def compare(output: Output, method: Any, baseline: Any, targets: Any, names: Seq
     exact_p = {name: paired_p(*flags) for name, flags in right.items()}
     first, second = (output.statistics(answers, targets, names) for answers in pair)
     differences = paired_differences(first, second, _compared(output), exact_p, output.made_up)
+    differences = {name: _better(output, name, gap) for name, gap in differences.items()}
     return verdict_of(differences, right.get(output.headline))  # type: ignore[arg-type]
+
+
+def _better(output: Output, name: str, gap: Difference) -> Difference:
+    """Return the difference with the label that says which model is better, also where less is better."""
+    turned: dict[str, Label] = {"POSITIVE": "NEGATIVE", "NEGATIVE": "POSITIVE", "NEUTRAL": "NEUTRAL"}
+    return replace(gap, label=turned[gap.label]) if name in output.smaller else gap
 
 
 def gap(output: Output, method: Any, baseline: Any, targets: Any, names: Sequence[str]) -> Difference:

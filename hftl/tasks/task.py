@@ -137,10 +137,13 @@ class Inputs:
     kind: str  # what pages and errors call a row: "text", "image"
     noun: str  # the same with its article
     columns: tuple[str, ...]  # of the tables that `read` makes, in the order in which the processor takes them
+    flags: tuple[str, ...]  # by which the user names the source's column for each of them
     processor: str  # transformers' Auto class, by name: listing tasks imports nothing heavy
     argument: str  # what `pipeline` calls the processor
-    find: Function  # (table, label column or None) -> the input column by name or type, or None
-    # (table, column, base, where, faults, refuse_numbers) -> Dataset, its row numbers, what was skipped. "skip" leaves
+    # (table, label column or None, columns that the user named or None) -> a column for each of `columns`, by name or
+    # type; None where there are none.
+    find: Function
+    # (table, columns, base, where, faults, refuse_numbers) -> Dataset, its row numbers, what was skipped. "skip" leaves
     # broken images out, "refuse" raises `DataError` as all but "keep" do for texts, which returns every row as it is.
     read: Function
     table: Function  # rows as `predict` takes them -> Dataset; raises `DataError`
@@ -164,19 +167,28 @@ class Inputs:
     augmentable: bool = False
     caveat: str = ""  # what the limits of a model say was not recorded of such rows; "": nothing
 
+    def values(self, table: Dataset) -> list[Any]:
+        """Return what each row of the table holds: the value of its one column, or a tuple of those of several."""
+        columns = [table[name][:] for name in self.columns]
+        return list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
+
 
 @dataclass(frozen=True)
 class Output:
     """What is answered about a row, and how that is learned."""
 
     kind: str
+    problem_type: str  # as transformers calls it, and `--problem_type`
     link: Literal["softmax", "sigmoid", "none"]  # from what the model puts out to probabilities
     usual: tuple[str, ...]  # names of the target's column in the wild
     read: Function  # (table, column, where, known names) -> a value per row, None where there is none
     names: Function  # (values by split, feature, column) -> names of what can be answered, notes
     encode: Function  # (values, names) -> targets [n, ...]
     recognise: Function  # (values, names, where, column) -> the same for a model's names; raises `DataError`
-    strata: Function | None  # (targets, names) -> ids [n] of classes, how many; None: none
+    gather: Function  # targets of single rows, as a table's column "label" holds them -> targets [n, ...]
+    strata: Function | None  # (targets, names) -> ids [n] of the strata of a cut, how many; None: none
+    classes: Function | None  # (targets, names) -> the one class [n] of every row, how many; None: rows have no such
+    counts: Function  # (targets, names) -> how many rows speak for each name, [k]; of a number all of them, [1]
     width: Function  # names -> num_labels
     collate: Function  # targets of the items -> tensor
     loss: Function  # (outputs, targets, weights, smoothing) -> (sum, count): exact under accumulation
@@ -191,21 +203,37 @@ class Output:
     right: dict[str, Function]  # scores that are a share of right rows -> (answers, targets) -> [n] bool
     made_up: MadeUp | None  # the row that a paired interval draws beside the others, for such scores
     table: Function | None  # (answers, targets, names) -> a line of figures for every name
-    judge: Function | None  # (outputs, targets, temperature) -> `RowScores`: calibration, abstain, worst rows
+    # (outputs, targets) -> logits [u, k] and class ids [u] of every decision: calibration, log loss; None: no
+    # probability is answered.
+    units: Function | None
+    worst: Function  # (outputs, targets, limit) -> the rows that are most wrong, each a dict with row, true, predicted
     probe: Function  # a closed-form head on frozen features, see `fit_probe` of `hftl.evaluation.logistic`
     neighbours: Function  # (train features, targets, test features) -> answers of the most similar rows
     plain: Function  # (kinds of features, train rows, targets, test rows) -> baselines without pretraining
     parts: tuple[str, ...]  # of the evidence, those that mean something here, in the order of the page
     ask: Function  # names -> what `pipeline` is given with a row to answer with all of them: {"top_k": 5}, else {}
     flatten: Function  # (what `pipeline` answers to a row, when asked so, names) -> [k], to hold beside ours
+    flat: Function  # (`Answer`, names) -> the same of ours
+    cells: Function  # `Answer` -> what a table or JSON holds of it, by column: "prediction" first
     widget: str  # gradio component that shows an answer, by name
     draw: Function  # `Answer` -> the value of that component
-    words: dict[str, str]  # "does": what such a model does to {row}, with {n} names
+    words: dict[str, str]  # "does": what such a model does to {row}, with {n} names; "name": what one name is called
+    say: Function  # (`true` or `predicted` of a worst row, names) -> it in words
+    beside: Function | None = None  # (outputs, targets) -> `Interval`s of scores that are no function of sums, by name
+    smaller: tuple[str, ...] = ()  # scores of which less is better
+    figures: tuple[str, ...] = ()  # scores that are no shares: written as numbers, not as percentages
+    # (validation outputs, targets, names, what the user asked) -> fields of the model's config by which it answers.
+    settle: Function | None = None
+    configured: Function | None = None  # such fields -> this output, answering by them
 
     @property
     def headline(self) -> str:
         """The score that the report begins with and the verdict is about."""
         return self.compared[0]
+
+    def answering_by(self, fields: Any) -> "Output":
+        """Return the output whose answers follow the fields of a model's config."""
+        return self if self.configured is None else self.configured(fields)
 
 
 @dataclass(frozen=True)
@@ -229,8 +257,9 @@ class Task:
     def encode(self, dataset: Dataset, processor: Any) -> Encoded:
         """Return the rows as the model reads them; targets are 0 where the table has no column "label"."""
         arrays = self.inputs.encode(dataset, processor)
-        targets = dataset["label"][:] if "label" in dataset.column_names else [0] * len(dataset)
-        return Encoded(arrays, np.asarray(targets))
+        if "label" in dataset.column_names:
+            return Encoded(arrays, self.output.gather(dataset["label"][:]))
+        return Encoded(arrays, np.zeros(len(dataset), dtype=np.int64))
 
     def collator(self, processor: Any, flip: bool = True, augment: str = "light") -> Function:
         """Return a function that makes a batch of a list of items, those of the train split augmented by a preset.

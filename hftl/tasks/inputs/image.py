@@ -29,19 +29,20 @@ _STEP = 32  # convnets here halve the side five times; other sizes are padded di
 _SIZES = 8  # that are named
 
 
-def find(table: Dataset, label: str | None) -> str | None:
-    """Return the only image column, one with a usual name, or a column of paths with a usual name."""
+def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,)) -> tuple[str, ...] | None:
+    """Return the column that was named, else the only image column, one with a usual name, or one of paths that has it."""
     images = [name for name, feature in table.features.items() if is_image(feature)]
     strings = [name for name, feature in table.features.items() if is_string(feature) and name != label]
-    named = column_named(table.select_columns(images or strings), IMAGE_NAMES)
-    return named or (images[0] if images else None)
+    column = named[0] or column_named(table.select_columns(images or strings), IMAGE_NAMES)
+    column = column or next(iter(images), None)
+    return None if column is None else (column,)
 
 
 def read(
-    table: Dataset, column: str, base: Path, where: str, faults: Faults, refuse_numbers: bool
+    table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool
 ) -> tuple[Dataset, np.ndarray, list[str]]:
     """Return the column as "image", the numbers of its rows, and "path: reason" for each that was left out."""
-    stored = _stored(table, column, base)
+    stored = _stored(table, columns[0], base)
     images = arrow_table({"image": stored}, {"image": ImageFeature(decode=False)})
     if faults == "keep":
         return images, np.arange(len(images)), []
@@ -274,6 +275,7 @@ IMAGE = Inputs(
     kind="image",
     noun="an image",
     columns=("image",),
+    flags=("image_column",),
     processor="AutoImageProcessor",
     argument="image_processor",
     find=find,

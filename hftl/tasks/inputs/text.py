@@ -42,8 +42,13 @@ _BINS = 8  # of the histogram of lengths
 _TYPED = 1000  # texts that tell how long those of a column are
 
 
-def find(table: Dataset, label: str | None) -> str | None:
-    """Return the text column by name, else the string column with the longest values; None where there is none."""
+def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,)) -> tuple[str, ...] | None:
+    """Return the column that was named, else the text column by name, else the string column with the longest values."""
+    column = named[0] or _by_name_or_type(table, label)
+    return None if column is None else (column,)
+
+
+def _by_name_or_type(table: Dataset, label: str | None) -> str | None:
     strings = [name for name, feature in table.features.items() if is_string(feature) and name != label]
     named = column_named(table.select_columns(strings), TEXT_NAMES) or column_named(table, TEXT_NAMES, label)
     if named is not None or any(is_image(feature) for feature in table.features.values()):
@@ -58,13 +63,19 @@ def find(table: Dataset, label: str | None) -> str | None:
 
 
 def read(
-    table: Dataset, column: str, base: Path, where: str, faults: Faults, refuse_numbers: bool
+    table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool
 ) -> tuple[Dataset, np.ndarray, list[str]]:
     """Return the column as "text", verbatim, the numbers of its rows (all), and what was skipped (nothing).
 
     Raises:
         DataError: the column holds no strings, or texts are missing or empty; the message names rows.
     """
+    values = read_texts(table, columns[0], where, faults, refuse_numbers)
+    return arrow_table({"text": values}, {"text": Value("string")}), np.arange(len(table)), []
+
+
+def read_texts(table: Dataset, column: str, where: str, faults: Faults, refuse_numbers: bool) -> pa.Array:
+    """Return a column of texts, verbatim. Raises `DataError` as `read` does."""
     feature = table.features[column]
     if not is_string(feature):
         raise DataError(
@@ -83,8 +94,7 @@ def read(
             f"the text column {column!r} holds numbers, not text; {columns_line(table)}. "
             "Name the right one with text_column (--text-column)"
         )
-    values = pa.array(texts, type=pa.string())
-    return arrow_table({"text": values}, {"text": Value("string")}), np.arange(len(table)), []
+    return pa.array(texts, type=pa.string())
 
 
 def as_table(inputs: list[Any]) -> Dataset:
@@ -332,6 +342,7 @@ TEXT = Inputs(
     kind="text",
     noun="a text",
     columns=("text",),
+    flags=("text_column",),
     processor="AutoTokenizer",
     argument="tokenizer",
     find=find,

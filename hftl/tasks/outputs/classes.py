@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,15 @@ import torch
 import torch.nn.functional as F
 from datasets import ClassLabel, Dataset, Value
 
-from hftl.data.columns import LABEL_NAMES, as_it_was, is_string, kind_of, quoted, refuse_missing, rows_named, shortened
+from hftl.data.columns import LABEL_NAMES, as_it_was, is_list, is_string, kind_of, quoted, refuse_missing, rows_named, shortened
 from hftl.errors import DataError, ModelError, did_you_mean
 from hftl.evaluation.metrics import COMPARED, SCORES, add_made_up, class_statistics, per_class
 from hftl.evaluation.neighbours import nearest_neighbours
-from hftl.evaluation.row_scores import row_scores
+from hftl.evaluation.row_scores import worst_rows
 from hftl.tasks.task import Answer, Output
 
 
+MOST_CLASSES = 20  # different numbers with fractions: more are something measured
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
 
 
@@ -54,9 +55,9 @@ def labels_of(table: Dataset, column: str, where: str, known: Collection[str] | 
     quote that `no_formula` put before a name is taken off again.
 
     Raises:
-        DataError: the labels are lists, numbers with fractions, or of another kind that names no class.
+        DataError: the labels are lists, many numbers with fractions, or of another kind that names no class.
     """
-    names = _raw_names(table, column, where, known is None)
+    names = _raw_names(table, column, where)
     if known is None:
         whole = all(name is None or re.fullmatch(r"-?\d+\.0+", name) for name in names)
         return [name and (name.split(".")[0] if whole else as_it_was(name)) for name in names]
@@ -77,27 +78,36 @@ def _known_as(name: str, alike: dict[float | str, str]) -> str:
     return alike.get(name) or alike.get(plain) or alike.get(_value_of(plain)) or plain
 
 
-def _raw_names(table: Dataset, column: str, where: str, refuse_fractions: bool) -> list[str | None]:
-    """Return the labels as text; a number with fractions may still be the name of a class that is known."""
+def _raw_names(table: Dataset, column: str, where: str) -> list[str | None]:
+    """Return the labels as text."""
     feature, values = table.features[column], table[column][:]
     if isinstance(feature, ClassLabel):
         return [None if value is None or value < 0 else feature.names[value] for value in values]
     if is_string(feature):
         return [value if value and value.strip() else None for value in values]
+    if is_list(feature):
+        raise DataError(
+            f"{where}: the label column {column!r} holds lists, several labels for a row (multi-label), and one class is "
+            "asked for. Leave --problem_type out, or use multi_label_classification"
+        )
     if not isinstance(feature, Value) or not re.match(r"u?int|bool|float", feature.dtype):
-        lists = any(isinstance(value, list) for value in values[:100])
-        several = "several labels per row are not supported, one per row is needed" if lists else "need names"
-        raise DataError(f"{where}: the label column {column!r} holds {kind_of(feature)} values: {several}")
+        raise DataError(f"{where}: the label column {column!r} holds {kind_of(feature)} values: need names")
     values = [
         None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value for value in values
     ]
-    fractions = [row for row, value in enumerate(values) if isinstance(value, float) and not value.is_integer()]
-    if fractions and refuse_fractions:
+    if is_measured(values):
+        distinct = len({*values} - {None})
         raise DataError(
-            f"{where}: the label column {column!r} holds numbers with fractions in {rows_named(fractions)}, such as "
-            f"{values[fractions[0]]}: classes are needed, regression is not supported"
+            f"{where}: the label column {column!r} holds {distinct:,} different numbers with fractions (regression), and "
+            "one class is asked for. Leave --problem_type out, or use regression"
         )
     return [None if v is None else str(int(v) if isinstance(v, float) and v.is_integer() else v) for v in values]
+
+
+def is_measured(values: Sequence[Any]) -> bool:
+    """Are these numbers something measured: with fractions, and more different ones than classes have?"""
+    fractions = any(isinstance(value, float) and math.isfinite(value) and not value.is_integer() for value in values)
+    return fractions and len({*values} - {None}) > MOST_CLASSES
 
 
 def class_names(parts: dict[str, list[str]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
@@ -110,8 +120,8 @@ def class_names(parts: dict[str, list[str]], feature: Any, column: str) -> tuple
     """
     counts = Counter(parts["train"])
     declared = feature.names if isinstance(feature, ClassLabel) else ()
-    by_value = all(re.fullmatch(r"-?\d+", name) for name in counts)
-    ordered = sorted(counts, key=lambda name: (int(name), name)) if by_value else sorted(counts)
+    by_value = all(_PLAIN_NUMBER.fullmatch(name) for name in counts)
+    ordered = sorted(counts, key=lambda name: (float(name), name)) if by_value else sorted(counts)
     labels = tuple(name for name in declared if name in counts) if declared else tuple(ordered)
     which = f"the label column {column!r}"
     if len(labels) < 2:
@@ -207,13 +217,17 @@ def check_classifier(config: Any, name: str) -> None:
 
 CLASSES = Output(
     kind="class",
+    problem_type="single_label_classification",
     link="softmax",
     usual=LABEL_NAMES,
     read=labels_of,
     names=class_names,
     encode=class_ids,
     recognise=known_ids,
+    gather=lambda ids: np.asarray(ids, dtype=np.int64),
     strata=lambda ids, labels: (ids, len(labels)),
+    classes=lambda ids, labels: (ids, len(labels)),
+    counts=lambda ids, labels: np.bincount(ids, minlength=len(labels)),
     width=len,
     collate=torch.tensor,
     loss=cross_entropy,
@@ -228,14 +242,18 @@ CLASSES = Output(
     right={"accuracy": lambda ids, true: np.asarray(ids) == np.asarray(true)},
     made_up=add_made_up,
     table=per_class,
-    judge=row_scores,
+    units=lambda logits, ids: (logits, ids),
+    worst=lambda logits, ids, limit: [asdict(row) for row in worst_rows(logits, ids, limit)],
     probe=_probe,
     neighbours=lambda train, ids, test: nearest_neighbours(train, ids, test).predictions,
     plain=_plain,
     parts=("forgetting", "calibration", "abstain", "slices", "confusion", "worst_rows", "suspects", "doctor"),
     ask=lambda labels: {"top_k": len(labels)},
     flatten=probabilities_of,
+    flat=lambda answer, labels: [answer.detail[label] for label in labels],
+    cells=lambda answer: {"prediction": answer.value, "probability": answer.confidence},
     widget="Label",
     draw=lambda answer: answer.detail,
-    words={"does": "{row} into one of {n} classes"},
+    words={"does": "{row} into one of {n} classes", "name": "class", "names": "classes"},
+    say=lambda code, labels: labels[code],
 )
