@@ -37,7 +37,7 @@ def label_statistics(answers: Any, targets: Any) -> sparse.csr_array:
     Raises `DataError` unless both are [n, labels].
     """
     predicted, true = _paired(answers, targets)
-    n, labels = true.shape
+    n = len(true)
     exact = (predicted == true).all(axis=1)
     blocks = [sparse.csr_array(part, dtype=np.float64) for part in (true, predicted, true & predicted, exact[:, None])]
     return sparse.csr_array(sparse.hstack([*blocks, np.ones((n, 1))], format="csr"))

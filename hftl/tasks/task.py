@@ -194,7 +194,7 @@ class Output:
     collate: Function  # targets of the items -> tensor
     loss: Function  # (outputs, targets, weights, smoothing) -> (sum, count): exact under accumulation
     chance: Function  # names -> the loss of a guess: far above it, training has diverged
-    decode: Function  # outputs [n, ...] -> what is answered, in the form of targets
+    decode: Function  # outputs [n, ...], an array or a tensor -> what is answered, in the form of targets
     answers: Function  # (outputs [n, ...], names) -> an `Answer` per row
     check: Function  # (config of a model, its name): raises `ModelError` for one that answers otherwise
     statistics: Function  # (answers, targets, names) -> sparse [n, s] that ADD UP over rows
