@@ -15,6 +15,7 @@ import torch
 from datasets import Dataset
 
 from hftl.evaluation.bootstrap import MadeUp, Scores
+from hftl.evaluation.scale import Scale, score_name
 
 
 Function = Callable[..., Any]  # what it takes and returns is said beside each field
@@ -233,6 +234,11 @@ class Output:
     def headline(self) -> str:
         """The score that the report begins with and the verdict is about."""
         return self.compared[0]
+
+    def written(self, score: str | None = None) -> Scale:
+        """Return how a score is written, by default the headline."""
+        name = score or self.headline
+        return Scale(score_name(name), name not in self.figures, name in self.smaller, name in self.right)
 
     def answering_by(self, fields: Any) -> "Output":
         """Return the output whose answers follow the fields of a model's config."""
