@@ -4,13 +4,26 @@ Texts: words and groups of characters. Images: the pixels themselves, and how of
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from hftl.errors import DataError
-from hftl.evaluation.baselines import HISTOGRAM, RAW_PIXELS, TFIDF, Baseline, Recipe, fit_baseline
+from hftl.evaluation.baselines import (
+    HISTOGRAM,
+    LABEL_SET,
+    NUMBER,
+    RAW_PIXELS,
+    TFIDF,
+    Baseline,
+    OnePerLabel,
+    Recipe,
+    fit_baseline,
+    mean_number,
+    most_frequent_labels,
+)
 from hftl.evaluation.baselines import majority_class as majority_class
 
 
@@ -153,7 +166,7 @@ def raw_pixel_logistic_regression(
     images stored on a narrower range get the same penalties. Channels that are equal in all of them count once. C
     is chosen by cross-validation on the training rows.
     """
-    return _fit(_PIXELS, train_pixels, train_labels, test_pixels)
+    return _fit_pixels(_PIXELS, train_pixels, train_labels, test_pixels)
 
 
 def colour_histogram_logistic_regression(
@@ -165,16 +178,16 @@ def colour_histogram_logistic_regression(
     channel and, of three channels, 512 colours; a feature is the root of a share (the Hellinger kernel of Arandjelovic
     and Zisserman, CVPR 2012, under which linear models suit histograms). C is chosen as for the pixels.
     """
-    return _fit(_COLOURS, train_pixels, train_labels, test_pixels)
+    return _fit_pixels(_COLOURS, train_pixels, train_labels, test_pixels)
 
 
-def _fit(recipe: Recipe, train_pixels: np.ndarray, train_labels: np.ndarray, test_pixels: np.ndarray) -> Baseline:
+def _fit_pixels(recipe: Recipe, train_pixels: np.ndarray, targets: np.ndarray, test_pixels: np.ndarray) -> Baseline:
     if train_pixels.ndim != 4 or test_pixels.shape[1:] != train_pixels.shape[1:]:
         raise DataError(
             "Pixels must be [n, height, width, channels] of one size in train and test: "
             f"got {train_pixels.shape} and {test_pixels.shape}."
         )
-    return fit_baseline(recipe, train_pixels, train_labels, test_pixels)
+    return fit_baseline(recipe, train_pixels, targets, test_pixels)
 
 
 def _image_regression(c: float, quick: bool, products: int) -> Any:
@@ -284,3 +297,54 @@ LOGISTIC_REGRESSIONS: dict[str, Callable[..., Baseline]] = {
     "colour_histogram": colour_histogram_logistic_regression,
     "raw_pixels": raw_pixel_logistic_regression,
 }
+
+
+_RECIPES = {"tfidf": _TEXTS, "colour_histogram": _COLOURS, "raw_pixels": _PIXELS}
+# One over ridge's strength, on features as the logistic regression has them, and the one in the middle.
+_RIDGE = {
+    "tfidf": ((0.1, 0.3, 1.0, 3.0, 10.0, 30.0), 1.0),
+    "colour_histogram": ((0.03, 0.3, 3.0, 30.0, 300.0), 3.0),
+    "raw_pixels": ((1e-4, 1e-3, 1e-2, 1e-1, 1.0), 1e-2),
+}
+
+
+def label_baselines(kinds: Sequence[str], train: Any, targets: np.ndarray, test: Any) -> list[Baseline]:
+    """Return the most frequent set of labels, and for each of the `kinds` of features a logistic regression per label.
+
+    `targets` are 0 and 1 [n, labels]; one C for all labels, by micro-F1 in cross-validation.
+    """
+    return [
+        most_frequent_labels(targets, len(test)),
+        *(_fit_kind(_for_labels(k), train, targets, test) for k in kinds),
+    ]
+
+
+def number_baselines(kinds: Sequence[str], train: Any, targets: np.ndarray, test: Any) -> list[Baseline]:
+    """Return the mean of the targets [n], and for each of the `kinds` of features a ridge regression, by R2."""
+    return [mean_number(targets, len(test)), *(_fit_kind(_for_numbers(k), train, targets, test) for k in kinds)]
+
+
+def _fit_kind(recipe: Recipe, train: Any, targets: np.ndarray, test: Any) -> Baseline:
+    fit = fit_baseline if recipe.kind == "tfidf" else _fit_pixels
+    return fit(recipe, train, targets, test)
+
+
+def _for_labels(kind: str) -> Recipe:
+    recipe = _RECIPES[kind]
+
+    def regression(c: float, quick: bool, products: int) -> Any:
+        return OnePerLabel(recipe.regression(c, quick, products))
+
+    return replace(recipe, name=f"{recipe.name}, one per label", regression=regression, goal=LABEL_SET)
+
+
+def _for_numbers(kind: str) -> Recipe:
+    recipe, (penalties, default) = _RECIPES[kind], _RIDGE[kind]
+
+    def regression(c: float, quick: bool, products: int) -> Any:
+        from sklearn.linear_model import Ridge
+
+        return Ridge(alpha=1 / c, random_state=0)
+
+    name = recipe.name.replace("logistic", "ridge")
+    return replace(recipe, name=name, regression=regression, penalties=penalties, default=default, goal=NUMBER)

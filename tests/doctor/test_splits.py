@@ -1,6 +1,7 @@
 """The quick look at the splits of a run."""
 
 from hftl.doctor import doctor_splits, images
+from hftl.tasks import TASKS
 from tests.doctor.pictures import folder, scene
 from tests.doctor.tables import by_name, sentence, table
 from tests.small_data import load
