@@ -17,6 +17,21 @@ _NAMES = {
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
 }
+# What each score that has an interval says; {name} is a class, a label, a type.
+MEANINGS = {
+    "accuracy": "The share of test rows that were answered rightly.",
+    "macro_f1": "The F1 of each {name}, averaged so that a rare {name} counts as much as a frequent one.",
+    "micro_f1": "The F1 over all pairs of a row and a {name}: frequent {names} count the most.",
+    "exact": "The share of test rows that were answered with exactly the right {names}.",
+    "map": "The mean over the {names} of the average precision: how well rows that have a {name} are ranked before those "
+    "without it, whatever the threshold.",
+    "r2": "The share of the variance of the true numbers that the answers explain: 1 is perfect, 0 is no better than "
+    "always their mean, below 0 is worse.",
+    "rmse": "The root of the mean squared error, in the unit of the numbers: large errors count the most.",
+    "mae": "The mean size of the error, in the unit of the numbers.",
+    "pearson": "How close answers and truth are to a straight line, from -1 to 1.",
+    "spearman": "How alike answers and truth order the rows, from -1 to 1.",
+}
 
 
 def score_name(name: str, *, heads: bool = False) -> str:

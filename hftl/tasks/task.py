@@ -219,7 +219,11 @@ class Output:
     cells: Function  # `Answer` -> what a table or JSON holds of it, by column: "prediction" first
     widget: str  # gradio component that shows an answer, by name
     draw: Function  # `Answer` -> the value of that component
-    words: dict[str, str]  # "does": what such a model does to {row}, with {n} names; "name": what one name is called
+    # What a person reads of it; {row}: "a text", {rows}: "texts", {n}: count of names. "does", "learned", "always" and
+    # "use" are of the model; "name" and "names": what can be answered; "per": what follows a count of rows; "guess":
+    # what is always answered by a model that learned nothing of the inputs; "worst": the rows that are most wrong;
+    # "loss": how wrong a row is; "ask": to ask for an answer.
+    words: dict[str, str]
     say: Function  # (`true` or `predicted` of a worst row, names) -> it in words
     named: Function  # (the target of a row, names) -> it in words
     beside: Function | None = None  # (outputs, targets) -> `Interval`s of scores that are no function of sums, by name

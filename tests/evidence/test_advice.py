@@ -94,7 +94,7 @@ def test_one_row_of_120_spoils_no_features():
     probe = np.arange(120) >= 6
     method = np.arange(120) >= 7
     facts = replace(
-        FACTS, method="lora", accuracy=113 / 120, probe=114 / 120, method_over_probe=accuracy_difference(method, probe)
+        FACTS, method="lora", score=113 / 120, probe=114 / 120, method_over_probe=accuracy_difference(method, probe)
     )
     assert LOWER_RATE not in advice(NEGATIVE, facts)
     assert LOWER_RATE in advice(NEGATIVE, replace(facts, method_over_probe=accuracy_difference(probe & False, probe)))
