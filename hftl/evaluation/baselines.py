@@ -20,6 +20,7 @@ MAJORITY = "majority class"
 MOST_FREQUENT_SET = "most frequent labels"
 MEAN = "mean"
 TFIDF = "TF-IDF + logistic regression"
+TFIDF_PAIR = "TF-IDF of both texts + logistic regression"
 HISTOGRAM = "colour histogram + logistic regression"
 RAW_PIXELS = "raw pixels + logistic regression"
 _PREDICT_ROWS = 4096  # scores of so many rows at once: 33 MB with 1,000 classes
