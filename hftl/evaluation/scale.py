@@ -8,6 +8,7 @@ from hftl.evaluation.bootstrap import Interval
 
 MINUS = "\u2212"
 _DASH = "\u2013"
+_NOTHING = 1e-9  # what rounding leaves of 0
 _NAMES = {
     "exact": "exact match",
     "map": "mAP",
@@ -43,7 +44,7 @@ def score_name(name: str, *, heads: bool = False) -> str:
 def figures(*values: float, sign: str = "") -> list[str]:
     """Return numbers with as many decimals as give the largest of them three digits; `sign` is "+" to show it always."""
     size = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    decimals = min(6, max(0, 2 - math.floor(math.log10(size)))) if size else 3
+    decimals = min(6, max(0, 2 - math.floor(math.log10(size)))) if size > _NOTHING else 3
     return [f"{round(value, decimals) + 0:{sign},.{decimals}f}" if math.isfinite(value) else _DASH for value in values]
 
 
@@ -75,6 +76,11 @@ class Scale:
         if not self.share:
             return figures(*gaps, sign="+")
         return [f"{round(100 * gap, 1) + 0:+.1f}" for gap in gaps]
+
+    @property
+    def heading(self) -> str:
+        """The name as it begins a line."""
+        return self.name if self.name == _NAMES["map"] else self.name[:1].upper() + self.name[1:]
 
     @property
     def unit(self) -> str:

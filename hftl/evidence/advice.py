@@ -56,8 +56,9 @@ class Facts:
     learning_rate: float | None = None  # None where nothing was learned by gradient
     cross_validated: Comparison | None = None  # the probe against the baseline on the training rows
     scale: Scale = _ACCURACY  # how the scores are written
-    per: str = " per class"  # what follows a count of rows: `Output.words` has it and the next
-    guess: str = "the most frequent class"  # what is answered always by a model that learned nothing of the inputs
+    per: str = " per class"  # of `Output.words`, as those below
+    guess: str = "the most frequent class"
+    given: str = "label"
 
     def rows(self, more: str = "") -> str:
         """Return how many training rows speak for each answer, in words."""
@@ -192,7 +193,7 @@ def _no_transfer(verdict: Verdict, facts: Facts) -> Advice | None:
     if facts.majority is not None and over_majority is not None and over_majority.label != "POSITIVE":
         guess = (
             f", but is not shown to beat {facts.guess} ({facts.scale.value(facts.majority)}): do the inputs tell the "
-            "label?"
+            f"{facts.given}?"
         )
     if verdict.label == "NEGATIVE":
         better = facts.scale.gaps(-verdict.gap, -verdict.high, -verdict.low)

@@ -102,8 +102,7 @@ def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
         learning_rate=scene.learning_rate,
         cross_validated=compared,
         scale=output.written(),
-        per=output.words["per"],
-        guess=output.words["guess"],
+        **{name: output.words[name] for name in ("per", "guess", "given")},
     )
 
 

@@ -105,7 +105,9 @@ def _timed(report: dict[str, Any], seconds: float) -> dict[str, Any]:
 
 
 def _classes(output: Output, splits: Splits, logits: np.ndarray) -> tuple[Any, Any, Any]:
-    """Return the true class, the answered one and its probability of each test row; None each where rows have none."""
+    """Return the true class, the answered one and its probability of each test row; of other answers see `PageRows`."""
+    if output.link == "none":
+        return output.gather(splits.test["label"][:]), output.decode(logits), None
     if "confusion" not in output.parts or output.units is None:
         return None, None, None
     scores = row_scores(*output.units(logits, output.gather(splits.test["label"][:])))

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hftl.evaluation.calibration import merged_bins
 from hftl.evaluation.scale import Scale
 from hftl.report import views
@@ -23,6 +25,7 @@ from hftl.report.visible import isolated, one_line
 WIDE, NARROW = 760, 340  # pixels: a column on a desk, and a phone
 _SHARE = Scale()
 _MAX_POINTS = 200  # of a line: more cannot be told apart; neighbours are averaged
+_MAX_DOTS = 500  # of rows
 _TIMEOUT = 120  # seconds to draw in; twenty charts take about one
 _MARKS = {  # kind of a rung or slice: colour and shape, so that colour is never alone
     "majority": ("var(--muted)", "circle"),
@@ -231,6 +234,26 @@ def similarity(blocks: Sequence[dict[str, Any]]) -> Chart:
     low = min(b["value"] for b in blocks)
     summary = f"Similarity to the base model per block; the lowest is {low:.2f}."
     return _chart(summary, _line(points, {"x": x, "y": y}, "var(--accent)"), 280)
+
+
+def numbers(true: Any, answers: Any, there_are: bool) -> dict[str, Chart]:
+    """Return the chart of answered against true numbers [n], where the test rows have such: 500 rows at most."""
+    if not there_are or true is None or len(true) < 2:
+        return {}
+    shown = np.unique(np.linspace(0, len(true) - 1, _MAX_DOTS).astype(int))
+    pairs = [(float(true[i]), float(answers[i])) for i in shown]
+    points = [{"x": x, "y": y, "said": f"true {x:.4g}, answered {y:.4g}"} for x, y in pairs]
+    ends = [min(map(min, pairs)), max(map(max, pairs))]
+    x, y = (
+        _axis(field, f"{name} number", {"domain": ends, "zero": False}, tickCount=5, format="~g")
+        for field, name in (("x", "true"), ("y", "answered"))
+    )
+    diagonal = {"type": "line", "color": "var(--muted)", "strokeDash": [4, 4], "strokeWidth": 1}
+    layers = [
+        _layer(diagonal, {"x": x, "y": y}, [{"x": end, "y": end} for end in ends]),
+        _layer({"type": "point", "color": "var(--accent)", "size": 30}, {"x": x, "y": y}, points, said=True),
+    ]
+    return {"numbers": _chart("Answered against true numbers of the test rows.", layers, 360, 400)}
 
 
 def reliability(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> Chart:

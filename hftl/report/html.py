@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 from hftl.evaluation.calibration import merged_bins
 from hftl.evaluation.scale import MEANINGS
 from hftl.report import statements, views
-from hftl.report.figures import Chart, curve_scales, draw, figures
+from hftl.report.figures import Chart, curve_scales, draw, figures, numbers
 from hftl.report.rows import Confusion, PageRows, confusion, page_content, rows_to_show
 from hftl.report.visible import isolated, one_line, visible
 
@@ -40,7 +40,7 @@ def write_page(path: Path, report: dict[str, Any], rows: PageRows, run_dir: Path
 def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
     """Return the page of the run that lies in `run_dir` as HTML."""
     evidence: dict[str, Any] = report.get("evidence") or {}
-    matrix = None if rows.references is None else confusion(rows)
+    matrix = None if rows.probabilities is None else confusion(rows)
     templates = files("hftl.report").joinpath("templates")
     ours = {
         name: templates.joinpath(f"page.{kind}").read_text(encoding="utf-8").replace("\r\n", "\n")
@@ -66,7 +66,7 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
             seeds=report.get("seeds"),
             reproduction=views.reproduction(report, run_dir),
             notes=[*report["warnings"], *(f"Left out: {name}" for name in report["data"]["skipped"][:20])],
-            charts=drawn(figures(report, evidence)),
+            charts=drawn({**figures(report, evidence), **numbers(rows.references, rows.predictions, matrix is None)}),
             data=_page_data(rows, matrix),
         )
     )

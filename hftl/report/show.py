@@ -31,7 +31,7 @@ def show_result(report: dict[str, Any], run_dir: str) -> None:
     evidence = report["evidence"] or {}
     rungs = ladder(report, evidence)
     names = [name for name in scores_of(report) if name in rungs[0]]  # mean average precision needs more than answers
-    rows = [(r["name"], *("{value:.3f} [{low:.3f}, {high:.3f}]".format(**r[k]) for k in names)) for r in rungs]
+    rows = [(r["name"], *("{value:z.3f} [{low:z.3f}, {high:z.3f}]".format(**r[k]) for k in names)) for r in rungs]
     print_table(f"Test, {report['data']['rows']['test']} rows", ("model", *(score_name(k) for k in names)), rows)
     if evidence:
         print_table("Evidence", ("", ""), [*_evidence_rows(report, evidence), *parity_rows(report["parity"])])

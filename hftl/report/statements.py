@@ -188,8 +188,7 @@ def _other_score(verdict: Mapping[str, Any], scale: Scale, other: Mapping[str, A
     gap = f"{_signed(scale, other['gap'])[0]}{scale.unit}"
     if scale.smaller:  # a minus is good news: words say which way
         gap = f"{gap[1:]} {'higher' if other['gap'] > 0 else 'lower'}"
-    name = scale.name[:1].upper() + scale.name[1:]
-    return Statement(f"{name} says {same}: {gap} ({_bounds(other, scale)}).")
+    return Statement(f"{scale.heading} says {same}: {gap} ({_bounds(other, scale)}).")
 
 
 def _undecided(verdict: Mapping[str, Any], rows: int, scale: Scale) -> Statement:

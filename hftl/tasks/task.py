@@ -220,8 +220,8 @@ class Output:
     widget: str  # gradio component that shows an answer, by name
     draw: Function  # `Answer` -> the value of that component
     # What a person reads of it; {row}: "a text", {rows}: "texts", {n}: count of names. "does", "learned", "always" and
-    # "use" are of the model; "name" and "names": what can be answered; "per": what follows a count of rows; "guess":
-    # what is always answered by a model that learned nothing of the inputs; "worst": the rows that are most wrong;
+    # "use" are of the model; "name" and "names": what can be answered; "given": what a training row
+    # has; "per": what follows a count of rows; "guess": what a model answers that learned nothing of the inputs; "worst": the rows that are most wrong;
     # "loss": how wrong a row is; "ask": to ask for an answer.
     words: dict[str, str]
     say: Function  # (`true` or `predicted` of a worst row, names) -> it in words

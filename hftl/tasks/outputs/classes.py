@@ -274,6 +274,7 @@ CLASSES = Output(
         "use": "For sorting {rows} like those it was trained on into these classes",
         "name": "class",
         "names": "classes",
+        "given": "label",
         "per": " per class",
         "guess": "the most frequent class",
         "worst": "The wrong answers in which the model gave the true class the least probability.",

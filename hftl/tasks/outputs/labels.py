@@ -247,6 +247,7 @@ LABELS = Output(
         "use": "For telling which of these labels {rows} like those it was trained on have",
         "name": "label",
         "names": "labels",
+        "given": "label",
         "per": " per label",
         "guess": "the most frequent set of labels",
         "worst": "The wrong answers whose labels the model found the least probable, all labels of a row together.",

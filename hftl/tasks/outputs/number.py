@@ -184,6 +184,7 @@ NUMBER = Output(
         "use": "For estimating this number for {rows} like those it was trained on",
         "name": "number",
         "names": "numbers",
+        "given": "number",
         "per": "",
         "guess": "the mean",
         "worst": "The answers that are furthest from the truth.",
