@@ -8,7 +8,7 @@ from hftl.evaluation.bootstrap import Interval
 
 MINUS = "\u2212"
 _DASH = "\u2013"
-_NOTHING = 1e-9  # what rounding leaves of 0
+_NOTHING, _TINY = 1e-8, 1e-5  # what rounding leaves of 0; what takes an exponent
 _NAMES = {
     "exact": "exact match",
     "map": "mAP",
@@ -44,7 +44,9 @@ def score_name(name: str, *, heads: bool = False) -> str:
 def figures(*values: float, sign: str = "") -> list[str]:
     """Return numbers with as many decimals as give the largest of them three digits; `sign` is "+" to show it always."""
     size = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    decimals = min(6, max(0, 2 - math.floor(math.log10(size)))) if size > _NOTHING else 3
+    if _NOTHING < size < _TINY:
+        return [f"{value:{sign}.2e}" for value in values]
+    decimals = max(0, 2 - math.floor(math.log10(size))) if size > _NOTHING else 3
     return [f"{round(value, decimals) + 0:{sign},.{decimals}f}" if math.isfinite(value) else _DASH for value in values]
 
 

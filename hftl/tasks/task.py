@@ -162,7 +162,7 @@ class Inputs:
     show: Function  # value of a row -> a text or a picture for people
     raw: Function | None  # Encoded -> what models without pretraining read, or None; None: the column itself
     features: tuple[str, ...]  # kinds of such models, by their names in `hftl.evaluation.saved_baseline`
-    example: str  # of a row, in the code of a card
+    example: Any  # of a row as `predict` takes it, in the code of a card
     sample: str  # the packaged retention set
     box: str  # gradio component that takes a row, by name
     padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
@@ -222,7 +222,8 @@ class Output:
     # What a person reads of it; {row}: "a text", {rows}: "texts", {n}: count of names. "does", "learned", "always" and
     # "use" are of the model; "name" and "names": what can be answered; "given": what a training row
     # has; "per": what follows a count of rows; "guess": what a model answers that learned nothing of the inputs; "worst": the rows that are most wrong;
-    # "loss": how wrong a row is; "ask": to ask for an answer.
+    # "loss": how wrong a row is; "ask": to ask for an answer; "call" and "code": what `pipeline` is called with in the
+    # code of a card, and what it gives.
     words: dict[str, str]
     say: Function  # (`true` or `predicted` of a worst row, names) -> it in words
     named: Function  # (the target of a row, names) -> it in words

@@ -280,6 +280,8 @@ CLASSES = Output(
         "worst": "The wrong answers in which the model gave the true class the least probability.",
         "loss": "loss {:.2f}",
         "ask": "Classify",
+        "call": "",
+        "code": "",
     },
     say=lambda code, labels: labels[code],
     named=lambda code, labels: labels[code],

@@ -253,6 +253,9 @@ LABELS = Output(
         "worst": "The wrong answers whose labels the model found the least probable, all labels of a row together.",
         "loss": "loss {:.2f}",
         "ask": "Classify",
+        "call": ", top_k={n}",
+        "code": "It gives the probability of every label. Those above their threshold are the answer: `thresholds` in "
+        "`config.json` has one for each label, in the order of `id2label`; without that field it is 0.5 for all.",
     },
     named=lambda row, labels: ", ".join(labels[i] for i in np.flatnonzero(row)) or "no label",
     say=lambda ids, labels: ", ".join(labels[i] for i in ids) or "no label",

@@ -178,7 +178,7 @@ NUMBER = Output(
     widget="Number",
     draw=lambda answer: answer.value,
     words={
-        "does": "gives {row} a number",
+        "does": "estimates a number for {row}",
         "learned": "a number",
         "always": "It always answers with a number, also for {rows} of which none makes sense.",
         "use": "For estimating this number for {rows} like those it was trained on",
@@ -190,6 +190,10 @@ NUMBER = Output(
         "worst": "The answers that are furthest from the truth.",
         "loss": "off by {:.4g}",
         "ask": "Estimate",
+        "call": ', function_to_apply="none"',
+        "code": "The number is its `score`, which plain `pipeline` gives as well, since `config.json` says `regression`. "
+        "`conformal_width` in `config.json`, where it is there, is how far from the answer the truth lies at most in the "
+        "share `conformal_level` of rows.",
     },
     say=lambda value, names: f"{value:.4g}",
     named=lambda value, names: f"{value:.4g}",
