@@ -14,7 +14,7 @@ from hftl.evaluation.logistic import cv_rows
 from hftl.evaluation.number_scores import coverage
 from hftl.evaluation.row_scores import confusion
 from hftl.evaluation.saved_baseline import save_baseline
-from hftl.evaluation.slices import by_quantiles, by_values, slice_scores
+from hftl.evaluation.slices import Grouping, Slice, by_quantiles, by_values, score_slices, slice_scores
 from hftl.evaluation.suspects import suspect_labels
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.advice import Facts, advise
@@ -25,6 +25,7 @@ from hftl.models.heads import fold_temperature
 from hftl.prepare import Prepared
 from hftl.tasks.scores import compare as compare_answers
 from hftl.tasks.scores import gap
+from hftl.tasks.task import Output
 from hftl.training.features import predict_logits
 from hftl.training.world import broadcast_from_main
 
@@ -135,7 +136,6 @@ def _abstain(scene: Scene) -> dict[str, Any]:
 def _slices(scene: Scene) -> list[dict[str, Any]]:
     """By what the inputs offer, such as text length or image size, and by the column that the user named."""
     table, output = scene.test, scene.ready.task.output
-    right = output.right[output.headline](scene.answers, scene.targets)
     groupings = [
         by_quantiles(name, values, unit) if unit else by_values(name, values)
         for name, values, unit in scene.ready.task.inputs.groups(table)
@@ -148,10 +148,20 @@ def _slices(scene: Scene) -> list[dict[str, Any]]:
             "slice": s.name,
             "count": s.count,
             "weak": s.weak,
-            output.headline: {"value": s.accuracy, "low": s.low, "high": s.high},
+            output.headline: {"value": s.value, "low": s.low, "high": s.high},
         }
-        for s in slice_scores(groupings, right, np.ones_like(right))
+        for s in _scored(output, groupings, scene)
     ]
+
+
+def _scored(output: Output, groupings: list[Grouping], scene: Scene) -> list[Slice]:
+    """The headline score of each slice; of a share of right rows with exact intervals."""
+    if output.headline in output.right:
+        right = output.right[output.headline](scene.answers, scene.targets)
+        return slice_scores(groupings, right, np.ones_like(right))
+    statistics = output.statistics(scene.answers, *scene.truth)
+    smaller = output.headline in output.smaller
+    return score_slices(groupings, statistics, output.scores[output.headline], smaller=smaller)
 
 
 def _confusion(scene: Scene) -> list[list[int]]:
