@@ -24,6 +24,9 @@ TASK_NAMES = {
 }
 
 
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")  # transformers' words
+
+
 def check_task(name: object) -> str:
     """Return the task's name (`-` and `_` alike). Raises `ConfigError` naming the ones there are."""
     if not isinstance(name, str):
@@ -45,7 +48,11 @@ class DataConfig:
 
     data: Any = _flag(None, str, "file, folder, sample:<name>, or Hub id name[:config][@revision]")
     text_column: str | None = _flag(None, str, "column with the text (default: found by name and type)")
+    text_pair_column: str | None = _flag(None, str, "column with the second text of a pair (default: found by name)")
     label_column: str | None = _flag(None, str, "column with the label (default: found by name)")
+    label_columns: tuple[str, ...] | None = _flag(None, tuple, "several labels: columns of 0 and 1, one for each label")
+    label_separator: str | None = _flag(None, str, "several labels: what stands between them in the label column")
+    problem_type: str | None = _flag(None, str, "what a label is (default: found by its values)", PROBLEM_TYPES)
     image_column: str | None = _flag(None, str, "column with the image (default: found by type)")
     max_train_samples: int | None = _flag(None, int, "train on at most so many rows, sampled stratified")
     max_eval_samples: int | None = _flag(None, int, "validate and test on at most so many rows each")
@@ -142,6 +149,7 @@ ALIASES = {
     "model_name_or_path": "model",
     "dataset_name": "data",
     "text_column_name": "text_column",
+    "text_pair_column_name": "text_pair_column",
     "label_column_name": "label_column",
     "image_column_name": "image_column",
     "max_length": "max_seq_length",

@@ -4,12 +4,12 @@ Everything that can be wrong with the data is found here, before a model is down
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, List, Value
 
 from hftl.config import DataConfig
 from hftl.data.columns import (
@@ -17,15 +17,19 @@ from hftl.data.columns import (
     arrow_table,
     column_named,
     columns_line,
+    is_list,
+    is_string,
     quoted,
     refuse_missing,
+    rows_named,
     slice_values,
 )
 from hftl.data.sources import data_errors, read_source
 from hftl.data.splits import Rows, Source, Splits, cut, pick_shots, recognise_splits, sample, together
 from hftl.errors import DataError, did_you_mean
-from hftl.tasks import CLASSES, INPUTS, TASKS
-from hftl.tasks.task import Inputs, Output
+from hftl.tasks import CLASSES, INPUTS, TASKS, combinations, get_task
+from hftl.tasks.outputs.classes import is_measured
+from hftl.tasks.task import Inputs, Output, Task
 
 
 _ROWS = 1024  # inputs in memory at a time
@@ -35,7 +39,7 @@ _ROWS = 1024  # inputs in memory at a time
 class Columns:
     """The names of the columns that matter."""
 
-    input: str
+    inputs: tuple[str, ...]  # in the order of `Inputs.columns`
     label: str | None
 
 
@@ -43,7 +47,7 @@ class Columns:
 class _Part:
     """The rows of one split, before labels become targets."""
 
-    inputs: Dataset  # the canonical input column alone
+    inputs: Dataset  # the canonical input columns alone
     values: list[Any]  # of the label column, by `Output.read`
     rows: np.ndarray
     slices: list[str] | None  # values of --slice_column
@@ -52,33 +56,126 @@ class _Part:
 def find_columns(
     table: Dataset, inputs: Inputs | str, config: DataConfig, need_label: bool, output: Output = CLASSES
 ) -> Columns:
-    """Find the input column and the label column: as the config says, else by name, else by type.
+    """Find the input columns and the label column: as the config says, else by name, else by type.
 
     Raises `DataError` when a column is missing, naming those that there are.
     """
     inputs = INPUTS[inputs] if isinstance(inputs, str) else inputs
     kind, have = inputs.kind, columns_line(table)
-    named, label = getattr(config, f"{kind}_column"), config.label_column
-    for option, column in ((f"{kind}_column", named), ("label_column", label if need_label else None)):
+    named, label = [getattr(config, flag) for flag in inputs.flags], config.label_column
+    asked = [*zip(inputs.flags, named, strict=True), ("label_column", label if need_label else None)]
+    for option, column in asked:
         if column is not None and column not in table.column_names:
             hint = did_you_mean(column, table.column_names)
             raise DataError(f"{option}: there is no column {column!r}; {have}.{hint}")
-    label = label or column_named(table, output.usual, named)
-    column = named or inputs.find(table, label)
-    if column is None:
+    label = label or column_named(table, output.usual, *named)
+    columns = inputs.find(table, label, named)
+    if columns is None:
         others = [t.name for t in TASKS.values() if t.inputs.kind != kind and t.inputs.find(table, label)]
         other = f" If this is the data you mean, use the task {others[0]}" if others else ""
-        raise DataError(f"no {kind} column found; {have}. Name it with {kind}_column (--{kind}-column).{other}")
-    if column == label:
-        raise DataError(f"the column {column!r} cannot be both the {kind} and the label: {have}")
+        flag = inputs.flags[0]
+        raise DataError(f"no {kind} column found; {have}. Name it with {flag} (--{flag.replace('_', '-')}).{other}")
+    if label in columns:
+        raise DataError(f"the column {label!r} cannot be both the {kind} and the label: {have}")
     if label is None:  # the only ClassLabel, else the only column that is left
-        left = [name for name in table.column_names if name != column]
+        left = [name for name in table.column_names if name not in columns]
         classes = [name for name in left if isinstance(table.features[name], ClassLabel)]
         rest = left if len(left) == 1 and left[0].lower() not in IMAGE_NAMES else []
         label = next(iter(classes if len(classes) == 1 else rest), None)
     if label is None and need_label:
         raise DataError(f"no label column found; {have}. Name it with label_column (--label-column)")
-    return Columns(column, label)
+    return Columns(columns, label)
+
+
+def load_task(name: str, config: DataConfig, draw_seed: int | None = None) -> tuple[Task, Splits]:
+    """Load labelled data for the task called `name`, with the inputs and the output that its columns speak for.
+
+    The other arguments, and what it raises, are those of `load_splits`.
+    """
+    with data_errors(config.data):
+        source = as_lists(read_source(config.data, TASKS[name].inputs.kind), config)
+        task = settle_task(name, source.tables[train_of(source)["train"]], config)
+        loading = _Loading(task.inputs, task.output, config)
+        return task, loading.splits(source, config.seed if draw_seed is None else draw_seed)
+
+
+def settle_task(name: str, table: Dataset, config: DataConfig) -> Task:
+    """Return the task called `name` with the inputs and the output that the columns of a table speak for.
+
+    Two usual columns of texts, or `--text_pair_column`, are a pair. Lists are several labels, many different numbers
+    with fractions are a number, everything else is a class; `--problem_type` decides otherwise. Raises `DataError`.
+    """
+    for inputs in (task.inputs for task in combinations(name)):
+        if len(inputs.columns) > 1 and inputs.find(table, config.label_column, [getattr(config, f) for f in inputs.flags]):
+            break
+    else:
+        inputs = TASKS[name].inputs
+    outputs = {task.output.problem_type: task.output for task in combinations(name)}
+    if len(outputs) == 1:
+        return get_task(name, inputs=inputs.kind)
+    label = find_columns(table, inputs, config, need_label=True).label
+    feature = table.features[str(label)]
+    if config.problem_type is not None:
+        problem = config.problem_type
+    elif is_list(feature):
+        problem = "multi_label_classification"
+    elif isinstance(feature, Value) and "float" in feature.dtype and is_measured(table[str(label)][:]):
+        problem = "regression"
+    else:
+        problem = "single_label_classification"
+    return get_task(name, problem, inputs.kind)
+
+
+def as_lists(source: Source, config: DataConfig) -> Source:
+    """Return the source with `--label_columns` and `--label_separator` turned into a column of lists of labels.
+
+    Raises `DataError` for a column that is not there or holds other than 0 and 1, and for a separator that never occurs.
+    """
+    if config.label_columns:
+        tables = {name: _one_column(table, config.label_columns, name) for name, table in source.tables.items()}
+        return replace(source, tables=tables)
+    if config.label_separator is None:
+        return source
+    parts = {name: _split_labels(table, config) for name, table in source.tables.items()}
+    if not any(occurs for _, occurs in parts.values()):
+        raise DataError(
+            f"--label_separator {config.label_separator!r} occurs in no label: leave it out, or name the right one "
+            "(--label_column names the column)"
+        )
+    return replace(source, tables={name: table for name, (table, _) in parts.items()})
+
+
+def _one_column(table: Dataset, names: Sequence[str], where: str) -> Dataset:
+    """Return the table with the names of the columns that hold 1, as lists in "labels", instead of the columns."""
+    lacking = [name for name in names if name not in table.column_names]
+    if lacking:
+        hint = did_you_mean(lacking[0], table.column_names)
+        raise DataError(f"label_columns: {where} has no column {lacking[0]!r}; {columns_line(table)}.{hint}")
+    if len(names) < 2:
+        raise DataError(f"label_columns names one column, {names[0]!r}: one for each label is needed, or label_column")
+    columns = {name: table[name][:] for name in names}
+    for name, values in columns.items():
+        wrong = [row for row, value in enumerate(values) if value not in (0, 1)]
+        if wrong:
+            raise DataError(
+                f"{where}: the column {name!r} holds {values[wrong[0]]!r} in {rows_named(wrong)}: label_columns hold 0 or 1"
+            )
+    lists = [[name for name in names if columns[name][row]] for row in range(len(table))]
+    rest = table.remove_columns([*names, *({"labels"} & {*table.column_names})])
+    return rest.add_column("labels", lists, feature=List(Value("string")))
+
+
+def _split_labels(table: Dataset, config: DataConfig) -> tuple[Dataset, bool]:
+    """Return the table with its labels split at the separator, and whether that occurs."""
+    separator = str(config.label_separator)
+    column = config.label_column or column_named(table, CLASSES.usual, config.text_column, config.image_column)
+    if column not in table.column_names or not is_string(table.features[column]):
+        return table, False
+    values = [value or "" for value in table[column][:]]
+    lists = [[part.strip() for part in value.split(separator) if part.strip()] for value in values]
+    order = table.column_names
+    table = table.remove_columns([column]).add_column(column, lists, feature=List(Value("string")))
+    return table.select_columns(order), any(separator in value for value in values)
 
 
 def load_splits(
@@ -92,7 +189,8 @@ def load_splits(
     """
     inputs = INPUTS[inputs] if isinstance(inputs, str) else inputs
     with data_errors(config.data):
-        return _Loading(inputs, output, config).splits(config.seed if draw_seed is None else draw_seed)
+        source = as_lists(read_source(config.data, inputs.kind), config)
+        return _Loading(inputs, output, config).splits(source, config.seed if draw_seed is None else draw_seed)
 
 
 def load_rows(
@@ -127,9 +225,10 @@ def read_values(
     `known` are the values of train, None for train itself. Raises `DataError` for a split without inputs.
     """
     table, label = source.tables[name], str(columns.label)
-    if columns.input not in table.column_names:
-        have = ", ".join(table.column_names)
-        raise DataError(f"{name} has no column {columns.input!r}, which the train split has; it has: {have}")
+    for column in columns.inputs:
+        if column not in table.column_names:
+            have = ", ".join(table.column_names)
+            raise DataError(f"{name} has no column {column!r}, which the train split has; it has: {have}")
     return list(output.read(table, label, name, known)) if label in table.column_names else []
 
 
@@ -141,8 +240,7 @@ class _Loading:
     output: Output
     config: DataConfig
 
-    def splits(self, draw_seed: int) -> Splits:
-        source = read_source(self.config.data, self.inputs.kind)
+    def splits(self, source: Source, draw_seed: int) -> Splits:
         named = train_of(source)
         train = source.tables[named["train"]]
         columns = find_columns(train, self.inputs, self.config, need_label=True, output=self.output)
@@ -181,10 +279,10 @@ class _Loading:
         if not any(value is not None for value in values):
             return None
         refuse_missing(values, label, name)
-        inputs, rows, broken = self._read(source, name, columns.input, True)
+        inputs, rows, broken = self._read(source, name, columns.inputs, True)
         skipped += broken
         usable = [values[row] for row in rows]
-        lost = sorted({*values} - {*usable}) if self.output.strata else []
+        lost = sorted({*values} - {*usable}) if self.output.classes else []
         if lost:
             left_out = np.setdiff1d(np.arange(len(values)), rows).tolist()  # `broken` has a line for each
             first = next(line for row, line in zip(left_out, broken, strict=True) if values[row] == lost[0])
@@ -195,11 +293,11 @@ class _Loading:
         slices = slice_values(table, self.config.slice_column, name)
         return _Part(inputs, usable, rows, None if slices is None else [slices[row] for row in rows])
 
-    def _read(self, source: Source, name: str, column: str, refuse_numbers: bool) -> Any:
-        """Return the canonical input column of the rows that can be used, their row numbers, and what was left out."""
+    def _read(self, source: Source, name: str, columns: Sequence[str], refuse_numbers: bool) -> Any:
+        """Return the canonical input columns of the rows that can be used, their row numbers, and what was left out."""
         table, base = source.tables[name], source.base_of(name)
         faults = "refuse" if self.config.strict else "skip"
-        return self.inputs.read(table, column, base, name, faults, refuse_numbers)
+        return self.inputs.read(table, columns, base, name, faults, refuse_numbers)
 
     def _cut_and_sample(
         self, parts: dict[str, _Part], named: dict[str, str], labels: tuple[str, ...], draw_seed: int
@@ -215,8 +313,8 @@ class _Loading:
         keys: list[bytes | None] = []  # equal for rows that hold the same input, so that copies are kept together
         if not {"test", "validation"} <= parts.keys():
             inputs = parts["train"].inputs
-            batches = (inputs[start : start + _ROWS] for start in range(0, len(inputs), _ROWS))
-            keys = [self.inputs.key(row) for batch in batches for row in batch[inputs.column_names[0]]]
+            batches = (inputs.select(range(i, min(i + _ROWS, len(inputs)))) for i in range(0, len(inputs), _ROWS))
+            keys = [self.inputs.key(row) for batch in batches for row in self.inputs.values(batch)]
         for stage, (split, share) in enumerate((("test", config.test_size), ("validation", config.validation_size))):
             if split in parts:
                 continue
@@ -234,8 +332,9 @@ class _Loading:
             if len(sampled) < len(here):
                 origins[split] += f"; {len(sampled)} of {len(here)} rows, stratified, seed {config.seed}"
             if split == "train" and config.shots is not None:
-                if self.output.strata is None:
-                    raise DataError(f"shots are rows of every class, and a {self.output.kind} has none: leave it out")
+                if self.output.classes is None:
+                    words = self.output.words["names"]
+                    raise DataError(f"shots are rows of every class, and {words} are no classes: leave it out")
                 sampled = sampled[pick_shots(ids[sampled], labels, config.shots, draw_seed)]
                 origins[split] += f"; {config.shots} rows of every class, seed {draw_seed}"
             tables[split] = _labelled(parts[home[split]], targets[home[split]], here[sampled])
@@ -250,6 +349,7 @@ class _Loading:
 
     def rows(self, labels: Sequence[str] | None) -> Rows:
         source = read_source(self.config.data, self.inputs.kind)
+        source = as_lists(source, self.config) if labels is not None else source
         named = recognise_splits(list(source.tables))
         name = named.get("test") or next(iter(source.tables), None)
         if name is None or not len(source.tables[name]):
@@ -260,42 +360,44 @@ class _Loading:
         if labels is not None:
             label = str(columns.label)
             targets = self.output.recognise(self.output.read(table, label, name, labels), labels, name, label)
-        inputs, rows, skipped = self._read(source, name, columns.input, False)
+        inputs, rows, skipped = self._read(source, name, columns.inputs, False)
         if targets is not None and labels is not None and self.config.max_eval_samples is not None:
             limit, seed = self.config.max_eval_samples, self.config.seed + 2
             sampled = sample(*self._strata(targets[rows], labels), limit, seed, every_class=False)
             inputs, rows = inputs.select(sampled), rows[sampled]
-        joined = _beside(table.select(rows), columns.input, inputs)
-        return Rows(joined, None if targets is None else targets[rows].tolist(), tuple(skipped))
+        joined = _beside(table.select(rows), columns.inputs, inputs)
+        return Rows(joined, None if targets is None else targets[rows], tuple(skipped))
 
 
-def _labelled(part: _Part, targets: np.ndarray, rows: np.ndarray) -> Dataset:
+def _labelled(part: _Part, targets: Any, rows: np.ndarray) -> Dataset:
     """Return the rows numbered `rows` with their inputs, targets and row numbers."""
     inputs = part.inputs.select(rows)
-    (column,) = inputs.column_names
     table = inputs.with_format("arrow")[:]  # a chunk for every row
-    if pa.types.is_string(table.schema.field(column).type):  # pictures are not copied
-        table = table.combine_chunks()
-    array, labels = table.column(column), pa.array(list(targets[rows]))
+    labels = pa.array(list(targets[rows]))
+    columns: dict[str, Any] = {}
+    for column in inputs.column_names:
+        values = table.column(column)
+        columns[column] = values.combine_chunks() if pa.types.is_string(values.type) else values  # pictures are not copied
     label = Features.from_arrow_schema(pa.schema({"label": labels.type}))["label"]
-    features = {column: inputs.features[column], "label": label, "row": Value("int64")}
-    columns = {column: array, "label": labels, "row": part.rows[rows]}
+    features = {**inputs.features, "label": label, "row": Value("int64")}
+    columns |= {"label": labels, "row": part.rows[rows]}
     if part.slices is not None:
         features["slice"] = Value("string")
         columns["slice"] = pa.array([part.slices[row] for row in rows], pa.string())
     return arrow_table(columns, features)
 
 
-def _beside(others: Dataset, column: str, inputs: Dataset) -> Dataset:
-    """Return the columns of the source with the canonical input column in the place of `column`, its name."""
-    (name,) = inputs.column_names
+def _beside(others: Dataset, columns: Sequence[str], inputs: Dataset) -> Dataset:
+    """Return the columns of the source with the canonical input columns in the place of `columns`, their names."""
     order = others.column_names
-    if column == name:
-        others = others.remove_columns([name])
-    else:
-        others = others.rename_column(name, f"original_{name}") if name in order else others
-        order = [*others.column_names, name]
+    for column, name in zip(columns, inputs.column_names, strict=True):
+        if column == name:
+            others = others.remove_columns([name])
+        else:
+            others = others.rename_column(name, f"original_{name}") if name in others.column_names else others
+            order = [*(n if n != name else f"original_{name}" for n in order), name]
     arrow = others.with_format("arrow")[:] if others.column_names else None
     arrays = {key: arrow.column(key) for key in others.column_names} if arrow is not None else {}
-    arrays[name] = inputs.with_format("arrow")[:].column(name)
+    values = inputs.with_format("arrow")[:]
+    arrays |= {name: values.column(name) for name in inputs.column_names}
     return arrow_table({key: arrays[key] for key in order}, {**others.features, **inputs.features})

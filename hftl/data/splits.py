@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -64,7 +65,7 @@ class Rows:
     """One table to predict or to evaluate: every column of the source, plus "text" or "image"."""
 
     table: Dataset
-    labels: list[int] | None  # an index per row, when labels were asked for
+    labels: Any | None  # targets of the rows, by `Output.recognise`, when labels were asked for
     skipped: tuple[str, ...]
 
 

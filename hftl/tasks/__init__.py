@@ -1,9 +1,16 @@
 """The tasks: what is learned and how it is scored. A new one is one new half at most, and one value here."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 from hftl.config import check_task
 from hftl.tasks.inputs.image import IMAGE
+from hftl.tasks.inputs.pair import PAIR
 from hftl.tasks.inputs.text import TEXT
 from hftl.tasks.outputs.classes import CLASSES
+from hftl.tasks.outputs.labels import LABELS
+from hftl.tasks.outputs.number import NUMBER
 from hftl.tasks.task import Inputs, Task
 
 
@@ -12,7 +19,7 @@ TASKS: dict[str, Task] = {
     for task in (
         Task(
             "text-classification",
-            "one label for one text",
+            "a class, several labels or a number for a text or a pair of texts",
             TEXT,
             CLASSES,
             auto_model="AutoModelForSequenceClassification",
@@ -22,7 +29,7 @@ TASKS: dict[str, Task] = {
         ),
         Task(
             "image-classification",
-            "one label for one image",
+            "a class, several labels or a number for an image",
             IMAGE,
             CLASSES,
             auto_model="AutoModelForImageClassification",
@@ -31,9 +38,31 @@ TASKS: dict[str, Task] = {
         ),
     )
 }
-INPUTS: dict[str, Inputs] = {task.inputs.kind: task.inputs for task in TASKS.values()}
+# What the inputs and the output of a task may be instead; the columns of the data say which.
+_INSTEAD: dict[str, tuple[tuple[Inputs, ...], tuple[Any, ...]]] = {
+    "text-classification": ((PAIR,), (LABELS, NUMBER)),
+    "image-classification": ((), (LABELS, NUMBER)),
+}
+INPUTS: dict[str, Inputs] = {task.inputs.kind: task.inputs for task in TASKS.values()} | {PAIR.kind: PAIR}
 
 
-def get_task(name: str) -> Task:
-    """Return the task called `name` (`-` and `_` alike). Raises `ConfigError` naming the ones there are."""
-    return TASKS[check_task(name)]
+def combinations(name: str) -> list[Task]:
+    """Return the task called `name` with each of its inputs and outputs, the usual ones first."""
+    task = TASKS[name]
+    inputs, outputs = _INSTEAD.get(name, ((), ()))
+    return [replace(task, inputs=i, output=o) for o in (task.output, *outputs) for i in (task.inputs, *inputs)]
+
+
+def get_task(name: str, problem_type: str | None = None, inputs: str | None = None) -> Task:
+    """Return the task called `name` (`-` and `_` alike), by default with its usual output and inputs.
+
+    `problem_type` is that of the output, `inputs` the kind of the inputs. Raises `ConfigError` naming the tasks there are.
+    """
+    task = TASKS[check_task(name)]
+    problem, kind = problem_type or task.output.problem_type, inputs or task.inputs.kind
+    return next(t for t in combinations(task.name) if (t.output.problem_type, t.inputs.kind) == (problem, kind))
+
+
+def task_of(report: Mapping[str, Any]) -> Task:
+    """Return the task of a report."""
+    return get_task(str(report["task"]), report.get("problem_type"), report.get("inputs"))

@@ -155,9 +155,10 @@ class Inputs:
     smallest: Function  # (model, processor) -> a smallest batch, to trace the modules
     describe: Function  # (Splits, processor, lengths of train and validation, are some cut) -> facts for `hftl plan`
     poolings: tuple[str, ...]  # features that a row has: "native", and "mean" over its tokens
-    key: Function  # row -> bytes, equal for the same row, or None: copies and leaks
+    key: Function  # value of a row (see `values`) -> bytes, equal for the same one, or None: copies and leaks
     groups: Function  # Dataset -> [(name, value of each row, unit or None)], to score slices of rows
-    show: Function  # row -> a text or a picture
+    row: Function  # value of a row -> what `predict` and `pipeline` take: a text, two in a dict, a picture
+    show: Function  # value of a row -> a text or a picture for people
     raw: Function | None  # Encoded -> what models without pretraining read, or None; None: the column itself
     features: tuple[str, ...]  # kinds of such models, by their names in `hftl.evaluation.saved_baseline`
     example: str  # of a row, in the code of a card
@@ -224,7 +225,8 @@ class Output:
     figures: tuple[str, ...] = ()  # scores that are no shares: written as numbers, not as percentages
     # (validation outputs, targets, names, what the user asked) -> fields of the model's config by which it answers.
     settle: Function | None = None
-    configured: Function | None = None  # such fields -> this output, answering by them
+    configured: Function | None = None  # a model's config -> this output, answering by such fields of it
+    scale: Function | None = None  # train targets -> centre and deviation, by which they are standardised in training
 
     @property
     def headline(self) -> str:

@@ -291,6 +291,7 @@ IMAGE = Inputs(
     poolings=("native",),
     key=file_digest,
     groups=groups,
+    row=decode_image,
     show=decode_image,
     raw=raw_pixels,
     features=("colour_histogram", "raw_pixels"),

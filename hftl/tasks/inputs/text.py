@@ -1,8 +1,8 @@
-"""Texts: one string for a row, tokenized once and padded batch by batch."""
+"""Texts: a string for a row, or a pair of them, tokenized once and padded batch by batch."""
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ _SHORT, _LONGER = "a b", "a b c d e f g h i j k l"
 _TOLERANCE = 1e-3
 _BINS = 8  # of the histogram of lengths
 _TYPED = 1000  # texts that tell how long those of a column are
+
+Row = str | tuple[str, str]  # a text, or two that the tokenizer takes together
 
 
 def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,)) -> tuple[str, ...] | None:
@@ -209,9 +211,9 @@ def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: M
         if config.max_seq_length is None:
             tokenizer.model_max_length = max(SHORTEST, int(lengths.max()))
         elif used < limit:  # a text may end right there
-            texts = [text for dataset in datasets for text in dataset["text"][:]]
+            rows = [row for dataset in datasets for row in rows_of(dataset)]
             tokenizer.model_max_length = limit
-            cut = sum(len(ids) > used for ids in _tokenize([texts[i] for i in reach], tokenizer))
+            cut = sum(len(ids) > used for ids in _tokenize([rows[i] for i in reach], tokenizer)["input_ids"])
             tokenizer.model_max_length = used
         share = f"{cut} of {len(lengths)} texts ({cut / len(lengths):.1%})"
         return Fitted([f"{share} reach or pass {used} tokens and are cut there."] if cut else [], cut)
@@ -234,12 +236,26 @@ def _model_limit(model: Any, tokenizer: Any) -> int:
     return 512 if limit > _NO_LIMIT else int(limit)
 
 
-def _tokenize(texts: list[str], tokenizer: Any) -> list[list[int]]:
-    ids: list[list[int]] = []
-    for start in range(0, len(texts), _CHUNK):
-        chunk = [_beginning(text, tokenizer) for text in texts[start : start + _CHUNK]]
-        ids += tokenizer(chunk, truncation=True, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
-    return ids
+def rows_of(dataset: Dataset) -> list[Row]:
+    """Return what the tokenizer takes of each row: its text, or both texts of a pair."""
+    texts: list[Row] = list(dataset["text"][:])
+    return list(zip(texts, dataset["text_pair"][:], strict=True)) if "text_pair" in dataset.column_names else texts  # type: ignore[arg-type]
+
+
+def _tokenize(rows: Sequence[Row], tokenizer: Any) -> dict[str, list[list[int]]]:
+    """Return the token ids of each row, and of pairs which text a token is of, where the tokenizer tells."""
+    encoded: dict[str, list[list[int]]] = {"input_ids": []}
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        if isinstance(chunk[0], str):
+            texts: Any = ([_beginning(text, tokenizer) for text in chunk],)  # type: ignore[arg-type]
+        else:
+            texts = tuple(map(list, zip(*chunk, strict=True)))
+        options = {"return_token_type_ids": False} if len(texts) == 1 else {}
+        parts = tokenizer(*texts, truncation=True, return_attention_mask=False, **options)
+        for name, ids in parts.items():
+            encoded.setdefault(name, []).extend(ids)
+    return encoded
 
 
 def _beginning(text: str, tokenizer: Any) -> str:
@@ -272,7 +288,7 @@ def _splits_at_spaces(tokenizer: Any) -> bool:
 
 def encode(dataset: Dataset, tokenizer: Any) -> dict[str, Ragged]:
     """Tokenize the texts, cut at `tokenizer.model_max_length`."""
-    return {"input_ids": Ragged.of(_tokenize(list(dataset["text"][:]), tokenizer))}
+    return {name: Ragged.of(ids) for name, ids in _tokenize(rows_of(dataset), tokenizer).items()}
 
 
 def collator(tokenizer: Any, flip: bool = True, augment: str = "light") -> Any:
@@ -284,8 +300,9 @@ def collator(tokenizer: Any, flip: bool = True, augment: str = "light") -> Any:
         raise ConfigError(f"--augment {augment} is for images: texts are not augmented.")
 
     def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        ids = [np.asarray(item["input_ids"]).tolist() for item in items]
-        return dict(tokenizer.pad({"input_ids": ids}, return_tensors="pt"))
+        names = [name for name in ("input_ids", "token_type_ids") if name in items[0]]
+        columns = {name: [np.asarray(item[name]).tolist() for item in items] for name in names}
+        return dict(tokenizer.pad(columns, return_tensors="pt"))
 
     return collate
 
@@ -301,17 +318,17 @@ def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray], c
     `encoded` are the lengths of both after the cut. When there are any that are `cut`, texts of the full length are
     tokenized once more.
     """
-    texts = [*splits.train["text"][:], *splits.validation["text"][:]]
+    rows = [*rows_of(splits.train), *rows_of(splits.validation)]
     used = int(tokenizer.model_max_length)
     lengths = np.concatenate(encoded)
     reach = np.flatnonzero((lengths >= used) & bool(cut))
-    lengths[reach] = list(_whole_lengths([texts[i] for i in reach], tokenizer))
+    lengths[reach] = list(_whole_lengths([rows[i] for i in reach], tokenizer))
     low, high = int(lengths.min()), int(lengths.max())
     edges = np.unique(np.linspace(low, high + 1, min(_BINS, high - low + 1) + 1).astype(int))
     counts = np.histogram(lengths, edges)[0]
     longer = int((lengths > used).sum())
     return {
-        "texts": len(texts),
+        "texts": len(rows),
         "min": low,
         "median": float(np.median(lengths)),
         "p95": float(np.percentile(lengths, 95)),
@@ -322,20 +339,22 @@ def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray], c
         ],
         "max_seq_length": used,
         "truncated": longer,
-        "truncated_share": longer / len(texts),
+        "truncated_share": longer / len(rows),
     }
 
 
-def _whole_lengths(texts: list[str], tokenizer: Any) -> Iterator[int]:
-    for start in range(0, len(texts), _CHUNK):
-        chunk = texts[start : start + _CHUNK]
-        for ids in tokenizer(chunk, truncation=False, return_attention_mask=False, verbose=False)["input_ids"]:
+def _whole_lengths(rows: Sequence[Row], tokenizer: Any) -> Iterator[int]:
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        texts = (chunk,) if isinstance(chunk[0], str) else tuple(map(list, zip(*chunk, strict=True)))
+        for ids in tokenizer(*texts, truncation=False, return_attention_mask=False, verbose=False)["input_ids"]:
             yield len(ids)
 
 
 def groups(table: Dataset) -> list[tuple[str, list[Any], str | None]]:
     """Return the slices by which texts are scored apart: their length."""
-    return [("text length", [len(text) for text in table["text"][:]], "characters")]
+    lengths = [len(row) if isinstance(row, str) else sum(map(len, row)) for row in rows_of(table)]
+    return [("text length", lengths, "characters")]
 
 
 TEXT = Inputs(
@@ -358,6 +377,7 @@ TEXT = Inputs(
     poolings=("native", "mean"),
     key=text_digest,
     groups=groups,
+    row=str,
     show=str,
     raw=None,
     features=("tfidf",),

@@ -1,0 +1,188 @@
+"""A number for one row: regression. In training the targets are standardised; the saved head answers in their units."""
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, Value
+
+from hftl.data.columns import LABEL_NAMES, kind_of, refuse_missing
+from hftl.errors import DataError, ModelError
+from hftl.evaluation.number_scores import (
+    COMPARED,
+    SCORES,
+    conformal_width,
+    number_statistics,
+    spearman,
+    worst_number_rows,
+)
+from hftl.tasks.task import Answer, Output
+
+
+LEVEL = 0.9  # share of rows whose target a conformal interval holds
+
+
+@dataclass(frozen=True, repr=False)
+class Estimate(Answer):
+    """The number of one row; the detail holds low and high of its conformal interval, None where none is known."""
+
+    def __repr__(self) -> str:
+        return f"Estimate(value={self.value}, low={self.low}, high={self.high})"
+
+    @property
+    def low(self) -> float | None:
+        """The lower end of the interval that holds the truth for 90% of rows."""
+        return None if self.detail is None else float(self.detail["low"])
+
+    @property
+    def high(self) -> float | None:
+        """The upper end of it."""
+        return None if self.detail is None else float(self.detail["high"])
+
+
+def numbers_of(
+    table: Dataset, column: str, where: str, known: Collection[Any] | None = None
+) -> list[float | None]:
+    """Return the numbers; None for what is missing or not finite. Raises `DataError` for a column of other values."""
+    feature, values = table.features[column], table[column][:]
+    if not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float")):
+        raise DataError(
+            f"{where}: the label column {column!r} holds {kind_of(feature)} values, and a number for a row is asked for. "
+            "Leave --problem_type out, or name the column with --label_column"
+        )
+    return [None if value is None or not math.isfinite(value) else float(value) for value in values]
+
+
+def one_name(parts: dict[str, list[float]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
+    """Return the column as the name of the number, and notes. Raises `DataError` when all rows of train have the same."""
+    values = parts["train"]
+    if len({*values}) < 2:
+        raise DataError(f"all {len(values)} rows of train have the same number in {column!r}: there is nothing to learn")
+    span = f"{min(values):g} to {max(values):g}"
+    return (column,), [f"The answer is a number ({column}): regression, {len({*values}):,} different values, {span}."]
+
+
+def _recognise(values: Sequence[Any], names: Sequence[str], where: str, column: str) -> np.ndarray:
+    refuse_missing(values, column, where)
+    return np.asarray(values, dtype=np.float64)
+
+
+def squared_error(
+    outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None, smoothing: float = 0.0
+) -> tuple[torch.Tensor, int]:
+    """Return the sum over the rows of [n, 1] outputs, and n."""
+    return ((outputs[..., 0].float() - targets.float()) ** 2).sum(), len(targets)
+
+
+def scale_of(targets: np.ndarray) -> tuple[float, float]:
+    """Return mean and deviation of the training targets, by which they are standardised."""
+    values = np.asarray(targets, dtype=np.float64)
+    return float(values.mean()), float(values.std()) or 1.0
+
+
+def answers(outputs: np.ndarray, names: Sequence[str], width: float | None = None) -> list[Estimate]:
+    """Return the answer to each row of [n, 1] outputs; `width` is half that of the conformal interval."""
+    values = np.asarray(outputs, dtype=np.float64)[..., 0].tolist()
+    return [
+        Estimate(value, math.nan, None if width is None else {"low": value - width, "high": value + width})
+        for value in values
+    ]
+
+
+def settle(outputs: np.ndarray, targets: np.ndarray, names: Sequence[str], asked: str) -> dict[str, Any]:
+    """Return half the width of a conformal interval, by the validation rows; nothing where they are too few."""
+    width = conformal_width(np.abs(np.asarray(targets) - decode(outputs)), LEVEL)
+    return {} if width is None else {"conformal_width": width, "conformal_level": LEVEL}
+
+
+def configured(config: Any) -> Output:
+    """Return the output that answers with the interval in a model's config."""
+    width = getattr(config, "conformal_width", None)
+    return NUMBER if width is None else replace(NUMBER, answers=partial(answers, width=float(width)))
+
+
+def decode(outputs: np.ndarray) -> np.ndarray:
+    """Return the number of each row of [n, 1] outputs, [n]."""
+    return np.asarray(outputs)[..., 0]
+
+
+def check_regression(config: Any, name: str) -> None:
+    """Raise `ModelError` for a model that does not answer with one number."""
+    if config.num_labels != 1 or config.problem_type != "regression":
+        raise ModelError(f"{name} does not answer with a number: its problem_type is {config.problem_type}.")
+
+
+def _probe(*arguments: Any, **options: Any) -> Any:
+    from hftl.evaluation.logistic import fit_number_probe  # late, as below: scikit-learn takes a second
+
+    return fit_number_probe(*arguments, **options)
+
+
+def _plain(kinds: Sequence[str], train: Any, targets: np.ndarray, test: Any) -> list[Any]:
+    from hftl.evaluation.linear_baselines import number_baselines
+
+    return number_baselines(kinds, train, targets, test)
+
+
+def _neighbours(train: np.ndarray, targets: np.ndarray, test: np.ndarray) -> np.ndarray:
+    from hftl.evaluation.neighbours import neighbour_means
+
+    return neighbour_means(train, targets, test)
+
+
+def _cells(answer: Any) -> dict[str, Any]:
+    return {"prediction": answer.value, "low": answer.low, "high": answer.high}
+
+
+NUMBER = Output(
+    kind="number",
+    problem_type="regression",
+    link="none",
+    usual=LABEL_NAMES,
+    read=numbers_of,
+    names=one_name,
+    encode=lambda values, names: np.asarray(values, dtype=np.float64),
+    recognise=_recognise,
+    gather=lambda values: np.asarray(values, dtype=np.float64),
+    strata=None,
+    classes=None,
+    counts=lambda targets, names: np.array([len(targets)]),
+    width=lambda names: 1,
+    collate=lambda targets: torch.as_tensor(np.asarray(targets, dtype=np.float32)),
+    loss=squared_error,
+    chance=lambda names: 1.0,  # of standardised targets
+    decode=decode,
+    answers=answers,
+    check=check_regression,
+    statistics=lambda values, true, names: number_statistics(values, true),
+    scores=SCORES,
+    compared=COMPARED,
+    best="r2",
+    right={},
+    made_up=None,
+    table=None,
+    units=None,
+    worst=worst_number_rows,
+    probe=_probe,
+    neighbours=_neighbours,
+    plain=_plain,
+    parts=("forgetting", "conformal", "slices", "worst_rows", "doctor"),
+    ask=lambda names: {"function_to_apply": "none"},
+    flatten=lambda answer, names: [answer["score"] if isinstance(answer, dict) else answer[0]["score"]],
+    flat=lambda answer, names: [answer.value],
+    cells=_cells,
+    widget="Number",
+    draw=lambda answer: answer.value,
+    words={"does": "a number for {row}", "name": "number", "names": "numbers"},
+    say=lambda value, names: f"{value:.4g}",
+    beside=lambda outputs, targets: {"spearman": spearman(decode(outputs), targets)},
+    smaller=("rmse", "mae"),
+    figures=("rmse", "mae", "r2", "pearson", "spearman"),
+    settle=settle,
+    configured=configured,
+    scale=scale_of,
+)
