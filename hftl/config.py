@@ -21,6 +21,7 @@ from hftl.paths import typed_path
 TASK_NAMES = {
     "text-classification": "one label for one text",
     "image-classification": "one label for one image",
+    "token-classification": "a tag for every word: entities in a text",
 }
 
 

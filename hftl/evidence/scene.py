@@ -96,7 +96,7 @@ class Scene:
     @property
     def targets(self) -> Any:
         """What is true of the test rows, [n, ...]."""
-        return np.asarray(self.test["label"][:])
+        return self.ready.task.output.gather(self.test["label"][:])
 
     @property
     def truth(self) -> tuple[Any, tuple[str, ...]]:

@@ -1,6 +1,5 @@
 """Words: a list of them for a row, each answered at its first piece; long rows are read in overlapping windows."""
 
-import unicodedata
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -13,6 +12,7 @@ from datasets import Dataset, Features, List, Value
 from hftl.config import ModelConfig
 from hftl.data.columns import TEXT_NAMES, WORD_NAMES, arrow_table, column_named, columns_line, is_list, is_string, kind_of, rows_named
 from hftl.data.splits import Splits
+from hftl.data.tagged import split_words
 from hftl.errors import ConfigError, DataError, ModelError
 from hftl.tasks.inputs import text
 from hftl.tasks.task import Faults, Finish, Fitted, Inputs, Ragged
@@ -20,35 +20,7 @@ from hftl.tasks.task import Faults, Finish, Fitted, Inputs, Ragged
 
 _CHUNK = 2048  # rows per tokenizer call
 _OVERLAP = 4  # windows share a quarter of their tokens
-_JOINERS = "\u200c\u200d"  # inside words of Persian, Hindi and their kin
 _FEATURES = Features({"words": List(Value("string")), "starts": List(Value("int64"))})
-
-
-def split_words(line: str) -> tuple[list[str], list[int]]:
-    """Return the words of a text and where each begins: runs of letters and digits, and single marks.
-
-    Vowel signs and accents belong to their letter. Chinese and Japanese characters are words of their own, since
-    nothing between them says where one ends.
-    """
-    kinds = [_kind(character) for character in line]
-    words, starts = [], []
-    for kind, run in groupby(range(len(line)), key=lambda i: kinds[i]):
-        places = list(run)
-        if kind == "word":
-            words.append(line[places[0] : places[-1] + 1])
-            starts.append(places[0])
-        elif kind == "mark":
-            words += [line[i] for i in places]
-            starts += places
-    return words, starts
-
-
-def _kind(character: str) -> str:
-    category = unicodedata.category(character)
-    if category[0] in "LNM" or character in _JOINERS or character == "_":
-        wide = "\u3040" <= character <= "\u30ff" or "\u3400" <= character <= "\u9fff" or character >= "\U00020000"
-        return "mark" if wide and category[0] == "L" else "word"
-    return "space" if category[0] in "ZC" or character.isspace() else "mark"
 
 
 def starts_of(words: Sequence[str]) -> list[int]:
