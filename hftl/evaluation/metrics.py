@@ -27,7 +27,7 @@ def class_statistics(predicted: np.ndarray, true: np.ndarray, classes: int) -> s
     return sparse.csr_array((ones.ravel(), places.ravel(), starts), shape=(len(true), 3 * classes))
 
 
-def _parts(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def parts(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return how often each class is true, predicted and both, [b, classes] each."""
     true, predicted, both = np.split(sums, 3, axis=-1)
     return true, predicted, both
@@ -35,7 +35,7 @@ def _parts(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def accuracy(sums: np.ndarray) -> np.ndarray:
     """Return [b] of the sums [b, 3 classes] of `class_statistics`."""
-    true, _, both = _parts(sums)
+    true, _, both = parts(sums)
     return both.sum(axis=-1) / true.sum(axis=-1)
 
 
@@ -44,28 +44,48 @@ def macro_f1(sums: np.ndarray) -> np.ndarray:
 
     F1 is 2 TP / (true + predicted), the harmonic mean of precision and recall with 0 where both are 0.
     """
-    true, predicted, both = _parts(sums)
-    return _macro(2 * both, true + predicted, true + predicted)
+    true, predicted, both = parts(sums)
+    return macro(2 * both, true + predicted, true + predicted)
 
 
 def macro_precision(sums: np.ndarray) -> np.ndarray:
     """Return the mean precision [b] over the classes that occur; 0 for a class that is never predicted."""
-    true, predicted, both = _parts(sums)
-    return _macro(both, predicted, true + predicted)
+    true, predicted, both = parts(sums)
+    return macro(both, predicted, true + predicted)
 
 
 def macro_recall(sums: np.ndarray) -> np.ndarray:
     """Return the mean recall [b] over the classes that occur; 0 for a class that is never true."""
-    true, predicted, both = _parts(sums)
-    return _macro(both, true, true + predicted)
+    true, predicted, both = parts(sums)
+    return macro(both, true, true + predicted)
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def micro_f1(sums: np.ndarray) -> np.ndarray:
+    """Return F1 [b] over all decisions together, of sums [b, 3 names]; 0 where nothing is true and nothing predicted."""
+    true, predicted, both = (part.sum(axis=-1) for part in parts(sums))
+    return share(2 * both, true + predicted)
+
+
+def micro_precision(sums: np.ndarray) -> np.ndarray:
+    """Return the share [b] of what is predicted that is true; 0 where nothing is predicted."""
+    _, predicted, both = (part.sum(axis=-1) for part in parts(sums))
+    return share(both, predicted)
+
+
+def micro_recall(sums: np.ndarray) -> np.ndarray:
+    """Return the share [b] of what is true that is predicted; 0 where nothing is true."""
+    true, _, both = (part.sum(axis=-1) for part in parts(sums))
+    return share(both, true)
+
+
+def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return `part / whole`, 0 where that is 0 / 0."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
-def _macro(part: np.ndarray, whole: np.ndarray, occurs: np.ndarray) -> np.ndarray:
-    return _share(part, whole).sum(axis=-1) / (occurs > 0).sum(axis=-1)
+def macro(part: np.ndarray, whole: np.ndarray, occurs: np.ndarray) -> np.ndarray:
+    """Return the mean of the shares [b, names] over the names that occur; 0 where none does."""
+    return share(part, whole).sum(axis=-1) / np.maximum((occurs > 0).sum(axis=-1), 1)
 
 
 SCORES = {
@@ -83,7 +103,7 @@ def add_made_up(sums: np.ndarray, rows: np.ndarray, right: np.ndarray) -> None:
 
     Their class, and the class that they are taken for, are spread over the classes as the resample's own rows are.
     """
-    true, predicted, both = _parts(sums)
+    true, predicted, both = parts(sums)
     total = true.sum(axis=1, keepdims=True)
     even = np.full_like(true, 1 / true.shape[1])  # for a resample of made-up rows alone
     share = np.divide(true, total, out=even, where=total > 0)
@@ -187,11 +207,16 @@ def per_class(predictions: np.ndarray, references: np.ndarray, labels: Sequence[
     predicted, true = _paired_ids(predictions, references)
     for name, ids in (("predictions", predicted), ("references", true)):
         check_range(name, ids, len(labels))
-    support, answers, both = _parts(_class_sums(predicted, true, len(labels)))
+    return table_of(_class_sums(predicted, true, len(labels)), labels)
+
+
+def table_of(sums: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a line of `per_class` for each name, of the sums [3 names] of all rows."""
+    support, answers, both = parts(sums)
     table = {
-        "precision": _share(both, answers),
-        "recall": _share(both, support),
-        "f1": _share(2 * both, support + answers),
+        "precision": share(both, answers),
+        "recall": share(both, support),
+        "f1": share(2 * both, support + answers),
     }
     return [
         {"label": label, **{name: float(values[i]) for name, values in table.items()}, "support": int(support[i])}
