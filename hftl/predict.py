@@ -64,7 +64,10 @@ class Predictor:
 
     def predict_table(self, table: Dataset) -> list[Prediction]:
         """Return one `Prediction` per row."""
-        answers: list[Prediction] = self.task.output.answers(self.logits(table), self.labels)
+        output = self.task.output
+        answers: list[Prediction] = output.answers(self.logits(table), self.labels)
+        if output.located is not None:
+            answers = [output.located(answer, row) for answer, row in zip(answers, table, strict=True)]
         return answers
 
 
