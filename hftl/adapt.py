@@ -162,6 +162,7 @@ def _run(config: RunConfig) -> Result:
         fitted = run.step("train", _fit, ready, seen)
         control = run.step("control", train_scratch, ready, seen, base) if config.control == "scratch" else None
         final = run.step("finish", _finish, ready, seen)
+        ready = replace(ready, task=ready.task.answering_by(final.model.config))
         outcome = run.step("score", _score, ready, base, final)  # the only place where the test rows are answered
         scene = Scene(run, ready, seen, fitted, outcome, base, control)
         if base is not None:
@@ -207,12 +208,20 @@ def _fit(run: Run, ready: Prepared, seen: Seen) -> Fitted:
     chosen = {part: arrays[seen.probe.pooling] for part, arrays in seen.features.items()}
     data = replace(ready.stage_data, train_features=chosen["train"], validation_features=chosen["validation"])
     with run.nothing_useless():
-        return fit_plan(seen.plan, seen.probe, data, run.config, run.task.output.best, run.work)
+        return fit_plan(seen.plan, seen.probe, data, run.config, run.work)
 
 
 def _finish(run: Run, ready: Prepared, seen: Seen) -> Final:
-    """Fold the temperature into the head, then merge the adapter: so the adapter's folder has the same head."""
+    """Fold the temperature into the head, then merge the adapter: so the adapter's folder has the same head.
+
+    How the model is to answer, such as its thresholds, is settled by the validation rows and saved in its config.
+    """
     final = calibrate(ready, seen.plan)
+    settle = ready.task.output.settle
+    if settle is not None:
+        outputs = final.raw / final.temperature.value
+        fields = settle(outputs, ready.validation.targets, ready.splits.labels, run.config.method.thresholds)
+        final.model.config.update(fields)
     return replace(final, model=merge_adapter(final.model, run.work / "adapter", seen.loaded))
 
 
@@ -240,7 +249,7 @@ def _ship(scene: Scene) -> dict[str, Any]:
     report["timing"]["total_seconds"] = round(time.perf_counter() - run.start, 3)
     save_final(model, scene.seen.loaded, final)
     if scene.base:
-        report["parity"]["final"] = check_saved(final, run.task, ready.splits.test, test, ready.splits.labels)
+        report["parity"]["final"] = check_saved(final, ready.task, ready.splits.test, test, ready.splits.labels)
     write_card(final, report)
     if scene.base:
         report = write_run_page(run.work / "report.html", report, ready, test)

@@ -19,8 +19,8 @@ from hftl.paths import typed_path
 
 # The names of tasks, without the heavy imports of the things themselves; a test holds them against `TASKS`.
 TASK_NAMES = {
-    "text-classification": "one label for one text",
-    "image-classification": "one label for one image",
+    "text-classification": "a class, several labels or a number for a text or a pair of texts",
+    "image-classification": "a class, several labels or a number for an image",
     "token-classification": "a tag for every word: entities in a text",
 }
 
@@ -51,7 +51,9 @@ class DataConfig:
     text_column: str | None = _flag(None, str, "column with the text (default: found by name and type)")
     text_pair_column: str | None = _flag(None, str, "column with the second text of a pair (default: found by name)")
     label_column: str | None = _flag(None, str, "column with the label (default: found by name)")
-    label_columns: tuple[str, ...] | None = _flag(None, tuple, "several labels: columns of 0 and 1, one for each label")
+    label_columns: tuple[str, ...] | None = _flag(
+        None, tuple, "several labels: columns of 0 and 1, one for each label"
+    )
     label_separator: str | None = _flag(None, str, "several labels: what stands between them in the label column")
     problem_type: str | None = _flag(None, str, "what a label is (default: found by its values)", PROBLEM_TYPES)
     image_column: str | None = _flag(None, str, "column with the image (default: found by type)")
@@ -92,6 +94,9 @@ class MethodConfig:
     thaw_to: int | None = _flag(None, int, "gradual: thaw the top so many blocks (default: all, and the stem)")
     class_weights: str = _flag(
         "none", str, "balanced: rare classes count more; auto: if some are rare", ("auto", "balanced", "none")
+    )
+    thresholds: str = _flag(
+        "0.5", str, "several labels: from which probability on a row has one; auto: one for each label"
     )
     cache: str = _flag("auto", str, "states under what learns, once instead of every epoch", ("auto", "on", "off"))
     cache_views: int = _flag(4, int, "images: augmented views per row in that cache")
@@ -233,6 +238,17 @@ def build_config(task: object, values: dict[str, Any]) -> RunConfig:
     return RunConfig(task=task, data=data, model=model, method=method, training=training, **vars(output))
 
 
+def data_config(values: dict[str, Any]) -> DataConfig:
+    """Return the part of a config that says where rows come from; other names among `values` are left out.
+
+    Raises `ConfigError` for a value of the wrong type.
+    """
+    names = {f.name for f in dataclasses.fields(DataConfig)}
+    own = {name: value for name, value in values.items() if name in names and value is not None}
+    own = {k: v[0] if isinstance(v, list) and len(v) == 1 and k != "data" else v for k, v in own.items()}
+    return DataConfig(**{name: _coerce(name, OWN_FLAGS[name], value) for name, value in own.items()})
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the flat mapping in a config file. Raises `ConfigError` when it is missing or not a mapping."""
     import yaml
@@ -308,8 +324,17 @@ def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
     if choices and result not in choices:
         hint = did_you_mean(str(value), choices)
         raise ConfigError(f"--{name} is one of {', '.join(choices)}, not {value!r}.{hint}")
+    if name == "thresholds" and result != "auto" and not _is_share(result):
+        raise ConfigError(f"--thresholds is auto or a number between 0 and 1, not {result!r}.")
     _check_bounds(name, result)
     return result
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 < float(text) < 1
+    except ValueError:
+        return False
 
 
 def trainer_fields() -> dict[str, str]:

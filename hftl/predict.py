@@ -1,4 +1,4 @@
-"""Load a finished run, its baseline or any classifier, and predict label strings with probabilities."""
+"""Load a finished run, its baseline or any model of one of the tasks, and let it answer rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from hftl.models.load import find_checkpoint, load_adapted
 from hftl.models.pooled import OWN_CLASSES, own_auto_model
 from hftl.paths import typed_path
 from hftl.run_data import read_report
-from hftl.tasks import TASKS
+from hftl.tasks import TASKS, combinations, get_task, task_of
 from hftl.tasks.outputs.classes import Prediction as Prediction
 from hftl.tasks.task import Task
 from hftl.training.features import predict_logits
@@ -42,7 +42,7 @@ class Predictor:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         rows: Any
         if isinstance(self.model, LinearModel) and self.processor is None:
-            rows = table[self.task.input_column][:]
+            rows = self.task.inputs.values(table)
         else:  # a label column of the table is not a number yet, and not needed
             rows = self.task.encode(table.select_columns(list(self.task.inputs.columns)), self.processor)
         if not isinstance(self.model, LinearModel):
@@ -51,21 +51,26 @@ class Predictor:
         if self.processor is not None and self.task.inputs.raw is not None:
             rows = self.task.inputs.raw(rows)
         # A label that no training row had has no probability at all; its logarithm must be a number all the same.
+        if self.task.output.link != "softmax":
+            return np.asarray(self.model.logits(rows), dtype=np.float32)
         least = np.finfo(np.float32).tiny
         return np.log(np.maximum(self.model.predict_proba(rows), least)).astype(np.float32)
 
-    def predict(self, inputs: Sequence[Any]) -> list[Prediction]:
-        """Return one `Prediction` per text, or per image path or PIL image. Raises `DataError` for anything else."""
-        if isinstance(inputs, str | Path):
+    def predict(self, inputs: Sequence[Any]) -> list[Any]:
+        """Return one `Answer` per text, pair of texts, or image (a path or a PIL image): of a classifier a `Prediction`.
+
+        Raises `DataError` for anything else.
+        """
+        if isinstance(inputs, str | Path | dict):
             inputs = [inputs]
         if not isinstance(inputs, Sequence) or isinstance(inputs, bytes):
             raise DataError(f"predict takes a list of inputs, not {type(inputs).__name__}.")
         return self.predict_table(self.task.inputs.table(list(inputs)))
 
-    def predict_table(self, table: Dataset) -> list[Prediction]:
-        """Return one `Prediction` per row."""
+    def predict_table(self, table: Dataset) -> list[Any]:
+        """Return one `Answer` per row."""
         output = self.task.output
-        answers: list[Prediction] = output.answers(self.logits(table), self.labels)
+        answers: list[Any] = output.answers(self.logits(table), self.labels)
         if output.located is not None:
             answers = [output.located(answer, row) for answer, row in zip(answers, table, strict=True)]
         return answers
@@ -102,6 +107,7 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
             loading |= {"dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
             model, info = getattr(transformers, task.auto_model).from_pretrained(checkpoint.path, **loading)
         task.output.check(model.config, name)
+        task = task.answering_by(model.config)
         if info is not None:
             check_loaded(model, info, name, None)
         task.inputs.check(model.eval(), processor, name)
@@ -121,7 +127,13 @@ def _task_of(fields: dict[str, Any], name: str) -> Task:
         names = {name for entry in stock for name in ([entry] if isinstance(entry, str) else entry)}
         names |= {own.__name__ for own in OWN_CLASSES.values() if own_auto_model(own) == task.auto_model}
         if architecture in names:
-            return task
+            problem = fields.get("problem_type")
+            known = {t.output.problem_type for t in combinations(task.name)}
+            inputs = next(
+                (t.inputs.kind for t in combinations(task.name) if [*t.inputs.columns] == fields.get("input_columns")),
+                None,
+            )
+            return get_task(task.name, problem if problem in known else None, inputs)
     raise ModelError(
         f"{name} holds a {architecture}, not a trained classifier. Adapt it first: hftl train TASK --model {name}"
     )
@@ -138,8 +150,8 @@ def load_predictor(name: str | Path, revision: str | None = None) -> Predictor:
     baseline = load_baseline(path)
     run = path.resolve().parent
     kinds = {kind: task.name for task in reversed(TASKS.values()) for kind in task.inputs.features}
-    report = read_report(run / "report.json") if baseline.kind == "majority" else None  # it reads nothing at all
-    task = TASKS[kinds.get(baseline.kind, str(report["task"]) if report else "text-classification")]
+    report = read_report(run / "report.json")
+    task = task_of(report) if report else TASKS[kinds.get(baseline.kind, "text-classification")]
     processor = None
     if task.inputs.raw is not None and baseline.kind != "majority":
         try:

@@ -1,15 +1,14 @@
 """Predict and score whole files."""
 
 import csv
+import json
 import logging
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hftl.atomic import new_file, partial_of
-from hftl.config import DataConfig
+from hftl.config import data_config
 from hftl.data.columns import no_formula
 from hftl.data.load import load_rows
 from hftl.errors import RunError
@@ -21,18 +20,10 @@ from hftl.tasks.scores import score
 _log = logging.getLogger("hftl")
 
 
-def answers_for(predictor: Predictor, inputs: list[str]) -> list[dict[str, Any]]:
-    """Return {input, prediction, probability, probabilities} per input."""
-    answers = predictor.predict(inputs)
-    return [
-        {"input": i, "prediction": p.label, "probability": p.probability, "probabilities": p.probabilities}
-        for i, p in zip(inputs, answers, strict=True)
-    ]
-
-
-def _config(flags: dict[str, Any]) -> DataConfig:
-    names = ("data", "text_column", "image_column", "label_column", "strict")
-    return DataConfig(**{name: flags[name] for name in names if name in flags})
+def answers_for(predictor: Predictor, inputs: list[Any]) -> list[dict[str, Any]]:
+    """Return what JSON says of the answer to each input: "input", "prediction", and what goes with it."""
+    cells = predictor.task.output.cells
+    return [{"input": i, **cells(a)} for i, a in zip(inputs, predictor.predict(inputs), strict=True)]
 
 
 def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, Any]]:
@@ -41,18 +32,19 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
     Raises `DataError` for data that cannot be read and `RunError` for a place that cannot be written.
     """
     output = _checked_output(flags["output"]) if flags.get("output") is not None else None
-    rows = load_rows(predictor.task.inputs, _config(flags), None)
+    rows = load_rows(predictor.task.inputs, data_config(flags), None, predictor.task.output)
     if rows.skipped:
         _log.warning("%d broken images are left out; the first: %s", len(rows.skipped), rows.skipped[0])
     answers = predictor.predict_table(rows.table)
     columns = _plain(rows.table)
-    for name, attribute in (("prediction", "label"), ("probability", "probability")):
+    cells = [predictor.task.output.cells(answer) for answer in answers]
+    for name in [name for name, value in cells[0].items() if not isinstance(value, dict)] if cells else []:
         column = name
         while column in columns:
             column = f"hftl_{column}"
         if column != name:
             _log.warning("The data has a column %r: the answers are in %r.", name, column)
-        columns[column] = [getattr(answer, attribute) for answer in answers]
+        columns[column] = [one[name] for one in cells]
     if output is not None:
         _write(columns, output)
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -82,6 +74,8 @@ def _write(columns: dict[str, list[Any]], output: Path) -> None:
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        value = "|".join(map(str, value)) if all(isinstance(one, str) for one in value) else json.dumps(value)
     return None if isinstance(value, float) and math.isnan(value) else no_formula(value)
 
 
@@ -98,9 +92,9 @@ def _plain(table: Any) -> dict[str, list[Any]]:
 def evaluate_data(run: str, flags: dict[str, Any]) -> dict[str, Any]:
     """Score a run on labelled rows: metrics with intervals, and per class. Raises `DataError` for unknown labels."""
     predictor = load_predictor(run, flags.get("revision"))
-    rows = load_rows(predictor.task.inputs, _config(flags), predictor.labels, predictor.task.output)
+    rows = load_rows(predictor.task.inputs, data_config(flags), predictor.labels, predictor.task.output)
     logits = predictor.logits(rows.table)
-    truth, output = (np.asarray(rows.labels), predictor.labels), predictor.task.output
+    truth, output = (rows.labels, predictor.labels), predictor.task.output
     return {
         "rows": len(logits),
         "skipped": list(rows.skipped),

@@ -7,14 +7,13 @@ import numpy as np
 from transformers import set_seed
 
 from hftl.config import RunConfig
-from hftl.data.load import load_splits
+from hftl.data.load import load_task
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError
 from hftl.methods import FROZEN_BODY
 from hftl.models.classes import own_class_note
 from hftl.models.heads import states_by_token
 from hftl.models.load import Loaded, load_model
-from hftl.tasks import get_task
 from hftl.tasks.task import Encoded, Task
 from hftl.training.cache import weights_hash
 from hftl.training.losses import class_weights
@@ -40,12 +39,22 @@ class Prepared:
 
     @property
     def strata(self) -> tuple[np.ndarray, int]:
-        """Ids [n] of the classes by which the train rows are cut and drawn, and how many there are; one without any."""
+        """Ids [n] of the strata by which the train rows are cut and drawn, and how many there are; one without any."""
+        return self.strata_of(self.train)
+
+    def strata_of(self, rows: Encoded) -> tuple[np.ndarray, int]:
+        """Return the same for other rows."""
         output = self.task.output
         if output.strata is None:
-            return np.zeros(len(self.train), dtype=np.int64), 1
-        ids, count = output.strata(self.train.targets, self.splits.labels)
+            return np.zeros(len(rows), dtype=np.int64), 1
+        ids, count = output.strata(rows.targets, self.splits.labels)
         return ids, count
+
+    @property
+    def rows_per_name(self) -> float:
+        """Median number of training rows that speak for a class, a label, and so on; of a number all of them."""
+        counts = self.task.output.counts(self.train.targets, self.splits.labels)
+        return float(np.median(counts[counts > 0]))
 
     @property
     def bf16(self) -> bool:
@@ -79,8 +88,8 @@ def prepare(config: RunConfig) -> Prepared:
 
     Raises `DataError` and `ModelError` for what cannot be used.
     """
-    task = get_task(config.task)
-    splits = load_splits(task.inputs, config.data, config.train_seed, task.output)
+    task, splits = load_task(config.task, config.data, config.train_seed)
+    _check_output(task, config)
     set_seed(config.train_seed)
     loaded = load_model(task, config.model, splits.labels)
     _check_pooling(task, loaded, config)
@@ -90,10 +99,23 @@ def prepare(config: RunConfig) -> Prepared:
     train, validation = (task.encode(part, loaded.processor) for part in (splits.train, splits.validation))
     fitted = finish([train.lengths, validation.lengths])
     notes += [*fitted.notes, *own_class_note(loaded.model)]
-    strata = task.output.strata(train.targets, splits.labels) if task.output.strata else None
-    weights, remarks = class_weights(config.method.class_weights, *strata) if strata else (None, [])
+    classes = task.output.classes(train.targets, splits.labels) if task.output.classes else None
+    weights, remarks = class_weights(config.method.class_weights, *classes) if classes else (None, [])
     rows = (collate, train, validation, weights_hash(loaded.model))
     return Prepared(config, task, splits, loaded, *rows, weights, [*notes, *remarks], fitted.cut)
+
+
+def _check_output(task: Task, config: RunConfig) -> None:
+    """Raise `ConfigError` for flags that mean nothing for what is answered."""
+    what = task.output.words["names"]
+    if task.output.classes is None and config.method.class_weights != "none":
+        raise ConfigError(
+            f"--class_weights weighs classes against each other, and {what} are no classes. Leave it out."
+        )
+    if task.output.link != "sigmoid" and config.method.thresholds != "0.5":
+        raise ConfigError(f"--thresholds is for several labels, and this run learns {what}. Leave it out.")
+    if config.training.get("label_smoothing_factor") and task.output.link == "none":
+        raise ConfigError("--label_smoothing_factor smooths probabilities, and a number has none. Leave it out.")
 
 
 def _check_pooling(task: Task, loaded: Loaded, config: RunConfig) -> None:

@@ -1,4 +1,4 @@
-"""One run as its steps see it: config, task, folder, clock; and what fails on one process fails on all."""
+"""One run as its steps see it: config, folder, clock; and what fails on one process fails on all."""
 
 import errno
 import shutil
@@ -14,8 +14,6 @@ from safetensors import SafetensorError
 from hftl.config import RunConfig, to_yaml
 from hftl.errors import HftlError, Preempted, RunError
 from hftl.run_folder import check_output, discard_partial, holds_training, is_resumable, open_partial, partial_of
-from hftl.tasks import get_task
-from hftl.tasks.task import Task
 from hftl.training.precision import runs_on_cpu
 from hftl.training.world import broadcast_from_main, check_world, from_every_process, is_main_process, wait_for_all
 
@@ -28,7 +26,6 @@ class Run:
     """What every step of a run may use, and none changes but `seconds` and `notes`."""
 
     config: RunConfig
-    task: Task
     folder: Path  # where the run will lie
     processes: int
     use_cpu: bool
@@ -102,7 +99,7 @@ def open_run(config: RunConfig) -> Iterator[Run]:
     assert config.output_dir is not None
     check_output(config.output_dir, overwrite=config.overwrite, resume=config.resume)
     use_cpu = runs_on_cpu(config.training)
-    run = Run(config, get_task(config.task), config.output_dir, check_world(use_cpu), use_cpu, time.perf_counter())
+    run = Run(config, config.output_dir, check_world(use_cpu), use_cpu, time.perf_counter())
     try:
         yield run
         wait_for_all()

@@ -4,7 +4,6 @@ The rows are read again from the run's data: to check, to calibrate or to show t
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ from huggingface_hub import snapshot_download
 from PIL import Image as PILImage
 
 from hftl.config import build_config, read_yaml
-from hftl.data.load import load_splits
+from hftl.data.load import load_task
 from hftl.data.samples import load_sample
 from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError, ModelError
 from hftl.models.load import find_checkpoint, hub_errors
 from hftl.paths import typed_path
-from hftl.tasks import get_task
 from hftl.tasks.task import Inputs
 
 
@@ -99,8 +97,7 @@ def run_splits(run: Path, data: str | None = None) -> Splits:
     values = read_yaml(run / "config.yaml") | ({"data": data} if data else {})
     config = build_config(values.pop("task"), values)
     report = read_report(run / "report.json")  # names the seed that `--seeds` kept, which drew the rows of `--shots`
-    task = get_task(config.task)
-    return load_splits(task.inputs, config.data, report["seed"] if report else config.train_seed, task.output)
+    return load_task(config.task, config.data, report["seed"] if report else config.train_seed)[1]
 
 
 def some_rows(artifact: Artifact, inputs: Inputs, count: int = 64, data: str | None = None) -> RealRows:
@@ -127,8 +124,7 @@ def some_rows(artifact: Artifact, inputs: Inputs, count: int = 64, data: str | N
 def spread(table: Any, inputs: Inputs, count: int) -> tuple[np.ndarray, Any]:
     """Return the numbers of `count` rows spread evenly over the table (all when there are fewer), and their inputs.
 
-    Inputs are texts, or RGB images as transformers would open them.
+    Inputs are texts, pairs of them in dicts, or RGB images as transformers would open them.
     """
     rows = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).round().astype(int))
-    values: Sequence[Any] = table.select(rows)[inputs.columns[0]][:]
-    return rows, [inputs.show(value) for value in values]
+    return rows, [inputs.row(value) for value in inputs.values(table.select(rows))]

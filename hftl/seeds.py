@@ -16,7 +16,7 @@ from hftl.publishing.save import write_card
 from hftl.report.report import write_report
 from hftl.report.show import show_seeds
 from hftl.run_folder import check_output
-from hftl.tasks import get_task
+from hftl.tasks import task_of
 from hftl.training.world import broadcast_from_main, is_main_process, wait_for_all
 
 
@@ -51,7 +51,7 @@ def run_seeds(config: RunConfig, run_one: Callable[[RunConfig], dict[str, Any]])
         if isinstance(finished, RunError):
             raise finished
         reports[seed] = finished or run_one(one)
-    output = get_task(config.task).output
+    output = task_of(next(iter(reports.values()))).output
     best = max(reports, key=lambda seed: value_of(reports[seed]["metrics"]["validation"][output.best]))
     report = {**reports[best], "seeds": summary(reports, best)}
     folder = seeds_folder(output_dir) / f"seed-{best}"
@@ -72,7 +72,7 @@ def value_of(figure: Any) -> float:
 
 def summary(reports: dict[int, dict[str, Any]], best: int) -> dict[str, Any]:
     """Return per split and metric the values by seed, their mean and their (sample) standard deviation."""
-    metrics = (*get_task(reports[best]["task"]).output.compared, "log_loss")
+    metrics = (*task_of(reports[best]).output.compared, "log_loss")
     result: dict[str, Any] = {"seeds": list(reports), "kept": best}
     for split in ("test", "validation"):
         result[split] = {}

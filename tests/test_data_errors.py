@@ -200,8 +200,9 @@ def test_missing_labels(missing):
 
 def test_labels_that_name_no_class():
     refused(table(label=["a"] * 20), "one class ('a')", "two are needed")
-    refused(table(label=[i / 4 for i in range(20)]), "fractions", "0.25", "regression")
-    refused(table(label=[["a", "b"]] * 20), "several labels per row", "one per row")
+    many = pd.DataFrame({"text": [f"text {i}" for i in range(24)], "label": [i / 4 for i in range(24)]})
+    refused(many, "24 different numbers with fractions (regression)", "--problem_type")
+    refused(table(label=[["a", "b"]] * 20), "lists", "multi-label", "--problem_type")
     refused(table(label=[None] * 20), "no labelled rows")
 
 

@@ -163,7 +163,7 @@ def test_rows_to_evaluate_take_the_models_order_and_the_test_split(tmp_path):
     write(frame(20), tmp_path / "train.csv")
     write(frame(6), tmp_path / "test.csv")
     rows = load_rows("text", DataConfig(data=tmp_path), ["c1", "other", "c0"])
-    assert rows.labels == [2, 0] * 3
+    assert rows.labels.tolist() == [2, 0] * 3
     assert rows.table["text"][:] == frame(6)["text"].tolist()
 
 

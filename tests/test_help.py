@@ -65,7 +65,9 @@ def test_help_shows_values_and_defaults(capsys):
         elif name == "method":
             assert found == ["|".join(METHODS)]
         elif field.metadata["choices"]:
-            assert found == [f"{'|'.join(field.metadata['choices'])}; default: {field.default}"], name
+            choices, default = field.metadata["choices"], field.default
+            joined = "|".join(choices) if len("|".join(choices)) <= 40 else ", ".join(choices)
+            assert found == [joined if default is None else f"{joined}; default: {default}"], name
         else:
             assert found == ([] if field.default is None else [f"default: {field.default}"]), name
     assert said["--evidence"].endswith("[on|off; default: on]")

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from typer import Argument, Exit, Option, Typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from hftl.config import KIND_WORDS, TASK_NAMES, convert
+from hftl.config import KIND_WORDS, PROBLEM_TYPES, TASK_NAMES, convert
 from hftl.errors import ConfigError, did_you_mean
 from hftl.surroundings import quiet_libraries
 
@@ -59,8 +59,12 @@ class Flag:
 JSON = {"json": Flag("print one JSON document and nothing else on stdout", bool)}
 COLUMNS = {
     "text_column": Flag("column with the text"),
+    "text_pair_column": Flag("column with the second text of a pair"),
     "image_column": Flag("column with the image"),
     "label_column": Flag("column with the label"),
+    "label_columns": Flag("several labels: columns of 0 and 1, one for each label", list[str]),
+    "label_separator": Flag("several labels: what stands between them in the label column"),
+    "problem_type": Flag("what a label is (default: found by its values)", choices=PROBLEM_TYPES),
 }
 RunOrModel = Annotated[str, Argument(metavar="RUN_OR_MODEL", help="one run, model folder or Hub id")]
 

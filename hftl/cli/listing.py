@@ -52,7 +52,7 @@ def doctor(
     else:
         records, columns = opened.records, opened.columns
         sizes = ", ".join(f"{split} {int(records.within(split).sum()):,}" for split in records.splits)
-        title = f"{records.name}: {sizes} rows; {records.kind.name}s in {columns.input!r}, labels in {columns.label!r}"
+        title = f"{records.name}: {sizes} rows; {records.kind.name}s in {' and '.join(map(repr, columns.inputs))}, labels in {columns.label!r}"
         show_findings(title, findings, stdout=True)
     if fix is not None:
         log = Path(fix) / LOG_NAME

@@ -25,6 +25,7 @@ from hftl.errors import ConfigError, RunError
 from hftl.methods import METHODS, check_name
 
 
+_NARROW = 40  # characters of the values of a flag; longer lists may be broken into lines at their commas
 _TITLES = ("Data", "Model", "Method", "Run")  # of the sections of a config
 
 
@@ -36,7 +37,8 @@ def _own_flag(field: dataclasses.Field, title: str) -> Flag:
     if field.name == "method":
         choices = tuple(METHODS)
     also = tuple(alias for alias, name in ALIASES.items() if name == field.name)
-    values = ["|".join(choices)] if choices else []
+    joined = "|".join(choices)
+    values = [joined if len(joined) <= _NARROW else ", ".join(choices)] if choices else []
     values += [f"default: {default}"] if default is not None else []
     text = " ".join([field.metadata["help"], *(f"(also --{alias})" for alias in also)])
     return Flag(

@@ -23,6 +23,7 @@ _ROWS = {
     **JSON,
 }
 _PREDICT = {name: flag for name, flag in _ROWS.items() if name != "label_column"}
+_PREDICT["text_pair"] = Flag("the second text of a pair, whose first one is the argument")
 _PREDICT["output"] = Flag("CSV to write: the input's columns plus prediction and probability")
 _EXPORT = {
     "format": Flag("onnx (the only one so far)"),
@@ -56,20 +57,34 @@ def predict(
 
     Example: hftl predict runs/tickets --data new.csv --output out.csv
     """
+    pair = flags.pop("text_pair")
     if bool(inputs) == (flags["data"] is not None):
         raise ConfigError("hftl predict needs either texts (or image paths) as arguments, or --data new.csv.")
+    if pair is not None and len(inputs or []) != 1:
+        raise ConfigError("--text_pair is the second text of one pair: give the first one as the argument.")
     from hftl.predict import load_predictor
     from hftl.predict_file import answers_for, predict_data
 
     quiet_libraries()
     predictor = load_predictor(model, flags["revision"])
-    rows = answers_for(predictor, inputs) if inputs else predict_data(predictor, flags)
+    asked: list[Any] = [*(inputs or [])] if pair is None else [{"text": (inputs or [""])[0], "text_pair": pair}]
+    rows = answers_for(predictor, asked) if asked else predict_data(predictor, flags)
     if json:
         print_json(rows)
     elif flags["output"] is None:
         for row in rows:
-            text = [row["input"]] if inputs else []
-            print(row["prediction"], f"{row['probability']:.4f}", *text, sep="\t")
+            answer = _in_words(row["prediction"])
+            sure = [f"{row['probability']:.4f}"] if "probability" in row else []
+            print(answer, *sure, *([_in_words(row["input"])] if inputs else []), sep="\t")
+
+
+def _in_words(value: Any) -> str:
+    """Return an answer, or an input, in one line."""
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value)) or "-"
+    if isinstance(value, dict):
+        return " | ".join(map(str, value.values()))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 @verb(USE, _ROWS, "eval")

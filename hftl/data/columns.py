@@ -153,7 +153,7 @@ def is_string(feature: Any) -> bool:
 
 def is_list(feature: Any) -> bool:
     """Tell lists of values."""
-    return isinstance(feature, List | LargeList) or isinstance(feature, list)
+    return isinstance(feature, List | LargeList | list)
 
 
 def is_image(feature: Any) -> bool:

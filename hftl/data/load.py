@@ -106,7 +106,9 @@ def settle_task(name: str, table: Dataset, config: DataConfig) -> Task:
     with fractions are a number, everything else is a class; `--problem_type` decides otherwise. Raises `DataError`.
     """
     for inputs in (task.inputs for task in combinations(name)):
-        if len(inputs.columns) > 1 and inputs.find(table, config.label_column, [getattr(config, f) for f in inputs.flags]):
+        if len(inputs.columns) > 1 and inputs.find(
+            table, config.label_column, [getattr(config, f) for f in inputs.flags]
+        ):
             break
     else:
         inputs = TASKS[name].inputs
@@ -382,7 +384,9 @@ def _labelled(part: _Part, targets: Any, rows: np.ndarray) -> Dataset:
     columns: dict[str, Any] = {}
     for column in inputs.column_names:
         values = table.column(column)
-        columns[column] = values.combine_chunks() if pa.types.is_string(values.type) else values  # pictures are not copied
+        columns[column] = (
+            values.combine_chunks() if pa.types.is_string(values.type) else values
+        )  # pictures are not copied
     label = Features.from_arrow_schema(pa.schema({"label": labels.type}))["label"]
     features = {**inputs.features, "label": label, "row": Value("int64")}
     columns |= {"label": labels, "row": part.rows[rows]}

@@ -168,7 +168,7 @@ def text_columns(path: Path) -> tuple[list[str], str | None]:
     """Return the columns of a table and the one that holds the text, if it can be told. Raises `DataError`."""
     names = (table := _table(path)).column_names
     try:
-        return names, find_columns(table, "text", DataConfig(), need_label=False).input
+        return names, find_columns(table, "text", DataConfig(), need_label=False).inputs[0]
     except DataError:
         return names, names[0] if len(names) == 1 else None
 
@@ -189,7 +189,7 @@ def _table(path: Path) -> Dataset:
 def texts_of(path: str, column: str | None) -> list[tuple[str, str]]:
     """Return each text of a file twice, as name and content; a missing cell is an empty text. Raises `DataError`."""
     table, name = _table(Path(path)), Path(path).name
-    column = column or find_columns(table, "text", DataConfig(), need_label=False).input
+    column = column or find_columns(table, "text", DataConfig(), need_label=False).inputs[0]
     if column not in table.column_names:
         raise DataError(f"{name} has no column {column!r}: choose one of its own.")
     if not len(table):

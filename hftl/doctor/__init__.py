@@ -20,10 +20,20 @@ from hftl.methods import check_name
 if TYPE_CHECKING:
     from hftl.data.splits import Splits
     from hftl.doctor.reading import Opened
+    from hftl.tasks.task import Task
 
 __all__ = ["Finding", "doctor", "doctor_splits"]
 
-FLAGS = ("text_column", "image_column", "label_column", "method", "fix")
+COLUMN_FLAGS = (
+    "text_column",
+    "text_pair_column",
+    "image_column",
+    "label_column",
+    "label_columns",
+    "label_separator",
+    "problem_type",
+)
+FLAGS = (*COLUMN_FLAGS, "method", "fix")
 
 
 def doctor(data: Any, task: str | None = None, **flags: Any) -> list[Finding]:
@@ -32,7 +42,8 @@ def doctor(data: Any, task: str | None = None, **flags: Any) -> list[Finding]:
     Args:
         data: a file, a folder, `sample:<name>`, a Hub id, a Dataset, a DatasetDict or a DataFrame.
         task: "text-classification" or "image-classification"; told by the data when left out.
-        flags: `text_column`, `image_column`, `label_column`; `method`, for which `too_few_rows` is judged; `fix`, a new
+        flags: `text_column`, `text_pair_column`, `image_column`, `label_column`, `label_columns`, `label_separator`,
+            `problem_type`; `method`, for which `too_few_rows` is judged; `fix`, a new
             folder to write the cleaned data and the log of changes to.
 
     Raises:
@@ -45,7 +56,7 @@ def doctor(data: Any, task: str | None = None, **flags: Any) -> list[Finding]:
 
 def examine_source(data: Any, task: str | None = None, **flags: Any) -> "tuple[Opened, list[Finding], list[Finding]]":
     """Return the opened data, what `doctor` returns, and what is left of it after `fix` (the same without it)."""
-    from hftl.config import DataConfig
+    from hftl.config import data_config
     from hftl.doctor.fix import check_out, fix  # these two late: with them comes torch
     from hftl.doctor.reading import open_source
 
@@ -57,23 +68,22 @@ def examine_source(data: Any, task: str | None = None, **flags: Any) -> "tuple[O
     out = Path(flags["fix"]) if flags.get("fix") is not None else None
     if out is not None:
         check_out(out, data)
-    columns: dict[str, Any] = {name: value for name, value in flags.items() if name.endswith("_column")}
-    opened = open_source(data, task, DataConfig(data=data, **columns))
+    opened = open_source(data, task, data_config({"data": data, **{k: flags[k] for k in COLUMN_FLAGS if k in flags}}))
     findings = examine(opened.records, method)
     left = findings if out is None else examine(fix(opened, out), method, sure_only=True)
     return opened, findings, left
 
 
-def doctor_splits(splits: "Splits", kind: str, method: str | None = None) -> list[Finding]:
+def doctor_splits(splits: "Splits", task: "Task", method: str | None = None) -> list[Finding]:
     """Examine loaded splits at the start of a run, in seconds; rows are numbered as the source numbers them.
 
-    `kind` is that of the inputs, such as "text". Less than `doctor`: images count as the same when their files are, near
+    Less than `doctor`: images count as the same when their files are, near
     duplicates are looked for in sets of moderate size only (else that finding is left out), and there are no other
     columns to leak. Broken images were left out in loading: they are counted from `splits.skipped`.
     """
     from hftl.doctor.reading import splits_records
 
-    return examine(splits_records(splits, kind), method)
+    return examine(splits_records(splits, task), method)
 
 
 def examine(records: Records, method: str | None = None, *, sure_only: bool = False) -> list[Finding]:
@@ -85,11 +95,14 @@ def examine(records: Records, method: str | None = None, *, sure_only: bool = Fa
         cross_split_duplicates(records),
         None if sure_only else near_duplicates(records),
         conflicting_labels(records),
-        similar_class_names(records),
-        missing_classes(records),
-        imbalance(records),
-        too_few_rows(records, method),
-        sorted_rows(records),
-        None if sure_only else leaky_feature(records),
     ]
+    if records.classes:
+        findings += [
+            similar_class_names(records),
+            missing_classes(records),
+            imbalance(records),
+            too_few_rows(records, method),
+            sorted_rows(records),
+            None if sure_only else leaky_feature(records),
+        ]
     return [finding for finding in findings if finding is not None]

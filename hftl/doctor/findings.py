@@ -69,7 +69,7 @@ class Kind:
     """What differs between texts and images."""
 
     name: str  # that of `Inputs.kind`
-    look: Callable[..., list[Any]]  # (tables of one column, `Inputs.key`, quick) -> `Facts` of every row
+    look: Callable[..., list[Any]]  # (tables of the inputs' columns, `Inputs`, quick) -> `Facts` of every row
     check_of_faults: str  # the check that names rows with a fault
     checks: tuple[Callable[["Records"], Finding], ...]  # of these inputs only
     groups: Callable[..., np.ndarray | None]  # (facts [m], quick) -> a number [m], equal for those nearly the same
@@ -95,6 +95,7 @@ class Records:
     unused: tuple[str, ...] = ()  # classes that are declared, by a feature or an empty folder, and have no row
     empty_folders: bool = False  # whether `unused` are empty folders, which hftl refuses
     in_class_folders: bool = False  # whether the order of the rows is that of the class folders
+    classes: bool = True  # is a label the one class of its row? Else what is checked of classes is left out
     quick: bool = False  # at the start of a run: spare what takes long
     skipped: int = 0  # broken images that are left out already
 

@@ -92,7 +92,8 @@ def decide(records: Records) -> Changes:
     """Return all changes but the order of the rows."""
     changes = Changes(records, np.ones(len(records), dtype=bool), records.label.copy())
     _drop_unusable(changes)
-    _merge_names(changes)
+    if records.classes:
+        _merge_names(changes)
     _settle_conflicts(changes)
     _drop_repeats(changes)
     _drop_leaks(changes)
@@ -163,7 +164,7 @@ def _order(changes: Changes) -> dict[str, np.ndarray]:
     records = changes.records
     order = {split: np.flatnonzero(records.within(split) & changes.stays) for split in records.splits}
     rows = np.concatenate(list(order.values()))
-    if not records.in_class_folders and is_sorted(records.take(rows, changes.label)):
+    if records.classes and not records.in_class_folders and is_sorted(records.take(rows, changes.label)):
         order["train"] = np.random.default_rng(SEED).permutation(order["train"])
         change = f"{counted(len(order['train']), 'row', 'rows')} put in a random order (seed {SEED})"
         changes.log.append({"split": "train", "row": None, "check": "sorted_rows", "change": change})
@@ -208,7 +209,7 @@ def _write_images(opened: Opened, split: str, positions: np.ndarray, label: np.n
     records, columns, home = opened.records, opened.columns, folder / split
     rows = records.row[positions]
     table = opened.source.tables[opened.named[split]].select(rows)
-    known = {columns.input, columns.label, "file_name", "label"}
+    known = {*columns.inputs, columns.label, "file_name", "label"}
     plain = [name for name, feature in table.features.items() if isinstance(feature, Value | ClassLabel)]
     more = [name for name in plain if name not in known]
     names = [None if code == NO_LABEL else records.labels[code] for code in label]

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
@@ -24,6 +24,10 @@ from scipy.fft import dctn
 from hftl.data.images import decode_image, in_threads, open_image
 from hftl.doctor.findings import SERIOUS, Facts, Feature, Finding, Kind, Records, warned
 from hftl.doctor.texts import group_near
+
+
+if TYPE_CHECKING:
+    from hftl.tasks.task import Inputs  # it brings torch, which the checks do without
 
 
 THUMB = 32  # pixels per side of the grey copy that near duplicates are looked for with
@@ -57,17 +61,18 @@ class ImageFacts(Facts):
     thumb: np.ndarray | None = None  # [THUMB, THUMB] uint8, grey
 
 
-def look(tables: Sequence[Dataset], key: Callable[[Any], bytes | None], quick: bool) -> list[ImageFacts]:
+def look(tables: Sequence[Dataset], inputs: "Inputs", quick: bool) -> list[ImageFacts]:
     """Return what there is to know of the images of these tables, broken ones included.
 
-    Each is decoded once, and images are the same whose RGB pixels are. A `quick` look goes by `key`, that of the files,
-    and decodes the images of small sets only.
+    Each is decoded once, and images are the same whose RGB pixels are. A `quick` look goes by the key of the
+    inputs, that of the files, and decodes the images of small sets only.
     """
 
     def run(examine: Callable[[Any], ImageFacts], title: str) -> list[ImageFacts]:
         values = (row["image"] for table in tables for row in table)
         return list(in_threads(examine, values, sum(map(len, tables)), title))
 
+    key = inputs.key
     if not quick:
         return run(look_at, "images")
     facts = run(lambda value: look_at(value, key, pixels=False), "files of the images")

@@ -1,7 +1,7 @@
 """From a source, or from loaded splits, to the rows that the checks read. Faulty rows stay: the findings are about them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, Value
 
 from hftl.config import DataConfig
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images
-from hftl.data.load import Columns, find_columns, read_values, train_of
+from hftl.data.load import Columns, as_lists, find_columns, read_values, settle_task, train_of
 from hftl.data.samples import SAMPLES
 from hftl.data.sources import DATA_SUFFIXES, data_errors, read_source
 from hftl.data.splits import Source, Splits, split_of
@@ -20,11 +20,11 @@ from hftl.doctor.images import IMAGES
 from hftl.doctor.texts import TEXTS
 from hftl.errors import DataError
 from hftl.paths import typed_path
-from hftl.tasks import INPUTS, TASKS, get_task
-from hftl.tasks.task import Inputs
+from hftl.tasks import TASKS, get_task
+from hftl.tasks.task import Task
 
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXTS, IMAGES)}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXTS, replace(TEXTS, name="pair"), IMAGES)}
 SPLITS = ("train", "validation", "test")
 
 
@@ -54,12 +54,15 @@ def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
         for kind in kinds:
             try:
                 source = read_source(data, kind)
-                named = train_of(source)
-                columns = find_columns(source.tables[named["train"]], kind, config, need_label=True)
+                read = as_lists(source, config)
+                train = read.tables[train_of(read)["train"]]
+                name = next(task.name for task in TASKS.values() if task.inputs.kind == kind)
+                settled = settle_task(name, train, config)
+                columns = find_columns(train, settled.inputs, config, need_label=True, output=settled.output)
             except DataError as error:
                 trouble.append(error)
             else:
-                return _opened(INPUTS[kind], source, named, columns)
+                return replace(_opened(settled, read, train_of(read), columns), source=source)
         raise trouble[0]
 
 
@@ -80,27 +83,27 @@ def _has_split_files(folder: Path) -> bool:
     return any(split_of(path.stem) for path in files if path.name not in METADATA_NAMES)
 
 
-def _opened(inputs: Inputs, source: Source, named: dict[str, str], columns: Columns) -> Opened:
+def _opened(task: Task, source: Source, named: dict[str, str], columns: Columns) -> Opened:
+    inputs, output = task.inputs, task.output
     tables = {s: source.tables[named[s]] for s in SPLITS if s in named and len(source.tables[named[s]])}
     values: list[Any] = []
     contents = {}
     for split, table in tables.items():
         name = named[split]
         known = {value for value in values if value is not None} or None  # train comes first
-        values += read_values(source, name, columns, known) or [None] * len(table)
-        contents[split], _, _ = inputs.read(table, columns.input, source.base_of(name), name, "keep", True)
-    label, classes = pd.factorize(np.array(values, dtype=object), sort=True)  # NO_LABEL for None
-    labels = tuple(str(name) for name in classes)
-    facts = KINDS[inputs.kind].look([*contents.values()], inputs.key, False)
+        values += read_values(source, name, columns, known, output) or [None] * len(table)
+        contents[split], _, _ = inputs.read(table, columns.inputs, source.base_of(name), name, "keep", True)
+    label, labels = _codes([value if value is None else _as_name(value) for value in values])
+    facts = KINDS[inputs.kind].look([*contents.values()], inputs, False)
     feature = tables["train"].features[str(columns.label)]
     declared = feature.names if isinstance(feature, ClassLabel) else ()
     empty = tuple(source.empty_classes.get(named["train"], ()))
     records = _records(
-        inputs.kind,
+        task,
         {split: np.arange(len(table)) for split, table in tables.items()},
         facts,
         name=source.name,
-        label=label.astype(np.int64),
+        label=label,
         labels=labels,
         others=_others(tables["train"], columns),
         unused=empty or tuple(name for name in declared if name not in labels),
@@ -109,17 +112,29 @@ def _opened(inputs: Inputs, source: Source, named: dict[str, str], columns: Colu
     return Opened(source, named, columns, contents, records)
 
 
-def _records(kind: str, rows: dict[str, np.ndarray], facts: Sequence[Facts], **more: Any) -> Records:
+def _codes(names: list[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the number of each name, NO_LABEL for None, and the names in their order."""
+    label, classes = pd.factorize(np.array(names, dtype=object), sort=True)
+    return label.astype(np.int64), tuple(map(str, classes))
+
+
+def _as_name(value: Any) -> str:
+    """Return a label as one name: of several labels, or a number, too."""
+    return ", ".join(sorted(value)) if isinstance(value, tuple) else str(value)
+
+
+def _records(task: Task, rows: dict[str, np.ndarray], facts: Sequence[Facts], **more: Any) -> Records:
     """Return the records of splits whose row numbers are `rows`; `more` are the other fields of `Records`."""
     named = zip(facts, more["label"].tolist(), strict=True)
     return Records(
-        kind=KINDS[kind],
+        kind=KINDS[task.inputs.kind],
+        classes=task.output.classes is not None,
         splits=tuple(rows),
         split=np.repeat(np.arange(len(rows)), [len(numbers) for numbers in rows.values()]),
         row=np.concatenate([*rows.values()]),
         key=pd.factorize(np.array([one.digest for one in facts], dtype=object))[0].astype(np.int64),  # NO_KEY for None
         facts=[*facts],
-        default_method=next(task.default_method for task in TASKS.values() if task.inputs.kind == kind),
+        default_method=task.default_method,
         in_class_folders=all(
             more["labels"][code] in Path(one.path).parts[:-1] for one, code in named if code != NO_LABEL
         ),
@@ -134,25 +149,27 @@ def _others(train: Dataset, columns: Columns) -> dict[str, Sequence[Any]]:
         name
         for name, feature in train.features.items()
         if (isinstance(feature, ClassLabel) or (isinstance(feature, Value) and "binary" not in feature.dtype))
-        and name not in (columns.input, columns.label, "file_name")
+        and name not in (*columns.inputs, columns.label, "file_name")
     ]
     arrow = train.select_columns(plain).with_format("arrow")[:] if plain else None  # at once: see predict_file
     return {name: arrow.column(name).to_pylist() for name in plain} if arrow is not None else {}
 
 
-def splits_records(splits: Splits, kind: str) -> Records:
+def splits_records(splits: Splits, task: Task) -> Records:
     """Return the rows of loaded splits, for a quick look."""
     tables = {split: getattr(splits, split) for split in SPLITS if len(getattr(splits, split))}
-    columns = {
-        name: [np.asarray(table[name][:], dtype=np.int64) for table in tables.values()] for name in ("row", "label")
-    }
+    rows = {split: np.asarray(table["row"][:], dtype=np.int64) for split, table in tables.items()}
+    targets = [target for table in tables.values() for target in table["label"][:]]
+    label, labels = np.asarray(targets), splits.labels
+    if task.output.classes is None:
+        label, labels = _codes([task.output.named(target, splits.labels) for target in targets])
     return _records(
-        kind,
-        dict(zip(tables, columns["row"], strict=True)),
-        KINDS[kind].look([*tables.values()], INPUTS[kind].key, True),
+        task,
+        rows,
+        KINDS[task.inputs.kind].look([*tables.values()], task.inputs, True),
         name=splits.name,
-        label=np.concatenate(columns["label"]),
-        labels=splits.labels,
+        label=label,
+        labels=labels,
         quick=True,
         skipped=len(splits.skipped),
     )

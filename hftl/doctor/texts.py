@@ -11,7 +11,7 @@ of Massive Datasets, ch. 3: rows that share a bucket of any band are candidates,
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
@@ -21,6 +21,10 @@ from scipy.sparse.csgraph import connected_components
 from hftl.doctor.findings import Facts, Feature, Finding, Kind, Records, as_sentence, warned
 from hftl.report.statements import counted
 from hftl.surroundings import progress
+
+
+if TYPE_CHECKING:
+    from hftl.tasks.task import Inputs  # it brings torch, which the checks do without
 
 
 # Jaccard from which two texts count as nearly the same, with shingles of five characters: Lee et al. 2022
@@ -53,13 +57,17 @@ class TextFacts(Facts):
     text: str = ""
 
 
-def look(tables: Sequence[Dataset], key: Callable[[Any], bytes | None], quick: bool) -> list[TextFacts]:
-    """Return what there is to know of the texts of these tables, faulty ones included."""
-    return [
-        TextFacts(text is None, None if text is None or text.strip() else "empty text", key(text), text=text or "")
-        for table in tables
-        for text in table["text"][:]
-    ]
+def look(tables: Sequence[Dataset], inputs: "Inputs", quick: bool) -> list[TextFacts]:
+    """Return what there is to know of the texts of these tables, or of their pairs, faulty ones included."""
+    return [_facts(value, inputs) for table in tables for value in inputs.values(table)]
+
+
+def _facts(value: Any, inputs: "Inputs") -> TextFacts:
+    parts: tuple[Any, ...] = (value,) if isinstance(value, str | None) else value
+    if any(part is None for part in parts):
+        return TextFacts(missing=True)
+    empty = not all(part.strip() for part in parts)
+    return TextFacts(fault="empty text" if empty else None, digest=inputs.key(value), text=inputs.show(value))
 
 
 def features(facts: Sequence[TextFacts]) -> list[Feature]:

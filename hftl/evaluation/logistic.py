@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,10 +43,15 @@ class Probe:
     pooling: str
     cv_accuracy: dict[str, dict[str, float]]  # pooling → C → accuracy
     seconds: float  # that choosing and fitting took
+    fit_seconds: float = 0.0  # that fitting alone took, once all was chosen
 
     def logits(self, features: np.ndarray) -> np.ndarray:
         """Return [n, classes] for raw features [n, d]."""
         return features @ self.weight.T + self.bias
+
+    def scaled(self, centre: float, deviation: float) -> "Probe":
+        """Return the solution for targets from which `centre` was subtracted, divided by `deviation`."""
+        return replace(self, weight=self.weight / deviation, bias=(self.bias - centre) / deviation)
 
 
 def fit_probe(
@@ -66,11 +71,12 @@ def fit_probe(
     """
     start = time.perf_counter()
     choice = choose_penalty(features, labels, pooling, seed, class_weights, no_bias)
-    pooling = choice.pooling
+    pooling, chosen = choice.pooling, time.perf_counter()
     with _threads(len(labels) * num_labels):
         x, intercept = np.asarray(features[pooling]), pooling not in no_bias
         weight, bias = fit_logistic(x, labels, num_labels, choice.C, class_weights, intercept=intercept)
-    return Probe(weight, bias, choice.C, pooling, choice.cv_accuracy, time.perf_counter() - start)
+    end = time.perf_counter()
+    return Probe(weight, bias, choice.C, pooling, choice.cv_accuracy, end - start, end - chosen)
 
 
 def _threads(size: int) -> Any:

@@ -63,7 +63,7 @@ def see_base(run: Run, ready: Prepared) -> Base:
     random = _random_features(ready, test)
     findings: list[Finding] = []
     if is_main_process():
-        findings = doctor_splits(ready.splits, run.task.inputs.kind, run.config.method.method)
+        findings = doctor_splits(ready.splits, ready.task, run.config.method.method)
     return Base(findings, test, features["test"], features_seconds, random, retention, time.perf_counter() - start)
 
 
@@ -77,9 +77,9 @@ def random_weights(ready: Prepared) -> Any:
 def _random_features(ready: Prepared, test: Encoded) -> RandomFeatures | None:
     """None for an architecture whose random weights put out no numbers."""
     start = time.perf_counter()
-    classes = len(ready.splits.labels)
-    train_rows = sample(ready.strata[0], classes, max(RANDOM_ROWS, classes), _RANDOM_SEED, every_class=True)
-    test_rows = sample(test.labels, classes, RANDOM_ROWS, _RANDOM_SEED, every_class=False)
+    ids, classes = ready.strata
+    train_rows = sample(ids, classes, max(RANDOM_ROWS, classes), _RANDOM_SEED, every_class=True)
+    test_rows = sample(ready.strata_of(test)[0], classes, RANDOM_ROWS, _RANDOM_SEED, every_class=False)
     parts = {"train": ready.train.take(train_rows), "test": test.take(test_rows)}
     model = random_weights(ready)
     features, _ = frozen_features(ready, parts, random=replace(ready.loaded, model=model))

@@ -29,7 +29,7 @@ def train_scratch(run: Run, ready: Prepared, seen: Seen, base: Base) -> Control:
     plan = replace(plan, defaults={**plan.defaults, "num_train_epochs": epochs})
     work = run.work / CONTROL
     work.mkdir(exist_ok=True)
-    fit_plan(plan, seen.probe, ready.stage_data, config, output.best, work)
+    fit_plan(plan, seen.probe, ready.stage_data, config, work)
     logits = predict_logits(plan.model, base.test, ready.collate, use_cpu=ready.use_cpu, title="control")
     return Control(
         output.decode(logits),

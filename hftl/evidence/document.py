@@ -27,6 +27,8 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
     return {
         "schema_version": SCHEMA_VERSION,
         "task": config.task,
+        "problem_type": output.problem_type,
+        "inputs": ready.task.inputs.kind,
         "method": config.method.method,
         "pooling": probe.pooling if frozen else "native",
         "model": {

@@ -11,7 +11,8 @@ from hftl.evaluation.abstain import abstain_report
 from hftl.evaluation.bootstrap import Difference
 from hftl.evaluation.calibration import Temperature, calibration_report, fit_temperature
 from hftl.evaluation.logistic import cv_rows
-from hftl.evaluation.row_scores import confusion, worst_rows
+from hftl.evaluation.number_scores import coverage
+from hftl.evaluation.row_scores import confusion
 from hftl.evaluation.saved_baseline import save_baseline
 from hftl.evaluation.slices import by_quantiles, by_values, slice_scores
 from hftl.evaluation.suspects import suspect_labels
@@ -41,7 +42,8 @@ def calibrate(ready: Prepared, plan: Plan) -> Final:
     logits = predict_logits(plan.model, ready.validation, ready.collate, use_cpu=ready.use_cpu, title="validation")
     if not ready.config.evidence or "calibration" not in ready.task.output.parts:
         return Final(plan.model, Temperature(1.0, False, "not asked for", 0), logits)
-    temperature = broadcast_from_main(fit_temperature(logits, ready.validation.targets))
+    units = ready.task.output.units(logits, ready.validation.targets)  # type: ignore[misc]
+    temperature = broadcast_from_main(fit_temperature(*units))
     if temperature.value != 1.0:
         for output in plan.outputs:
             fold_temperature(plan.model, output, temperature.value)
@@ -78,15 +80,14 @@ def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
 
 
 def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
-    strata, output = scene.ready.strata[0], scene.ready.task.output
-    counts = np.bincount(strata)
+    output = scene.ready.task.output
 
     def over(rung: Rung, other: Rung) -> Difference:
         return gap(output, rung.answers, other.answers, *scene.truth)
 
     return Facts(
         method=str(scene.run.config.method.method),
-        rows_per_class=float(np.median(counts[counts > 0])),
+        rows_per_class=scene.ready.rows_per_name,
         n_test=len(scene.targets),
         accuracy=ladder.method.score,
         baseline=ladder.best.score,
@@ -131,7 +132,7 @@ def _abstain(scene: Scene) -> dict[str, Any]:
 
 def _slices(scene: Scene) -> list[dict[str, Any]]:
     """By what the inputs offer, such as text length or image size, and by the column that the user named."""
-    table, output = scene.test, scene.run.task.output
+    table, output = scene.test, scene.ready.task.output
     right = output.right[output.headline](scene.answers, scene.targets)
     groupings = [
         by_quantiles(name, values, unit) if unit else by_values(name, values)
@@ -156,7 +157,7 @@ def _confusion(scene: Scene) -> list[list[int]]:
 
 
 def _worst_rows(scene: Scene) -> list[dict[str, Any]]:
-    return _numbered(worst_rows(scene.outcome.logits["test"], scene.targets, WORST), scene.test)
+    return _numbered(scene.ready.task.output.worst(scene.outcome.logits["test"], scene.targets, WORST), scene.test)
 
 
 def _suspects(scene: Scene) -> list[dict[str, Any]]:
@@ -164,19 +165,29 @@ def _suspects(scene: Scene) -> list[dict[str, Any]]:
     ready, arrays = scene.ready, scene.seen.features["train"]
     features = np.asarray(arrays.get("mean", arrays["native"]))
     suspects = suspect_labels(features, ready.train.labels, len(ready.splits.labels), limit=SUSPECTS)
-    return _numbered(suspects, ready.splits.train)
+    return _numbered([asdict(suspect) for suspect in suspects], ready.splits.train)
 
 
-def _numbered(rows: list[Any], table: Any) -> list[dict[str, Any]]:
-    """As plain values, with the number that each row has in the source beside that in the split."""
+def _numbered(rows: list[dict[str, Any]], table: Any) -> list[dict[str, Any]]:
+    """Return the rows with the number that each has in the source beside that in the split."""
     numbers = table["row"][:]
-    return [{**asdict(row), "source_row": int(numbers[row.row])} for row in rows]
+    return [{**row, "source_row": int(numbers[row["row"]])} for row in rows]
+
+
+def _conformal(scene: Scene) -> dict[str, Any] | None:
+    """Half the width of the interval of a single answer, and how many test rows it holds."""
+    width = getattr(scene.outcome.final.model.config, "conformal_width", None)
+    if width is None:
+        return None
+    share = coverage(scene.answers, scene.targets, width)
+    return {"level": scene.outcome.final.model.config.conformal_level, "width": width, "test_coverage": asdict(share)}
 
 
 PARTS: dict[str, Callable[[Scene], Any]] = {
     "forgetting": lambda scene: scene.forgetting,
     "calibration": _calibration,
     "abstain": _abstain,
+    "conformal": _conformal,
     "slices": _slices,
     "confusion": _confusion,
     "worst_rows": _worst_rows,

@@ -10,7 +10,7 @@ from datasets import Dataset
 from sklearn.model_selection import StratifiedKFold
 
 from hftl.evaluation import CV_FOLDS
-from hftl.evaluation.baselines import MAJORITY, Baseline, best_baseline
+from hftl.evaluation.baselines import Baseline, best_baseline
 from hftl.evaluation.logistic import Probe
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.advice import Pretraining
@@ -64,7 +64,7 @@ def no_pretraining_baselines(task: Task, train: Rows, test: Rows) -> list[Baseli
     """Fit the task's baselines on `train` and let them answer `test`; `best_baseline` says which one counts."""
     inputs = task.inputs
     if inputs.raw is None:
-        rows = [part.table[inputs.columns[0]][:] for part in (train, test)]
+        rows = [inputs.values(part.table) for part in (train, test)]
     else:
         rows = [inputs.raw(part.encoded) for part in (train, test)]
     kinds = inputs.features
@@ -96,8 +96,8 @@ def build_ladder(scene: Scene) -> Ladder:
     scale = Scale(task.output, base.test.targets, splits.labels)
     baselines = no_pretraining_baselines(task, Rows(splits.train, ready.train), Rows(splits.test, base.test))
     plain = [
-        scale.rung(b.name, "majority" if b.name == MAJORITY else "no-pretraining", b.predictions, b.seconds)
-        for b in baselines
+        scale.rung(b.name, "no-pretraining" if i else "majority", b.predictions, b.seconds)
+        for i, b in enumerate(baselines)
     ]
     controls, pretraining = [], None
     if base.random is not None:
@@ -173,7 +173,7 @@ def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) 
     targets = ready.train.targets[rows]
     strata, count = ready.strata[0][rows], ready.strata[1]
     enough = np.bincount(strata, minlength=count) >= ENOUGH
-    if enough.sum() < 2:
+    if enough.sum() < min(2, count):
         return None
     places = np.flatnonzero(enough[strata])
     by_probe, by_baseline = np.zeros_like(targets[places]), np.zeros_like(targets[places])

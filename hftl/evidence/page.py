@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hftl.config import RunConfig
-from hftl.data.load import load_splits
+from hftl.data.load import load_task
 from hftl.data.splits import Splits
 from hftl.errors import HftlError, reraise_in_tests
 from hftl.evaluation.row_scores import row_scores
@@ -19,7 +19,6 @@ from hftl.report.html import write_page
 from hftl.report.report import write_report
 from hftl.report.rows import Content, PageRows
 from hftl.report.views import statements_of
-from hftl.tasks import get_task
 from hftl.tasks.task import Inputs
 from hftl.training.features import predict_logits
 from hftl.training.precision import runs_on_cpu
@@ -78,11 +77,11 @@ def write_page_again(run: Path, config: RunConfig, report: dict[str, Any], run_d
     """
     start = time.perf_counter()
     path = run / PAGE
-    task = get_task(config.task)
     problem: HftlError | OSError | None = None
     try:
-        splits = load_splits(task.inputs, config.data, config.train_seed, task.output)
+        task, splits = load_task(config.task, config.data, config.train_seed)
         predictor = load(run)
+        task = predictor.task
         test = task.encode(splits.test, predictor.processor)
     except (HftlError, OSError) as error:
         problem = error

@@ -110,6 +110,8 @@ class Scene:
 
     @property
     def certainty(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Logits before the temperature, and what is true, of the validation and of the test rows."""
+        """Logits of every decision before the temperature, and what is true, of validation and of test."""
+        units = self.ready.task.output.units
+        assert units is not None
         validation, test = self.outcome.raw("validation"), self.outcome.raw("test")
-        return validation, self.ready.validation.targets, test, self.targets
+        return *units(validation, self.ready.validation.targets), *units(test, self.targets)

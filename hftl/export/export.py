@@ -23,12 +23,13 @@ from hftl.errors import ConfigError, ModelError, RunError
 from hftl.export.companions import write_companions
 from hftl.export.graph import LINKS, OPSET, check_packages, export_graph, session
 from hftl.export.int8 import CALIBRATION_BATCH, CALIBRATION_ROWS, is_convolutional, quantise_dynamic, quantise_static
-from hftl.export.rows import Feed, feeds_of, parity_rows, predicted_ids, probabilities, quality_splits, run_predict
+from hftl.export.rows import Feed, feeds_of, outputs_of, parity_rows, probabilities, quality_splits, run_predict
 from hftl.export.timing import BATCHES, latency, to_tensors
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load
 from hftl.publishing.parity import judge, keep_parity
 from hftl.run_data import Artifact, RealRows, open_artifact, spread
+from hftl.tasks.scores import measure
 
 
 MODEL, INT8 = "model.onnx", "model_int8.onnx"  # the names that transformers.js knows too
@@ -145,7 +146,9 @@ def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | No
     table = predictor.task.inputs.table(rows.inputs)
     feeds = feeds_of(predictor, table)
     answers = run_predict(work, rows.inputs, MODEL)
-    parity = judge(answers, torch_probabilities(predictor, feeds), rows.origin, "The export", start)
+    parity = judge(
+        answers, torch_probabilities(predictor, feeds), rows.origin, "The export", start, predictor.task.output.link
+    )
     judged = _add_int8(work, predictor, splits, feeds, max_drop) if splits is not None else None
     files = {"onnx fp32": work / MODEL, "onnx int8": work / INT8}
     batches = {size: feeds_of(predictor, table, size) for size in BATCHES}
@@ -175,14 +178,17 @@ def _add_int8(work: Path, predictor: Predictor, splits: Splits, feeds: list[Feed
         how = quantise_static(work / MODEL, work / INT8, batches)
     else:
         how = quantise_dynamic(work / MODEL, work / INT8)
-    names = [splits.labels[i] for i in splits.validation["label"][:]]  # the data may count them in another order
-    truth = np.array([predictor.labels.index(name) for name in names])
+    output, targets = predictor.task.output, splits.validation["label"][:]
+    if output.classes is not None:  # the data may count the classes in another order
+        targets = [predictor.labels.index(splits.labels[i]) for i in targets]
+    truth = output.gather(targets)
     sessions = [session(work / name, torch.get_num_threads()) for name in (MODEL, INT8)]
-    share = [float((ids == truth).mean()) for ids in predicted_ids(predictor, sessions, splits.validation)]
-    drop = share[0] - share[1]
+    outputs = outputs_of(predictor, sessions, splits.validation)
+    share = [measure(output, output.decode(o), truth, predictor.labels)[output.headline] for o in outputs]
+    drop, score = share[0] - share[1], output.headline.replace("_", " ")
     if drop > max_drop:
         raise ModelError(
-            f"int8 loses {drop:.4f} of the accuracy on {len(truth)} validation rows ({share[0]:.4f} to {share[1]:.4f}), "
+            f"int8 loses {drop:.4f} of the {score} on {len(truth)} validation rows ({share[0]:.4f} to {share[1]:.4f}), "
             f"more than --max_drop {max_drop:g}, so nothing was written. Leave --int8 out, or allow more."
         )
     before, after = (probabilities(runtime, feeds) for runtime in sessions)
@@ -190,6 +196,7 @@ def _add_int8(work: Path, predictor: Predictor, splits: Splits, feeds: list[Feed
         "how": how,
         "calibration_rows": calibration_rows,
         "validation_rows": len(truth),
+        "score": output.headline,
         "accuracy_before": share[0],
         "accuracy_after": share[1],
         "drop": drop,

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from hftl.config import build_config
-from hftl.data.load import load_splits
+from hftl.data.load import load_task
 from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError, ModelError
 from hftl.predict import Predictor
@@ -66,7 +66,7 @@ def _splits(artifact: Artifact, task: Task, data: str | None) -> Splits:
         return run_splits(folder, data)
     if data is None:
         raise DataError(f"{artifact.name} does not say what it was trained on.")
-    return load_splits(task.inputs, build_config(task.name, {"data": data}).data, None, task.output)
+    return load_task(task.name, build_config(task.name, {"data": data}).data)[1]
 
 
 def _folder_of_config(artifact: Artifact) -> Path | None:
@@ -92,14 +92,14 @@ def probabilities(session: Any, feeds: Sequence[Feed]) -> np.ndarray:
     return np.concatenate([session.run(["probabilities"], feed)[0] for feed in feeds])
 
 
-def predicted_ids(predictor: Predictor, sessions: Sequence[Any], table: Dataset) -> list[np.ndarray]:
-    """Return the class ids [n] that each session answers; only some rows are in memory at a time."""
+def outputs_of(predictor: Predictor, sessions: Sequence[Any], table: Dataset) -> list[np.ndarray]:
+    """Return what each session puts out, [n, ...]; only some rows are in memory at a time."""
     answers: list[list[np.ndarray]] = [[] for _ in sessions]
     for start in progress(range(0, len(table), _CHUNK), "accuracy", f"{_CHUNK} rows"):
         feeds = feeds_of(predictor, table.select(range(start, min(start + _CHUNK, len(table)))))
-        for ids, session in zip(answers, sessions, strict=True):
-            ids.append(probabilities(session, feeds).argmax(-1))
-    return [np.concatenate(ids) for ids in answers]
+        for rows, session in zip(answers, sessions, strict=True):
+            rows += [session.run(["logits"], feed)[0] for feed in feeds]
+    return [np.concatenate(rows) for rows in answers]
 
 
 def run_predict(folder: Path, inputs: list[Any], model: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import copy
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from datasets import Dataset
@@ -14,7 +14,7 @@ from hftl.data.splits import sample
 from hftl.errors import DataError
 from hftl.paths import typed_path
 from hftl.prepare import Prepared
-from hftl.tasks import INPUTS
+from hftl.tasks import INPUTS, TASKS
 from hftl.tasks.outputs.classes import labels_of
 from hftl.tasks.task import Encoded, Inputs
 from hftl.training.world import from_every_process
@@ -71,13 +71,14 @@ def _kinds(name: str) -> list[str]:
 
 
 def _choose(name: str, ready: Prepared) -> Retention:
-    inputs, config = ready.task.inputs, _config(name, ready)
+    # of pairs, too, it is texts by themselves that the base should still read
+    inputs, config = TASKS[ready.task.name].inputs, _config(name, ready)
     rows = load_rows(inputs, config, None)
     notes = [f"{len(rows.skipped)} broken images of the retention set are left out."] if rows.skipped else []
     labels, label_notes = _labels(rows.table, inputs, config)
     notes += label_notes
-    table = rows.table.select_columns([ready.task.input_column])
-    trained, keys = set(_keys(ready.splits.train, inputs)), _keys(table, inputs)
+    table = rows.table.select_columns([*inputs.columns])
+    trained, keys = set(_keys(ready.splits.train, ready.task.inputs)), _keys(table, inputs)
     fresh = np.array([i for i, key in enumerate(keys) if key is None or key not in trained], dtype=np.int64)
     left_out = len(keys) - len(fresh)
     if len(fresh) < LEAST:
@@ -88,7 +89,7 @@ def _choose(name: str, ready: Prepared) -> Retention:
     processor = copy.copy(ready.loaded.processor)
     if inputs.padded:
         processor.model_max_length = min(processor.model_max_length, TOKENS)
-    encoded = replace(ready.task.encode(table.select(sampled), processor), targets=labels[sampled])
+    encoded = Encoded(inputs.encode(table.select(sampled), processor), labels[sampled])
     data = ready.config.data.data
     own = (isinstance(data, str) and name == data) or 2 * len(trained.intersection(keys)) >= len(trained)
     if own:
@@ -100,7 +101,7 @@ def _choose(name: str, ready: Prepared) -> Retention:
 
 
 def _keys(table: Dataset, inputs: Inputs) -> list[bytes | None]:
-    return [inputs.key(value) for value in table[inputs.columns[0]][:]]
+    return [inputs.key(value) for value in inputs.values(table)]
 
 
 def _public_name(name: str) -> str:

@@ -112,6 +112,19 @@ def states_by_token(model: Any, tokenizer: Any) -> bool:
     return seen[-1].shape[:2] == ids.shape
 
 
+def unfold_scale(model: nn.Module, output: str, centre: float, deviation: float) -> None:
+    """Make the Linear named `output` put out x `deviation` + `centre` for what it put out before, in place.
+
+    A head that was trained on standardised numbers answers in their own units then. `centre` is 0 for a head without
+    bias.
+    """
+    linear: Any = model.get_submodule(output)
+    with torch.no_grad():
+        linear.weight.mul_(deviation)
+        if linear.bias is not None:
+            linear.bias.mul_(deviation).add_(centre)
+
+
 def fold_temperature(model: nn.Module, output: str, temperature: float) -> None:
     """Divide weight and bias of the Linear named `output` by `temperature`, in place.
 

@@ -179,6 +179,11 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
             model, info = load_into(checkpoint.path, around, auto_model, options)
         model.eval()
         model.config.problem_type = _PROBLEMS[task.output.link]  # the base's own would stay
+        for field in ("thresholds", "conformal_width", "conformal_level", "input_columns"):  # of what it did before
+            if hasattr(model.config, field):
+                delattr(model.config, field)
+        if len(task.inputs.columns) > 1:
+            model.config.input_columns = list(task.inputs.columns)
         task.inputs.check(model, processor, name)
         batch = task.inputs.smallest(model, processor)
         check_loaded(model, info, name, batch)

@@ -106,7 +106,7 @@ def comparison_features(ready: Prepared, cost: FeatureCost) -> tuple[np.ndarray,
     Where these are all rows of train, the features stay in the cache for the run itself.
     """
     cached = are_cached(ready)["train"]
-    rows = cv_rows(ready.train.labels, ready.config.train_seed)
+    rows = cv_rows(ready.strata[0], ready.config.train_seed)
     afford = int(COMPARE_SECONDS / max(cost.seconds(ready.train), 1e-9) * len(ready.train))
     if not cached and afford < len(rows):
         rows = np.random.default_rng(0).permutation(rows)[: max(afford, 1)]

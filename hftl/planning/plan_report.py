@@ -1,7 +1,6 @@
 """The report of `hftl plan`, and its tables: half of a run, a few measured steps, nothing trained or written."""
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from hftl.config import RunConfig
-from hftl.data.splits import Splits
 from hftl.errors import ConfigError
-from hftl.evaluation.logistic import choose_penalty, fit_logistic
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.ladder import compare
 from hftl.methods import check_combination, check_method, get_method
@@ -75,9 +72,8 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     kept = cost.row_bytes * (len(ready.train) + len(ready.validation))
     needed = {**_memory(plan, costs, machine), "cache": {"features_bytes": kept, "states_bytes": cache.size}}
     times = seconds(ready, costs, cache, cost, regression)
-    counts = np.bincount(ready.train.labels)
     facts = Facts(
-        rows_per_class=float(np.median(counts[counts > 0])),
+        rows_per_class=ready.rows_per_name,
         gap=compared.gap if compared else None,
         baseline=compared.baseline if compared else "",
         full_seconds=_full_seconds(ready, cost, times, full_epochs),
@@ -94,7 +90,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
             "architecture": type(loaded.model).__name__,
             "parameters": parameters,
         },
-        "data": _describe_data(ready.splits),
+        "data": _describe_data(ready),
         **ready.task.inputs.describe(
             ready.splits, ready.loaded.processor, [ready.train.lengths, ready.validation.lengths], ready.cut
         ),
@@ -111,20 +107,16 @@ def _first_probe(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarr
 
     The choice looks at the same rows in the run; the fit is timed on them, and grows with the rows.
     """
-    labels, classes, config = ready.train.labels[rows], len(ready.splits.labels), ready.config
+    known, config = (features, ready.train.targets[rows], len(ready.splits.labels)), ready.config
     no_bias = without_bias(ready.loaded.model, ready.loaded.output)
-    start = time.perf_counter()
-    choice = choose_penalty(features, labels, head_pooling(config), config.train_seed, ready.weights, no_bias)
-    middle = time.perf_counter()
-    bias = choice.pooling not in no_bias
-    fit_logistic(features[choice.pooling], labels, classes, choice.C, ready.weights, intercept=bias)
-    fit = (time.perf_counter() - middle) * len(ready.train) / len(rows)
-    return choice.pooling, middle - start + fit
+    probe = ready.task.output.probe(*known, head_pooling(config), config.train_seed, ready.weights, no_bias)
+    return probe.pooling, probe.seconds + probe.fit_seconds * (len(ready.train) / len(rows) - 1)
 
 
-def _describe_data(splits: Splits) -> dict[str, Any]:
+def _describe_data(ready: Prepared) -> dict[str, Any]:
     """Rows and origin of each split, and the labels with their number of training rows."""
-    counts = np.bincount(np.asarray(splits.train["label"][:]), minlength=len(splits.labels))
+    splits = ready.splits
+    counts = ready.task.output.counts(ready.train.targets, splits.labels)
     return {
         "name": splits.name,
         "rows": {part: len(getattr(splits, part)) for part in ("train", "validation", "test")},

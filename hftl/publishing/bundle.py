@@ -28,7 +28,7 @@ from hftl.publishing.save import copy_file, model_files
 from hftl.report.views import statements_of
 from hftl.report.visible import shorten
 from hftl.run_data import Artifact, run_splits, spread
-from hftl.tasks import get_task
+from hftl.tasks import task_of
 
 
 _TEXT_CHARACTERS, _PIXELS = 400, 256  # what a card can show
@@ -168,9 +168,11 @@ def choose_examples(artifact: Artifact, count: int) -> tuple[Example, ...]:
         return ()
     if artifact.run is None or artifact.report is None:
         raise ConfigError("--include_examples needs the run folder, whose config.yaml names the data.")
-    inputs, splits = get_task(str(artifact.report["task"])).inputs, run_splits(artifact.run)
-    rows, contents = spread(splits.test, inputs, count)
-    names = [splits.labels[i] for i in splits.test.select(rows)["label"][:]]
+    task, splits = task_of(artifact.report), run_splits(artifact.run)
+    rows, _ = spread(splits.test, task.inputs, count)
+    shown = splits.test.select(rows)
+    contents = [task.inputs.show(value) for value in task.inputs.values(shown)]
+    names = [task.output.named(target, splits.labels) for target in shown["label"][:]]
     return tuple(_example(content, name, i) for i, (content, name) in enumerate(zip(contents, names, strict=True), 1))
 
 

@@ -24,7 +24,7 @@ from hftl.report import statements, views
 from hftl.report.limits import LOCAL, limits
 from hftl.report.statements import Statement
 from hftl.report.visible import code, md, one_line, quoted_python
-from hftl.tasks import get_task
+from hftl.tasks import task_of
 
 
 MAX_CLASSES, WORST_CLASSES = 30, 15  # beyond the first, the card shows as many as the second
@@ -76,7 +76,7 @@ def card_text(report: dict[str, Any], options: CardOptions | None = None, config
     """
     options = options or CardOptions()
     published = public_report(report, config)
-    task = get_task(published["task"])
+    task = task_of(published)
     labels, test = published["data"]["labels"], published["metrics"]["test"]
     more = f" and {len(labels) - _NAMED_CLASSES} more" if len(labels) > _NAMED_CLASSES else ""
     context = {

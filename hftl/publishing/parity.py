@@ -133,18 +133,39 @@ def compare(place: Place, rows: RealRows, answers: Sequence[Answer], token: str 
     if names != list(place.labels):
         raise ParityError(f"{place.model} names the labels {_few(names)}, the model {_few(place.labels)}.")
     theirs = np.array([place.task.output.flatten(answer, names) for answer in reply["answers"]])
-    ours = np.array([[answer.detail[name] for name in names] for answer in answers])
-    return judge(theirs, ours, rows.origin, place.model, start)
+    ours = np.array([place.task.output.flat(answer, names) for answer in answers])
+    return judge(theirs, ours, rows.origin, place.model, start, place.task.output.link)
 
 
-def judge(answers: np.ndarray, expected: np.ndarray, origin: str, what: str, start: float) -> dict[str, Any]:
-    """Return the result for probabilities [rows, labels] of `what`; raise `ParityError` for a difference."""
-    difference = float(np.abs(answers - expected).max())
-    theirs = np.take_along_axis(expected, answers.argmax(-1)[:, None], axis=-1)[:, 0]
-    same = (answers.argmax(-1) == expected.argmax(-1)) | (expected.max(-1) - theirs < TOLERANCE)
+def _same_class(answers: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Is the likeliest label the same, or is the other one as likely?"""
+    theirs = np.take_along_axis(expected, answers.argmax(-1)[..., None], axis=-1)[..., 0]
+    same: np.ndarray = (answers.argmax(-1) == expected.argmax(-1)) | (expected.max(-1) - theirs < TOLERANCE)
+    return same
+
+
+# `Output.link` -> for each row, whether two models say the same; numbers are compared by their difference alone.
+_SAME = {
+    "softmax": _same_class,
+    "sigmoid": lambda a, b: (((a > 0.5) == (b > 0.5)) | (np.abs(b - 0.5) < TOLERANCE)).all(axis=-1),
+    "none": lambda a, b: np.ones(len(b), dtype=bool),
+}
+
+
+def judge(
+    answers: np.ndarray, expected: np.ndarray, origin: str, what: str, start: float, link: str = "softmax"
+) -> dict[str, Any]:
+    """Return the result for probabilities [rows, labels] of `what`, or for numbers, whose tolerance is relative.
+
+    Raises `ParityError` for a difference.
+    """
+    scale = max(1.0, float(np.abs(expected).max())) if link == "none" else 1.0
+    difference = float(np.abs(answers - expected).max()) / scale
+    same = _SAME[link](answers, expected)
     if not same.all() or not difference <= TOLERANCE:  # not a number is a difference too
+        values = "numbers" if link == "none" else "probabilities"
         raise ParityError(
-            f"{what} is not the model that was trained: on {len(expected)} rows ({origin}) probabilities differ by up "
+            f"{what} is not the model that was trained: on {len(expected)} rows ({origin}) {values} differ by up "
             f"to {difference:.2g} (allowed {TOLERANCE:g}) and {(~same).sum()} labels. Do not publish it."
         )
     figures = {"labels_equal": True, "max_difference": difference, "seconds": round(time.perf_counter() - start, 3)}
@@ -199,9 +220,9 @@ def fresh(
     )
 
 
-def as_json(row: Any, file: Path) -> str:
-    """Return a text as it is; write an image to `file`, without loss, and return its path."""
-    if isinstance(row, str):
+def as_json(row: Any, file: Path) -> Any:
+    """Return texts as they are; write an image to `file`, without loss, and return its path."""
+    if not hasattr(row, "save"):
         return row
     row.save(file)
     return str(file)

@@ -17,7 +17,7 @@ from hftl.errors import RunError
 from hftl.report.limits import LOCAL
 from hftl.report.schema import REPORT, public_part, sentence
 from hftl.report.visible import one_line
-from hftl.tasks import get_task
+from hftl.tasks import task_of
 
 
 _LEFT_OUT = "Notes that name files or values of the data stay in the run's own report: {}."
@@ -68,8 +68,8 @@ def public_report(report: dict[str, Any], config: dict[str, Any] | None = None) 
         for finding in evidence.get("doctor") or []:
             finding.pop("mend", None)  # the name of "fix" in reports written before 2026-12
             finding["fix"] = ""  # may quote classes, files and rows
-        inputs = get_task(str(report["task"])).inputs
-        natural = {name for name, *_ in inputs.groups(Dataset.from_dict({inputs.columns[0]: []}))}
+        inputs = task_of(report).inputs
+        natural = {name for name, *_ in inputs.groups(Dataset.from_dict({column: [] for column in inputs.columns}))}
         natural -= {(config or {}).get("slice_column")}  # a column of the user's is private, whatever it is called
         evidence["slices"] = [s for s in evidence.get("slices") or [] if s["by"] in natural and s["slice"]]
         for rung in evidence.get("ladder") or []:

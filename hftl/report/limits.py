@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hftl.report.statements import Statement, counted, headline_of, percent, score_name
-from hftl.tasks import TASKS
+from hftl.tasks import task_of
 
 
 LOCAL = "local data"  # what a public report says instead of a file's name
@@ -30,7 +30,7 @@ _FINDINGS = {  # check of the doctor -> what its count counts
 
 def limits(report: Mapping[str, Any]) -> list[Statement]:
     """Return the limits of the model of a public report, a sentence each."""
-    inputs = TASKS[report["task"]].inputs
+    inputs = task_of(report).inputs
     data, evidence = report["data"], report.get("evidence") or {}
     rows = f"{inputs.kind}s"
     origin = "its own data" if data["name"] == LOCAL else data["name"]

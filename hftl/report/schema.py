@@ -117,7 +117,7 @@ _EVIDENCE = {
     "seconds": number,
 }
 REPORT: dict[str, Any] = {
-    **_all(word, "task method pooling"),
+    **_all(word, "task problem_type inputs method pooling"),
     **_all(number, "schema_version seed"),
     "model": {"name": private, **_all(word, "source revision architecture"), "parameters": number},  # may be a path
     "data": {

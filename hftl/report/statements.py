@@ -96,9 +96,9 @@ def scores_of(report: Mapping[str, Any]) -> list[str]:
 
 def headline_of(report: Mapping[str, Any]) -> str:
     """Return the name of the score that the report begins with."""
-    from hftl.tasks import TASKS  # late: it brings torch, which the doctor's checks do without
+    from hftl.tasks import task_of  # late: it brings torch, which the doctor's checks do without
 
-    return TASKS[report["task"]].output.headline
+    return task_of(report).output.headline
 
 
 def score_name(name: str, *, heads: bool = False) -> str:

@@ -6,7 +6,7 @@ between tasks is a field of these, so that nothing outside of `hftl/tasks` asks 
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal, NamedTuple, Self
 
@@ -282,7 +282,7 @@ class Output:
     draw: Function  # `Answer` -> the value of that component
     words: dict[str, str]  # "does": what such a model does to {row}, with {n} names; "name": what one name is called
     say: Function  # (`true` or `predicted` of a worst row, names) -> it in words
-    named: Function | None = None  # (the target of a row, names) -> it in words
+    named: Function  # (the target of a row, names) -> it in words
     beside: Function | None = None  # (outputs, targets) -> `Interval`s of scores that are no function of sums, by name
     smaller: tuple[str, ...] = ()  # scores of which less is better
     figures: tuple[str, ...] = ()  # scores that are no shares: written as numbers, not as percentages
@@ -315,6 +315,10 @@ class Task:
     default_model: str
     default_method: str
     pipeline_options: dict[str, Any] = field(default_factory=dict)
+
+    def answering_by(self, config: Any) -> "Task":
+        """Return the task whose answers follow the fields of a model's config, such as its thresholds."""
+        return replace(self, output=self.output.answering_by(config))
 
     @property
     def input_column(self) -> str:

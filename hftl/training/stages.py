@@ -17,6 +17,7 @@ from hftl.config import RunConfig
 from hftl.errors import TrainingError
 from hftl.evaluation.logistic import Probe
 from hftl.methods.plan import Given, Plan, Stage
+from hftl.models.heads import unfold_scale, without_bias
 from hftl.tasks.scores import mean_loss, measure
 from hftl.training.arguments import smaller_batch, stage_arguments
 from hftl.training.cache import drop_states, weights_hash
@@ -67,17 +68,28 @@ class _Fit:
     states: StateCache | None
 
 
-def fit_plan(plan: Plan, probe: Probe, data: StageData, config: RunConfig, best_metric: str, work: Path) -> Fitted:
+def fit_plan(plan: Plan, probe: Probe, data: StageData, config: RunConfig, work: Path) -> Fitted:
     """Run the stages in order; `plan.model` holds the result. Finished stages are in `work` and are not run again.
 
     Raises `TrainingError` when the loss is no number, `Preempted` after SIGTERM.
     """
+    scale = data.output.scale(data.train.targets) if data.output.scale else None
+    if scale is None:
+        return _fit_stages(plan, probe, data, config, work)
+    centre, deviation = (0.0 if without_bias(plan.model, plan.output) else scale[0]), scale[1]
+    fitted = _fit_stages(plan, probe.scaled(centre, deviation), data.scaled(centre, deviation), config, work)
+    for output in plan.outputs:  # so that the model answers in the units of the data
+        unfold_scale(plan.model, output, centre, deviation)
+    return fitted
+
+
+def _fit_stages(plan: Plan, probe: Probe, data: StageData, config: RunConfig, work: Path) -> Fitted:
     # Rank 0 alone writes that list, below; the others must not find a stage in it that they have yet to run.
     done = broadcast_from_main(_read_done(work) if is_main_process() else None)
     reports, notes = [StageReport(**entry) for entry in done["stages"]], done["notes"]
     first = len(reports)
     states, note = store(plan, data, config, done["states"]) if first < len(plan.stages) else (None, "")
-    fit = _Fit(plan, data, config, best_metric, work, states)
+    fit = _Fit(plan, data, config, data.output.best, work, states)
     notes += [note] if note and note not in notes else []
     reads_states = states is not None if done["states"] is None else done["states"]  # decided once: they are rounded
     if is_main_process():

@@ -5,7 +5,7 @@ whose predecessors left the layers below alone. AutoFreeze (Liu et al. 2021) cac
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -39,6 +39,13 @@ class StageData:
     validation_features: Any = None
     class_weights: np.ndarray | None = None
     output: Output = CLASSES
+
+    def scaled(self, centre: float, deviation: float) -> "StageData":
+        """Return the same with the targets, which are numbers, standardised."""
+        train, validation = (
+            replace(part, targets=(part.targets - centre) / deviation) for part in (self.train, self.validation)
+        )
+        return replace(self, train=train, validation=validation)
 
 
 def _collate_features(items: list[dict[str, Any]]) -> Batch:

@@ -31,9 +31,7 @@ USUAL = (
 )
 
 
-def find(
-    table: Dataset, label: str | None, named: Sequence[str | None] = (None, None)
-) -> tuple[str, ...] | None:
+def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None, None)) -> tuple[str, ...] | None:
     """Return the two columns: the second as named, else both by their usual names; None where there is no pair.
 
     Where the first alone is named, it is a text by itself that is meant.

@@ -12,7 +12,16 @@ import torch
 import torch.nn.functional as F
 from datasets import ClassLabel, Dataset, Value
 
-from hftl.data.columns import LABEL_NAMES, as_it_was, is_list, is_string, kind_of, quoted, refuse_missing, rows_named, shortened
+from hftl.data.columns import (
+    LABEL_NAMES,
+    as_it_was,
+    is_list,
+    is_string,
+    kind_of,
+    quoted,
+    refuse_missing,
+    shortened,
+)
 from hftl.errors import DataError, ModelError, did_you_mean
 from hftl.evaluation.metrics import COMPARED, SCORES, add_made_up, class_statistics, per_class
 from hftl.evaluation.neighbours import nearest_neighbours
@@ -251,9 +260,14 @@ CLASSES = Output(
     ask=lambda labels: {"top_k": len(labels)},
     flatten=probabilities_of,
     flat=lambda answer, labels: [answer.detail[label] for label in labels],
-    cells=lambda answer: {"prediction": answer.value, "probability": answer.confidence},
+    cells=lambda answer: {
+        "prediction": answer.value,
+        "probability": answer.confidence,
+        "probabilities": answer.probabilities,
+    },
     widget="Label",
     draw=lambda answer: answer.detail,
     words={"does": "{row} into one of {n} classes", "name": "class", "names": "classes"},
     say=lambda code, labels: labels[code],
+    named=lambda code, labels: labels[code],
 )

@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset
 from scipy.special import expit
 
 from hftl.data.columns import LABEL_NAMES, is_list, kind_of, quoted, refuse_missing
-from hftl.errors import ConfigError, DataError, ModelError, did_you_mean
+from hftl.errors import DataError, ModelError, did_you_mean
 from hftl.evaluation.label_scores import (
     COMPARED,
     SCORES,
@@ -183,16 +183,6 @@ def check_labels(config: Any, name: str) -> None:
         raise ModelError(f"{name} does not give several labels (its problem_type is {config.problem_type}).")
 
 
-def check_thresholds(asked: str) -> None:
-    """Raise `ConfigError` unless `--thresholds` is "auto" or a number between 0 and 1."""
-    try:
-        right = asked == "auto" or 0 < float(asked) < 1
-    except ValueError:
-        right = False
-    if not right:
-        raise ConfigError(f"--thresholds is auto or a number between 0 and 1, not {asked!r}.")
-
-
 def _probe(*arguments: Any, **options: Any) -> Any:
     from hftl.evaluation.logistic import fit_label_probe  # late, as below: scikit-learn takes a second
 
@@ -247,13 +237,11 @@ LABELS = Output(
     ask=lambda labels: {"top_k": len(labels)},
     flatten=probabilities_of,
     flat=lambda answer, labels: [answer.detail[label] for label in labels],
-    cells=lambda answer: {
-        "prediction": "|".join(answer.value),
-        "probability": "|".join(f"{answer.detail[label]:.4f}" for label in answer.value),
-    },
+    cells=lambda answer: {"prediction": [*answer.value], "probabilities": answer.probabilities},
     widget="Label",
     draw=lambda answer: answer.detail,
     words={"does": "those of {n} labels that {row} has", "name": "label", "names": "labels"},
+    named=lambda row, labels: ", ".join(labels[i] for i in np.flatnonzero(row)) or "no label",
     say=lambda ids, labels: ", ".join(labels[i] for i in ids) or "no label",
     beside=lambda outputs, targets: {"map": mean_average_precision(outputs, targets)},
     settle=settle,

@@ -44,9 +44,7 @@ class Estimate(Answer):
         return None if self.detail is None else float(self.detail["high"])
 
 
-def numbers_of(
-    table: Dataset, column: str, where: str, known: Collection[Any] | None = None
-) -> list[float | None]:
+def numbers_of(table: Dataset, column: str, where: str, known: Collection[Any] | None = None) -> list[float | None]:
     """Return the numbers; None for what is missing or not finite. Raises `DataError` for a column of other values."""
     feature, values = table.features[column], table[column][:]
     if not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float")):
@@ -61,7 +59,9 @@ def one_name(parts: dict[str, list[float]], feature: Any, column: str) -> tuple[
     """Return the column as the name of the number, and notes. Raises `DataError` when all rows of train have the same."""
     values = parts["train"]
     if len({*values}) < 2:
-        raise DataError(f"all {len(values)} rows of train have the same number in {column!r}: there is nothing to learn")
+        raise DataError(
+            f"all {len(values)} rows of train have the same number in {column!r}: there is nothing to learn"
+        )
     span = f"{min(values):g} to {max(values):g}"
     return (column,), [f"The answer is a number ({column}): regression, {len({*values}):,} different values, {span}."]
 
@@ -179,6 +179,7 @@ NUMBER = Output(
     draw=lambda answer: answer.value,
     words={"does": "a number for {row}", "name": "number", "names": "numbers"},
     say=lambda value, names: f"{value:.4g}",
+    named=lambda value, names: f"{value:.4g}",
     beside=lambda outputs, targets: {"spearman": spearman(decode(outputs), targets)},
     smaller=("rmse", "mae"),
     figures=("rmse", "mae", "r2", "pearson", "spearman"),
