@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from hftl.errors import ConfigError, DataError
-from hftl.evaluation.bootstrap import proportion_interval
+from hftl.evaluation.bootstrap import LEVEL, intervals, proportion_interval
 from hftl.evaluation.row_scores import check_ids
 
 
@@ -130,4 +131,27 @@ def slice_scores(groupings: Sequence[Grouping], predictions: np.ndarray, referen
         interval = proportion_interval(right, count)
         weak = bool(proportion_interval(right, count, strict).high < overall)
         slices.append(Slice(by, name, count, interval.value, interval.low, interval.high, weak))
+    return slices
+
+
+def resampled_slices(groupings: Sequence[Grouping], statistics: Any, score: Any, smaller: bool = False) -> list[Slice]:
+    """Return what `slice_scores` returns, for a score of sums of the `statistics` [n, s] and with bootstrap intervals.
+
+    With `smaller`, less is better. Slices of one row have no interval to speak of: theirs is their value.
+    """
+    rows = sparse.csr_array(statistics)
+    parts = [
+        (grouping.by, name, np.flatnonzero(grouping.codes == code))
+        for grouping in groupings
+        for code, name in enumerate(grouping.names)
+        if len(np.unique(grouping.codes)) > 1
+    ]
+    parts = [part for part in parts if len(part[2])]
+    overall = float(score(np.asarray(rows.sum(axis=0))[None])[0]) if rows.shape[0] else 0.0
+    strict = 1 - (1 - LEVEL) / max(1, len(parts))
+    slices = []
+    for by, name, inside in parts:
+        usual, wide = (intervals(rows[inside], {"": score}, level=level)[""] for level in (LEVEL, strict))
+        weak = wide.low > overall if smaller else wide.high < overall
+        slices.append(Slice(by, name, len(inside), usual.value, usual.low, usual.high, bool(weak)))
     return slices

@@ -71,6 +71,21 @@ class Ragged:
         return Ragged(self.values * factor, self.starts)
 
 
+def in_memory(array: Any) -> Any:
+    """Return an array that may lie on disk as one in memory, also of rows of different lengths."""
+    return Ragged(np.asarray(array.values), array.starts) if isinstance(array, Ragged) else np.asarray(array)
+
+
+def in_order(parts: Sequence[Any], places: Sequence[np.ndarray]) -> Any:
+    """Return the rows of all parts in one array, those of `parts[i]` at `places[i]`."""
+    order = np.argsort(np.concatenate(places))
+    if not isinstance(parts[0], Ragged):
+        return np.concatenate(parts)[order]
+    lengths = np.concatenate([part.lengths for part in parts])
+    values = np.concatenate([part.values for part in parts])
+    return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]))[order]
+
+
 def values_of(array: Any) -> np.ndarray:
     """Return an array by row as it is, and the values of one by unit."""
     values: np.ndarray = array.values if isinstance(array, Ragged) else np.asarray(array)
@@ -289,6 +304,7 @@ class Output:
     # (validation outputs, targets, names, what the user asked) -> fields of the model's config by which it answers.
     settle: Function | None = None
     configured: Function | None = None  # a model's config -> this output, answering by such fields of it
+    mistaken: Function | None = None  # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
     fits: Function | None = None  # (Dataset of inputs, values, where): raises `DataError` where a value does not fit its row
     located: Function | None = None  # (`Answer`, row of a table of inputs) -> the `Answer` with where in the row things are
     scale: Function | None = None  # train targets -> centre and deviation, by which they are standardised in training

@@ -14,12 +14,13 @@ from datasets import ClassLabel, Dataset
 from hftl.data.columns import TAG_NAMES, is_list, kind_of, quoted, refuse_missing
 from hftl.errors import DataError, ModelError, did_you_mean
 from hftl.evaluation.neighbours import nearest_neighbours
-from hftl.evaluation.span_scores import COMPARED, SCORES, entities, per_type, span_statistics, type_confusion
+from hftl.evaluation.span_scores import COMPARED, SCORES, entities, per_type, read_tags, span_statistics, type_confusion
 from hftl.tasks.outputs.classes import cross_entropy
 from hftl.tasks.task import NOT_ASKED, Answer, Output, Ragged
 
 
 OUTSIDE = "O"
+NOTHING = "no entity"
 _LETTERS = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}  # of BIOES, BILOU and BMES, and what they are in BIO
 _PROBED = 30_000  # words that the probe and the neighbours learn from: more tell a linear head little
 
@@ -282,6 +283,11 @@ def flat(answer: Entities, names: Sequence[str]) -> np.ndarray:
     return matrix
 
 
+def mistaken_types(tags: Ragged, ids: Ragged, names: Sequence[str]) -> tuple[list[str], list[tuple[int, int, int]]]:
+    """Return the types and "no entity", and how many entities of each are taken for each."""
+    return [*read_tags(names).types, NOTHING], type_confusion(tags, ids, names)
+
+
 def in_words(ids: Sequence[int], names: Sequence[str]) -> str:
     """Return the entities of one row as "location (words 15 to 17), person (word 3)"."""
     parts = []
@@ -322,7 +328,7 @@ TAGS = Output(
     probe=_probe,
     neighbours=_neighbours,
     plain=_plain,
-    parts=("forgetting", "calibration", "slices", "confusion", "worst_rows", "doctor"),
+    parts=("forgetting", "calibration", "slices", "type_confusion", "worst_rows", "doctor"),
     ask=lambda names: {"ignore_labels": [], "is_split_into_words": True},
     flatten=flatten,
     flat=flat,
@@ -332,6 +338,7 @@ TAGS = Output(
     words={"does": "the words of {row} into {n} tags", "name": "tag", "names": "tags"},
     say=in_words,
     named=in_words,
+    mistaken=mistaken_types,
     fits=check_lengths,
     located=located,
 )
