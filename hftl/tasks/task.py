@@ -290,7 +290,9 @@ class Output:
     plain: Function  # (kinds of features, train rows, targets, test rows) -> baselines without pretraining
     parts: tuple[str, ...]  # of the evidence, those that mean something here, in the order of the page
     ask: Function  # names -> what `pipeline` is given with a row to answer with all of them: {"top_k": 5}, else {}
-    flatten: Function  # (what `pipeline` answers to a row, when asked so, names) -> [k], to hold beside ours
+    # (what `pipeline` answers to a row, when asked so, names, row) -> [k], or [words, k], to hold beside ours; None where
+    # it did not read all of the row.
+    flatten: Function
     flat: Function  # (`Answer`, names) -> the same of ours
     cells: Function  # `Answer` -> what a table or JSON holds of it, by column: "prediction" first
     widget: str  # gradio component that shows an answer, by name
