@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hftl.config import RunConfig, build_config, to_yaml
+from hftl.config import RunConfig, build_config, data_config, to_yaml
+from hftl.data.load import find_task
 from hftl.errors import DataError
 from hftl.evidence.before import Base, see_base
 from hftl.evidence.control import train_scratch
@@ -95,7 +96,7 @@ class Result:
 
 
 def adapt(
-    task: str,
+    task: str | None = None,
     data: Any = None,
     model: str | None = None,
     method: str | None = None,
@@ -104,12 +105,13 @@ def adapt(
 ) -> Result:
     """Adapt a pretrained model to labelled data and return the finished run.
 
-    `data` is a file, a folder, `sample:<name>`, a Hub id, a Dataset, a DatasetDict or a DataFrame. `flags` are hftl's
+    `task` is found from the data when it is None. `data` is a file, a folder, `sample:<name>`, a Hub id, a Dataset, a DatasetDict or a DataFrame. `flags` are hftl's
     own (`hftl train --help`) and every field of `transformers.TrainingArguments`. Raises an `HftlError` (ConfigError,
     DataError, ModelError, RunError, TrainingError) whose text names the cause and the fix.
     """
-    named = {"data": data, "model": model, "method": method, "output_dir": output_dir}
-    return run(build_config(get_task(task).name, {**named, **flags}))
+    values = {"data": data, "model": model, "method": method, "output_dir": output_dir, **flags}
+    name = find_task(data_config(values)) if task is None else get_task(task).name
+    return run(build_config(name, values))
 
 
 def run(config: RunConfig) -> Result:

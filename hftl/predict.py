@@ -52,7 +52,7 @@ class Predictor:
             rows = self.task.inputs.raw(rows)
         # A label that no training row had has no probability at all; its logarithm must be a number all the same.
         if self.task.output.link != "softmax":
-            return np.asarray(self.model.logits(rows), dtype=np.float32)
+            return self.model.outputs(rows)
         least = np.finfo(np.float32).tiny
         return np.log(np.maximum(self.model.predict_proba(rows), least)).astype(np.float32)
 

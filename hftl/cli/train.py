@@ -18,6 +18,7 @@ from hftl.config import (
     TASK_NAMES,
     RunConfig,
     build_config,
+    data_config,
     read_yaml,
     trainer_fields,
 )
@@ -71,7 +72,12 @@ _FLAGS = {
 _FLAGS |= JSON
 _FLAGS |= {name: _trainer_flag(name, kind) for name, kind in trainer_fields().items() if name not in OWN_FLAGS}
 Target = Annotated[
-    str, Argument(metavar="TASK|config.yaml", help="one TASK or config.yaml", autocompletion=lambda: list(TASK_NAMES))
+    str | None,
+    Argument(
+        metavar="TASK|config.yaml",
+        help="one TASK (found from the data when left out) or config.yaml",
+        autocompletion=lambda: list(TASK_NAMES),
+    ),
 ]
 
 
@@ -79,26 +85,34 @@ class _TrainingVerb(Verb):
     trains = True
 
 
-def _config(target: str, flags: dict[str, Any]) -> RunConfig:
+def _config(target: str | None, flags: dict[str, Any], example: str) -> RunConfig:
     """Return the run that a TASK or config.yaml and the flags ask for. Raises `ConfigError`."""
     values: dict[str, Any] = {"task": target}
-    if target.endswith((".yaml", ".yml")):
+    if target is not None and target.endswith((".yaml", ".yml")):
         values = read_yaml(Path(target))
+    if target is None and flags.get("data") is None:
+        raise ConfigError(f"It takes a TASK or config.yaml, or --data alone, such as: {example}")
     typed = {name: value for name, value in flags.items() if value is not None}
     values |= {
         name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in typed.items()
     }
     check_name(values.get("method"))
-    return build_config(values.pop("task"), values)
+    task = values.pop("task")
+    if task is None:
+        from hftl.data.load import find_task  # late: reading data takes heavy imports
+
+        build_config(next(iter(TASK_NAMES)), values)  # wrong flags are told before data is read
+        task = find_task(data_config(values))
+    return build_config(task, values)
 
 
 @verb(TRAIN, _FLAGS, cls=_TrainingVerb)
-def train(target: Target, *, json: bool, **flags: Any) -> None:
+def train(target: Target = None, *, json: bool, **flags: Any) -> None:
     """Adapt a pretrained model to labelled data.
 
     Example: hftl train text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --method lora
     """
-    config = _config(target, flags)
+    config = _config(target, flags, "hftl train text-classification --data tickets.csv")
     from hftl.adapt import complete, run
 
     is_main = os.environ.get("RANK", "0") == "0"
@@ -129,14 +143,14 @@ def _say_how_to_resume(output_dir: Path, flags: list[str]) -> None:
 
 
 @verb(TRAIN, _FLAGS, cls=_TrainingVerb)
-def plan(target: Target, *, json: bool, **flags: Any) -> None:
+def plan(target: Target = None, *, json: bool, **flags: Any) -> None:
     """Show what hftl train would do, need and take, and which method fits; nothing is trained.
 
     Example: hftl plan text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --method lora
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("hftl plan runs in one process: start it without torchrun or accelerate launch.")
-    config = _config(target, flags)
+    config = _config(target, flags, "hftl plan text-classification --data tickets.csv")
     from hftl.adapt import complete
     from hftl.planning.plan_report import plan_report, show_plan_report
 

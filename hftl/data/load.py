@@ -3,8 +3,10 @@
 Everything that can be wrong with the data is found here, before a model is downloaded.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,15 +26,19 @@ from hftl.data.columns import (
     rows_named,
     slice_values,
 )
-from hftl.data.sources import data_errors, read_source
-from hftl.data.splits import Rows, Source, Splits, cut, pick_shots, recognise_splits, sample, together
+from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images
+from hftl.data.samples import SAMPLES
+from hftl.data.sources import DATA_SUFFIXES, data_errors, read_source
+from hftl.data.splits import Rows, Source, Splits, cut, pick_shots, recognise_splits, sample, split_of, together
 from hftl.errors import DataError, did_you_mean
+from hftl.paths import typed_path
 from hftl.tasks import CLASSES, INPUTS, TASKS, combinations, get_task
 from hftl.tasks.outputs.classes import is_measured
 from hftl.tasks.task import Inputs, Output, Task
 
 
 _ROWS = 1024  # inputs in memory at a time
+_log = logging.getLogger("hftl")
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,58 @@ def load_task(name: str, config: DataConfig, draw_seed: int | None = None) -> tu
         task = settle_task(name, source.tables[train_of(source)["train"]], config)
         loading = _Loading(task.inputs, task.output, config)
         return task, loading.splits(source, config.seed if draw_seed is None else draw_seed)
+
+
+def find_task(config: DataConfig) -> str:
+    """Return the name of the task that the columns of the data speak for.
+
+    Raises `DataError` when they speak for none, or for several.
+    """
+    if config.data is None:
+        raise DataError("No data was given: --data takes a file, a folder, sample:<name> or a Hub id.")
+    trouble: list[DataError] = []
+    tasks: list[str] = []
+    name = str(config.data).removeprefix("sample:")
+    if str(config.data).startswith("sample:") and name in SAMPLES:
+        return SAMPLES[name].task
+    with data_errors(config.data):
+        for kind in likely_kinds(config.data, config):
+            name = next(task.name for task in TASKS.values() if task.inputs.kind == kind)
+            try:
+                source = as_lists(read_source(config.data, kind), config)
+                table = source.tables[train_of(source)["train"]]
+                task = settle_task(name, table, config)
+                columns = find_columns(table, task.inputs, config, need_label=True, output=task.output)
+            except DataError as error:
+                trouble.append(error)
+                continue
+            if not (
+                tasks and is_string(table.features[columns.inputs[0]])
+            ):  # paths of pictures beside a text are no input
+                tasks.append(name)
+        if not tasks:
+            raise trouble[0]
+    if len(tasks) > 1:
+        raise DataError(f"the columns of the data speak for {' and '.join(tasks)}: name one of them")
+    _log.warning("Task: %s, found from the data.", tasks[0])
+    return tasks[0]
+
+
+def likely_kinds(data: Any, config: DataConfig) -> tuple[str, ...]:
+    """Return what the inputs may be, the likelier first."""
+    if config.image_column is not None or config.text_column is not None:
+        return ("text",) if config.image_column is None else ("image",)
+    path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return ("image",)
+    pictures = path != Path() and path.is_dir() and has_images(path)
+    return ("image",) if pictures and not _has_split_files(path) else ("text", "image")
+
+
+def _has_split_files(folder: Path) -> bool:
+    """Tell whether a file of rows is named for a split; beside images, others describe the data rather than hold them."""
+    files = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix.lower() in DATA_SUFFIXES]
+    return any(split_of(path.stem) for path in files if path.name not in METADATA_NAMES)
 
 
 def settle_task(name: str, table: Dataset, config: DataConfig) -> Task:

@@ -10,16 +10,14 @@ import pandas as pd
 from datasets import ClassLabel, Dataset, Value
 
 from hftl.config import DataConfig
-from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images
-from hftl.data.load import Columns, as_lists, find_columns, read_values, settle_task, train_of
+from hftl.data.load import Columns, as_lists, find_columns, likely_kinds, read_values, settle_task, train_of
 from hftl.data.samples import SAMPLES
-from hftl.data.sources import DATA_SUFFIXES, data_errors, read_source
-from hftl.data.splits import Source, Splits, split_of
+from hftl.data.sources import data_errors, read_source
+from hftl.data.splits import Source, Splits
 from hftl.doctor.findings import NO_LABEL, Facts, Kind, Records
 from hftl.doctor.images import IMAGES
 from hftl.doctor.texts import TEXTS
 from hftl.errors import DataError
-from hftl.paths import typed_path
 from hftl.tasks import TASKS, get_task
 from hftl.tasks.task import Task
 
@@ -49,7 +47,7 @@ def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
     with data_errors(data):
         sample = SAMPLES.get(str(data).removeprefix("sample:")) if str(data).startswith("sample:") else None
         task = sample.task if task is None and sample is not None else task
-        kinds = _likely_kinds(data, config) if task is None else (get_task(task).inputs.kind,)
+        kinds = likely_kinds(data, config) if task is None else (get_task(task).inputs.kind,)
         trouble = []
         for kind in kinds:
             try:
@@ -64,23 +62,6 @@ def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
             else:
                 return replace(_opened(settled, read, train_of(read), columns), source=source)
         raise trouble[0]
-
-
-def _likely_kinds(data: Any, config: DataConfig) -> tuple[str, ...]:
-    """Return what the inputs may be, the likelier first."""
-    if config.image_column is not None or config.text_column is not None:
-        return ("text",) if config.image_column is None else ("image",)
-    path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return ("image",)
-    pictures = path != Path() and path.is_dir() and has_images(path)
-    return ("image",) if pictures and not _has_split_files(path) else ("text", "image")
-
-
-def _has_split_files(folder: Path) -> bool:
-    """Tell whether a file of rows is named for a split; beside images, others describe the data rather than hold them."""
-    files = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix.lower() in DATA_SUFFIXES]
-    return any(split_of(path.stem) for path in files if path.name not in METADATA_NAMES)
 
 
 def _opened(task: Task, source: Source, named: dict[str, str], columns: Columns) -> Opened:

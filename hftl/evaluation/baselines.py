@@ -3,19 +3,24 @@
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from threadpoolctl import threadpool_limits
 
 from hftl.errors import DataError
 from hftl.evaluation import CV_FOLDS, CV_ROWS
+from hftl.evaluation.label_scores import label_statistics, micro_f1
+from hftl.evaluation.number_scores import number_statistics, r2
 
 
 MAJORITY = "majority class"
+MOST_FREQUENT_SET = "most frequent labels"
+MEAN = "mean"
 TFIDF = "TF-IDF + logistic regression"
+TFIDF_PAIR = "TF-IDF of both texts + logistic regression"
 HISTOGRAM = "colour histogram + logistic regression"
 RAW_PIXELS = "raw pixels + logistic regression"
 _PREDICT_ROWS = 4096  # scores of so many rows at once: 33 MB with 1,000 classes
@@ -23,11 +28,12 @@ _PREDICT_ROWS = 4096  # scores of so many rows at once: 33 MB with 1,000 classes
 
 @dataclass(frozen=True, eq=False)
 class LinearModel:
-    """A linear classifier on features that are computed from the inputs: all that a baseline needs to predict.
+    """A linear model on features that are computed from the inputs: all that a baseline needs to predict.
 
     Inputs are texts, or images of uint8 [n, height, width, channels]. `arrays` hold `weight` [k, d] and `bias` [k] in
-    float32, `classes` [k] (the class ids that were in the training rows), and what `features` needs beside them;
-    `settings` hold the rest of that, as JSON can. `name` and `labels` are known of a model read from a folder.
+    float32, `classes` [k] (the class ids that were in the training rows, or all labels), and what `features` needs
+    beside them; `settings` hold the rest of that, as JSON can. `name` and `labels` are known of a model read from a
+    folder.
     """
 
     kind: str
@@ -37,20 +43,42 @@ class LinearModel:
     name: str = ""
     labels: tuple[str, ...] = ()
 
+    @property
+    def link(self) -> str:
+        """From outputs to probabilities: "softmax" (one class), "sigmoid" (each label), "none" (a number)."""
+        return str(self.settings.get("link", "softmax"))  # baselines saved before there were others do not say
+
     def predict(self, inputs: Any) -> np.ndarray:
-        """Return the class id of every input, [n]."""
+        """Return the class id of every input [n]; of labels 0 or 1 [n, labels], of numbers the number [n]."""
+        classes = self.arrays["classes"]
+        if self.link == "none":
+            return np.concatenate([np.zeros(0), *(outputs[:, 0] for outputs in self._logits(inputs))])
+        if self.link == "sigmoid":
+            none = np.zeros((0, len(classes)), dtype=np.int64)
+            return np.concatenate([none, *((logits > 0).astype(np.int64) for logits in self._logits(inputs))])
         best = [logits.argmax(axis=1) for logits in self._logits(inputs)]
-        return self.arrays["classes"][np.concatenate(best)] if best else self.arrays["classes"][:0]
+        return classes[np.concatenate(best)] if best else classes[:0]
 
     def predict_proba(self, inputs: Any) -> np.ndarray:
-        """Return probabilities [n, labels] in float32; 0 for a label that no training row had."""
+        """Return probabilities [n, labels] in float32; 0 for a class that no training row had.
+
+        Raises `DataError` for a model that answers with numbers.
+        """
         classes = self.arrays["classes"]
+        if self.link == "none":
+            raise DataError(f"{self.name or self.kind} answers with numbers, which have no probability.")
         probabilities = np.zeros((len(inputs), len(self.labels) or classes.max() + 1), dtype=np.float32)
         start = 0
         for logits in self._logits(inputs):
-            probabilities[start : start + len(logits), classes] = softmax(logits, axis=1)
+            part = expit(logits) if self.link == "sigmoid" else softmax(logits, axis=1)
+            probabilities[start : start + len(logits), classes] = part
             start += len(logits)
         return probabilities
+
+    def outputs(self, inputs: Any) -> np.ndarray:
+        """Return what the model puts out for every input, [n, k] in float32: logits, or the number [n, 1]."""
+        none = np.zeros((0, len(self.arrays["bias"])), dtype=np.float32)
+        return np.concatenate([none, *self._logits(inputs)]).astype(np.float32)
 
     def _logits(self, inputs: Any) -> Iterator[np.ndarray]:
         for start in range(0, len(inputs), _PREDICT_ROWS):
@@ -60,7 +88,7 @@ class LinearModel:
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """How a logistic regression on one kind of features is fitted."""
+    """How a linear model on one kind of features is fitted."""
 
     kind: str
     name: str
@@ -71,83 +99,157 @@ class Recipe:
     default: float  # where no class has enough rows to compare penalties
     # Features fitted on, features held out → what the latter would be as new rows.
     renew: Callable[[Any, Any], Any] = lambda fit, held: held
+    goal: "Goal" = field(default_factory=lambda: CLASS)
 
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """Class ids [n_test] that a baseline predicts, and the seconds it took to fit and predict.
+    """What a baseline answers to the test rows, in the form of targets, and the seconds it took to fit and predict.
 
-    `cv_accuracy` is its accuracy in cross-validation on training rows, at the penalty that was chosen there; None
-    where no class has two rows.
+    `cv_accuracy` is its score in cross-validation on training rows, at the penalty that was chosen there: accuracy, of
+    labels micro-F1, of numbers R2, of tags the share of right words. None where there were too few rows for that.
     """
 
     name: str
-    predictions: np.ndarray
+    predictions: Any
     seconds: float
     cv_accuracy: float | None
-    model: LinearModel
+    model: Any  # with `kind`, `arrays`, `settings` and `predict`: a `LinearModel`, of tags a `WordTags`
 
 
 def best_baseline(baselines: Sequence[Baseline]) -> Baseline:
-    """Return the one with the highest accuracy in cross-validation; the test rows have no say. Of equals the later one.
+    """Return the one with the best score in cross-validation; the test rows have no say. Of equals the later one.
 
     Where there was nothing to cross-validate, one that learned from the inputs goes before the majority class.
     """
     if not baselines:
         raise DataError("There is no baseline to choose from.")
     if any(b.cv_accuracy is None for b in baselines):
-        return max(reversed(baselines), key=lambda b: b.name != MAJORITY)
+        return max(reversed(baselines), key=lambda b: b.model.kind != "majority")
     return max(reversed(baselines), key=lambda b: b.cv_accuracy or 0.0)
 
 
-def fit_baseline(recipe: Recipe, train: Any, train_labels: Any, test: Any) -> Baseline:
+def fit_baseline(recipe: Recipe, train: Any, train_targets: Any, test: Any) -> Baseline:
     """Fit the recipe on the training inputs, with C by cross-validation on them, and predict the test inputs.
 
-    Inputs with nothing to count, or of one class only, give the majority class. Raises `DataError` unless there is one
-    label for each of one or more training rows.
+    Inputs with nothing to count, or targets that are all alike, give the baseline that looks at nothing. Raises
+    `DataError` unless there is one target for each of one or more training rows.
     """
-    started = time.perf_counter()
-    labels = _checked_labels(train_labels, len(train))
-    classes = len(np.unique(labels))
-    learned = recipe.learn(train, classes) if classes > 1 else None
+    started, goal = time.perf_counter(), recipe.goal
+    targets = checked_targets(train_targets, len(train), goal)
+    alike = len(np.unique(targets, axis=0)) < 2
+    width = targets.shape[1] if targets.ndim == 2 else len(np.unique(targets)) if goal is CLASS else 1
+    learned = None if alike else recipe.learn(train, width)
     if learned is None:
-        return _finish(recipe.name, started, _majority_model(labels), _majority_accuracy(labels), test)
+        return replace(constant_baseline(goal, targets, test, started), name=recipe.name)
     arrays, settings, features = learned
-    products = features.size * classes  # of a sparse matrix: the values that it holds
+    products = features.size * width  # of a sparse matrix: the values that it holds
     # One thread: several wait for each other in spinning loops, 280 s instead of 4 on digits beside other work.
     with threadpool_limits(1, user_api="blas"):
-        c, cv_accuracy = _choose_c(recipe, features, labels, products)
-        fitted = _fit(recipe.regression(c, False, products), features, labels)
-    settings = {**settings, "C": c}
+        c, cv_accuracy = _choose_c(recipe, features, targets, products)
+        fitted = _fit(recipe.regression(c, False, products), features, targets)
+    settings = {**settings, "C": c, **goal.settings}
     model = LinearModel(recipe.kind, {**_linear_arrays(fitted), **arrays}, settings, recipe.features(arrays, settings))
-    return _finish(recipe.name, started, model, cv_accuracy, test)
+    return finish(recipe.name, started, model, cv_accuracy, test)
 
 
 def majority_class(train_labels: np.ndarray, n_test: int) -> Baseline:
     """Predict the most frequent training label for every test row; of equally frequent ones, the smallest."""
-    started = time.perf_counter()
-    labels = _checked_labels(train_labels, len(train_labels))
-    return _finish(MAJORITY, started, _majority_model(labels), _majority_accuracy(labels), range(n_test))
+    return constant_baseline(CLASS, checked_targets(train_labels, len(train_labels), CLASS), range(n_test))
 
 
-def _checked_labels(train_labels: Any, rows: int) -> np.ndarray:
-    labels = np.asarray(train_labels)
-    if labels.ndim != 1 or len(labels) != rows or rows == 0:
-        raise DataError(f"A baseline needs one label per training row: got {labels.shape} labels for {rows} rows.")
-    return labels
+def most_frequent_labels(train_targets: np.ndarray, n_test: int) -> Baseline:
+    """Give every test row the set of labels that most training rows [n, labels] have; of equals the first in order."""
+    return constant_baseline(LABEL_SET, checked_targets(train_targets, len(train_targets), LABEL_SET), range(n_test))
 
 
-def _finish(name: str, started: float, model: LinearModel, cv_accuracy: float | None, test: Any) -> Baseline:
+def mean_number(train_targets: np.ndarray, n_test: int) -> Baseline:
+    """Answer every test row with the mean of the training targets [n]."""
+    return constant_baseline(NUMBER, checked_targets(train_targets, len(train_targets), NUMBER), range(n_test))
+
+
+def checked_targets(train_targets: Any, rows: int, goal: "Goal") -> np.ndarray:
+    """Return the targets as an array. Raises `DataError` unless there is one of the goal's for each of some rows."""
+    targets = np.asarray(train_targets)
+    if targets.ndim != goal.axes or len(targets) != rows or rows == 0:
+        raise DataError(f"A baseline needs one label per training row: got {targets.shape} labels for {rows} rows.")
+    return targets
+
+
+def constant_baseline(goal: "Goal", targets: np.ndarray, test: Any, started: float | None = None) -> Baseline:
+    """Return the baseline that looks at nothing of the inputs: the most frequent target, or the mean."""
+    started = time.perf_counter() if started is None else started
+    bias, classes = goal.constant(targets)
+    arrays = {"weight": np.zeros((len(bias), 0), dtype=np.float32), "bias": bias, "classes": classes}
+    model = LinearModel("majority", arrays, dict(goal.settings), no_features)
+    return finish(goal.name, started, model, _constant_score(goal, targets), test)
+
+
+def finish(name: str, started: float, model: Any, cv_accuracy: float | None, test: Any) -> Baseline:
+    """Let the model answer the test inputs."""
     predictions = model.predict(test)
     return Baseline(name, predictions, time.perf_counter() - started, cv_accuracy, model)
 
 
-def _majority_model(labels: np.ndarray) -> LinearModel:
-    """Return the model without features: its probabilities are the shares of the classes in `labels`."""
+@dataclass(frozen=True, eq=False)
+class Goal:
+    """What a linear model answers with, and how well: what differs between classes, labels and numbers."""
+
+    name: str  # of the baseline that looks at nothing of the inputs
+    axes: int  # of targets: [n], or [n, labels]
+    settings: dict[str, str]  # the model's link, where it is not softmax
+    constant: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # targets → bias and classes [k] of that baseline
+    typical: Callable[[np.ndarray], Any]  # targets → its answer to a row
+    score: Callable[[np.ndarray, np.ndarray], float]  # (answers, targets) → higher is better
+
+
+def _class_shares(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return log shares and classes: the probabilities without features are the shares of the classes."""
     classes, counts = np.unique(labels, return_counts=True)
-    bias = np.log(counts / len(labels)).astype(np.float32)
-    arrays = {"weight": np.zeros((len(classes), 0), dtype=np.float32), "bias": bias, "classes": classes}
-    return LinearModel("majority", arrays, {}, no_features)
+    return np.log(counts / len(labels)).astype(np.float32), classes
+
+
+def _label_shares(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the log odds of each label, which stop short of 0 where the most frequent set says otherwise."""
+    counts, given = (targets != 0).sum(axis=0), _most_frequent_set(targets)
+    odds = np.log((counts + 0.5) / (len(targets) - counts + 0.5))
+    bias = np.where(given, np.maximum(odds, 1e-3), np.minimum(odds, -1e-3))
+    return bias.astype(np.float32), np.arange(targets.shape[1])
+
+
+def _most_frequent(labels: np.ndarray) -> Any:
+    classes, counts = np.unique(labels, return_counts=True)
+    return classes[counts.argmax()]
+
+
+def _most_frequent_set(targets: np.ndarray) -> np.ndarray:
+    sets, counts = np.unique(np.packbits(targets != 0, axis=1), axis=0, return_counts=True)
+    return np.unpackbits(sets[counts.argmax()])[: targets.shape[1]].astype(np.int64)
+
+
+def _score_of(statistics: Any, score: Any) -> Callable[[np.ndarray, np.ndarray], float]:
+    return lambda answers, targets: float(score(np.asarray(statistics(answers, targets).sum(axis=0))[None])[0])
+
+
+CLASS = Goal(
+    MAJORITY,
+    1,
+    {},
+    _class_shares,
+    _most_frequent,
+    lambda answers, targets: int((answers == targets).sum()) / len(targets),
+)
+LABEL_SET = Goal(
+    MOST_FREQUENT_SET, 2, {"link": "sigmoid"}, _label_shares, _most_frequent_set, _score_of(label_statistics, micro_f1)
+)
+NUMBER = Goal(
+    MEAN,
+    1,
+    {"link": "none"},
+    lambda y: (np.array([y.mean()]), np.arange(1)),
+    np.mean,
+    _score_of(number_statistics, r2),
+)
 
 
 def no_features(inputs: Any) -> np.ndarray:
@@ -155,15 +257,21 @@ def no_features(inputs: Any) -> np.ndarray:
     return np.zeros((len(inputs), 0), dtype=np.float32)
 
 
-def cv_folds(labels: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]] | None:
-    """Return (rows, folds): at most 3,000 of the rows, and three stratified (fit, held) parts of them.
+def cv_folds(
+    labels: np.ndarray, goal: Goal | None = None
+) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]] | None:
+    """Return (rows, folds): at most 3,000 of the rows, and three (fit, held) parts of them, stratified by class.
 
-    The same for every baseline on the same labels, so that their accuracies compare. A class with fewer rows than
-    folds is in some folds only, and missed in the others, as it would be in new data. None where no class has two rows.
+    The same for every baseline on the same labels, so that their scores compare. A class with fewer rows than
+    folds is in some folds only, and missed in the others, as it would be in new data. None where no class has two rows;
+    of labels and numbers, where there is one row.
     """
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import KFold, StratifiedKFold
 
     rows = np.sort(np.random.default_rng(0).permutation(len(labels))[:CV_ROWS])
+    if goal is not None and goal is not CLASS:
+        count = min(CV_FOLDS, len(rows))
+        return (rows, list(KFold(count, shuffle=True, random_state=0).split(rows))) if count > 1 else None
     _, codes, counts = np.unique(labels[rows], return_inverse=True, return_counts=True)
     if counts.max() < 2:
         return None
@@ -173,52 +281,49 @@ def cv_folds(labels: np.ndarray) -> tuple[np.ndarray, list[tuple[np.ndarray, np.
         return rows, list(splitter.split(codes, codes))
 
 
-def _majority_accuracy(labels: np.ndarray) -> float | None:
-    """Return how often the majority of the other folds is right, None where no class has two rows."""
-    split = cv_folds(labels)
+def _constant_score(goal: Goal, targets: np.ndarray) -> float | None:
+    """Return the score of what is typical of the other folds, None where there are none."""
+    split = cv_folds(targets, goal)
     if split is None:
         return None
     rows, folds = split
-    y = labels[rows]
-    return sum(int((y[held] == _most_frequent(y[fit])).sum()) for fit, held in folds) / len(rows)
+    y = targets[rows]
+    answers = np.zeros(y.shape, dtype=np.float64 if goal is NUMBER else y.dtype)
+    for fit, held in folds:
+        answers[held] = goal.typical(y[fit])
+    return goal.score(answers, y)
 
 
-def _most_frequent(labels: np.ndarray) -> Any:
-    classes, counts = np.unique(labels, return_counts=True)
-    return classes[counts.argmax()]
-
-
-def _fit(regression: Any, features: Any, labels: np.ndarray) -> Any:
+def _fit(regression: Any, features: Any, targets: np.ndarray) -> Any:
     """Fit scikit-learn's `regression`. Running out of iterations is no fault of the user's data: no warning."""
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return regression.fit(features, labels)
+        return regression.fit(features, targets)
 
 
-def _choose_c(recipe: Recipe, features: Any, labels: np.ndarray, products: int) -> tuple[float, float | None]:
-    """Return the C with the best accuracy in `cv_folds`, of equals the one nearest to the default, and that accuracy.
+def _choose_c(recipe: Recipe, features: Any, targets: np.ndarray, products: int) -> tuple[float, float | None]:
+    """Return the C with the best score in `cv_folds`, of equals the one nearest to the default, and that score.
 
     The default and None where there are no folds.
     """
-    split = cv_folds(labels)
+    goal, split = recipe.goal, cv_folds(targets, recipe.goal)
     if split is None:
         return recipe.default, None
     rows, folds = split
-    y = labels[rows]
-    hits = dict.fromkeys(recipe.penalties, 0)
+    y = targets[rows]
+    answers = {c: np.zeros(y.shape, dtype=np.float64 if goal is NUMBER else y.dtype) for c in recipe.penalties}
     for fit, held in folds:
         x = features[rows[fit]]
         new = recipe.renew(x, features[rows[held]])
+        alike = len(np.unique(y[fit], axis=0)) < 2  # all that there is to learn is that one
         for c in recipe.penalties:
-            if len(np.unique(y[fit])) < 2:  # all that there is to learn is that one class
-                hits[c] += int((y[held] == y[fit][0]).sum())
-                continue
-            fitted = _fit(recipe.regression(c, True, products), x, y[fit])
-            hits[c] += int((fitted.predict(new) == y[held]).sum())
-    best = max(recipe.penalties, key=lambda c: (hits[c], -abs(np.log(c / recipe.default))))
-    return best, hits[best] / len(rows)
+            fitted = None if alike else _fit(recipe.regression(c, True, products), x, y[fit])
+            answers[c][held] = goal.typical(y[fit]) if fitted is None else fitted.predict(new)
+    scores = {c: goal.score(given, y) for c, given in answers.items()}
+    best = max(recipe.penalties, key=lambda c: (scores[c], -abs(np.log(c / recipe.default))))
+    return best, scores[best]
 
 
 def _linear_arrays(regression: Any) -> dict[str, np.ndarray]:
@@ -226,7 +331,30 @@ def _linear_arrays(regression: Any) -> dict[str, np.ndarray]:
 
     Two classes are written as two opposite halves: the same probabilities.
     """
-    weight, bias, classes = regression.coef_, regression.intercept_, np.asarray(regression.classes_)
-    if len(classes) == 2:
+    weight, bias = np.atleast_2d(regression.coef_), np.atleast_1d(regression.intercept_)
+    classes = np.asarray(getattr(regression, "classes_", np.arange(len(weight))))  # of ridge: the one number
+    if len(classes) == 2 and len(weight) == 1:
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     return {"weight": weight.astype(np.float32), "bias": bias.astype(np.float32), "classes": classes}
+
+
+class OnePerLabel:
+    """A binary regression of scikit-learn for each column of targets [n, labels], as one estimator of it."""
+
+    def __init__(self, regression: Any):
+        self.regression = regression
+
+    def fit(self, features: Any, targets: np.ndarray) -> "OnePerLabel":
+        """Fit each label on its own; one that all rows have, or none, by its log odds, half a row of each added."""
+        ones = (targets != 0).sum(axis=0)
+        self.classes_ = np.arange(targets.shape[1])
+        self.coef_ = np.zeros((targets.shape[1], features.shape[1]), dtype=np.float32)
+        self.intercept_ = np.log((ones + 0.5) / (len(targets) - ones + 0.5))
+        for label in np.flatnonzero((ones > 0) & (ones < len(targets))):
+            fitted = self.regression.fit(features, targets[:, label] != 0)
+            self.coef_[label], self.intercept_[label] = fitted.coef_[0], fitted.intercept_[0]
+        return self
+
+    def predict(self, features: Any) -> np.ndarray:
+        """Return 0 or 1 [n, labels]."""
+        return (np.asarray(features @ self.coef_.T) + self.intercept_ > 0).astype(np.int64)

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 from threadpoolctl import threadpool_limits
 
 from hftl.evaluation import CV_FOLDS, CV_ROWS, THREADS_PAY
@@ -21,6 +22,7 @@ CS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # on standardised features
 # two processes with other rounding then start from other heads; Newton's steps end quadratically, in the same time.
 TOLERANCE = 1e-9
 DEFAULT_C = 1.0  # scikit-learn's, where nothing can be held out
+MOST_WORDS = 30_000  # that a probe of tags is fitted on
 NATIVE_MARGIN = 0.02  # plain `pipeline` loads the stock class: mean pooling has to win by 2 points (DESIGN 12)
 
 
@@ -29,6 +31,7 @@ NATIVE_MARGIN = 0.02  # plain `pipeline` loads the stock class: mean pooling has
 LARGE = 20_000_000  # rows x classes from which the probe is fitted here; below, Newton's steps end exactly
 _CHUNK = 8_000_000  # rows x classes at once, in float32
 _ITERATIONS = 300
+_PRECISE = 1e-6  # the same in float64, in which L-BFGS gets there
 # Largest gradient of the mean loss at the end, times the number of classes: that of one class is about 1/K at the start.
 _TOLERANCE = 3e-4
 
@@ -41,7 +44,7 @@ class Probe:
     bias: np.ndarray  # [classes]; zeros where the head has none
     C: float
     pooling: str
-    cv_accuracy: dict[str, dict[str, float]]  # pooling → C → accuracy
+    cv_accuracy: dict[str, dict[str, float]]  # pooling → C → accuracy, or what is scored instead, higher being better
     seconds: float  # that choosing and fitting took
     fit_seconds: float = 0.0  # that fitting alone took, once all was chosen
 
@@ -62,24 +65,48 @@ def fit_probe(
     seed: int,
     class_weights: np.ndarray | None = None,
     no_bias: Collection[str] = (),
+    groups: np.ndarray | None = None,
 ) -> Probe:
     """Choose pooling and C by 3-fold cross-validation on at most 3,000 rows, then fit once on all rows.
 
     With two rows in every class it is two folds; with one there is nothing to hold out, and C is 1 on native features.
     `features` maps pooling to [n, d]; `pooling` is auto, native or mean; `class_weights` is one factor per class.
-    `no_bias` names the poolings whose head is a Linear without bias: their regression has no intercept.
+    `no_bias` names the poolings whose head is a Linear without bias: their regression has no intercept. Rows of one of
+    the `groups` [n], such as the words of a text, are held out together.
     """
     start = time.perf_counter()
-    choice = choose_penalty(features, labels, pooling, seed, class_weights, no_bias)
+    choice = choose_penalty(features, labels, pooling, seed, class_weights, no_bias, groups)
     pooling, chosen = choice.pooling, time.perf_counter()
-    with _threads(len(labels) * num_labels):
+    with threads(len(labels) * num_labels):
         x, intercept = np.asarray(features[pooling]), pooling not in no_bias
         weight, bias = fit_logistic(x, labels, num_labels, choice.C, class_weights, intercept=intercept)
     end = time.perf_counter()
     return Probe(weight, bias, choice.C, pooling, choice.cv_accuracy, end - start, end - chosen)
 
 
-def _threads(size: int) -> Any:
+def fit_tag_probe(
+    features: dict[str, np.ndarray],
+    ids: np.ndarray,
+    width: int,
+    pooling: str,
+    seed: int,
+    class_weights: np.ndarray | None = None,
+    no_bias: Collection[str] = (),
+    groups: np.ndarray | None = None,
+) -> Probe:
+    """Do what `fit_probe` does for words, features [words, d] and tag ids [words]; of more than 30,000 of them a seeded
+    draw. `groups` [words] are the rows that the words stand in.
+    """
+    words = np.arange(len(ids))
+    if len(words) > MOST_WORDS:
+        words = np.sort(np.random.default_rng(seed).choice(words, MOST_WORDS, replace=False))
+    drawn = {name: np.asarray(values[words]) for name, values in features.items()}
+    of_words = None if groups is None else np.asarray(groups)[words]
+    return fit_probe(drawn, np.asarray(ids)[words], width, pooling, seed, class_weights, no_bias, of_words)
+
+
+def threads(size: int) -> Any:
+    """Limit the threads of matrix products to one, unless so many rows times classes pay for more."""
     return threadpool_limits(None if size >= THREADS_PAY else 1, user_api="blas")
 
 
@@ -98,15 +125,24 @@ def choose_penalty(
     seed: int,
     class_weights: np.ndarray | None = None,
     no_bias: Collection[str] = (),
+    groups: np.ndarray | None = None,
 ) -> Choice:
     """Choose pooling and C by cross-validation; the arguments are `fit_probe`'s."""
     candidates = {k: v for k, v in features.items() if pooling in ("auto", k)}
     rows = cv_rows(labels, seed)
-    with _threads(len(rows)):
+    folds = _folds(labels[rows], seed, None if groups is None else groups[rows])
+    with threads(len(rows)):
         scores = {
-            k: _cv_scores(np.asarray(v[rows]), labels[rows], seed, k not in no_bias, class_weights)
+            k: _cv_scores(np.asarray(v[rows]), labels[rows], folds, k not in no_bias, class_weights)
             for k, v in candidates.items()
         }
+    return best_choice(scores)
+
+
+def best_choice(scores: dict[str, dict[float, float]]) -> Choice:
+    """Return the pooling and the C with the best score, pooling → C → score; native unless another wins by
+    `NATIVE_MARGIN`, the smallest C of equals.
+    """
     best_c = {k: max(s, key=lambda c: s[c]) for k, s in scores.items()}
     best = max(best_c, key=lambda k: scores[k][best_c[k]])
     if "native" in scores and scores["native"][best_c["native"]] >= scores[best][best_c[best]] - NATIVE_MARGIN:
@@ -134,22 +170,39 @@ def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:
     return rows[np.isin(labels[rows], some[:enough])][:CV_ROWS]
 
 
+def _folds(
+    labels: np.ndarray, seed: int, groups: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]] | None:
+    """Return stratified (train, held out) parts of the rows; None where no class has two rows."""
+    most = int(np.bincount(labels).max())
+    if most < 2:
+        return None
+    count, apart = min(CV_FOLDS, most), 0 if groups is None else len(np.unique(groups))
+    kind = StratifiedGroupKFold if apart > count else StratifiedKFold
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The (least populated|number of unique) class")
+        parts = list(kind(count, shuffle=True, random_state=seed).split(labels, labels, groups))
+    return [(train, held) for train, held in parts if len(train) and len(held)]
+
+
 def _cv_scores(
-    features: np.ndarray, labels: np.ndarray, seed: int, intercept: bool, class_weights: np.ndarray | None
+    features: np.ndarray,
+    labels: np.ndarray,
+    folds: list[tuple[np.ndarray, np.ndarray]] | None,
+    intercept: bool,
+    class_weights: np.ndarray | None,
 ) -> dict[float, float]:
     """Mean held-out accuracy per C: of rows, or of the classes as they are weighed in the fit."""
     weights = None if class_weights is None else class_weights[labels]
     shares = None if weights is None else weights / weights.sum()
     scores = dict.fromkeys(CS, 0.0)
-    most = int(np.bincount(labels).max())
-    if most < 2:
+    if folds is None:
         return {DEFAULT_C: 0.0}
-    folds = StratifiedKFold(min(CV_FOLDS, most), shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ranking needs no last digit; the final fit does
         warnings.filterwarnings("ignore", message="The (least populated|number of unique) class")
-        for train, held_out in folds.split(features, labels):
-            x, mean, scale = _standardise(features[train], centre=intercept)
+        for train, held_out in folds:
+            x, mean, scale = standardise(features[train], centre=intercept)
             held = (features[held_out] - mean) / scale
             if len(np.unique(labels[train])) < 2:  # all that there is to learn is that one class
                 alike = labels[held_out] == labels[train][0]
@@ -182,7 +235,7 @@ def fit_logistic(
     if len(labels) * num_labels >= LARGE:
         classes, coef, shift, mean, scale = _fit_large(features, labels, c, sample_weight, intercept)
     else:
-        x, mean, scale = _standardise(features, centre=intercept)
+        x, mean, scale = standardise(features, centre=intercept)
         model = LogisticRegression(C=c, solver="newton-cg", max_iter=1000, tol=TOLERANCE, fit_intercept=intercept)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The number of unique classes")  # a few rows of many classes
@@ -211,7 +264,7 @@ def _fit_large(
     return classes, weight, bias, mean, scale
 
 
-def _standardise(features: np.ndarray, *, centre: bool) -> tuple[Any, np.ndarray, np.ndarray]:
+def standardise(features: np.ndarray, *, centre: bool) -> tuple[Any, np.ndarray, np.ndarray]:
     """Return one float64 copy, standardised in place: with many rows every further copy would show.
 
     Not to `centre` is for a head without bias, which cannot express a shift: deviations are 1 all the same, so that
@@ -231,44 +284,43 @@ def _standardise(features: np.ndarray, *, centre: bool) -> tuple[Any, np.ndarray
 
 def fit_in_chunks(
     features: np.ndarray,
-    codes: np.ndarray,
+    targets: np.ndarray,
     c: float,
-    row_weights: np.ndarray | None,
+    weights: np.ndarray | None,
     standard: tuple[np.ndarray, np.ndarray],
     *,
     intercept: bool,
+    precise: bool = False,
+    begin: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (weight [classes, d], bias [classes]) on the features standardised by `standard`: mean and scale, [d] each.
 
-    The objective is scikit-learn's: the weighted mean of the cross entropy of the codes [n], 0 to `classes` - 1, plus
-    |weight|^2 / (2 C sum of row weights). Minimised by L-BFGS (Liu and Nocedal 1989); sums are float64, products float32.
+    The objective is scikit-learn's. Of codes [n], 0 to `classes` - 1: the weighted mean of their cross entropy, plus
+    |weight|^2 / (2 C sum of weights), `weights` being one per row. Of 0 and 1 [n, classes]: the mean over rows of the
+    binary cross entropy of each class, `weights` [classes] being those of the ones, so that all classes are fitted at
+    once and each as if it were alone. Minimised by L-BFGS (Liu and Nocedal 1989), from `begin` [classes, d + 1]; sums
+    are float64, products float32, or float64 and to the last digits where it is to be `precise`.
     """
     n, d = features.shape
-    classes = int(codes.max()) + 1
-    total = float(n if row_weights is None else row_weights.sum())
-    step = max(1, _CHUNK // classes)
-    centre, width = (array.astype(np.float32) for array in standard)
+    single = targets.ndim == 1
+    classes = int(targets.max()) + 1 if single else targets.shape[1]
+    total = float(weights.sum()) if single and weights is not None else float(n)
+    step, kind = max(1, _CHUNK // classes), np.float64 if precise else np.float32
+    centre, width = (array.astype(kind) for array in standard)
+    part_of = _softmax_part if single else _sigmoid_part
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         both = flat.reshape(classes, -1)
-        weight = both[:, :d].astype(np.float32)
-        bias = both[:, d].astype(np.float32) if intercept else np.zeros(classes, dtype=np.float32)
+        weight = both[:, :d].astype(kind)
+        bias = both[:, d].astype(kind) if intercept else np.zeros(classes, dtype=kind)
         gradient = np.zeros_like(both)
         loss = 0.0
         for start in range(0, n, step):
             part = slice(start, start + step)
-            x = (np.asarray(features[part], dtype=np.float32) - centre) / width
+            x = (np.asarray(features[part], dtype=kind) - centre) / width
             logits = x @ weight.T
             logits += bias
-            at = np.arange(len(x))
-            logits -= logits.max(axis=1, keepdims=True)
-            true = logits[at, codes[part]].astype(np.float64)
-            np.exp(logits, out=logits)
-            sums = logits.sum(axis=1)
-            factor = np.ones(len(x), np.float32) if row_weights is None else row_weights[part].astype(np.float32)
-            loss += float(((np.log(sums.astype(np.float64)) - true) * factor).sum())
-            logits *= (factor / sums)[:, None]
-            logits[at, codes[part]] -= factor
+            loss += part_of(logits, targets[part], weights[part] if single and weights is not None else weights)
             gradient[:, :d] += logits.T @ x
             if intercept:
                 gradient[:, d] += logits.sum(axis=0)
@@ -276,10 +328,39 @@ def fit_in_chunks(
         gradient[:, :d] += penalty / c
         return (loss + 0.5 * float((penalty**2).sum()) / c) / total, (gradient / total).ravel()
 
-    start_at = np.zeros(classes * (d + intercept))
+    start_at = np.zeros(classes * (d + intercept)) if begin is None else begin[:, : d + intercept].ravel()
     options = {"maxiter": _ITERATIONS, "gtol": _TOLERANCE / classes, "ftol": 1e-11}
+    if precise:
+        options |= {"maxiter": 10 * _ITERATIONS, "gtol": _PRECISE / classes, "ftol": 0.0}
     both = minimize(objective, start_at, jac=True, method="L-BFGS-B", options=options).x.reshape(classes, -1)
     return both[:, :d], both[:, d] if intercept else np.zeros(classes)
+
+
+def _softmax_part(logits: np.ndarray, codes: np.ndarray, weights: np.ndarray | None) -> float:
+    """Return the summed loss of logits [m, classes], which become its gradient, in place; `weights` [m] are of rows."""
+    at = np.arange(len(logits))
+    logits -= logits.max(axis=1, keepdims=True)
+    true = logits[at, codes].astype(np.float64)
+    np.exp(logits, out=logits)
+    sums = logits.sum(axis=1)
+    factor = np.ones(len(logits), logits.dtype) if weights is None else weights.astype(logits.dtype)
+    loss = float(((np.log(sums.astype(np.float64)) - true) * factor).sum())
+    logits *= (factor / sums)[:, None]
+    logits[at, codes] -= factor
+    return loss
+
+
+def _sigmoid_part(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray | None) -> float:
+    """Do the same for 0 and 1 [m, classes]; `weights` [classes] are of the ones."""
+    ones = targets != 0
+    loss = np.logaddexp(0, np.where(ones, -logits, logits))
+    expit(logits, out=logits)
+    logits -= ones
+    if weights is not None:
+        factor = np.where(ones, weights, 1).astype(logits.dtype)
+        loss *= factor
+        logits *= factor
+    return float(loss.sum(dtype=np.float64))
 
 
 def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

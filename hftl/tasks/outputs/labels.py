@@ -184,7 +184,7 @@ def check_labels(config: Any, name: str) -> None:
 
 
 def _probe(*arguments: Any, **options: Any) -> Any:
-    from hftl.evaluation.logistic import fit_label_probe  # late, as below: scikit-learn takes a second
+    from hftl.evaluation.probes import fit_label_probe  # late, as below: scikit-learn takes a second
 
     return fit_label_probe(*arguments, **options)
 

@@ -117,7 +117,7 @@ def check_regression(config: Any, name: str) -> None:
 
 
 def _probe(*arguments: Any, **options: Any) -> Any:
-    from hftl.evaluation.logistic import fit_number_probe  # late, as below: scikit-learn takes a second
+    from hftl.evaluation.probes import fit_number_probe  # late, as below: scikit-learn takes a second
 
     return fit_number_probe(*arguments, **options)
 

@@ -1,0 +1,268 @@
+"""The scores of tags: which spans of words are found, as seqeval counts them, from the tags of whole rows at once.
+
+Rows are lists or arrays of tag ids, one a word, and `names` the tags: "O", "B-PER", "I-PER", also of the schemes IOB1,
+IOE1, IOE2, IOBES and BILOU, and "PER-B". A name without such a letter ("NOUN") is a span as long as it is repeated.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from hftl.errors import DataError
+from hftl.evaluation import metrics
+from hftl.evaluation.bootstrap import Corrected
+
+
+# Letters of the tags, BILOU's L and U being IOBES's E and S.
+O, B, I, E, S = range(5)  # noqa: E741
+_LETTER = {"B": B, "I": I, "E": E, "S": S, "L": E, "U": S}
+_BEFORE, _AFTER = re.compile(r"([BIESLU])(?:[-_](.+))?", re.DOTALL), re.compile(r"(.+)-([BIESLU])", re.DOTALL)
+_SAME, _OTHER, _ANY = (1,), (0,), (0, 1)  # is the tag before it of the same type?
+# seqeval's schemes (seqeval.scheme, 1.2.2): (letters before, letters here, types) where a span starts, where it goes
+# on, and where one that does not go on has ended as it should.
+_Patterns = tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...]
+_EVERY = (O, B, I, E, S)
+_SCHEMES: dict[str, tuple[_Patterns, _Patterns, _Patterns]] = {
+    "IOB2": (((_EVERY, (B,), _ANY),), (((B, I), (I,), _SAME),), (((B, I), (O, B), _ANY), ((B, I), (I,), _OTHER))),
+    "IOBES": (((_EVERY, (B, S), _ANY),), (((B, I), (I, E), _SAME),), (((S, E), _EVERY, _ANY),)),
+    "IOE2": (
+        (((O, E), (I, E), _ANY), ((I,), (I, E), _OTHER)),
+        (((I,), (I, E), _SAME),),
+        (((E,), _EVERY, _ANY),),
+    ),
+    "IOB1": (
+        (((O, B), (I,), _ANY), ((I,), (I,), _OTHER), ((B, I), (B,), _SAME)),
+        (((B, I), (I,), _SAME),),
+        (((I,), (O, B), _ANY), ((B, I), (I,), _OTHER), ((B,), (O,), _ANY), ((B,), (B,), _SAME)),
+    ),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Tags:
+    """What the names of tags say: the letter and the type of each, [tags]; and the names of the types."""
+
+    letters: np.ndarray
+    kinds: np.ndarray  # -1 for "O"
+    types: tuple[str, ...]
+
+
+def read_tags(names: Sequence[str]) -> Tags:
+    """Take the names of tags apart. "PER-B" is read so where every name ends in a letter; "B" alone is of type "_"."""
+    parts = [_BEFORE.fullmatch(name) for name in names]
+    ends = [_AFTER.fullmatch(name) for name in names]
+    if not any(parts) and any(ends) and all(end or name == "O" for end, name in zip(ends, names, strict=True)):
+        pairs = [end.group(2, 1) if end else ("O", "") for end in ends]
+    else:
+        whole = [("O", "") if name == "O" else ("I", name) for name in names]
+        pairs = [part.group(1, 2) if part else pair for part, pair in zip(parts, whole, strict=True)]
+    types = tuple(sorted({kind or "_" for letter, kind in pairs if letter != "O"}))
+    kinds = [types.index(kind or "_") if letter != "O" else -1 for letter, kind in pairs]
+    return Tags(np.array([_LETTER.get(letter, O) for letter, _ in pairs]), np.array(kinds), types)
+
+
+def scheme_of(names: Sequence[str], rows: Iterable[Sequence[int]] = ()) -> str:
+    """Return the scheme of the tags: IOBES (BILOU too), IOE2, or IOB2; but IOB1 where most spans of the true `rows`
+    begin with an I, or no tag has another letter.
+    """
+    tags = read_tags(names)
+    letters = {*tags.letters.tolist()} - {O}
+    if S in letters or {B, E} <= letters:
+        return "IOBES"
+    if E in letters:
+        return "IOE2"
+    if B not in letters:
+        return "IOB1"
+    flat = _Flat.of(rows, tags)
+    first = flat.letters[_lenient(flat)[:, 1]]
+    return "IOB1" if 2 * np.count_nonzero(first == I) > len(first) else "IOB2"
+
+
+@dataclass(frozen=True, eq=False)
+class _Flat:
+    """The words of all rows in one line, an "O" before each row and after the last: letters and types [words]."""
+
+    letters: np.ndarray
+    kinds: np.ndarray
+    row: np.ndarray  # of each word
+    first: np.ndarray  # place of each row's first word, [n]
+
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int]], tags: Tags) -> "_Flat":
+        rows = list(rows)
+        lengths = np.array([len(row) for row in rows], dtype=np.int64)
+        ids = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(lengths.sum()))
+        if len(ids) and not 0 <= ids.min() <= ids.max() < len(tags.letters):
+            raise DataError(f"Tag ids go from {ids.min()} to {ids.max()}, but there are {len(tags.letters)} tags.")
+        row = np.repeat(np.arange(len(rows)), lengths)
+        places = np.arange(len(ids)) + row + 1
+        letters, kinds, of = (np.full(len(ids) + len(rows) + 1, fill) for fill in (O, -1, -1))
+        letters[places], kinds[places], of[places] = tags.letters[ids], tags.kinds[ids], row
+        return cls(letters, kinds, of, np.cumsum(lengths + 1) - lengths)
+
+
+def _lenient(flat: _Flat) -> np.ndarray:
+    """Return the spans [m, 3] as seqeval's `get_entities` finds them: type, place of the first word and of the last."""
+    before, here = flat.letters[:-1], flat.letters[1:]
+    other = flat.kinds[:-1] != flat.kinds[1:]
+    ends = np.isin(before, (E, S)) | (np.isin(before, (B, I)) & np.isin(here, (O, B, S))) | ((before != O) & other)
+    starts = np.isin(here, (B, S)) | (np.isin(before, (O, E, S)) & np.isin(here, (I, E))) | ((here != O) & other)
+    latest = np.maximum.accumulate(np.where(starts, np.arange(1, len(here) + 1), 0))
+    last = np.flatnonzero(ends)  # a span may end at the word before
+    return np.stack([flat.kinds[last], latest[last - 1], last], axis=1)
+
+
+def _strict(flat: _Flat, scheme: str) -> np.ndarray:
+    """Return the spans [m, 3] as seqeval's `mode="strict"` finds them: those that keep to the scheme."""
+    before, here = flat.letters[:-1], flat.letters[1:]
+    same = (flat.kinds[:-1] == flat.kinds[1:]).astype(np.int64)
+    starts, inside, ends = (_table(patterns)[before, here, same] for patterns in _SCHEMES[scheme])
+    breaks = np.flatnonzero(~inside) + 1  # places that do not go on with what is before them
+    first = np.flatnonzero(starts) + 1
+    after = breaks[np.searchsorted(breaks, first, side="right")]  # there is one: the last place is an O
+    free = np.ones(len(first), dtype=bool)
+    free[1:] = first[1:] >= after[:-1]  # a place inside of a span starts no other
+    found = free & ends[after - 1]
+    return np.stack([flat.kinds[first[found]], first[found], after[found] - 1], axis=1)
+
+
+def _table(patterns: _Patterns) -> np.ndarray:
+    table = np.zeros((len(_EVERY), len(_EVERY), 2), dtype=bool)
+    for before, here, same in patterns:
+        table[np.ix_(before, here, same)] = True
+    return table
+
+
+def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Return (type, first, last) of the spans in one row of tags: what seqeval's `get_entities` does, whatever scheme
+    the tags keep to or break.
+    """
+    return _named(tags, None)
+
+
+def strict_entities(tags: Sequence[str], scheme: str) -> list[tuple[str, int, int]]:
+    """Return (type, first, last) of the spans that keep to the scheme ("IOB2", "IOBES", "IOE2", "IOB1"), as seqeval's
+    `mode="strict"` does.
+    """
+    return _named(tags, scheme)
+
+
+def _named(tags: Sequence[str], scheme: str | None) -> list[tuple[str, int, int]]:
+    names = sorted(set(tags))
+    read = read_tags(names)
+    flat = _Flat.of([[names.index(tag) for tag in tags]], read)
+    spans = _lenient(flat) if scheme is None else _strict(flat, scheme)
+    return [(read.types[kind], first - 1, last - 1) for kind, first, last in spans.tolist()]
+
+
+def span_statistics(answers: Iterable[Any], targets: Iterable[Any], names: Sequence[str]) -> sparse.csr_array:
+    """Return [n, 6 types]: how many spans of each type are true, predicted and both, and then the same strictly.
+
+    Raises `DataError` unless the rows are equally long and hold ids of `names`.
+    """
+    targets = list(targets)
+    tags, true, predicted = _pair(answers, targets, names)
+    scheme = scheme_of(names, targets)
+    parts = []
+    for find in (_lenient, lambda flat: _strict(flat, scheme)):
+        first, second = find(true), find(predicted)
+        parts += [first, second, first[_among(first, second)]]
+    columns = np.concatenate([spans[:, 0] + i * len(tags.types) for i, spans in enumerate(parts)])
+    rows = true.row[np.concatenate(parts)[:, 1]]
+    shape = (len(true.first), 6 * len(tags.types))
+    return sparse.csr_array(sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=shape))
+
+
+def _pair(answers: Iterable[Any], targets: Iterable[Any], names: Sequence[str]) -> tuple[Tags, _Flat, _Flat]:
+    tags = read_tags(names)
+    true, predicted = (_Flat.of(rows, tags) for rows in (targets, answers))
+    if not np.array_equal(true.row, predicted.row):
+        raise DataError("Tags need as many answers as words in every row.")
+    if not tags.types:
+        raise DataError(f"The tags {', '.join(names)} name no span.")
+    return tags, true, predicted
+
+
+def _among(spans: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Tell for each of the spans [m, 3] whether it is one of the others, [m]."""
+    base = max(int(spans.max(initial=0)), int(others.max(initial=0))) + 1
+    keys, known = ((part[:, 0] * base + part[:, 1]) * base + part[:, 2] for part in (spans, others))
+    return np.isin(keys, known)
+
+
+def _of_lenient(sums: np.ndarray) -> np.ndarray:
+    return sums[..., : sums.shape[-1] // 2]
+
+
+def f1(sums: np.ndarray) -> np.ndarray:
+    """Return F1 [b] of the spans of all types together, of the sums [b, 6 types] of `span_statistics`."""
+    return metrics.micro_f1(_of_lenient(sums))
+
+
+def precision(sums: np.ndarray) -> np.ndarray:
+    """Return the share [b] of the spans given that are right; 0 where none is given."""
+    return metrics.micro_precision(_of_lenient(sums))
+
+
+def recall(sums: np.ndarray) -> np.ndarray:
+    """Return the share [b] of the true spans that are found; 0 where there are none."""
+    return metrics.micro_recall(_of_lenient(sums))
+
+
+def macro_f1(sums: np.ndarray) -> np.ndarray:
+    """Return the mean F1 [b] over the types that are true or given somewhere."""
+    return metrics.macro_f1(_of_lenient(sums))
+
+
+def strict_f1(sums: np.ndarray) -> np.ndarray:
+    """Return F1 [b] of the spans that keep to the scheme of the tags."""
+    return metrics.micro_f1(sums[..., sums.shape[-1] // 2 :])
+
+
+SCORES = {
+    "f1": Corrected(f1),
+    "macro_f1": Corrected(macro_f1),
+    "strict_f1": Corrected(strict_f1),
+    "precision": precision,
+    "recall": recall,
+}
+COMPARED = ("f1", "macro_f1", "strict_f1")  # those with an interval and a verdict, the headline first
+
+
+def per_type(answers: Iterable[Any], targets: Iterable[Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return label (the type), precision, recall, f1 and support of the spans of each type, as `per_class` does."""
+    sums = np.asarray(span_statistics(answers, targets, names).sum(axis=0))
+    return metrics.table_of(_of_lenient(sums), read_tags(names).types)
+
+
+def type_confusion(answers: Iterable[Any], targets: Iterable[Any], names: Sequence[str]) -> list[tuple[int, int, int]]:
+    """Return (true type, predicted type, spans) in that order, as ids among the types of `read_tags`, cells of 0 left out.
+
+    A true span counts with the predicted one that has most of its words, the first of equals. A span that meets none
+    counts with the id after the last type: true ones that are missed, predicted ones that are made up.
+    """
+    tags, true, predicted = _pair(answers, targets, names)
+    spans = [_lenient(flat) for flat in (true, predicted)]
+    of_word = []
+    for part, flat in zip(spans, (true, predicted), strict=True):
+        inside = np.full(len(flat.letters), -1)
+        lengths = part[:, 2] - part[:, 1] + 1
+        words = np.repeat(part[:, 1] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        inside[words] = np.repeat(np.arange(len(part)), lengths)
+        of_word.append(inside)
+    both = np.flatnonzero((of_word[0] >= 0) & (of_word[1] >= 0))
+    pairs, words = np.unique(np.stack([inside[both] for inside in of_word], axis=1), axis=0, return_counts=True)
+    pairs = pairs[np.lexsort([pairs[:, 1], -words, pairs[:, 0]])]
+    met = pairs[np.unique(pairs[:, 0], return_index=True)[1]]
+    kinds, none = [part[:, 0] for part in spans], len(tags.types)
+    answered = np.full(len(kinds[0]), none)
+    answered[met[:, 0]] = kinds[1][met[:, 1]]
+    made_up = np.delete(kinds[1], np.unique(pairs[:, 1]))
+    cells = np.concatenate([kinds[0] * (none + 1) + answered, none * (none + 1) + made_up])
+    cells, counts = np.unique(cells, return_counts=True)
+    return [(int(c) // (none + 1), int(c) % (none + 1), int(n)) for c, n in zip(cells, counts, strict=True)]
