@@ -241,6 +241,8 @@ class Inputs:
     example: str  # of a row, in the code of a card
     sample: str  # the packaged retention set
     box: str  # gradio component that takes a row, by name
+    template: str = "predict.py"  # of the export's predict.py
+    overlap: Function | None = None  # processor -> tokens that windows of a long row share; None: rows are cut
     padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
     augmentable: bool = False
     caveat: str = ""  # what the limits of a model say was not recorded of such rows; "": nothing

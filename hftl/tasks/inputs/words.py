@@ -145,6 +145,12 @@ def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: M
     return finish
 
 
+def overlap_of(tokenizer: Any) -> int:
+    """Return how many tokens neighbouring windows share."""
+    limit = int(tokenizer.model_max_length)
+    return min(limit // _OVERLAP, limit - tokenizer.num_special_tokens_to_add() - 1)
+
+
 def encode(dataset: Dataset, tokenizer: Any) -> dict[str, Any]:
     """Return "input_ids" by window, "units" (places of the words that a window answers) and "rows" (of each window).
 
@@ -155,9 +161,7 @@ def encode(dataset: Dataset, tokenizer: Any) -> dict[str, Any]:
     ids: list[list[int]] = []
     places: list[list[int]] = []
     rows: list[int] = []
-    limit = int(tokenizer.model_max_length)
-    content = limit - tokenizer.num_special_tokens_to_add()
-    stride = min(limit // _OVERLAP, content - 1)
+    limit, stride = int(tokenizer.model_max_length), overlap_of(tokenizer)
     values = list(dataset["words"][:])
     for start in range(0, len(values), _CHUNK):
         chunk = values[start : start + _CHUNK]
@@ -246,6 +250,8 @@ WORDS = Inputs(
     example="Ada Lovelace lived in London.",
     sample="sample:wikipedia-topics",
     box="Textbox",
+    template="predict_words.py",
+    overlap=overlap_of,
     padded=True,
     caveat="The languages of the texts were not recorded: expect nothing of others than those in the data.",
 )

@@ -174,6 +174,8 @@ def decode(outputs: Any) -> Any:
 
 def answers(outputs: Ragged, names: Sequence[str]) -> list[Entities]:
     """Return the entities of every row of logits; start and end count words until `located` knows the characters."""
+    if not len(outputs):
+        return []
     probabilities = torch.from_numpy(np.ascontiguousarray(outputs.values)).double().softmax(-1).numpy()
     silent = ~outputs.values.any(axis=-1)  # the tokenizer left nothing of such a word
     best = np.where(silent, names.index(OUTSIDE) if OUTSIDE in names else 0, probabilities.argmax(-1))
