@@ -14,7 +14,7 @@ from hftl.evaluation.logistic import cv_rows
 from hftl.evaluation.number_scores import coverage
 from hftl.evaluation.row_scores import confusion
 from hftl.evaluation.saved_baseline import save_baseline
-from hftl.evaluation.slices import Grouping, Slice, by_quantiles, by_values, resampled_slices, slice_scores
+from hftl.evaluation.slices import Grouping, Slice, by_quantiles, by_values, score_slices, slice_scores
 from hftl.evaluation.suspects import suspect_labels
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.advice import Facts, advise
@@ -146,7 +146,7 @@ def _slices(scene: Scene) -> list[dict[str, Any]]:
             "slice": s.name,
             "count": s.count,
             "weak": s.weak,
-            output.headline: {"value": s.accuracy, "low": s.low, "high": s.high},
+            output.headline: {"value": s.value, "low": s.low, "high": s.high},
         }
         for s in _scored(groupings, scene)
     ]
@@ -159,7 +159,8 @@ def _scored(groupings: list[Grouping], scene: Scene) -> list[Slice]:
         right = output.right[output.headline](scene.answers, scene.targets)
         return slice_scores(groupings, right, np.ones_like(right))
     statistics = output.statistics(scene.answers, *scene.truth)
-    return resampled_slices(groupings, statistics, output.scores[output.headline], output.headline in output.smaller)
+    score = output.scores[output.headline]
+    return score_slices(groupings, statistics, score, smaller=output.headline in output.smaller)
 
 
 def _confusion(scene: Scene) -> list[list[int]]:

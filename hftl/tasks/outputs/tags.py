@@ -257,7 +257,8 @@ def _neighbours(train: Ragged, ids: Ragged, test: Ragged) -> Ragged:
 def _plain(kinds: Sequence[str], train: Any, ids: Ragged, test: Any) -> list[Any]:
     from hftl.evaluation.word_tags import most_frequent_tags, outside_everywhere
 
-    return [outside_everywhere(ids, test), *(most_frequent_tags(train, ids, test) for _ in kinds)]
+    baselines = [outside_everywhere(ids, test), *(most_frequent_tags(train, ids, test) for _ in kinds)]
+    return [replace(baseline, predictions=Ragged.of(baseline.predictions)) for baseline in baselines]
 
 
 def flatten(answer: Any, names: Sequence[str], row: Sequence[str]) -> np.ndarray | None:
