@@ -25,7 +25,7 @@ from datasets.table import InMemoryTable
 from hftl.data.columns import frame_table, is_usual_name, records_table
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images, image_table, read_image_tree
 from hftl.data.splits import Source, split_of
-from hftl.data.tagged import CONLL_SUFFIXES, as_words, read_conll
+from hftl.data.tagged import CONLL_SUFFIXES, as_words, read_conll, with_spans
 from hftl.errors import DataError, HftlError, did_you_mean
 from hftl.hub_errors import access_line
 from hftl.paths import typed_path
@@ -249,7 +249,7 @@ def read_file(path: Path, kind: str = "") -> Dataset:
             return Dataset(InMemoryTable(table.drop_columns(index)))
         if suffix in CONLL_SUFFIXES:
             return read_conll(path, path.read_text(encoding=_encoding(path)))
-        return _read_csv(path) if suffix in (".csv", ".tsv") else _read_json(path)
+        return _read_csv(path) if suffix in (".csv", ".tsv") else _read_json(path, kind)
     except UnicodeDecodeError:
         raise DataError(f"{path.name} is not in UTF-8: save it in that encoding") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, pa.ArrowException) as error:
@@ -314,7 +314,7 @@ def _check_header(frame: pd.DataFrame, name: str) -> None:
         )
 
 
-def _read_json(path: Path) -> Dataset:
+def _read_json(path: Path, kind: str) -> Dataset:
     """Read a list of records, records line by line, or a dict of columns."""
     text = path.read_text(encoding=_encoding(path))
     content: Any = None
@@ -339,7 +339,7 @@ def _read_json(path: Path) -> Dataset:
             content = [dict(zip(content, row, strict=True)) for row in zip(*lists, strict=True)]
         else:
             content = [content]
-    return records_table(content, path.name)
+    return records_table(with_spans(content) if kind == "words" else content, path.name)
 
 
 def _line(error: BaseException) -> str:

@@ -63,7 +63,7 @@ def read_conll(path: Path, text: str) -> Dataset:
             rows += [{"tokens": [w for w, _ in sentence], "tags": [t for _, t in sentence]}] if sentence else []
             sentence = []
             continue
-        if not sentence and re.match(r"#\s", line):  # "# sent_id = 3"; a word "#" has a tag beside it and no more
+        if not sentence and re.match(r"#\s", line) and len(cells) != width:  # "# sent_id = 3", not a word "#" with its tag
             continue
         width = width or len(cells)
         if len(cells) < 2 or len(cells) != width or not cells[0].strip() or not cells[-1].strip():
@@ -95,6 +95,16 @@ def as_words(table: Dataset, where: str) -> Dataset:
             inner = [_listed(value, f"{where}, row {row}") for row, value in enumerate(values)]
             table = table.remove_columns([column]).add_column(column, inner, feature=List(Value("string")))
     return table
+
+
+def with_spans(records: Any) -> Any:
+    """Return records of JSON with spans such as [0, 5, "PER"] as dicts: a column holds values of one kind."""
+    for record in records if isinstance(records, list) else []:
+        for key in SPAN_NAMES if isinstance(record, dict) else ():
+            spans = record.get(key)
+            if isinstance(spans, list) and any(isinstance(span, list) and len(span) == 3 for span in spans):
+                record[key] = [dict(zip(_KEYS[0], span, strict=False)) if isinstance(span, list) else span for span in spans]
+    return records
 
 
 def _listed(value: str | None, where: str) -> list[str] | None:
