@@ -20,7 +20,9 @@ from hftl.data.columns import (
     column_named,
     columns_line,
     is_list,
+    is_measured,
     is_string,
+    numbers_of,
     quoted,
     refuse_missing,
     rows_named,
@@ -33,7 +35,6 @@ from hftl.data.splits import Rows, Source, Splits, cut, pick_shots, recognise_sp
 from hftl.errors import DataError, did_you_mean
 from hftl.paths import typed_path
 from hftl.tasks import CLASSES, INPUTS, TASKS, combinations, get_task
-from hftl.tasks.outputs.classes import is_measured
 from hftl.tasks.task import Inputs, Output, Task
 
 
@@ -179,7 +180,7 @@ def settle_task(name: str, table: Dataset, config: DataConfig) -> Task:
         problem = config.problem_type
     elif is_list(feature):
         problem = "multi_label_classification"
-    elif isinstance(feature, Value) and "float" in feature.dtype and is_measured(table[str(label)][:]):
+    elif not isinstance(feature, ClassLabel) and is_measured(numbers_of(table, str(label)) or []):
         problem = "regression"
     else:
         problem = "single_label_classification"

@@ -90,7 +90,7 @@ def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
         method=str(scene.run.config.method.method),
         rows_per_class=scene.ready.rows_per_name,
         n_test=len(scene.targets),
-        accuracy=ladder.method.score,
+        score=ladder.method.score,
         baseline=ladder.best.score,
         baseline_name=ladder.best_baseline.name,
         majority=ladder.majority.score,
@@ -102,6 +102,8 @@ def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
         pretraining=ladder.pretraining,
         learning_rate=scene.learning_rate,
         cross_validated=compared,
+        scale=output.written(),
+        **{name: output.words[name] for name in ("per", "guess", "given")},
     )
 
 

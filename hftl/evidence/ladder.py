@@ -152,7 +152,7 @@ def _random_rung(random: RandomFeatures, scene: Scene) -> tuple[Rung, Pretrainin
     if len(targets) < len(ready.train.targets) or len(references) < len(base.test.targets):
         notes.append(
             f"fitted on {len(targets):,} of the training rows and scored on {len(references):,} of the test rows, where "
-            f"the pretrained weights reach {pretrained:.1%}"
+            f"the pretrained weights reach {output.written().value(pretrained)}"
         )
     if float(values_of(random.train[probe.pooling]).std(0).max()) < DEAD:
         notes.append("untrained, this architecture puts out the same for every row: no measure of the architecture")

@@ -71,6 +71,11 @@ def pool_mean(model: Any, labels: tuple[str, ...]) -> MeanPooledForSequenceClass
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
+        **{
+            name: getattr(model.config, name)
+            for name in ("problem_type", "input_columns")
+            if hasattr(model.config, name)
+        },
     )
     pooled = MeanPooledForSequenceClassification(config)
     body, own = model.base_model.state_dict(), pooled.encoder.state_dict()

@@ -15,6 +15,7 @@ import torch
 from datasets import Dataset
 
 from hftl.evaluation.bootstrap import MadeUp, Scores
+from hftl.evaluation.scale import Scale, score_name
 
 
 NOT_ASKED = -100  # in place of a target: no answer is asked for there (transformers' own sign)
@@ -238,7 +239,7 @@ class Inputs:
     show: Function  # value of a row -> a text or a picture for people
     raw: Function | None  # Encoded -> what models without pretraining read, or None; None: the column itself
     features: tuple[str, ...]  # kinds of such models, by their names in `hftl.evaluation.saved_baseline`
-    example: str  # of a row, in the code of a card
+    example: Any  # of a row as `predict` takes it, in the code of a card
     sample: str  # the packaged retention set
     box: str  # gradio component that takes a row, by name
     template: str = "predict.py"  # of the export's predict.py
@@ -273,7 +274,7 @@ class Output:
     collate: Function  # targets of the items -> tensor
     loss: Function  # (outputs, targets, weights, smoothing) -> (sum, count): exact under accumulation
     chance: Function  # names -> the loss of a guess: far above it, training has diverged
-    decode: Function  # outputs [n, ...] -> what is answered, in the form of targets
+    decode: Function  # outputs [n, ...], an array or a tensor -> what is answered, in the form of targets
     answers: Function  # (outputs [n, ...], names) -> an `Answer` per row
     check: Function  # (config of a model, its name): raises `ModelError` for one that answers otherwise
     statistics: Function  # (answers, targets, names) -> sparse [n, s] that ADD UP over rows
@@ -299,7 +300,12 @@ class Output:
     cells: Function  # `Answer` -> what a table or JSON holds of it, by column: "prediction" first
     widget: str  # gradio component that shows an answer, by name
     draw: Function  # `Answer` -> the value of that component
-    words: dict[str, str]  # "does": what such a model does to {row}, with {n} names; "name": what one name is called
+    # What a person reads of it; {row}: "a text", {rows}: "texts", {n}: count of names. "does", "learned", "always" and
+    # "use" are of the model; "name" and "names": what can be answered; "given": what a training row
+    # has; "per": what follows a count of rows; "guess": what a model answers that learned nothing of the inputs; "worst": the rows that are most wrong;
+    # "loss": how wrong a row is; "ask": to ask for an answer; "call" and "code": what `pipeline` is called with in the
+    # code of a card, and what it gives.
+    words: dict[str, str]
     say: Function  # (`true` or `predicted` of a worst row, names) -> it in words
     named: Function  # (the target of a row, names) -> it in words
     beside: Function | None = None  # (outputs, targets) -> `Interval`s of scores that are no function of sums, by name
@@ -317,6 +323,11 @@ class Output:
     def headline(self) -> str:
         """The score that the report begins with and the verdict is about."""
         return self.compared[0]
+
+    def written(self, score: str | None = None) -> Scale:
+        """Return how a score is written, by default the headline."""
+        name = score or self.headline
+        return Scale(score_name(name), name not in self.figures, name in self.smaller, name in self.right)
 
     def answering_by(self, fields: Any) -> "Output":
         """Return the output whose answers follow the fields of a model's config."""
