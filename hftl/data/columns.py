@@ -26,6 +26,9 @@ LABEL_NAMES = (
     "classification", "class_name", "class_label", "label_name", "label_text", "category_name", "label_id",
     "fine_label", "coarse_label", "labels_id", "emotion", "star", "stars", "rating", "y", "output",
 )
+WORD_NAMES = ("tokens", "words", "token", "word")
+TAG_NAMES = ("tags", "ner_tags", "ner", "entities_tags", "labels", "label", "pos_tags", "upos", "chunk_tags", "tag")
+SPAN_NAMES = ("entities", "spans", "labels", "label", "annotations")
 IMAGE_NAMES = (
     "image", "images", "img", "picture", "photo", "pixels", "image_path", "img_path", "filepath", "path",
     "file_name", "filename", "file",
@@ -123,7 +126,7 @@ def _png(image: Any) -> dict[str, Any] | None:
 
 def is_usual_name(column: str) -> bool:
     """Is this a name that columns of texts, images or labels often have?"""
-    return column.lower().strip() in {*LABEL_NAMES, *TEXT_NAMES, *IMAGE_NAMES}
+    return column.lower().strip() in {*LABEL_NAMES, *TEXT_NAMES, *WORD_NAMES, *IMAGE_NAMES}
 
 
 def columns_line(table: Dataset) -> str:

@@ -343,6 +343,8 @@ class _Loading:
         inputs, rows, broken = self._read(source, name, columns.inputs, True)
         skipped += broken
         usable = [values[row] for row in rows]
+        if self.output.fits is not None:
+            self.output.fits(inputs, usable, name)
         lost = sorted({*values} - {*usable}) if self.output.classes else []
         if lost:
             left_out = np.setdiff1d(np.arange(len(values)), rows).tolist()  # `broken` has a line for each
@@ -420,8 +422,11 @@ class _Loading:
         targets = None
         if labels is not None:
             label = str(columns.label)
-            targets = self.output.recognise(self.output.read(table, label, name, labels), labels, name, label)
+            values = self.output.read(table, label, name, labels)
+            targets = self.output.recognise(values, labels, name, label)
         inputs, rows, skipped = self._read(source, name, columns.inputs, False)
+        if labels is not None and self.output.fits is not None:
+            self.output.fits(inputs, [values[row] for row in rows], name)
         if targets is not None and labels is not None and self.config.max_eval_samples is not None:
             limit, seed = self.config.max_eval_samples, self.config.seed + 2
             sampled = sample(*self._strata(targets[rows], labels), limit, seed, every_class=False)
@@ -452,8 +457,10 @@ def _labelled(part: _Part, targets: Any, rows: np.ndarray) -> Dataset:
 
 def _beside(others: Dataset, columns: Sequence[str], inputs: Dataset) -> Dataset:
     """Return the columns of the source with the canonical input columns in the place of `columns`, their names."""
-    order = others.column_names
-    for column, name in zip(columns, inputs.column_names, strict=True):
+    more = inputs.column_names[len(columns) :]  # such as where words start
+    others = others.remove_columns([name for name in more if name in others.column_names])
+    order = [*others.column_names, *more]
+    for column, name in zip(columns, inputs.column_names, strict=False):
         if column == name:
             others = others.remove_columns([name])
         else:

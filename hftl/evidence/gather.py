@@ -25,7 +25,7 @@ from hftl.models.heads import fold_temperature
 from hftl.prepare import Prepared
 from hftl.tasks.scores import compare as compare_answers
 from hftl.tasks.scores import gap
-from hftl.tasks.task import Output
+from hftl.tasks.task import in_memory
 from hftl.training.features import predict_logits
 from hftl.training.world import broadcast_from_main
 
@@ -70,7 +70,7 @@ def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
     compared = None
     if verdict.kind == "UNDECIDED" and len(scene.targets) < FEW_TEST_ROWS:
         rows = cv_rows(ready.strata[0], scene.run.config.train_seed)
-        compared = compare(ready, rows, {k: np.asarray(v[rows]) for k, v in scene.seen.features["train"].items()})
+        compared = compare(ready, rows, {k: in_memory(v[rows]) for k, v in scene.seen.features["train"].items()})
     document = {
         **verdict.document(),
         "against": ladder.best_baseline.name,
@@ -150,22 +150,29 @@ def _slices(scene: Scene) -> list[dict[str, Any]]:
             "weak": s.weak,
             output.headline: {"value": s.value, "low": s.low, "high": s.high},
         }
-        for s in _scored(output, groupings, scene)
+        for s in _scored(groupings, scene)
     ]
 
 
-def _scored(output: Output, groupings: list[Grouping], scene: Scene) -> list[Slice]:
-    """The headline score of each slice; of a share of right rows with exact intervals."""
+def _scored(groupings: list[Grouping], scene: Scene) -> list[Slice]:
+    """Score every slice: exactly where the headline score is a share of right rows, else by resampling."""
+    output = scene.ready.task.output
     if output.headline in output.right:
         right = output.right[output.headline](scene.answers, scene.targets)
         return slice_scores(groupings, right, np.ones_like(right))
     statistics = output.statistics(scene.answers, *scene.truth)
-    smaller = output.headline in output.smaller
-    return score_slices(groupings, statistics, output.scores[output.headline], smaller=smaller)
+    score = output.scores[output.headline]
+    return score_slices(groupings, statistics, score, smaller=output.headline in output.smaller)
 
 
 def _confusion(scene: Scene) -> list[list[int]]:
     return [list(cell) for cell in confusion(scene.answers, scene.targets, len(scene.ready.splits.labels))]
+
+
+def _type_confusion(scene: Scene) -> dict[str, Any]:
+    """Which types of entities are taken for which; the last name stands for no entity at all."""
+    names, cells = scene.ready.task.output.mistaken(scene.answers, *scene.truth)  # type: ignore[misc]
+    return {"names": list(names), "cells": [list(cell) for cell in cells]}
 
 
 def _worst_rows(scene: Scene) -> list[dict[str, Any]]:
@@ -202,6 +209,7 @@ PARTS: dict[str, Callable[[Scene], Any]] = {
     "conformal": _conformal,
     "slices": _slices,
     "confusion": _confusion,
+    "type_confusion": _type_confusion,
     "worst_rows": _worst_rows,
     "suspects": _suspects,
     "doctor": lambda scene: [asdict(finding) for finding in scene.before.findings],

@@ -189,7 +189,7 @@ def predictions(logits: np.ndarray, labels: Sequence[str]) -> list[Prediction]:
     ]
 
 
-def probabilities_of(answer: Sequence[dict[str, Any]], labels: Sequence[str]) -> list[float]:
+def probabilities_of(answer: Sequence[dict[str, Any]], labels: Sequence[str], row: Any = None) -> list[float]:
     """Return the probability of every label from what `pipeline` answers to a row with `top_k` labels."""
     by_label = {one["label"]: one["score"] for one in answer}
     return [by_label[label] for label in labels]
