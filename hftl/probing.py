@@ -84,7 +84,9 @@ def rows_identity(train: Encoded, validation: Encoded) -> dict[str, str]:
     hashes = {}
     for part, encoded in (("train", train), ("validation", validation)):
         hashes[part] = encoded.fingerprint()
-        hashes[f"{part}_labels"] = hashlib.sha256(np.ascontiguousarray(values_of(encoded.labels)).tobytes()).hexdigest()
+        hashes[f"{part}_labels"] = hashlib.sha256(
+            np.ascontiguousarray(values_of(encoded.labels)).tobytes()
+        ).hexdigest()
     return hashes
 
 

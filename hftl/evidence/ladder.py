@@ -190,7 +190,7 @@ def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) 
     output = task.output
     both = [in_order(parts, held_out) for parts in (by_probe, by_baseline)]
     probe, baseline = (measure(output, answers, *scored)[output.headline] for answers in both)
-    return Comparison(len(places), name, probe, baseline, gap_interval(output, *both, *scored))
+    return Comparison(len(places), name, probe, baseline, gap_interval(output, both[0], both[1], *scored))
 
 
 def _held_out(

@@ -149,7 +149,12 @@ def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | No
     feeds = feeds_of(predictor, table)
     answers = run_predict(work, rows.inputs, MODEL)
     parity = judge(
-        answers, torch_probabilities(predictor, table, feeds), rows.origin, "The export", start, predictor.task.output.link
+        answers,
+        torch_probabilities(predictor, table, feeds),
+        rows.origin,
+        "The export",
+        start,
+        predictor.task.output.link,
     )
     judged = _add_int8(work, predictor, splits, feeds, max_drop) if splits is not None else None
     files = {"onnx fp32": work / MODEL, "onnx int8": work / INT8}

@@ -104,7 +104,9 @@ class Encoded(torch.utils.data.Dataset):
 
     arrays: dict[str, Ragged | np.ndarray]  # such as "input_ids", or "pixels" [n, channels, height, width]
     targets: Any  # [n, ...], by `Output.encode`; a Ragged where the places of a row are answered
-    units: Ragged | None = None  # the places that are answered, such as a word's first piece, -1 for none; None: the row
+    units: Ragged | None = (
+        None  # the places that are answered, such as a word's first piece, -1 for none; None: the row
+    )
     augment: bool = False
     rows: np.ndarray | None = None  # of the windows, where there are such places
 
@@ -174,8 +176,9 @@ class Encoded(torch.utils.data.Dataset):
     def fingerprint(self) -> str:
         """Hash of every value of every row, in order; targets do not count."""
         digest = hashlib.sha256()
-        more = {} if self.units is None else {"units": self.units, "rows": self.rows}
-        for name, array in {**self.arrays, **more}.items():
+        more: dict[str, Any] = {} if self.units is None else {"units": self.units, "rows": self.rows}
+        arrays: dict[str, Any] = {**self.arrays, **more}
+        for name, array in arrays.items():
             for part in (array.starts, array.values) if isinstance(array, Ragged) else (array,):
                 digest.update(f"{name} {part.dtype} {part.shape}".encode())
                 rows = 2**20 if part.ndim == 1 else 256  # at once, not all: a copy would double the memory
@@ -314,9 +317,15 @@ class Output:
     # (validation outputs, targets, names, what the user asked) -> fields of the model's config by which it answers.
     settle: Function | None = None
     configured: Function | None = None  # a model's config -> this output, answering by such fields of it
-    mistaken: Function | None = None  # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
-    fits: Function | None = None  # (Dataset of inputs, values, where): raises `DataError` where a value does not fit its row
-    located: Function | None = None  # (`Answer`, row of a table of inputs) -> the `Answer` with where in the row things are
+    mistaken: Function | None = (
+        None  # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
+    )
+    fits: Function | None = (
+        None  # (Dataset of inputs, values, where): raises `DataError` where a value does not fit its row
+    )
+    located: Function | None = (
+        None  # (`Answer`, row of a table of inputs) -> the `Answer` with where in the row things are
+    )
     scale: Function | None = None  # train targets -> centre and deviation, by which they are standardised in training
 
     @property

@@ -149,7 +149,9 @@ def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: M
 
     def finish(encoded: list[np.ndarray]) -> Fitted:
         more = sum(map(len, encoded)) - rows
-        note = f"Rows beyond {tokenizer.model_max_length} tokens are read in overlapping windows ({more} more than rows)."
+        note = (
+            f"Rows beyond {tokenizer.model_max_length} tokens are read in overlapping windows ({more} more than rows)."
+        )
         return Fitted([note] if more else [], 0)
 
     return finish
