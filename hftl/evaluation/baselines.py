@@ -20,6 +20,7 @@ MAJORITY = "majority class"
 MOST_FREQUENT_SET = "most frequent labels"
 MEAN = "mean"
 TFIDF = "TF-IDF + logistic regression"
+TFIDF_PAIR = "TF-IDF of both texts + logistic regression"
 HISTOGRAM = "colour histogram + logistic regression"
 RAW_PIXELS = "raw pixels + logistic regression"
 _CV_LABELS = 10  # the most frequent ones, on which the penalty of all is chosen

@@ -17,6 +17,7 @@ from hftl.evaluation.baselines import (
     NUMBER,
     RAW_PIXELS,
     TFIDF,
+    TFIDF_PAIR,
     Baseline,
     OnePerLabel,
     Recipe,
@@ -25,23 +26,16 @@ from hftl.evaluation.baselines import (
     most_frequent_labels,
 )
 from hftl.evaluation.baselines import majority_class as majority_class
+from hftl.evaluation.pair_features import learn_pairs, pair_features
+from hftl.evaluation.text_features import learn_texts, text_features
 
 
 # Rows of length one want a weak penalty: on 2,000 Wikipedia summaries and on banking77 the best is 10 to 100.
 _PENALTIES = (3.0, 10.0, 30.0, 100.0, 300.0)
 _DEFAULT_PENALTY = 30.0
-# Weights of the regression (classes x features). Beyond that the most frequent features stay.
-_MAX_WEIGHTS = 6_000_000
-_MAX_FEATURES = 200_000  # of words, and of characters
 _EPOCHS, _CV_EPOCHS = 40, 8  # fewer rank the penalties just as well
 # Products (values of the matrix x classes) of one fit, at some 500 million a second: half a minute. Past it, epochs go.
 _MAX_PRODUCTS = 15e9
-# Characters of a text that are looked at, several times what fits into the usual 512 tokens.
-_MAX_CHARACTERS = 10_000
-_MANY_ROWS = 100  # from here on, terms of one single text are left out
-# Scripts that put no spaces between words (Thai, Lao, Burmese, Khmer, kana, Han), where a "word" is a whole sentence.
-_UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF))
-_UNSPACED_SAMPLE = 200
 
 
 def tfidf_logistic_regression(
@@ -69,44 +63,6 @@ def _text_regression(c: float, quick: bool, products: int) -> Any:
     return LogisticRegression(C=c, solver="sag", max_iter=epochs, tol=1e-3, random_state=0)
 
 
-def _vectorizer(analyzer: str, lengths: Sequence[int], **options: Any) -> Any:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    return TfidfVectorizer(
-        analyzer=analyzer, ngram_range=tuple(lengths), sublinear_tf=True, dtype=np.float32, **options
-    )
-
-
-def _learn_texts(texts: Sequence[str], classes: int) -> tuple[dict[str, np.ndarray], dict[str, Any], Any] | None:
-    """Return the inverse document frequency, the terms in blocks, and the rows of `texts` (sparse); None when the
-    texts hold nothing to count.
-    """
-    analyzers = [("char_wb", (1, 4))] if _unspaced(texts) else [("word", (1, 2)), ("char_wb", (2, 5))]
-    # Two classes share one row of weights.
-    budget = _MAX_WEIGHTS // (classes if classes > 2 else 1) // len(analyzers)
-    most, least = max(1, min(budget, _MAX_FEATURES)), 2 if len(texts) >= _MANY_ROWS else 1
-    blocks, idf, rows = [], [], []
-    for analyzer, lengths in analyzers:
-        vectorizer = _vectorizer(analyzer, lengths, min_df=least, max_features=most)
-        try:
-            rows.append(vectorizer.fit_transform(_starts(texts)))
-        except ValueError:  # nothing to count: one-letter words, symbols, empty texts
-            continue
-        terms = [str(term) for term in vectorizer.get_feature_names_out()]
-        blocks.append({"analyzer": analyzer, "lengths": list(lengths), "terms": terms})
-        idf.append(vectorizer.idf_.astype(np.float32))
-    return ({"idf": np.concatenate(idf)}, {"blocks": blocks}, _beside(rows)) if blocks else None
-
-
-def _starts(texts: Sequence[str]) -> list[str]:
-    return [text[:_MAX_CHARACTERS] for text in texts]
-
-
-def _beside(rows: list[Any]) -> Any:
-    """Put the blocks beside each other; rows keep length one, so that a penalty means the same for one block or two."""
-    return (sparse.hstack(rows, format="csr") * np.float32(len(rows) ** -0.5)).astype(np.float32)
-
-
 def _as_if_new(fit: Any, held: Any) -> Any:
     """Return the rows of `held` as they would be if the words of `fit` were all that is known, again of length one.
 
@@ -118,34 +74,10 @@ def _as_if_new(fit: Any, held: Any) -> Any:
     return normalize(held @ sparse.diags_array(known.astype(np.float32), format="csr")).tocsr()
 
 
-def text_features(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> Callable[[Sequence[str]], Any]:
-    """Return the function texts → sparse [n, d], from the terms in `settings` and their weights in `arrays`."""
-    vectorizers, start = [], 0
-    for block in settings["blocks"]:
-        places = {term: i for i, term in enumerate(block["terms"])}
-        vectorizer = _vectorizer(block["analyzer"], block["lengths"], vocabulary=places)
-        stop = start + len(places)
-        vectorizer.idf_ = arrays["idf"][start:stop]
-        vectorizers.append(vectorizer)
-        start = stop
-
-    def features(texts: Sequence[str]) -> Any:
-        return _beside([v.transform(_starts(texts)) for v in vectorizers])
-
-    return features
+_TEXTS = Recipe("tfidf", TFIDF, learn_texts, text_features, _text_regression, _PENALTIES, _DEFAULT_PENALTY, _as_if_new)
 
 
-def _unspaced(texts: Sequence[str]) -> bool:
-    """Tell whether most letters of the first texts belong to scripts that put no spaces between words."""
-    starts = (text[:_MAX_CHARACTERS] for text in texts[:_UNSPACED_SAMPLE])
-    letters = [ord(char) for text in starts for char in text if char.isalpha()]
-    inside = sum(any(low <= code <= high for low, high in _UNSPACED) for code in letters)
-    return 2 * inside > len(letters)
-
-
-_TEXTS = Recipe(
-    "tfidf", TFIDF, _learn_texts, text_features, _text_regression, _PENALTIES, _DEFAULT_PENALTY, _as_if_new
-)
+_PAIRS = Recipe("tfidf_pair", TFIDF_PAIR, learn_pairs, pair_features, _text_regression, _PENALTIES, _DEFAULT_PENALTY)
 
 
 _PIXEL_SIDE = 32
@@ -294,15 +226,16 @@ _COLOURS = Recipe(
 
 LOGISTIC_REGRESSIONS: dict[str, Callable[..., Baseline]] = {
     "tfidf": tfidf_logistic_regression,
+    "tfidf_pair": lambda train, labels, test: fit_baseline(_PAIRS, train, labels, test),
     "colour_histogram": colour_histogram_logistic_regression,
     "raw_pixels": raw_pixel_logistic_regression,
 }
 
 
-_RECIPES = {"tfidf": _TEXTS, "colour_histogram": _COLOURS, "raw_pixels": _PIXELS}
+_RECIPES = {"tfidf": _TEXTS, "tfidf_pair": _PAIRS, "colour_histogram": _COLOURS, "raw_pixels": _PIXELS}
 # One over ridge's strength, on features as the logistic regression has them, and the one in the middle.
 _RIDGE = {
-    "tfidf": ((0.1, 0.3, 1.0, 3.0, 10.0, 30.0), 1.0),
+    **dict.fromkeys(("tfidf", "tfidf_pair"), ((0.1, 0.3, 1.0, 3.0, 10.0, 30.0), 1.0)),
     "colour_histogram": ((0.03, 0.3, 3.0, 30.0, 300.0), 3.0),
     "raw_pixels": ((1e-4, 1e-3, 1e-2, 1e-1, 1.0), 1e-2),
 }
@@ -325,7 +258,7 @@ def number_baselines(kinds: Sequence[str], train: Any, targets: np.ndarray, test
 
 
 def _fit_kind(recipe: Recipe, train: Any, targets: np.ndarray, test: Any) -> Baseline:
-    fit = fit_baseline if recipe.kind == "tfidf" else _fit_pixels
+    fit = fit_baseline if recipe.kind.startswith("tfidf") else _fit_pixels
     return fit(recipe, train, targets, test)
 
 

@@ -11,11 +11,9 @@ from safetensors.numpy import load_file, save_file
 
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.baselines import Baseline, LinearModel, no_features
-from hftl.evaluation.linear_baselines import (
-    histogram_features,
-    raw_pixel_features,
-    text_features,
-)
+from hftl.evaluation.linear_baselines import histogram_features, raw_pixel_features
+from hftl.evaluation.pair_features import pair_features
+from hftl.evaluation.text_features import text_features
 from hftl.evaluation.word_tags import WordTags
 from hftl.paths import typed_path, usual_modes
 
@@ -26,6 +24,7 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _FEATURES: dict[str, Callable[[dict[str, np.ndarray], dict[str, Any]], Callable[[Any], Any]]] = {
     "majority": lambda arrays, settings: no_features,
     "tfidf": text_features,
+    "tfidf_pair": pair_features,
     "raw_pixels": raw_pixel_features,
     "colour_histogram": histogram_features,
 }

@@ -16,6 +16,7 @@ from hftl.evaluation.bootstrap import (
     ends,
     resampled_sums,
 )
+from hftl.evaluation.scale import Scale
 
 
 Kind = Literal["EQUIVALENT", "UNDECIDED"]
@@ -23,6 +24,7 @@ Kind = Literal["EQUIVALENT", "UNDECIDED"]
 # would not notice in use, and the margin that a mean-pooled class has to win by (hftl.evaluation.logistic).
 MARGIN = 0.02
 POWER = 0.8  # with which `rows_needed` rows would show the gap: the usual choice
+_ACCURACY = Scale()
 MOST_ROWS = 100_000  # a gap that takes more rows than this is as good as none
 
 
@@ -122,13 +124,10 @@ def paired_gap(probe: np.ndarray, baseline: np.ndarray) -> Interval:
     return Interval((wins - losses) / n, *ends(drawn / n))
 
 
-def stands(gap: Interval, baseline: str) -> str:
+def stands(gap: Interval, baseline: str, scale: Scale = _ACCURACY) -> str:
     """Return in words how the probe compares with the baseline, in figures too: the start of a sentence."""
     word = "loses to" if gap.high < 0 else "beats" if gap.low > 0 else "is level with"
-    return (
-        f"The probe {word} {baseline} in cross-validation on the training rows "
-        f"({100 * gap.value:+.1f} points, 95% {100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
-    )
+    return f"The probe {word} {baseline} in cross-validation on the training rows ({scale.gap(gap)})"
 
 
 def mcnemar_p(references: np.ndarray, method: np.ndarray, baseline: np.ndarray) -> float:

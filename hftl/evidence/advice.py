@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from hftl.evaluation import FEW_PER_CLASS
-from hftl.evaluation.bootstrap import Difference
+from hftl.evaluation.bootstrap import Difference, Interval
+from hftl.evaluation.scale import Scale
 from hftl.evaluation.verdict import MOST_ROWS, Comparison, Verdict, stands
 from hftl.methods import FROZEN_BODY
 
@@ -17,6 +18,7 @@ NO_TRANSFER = "do not transfer: use the baseline"
 
 # Pretraining that is shown to bring no more than this hardly helps: it brings tens of points as a rule. Ours.
 HARDLY = 0.05
+_ACCURACY = Scale()
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,15 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the advice rests on: accuracies are shares of the test rows, None where a rung was not measured.
+    """What the advice rests on: the headline score of the rungs on the test rows, None where one was not measured.
 
-    No advice follows from two accuracies alone: where one model is called better than another, a paired test of the
+    No advice follows from two scores alone: where one model is called better than another, a paired test of the
     two on the same rows says so.
     """
 
     method: str  # as in hftl.methods
-    accuracy: float  # of the method
-    rows_per_class: float  # median over the classes, training rows
+    score: float  # of the method
+    rows_per_class: float  # median over what can be answered, training rows
     n_test: int
     baseline_name: str  # name of the best rung without pretraining
     baseline: float
@@ -53,6 +55,18 @@ class Facts:
     pretraining: Pretraining | None = None
     learning_rate: float | None = None  # None where nothing was learned by gradient
     cross_validated: Comparison | None = None  # the probe against the baseline on the training rows
+    scale: Scale = _ACCURACY  # how the scores are written
+    per: str = " per class"  # of `Output.words`, as those below
+    guess: str = "the most frequent class"
+    given: str = "label"
+
+    def rows(self, more: str = "") -> str:
+        """Return how many training rows speak for each answer, in words."""
+        return f"{self.rows_per_class:g} {more}rows{self.per}"
+
+    def in_words(self, gap: Difference) -> str:
+        """Return a difference of scores with its interval."""
+        return self.scale.gap(Interval(gap.gap, gap.low, gap.high))
 
 
 @dataclass(frozen=True)
@@ -82,17 +96,18 @@ def advise(verdict: Verdict, facts: Facts) -> list[Advice]:
     return [step for step in steps if step is not None]
 
 
-def undecided(gap: float, n_test: int, rows_needed: int | None) -> str:
+def undecided(gap: float, n_test: int, rows_needed: int | None, scale: Scale = _ACCURACY) -> str:
     """Return in a sentence what an UNDECIDED verdict leaves open, and about how many test rows would decide it.
 
-    `gap` is a share of the `n_test` rows; `rows_needed` is that of the verdict.
+    `rows_needed` is that of the verdict: of scores that are a share of right rows, others have none.
     """
     rows = f"{n_test:,} test row{'' if n_test == 1 else 's'}"
     needed = f"more than {MOST_ROWS:,}" if rows_needed is None else f"about {_rounded(rows_needed):,}"
-    if round(100 * gap, 1) == 0:
+    if scale.gaps(gap) == scale.gaps(0.0):
         return f"Level with the baseline, but {rows} cannot show that the two are equally good."
     side = "Ahead" if gap > 0 else "Behind"
-    return f"{side} by {100 * abs(gap):.1f} points, but {rows} cannot prove it: {needed} test rows would."
+    by = scale.gaps(abs(gap))[0].removeprefix("+") + scale.unit
+    return f"{side} by {by}, but {rows} cannot prove it: {f'{needed} test rows' if scale.right else 'more'} would."
 
 
 def _rounded(rows: int) -> int:
@@ -104,10 +119,10 @@ def _rounded(rows: int) -> int:
 def _more_test_rows(verdict: Verdict, facts: Facts) -> Advice | None:
     if verdict.kind != "UNDECIDED":
         return None
-    reason = undecided(verdict.gap, facts.n_test, verdict.rows_needed)
+    reason = undecided(verdict.gap, facts.n_test, verdict.rows_needed, facts.scale)
     compared = facts.cross_validated
     if compared is not None:
-        reason += f" {stands(compared.gap, compared.baseline)}."
+        reason += f" {stands(compared.gap, compared.baseline, facts.scale)}."
     return Advice(MORE_TEST_ROWS, reason)
 
 
@@ -119,8 +134,8 @@ def _lower_rate(facts: Facts) -> Advice | None:
     rate = "" if facts.learning_rate is None else f" at a learning rate of {facts.learning_rate:g}"
     return Advice(
         LOWER_RATE,
-        f"{facts.method}{rate} reaches {_percent(facts.accuracy)}, less than the probe on the frozen features "
-        f"({_percent(probe)}; {_in_points(gap)}): training spoiled features that were better before.",
+        f"{facts.method}{rate} reaches {facts.scale.value(facts.score)}, less than the probe on the frozen features "
+        f"({facts.scale.value(probe)}; {facts.in_words(gap)}): training spoiled features that were better before.",
     )
 
 
@@ -130,8 +145,8 @@ def _fine_tune(verdict: Verdict, facts: Facts) -> Advice | None:
     beside = {"EQUIVALENT": "as good as", "UNDECIDED": "not shown to beat", None: "below"}[verdict.kind]
     return Advice(
         FINE_TUNE,
-        f"Frozen features reach {_percent(facts.accuracy)}, {beside} {facts.baseline_name} "
-        f"({_percent(facts.baseline)}), and {facts.rows_per_class:g} rows per class are enough to let the "
+        f"Frozen features reach {facts.scale.value(facts.score)}, {beside} {facts.baseline_name} "
+        f"({facts.scale.value(facts.baseline)}), and {facts.rows()} are enough to let the "
         f"layers learn (more than {FEW_PER_CLASS}).",
     )
 
@@ -143,21 +158,21 @@ def _closer_domain(facts: Facts) -> Advice | None:
         return Advice(
             CLOSER_DOMAIN,
             f"Fitted on the same {same_rows.train_rows:,} rows and scored on the same {same_rows.test_rows:,}, the probe reaches "
-            f"{_percent(same_rows.pretrained)} on pretrained weights and {_percent(same_rows.random)} on random ones "
-            f"({_in_points(same_rows.difference)}): what this model was pretrained on hardly helps here.",
+            f"{facts.scale.value(same_rows.pretrained)} on pretrained weights and {facts.scale.value(same_rows.random)} on "
+            f"random ones ({facts.in_words(same_rows.difference)}): what this model was pretrained on hardly helps here.",
         )
     gap = facts.probe_over_baseline
     if facts.probe is None or gap is None or gap.label != "NEGATIVE":
         return None
     return Advice(
         CLOSER_DOMAIN,
-        f"The probe on this model's features reaches {_percent(facts.probe)}{_neighbours(facts)}, {facts.baseline_name} "
-        f"without any pretraining {_percent(facts.baseline)} ({_in_points(gap)}): the features are far from this data.",
+        f"The probe on this model's features reaches {facts.scale.value(facts.probe)}{_neighbours(facts)}, "
+        f"{facts.baseline_name} without any pretraining {facts.scale.value(facts.baseline)} ({facts.in_words(gap)}): the features are far from this data.",
     )
 
 
 def _neighbours(facts: Facts) -> str:
-    return "" if facts.neighbours is None else f" and their nearest neighbours {_percent(facts.neighbours)}"
+    return "" if facts.neighbours is None else f" and their nearest neighbours {facts.scale.value(facts.neighbours)}"
 
 
 def _more_labels(facts: Facts) -> Advice | None:
@@ -165,7 +180,7 @@ def _more_labels(facts: Facts) -> Advice | None:
         return None
     return Advice(
         MORE_LABELS,
-        f"With {facts.rows_per_class:g} training rows per class (up to {FEW_PER_CLASS} are few) every method here "
+        f"With {facts.rows('training ')} (up to {FEW_PER_CLASS} are few) every method here "
         "is held back by the labels.",
     )
 
@@ -177,22 +192,14 @@ def _no_transfer(verdict: Verdict, facts: Facts) -> Advice | None:
     over_majority = facts.baseline_over_majority
     if facts.majority is not None and over_majority is not None and over_majority.label != "POSITIVE":
         guess = (
-            f", but is not shown to beat the most frequent class ({_percent(facts.majority)}): do the inputs tell the "
-            "label?"
+            f", but is not shown to beat {facts.guess} ({facts.scale.value(facts.majority)}): do the inputs tell the "
+            f"{facts.given}?"
         )
     if verdict.label == "NEGATIVE":
-        gap, low, high = (f"{-100 * value:.1f}" for value in (verdict.gap, verdict.high, verdict.low))
-        reason = f"{facts.baseline_name} is better by {gap} points of accuracy (95% {low} to {high})"
+        better = facts.scale.gaps(-verdict.gap, -verdict.high, -verdict.low)
+        gap, low, high = (value.removeprefix("+") for value in better)
+        by = f"{gap} points of" if facts.scale.share else f"{gap} in"
+        reason = f"{facts.baseline_name} is better by {by} {facts.scale.name} (95% {low} to {high})"
     else:
-        reason = (
-            f"{facts.baseline_name} does as well on {facts.n_test:,} test rows ({_in_points(verdict)} for transfer)"
-        )
+        reason = f"{facts.baseline_name} does as well on {facts.n_test:,} test rows ({facts.in_words(verdict)} for transfer)"
     return Advice(NO_TRANSFER, f"{reason}, and costs far less{guess}")
-
-
-def _percent(accuracy: float) -> str:
-    return f"{100 * accuracy:.1f}%"
-
-
-def _in_points(gap: Difference) -> str:
-    return f"{100 * gap.gap:+.1f} points, 95% {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"

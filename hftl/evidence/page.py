@@ -19,7 +19,7 @@ from hftl.report.html import write_page
 from hftl.report.report import write_report
 from hftl.report.rows import Content, PageRows
 from hftl.report.views import statements_of
-from hftl.tasks.task import Inputs
+from hftl.tasks.task import Inputs, Output, Task
 from hftl.training.features import predict_logits
 from hftl.training.precision import runs_on_cpu
 from hftl.training.world import from_every_process, is_main_process
@@ -32,14 +32,14 @@ _NO_PAGE = f"There is no {PAGE}: "
 def write_run_page(path: Path, report: dict[str, Any], ready: Prepared, logits: np.ndarray) -> dict[str, Any]:
     """Write report.json and the page beside it; `logits` [n, classes] are of the test rows. See `write_page_of`."""
     report = {**report, "statements": statements_of(report)}
-    return write_page_of(path, report, ready.splits, ready.task.inputs, logits)
+    return write_page_of(path, report, ready.splits, ready.task, logits)
 
 
 def write_page_of(
     path: Path,
     report: dict[str, Any],
     splits: Splits,
-    inputs: Inputs,
+    task: Task,
     logits: np.ndarray,
     run_dir: Path | None = None,
 ) -> dict[str, Any]:
@@ -52,16 +52,8 @@ def write_page_of(
     report = {**report, "warnings": [w for w in report["warnings"] if not w.startswith(_NO_PAGE)]}  # of a page before
     write_report(path.with_name("report.json"), report)
     try:
-        scores = row_scores(logits, np.asarray(splits.test["label"][:]))
-        rows = PageRows(
-            splits.labels,
-            scores.true,
-            scores.predicted,
-            scores.confidence,
-            _reader(splits.test, inputs),
-            _reader(splits.train, inputs),
-        )
-        write_page(path, report, rows, run_dir)
+        readers = (_reader(table, task.inputs) for table in (splits.test, splits.train))
+        write_page(path, report, PageRows(splits.labels, *_classes(task.output, splits, logits), *readers), run_dir)
     except Exception as error:  # hours of training are not lost to a bug of the page; our tests are told
         if not isinstance(error, HftlError | OSError | MemoryError):
             reraise_in_tests(error)
@@ -93,7 +85,7 @@ def write_page_again(run: Path, config: RunConfig, report: dict[str, Any], run_d
     if not is_main_process():
         return report
     report = _timed(report, time.perf_counter() - start)
-    return write_page_of(path, report, splits, task.inputs, logits, run_dir)
+    return write_page_of(path, report, splits, task, logits, run_dir)
 
 
 def _without_page(path: Path, report: dict[str, Any], error: Exception) -> dict[str, Any]:
@@ -112,5 +104,15 @@ def _timed(report: dict[str, Any], seconds: float) -> dict[str, Any]:
     return {**report, "evidence": evidence, "timing": timing}
 
 
+def _classes(output: Output, splits: Splits, logits: np.ndarray) -> tuple[Any, Any, Any]:
+    """Return the true class, the answered one and its probability of each test row; of other answers see `PageRows`."""
+    if output.link == "none":
+        return output.gather(splits.test["label"][:]), output.decode(logits), None
+    if "confusion" not in output.parts or output.units is None:
+        return None, None, None
+    scores = row_scores(*output.units(logits, output.gather(splits.test["label"][:])))
+    return scores.true, scores.predicted, scores.confidence
+
+
 def _reader(table: Any, inputs: Inputs) -> Callable[[int], Content]:
-    return lambda row: inputs.show(table[row][inputs.columns[0]])
+    return lambda row: inputs.show(inputs.values(table.select([row]))[0])

@@ -79,6 +79,8 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
         full_seconds=_full_seconds(ready, cost, times, full_epochs),
         full_fits=_would_fit(parameters, needed),
         convnet=convnet,
+        scale=ready.task.output.written(),
+        per=ready.task.output.words["per"],
     )
     return {
         "task": config.task,
@@ -185,6 +187,7 @@ def _recommendation(facts: Facts, compared: Comparison | None) -> dict[str, Any]
         **asdict(recommend(facts)),
         "rows_per_class": facts.rows_per_class,
         "comparison": figures,
+        "score": facts.scale.name,
         "full_seconds": facts.full_seconds,
         "full_fits": facts.full_fits,
     }
@@ -371,5 +374,5 @@ def _advice_tables(advice: dict[str, Any]) -> Iterator[_Table]:
     if figures:
         accuracies = {"probe": figures["probe_accuracy"], figures["baseline"]: figures["baseline_accuracy"]}
         rows = [(name, f"{accuracy:.3f}") for name, accuracy in accuracies.items()]
-        yield f"3-fold cross-validation on {figures['rows']} training rows", ("model", "accuracy"), rows
+        yield f"3-fold cross-validation on {figures['rows']} training rows", ("model", advice["score"]), rows
     yield _note(f"Recommended: {advice['method']}", advice["reason"])

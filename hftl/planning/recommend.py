@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from hftl.evaluation import FEW_PER_CLASS
 from hftl.evaluation.bootstrap import Interval
+from hftl.evaluation.scale import Scale
 from hftl.evaluation.verdict import stands
 
 
@@ -20,12 +21,14 @@ NO_TRANSFER = "do not transfer"
 class Facts:
     """What the choice rests on."""
 
-    rows_per_class: float  # median over the classes
+    rows_per_class: float  # median over what can be answered
     gap: Interval | None  # None where the rows are too few to cross-validate
     baseline: str  # its name
     full_seconds: float  # estimated, of fine-tuning every layer on this machine
     full_fits: bool | None  # in memory, with gradients and AdamW's states for every parameter
     convnet: bool
+    scale: Scale = Scale()  # of the gap
+    per: str = " per class"  # what follows a count of rows, from `Output.words`
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def recommend(facts: Facts) -> Recommendation:
     Rows per class decide how much may learn, the probe against the baseline whether the features are near, and time
     and memory what is out of reach. The first rule that holds decides.
     """
-    rows = f"{facts.rows_per_class:g} rows per class"
+    rows = f"{facts.rows_per_class:g} rows{facts.per}"
     if facts.gap is None:
         return Recommendation(
             "probe",
@@ -52,7 +55,7 @@ def recommend(facts: Facts) -> Recommendation:
     far = facts.gap.high < 0  # the frozen features lose: this model's domain is far from this data
     few, many = facts.rows_per_class <= FEW_PER_CLASS, facts.rows_per_class > MANY_PER_CLASS
     slow, large = facts.full_seconds > PATIENCE, facts.full_fits is False
-    beside = stands(facts.gap, facts.baseline)
+    beside = stands(facts.gap, facts.baseline, facts.scale)
     took = f"fine-tuning all layers would take about {duration(facts.full_seconds)} on this machine"
     away = f"{beside}: this model's features are far from this data, and"
     between = f"{beside}, and {rows} are neither few nor many ({FEW_PER_CLASS} to {MANY_PER_CLASS})"

@@ -3,6 +3,7 @@
 The template is `templates/card.md`. Every name, label and note of the data is escaped where it is shown.
 """
 
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from PIL import Image as PILImage
 
 from hftl.config import OWN_FLAGS
 from hftl.data.samples import SAMPLES
+from hftl.evaluation.scale import Scale
 from hftl.models.packaged import PACKAGED
 from hftl.models.pooled import PooledForImageClassification
 from hftl.publishing.metadata import METRICS, Licence, hub_data, model_index
@@ -25,6 +27,7 @@ from hftl.report.limits import LOCAL, limits
 from hftl.report.statements import Statement
 from hftl.report.visible import code, md, one_line, quoted_python
 from hftl.tasks import task_of
+from hftl.tasks.task import Output
 
 
 MAX_CLASSES, WORST_CLASSES = 30, 15  # beyond the first, the card shows as many as the second
@@ -86,13 +89,15 @@ def card_text(report: dict[str, Any], options: CardOptions | None = None, config
         "title": card_title(published, options),
         "front_matter": Markup(front_matter(report, published, options)),
         "does": task.output.words["does"].format(row=task.inputs.noun, n=len(labels)),
+        "words": {k: text.format(rows=f"{task.inputs.kind}s", n=len(labels)) for k, text in _of_model(task.output)},
+        "learned": statements.learned(published),
         "classes_line": Markup(", ".join(md(name, 40) for name in labels[:_NAMED_CLASSES]) + more),
         "base": hub_base(report["model"]),
         "base_revision": hub_commit(report["model"]),
         "base_line": base_link(report),
         "data_line": _data_line(published),
         "method_words": statements.METHODS.get(str(published["method"]), "see the stages below"),
-        "metrics": [_metric(key, test[key]) for key in METRICS if test.get(key) is not None],
+        "metrics": [_metric(task.output, key, test[key]) for key in METRICS if test.get(key) is not None],
         "repo": options.repo_id or _PLACE,
         "own_code": _own_code(published),
         "verdict": statements.card_verdict(published),
@@ -121,7 +126,7 @@ def front_matter(report: dict[str, Any], published: dict[str, Any], options: Car
             pipeline_tag=published["task"],
             base_model=base,
             datasets=[data.id] if data else None,
-            metrics=["accuracy", "f1"],
+            metrics=_hub_metrics(published),
             tags=tags,
             model_name=card_title(published, options),
             eval_results=model_index(published),
@@ -130,6 +135,17 @@ def front_matter(report: dict[str, Any], published: dict[str, Any], options: Car
         .to_yaml()
         .rstrip("\n")
     )
+
+
+def _of_model(output: Output) -> list[tuple[str, str]]:
+    """Return the words of an output that a card shows of a model."""
+    return [(key, output.words[key]) for key in ("use", "call", "code", "name", "names")]
+
+
+def _hub_metrics(published: dict[str, Any]) -> list[str]:
+    """Return the Hub's names of the scores that have an interval."""
+    known = [METRICS[name][0] for name in statements.scores_of(published) if name in METRICS]
+    return list(dict.fromkeys(name for name in known if name is not None))
 
 
 def _widget(example: Example, repo_id: str | None) -> dict[str, str]:
@@ -145,15 +161,12 @@ def card_title(published: dict[str, Any], options: CardOptions) -> str:
     return one_line(f"{str(published['model']['name']).rpartition('/')[2]} adapted to {data}", 200)
 
 
-def _figure(key: str, value: float, digits: int = 1) -> str:
-    return statements.number(value) if key == "log_loss" else statements.percent(value, digits)
-
-
-def _metric(key: str, score: Any) -> tuple[str, str, str]:
+def _metric(output: Output, key: str, score: Any) -> tuple[str, str, str]:
     """Return name, value and interval."""
+    scale = output.written(key)
     if isinstance(score, dict):
-        return METRICS[key][0], _figure(key, score["value"]), statements.interval(score)
-    return METRICS[key][0], _figure(key, score), "\u2013"
+        return scale.heading, scale.value(score["value"]), scale.bounds(score["low"], score["high"])
+    return scale.heading, statements.number(score) if key == "log_loss" else scale.value(score), "\u2013"
 
 
 def base_link(report: dict[str, Any]) -> Markup:
@@ -195,22 +208,35 @@ def _evidence(published: dict[str, Any]) -> dict[str, Any]:
     weakest = sorted(per_class, key=lambda c: (c["support"] == 0, c["f1"], -c["support"]))[:WORST_CLASSES]
     classes = per_class if len(per_class) <= MAX_CLASSES else weakest
     spreads = (published.get("seeds") or {}).get("test") or {}
+    rungs = views.ladder(published, evidence)
+    scales = {name: scale for name, scale in statements.scales_of(published).items() if name in rungs[0]}
     return {
-        "ladder": views.ladder(published, evidence),
+        "ladder": [{**rung, "scores": _ladder_cells(rung, scales)} for rung in rungs],
+        "ladder_heads": [scale.heading for scale in scales.values()],
         "classes": classes,
         "hidden_classes": len(per_class) - len(classes),
         "certainty": statements.certainty(published),
+        "trusted": "an answer" if evidence.get("conformal") else "its confidence",
         "forgetting": statements.forgetting(published),
         "parity": statements.parity(published),
         "seeds": published.get("seeds"),
-        "seed_rows": [_seed_row(key, spreads[key]) for key in METRICS if key in spreads],
+        "seed_rows": [_seed_row(published, key, spreads[key]) for key in METRICS if key in spreads],
     }
 
 
-def _seed_row(key: str, spread: dict[str, Any]) -> tuple[str, str, str, str]:
+def _ladder_cells(rung: dict[str, Any], scales: dict[str, Scale]) -> list[str]:
+    """Return the headline score, its interval, and the other scores."""
+    first, *others = scales
+    bounds = scales[first].bounds(rung[first]["low"], rung[first]["high"])
+    return [scales[first].value(rung[first]["value"]), bounds, *(scales[o].value(rung[o]["value"]) for o in others)]
+
+
+def _seed_row(published: dict[str, Any], key: str, spread: dict[str, Any]) -> tuple[str, str, str, str]:
     """Return name, mean, standard deviation, and the score of each seed."""
-    mean, std, *each = [_figure(key, value, 2) for value in (spread["mean"], spread["std"], *spread["values"])]
-    return METRICS[key][0], mean, std, ", ".join(each)
+    scale, values = task_of(published).output.written(key), (spread["mean"], spread["std"], *spread["values"])
+    share = scale.share and key != "log_loss"
+    mean, std, *each = [statements.percent(value, 2) if share else statements.number(value) for value in values]
+    return scale.heading, mean, std, ", ".join(each)
 
 
 def _training(published: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
@@ -255,6 +281,12 @@ def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
 
 
+def shell_words(example: Any) -> str:
+    """Return a row as the arguments of `hftl predict`: its first part, the others as flags."""
+    first, *others = example.items() if isinstance(example, dict) else [("", example)]
+    return " ".join([shlex.quote(first[1]), *(f"--{name} {shlex.quote(value)}" for name, value in others)])
+
+
 def _finalize(value: Any) -> Any:
     if isinstance(value, Statement):
         return value.write(md)
@@ -284,6 +316,8 @@ def _environment() -> Environment:
         cells=lambda texts: Markup(" | ").join(md(text, 600) for text in texts),
         arguments=lambda options: Markup("".join(f", {name}={value}" for name, value in options.items())),
         python=quoted_python,
+        literal=lambda example: Markup(json.dumps(example)),
+        arguments_of=lambda example: Markup(shell_words(example)),
         shell=lambda text: Markup(shlex.quote(one_line(str(text)))),
     )
     return environment

@@ -20,6 +20,7 @@ from huggingface_hub import (
 
 from hftl.data.samples import SAMPLES
 from hftl.errors import ConfigError, did_you_mean
+from hftl.evaluation.scale import score_name
 from hftl.models.packaged import PACKAGED
 from hftl.report.visible import one_line
 from hftl.surroundings import hub_reachable
@@ -43,13 +44,27 @@ _TERMS = """
     llama3.3 llama4 grok2-community gemma
 """
 LICENSES = _PERMISSIVE | _NO_ANSWER | frozenset(_TERMS.split())
-# metric of the report -> (name, metric id on the Hub, arguments of its computation)
-METRICS: dict[str, tuple[str, str | None, dict[str, Any] | None]] = {
-    "accuracy": ("Accuracy", "accuracy", None),
-    "macro_f1": ("Macro F1", "f1", {"average": "macro"}),
-    "macro_precision": ("Macro precision", "precision", {"average": "macro"}),
-    "macro_recall": ("Macro recall", "recall", {"average": "macro"}),
-    "log_loss": ("Log loss", None, None),
+# score of the report -> (metric id on the Hub, arguments of its computation)
+METRICS: dict[str, tuple[str | None, dict[str, Any] | None]] = {
+    "accuracy": ("accuracy", None),
+    "f1": ("f1", None),
+    "micro_f1": ("f1", {"average": "micro"}),
+    "macro_f1": ("f1", {"average": "macro"}),
+    "strict_f1": ("f1", {"mode": "strict"}),
+    "exact": ("exact_match", None),
+    "map": (None, None),
+    "precision": ("precision", None),
+    "recall": ("recall", None),
+    "micro_precision": ("precision", {"average": "micro"}),
+    "micro_recall": ("recall", {"average": "micro"}),
+    "macro_precision": ("precision", {"average": "macro"}),
+    "macro_recall": ("recall", {"average": "macro"}),
+    "r2": ("r_squared", None),
+    "rmse": ("mse", {"squared": False}),
+    "mae": ("mae", None),
+    "pearson": ("pearsonr", None),
+    "spearman": ("spearmanr", None),
+    "log_loss": (None, None),
 }
 
 
@@ -241,11 +256,11 @@ def model_index(report: dict[str, Any]) -> list[EvalResult]:
             dataset_revision=dataset.revision if dataset else None,
             dataset_split=source_split(report) or "test",
             metric_type=metric,
-            metric_name=title,
+            metric_name=score_name(key, heads=True),
             metric_args=args,
             metric_value=round(float(values[key]["value"] if isinstance(values[key], dict) else values[key]), 4),
         )
-        for key, (title, metric, args) in METRICS.items()
+        for key, (metric, args) in METRICS.items()
         if metric is not None and key in values
     ]
 
@@ -259,13 +274,14 @@ def eval_entries(report: dict[str, Any], repo_id: str | None = None, *, online: 
     """Return the entry for `.eval_results/`, or none where the Hub's leaderboards cannot compare the figure.
 
     An entry is for a data set on the Hub whose whole split was scored: rows cut off by hftl, samples and local data
-    are nobody else's test set. Its value is the accuracy in percent, as leaderboards show it. The task is the one that
+    are nobody else's test set. Its value is the accuracy in percent, as leaderboards show it; other scores have no
+    form that they agree on. The task is the one that
     the data set's own eval.yaml has for this configuration and split, else the configuration.
     """
     dataset, split = hub_data(str(report["data"]["name"])), source_split(report)
-    if dataset is None or split is None:
+    accuracy = report["metrics"]["test"].get("accuracy")
+    if dataset is None or split is None or accuracy is None:
         return []
-    accuracy = report["metrics"]["test"]["accuracy"]
     low, high = 100 * accuracy["low"], 100 * accuracy["high"]
     rows = report["data"]["rows"]["test"]
     return [

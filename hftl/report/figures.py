@@ -13,14 +13,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from hftl.evaluation.calibration import merged_bins
+from hftl.evaluation.scale import Scale
 from hftl.report import views
-from hftl.report.statements import headline_of, percent, score_name, scores_of
+from hftl.report.statements import headline_of, scales_of, score_name
 from hftl.report.visible import isolated, one_line
 
 
 WIDE, NARROW = 760, 340  # pixels: a column on a desk, and a phone
+_SHARE = Scale()
 _MAX_POINTS = 200  # of a line: more cannot be told apart; neighbours are averaged
+_MAX_DOTS = 500  # of rows
 _TIMEOUT = 120  # seconds to draw in; twenty charts take about one
 _MARKS = {  # kind of a rung or slice: colour and shape, so that colour is never alone
     "majority": ("var(--muted)", "circle"),
@@ -63,11 +68,15 @@ class Chart:
 def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart]:
     """Return the charts by name; a part of the report that is missing gives none."""
     headline = headline_of(report)
-    title = score_name(headline, heads=True)
+    title, scale = score_name(headline, heads=True), scales_of(report)[headline]
     rungs = [{"name": r["name"], "kind": r["kind"], **r[headline]} for r in views.ladder(report, evidence)]
     against = next((r["value"] for r in rungs if r["name"] == (evidence.get("verdict") or {}).get("against")), None)
-    summary = "; ".join(f"{isolated(r['name'])} {percent(r['value'])}" for r in rungs)
-    charts = {"ladder": intervals(rungs, against, f"{title} on the test rows with 95% intervals: {summary}.")}
+    summary = "; ".join(f"{isolated(r['name'])} {scale.value(r['value'])}" for r in rungs)
+    charts = {
+        "ladder": intervals(
+            rungs, against, scale=scale, summary=f"{title} on the test rows with 95% intervals: {summary}."
+        )
+    }
     forgetting, calibration, abstain = (evidence.get(k) or {} for k in ("forgetting", "calibration", "abstain"))
     blocks = [b for b in forgetting.get("cka") or [] if b.get("value") is not None]
     if len(blocks) > 1 and not forgetting.get("unchanged"):
@@ -85,7 +94,7 @@ def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart
             for s in group["rows"]
         ]
         summary = f"{title} per slice with 95% intervals; the dashed line is that of all rows."
-        charts[f"slices-{i}"] = intervals(rows, overall, summary)
+        charts[f"slices-{i}"] = intervals(rows, overall, summary, scale)
     return charts
 
 
@@ -144,23 +153,25 @@ def _line_at(axis: str, value: float, colour: str) -> dict[str, Any]:
     return _layer(mark, {axis: {"field": "at", "type": "quantitative"}}, [{"at": value}])
 
 
-def intervals(rows: Sequence[dict[str, Any]], against: float | None, summary: str) -> Chart:
-    """Draw a score with its interval per row: `rows` hold name, kind, value, low and high (0 to 1).
+def intervals(rows: Sequence[dict[str, Any]], against: float | None, summary: str, scale: Scale = _SHARE) -> Chart:
+    """Draw a score with its interval per row: `rows` hold name, kind, value, low and high.
 
     `against` puts a dashed line at a score to compare with.
     """
     values = []
     for i, row in enumerate(rows):
         colour, shape = _MARKS.get(row["kind"], _MARKS["slice"])
-        text = percent(row["value"])
-        said = f"{isolated(row['name'])}: {text}, 95% interval {percent(row['low'])} to {percent(row['high'])}"
+        text, low, high = scale.values(row["value"], row["low"], row["high"])
+        said = f"{isolated(row['name'])}: {text}, 95% interval {low} to {high}"
         words = {"name": one_line(row["name"], 40), "text": text, "said": said}
         values.append({**row, **words, "i": i, "colour": colour, "shape": shape})
-    low = min([row["low"] for row in rows] + ([] if against is None else [against]))
-    high = max(row["high"] for row in rows)
-    margin = max(0.05, (high - low) * 0.06)
-    scale = {"domain": [max(0.0, low - margin), min(1.0, high + margin)], "nice": False, "zero": False}
-    x = _axis("value", None, scale, **_PERCENT)
+    least = min([row["low"] for row in rows] + ([] if against is None else [against]))
+    most = max(row["high"] for row in rows)
+    margin = max(0.05, (most - least) * 0.06)
+    ends = [least - margin, most + margin]
+    domain = [max(0.0, ends[0]), min(1.0, ends[1])] if scale.share else ends
+    ticks = _PERCENT if scale.share else {"tickCount": 5}
+    x = _axis("value", None, {"domain": domain, "nice": False, "zero": False}, **ticks)
     y = {"field": "i", "type": "ordinal", "axis": None, "scale": {"paddingInner": 0, "paddingOuter": 0.25}}
     by_colour, by_shape = ({"field": field, "type": "nominal", "scale": None} for field in ("colour", "shape"))
     bar = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": by_colour}
@@ -229,6 +240,26 @@ def similarity(blocks: Sequence[dict[str, Any]]) -> Chart:
     return _chart(summary, _line(points, {"x": x, "y": y}, "var(--accent)"), 280)
 
 
+def numbers(true: Any, answers: Any, there_are: bool) -> dict[str, Chart]:
+    """Return the chart of answered against true numbers [n], where the test rows have such: 500 rows at most."""
+    if not there_are or true is None or len(true) < 2:
+        return {}
+    shown = np.unique(np.linspace(0, len(true) - 1, _MAX_DOTS).astype(int))
+    pairs = [(float(true[i]), float(answers[i])) for i in shown]
+    points = [{"x": x, "y": y, "said": f"true {x:.4g}, answered {y:.4g}"} for x, y in pairs]
+    ends = [min(map(min, pairs)), max(map(max, pairs))]
+    x, y = (
+        _axis(field, f"{name} number", {"domain": ends, "zero": False}, tickCount=5, format="~g")
+        for field, name in (("x", "true"), ("y", "answered"))
+    )
+    diagonal = {"type": "line", "color": "var(--muted)", "strokeDash": [4, 4], "strokeWidth": 1}
+    layers = [
+        _layer(diagonal, {"x": x, "y": y}, [{"x": end, "y": end} for end in ends]),
+        _layer({"type": "point", "color": "var(--accent)", "size": 30}, {"x": x, "y": y}, points, said=True),
+    ]
+    return {"numbers": _chart("Answered against true numbers of the test rows.", layers, 360, 400)}
+
+
 def reliability(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]) -> Chart:
     """Draw how often answers were right against how sure the model was; a bin has count, confidence and accuracy."""
     x = _axis("x", "how sure the model was", _WHOLE, **_PERCENT)
@@ -268,11 +299,13 @@ def _learning(report: dict[str, Any]) -> dict[str, Chart]:
     x = _axis("x", "step", {"domain": [0, last], "nice": False}, grid=False, tickCount=ticks, format="~s")
     below = [_line_at("x", end, "var(--line)") for end in ends[:-1]]
     losses = {"training loss": "loss", "validation loss": "eval_loss"}
-    scores = {f"validation {score_name(k)}": f"eval_{k}" for k in scores_of(report)}
+    scales = curve_scales(report)
+    scores = {f"validation {score_name(k)}": f"eval_{k}" for k in scales}
+    shares = all(scale.share for scale in scales.values())
     charts = {}
     for chart, title, keys, form, text in (
         ("loss", "loss", losses, "~g", "{y:.4g}"),
-        ("scores", "validation score", scores, ".0%", "{y:.1%}"),
+        ("scores", "validation score", scores, ".0%" if shares else "~g", "{y:.1%}" if shares else "{y:.4g}"),
     ):
         curves = {name: learning_curve(stages, key, f"{name} {text} at step {{x:,.0f}}") for name, key in keys.items()}
         if not any(len(points) > 1 for points in curves.values()):
@@ -286,6 +319,12 @@ def _learning(report: dict[str, Any]) -> dict[str, Chart]:
             layers += _line(points, {"x": x, "y": y}, colour, dashed=colour != "var(--accent)")
         charts[chart] = _chart(f"{title.capitalize()} by step: {ends_at}.", layers)
     return charts
+
+
+def curve_scales(report: dict[str, Any]) -> dict[str, Scale]:
+    """Return the scores whose course is drawn: the first two shares, or the headline alone."""
+    scales = list(scales_of(report).items())
+    return dict([scale for scale in scales if scale[1].share][:2] or scales[:1])
 
 
 def learning_curve(stages: Sequence[dict[str, Any]], key: str, text: str) -> list[dict[str, Any]]:

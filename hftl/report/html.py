@@ -16,8 +16,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from hftl.evaluation.calibration import merged_bins
+from hftl.evaluation.scale import MEANINGS
 from hftl.report import statements, views
-from hftl.report.figures import Chart, draw, figures
+from hftl.report.figures import Chart, curve_scales, draw, figures, numbers
 from hftl.report.rows import Confusion, PageRows, confusion, page_content, rows_to_show
 from hftl.report.visible import isolated, one_line, visible
 
@@ -39,7 +40,7 @@ def write_page(path: Path, report: dict[str, Any], rows: PageRows, run_dir: Path
 def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
     """Return the page of the run that lies in `run_dir` as HTML."""
     evidence: dict[str, Any] = report.get("evidence") or {}
-    matrix = confusion(rows)
+    matrix = None if rows.probabilities is None else confusion(rows)
     templates = files("hftl.report").joinpath("templates")
     ours = {
         name: templates.joinpath(f"page.{kind}").read_text(encoding="utf-8").replace("\r\n", "\n")
@@ -57,13 +58,15 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
             rows_open=True,
             stages=views.stages(report),
             interpolation=statements.interpolation(report),
-            worst=_with_content(evidence.get("worst_rows") or [], rows.test_content, views.MAX_WORST),
+            worst=_with_content(_in_words(report, evidence), rows.test_content, views.MAX_WORST),
+            meanings=_meanings(report),
+            curves=curve_scales(report),
             suspects=_with_content(evidence.get("suspects") or [], rows.train_content, views.MAX_SUSPECTS),
             findings=views.findings(evidence),
             seeds=report.get("seeds"),
             reproduction=views.reproduction(report, run_dir),
             notes=[*report["warnings"], *(f"Left out: {name}" for name in report["data"]["skipped"][:20])],
-            charts=drawn(figures(report, evidence)),
+            charts=drawn({**figures(report, evidence), **numbers(rows.references, rows.predictions, matrix is None)}),
             data=_page_data(rows, matrix),
         )
     )
@@ -73,17 +76,19 @@ def evidence_sections(
     report: dict[str, Any], evidence: dict[str, Any], labels: list[str], matrix: Confusion | None
 ) -> dict[str, Any]:
     """Return the values of the sections that page and demo share."""
-    names = {name: statements.score_name(name, heads=True) for name in statements.scores_of(report)}
+    rungs, scales = views.ladder(report, evidence), statements.scales_of(report)
     return {
-        **{"report": report, "labels": labels, "headline": statements.headline_of(report), "scores": names},
+        **{"report": report, "labels": labels, "headline": statements.headline_of(report), "scales": scales},
+        "scores": {name: statements.score_name(name, heads=True) for name in scales if name in rungs[0]},
+        "words": statements.output_of(report).words,
         "verdict": statements.banner(report, evidence),
         "cards": views.cards(report, evidence),
-        "ladder": views.ladder(report, evidence),
+        "ladder": rungs,
         "confusion": matrix,
         "long_names": matrix is not None and any(len(labels[i]) > 3 for i in matrix.classes),
         **dict(zip(("classes", "hidden_classes"), views.classes(report), strict=True)),
         **dict(zip(("slices", "hidden_slices"), views.slices(evidence), strict=True)),
-        **{part: evidence.get(part) for part in ("forgetting", "calibration", "abstain")},
+        **{part: evidence.get(part) for part in ("forgetting", "calibration", "abstain", "conformal")},
     }
 
 
@@ -92,8 +97,33 @@ def _with_content(entries: list[dict[str, Any]], read: Callable[[int], Any], lim
     return {"rows": rows, "more": max(0, len(entries) - limit)}
 
 
-def _page_data(rows: PageRows, matrix: Confusion) -> dict[str, Any]:
+def _in_words(report: dict[str, Any], evidence: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the worst rows with what is true, what was answered, and how wrong that is in words."""
+    output, names = statements.output_of(report), report["data"]["labels"]
+    return [
+        {
+            **row,
+            **{f"{what}_words": output.say(row[what], names) for what in ("true", "predicted")},
+            "loss_words": output.words["loss"].format(row["loss"]),
+        }
+        for row in evidence.get("worst_rows") or []
+    ]
+
+
+def _meanings(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what each score of the report is called and says."""
+    words = statements.output_of(report).words
+    return [
+        (statements.score_name(name, heads=True), MEANINGS[name].format(**words))
+        for name in statements.scores_of(report)
+        if name in MEANINGS
+    ]
+
+
+def _page_data(rows: PageRows, matrix: Confusion | None) -> dict[str, Any]:
     """Return what the script needs: the rows behind each cell, all counts, the names of the labels that it shows."""
+    if matrix is None:
+        return {}
     keys = {cell: f"{cell[0]},{cell[1]}" for cell in matrix.cells}
     return {
         "cells": rows_to_show(rows, matrix.cells),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hftl.report.statements import Statement, counted, headline_of, percent, score_name
+from hftl.report.statements import Statement, counted, headline_of, output_of, percent, scales_of
 from hftl.tasks import task_of
 
 
@@ -42,7 +42,7 @@ def limits(report: Mapping[str, Any]) -> list[Statement]:
         if f["level"] in ("WARN", "FAIL") and f["check"] in _FINDINGS and f["count"]
     ]
     return [
-        Statement(f"It always answers with one of its {classes} classes, also for {rows} that belong to none."),
+        Statement(output_of(report).words["always"].format(n=classes, rows=rows, row=inputs.noun)),
         Statement(f"The figures hold for {rows} like those of {{}}. On other {rows} it was not tested.", (origin,)),
         *([Statement(inputs.caveat)] if inputs.caveat else []),
         *_where(tests < SMALL_TEST, f"The test has only {tests:,} rows: read the intervals, not the figures alone."),
@@ -69,7 +69,7 @@ def _cut(cut: Mapping[str, int], kind: str) -> str:
 
 
 def _weak_classes(report: Mapping[str, Any]) -> list[Statement]:
-    classes = report.get("per_class") or []
+    classes, words = report.get("per_class") or [], output_of(report).words
     tested = [c for c in classes if c["support"]]
     mean = sum(c["f1"] for c in tested) / max(len(tested), 1)
     weak = sorted((c for c in tested if c["f1"] < mean), key=lambda c: (c["f1"], -c["support"]))[:WEAKEST]
@@ -78,19 +78,20 @@ def _weak_classes(report: Mapping[str, Any]) -> list[Statement]:
     counts = ", ".join(f"{{}} ({c['support']})" for c in few[:WEAKEST])
     more = f" and {len(few) - WEAKEST} more" if len(few) > WEAKEST else ""
     small = f"Fewer than {FEW_ROWS} test rows, hence uncertain figures: {counts}{more}."
-    untested = len(classes) - len(tested)
+    untested, name, names = len(classes) - len(tested), words["name"], words["names"]
     return [
-        *_where(weak, f"The classes with the lowest F1: {figures}.", tuple(c["label"] for c in weak)),
+        *_where(weak, f"The {names} with the lowest F1: {figures}.", tuple(c["label"] for c in weak)),
         *_where(few, small, tuple(c["label"] for c in few[:WEAKEST])),
-        *_where(untested, f"{counted(untested, 'class has', 'classes have')} no test row at all."),
+        *_where(untested, f"{counted(untested, f'{name} has', f'{names} have')} no test row at all."),
     ]
 
 
 def weak_slices(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[Statement]:
     """Return a sentence for each of the slices that are worse than the rest by more than chance, the worst first."""
     score = headline_of(report)
+    scale = scales_of(report)[score]
     weak = sorted((s for s in evidence.get("slices") or [] if s["weak"]), key=lambda s: s[score]["value"])[:WEAKEST]
-    values = [f"{score_name(score)} {percent(s[score]['value'])} on {s['count']:,} test rows" for s in weak]
+    values = [f"{scale.name} {scale.value(s[score]['value'])} on {s['count']:,} test rows" for s in weak]
     names = [(s["by"], s["slice"]) for s in weak]
     return [Statement(f"Weaker than overall by {{}}, {{}}: {v}.", n) for v, n in zip(values, names, strict=True)]
 

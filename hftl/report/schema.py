@@ -46,6 +46,16 @@ def group(value: Any) -> Any:
     return value if isinstance(value, str) and _GROUP.fullmatch(value) else None
 
 
+def score(value: Any) -> Any:
+    """Let a score through: a number, or one with its interval."""
+    return public_part(_SCORE, value) if isinstance(value, dict) else number(value)
+
+
+def ids(value: Any) -> Any:
+    """Let a number through, or a list of them: what is true of a row, by number."""
+    return [number(one) for one in value] if isinstance(value, list) else number(value)
+
+
 def private(_: Any) -> Any:
     """Let nothing through: the field stays in the run."""
     return None
@@ -60,8 +70,9 @@ def _all(rule: Callable[[Any], Any], names: str) -> dict[str, Any]:
 
 
 _SCORE = _all(number, "value low high")
-_SCORES = {"accuracy": _SCORE, "macro_f1": _SCORE}
-_METRICS = {**_SCORES, **_all(number, "macro_precision macro_recall log_loss")}
+_NAMES = "accuracy macro_f1 micro_f1 exact map r2 rmse mae pearson spearman f1 strict_f1 precision recall"  # of scores
+_SCORES = _all(score, _NAMES)
+_METRICS = {**_SCORES, **_all(number, "macro_precision macro_recall micro_precision micro_recall log_loss")}
 _RUNG = {**_SCORES, "name": sentence, "kind": word, "seconds": number, "note": sentence}
 _DIFFERENCE = {"label": word, **_all(number, "gap low high p")}
 _SURENESS = _all(number, "ece ece_low ece_high ece_if_calibrated log_loss brier")
@@ -72,7 +83,8 @@ _SPREADS = {str: {"values": [number], "mean": number, "std": number}}
 _FOLDS = {**_all(number, "rows probe_accuracy baseline_accuracy"), "baseline": sentence, "gap": _SCORE}
 _VERDICT = {
     **_DIFFERENCE,
-    **{"against": sentence, "kind": word, "rows_needed": number, "macro_f1": _DIFFERENCE, "cross_validation": _FOLDS},
+    **{"against": sentence, "kind": word, "rows_needed": number, "cross_validation": _FOLDS},
+    **dict.fromkeys(_NAMES.split(), _DIFFERENCE),
     "advice": private,  # for the person who trained it
 }
 _FORGETTING = {
@@ -109,10 +121,11 @@ _EVIDENCE = {
     "forgetting": _FORGETTING,
     "calibration": {**_CALIBRATION, "note": sentence},
     "abstain": {**_THRESHOLD, "note": sentence},
-    "slices": [{"by": word, "slice": group, **_all(number, "count weak"), "accuracy": _SCORE}],
+    "conformal": {**_all(number, "level width"), "test_coverage": _SCORE},
+    "slices": [{"by": word, "slice": group, **_all(number, "count weak"), **_SCORES}],
     "suspects": [{str: number}],
     "confusion": [[number]],  # (true, predicted, count)
-    "worst_rows": [{str: number}],  # positions and figures, no content
+    "worst_rows": [{str: ids}],  # positions and figures, no content
     "doctor": [_FINDING],
     "seconds": number,
 }

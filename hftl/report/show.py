@@ -28,9 +28,10 @@ def show_plan(plan: Plan, learning_rate: float | None) -> None:
 
 def show_result(report: dict[str, Any], run_dir: str) -> None:
     """Print the ladder on the same test rows, the verdict, and where the run is."""
-    evidence, names = report["evidence"] or {}, scores_of(report)
+    evidence = report["evidence"] or {}
     rungs = ladder(report, evidence)
-    rows = [(r["name"], *("{value:.3f} [{low:.3f}, {high:.3f}]".format(**r[k]) for k in names)) for r in rungs]
+    names = [name for name in scores_of(report) if name in rungs[0]]  # mean average precision needs more than answers
+    rows = [(r["name"], *("{value:z.3f} [{low:z.3f}, {high:z.3f}]".format(**r[k]) for k in names)) for r in rungs]
     print_table(f"Test, {report['data']['rows']['test']} rows", ("model", *(score_name(k) for k in names)), rows)
     if evidence:
         print_table("Evidence", ("", ""), [*_evidence_rows(report, evidence), *parity_rows(report["parity"])])
@@ -63,16 +64,13 @@ def _show_place(report: dict[str, Any], run_dir: str, more: str = "") -> None:
 
 def _evidence_rows(report: dict[str, Any], evidence: dict[str, Any]) -> list[tuple[str, str]]:
     """Verdict, advice, forgetting, calibration and what the doctor found, a line each."""
-    verdict, forgetting, suspects = evidence["verdict"], evidence["forgetting"], evidence["suspects"]
+    verdict, forgetting, suspects = evidence["verdict"], evidence.get("forgetting"), evidence.get("suspects")
     kind = f" ({verdict['kind'].lower()})" if verdict["kind"] else ""
     rows = [(f"{verdict['label']} transfer{kind}", str(statements.banner(report, evidence)["sentence"]))]
     rows += [("advice", f"{a['advice']}: {a['reason']}") for a in verdict["advice"]]
     if forgetting:
         rows.append(("kept of the base", str(statements.kept_of_base(forgetting))))
-    rows += [
-        ("calibration", statements.calibration(evidence["calibration"])),
-        ("abstain", statements.abstain(evidence["abstain"])),
-    ]
+    rows += [(name, str(said)) for name, said in statements.certainty_by_name(evidence)]
     rows += [("weak slice", str(slice_words)) for slice_words in weak_slices(report, evidence)]
     if suspects:
         sure = sum(s["confident"] for s in suspects)
@@ -94,7 +92,7 @@ def show_seeds(report: dict[str, Any], run_dir: str, news: Sequence[str] = ()) -
     """Print mean and standard deviation over the seeds, `news`, and where the one that is kept lies now."""
     seeds = report["seeds"]
     rows = [
-        (split, metric, f"{spread['mean']:.4f} ± {spread['std']:.4f}", " ".join(f"{v:.4f}" for v in spread["values"]))
+        (split, score_name(metric), f"{spread['mean']:.4f} ± {spread['std']:.4f}", " ".join(f"{v:.4f}" for v in spread["values"]))
         for split in ("test", "validation")
         for metric, spread in seeds[split].items()
     ]

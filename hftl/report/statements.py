@@ -11,6 +11,8 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from hftl.evaluation.bootstrap import Interval
+from hftl.evaluation.scale import MINUS, Scale
+from hftl.evaluation.scale import score_name as score_name
 from hftl.evaluation.verdict import MARGIN, stands
 from hftl.evidence.advice import MORE_TEST_ROWS, undecided
 from hftl.methods import METHODS as _METHODS
@@ -20,7 +22,6 @@ from hftl.report.visible import one_line
 METHODS = {name: method.words for name, method in _METHODS.items()}
 RETENTION = {"sample:digits": "handwritten digits", "sample:wikipedia-topics": "Wikipedia summaries"}
 KINDS = {
-    "majority": "always the most frequent class",
     "no-pretraining": "learns from this data alone",
     "features": "frozen features of the pretrained model",
     "control": "same architecture, random weights",
@@ -59,7 +60,11 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def points(value: float) -> str:
     """Return a difference of shares in percentage points, with its sign."""
-    return f"{round(100 * value, 1) + 0:+.1f}".replace("-", "\u2212")
+    return _signed(Scale(), value)[0]
+
+
+def _signed(scale: Scale, *gaps: float) -> list[str]:
+    return [gap.replace("-", MINUS) for gap in scale.gaps(*gaps)]
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -94,17 +99,32 @@ def scores_of(report: Mapping[str, Any]) -> list[str]:
     return [name for name, score in report["metrics"]["test"].items() if isinstance(score, dict)]
 
 
-def headline_of(report: Mapping[str, Any]) -> str:
-    """Return the name of the score that the report begins with."""
+def output_of(report: Mapping[str, Any]) -> Any:
+    """Return the `Output` of a report."""
     from hftl.tasks import task_of  # late: it brings torch, which the doctor's checks do without
 
-    return task_of(report).output.headline
+    return task_of(report).output
 
 
-def score_name(name: str, *, heads: bool = False) -> str:
-    """Return what a person calls a score, such as "macro F1"; with a capital where it `heads` a line."""
-    words = name.replace("_", " ").replace("f1", "F1")
-    return words[:1].upper() + words[1:] if heads else words
+def headline_of(report: Mapping[str, Any]) -> str:
+    """Return the name of the score that the report begins with."""
+    return str(output_of(report).headline)
+
+
+def scales_of(report: Mapping[str, Any]) -> dict[str, Scale]:
+    """Return how each score that has an interval is written, by name."""
+    output = output_of(report)
+    return {name: output.written(name) for name in scores_of(report)}
+
+
+def rung_words(report: Mapping[str, Any], kind: str) -> str:
+    """Return what a rung of the ladder is."""
+    return f"always {output_of(report).words['guess']}" if kind == "majority" else KINDS.get(kind, kind)
+
+
+def learned(report: Mapping[str, Any]) -> str:
+    """Return what a model was adapted to, such as "3 classes"."""
+    return str(output_of(report).words["learned"].format(n=f"{len(report['data']['labels']):,}"))
 
 
 _TITLES = {  # kind of a verdict, or its label where it has none -> how it looks, its title
@@ -117,26 +137,29 @@ _TITLES = {  # kind of a verdict, or its label where it has none -> how it looks
 _MEANINGS = {
     "POSITIVE": "The whole interval is above zero: this is more than luck with the test rows.",
     "NEGATIVE": "The whole interval is below zero: this is more than luck with the test rows.",
-    "EQUIVALENT": f"The whole interval lies within {100 * MARGIN:g} points of zero: the two are equally good for most "
-    "purposes, and the simpler model costs less.",
+    "EQUIVALENT": "The whole interval lies within {margin} of zero: the two are equally good for most purposes, and the "
+    "simpler model costs less.",
     "NEUTRAL": "The interval includes zero: on these test rows neither is shown to be better.",
 }
 
 
 def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, Any]:
     """Return the verdict: `look` (good, bad, neutral, none), `title`, `sentence`, `details`, `reached`, `advice`."""
-    verdict = evidence.get("verdict")
-    rows, score = report["data"]["rows"]["test"], report["metrics"]["test"][headline_of(report)]
-    name = score_name(headline_of(report))
-    reached = f"On {rows:,} test rows its {name} is {percent(score['value'])} (95% interval {interval(score)})."
+    verdict, output = evidence.get("verdict"), output_of(report)
+    rows, score, scale = report["data"]["rows"]["test"], report["metrics"]["test"][output.headline], output.written()
+    bounds = scale.bounds(score["low"], score["high"])
+    reached = f"On {rows:,} test rows its {scale.name} is {scale.value(score['value'])} (95% interval {bounds})."
     parts = {"look": "none", "title": "No verdict", "details": [], "reached": Statement(reached), "advice": []}
     if not verdict:
         return {**parts, "sentence": Statement("This run was not compared with models that learn without transfer.")}
     kind = verdict.get("kind") or verdict["label"]
     p = verdict.get("p")
-    chance = "" if p is None else f"; McNemar's test: p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}"
+    test = "McNemar's test" if scale.right else "a test of random swaps"
+    chance = "" if p is None else f"; {test}: p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}"
     side = "over" if verdict["label"] == "POSITIVE" else "against"
-    text = f"{points(verdict['gap'])} points of {name} {side} {{}} ({_bounds(verdict)}{chance})."
+    gap = f"{_signed(scale, verdict['gap'])[0]}{scale.unit} {'of' if scale.share else 'in'} {scale.name}"
+    text = f"{gap} {side} {{}} ({_bounds(verdict, scale)}{chance})."
+    margin = f"{100 * MARGIN:g} points" if scale.share else f"{MARGIN:g}"
     compared = Statement("That is the best model here that learns from this data alone.")
     others = [(name, other) for name, other in verdict.items() if isinstance(other, Mapping) and "label" in other]
     parts["look"], parts["title"] = _TITLES[kind]
@@ -144,26 +167,34 @@ def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, 
         **parts,
         "sentence": Statement(text, (verdict["against"],)),
         "details": [
-            compared + (_undecided(verdict, rows) if kind == "UNDECIDED" else Statement(_MEANINGS[kind])),
-            *(_other_score(verdict, what, other) for what, other in others),
+            compared
+            + (
+                _undecided(verdict, rows, scale)
+                if kind == "UNDECIDED"
+                else Statement(_MEANINGS[kind].format(margin=margin))
+            ),
+            *(_other_score(verdict, output.written(what), other) for what, other in others),
         ],
         "advice": [a for a in verdict.get("advice") or [] if a["advice"] != MORE_TEST_ROWS],  # the details say it
     }
 
 
-def _bounds(difference: Mapping[str, Any]) -> str:
-    return f"95% interval {points(difference['low'])} to {points(difference['high'])}"
+def _bounds(difference: Mapping[str, Any], scale: Scale) -> str:
+    return "95% interval " + " to ".join(_signed(scale, difference["low"], difference["high"]))
 
 
-def _other_score(verdict: Mapping[str, Any], name: str, other: Mapping[str, Any]) -> Statement:
+def _other_score(verdict: Mapping[str, Any], scale: Scale, other: Mapping[str, Any]) -> Statement:
     same = "the same" if other["label"] == verdict["label"] else other["label"].lower()
-    return Statement(f"{score_name(name, heads=True)} says {same}: {points(other['gap'])} points ({_bounds(other)}).")
+    gap = f"{_signed(scale, other['gap'])[0]}{scale.unit}"
+    if scale.smaller:  # a minus is good news: words say which way
+        gap = f"{gap[1:]} {'higher' if other['gap'] > 0 else 'lower'}"
+    return Statement(f"{scale.heading} says {same}: {gap} ({_bounds(other, scale)}).")
 
 
-def _undecided(verdict: Mapping[str, Any], rows: int) -> Statement:
+def _undecided(verdict: Mapping[str, Any], rows: int, scale: Scale) -> Statement:
     compared = verdict.get("cross_validation")
-    more = f" {stands(Interval(**compared['gap']), compared['baseline'])}." if compared else ""
-    return Statement("{}", (undecided(verdict["gap"], rows, verdict.get("rows_needed")) + more,))
+    more = f" {stands(Interval(**compared['gap']), compared['baseline'], scale)}." if compared else ""
+    return Statement("{}", (undecided(verdict["gap"], rows, verdict.get("rows_needed"), scale) + more,))
 
 
 def headline(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> tuple[str, Statement]:
@@ -237,9 +268,21 @@ def forgetting(report: Mapping[str, Any]) -> list[Statement]:
 
 def certainty(report: Mapping[str, Any]) -> list[Statement]:
     """Return what a card says of the confidences, and from which one on to trust them."""
-    evidence = report.get("evidence") or {}
-    parts = ((calibration, evidence.get("calibration")), (abstain, evidence.get("abstain")))
-    return [Statement(say(part)) for say, part in parts if part]
+    return [Statement(said) for _, said in certainty_by_name(report.get("evidence") or {})]
+
+
+def certainty_by_name(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is known of how sure an answer is: the part of the evidence, and it in words."""
+    says = {"calibration": calibration, "abstain": abstain, "conformal": conformal}
+    return [(part, say(evidence[part])) for part, say in says.items() if evidence.get(part)]
+
+
+def conformal(interval_of_one: Mapping[str, Any]) -> str:
+    """Return how far the truth is from a single answer."""
+    level, tested = percent(interval_of_one["level"], 0), interval_of_one.get("test_coverage")
+    width = Scale(share=False).value(interval_of_one["width"])
+    seen = f"; of the test rows {percent(tested['value'])} do (95% interval {interval(tested)})" if tested else ""
+    return f"For {level} of rows the truth should lie within {width} of the answer, by the validation rows{seen}."
 
 
 def calibration(calibration: Mapping[str, Any]) -> str:
@@ -288,8 +331,9 @@ def pooled(report: Mapping[str, Any]) -> str | None:
     if report.get("pooling") != "mean":
         return None
     best = {k: max(v.values()) for k, v in ((report.get("probe") or {}).get("cv_accuracy") or {}).items() if v}
-    gain = points(best["mean"] - best["native"]) if {"mean", "native"} <= set(best) else None
-    more = f": in cross-validation {gain} points over what the stock class reads" if gain else ""
+    scale = output_of(report).written()
+    gain = _signed(scale, best["mean"] - best["native"])[0] if {"mean", "native"} <= set(best) else None
+    more = f": in cross-validation {gain}{scale.unit} over what the stock class reads" if gain else ""
     return f"The head reads the mean of the token states{more}"
 
 

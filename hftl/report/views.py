@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hftl.evaluation.scale import Scale
 from hftl.report import statements
-from hftl.report.statements import counted, duration, interval, percent, score_name, scores_of
+from hftl.report.statements import counted, duration, percent, score_name, scores_of
 
 
 MAX_CLASSES = 2_000  # rows of the table of classes
@@ -18,14 +19,19 @@ def ladder(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[
     """Return the rungs, the run's own last; without the ladder, that one alone."""
     own = {k: report["metrics"]["test"][k] for k in scores_of(report)}
     rungs = evidence.get("ladder") or [{"name": str(report["method"]), "kind": "method", **own, "seconds": None}]
-    return [{**r, "kind_words": statements.KINDS.get(r["kind"], r["kind"]), "note": r.get("note")} for r in rungs]
+    return [{**r, "kind_words": statements.rung_words(report, r["kind"]), "note": r.get("note")} for r in rungs]
 
 
 def cards(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the headline figures: name, value, what stands below it."""
     test = report["metrics"]["test"]
     entries = [
-        (score_name(k, heads=True), percent(test[k]["value"]), f"95%: {interval(test[k])}") for k in scores_of(report)
+        (
+            score_name(k, heads=True),
+            scale.value(test[k]["value"]),
+            f"95%: {scale.bounds(test[k]['low'], test[k]['high'])}",
+        )
+        for k, scale in statements.scales_of(report).items()
     ]
     forgetting, calibration = evidence.get("forgetting") or {}, evidence.get("calibration")
     if forgetting.get("unchanged"):
@@ -36,6 +42,11 @@ def cards(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[s
     if calibration:
         before, after = (percent(calibration[when]["ece"]) for when in ("before", "after"))
         entries.append(("Calibration error", after, f"{before} before correction"))
+    if evidence.get("conformal"):
+        level, width = (evidence["conformal"][key] for key in ("level", "width"))
+        entries.append(
+            ("A single answer", f"± {Scale(share=False).value(width)}", f"holds the truth in {percent(level, 0)}")
+        )
     seconds, rows = report["timing"]["total_seconds"], report["data"]["rows"]["train"]
     entries.append(("Time", duration(seconds), f"{rows:,} training rows"))
     return [dict(zip(("name", "value", "below"), entry, strict=True)) for entry in entries]
@@ -48,7 +59,20 @@ def statements_of(report: dict[str, Any]) -> dict[str, Any]:
     return {
         "verdict": {"look": banner["look"], "title": banner["title"], "sentence": str(banner["sentence"])},
         "cards": [card for card in cards(report, evidence) if card["name"] != "Time"],
+        "ladder": _ladder_in_words(report, evidence),
+        "names": statements.output_of(report).words["name"],
     }
+
+
+def _ladder_in_words(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
+    """Return the headline score of each rung as text."""
+    headline = statements.headline_of(report)
+    scale, rungs = statements.scales_of(report)[headline], evidence.get("ladder") or []
+    rows = [
+        [r["name"], scale.value(r[headline]["value"]), scale.bounds(*map(r[headline].get, ("low", "high")))]
+        for r in rungs
+    ]
+    return {"score": score_name(headline, heads=True), "rows": rows}
 
 
 def stages(report: Mapping[str, Any]) -> list[dict[str, Any]]:

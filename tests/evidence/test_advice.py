@@ -36,7 +36,7 @@ AHEAD = verdict("NEUTRAL", 0.02, -0.05, 0.09, 1234)
 BEHIND = verdict("NEUTRAL", -0.02, -0.09, 0.05)
 WORSE, LEVEL = difference("NEGATIVE", -0.06, -0.08, -0.03), difference("NEUTRAL", -0.008, -0.03, 0.02)
 FACTS = Facts(
-    method="probe", accuracy=0.91, rows_per_class=125, n_test=540, baseline_name="raw pixels + logistic regression",
+    method="probe", score=0.91, rows_per_class=125, n_test=540, baseline_name="raw pixels + logistic regression",
     baseline=0.97, majority=0.1, baseline_over_majority=difference("POSITIVE", 0.87, 0.8, 0.9), neighbours=0.9,
     probe=0.91, method_over_probe=difference("NEUTRAL", 0.0, -0.01, 0.01), probe_over_baseline=WORSE,
     pretraining=Pretraining(0.9, 0.6, difference("POSITIVE", 0.3, 0.25, 0.35), 400, 400),
@@ -81,7 +81,7 @@ def test_a_baseline_that_is_behind_is_never_preferred():
 
 
 def test_fine_tuning_below_its_probe_asks_for_lower_rates():
-    facts = replace(FACTS, method="full", accuracy=0.85, learning_rate=1e-3, method_over_probe=WORSE)
+    facts = replace(FACTS, method="full", score=0.85, learning_rate=1e-3, method_over_probe=WORSE)
     steps = advise(NEGATIVE, facts)
     assert steps[0].advice == LOWER_RATE
     assert "0.001" in steps[0].reason
@@ -94,7 +94,7 @@ def test_one_row_of_120_spoils_no_features():
     probe = np.arange(120) >= 6
     method = np.arange(120) >= 7
     facts = replace(
-        FACTS, method="lora", accuracy=113 / 120, probe=114 / 120, method_over_probe=accuracy_difference(method, probe)
+        FACTS, method="lora", score=113 / 120, probe=114 / 120, method_over_probe=accuracy_difference(method, probe)
     )
     assert LOWER_RATE not in advice(NEGATIVE, facts)
     assert LOWER_RATE in advice(NEGATIVE, replace(facts, method_over_probe=accuracy_difference(probe & False, probe)))

@@ -12,7 +12,7 @@ from hftl import load
 from hftl.data.splits import Splits
 from hftl.errors import Preempted
 from hftl.evidence.page import write_page_of
-from hftl.tasks import INPUTS
+from hftl.tasks import get_task
 from tests.report_page.example import LABELS, evidence, report, text_rows
 from tests.runs import text_frame, tiny_run
 
@@ -32,7 +32,11 @@ def _write(folder: Path) -> dict[str, Any]:
     rows_of_page = text_rows()
     made = json.loads(json.dumps(report(rows_of_page, evidence=evidence(rows_of_page))))
     return write_page_of(
-        folder / "report.html", made, splits, INPUTS["text"], np.tile(np.eye(3, dtype=np.float32), (20, 1))
+        folder / "report.html",
+        made,
+        splits,
+        get_task("text-classification"),
+        np.tile(np.eye(3, dtype=np.float32), (20, 1)),
     )
 
 

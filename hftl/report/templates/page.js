@@ -59,8 +59,8 @@
       one.setAttribute("aria-pressed", one.dataset.cell === cell);
     }
   };
-  const matrix = document.getElementById("matrix");
-  const grid = [...matrix.tBodies[0].rows].map((row) => [...row.cells].slice(1).map((td) => td.querySelector("button")));
+  const matrix = document.getElementById("matrix");  // there is none where rows have no class
+  const grid = [...(matrix ? matrix.tBodies[0].rows : [])].map((row) => [...row.cells].slice(1).map((td) => td.querySelector("button")));
   const focusable = (target) => {
     for (const one of matrix.querySelectorAll("button")) one.tabIndex = one === target ? 0 : -1;
   };
@@ -71,11 +71,11 @@
   document.addEventListener("click", (event) => {
     const target = event.target.closest("[data-cell]");
     if (!target) return;
-    if (matrix.contains(target)) focusable(target);
+    if (matrix?.contains(target)) focusable(target);
     show(target.dataset.cell);
     panel.scrollIntoView({ block: "nearest" });
   });
-  matrix.addEventListener("keydown", (event) => {
+  matrix?.addEventListener("keydown", (event) => {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
     const at = event.target.closest("button");
     if (!step || !at) return;

@@ -109,5 +109,5 @@ PAIR = replace(
     show="\n".join,
     poolings=TEXT.poolings,
     features=("tfidf_pair",),
-    example='{"text": "one text", "text_pair": "another"}',
+    example={"text": "one text", "text_pair": "another"},
 )

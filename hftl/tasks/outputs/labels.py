@@ -143,8 +143,10 @@ def binary_cross_entropy(
     return F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum"), targets.numel()
 
 
-def decode(logits: np.ndarray, cuts: np.ndarray | float = 0.0) -> np.ndarray:
-    """Return 1 where a logit is above its cut, [n, L] float32."""
+def decode(logits: Any, cuts: np.ndarray | float = 0.0) -> Any:
+    """Return 1 where a logit is above its cut, [n, L] float32: of an array an array, of a tensor a tensor."""
+    if isinstance(logits, torch.Tensor):
+        return (logits > torch.as_tensor(cuts, device=logits.device)).float()
     return (np.asarray(logits) > cuts).astype(np.float32)
 
 
@@ -240,7 +242,23 @@ LABELS = Output(
     cells=lambda answer: {"prediction": [*answer.value], "probabilities": answer.probabilities},
     widget="Label",
     draw=lambda answer: answer.detail,
-    words={"does": "those of {n} labels that {row} has", "name": "label", "names": "labels"},
+    words={
+        "does": "tells which of {n} labels {row} has",
+        "learned": "{n} labels",
+        "always": "It knows its {n} labels and no others, and may give {row} none of them.",
+        "use": "For telling which of these labels {rows} like those it was trained on have",
+        "name": "label",
+        "names": "labels",
+        "given": "label",
+        "per": " per label",
+        "guess": "the most frequent set of labels",
+        "worst": "The wrong answers whose labels the model found the least probable, all labels of a row together.",
+        "loss": "loss {:.2f}",
+        "ask": "Classify",
+        "call": ", top_k={n}",
+        "code": "It gives the probability of every label. Those above their threshold are the answer: `thresholds` in "
+        "`config.json` has one for each label, in the order of `id2label`; without that field it is 0.5 for all.",
+    },
     named=lambda row, labels: ", ".join(labels[i] for i in np.flatnonzero(row)) or "no label",
     say=lambda ids, labels: ", ".join(labels[i] for i in ids) or "no label",
     beside=lambda outputs, targets: {"map": mean_average_precision(outputs, targets)},

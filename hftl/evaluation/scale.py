@@ -1,0 +1,95 @@
+"""How a score is written: a share of the rows as a percentage, anything else as a number with three digits."""
+
+import math
+from dataclasses import dataclass
+
+from hftl.evaluation.bootstrap import Interval
+
+
+MINUS = "\u2212"
+_DASH = "\u2013"
+_NOTHING, _TINY = 1e-8, 1e-5  # what rounding leaves of 0; what takes an exponent
+_NAMES = {
+    "exact": "exact match",
+    "map": "mAP",
+    "r2": "R2",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+}
+# What each score that has an interval says; {name} is a class, a label, a type.
+MEANINGS = {
+    "accuracy": "The share of test rows that were answered rightly.",
+    "macro_f1": "The F1 of each {name}, averaged so that a rare {name} counts as much as a frequent one.",
+    "micro_f1": "The F1 over all pairs of a row and a {name}: frequent {names} count the most.",
+    "exact": "The share of test rows that were answered with exactly the right {names}.",
+    "map": "The mean over the {names} of the average precision: how well rows that have a {name} are ranked before those "
+    "without it, whatever the threshold.",
+    "r2": "The share of the variance of the true numbers that the answers explain: 1 is perfect, 0 is no better than "
+    "always their mean, below 0 is worse.",
+    "rmse": "The root of the mean squared error, in the unit of the numbers: large errors count the most.",
+    "mae": "The mean size of the error, in the unit of the numbers.",
+    "pearson": "How close answers and truth are to a straight line, from -1 to 1.",
+    "spearman": "How alike answers and truth order the rows, from -1 to 1.",
+}
+
+
+def score_name(name: str, *, heads: bool = False) -> str:
+    """Return what a person calls a score, such as "macro F1"; with a capital where it `heads` a line."""
+    words = _NAMES.get(name) or name.replace("_", " ").replace("f1", "F1")
+    return words[:1].upper() + words[1:] if heads and name != "map" else words
+
+
+def figures(*values: float, sign: str = "") -> list[str]:
+    """Return numbers with as many decimals as give the largest of them three digits; `sign` is "+" to show it always."""
+    size = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if _NOTHING < size < _TINY:
+        return [f"{value:{sign}.2e}" for value in values]
+    decimals = max(0, 2 - math.floor(math.log10(size))) if size > _NOTHING else 3
+    return [f"{round(value, decimals) + 0:{sign},.{decimals}f}" if math.isfinite(value) else _DASH for value in values]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How the values of one score are written."""
+
+    name: str = "accuracy"  # as people call it
+    share: bool = True
+    smaller: bool = False  # is less better?
+    right: bool = True  # is it the share of right rows?
+
+    def values(self, *values: float) -> list[str]:
+        """Return such as 80.1% or 0.801."""
+        if not self.share:
+            return [value.replace("-", MINUS) for value in figures(*values)]
+        return [f"{100 * value:.1f}%" if math.isfinite(value) else _DASH for value in values]
+
+    def value(self, value: float | None) -> str:
+        """Return one value, a dash for none."""
+        return _DASH if value is None else self.values(value)[0]
+
+    def bounds(self, low: float, high: float) -> str:
+        """Return such as 80.1 to 87.2%."""
+        return " to ".join(self.values(low, high)).replace("% to", " to")
+
+    def gaps(self, *gaps: float) -> list[str]:
+        """Return differences with their sign, of shares in points, without the word."""
+        if not self.share:
+            return figures(*gaps, sign="+")
+        return [f"{round(100 * gap, 1) + 0:+.1f}" for gap in gaps]
+
+    @property
+    def heading(self) -> str:
+        """The name as it begins a line."""
+        return self.name if self.name == _NAMES["map"] else self.name[:1].upper() + self.name[1:]
+
+    @property
+    def unit(self) -> str:
+        """What follows a difference."""
+        return " points" if self.share else ""
+
+    def gap(self, gap: Interval) -> str:
+        """Return a difference with its bounds, such as +3.1 points, 95% +0.2 to +6.0."""
+        value, low, high = self.gaps(gap.value, gap.low, gap.high)
+        return f"{value}{self.unit}, 95% {low} to {high}"

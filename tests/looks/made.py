@@ -1,0 +1,133 @@
+"""Small runs of every output for texts and pairs, as people meet them: made without training, their figures by chance."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from hftl.config import build_config
+from hftl.data.load import load_task
+from hftl.evaluation.number_scores import coverage
+from hftl.evidence.page import write_page_of
+from hftl.report.views import statements_of
+from hftl.tasks import get_task
+from hftl.tasks.scores import compare, score, score_answers
+from hftl.tasks.task import Task
+from tests.tiny import build, tiny_text_rows
+
+
+PROBLEMS = {
+    "class": "single_label_classification",
+    "labels": "multi_label_classification",
+    "number": "regression",
+}
+NAMES = {"class": ("blue", "green", "red"), "labels": ("blue", "green", "red"), "number": ("warmth",)}
+WIDTH = 0.75  # half that of the interval of a number
+_ROWS = 150
+
+
+def kind_task(kind: str, inputs: str = "text") -> Task:
+    return get_task("text-classification", PROBLEMS[kind], inputs)
+
+
+def data_file(folder: Path, kind: str, inputs: str) -> Path:
+    """A file whose columns say what the task is; its first row holds what must be escaped."""
+    colours, rng = ("blue", "green", "red"), np.random.default_rng(0)
+    rows, others = tiny_text_rows(_ROWS, 3, 1), tiny_text_rows(_ROWS, 3, 2)
+    values: list[Any] = [
+        {
+            "class": colours[a],
+            "labels": [] if i % 9 == 0 else sorted({colours[a], colours[b]}),
+            "number": a * 1.7 + float(rng.normal(0, 0.3)),
+        }[kind]
+        for i, ((_, a), (_, b)) in enumerate(zip(rows, others, strict=True))
+    ]
+    texts = [f"{text}, zebra" for text, _ in rows]
+    columns: dict[str, Any] = {"text": texts, "label" if kind != "number" else "warmth": values}
+    if inputs == "pair":
+        columns = {"sentence1": texts, "sentence2": [text for text, _ in others], **dict([*columns.items()][1:])}
+    path = folder / "data.jsonl"
+    pd.DataFrame(columns).to_json(path, orient="records", lines=True)
+    return path
+
+
+def outputs_for(kind: str, targets: np.ndarray, noise: float, seed: int = 0) -> np.ndarray:
+    """What a model might put out for rows of which this is true: the truth, more or less."""
+    rng = np.random.default_rng(seed)
+    if kind == "number":
+        return (targets + rng.normal(0, noise, len(targets)))[:, None]
+    one_hot = np.eye(3)[targets] if kind == "class" else targets
+    return 4 * (one_hot - 0.5) + rng.normal(0, 2 * noise, one_hot.shape)
+
+
+def model_folder(folder: Path, kind: str, inputs: str) -> Path:
+    """A tiny random model as a run saves it."""
+    names = NAMES[kind]
+    fields: dict[str, Any] = {
+        "labels": {"thresholds": [0.3, 0.5, 0.7]},
+        "number": {"conformal_width": WIDTH, "conformal_level": 0.9},
+    }
+    columns = {"input_columns": ["text", "text_pair"]} if inputs == "pair" else {}
+    options = {"num_labels": len(names), "id2label": dict(enumerate(names)), "problem_type": PROBLEMS[kind]}
+    return build("bert", folder, **options, **fields.get(kind, {}), **columns)
+
+
+def made_run(folder: Path, kind: str, inputs: str = "text") -> Path:
+    """Write a run: final/, config.yaml, report.json and report.html."""
+    folder.mkdir(parents=True)
+    data = data_file(folder, kind, inputs)
+    model_folder(folder / "final", kind, inputs)
+    values = {"data": str(data), "model": "org/tiny", "method": "full"}
+    (folder / "config.yaml").write_text(yaml.safe_dump({"task": "text-classification", **values}))
+    config = build_config("text-classification", values)
+    task, splits = load_task(config.task, config.data, 42)
+    assert (task.output.kind, task.inputs.kind) == (kind, inputs)
+    output, names = task.output, splits.labels
+    targets = output.gather(splits.test["label"][:])
+    ours, plain = (outputs_for(kind, targets, noise, seed) for noise, seed in ((0.6, 0), (1.2, 1)))
+    guess = np.repeat(targets.mean() if kind == "number" else targets[:1], len(targets), axis=0)
+    answers = {"majority": guess, "no-pretraining": output.decode(plain), "method": output.decode(ours)}
+    called = {"majority": f"always {output.words['guess']}", "no-pretraining": "TF-IDF", "method": "full (org/tiny)"}
+    rungs = [
+        {"name": called[rung], "kind": rung, **score_answers(output, given, targets, names), "seconds": 1.0}
+        for rung, given in answers.items()
+    ]
+    verdict = compare(output, answers["method"], answers["no-pretraining"], targets, names).document()
+    worst = [{**row, "source_row": row["row"]} for row in output.worst(ours, targets, 20)]
+    evidence: dict[str, Any] = {
+        "ladder": rungs,
+        "verdict": {**verdict, "against": "TF-IDF", "cross_validation": None, "advice": []},
+        "forgetting": None,
+        "worst_rows": worst,
+        "doctor": [],
+        "seconds": 1.0,
+    }
+    if kind == "number":
+        share = asdict(coverage(answers["method"], targets, WIDTH))
+        evidence["conformal"] = {"level": 0.9, "width": WIDTH, "test_coverage": share}
+    stages = [{"name": "full", "trainable_parameters": 9, "learning_rates": {"head": 1e-4}, "seconds": 1.0, "steps": 4,
+               "epochs": 1.0, "reads": "rows", "weights": "", "history": _history(output)}]  # fmt: skip
+    report = {
+        "schema_version": 1, "task": task.name, "problem_type": output.problem_type, "inputs": inputs, "method": "full",
+        "pooling": "native",
+        "model": {"name": "org/tiny", "source": "hub", "revision": "abc123", "architecture": "Bert", "parameters": 12},
+        "data": {"name": "data.jsonl", "labels": list(names), "origins": {}, "skipped": [], "cut": None,
+                 "rows": {k: len(getattr(splits, k)) for k in ("train", "validation", "test")}},
+        "metrics": {part: score(output, ours, targets, names) for part in ("test", "validation")},
+        "baselines": [], "per_class": output.table(answers["method"], targets, names) if output.table else [],
+        "probe": {"C": 1.0, "pooling": "native", "cv_accuracy": {}, "features": "computed"}, "stages": stages,
+        "timing": {"train_seconds": 1.0, "total_seconds": 4.0},
+        "environment": {"versions": {"hftl": "0.1.0"}, "device": "cpu", "processes": 1, "threads": 1},
+        "seed": 42, "warnings": [], "evidence": evidence, "parity": {},
+    }  # fmt: skip
+    report = {**report, "statements": statements_of(report)}
+    write_page_of(folder / "report.html", report, splits, task, ours)
+    return folder
+
+
+def _history(output: Any) -> list[dict[str, float]]:
+    scores = {f"eval_{name}": 0.5 for name in output.scores}
+    return [{"loss": 1.0 / i, "step": float(i), **{k: v + i / 10 for k, v in scores.items()}} for i in range(1, 5)]
