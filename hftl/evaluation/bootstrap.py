@@ -18,7 +18,6 @@ MadeUp = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 
 LEVEL = 0.95
 RESAMPLES = 2000  # about 50 of them beyond each end at 95%
-_JACKKNIFE = 2048  # kinds of rows that are left out at once
 _CHUNK_DRAWS = 2_000_000  # row draws and sums held at once: about 100 MB, however many rows and statistics
 
 
@@ -214,8 +213,9 @@ def corrected_levels(
 def left_out(kinds: Kinds, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the score [kinds] of all rows but one of each kind; there must be two rows."""
     own = kinds.counts[None] @ kinds.statistics
-    starts = range(0, len(kinds.counts), _JACKKNIFE)
-    return np.concatenate([score(own - kinds.statistics[a : a + _JACKKNIFE].toarray()) for a in starts])
+    step = max(1, _CHUNK_DRAWS // own.shape[1])
+    starts = range(0, len(kinds.counts), step)
+    return np.concatenate([score(own - kinds.statistics[a : a + step].toarray()) for a in starts])
 
 
 def paired_differences(
