@@ -87,6 +87,14 @@ def in_order(parts: Sequence[Any], places: Sequence[np.ndarray]) -> Any:
     return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]))[order]
 
 
+def first_windows(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Return what `Inputs.encode` made, of rows in windows the first window of each and no units: what begins a row."""
+    if "rows" not in arrays:
+        return arrays
+    first = np.unique(arrays["rows"], return_index=True)[1]
+    return {name: array[first] for name, array in arrays.items() if name not in ("rows", "units")}
+
+
 def values_of(array: Any) -> np.ndarray:
     """Return an array by row as it is, and the values of one by unit."""
     values: np.ndarray = array.values if isinstance(array, Ragged) else np.asarray(array)
@@ -117,6 +125,11 @@ class Encoded(torch.utils.data.Dataset):
             return {**row, "labels": self.targets[index], "augment": self.augment}
         labels = self.targets.values[self.units.starts[index] : self.units.starts[index + 1]]
         return {**row, "units": self.units[index], "labels": labels, "augment": self.augment}
+
+    @property
+    def count(self) -> int:
+        """How many answers are asked for: of rows, or of their units."""
+        return len(self) if self.units is None else len(self.units.values)
 
     @property
     def labels(self) -> Any:
@@ -244,6 +257,7 @@ class Inputs:
     box: str  # gradio component that takes a row, by name
     template: str = "predict.py"  # of the export's predict.py
     overlap: Function | None = None  # processor -> tokens that windows of a long row share; None: rows are cut
+    derived: tuple[str, ...] = ()  # columns that `read` makes beside those, for `Output.located`
     padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
     augmentable: bool = False
     caveat: str = ""  # what the limits of a model say was not recorded of such rows; "": nothing

@@ -156,7 +156,7 @@ GOOD = sentences(12)
         (Dataset.from_list([*GOOD, {"tokens": [], "tags": []}]), "there are no words in 1 row (counted from 0: 12)"),
         (Dataset.from_list([*GOOD, {"tokens": ["a", None], "tags": ["O", "O"]}]), "a word is missing (null)"),
         (Dataset.from_list([*GOOD, {"tokens": ["a"], "tags": None}]), "missing in 1 row"),
-        (Dataset.from_list([{"tokens": ["a"], "tags": "O"}] * 3).rename_column("tokens", "strange"), "no words column found"),
+        (Dataset.from_list([{"tokens": ["a"], "tags": "O"}] * 3).rename_column("tokens", "strange"), "no sentence column found"),
     ],
 )  # fmt: skip
 def test_what_is_refused(data, says):

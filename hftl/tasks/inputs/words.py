@@ -224,8 +224,8 @@ def describe(splits: Splits, tokenizer: Any, encoded: list[np.ndarray], cut: int
 
 
 WORDS = Inputs(
-    kind="words",
-    noun="a text",
+    kind="sentence",
+    noun="a sentence",
     columns=("words",),
     flags=("text_column",),
     processor="AutoTokenizer",
@@ -252,6 +252,7 @@ WORDS = Inputs(
     box="Textbox",
     template="predict_words.py",
     overlap=overlap_of,
+    derived=("starts",),
     padded=True,
     caveat="The languages of the texts were not recorded: expect nothing of others than those in the data.",
 )

@@ -1,6 +1,5 @@
 """A tag for every word: names of entities as B-, I- and O, read from any of their schemes; entities are what counts."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -313,7 +312,7 @@ TAGS = Output(
     classes=None,
     counts=lambda ids, names: np.bincount(ids.values, minlength=len(names)),
     width=len,
-    collate=lambda rows: torch.from_numpy(np.concatenate(rows)),
+    collate=lambda targets: torch.as_tensor(np.asarray(targets)),  # of rows that are asked as a whole: retention
     loss=word_loss,
     chance=lambda names: math.log(max(2, len(names))),
     decode=decode,
@@ -335,10 +334,27 @@ TAGS = Output(
     ask=lambda names: {"ignore_labels": [], "is_split_into_words": True},
     flatten=flatten,
     flat=flat,
-    cells=lambda answer: {"prediction": json.dumps(answer.value, ensure_ascii=False), "probability": answer.confidence},
+    cells=lambda answer: {"prediction": answer.value, "probability": answer.confidence},
     widget="HighlightedText",
     draw=lambda answer: answer.value,
-    words={"does": "the words of {row} into {n} tags", "name": "tag", "names": "tags"},
+    words={
+        "does": "finds entities in {row}: it gives every word one of {n} tags",
+        "learned": "{n} tags",
+        "always": "It knows its {n} tags and no others: an entity of another type is missed, or taken for one of these.",
+        "use": "For finding such entities in {rows} like those it was trained on",
+        "name": "tag",
+        "names": "tags",
+        "given": "tag",
+        "per": " per tag",
+        "guess": "the most frequent tag",
+        "worst": "The rows with most wrong tags, of equals those of the highest loss.",
+        "loss": "loss {:.2f}",
+        "ask": "Find entities",
+        "call": ', aggregation_strategy="simple"',
+        "code": "Each entity has a type, a score and its place in the text. Tags were learnt at the first piece of every "
+        'word: `aggregation_strategy="first"` takes that tag for all of a word. `pipeline` cuts what is longer than the '
+        "model reads, unless it is given a `stride`, such as `stride=64`.",
+    },
     say=in_words,
     named=in_words,
     mistaken=mistaken_types,
