@@ -5,7 +5,7 @@ import json
 import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hftl.atomic import new_file, partial_of
 from hftl.config import data_config
@@ -20,13 +20,25 @@ from hftl.tasks.scores import score
 _log = logging.getLogger("hftl")
 
 
-def answers_for(predictor: Predictor, inputs: list[Any]) -> list[dict[str, Any]]:
+class Answered(NamedTuple):
+    """Rows with the answers to them."""
+
+    rows: list[dict[str, Any]]
+    names: list[str]  # under which the answers stand: the prediction, and the numbers that go with it
+
+
+def answers_for(predictor: Predictor, inputs: list[Any]) -> Answered:
     """Return what JSON says of the answer to each input: "input", "prediction", and what goes with it."""
-    cells = predictor.task.output.cells
-    return [{"input": i, **cells(a)} for i, a in zip(inputs, predictor.predict(inputs), strict=True)]
+    cells = [predictor.task.output.cells(answer) for answer in predictor.predict(inputs)]
+    return Answered([{"input": i, **of_one} for i, of_one in zip(inputs, cells, strict=True)], _columns(cells))
 
 
-def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, Any]]:
+def _columns(cells: list[dict[str, Any]]) -> list[str]:
+    """Return the cells that a table holds: not those that are tables themselves."""
+    return [name for name, value in cells[0].items() if not isinstance(value, dict)] if cells else []
+
+
+def predict_data(predictor: Predictor, flags: dict[str, Any]) -> Answered:
     """Predict every row of `--data`; write `--output` when given. Returns the rows, images as their paths.
 
     Raises `DataError` for data that cannot be read and `RunError` for a place that cannot be written.
@@ -39,16 +51,18 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> list[dict[str, 
     derived = predictor.task.inputs.derived
     columns = {name: cells for name, cells in _plain(rows.table).items() if name not in derived}
     cells = [predictor.task.output.cells(answer) for answer in answers]
-    for name in [name for name, value in cells[0].items() if not isinstance(value, dict)] if cells else []:
+    names = []
+    for name in _columns(cells):
         column = name
         while column in columns:
             column = f"hftl_{column}"
         if column != name:
             _log.warning("The data has a column %r: the answers are in %r.", name, column)
         columns[column] = [one[name] for one in cells]
+        names.append(column)
     if output is not None:
         _write(columns, output)
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    return Answered([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], names)
 
 
 def _checked_output(name: str) -> Path:

@@ -54,7 +54,7 @@ def test_the_users_cells_stay_and_the_labels_come_back(model, tmp_path, caplog):
     frame.to_csv(tmp_path / "in.csv", index=False)
     out = tmp_path / "out.csv"
     with caplog.at_level(logging.WARNING, logger="hftl"):
-        rows = predict_data(load_predictor(str(model)), {"data": str(tmp_path / "in.csv"), "output": str(out)})
+        rows, _ = predict_data(load_predictor(str(model)), {"data": str(tmp_path / "in.csv"), "output": str(out)})
     assert "'prediction'" in caplog.text
     with out.open(newline="", encoding="utf-8") as file:
         written = list(csv.DictReader(file))

@@ -24,7 +24,7 @@ _ROWS = {
 }
 _PREDICT = {name: flag for name, flag in _ROWS.items() if name != "label_column"}
 _PREDICT["text_pair"] = Flag("the second text of a pair, whose first one is the argument")
-_PREDICT["output"] = Flag("CSV to write: the input's columns plus prediction and probability")
+_PREDICT["output"] = Flag("CSV to write: the input's columns plus the prediction, and its probability or interval")
 _EXPORT = {
     "format": Flag("onnx (the only one so far)"),
     "int8": Flag("also write model_int8.onnx, judged on the validation rows of the run's data", bool),
@@ -53,7 +53,7 @@ def predict(
     json: bool,
     **flags: Any,
 ) -> None:
-    """Label new texts or images.
+    """Label new texts, pairs or images.
 
     Example: hftl predict runs/tickets --data new.csv --output out.csv
     """
@@ -68,14 +68,14 @@ def predict(
     quiet_libraries()
     predictor = load_predictor(model, flags["revision"])
     asked: list[Any] = [*(inputs or [])] if pair is None else [{"text": (inputs or [""])[0], "text_pair": pair}]
-    rows = answers_for(predictor, asked) if asked else predict_data(predictor, flags)
+    rows, names = answers_for(predictor, asked) if asked else predict_data(predictor, flags)
     if json:
         print_json(rows)
     elif flags["output"] is None:
         for row in rows:
-            answer = _in_words(row["prediction"])
-            sure = [f"{row['probability']:.4f}"] if "probability" in row else []
-            print(answer, *sure, *([_in_words(row["input"])] if inputs else []), sep="\t")
+            answer, *more = (row[name] for name in names)
+            bounds = [" to ".join(f"{value:.4f}" for value in more)] if more and None not in more else []
+            print(_in_words(answer), *bounds, *([_in_words(row["input"])] if inputs else []), sep="\t")
 
 
 def _in_words(value: Any) -> str:
@@ -95,6 +95,7 @@ def evaluate(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     """
     if flags["data"] is None:
         raise ConfigError("hftl eval needs a RUN and --data, such as: hftl eval runs/tickets --data test.csv")
+    from hftl.evaluation.scale import score_name
     from hftl.predict_file import evaluate_data
     from hftl.report.table import print_table
 
@@ -107,7 +108,7 @@ def evaluate(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     for name, score in scores["metrics"].items():
         value = score if isinstance(score, dict) else {"value": score}
         interval = f"{value['low']:.4f} to {value['high']:.4f}" if "low" in value else ""
-        rows.append((name, f"{value['value']:.4f}", interval))
+        rows.append((score_name(name), f"{value['value']:.4f}", interval))
     print_table(f"{scores['rows']} rows", ("metric", "value", "95% interval"), rows, stdout=True)
 
 

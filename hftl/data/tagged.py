@@ -10,13 +10,27 @@ from typing import Any
 
 from datasets import Dataset, List, Value
 
-from hftl.data.columns import SPAN_NAMES, TAG_NAMES, TEXT_NAMES, WORD_NAMES, column_named, is_list, is_string, records_table
+from hftl.data.columns import (
+    SPAN_NAMES,
+    TAG_NAMES,
+    TEXT_NAMES,
+    WORD_NAMES,
+    column_named,
+    is_list,
+    is_string,
+    records_table,
+)
 from hftl.errors import DataError
 
 
 CONLL_SUFFIXES = (".conll", ".conllu", ".iob", ".iob2", ".bio", ".bioes", ".txt")
 _LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
-_KEYS = (("start", "end", "label"), ("start_offset", "end_offset", "label"), ("start", "end", "type"), ("start", "end", "tag"))
+_KEYS = (
+    ("start", "end", "label"),
+    ("start_offset", "end_offset", "label"),
+    ("start", "end", "type"),
+    ("start", "end", "tag"),
+)
 _JOINERS = "\u200c\u200d"  # inside words of Persian, Hindi and their kin
 
 
@@ -63,7 +77,9 @@ def read_conll(path: Path, text: str) -> Dataset:
             rows += [{"tokens": [w for w, _ in sentence], "tags": [t for _, t in sentence]}] if sentence else []
             sentence = []
             continue
-        if not sentence and re.match(r"#\s", line) and len(cells) != width:  # "# sent_id = 3", not a word "#" with its tag
+        if (
+            not sentence and re.match(r"#\s", line) and len(cells) != width
+        ):  # "# sent_id = 3", not a word "#" with its tag
             continue
         width = width or len(cells)
         if len(cells) < 2 or len(cells) != width or not cells[0].strip() or not cells[-1].strip():
@@ -103,7 +119,9 @@ def with_spans(records: Any) -> Any:
         for key in SPAN_NAMES if isinstance(record, dict) else ():
             spans = record.get(key)
             if isinstance(spans, list) and any(isinstance(span, list) and len(span) == 3 for span in spans):
-                record[key] = [dict(zip(_KEYS[0], span, strict=False)) if isinstance(span, list) else span for span in spans]
+                record[key] = [
+                    dict(zip(_KEYS[0], span, strict=False)) if isinstance(span, list) else span for span in spans
+                ]
     return records
 
 
@@ -153,9 +171,13 @@ def _cut(line: str, spans: Sequence[tuple[int, int, str]], where: str) -> list[t
     at = 0
     for start, end, label in sorted(spans):
         if not 0 <= start < end <= len(line):
-            raise DataError(f"{where}: the span {start} to {end} ({label}) lies outside of a text of {len(line)} characters")
+            raise DataError(
+                f"{where}: the span {start} to {end} ({label}) lies outside of a text of {len(line)} characters"
+            )
         if start < at:
-            raise DataError(f"{where}: the span {start} to {end} ({label}) overlaps the one before it: a word has one tag")
+            raise DataError(
+                f"{where}: the span {start} to {end} ({label}) overlaps the one before it: a word has one tag"
+            )
         for beginning, tag in ((at, ""), (start, label)):
             words, places = split_words(line[beginning : start if not tag else end])
             if tag and not words:

@@ -22,7 +22,9 @@ from hftl.tasks import TASKS, get_task
 from hftl.tasks.task import Task
 
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXTS, replace(TEXTS, name="pair"), replace(TEXTS, name="sentence"), IMAGES)}
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (TEXTS, replace(TEXTS, name="pair"), replace(TEXTS, name="sentence"), IMAGES)
+}
 SPLITS = ("train", "validation", "test")
 
 

@@ -30,8 +30,8 @@ from hftl.paths import typed_path
 from hftl.predict import Predictor, load
 from hftl.publishing.parity import judge, keep_parity
 from hftl.run_data import Artifact, RealRows, open_artifact, spread
+from hftl.tasks.ragged import values_of
 from hftl.tasks.scores import measure
-from hftl.tasks.task import values_of
 
 
 MODEL, INT8 = "model.onnx", "model_int8.onnx"  # the names that transformers.js knows too
@@ -149,7 +149,12 @@ def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | No
     feeds = feeds_of(predictor, table)
     answers = run_predict(work, rows.inputs, MODEL)
     parity = judge(
-        answers, torch_probabilities(predictor, table, feeds), rows.origin, "The export", start, predictor.task.output.link
+        answers,
+        torch_probabilities(predictor, table, feeds),
+        rows.origin,
+        "The export",
+        start,
+        predictor.task.output.link,
     )
     judged = _add_int8(work, predictor, splits, feeds, max_drop) if splits is not None else None
     files = {"onnx fp32": work / MODEL, "onnx int8": work / INT8}

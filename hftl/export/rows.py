@@ -103,7 +103,11 @@ def outputs_of(predictor: Predictor, sessions: Sequence[Any], table: Dataset) ->
         lengths += encoded.targets.lengths.tolist() if encoded.units is not None else []
         for rows, session in zip(answers, sessions, strict=True):
             outputs = [session.run(["logits"], feed)[0] for feed in feeds]
-            rows += outputs if encoded.units is None else [_at(o[0], at) for o, at in zip(outputs, encoded.units, strict=True)]
+            rows += (
+                outputs
+                if encoded.units is None
+                else [_at(o[0], at) for o, at in zip(outputs, encoded.units, strict=True)]
+            )
     arrays = [np.concatenate(rows) for rows in answers]
     return arrays if len(lengths) == 1 else [Ragged(array, np.cumsum(lengths)) for array in arrays]
 

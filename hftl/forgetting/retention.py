@@ -16,7 +16,8 @@ from hftl.paths import typed_path
 from hftl.prepare import Prepared
 from hftl.tasks import INPUTS, TASKS
 from hftl.tasks.outputs.classes import labels_of
-from hftl.tasks.task import Encoded, Inputs, first_windows
+from hftl.tasks.ragged import first_windows
+from hftl.tasks.task import Encoded, Inputs
 from hftl.training.world import from_every_process
 
 

@@ -134,7 +134,9 @@ def compare(place: Place, rows: RealRows, answers: Sequence[Answer], token: str 
         raise ParityError(f"{place.model} names the labels {_few(names)}, the model {_few(place.labels)}.")
     output = place.task.output
     told = [output.flatten(answer, names, row) for answer, row in zip(reply["answers"], rows.inputs, strict=True)]
-    whole = [i for i, answer in enumerate(told) if answer is not None]  # `pipeline` cuts what is too long for one window
+    whole = [
+        i for i, answer in enumerate(told) if answer is not None
+    ]  # `pipeline` cuts what is too long for one window
     if not whole:
         return unchecked(0, rows.origin, "plain pipeline cuts every one of these rows")
     theirs = np.concatenate([np.atleast_2d(told[i]) for i in whole])

@@ -64,7 +64,7 @@ def _show_place(report: dict[str, Any], run_dir: str, more: str = "") -> None:
 
 def _evidence_rows(report: dict[str, Any], evidence: dict[str, Any]) -> list[tuple[str, str]]:
     """Verdict, advice, forgetting, calibration and what the doctor found, a line each."""
-    verdict, forgetting, suspects = (evidence.get(part) for part in ("verdict", "forgetting", "suspects"))
+    verdict, forgetting, suspects = evidence["verdict"], evidence.get("forgetting"), evidence.get("suspects")
     kind = f" ({verdict['kind'].lower()})" if verdict["kind"] else ""
     rows = [(f"{verdict['label']} transfer{kind}", str(statements.banner(report, evidence)["sentence"]))]
     rows += [("advice", f"{a['advice']}: {a['reason']}") for a in verdict["advice"]]
@@ -92,7 +92,12 @@ def show_seeds(report: dict[str, Any], run_dir: str, news: Sequence[str] = ()) -
     """Print mean and standard deviation over the seeds, `news`, and where the one that is kept lies now."""
     seeds = report["seeds"]
     rows = [
-        (split, metric, f"{spread['mean']:.4f} ± {spread['std']:.4f}", " ".join(f"{v:.4f}" for v in spread["values"]))
+        (
+            split,
+            score_name(metric),
+            f"{spread['mean']:.4f} ± {spread['std']:.4f}",
+            " ".join(f"{v:.4f}" for v in spread["values"]),
+        )
         for split in ("test", "validation")
         for metric, spread in seeds[split].items()
     ]

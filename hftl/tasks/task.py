@@ -5,10 +5,9 @@ between tasks is a field of these, so that nothing outside of `hftl/tasks` asks 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,89 +15,12 @@ from datasets import Dataset
 
 from hftl.evaluation.bootstrap import MadeUp, Scores
 from hftl.evaluation.scale import Scale, score_name
+from hftl.tasks.ragged import Ragged as Ragged
 
 
 NOT_ASKED = -100  # in place of a target: no answer is asked for there (transformers' own sign)
 Function = Callable[..., Any]  # what it takes and returns is said beside each field
 Faults = Literal["skip", "refuse", "keep"]  # what `Inputs.read` does about rows with no usable input
-
-
-@dataclass(frozen=True, eq=False)
-class Ragged:
-    """Rows of different lengths in one array: row i is `values[starts[i]:starts[i + 1]]`."""
-
-    values: np.ndarray
-    starts: np.ndarray  # [n + 1]
-
-    @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> Self:
-        """Join rows of whole numbers."""
-        starts = np.cumsum([0, *map(len, rows)])
-        return cls(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(starts[-1])), starts)
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def __getitem__(self, index: Any) -> "np.ndarray | Ragged":
-        """Return one row, or with an array [m] of their numbers several as a new `Ragged`."""
-        if isinstance(index, np.ndarray):
-            lengths = self.lengths[index]
-            starts = np.concatenate([[0], np.cumsum(lengths)])
-            places = np.arange(starts[-1]) + np.repeat(self.starts[index] - starts[:-1], lengths)
-            return Ragged(self.values[places], starts)
-        return self.values[self.starts[index] : self.starts[index + 1]]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self.values[a:b] for a, b in zip(self.starts[:-1], self.starts[1:], strict=True))
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Length of each row, [n]."""
-        return np.diff(self.starts)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        raise TypeError("rows of different lengths are no array: take .values")
-
-    def __matmul__(self, matrix: np.ndarray) -> "Ragged":
-        return Ragged(self.values @ matrix, self.starts)
-
-    def __add__(self, term: np.ndarray) -> "Ragged":
-        return Ragged(self.values + term, self.starts)
-
-    def __truediv__(self, factor: float) -> "Ragged":
-        return Ragged(self.values / factor, self.starts)
-
-    def __mul__(self, factor: float) -> "Ragged":
-        return Ragged(self.values * factor, self.starts)
-
-
-def in_memory(array: Any) -> Any:
-    """Return an array that may lie on disk as one in memory, also of rows of different lengths."""
-    return Ragged(np.asarray(array.values), array.starts) if isinstance(array, Ragged) else np.asarray(array)
-
-
-def in_order(parts: Sequence[Any], places: Sequence[np.ndarray]) -> Any:
-    """Return the rows of all parts in one array, those of `parts[i]` at `places[i]`."""
-    order = np.argsort(np.concatenate(places))
-    if not isinstance(parts[0], Ragged):
-        return np.concatenate(parts)[order]
-    lengths = np.concatenate([part.lengths for part in parts])
-    values = np.concatenate([part.values for part in parts])
-    return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]))[order]
-
-
-def first_windows(arrays: dict[str, Any]) -> dict[str, Any]:
-    """Return what `Inputs.encode` made, of rows in windows the first window of each and no units: what begins a row."""
-    if "rows" not in arrays:
-        return arrays
-    first = np.unique(arrays["rows"], return_index=True)[1]
-    return {name: array[first] for name, array in arrays.items() if name not in ("rows", "units")}
-
-
-def values_of(array: Any) -> np.ndarray:
-    """Return an array by row as it is, and the values of one by unit."""
-    values: np.ndarray = array.values if isinstance(array, Ragged) else np.asarray(array)
-    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +34,9 @@ class Encoded(torch.utils.data.Dataset):
 
     arrays: dict[str, Ragged | np.ndarray]  # such as "input_ids", or "pixels" [n, channels, height, width]
     targets: Any  # [n, ...], by `Output.encode`; a Ragged where the places of a row are answered
-    units: Ragged | None = None  # the places that are answered, such as a word's first piece, -1 for none; None: the row
+    units: Ragged | None = (
+        None  # the places that are answered, such as a word's first piece, -1 for none; None: the row
+    )
     augment: bool = False
     rows: np.ndarray | None = None  # of the windows, where there are such places
 
@@ -187,8 +111,9 @@ class Encoded(torch.utils.data.Dataset):
     def fingerprint(self) -> str:
         """Hash of every value of every row, in order; targets do not count."""
         digest = hashlib.sha256()
-        more = {} if self.units is None else {"units": self.units, "rows": self.rows}
-        for name, array in {**self.arrays, **more}.items():
+        more: dict[str, Any] = {} if self.units is None else {"units": self.units, "rows": self.rows}
+        arrays: dict[str, Any] = {**self.arrays, **more}
+        for name, array in arrays.items():
             for part in (array.starts, array.values) if isinstance(array, Ragged) else (array,):
                 digest.update(f"{name} {part.dtype} {part.shape}".encode())
                 rows = 2**20 if part.ndim == 1 else 256  # at once, not all: a copy would double the memory
@@ -328,9 +253,15 @@ class Output:
     # (validation outputs, targets, names, what the user asked) -> fields of the model's config by which it answers.
     settle: Function | None = None
     configured: Function | None = None  # a model's config -> this output, answering by such fields of it
-    mistaken: Function | None = None  # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
-    fits: Function | None = None  # (Dataset of inputs, values, where): raises `DataError` where a value does not fit its row
-    located: Function | None = None  # (`Answer`, row of a table of inputs) -> the `Answer` with where in the row things are
+    mistaken: Function | None = (
+        None  # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
+    )
+    fits: Function | None = (
+        None  # (Dataset of inputs, values, where): raises `DataError` where a value does not fit its row
+    )
+    located: Function | None = (
+        None  # (`Answer`, row of a table of inputs) -> the `Answer` with where in the row things are
+    )
     scale: Function | None = None  # train targets -> centre and deviation, by which they are standardised in training
 
     @property

@@ -180,9 +180,7 @@ def asked(values: torch.Tensor, batch: Batch) -> torch.Tensor:
     return values[batch["labels"] != NOT_ASKED]
 
 
-def predict_logits(
-    model: Any, encoded: Encoded, collate: Callable, *, use_cpu: bool, title: str = "evaluate"
-) -> Any:
+def predict_logits(model: Any, encoded: Encoded, collate: Callable, *, use_cpu: bool, title: str = "evaluate") -> Any:
     """Return the logits [n, labels], of units by row, in fp32: what plain `pipeline` will compute from the saved weights."""
     with exact_fp32():
         return Passer(collate, use_cpu).logits(model, encoded, title)

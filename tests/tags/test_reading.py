@@ -81,7 +81,10 @@ def test_spans_become_tags(tmp_path):
     found = rows_of(read(tmp_path / "s.jsonl"))
     assert (["Ada", "Lovelace", "lived", "in", "London", "."], ["B-PER", "I-PER", "O", "O", "B-LOC", "O"]) in found
     assert (["anti", "bodies"], ["O", "B-PER"]) in found  # a span that begins inside a word splits it
-    doccano = [{"text": row["text"], "label": [[*map(span.get, ("start", "end", "label"))] for span in row["entities"]]} for row in SPANS[:3] * 8]
+    doccano = [
+        {"text": row["text"], "label": [[*map(span.get, ("start", "end", "label"))] for span in row["entities"]]}
+        for row in SPANS[:3] * 8
+    ]
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in doccano))
     assert (["NewYork", "-", "based"], ["B-LOC", "O", "O"]) in rows_of(read(tmp_path / "d.jsonl"))
 
@@ -89,7 +92,10 @@ def test_spans_become_tags(tmp_path):
 @pytest.mark.parametrize(
     ("spans", "says"),
     [
-        ([{"start": 3, "end": 40, "label": "A"}], "row 0 (counted from 0): the span 3 to 40 (A) lies outside of a text of 8"),
+        (
+            [{"start": 3, "end": 40, "label": "A"}],
+            "row 0 (counted from 0): the span 3 to 40 (A) lies outside of a text of 8",
+        ),
         ([{"start": 0, "end": 4, "label": "A"}, {"start": 2, "end": 8, "label": "B"}], "overlaps the one before it"),
         ([{"start": 4, "end": 5, "label": "A"}], "holds no word"),
         ([{"begin": 4, "end": 5}], "is no span"),
@@ -129,7 +135,9 @@ def test_lists_with_names_and_lists_as_text(tmp_path):
     rows = [{"tokens": ["Ada", "in", "Rome"], "ner_tags": [1, 0, 3]}] * 20
     splits = read(Dataset.from_list(rows, features=features))
     assert rows_of(splits)[0] == (["Ada", "in", "Rome"], ["B-PER", "O", "B-LOC"])
-    csv = write_csv(tmp_path / "t.csv", [("['Ada', 'Lee']", "['B-PER', 'I-PER']"), ("in Rome", "O B-LOC")] * 10, ("tokens", "tags"))
+    csv = write_csv(
+        tmp_path / "t.csv", [("['Ada', 'Lee']", "['B-PER', 'I-PER']"), ("in Rome", "O B-LOC")] * 10, ("tokens", "tags")
+    )
     assert (["in", "Rome"], ["O", "B-LOC"]) in rows_of(read(csv))
 
 
@@ -177,9 +185,11 @@ def test_unknown_tags_at_evaluation():
 @pytest.mark.parametrize("flags", [("--shots", 2), ("--class_weights", "balanced")])
 def test_flags_of_classes_are_refused_in_a_line(flags, tmp_path, capsys):
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sentences(40)))
-    done = hftl(capsys, "train", "token-classification", "--data", tmp_path / "d.jsonl", "--output_dir", tmp_path / "r", *flags)
+    done = hftl(
+        capsys, "train", "token-classification", "--data", tmp_path / "d.jsonl", "--output_dir", tmp_path / "r", *flags
+    )
     assert done.code == 2
-    assert "tags are no classes" in done.err
+    assert "types of entities are no classes" in done.err
 
 
 def test_other_tasks_name_what_conll_is_for(tmp_path, capsys):

@@ -93,7 +93,10 @@ def test_figures_are_those_of_seqeval(folder):
 
 
 def test_features_are_what_the_head_reads_of_first_pieces(folder):
-    config = build_config(TASK, {"data": Dataset.from_list(sentences(30)), "model": str(base(folder, "bert")), "method": "probe", **SMALL})
+    config = build_config(
+        TASK,
+        {"data": Dataset.from_list(sentences(30)), "model": str(base(folder, "bert")), "method": "probe", **SMALL},
+    )
     ready = prepare(config)
     found = frozen_features(ready, {"train": ready.train})[0]["train"]["native"]
     model, tokenizer = ready.loaded.model.eval(), ready.loaded.processor
@@ -189,8 +192,16 @@ def test_a_checkpoint_without_such_a_class_is_refused(folder):
 @pytest.fixture(scope="module")
 def real(folder):
     """MiniLM and sentences in which words of one piece name people and places."""
-    people, places = ["Anna", "Peter", "Maria", "John", "Paul", "David"], ["London", "Paris", "Rome", "Berlin", "Madrid", "Vienna"]
-    forms = ["{} lives in {} .", "we met {} near {} today", "{} flew to {} with friends", "in summer {} visits {} again"]
+    people, places = (
+        ["Anna", "Peter", "Maria", "John", "Paul", "David"],
+        ["London", "Paris", "Rome", "Berlin", "Madrid", "Vienna"],
+    )
+    forms = [
+        "{} lives in {} .",
+        "we met {} near {} today",
+        "{} flew to {} with friends",
+        "in summer {} visits {} again",
+    ]
     rows = []
     for i in range(96):
         words = forms[i % 4].format(people[i % 6], places[(i // 4) % 6]).split()
@@ -205,7 +216,9 @@ def test_simple_aggregation_gives_the_same_entities(real):
         ours = real.predict([text])[0].entities
         theirs = pipe(text)
         assert len(ours) == 2
-        assert [(e["start"], e["end"], e["label"]) for e in ours] == [(e["start"], e["end"], e["entity_group"]) for e in theirs]
+        assert [(e["start"], e["end"], e["label"]) for e in ours] == [
+            (e["start"], e["end"], e["entity_group"]) for e in theirs
+        ]
         assert np.allclose([e["score"] for e in ours], [e["score"] for e in theirs], atol=1e-4)
         assert [e["text"] for e in ours] == [text[e["start"] : e["end"]] for e in ours]
 

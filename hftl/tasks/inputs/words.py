@@ -10,7 +10,17 @@ import torch
 from datasets import Dataset, Features, List, Value
 
 from hftl.config import ModelConfig
-from hftl.data.columns import TEXT_NAMES, WORD_NAMES, arrow_table, column_named, columns_line, is_list, is_string, kind_of, rows_named
+from hftl.data.columns import (
+    TEXT_NAMES,
+    WORD_NAMES,
+    arrow_table,
+    column_named,
+    columns_line,
+    is_list,
+    is_string,
+    kind_of,
+    rows_named,
+)
 from hftl.data.splits import Splits
 from hftl.data.tagged import split_words
 from hftl.errors import ConfigError, DataError, ModelError
@@ -139,7 +149,9 @@ def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: M
 
     def finish(encoded: list[np.ndarray]) -> Fitted:
         more = sum(map(len, encoded)) - rows
-        note = f"Rows beyond {tokenizer.model_max_length} tokens are read in overlapping windows ({more} more than rows)."
+        note = (
+            f"Rows beyond {tokenizer.model_max_length} tokens are read in overlapping windows ({more} more than rows)."
+        )
         return Fitted([note] if more else [], 0)
 
     return finish

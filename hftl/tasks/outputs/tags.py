@@ -13,7 +13,15 @@ from datasets import ClassLabel, Dataset
 from hftl.data.columns import TAG_NAMES, is_list, kind_of, quoted, refuse_missing
 from hftl.errors import DataError, ModelError, did_you_mean
 from hftl.evaluation.neighbours import nearest_neighbours
-from hftl.evaluation.span_scores import COMPARED, SCORES, entities, per_type, read_tags, span_statistics, type_confusion
+from hftl.evaluation.span_scores import (
+    COMPARED,
+    SCORES,
+    entities,
+    per_type,
+    read_tags,
+    span_statistics,
+    type_confusion,
+)
 from hftl.tasks.outputs.classes import cross_entropy
 from hftl.tasks.task import NOT_ASKED, Answer, Output, Ragged
 
@@ -105,7 +113,9 @@ def tag_names(parts: dict[str, list[tuple[str, ...]]], feature: Any, column: str
     types = sorted({tag if plain else tag[2:] for tag in counts if tag != OUTSIDE})
     if len(types) + (OUTSIDE in counts) < 2:
         raise DataError(f"train holds no entities: every word has the tag {OUTSIDE!r} in the column {column!r}")
-    names = tuple([OUTSIDE] * (not plain or OUTSIDE in counts) + (types if plain else [f"{a}-{t}" for t in types for a in "BI"]))
+    names = tuple(
+        [OUTSIDE] * (not plain or OUTSIDE in counts) + (types if plain else [f"{a}-{t}" for t in types for a in "BI"])
+    )
     for split, rows in parts.items():
         unknown = sorted({tag for row in rows for tag in row} - {*names})
         if unknown:
@@ -116,7 +126,9 @@ def tag_names(parts: dict[str, list[tuple[str, ...]]], feature: Any, column: str
     spans = sum(count for tag, count in counts.items() if tag[:2] == "B-")
     if plain:
         return names, [f"The tags ({column}) have no B- or I-: neighbours of one tag count as one entity."]
-    return names, [f"{len(types)} types of entities, {spans:,} entities in train ({column}), learnt in BIO: an entity begins with B-."]
+    return names, [
+        f"{len(types)} types of entities, {spans:,} entities in train ({column}), learnt in BIO: an entity begins with B-."
+    ]
 
 
 def tag_ids(rows: Sequence[Sequence[str]], names: Sequence[str]) -> Ragged:
@@ -204,14 +216,24 @@ def located(answer: Entities, row: dict[str, Any]) -> Entities:
         line = ""
         for word, at in parts:
             line = line.ljust(at) + word
-        found.append({"start": begin, "end": begin + len(line), "text": line, "label": entity["label"], "score": entity["score"]})
+        found.append(
+            {
+                "start": begin,
+                "end": begin + len(line),
+                "text": line,
+                "label": entity["label"],
+                "score": entity["score"],
+            }
+        )
     return replace(answer, value=found)
 
 
 def check_tagger(config: Any, name: str) -> None:
     """Raise `ModelError` for a model whose tags have no names."""
     if set(config.id2label) != set(range(config.num_labels)):
-        raise ModelError(f"{name} does not number its labels from 0 in id2label of config.json: {config.id2label}"[:300])
+        raise ModelError(
+            f"{name} does not number its labels from 0 in id2label of config.json: {config.id2label}"[:300]
+        )
 
 
 def worst_rows(outputs: Ragged, ids: Ragged, limit: int) -> list[dict[str, Any]]:
@@ -219,10 +241,12 @@ def worst_rows(outputs: Ragged, ids: Ragged, limit: int) -> list[dict[str, Any]]
     logits = torch.from_numpy(np.ascontiguousarray(outputs.values)).double()
     losses = Ragged(-logits.log_softmax(-1).numpy()[np.arange(len(logits)), ids.values], ids.starts)
     tags = decode(outputs)
-    wrong = [(int((a != b).sum()), float(c.sum()), i) for i, (a, b, c) in enumerate(zip(tags, ids, losses, strict=True))]
+    wrong = [
+        (int((a != b).sum()), float(c.sum()), i) for i, (a, b, c) in enumerate(zip(tags, ids, losses, strict=True))
+    ]
     worst = sorted((row for row in wrong if row[0]), reverse=True)[:limit]
     return [
-        {"row": i, "true": ids[i].tolist(), "predicted": tags[i].tolist(), "wrong": count, "loss": loss}
+        {"row": i, "true": [*map(int, ids[i])], "predicted": [*map(int, tags[i])], "wrong": count, "loss": loss}
         for count, loss, i in worst
     ]
 
@@ -240,7 +264,13 @@ def _some(features: dict[str, Ragged], ids: Ragged, seed: int) -> tuple[dict[str
 
 
 def _probe(
-    features: dict[str, Ragged], ids: Ragged, num_labels: int, pooling: str, seed: int, weights: Any = None, no_bias: Any = ()
+    features: dict[str, Ragged],
+    ids: Ragged,
+    num_labels: int,
+    pooling: str,
+    seed: int,
+    weights: Any = None,
+    no_bias: Any = (),
 ) -> Any:
     from hftl.evaluation.logistic import fit_probe  # late: scikit-learn takes a second
 
@@ -256,7 +286,8 @@ def _neighbours(train: Ragged, ids: Ragged, test: Ragged) -> Ragged:
 def _plain(kinds: Sequence[str], train: Any, ids: Ragged, test: Any) -> list[Any]:
     from hftl.evaluation.word_tags import most_frequent_tags, outside_everywhere
 
-    baselines = [outside_everywhere(ids, test), *(most_frequent_tags(train, ids, test) for _ in kinds)]
+    known = [*ids]
+    baselines = [outside_everywhere(known, test), *(most_frequent_tags(train, known, test) for _ in kinds)]
     return [replace(baseline, predictions=Ragged.of(baseline.predictions)) for baseline in baselines]
 
 
@@ -342,8 +373,8 @@ TAGS = Output(
         "learned": "{n} tags",
         "always": "It knows its {n} tags and no others: an entity of another type is missed, or taken for one of these.",
         "use": "For finding such entities in {rows} like those it was trained on",
-        "name": "tag",
-        "names": "tags",
+        "name": "type of entity",
+        "names": "types of entities",
         "given": "tag",
         "per": " per tag",
         "guess": "the most frequent tag",
