@@ -105,7 +105,10 @@ def as_words(table: Dataset, where: str) -> Dataset:
         spans = column_named(table.select_columns(lists), SPAN_NAMES)
         if text is not None and spans is not None:
             return _from_spans(table, text, spans, where)
-    for column in (column_named(table.select_columns(strings), names) for names in (WORD_NAMES, TAG_NAMES)):
+    named = [column_named(table.select_columns(strings), names) for names in (WORD_NAMES, TAG_NAMES)]
+    if named[0] is None:  # a column of labels is one of tags where words stand beside it
+        return table
+    for column in named:
         values = [] if column is None else table[column][:]
         if column is not None and any(values):
             inner = [_listed(value, f"{where}, row {row}") for row, value in enumerate(values)]

@@ -253,6 +253,7 @@ class Output:
     # (validation outputs, targets, names, what the user asked) -> fields of the model's config by which it answers.
     settle: Function | None = None
     configured: Function | None = None  # a model's config -> this output, answering by such fields of it
+    mark: Function | None = None  # (text of a row, what is true or answered, names) -> its pieces: (text, name or "")
     mistaken: Function | None = (
         None  # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
     )

@@ -321,6 +321,19 @@ def mistaken_types(tags: Ragged, ids: Ragged, names: Sequence[str]) -> tuple[lis
     return [*read_tags(names).types, NOTHING], type_confusion(tags, ids, names)
 
 
+def marked(text: str, ids: Sequence[int], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the words of a row in pieces, each with the type of the entity that it is, or "".
+
+    `text` is the row as it is shown, its words apart by spaces and perhaps cut at the end.
+    """
+    words = text.split(" ")
+    pieces, at = [], 0
+    for kind, first, last in entities([names[i] for i in ids][: len(words)]):
+        pieces += [(" ".join(words[at:first]), ""), (" ".join(words[first : last + 1]), kind)]
+        at = last + 1
+    return [piece for piece in (*pieces, (" ".join(words[at:]), "")) if piece[0]]
+
+
 def in_words(ids: Sequence[int], names: Sequence[str]) -> str:
     """Return the entities of one row as "location (words 15 to 17), person (word 3)"."""
     parts = []
@@ -388,6 +401,7 @@ TAGS = Output(
     },
     say=in_words,
     named=in_words,
+    mark=marked,
     mistaken=mistaken_types,
     fits=check_lengths,
     located=located,
