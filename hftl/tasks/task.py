@@ -242,11 +242,13 @@ class Output:
     # What a person reads of it; {row}: "a text", {rows}: "texts", {n}: count of names. "does", "learned", "always" and
     # "use" are of the model; "name" and "names": what can be answered; "given": what a training row
     # has; "per": what follows a count of rows; "guess": what a model answers that learned nothing of the inputs; "worst": the rows that are most wrong;
-    # "loss": how wrong a row is; "ask": to ask for an answer; "call" and "code": what `pipeline` is called with in the
+    # "loss": how wrong a row is; "ask": to ask for an answer; "for" and "against": what parts of a row do; "call" and "code": what `pipeline` is called with in the
     # code of a card, and what it gives.
     words: dict[str, str]
     say: Function  # (`true` or `predicted` of a worst row, names) -> it in words
     named: Function  # (the target of a row, names) -> it in words
+    tell: Function = lambda answer: ""  # `Answer` -> it in a sentence, where the component does not say it; else ""
+    chooser: str = "Dropdown"  # gradio component by which a person says what is right
     beside: Function | None = None  # (outputs, targets) -> `Interval`s of scores that are no function of sums, by name
     smaller: tuple[str, ...] = ()  # scores of which less is better
     figures: tuple[str, ...] = ()  # scores that are no shares: written as numbers, not as percentages
