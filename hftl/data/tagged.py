@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, List, Value
 
 from hftl.data.columns import (
@@ -59,6 +60,21 @@ def _kind(character: str) -> str:
         wide = "\u3040" <= character <= "\u30ff" or "\u3400" <= character <= "\u9fff" or character >= "\U00020000"
         return "mark" if wide and category[0] == "L" else "word"
     return "space" if category[0] in "ZC" or character.isspace() else "mark"
+
+
+def starts_of(words: Sequence[str]) -> list[int]:
+    """Return where each word begins when a space stands between every two."""
+    ends = np.cumsum([len(word) + 1 for word in words])
+    return [0, *ends[:-1].tolist()] if len(words) else []
+
+
+def text_of(words: Sequence[str], starts: Sequence[int]) -> str:
+    """Return the words at their places in one text, with spaces between them."""
+    parts, at = [], 0
+    for word, start in zip(words, starts, strict=True):
+        parts.append(" " * (start - at) + word)
+        at = start + len(word)
+    return "".join(parts)
 
 
 def read_conll(path: Path, text: str) -> Dataset:

@@ -134,7 +134,11 @@ class Served:
 def length_note(tokenizer: Any, content: Any) -> str | None:
     """Return the sentence on a text that is longer than the model reads; None for what is read whole."""
     limit = getattr(tokenizer, "model_max_length", None)
-    if isinstance(content, dict) and limit and len(tokenizer(*content.values(), truncation=True)["input_ids"]) >= limit:
+    if (
+        isinstance(content, dict)
+        and limit
+        and len(tokenizer(*content.values(), truncation=True)["input_ids"]) >= limit
+    ):
         return f"The texts reach the {limit:,} tokens that the model reads of both; what is beyond does not count."
     if not isinstance(content, str):
         return None
@@ -295,6 +299,7 @@ def examples_of(served: Served, folder: Path, *, share: bool, data: str | None) 
     try:
         rows = some_rows(artifact, served.predictor.task.inputs, _EXAMPLES, data)
         inputs = rows.inputs if rows.own or rows.origin == name else []
+        inputs = [served.inputs.show(item) if isinstance(item, list) else item for item in inputs]  # of words
         pictures = (isinstance(item, PILImage.Image) for item in inputs)
         named = enumerate(zip(inputs, pictures, strict=True))
         return [_saved(item, folder / f"{i}.png") if picture else item for i, (item, picture) in named]

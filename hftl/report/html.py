@@ -104,7 +104,10 @@ def _marked(report: dict[str, Any], worst: dict[str, Any]) -> dict[str, Any]:
     if mark is None:
         return worst
     rows = [
-        {**row, "marked": {what: mark(row["content"].get("text", ""), row[what], names) for what in ("true", "predicted")}}
+        {
+            **row,
+            "marked": {what: mark(row["content"].get("text", ""), row[what], names) for what in ("true", "predicted")},
+        }
         for row in worst["rows"]
     ]
     return {**worst, "rows": rows}

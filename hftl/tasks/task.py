@@ -248,6 +248,7 @@ class Output:
     say: Function  # (`true` or `predicted` of a worst row, names) -> it in words
     named: Function  # (the target of a row, names) -> it in words
     tell: Function = lambda answer: ""  # `Answer` -> it in a sentence, where the component does not say it; else ""
+    explained: bool = True  # can `hftl demo` show what in a row speaks for an answer?
     chooser: str = "Dropdown"  # gradio component by which a person says what is right
     beside: Function | None = None  # (outputs, targets) -> `Interval`s of scores that are no function of sums, by name
     smaller: tuple[str, ...] = ()  # scores of which less is better

@@ -11,6 +11,7 @@ import torch
 from datasets import ClassLabel, Dataset
 
 from hftl.data.columns import TAG_NAMES, is_list, kind_of, quoted, refuse_missing
+from hftl.data.tagged import text_of
 from hftl.errors import DataError, ModelError, did_you_mean
 from hftl.evaluation.neighbours import nearest_neighbours
 from hftl.evaluation.span_scores import (
@@ -208,24 +209,20 @@ def located(answer: Entities, row: dict[str, Any]) -> Entities:
     `row` has the words and where they start in the text.
     """
     words, starts = row["words"], row["starts"]
-    found = []
+    text, found = text_of(words, starts), []
     for entity in answer.value:
         first, last = entity["start"], entity["end"] - 1
-        begin = starts[first]
-        parts = [(words[i], starts[i] - begin) for i in range(first, last + 1)]
-        line = ""
-        for word, at in parts:
-            line = line.ljust(at) + word
+        begin, end = starts[first], starts[last] + len(words[last])
         found.append(
-            {
-                "start": begin,
-                "end": begin + len(line),
-                "text": line,
-                "label": entity["label"],
-                "score": entity["score"],
-            }
+            {"start": begin, "end": end, "text": text[begin:end], "label": entity["label"], "score": entity["score"]}
         )
-    return replace(answer, value=found)
+    return replace(answer, value=found, detail={**answer.detail, "text": text})
+
+
+def drawn(answer: Entities) -> dict[str, Any]:
+    """Return the text with its entities, as gradio's HighlightedText takes them."""
+    entities = [{"entity": e["label"], **{k: e[k] for k in ("start", "end", "score")}} for e in answer.value]
+    return {"text": answer.detail["text"], "entities": entities}
 
 
 def check_tagger(config: Any, name: str) -> None:
@@ -380,7 +377,9 @@ TAGS = Output(
     flat=flat,
     cells=lambda answer: {"prediction": answer.value, "probability": answer.confidence},
     widget="HighlightedText",
-    draw=lambda answer: answer.value,
+    draw=drawn,
+    tell=lambda answer: "" if answer.value else "No entity was found",
+    explained=False,
     words={
         "does": "finds entities in {row}: it gives every word one of {n} tags",
         "learned": "{n} tags",
