@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from hftl.data.columns import no_formula
+from hftl.demo.feedback import as_text
 from hftl.demo.looks import html, piece, with_messages
 from hftl.demo.served import Served, refuse_addresses
 from hftl.errors import DataError
@@ -21,12 +22,31 @@ _OWN: dict[str, Any] = {"api_visibility": "private"}
 
 
 class BatchRow(NamedTuple):
-    """One line of the CSV; an input that cannot be read has no prediction."""
+    """One line of the CSV; an input that cannot be read has no answer."""
 
-    input: str
-    prediction: str = ""
-    probability: float | None = None
+    inputs: dict[str, str]
+    cells: dict[str, Any] = {}  # noqa: RUF012 it is never changed
     not_sure: bool | None = None
+
+    @property
+    def input(self) -> str:
+        """The input in a line."""
+        return " | ".join(self.inputs.values())
+
+    @property
+    def prediction(self) -> str:
+        """The answer as text; "" for none."""
+        return as_text(self.cells["prediction"]) if self.cells else ""
+
+    @property
+    def more(self) -> dict[str, float]:
+        """The numbers beside the answer: its probability, or the ends of its interval."""
+        return {k: v for k, v in self.cells.items() if k != "prediction" and isinstance(v, float)}
+
+    @property
+    def probability(self) -> float | None:
+        """The probability of the answer; None where there is none."""
+        return self.cells.get("probability")
 
 
 def classify(
@@ -37,7 +57,7 @@ def classify(
     `step` is called with how many are done, and of how many. Raises `DataError` when nothing can be read.
     """
     box, kind = served.box, served.kind
-    contents = box.contents(uploads, column)
+    contents = box.contents(uploads, column, served.inputs)
     notes = []
     if len(contents) > box.most:
         notes.append(
@@ -49,15 +69,15 @@ def classify(
     faults = []
     for start in range(0, len(contents), box.chunk):
         readable: dict[int, Any] = {}
-        for i, (name, content) in enumerate(contents[start : start + box.chunk], start):
+        for i, (_, content) in enumerate(contents[start : start + box.chunk], start):
             try:
-                readable[i] = box.read(content)
+                readable[i] = served.read(content)
             except DataError as error:
-                faults.append(f"number {i + 1} ({one_line(name, 40) or 'empty'}). {error}")
+                faults.append(f"number {i + 1} ({one_line(rows[i].input, 40) or 'empty'}). {error}")
         answers = served.predict(list(readable.values())) if readable else []
-        for i, p in zip(readable, answers, strict=True):
-            unsure = None if served.threshold is None else p.probability < served.threshold
-            rows[i] = BatchRow(rows[i].input, p.label, p.probability, unsure)
+        for i, answer in zip(readable, answers, strict=True):
+            unsure = None if served.threshold is None else answer.confidence < served.threshold
+            rows[i] = BatchRow(rows[i].inputs, served.output.cells(answer), unsure)
         step(min(start + box.chunk, len(contents)), len(contents))
     if len(faults) == len(rows):
         raise DataError(f"None of the {len(rows):,} {kind}s can be classified. The first: {faults[0]}")
@@ -67,14 +87,23 @@ def classify(
 
 
 def write_csv(path: Path, rows: list[BatchRow]) -> None:
-    """Write input, prediction, probability and not_sure; a text that a spreadsheet would run is quoted."""
+    """Write the inputs, prediction, and what goes with it; a text that a spreadsheet would run is quoted."""
+    names = columns_of(rows)
     with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(BatchRow._fields)
+        writer.writerow([*rows[0].inputs, *names])
         for row in rows:
             sure = "" if row.not_sure is None else str(row.not_sure).lower()
-            probability = "" if row.probability is None else f"{row.probability:.6f}"
-            writer.writerow((no_formula(row.input), no_formula(row.prediction), probability, sure))
+            known = {"prediction": no_formula(row.prediction), "not_sure": sure}
+            known |= {name: f"{value:.6f}" for name, value in row.more.items()}
+            writer.writerow([*map(no_formula, row.inputs.values()), *(known.get(name, "") for name in names)])
+
+
+def columns_of(rows: list[BatchRow]) -> list[str]:
+    """Return the columns of the answers: where they have a probability, also whether it is too small."""
+    answered = next((row for row in rows if row.cells), rows[0])
+    sure = ["not_sure"] if "probability" in answered.more else []
+    return ["prediction", *answered.more, *sure]
 
 
 def batch_tab(served: Served, folder: Path) -> None:
@@ -83,7 +112,7 @@ def batch_tab(served: Served, folder: Path) -> None:
     html(piece("line", look="hint", text=f"{box.hint}, up to {box.most:,} {kind}s at once. A CSV comes out."))
     files = refuse_addresses(gr.File(elem_id="batch-files", height=160, **box.files))
     column = gr.Dropdown([], label=f"Column with the {kind}", visible=False, elem_id="batch-column", interactive=True)
-    run = gr.Button("Classify all", variant="primary", elem_id="batch-run")
+    run = gr.Button(f"{served.output.words['ask']} all", variant="primary", elem_id="batch-run")
     output = gr.File(label="Answers as CSV", visible=False, interactive=False, elem_id="batch-output")
     summary = html("", "batch-summary", min_height=20)
 
@@ -105,7 +134,7 @@ def batch_tab(served: Served, folder: Path) -> None:
         return gr.Dropdown(choices=[], value=None, visible=False), "", gr.File(value=None, visible=False)
 
     def offer_columns(path: str | None) -> Any:
-        names, likely = box.columns(Path(path)) if path and box.columns else ([], None)
+        names, likely = box.columns(Path(path), served.inputs) if path and box.columns else ([], None)
         return gr.Dropdown(choices=names, value=likely, visible=len(names) > 1)
 
     if box.columns:
@@ -116,10 +145,13 @@ def batch_tab(served: Served, folder: Path) -> None:
 
 
 def _summary(served: Served, rows: list[BatchRow], notes: list[str]) -> str:
-    counts = Counter(row.prediction for row in rows if row.prediction).most_common()
+    answers = [row.cells["prediction"] for row in rows if row.cells]
+    lists = [a if isinstance(a, list) else [a] for a in answers if not isinstance(a, float)]  # numbers are not counted
+    counts = Counter(label for labels in lists for label in labels).most_common()
     return piece(
         "batch",
-        done=sum(count for _, count in counts),
+        done=len(answers),
+        columns=", ".join([*rows[0].inputs, *columns_of(rows)]),
         thing=served.kind,
         unsure=None if served.threshold is None else sum(bool(row.not_sure) for row in rows),
         notes=notes,

@@ -49,6 +49,7 @@ class TextAttribution:
     scale: float  # log-odds of a score of 1: the strongest word has this much
     change: float  # log-odds of the label for this text, minus those of the baseline
     completeness_gap: float  # sum of the attributions minus `change`, in log-odds: the error of the integral
+    unit: str = " log-odds"  # of these three; "" for a number, whose own unit it is
 
     @property
     def marks(self) -> Iterator[tuple[str, float, bool]]:
@@ -70,8 +71,8 @@ class ImageAttribution:
     completeness_gap: float
 
 
-def explain_text(predictor: Predictor, text: str, label: str | None = None) -> TextAttribution:
-    """Score every word of `text` for `label` (default: the predicted one).
+def explain_text(predictor: Predictor, content: Any, label: str | None = None) -> TextAttribution:
+    """Score every word of a text, or of a pair in a dict, for `label` (default: the predicted one).
 
     The integral runs over the token embeddings, from those of padding with the special tokens kept. The scores of a
     word's pieces are added. Raises `DataError` for a label that the model does not have, and `ModelError` for a model
@@ -83,8 +84,12 @@ def explain_text(predictor: Predictor, text: str, label: str | None = None) -> T
             f"{type(tokenizer).__name__} does not give the positions of its tokens, so single words cannot be scored."
         )
     # the arguments of prediction: others would change the tokenizer's settings under the feet of another thread
-    encoded = tokenizer(text, truncation=True, return_special_tokens_mask=True, return_offsets_mapping=True)
-    padded = tokenizer.pad({"input_ids": [encoded["input_ids"]]}, return_tensors="pt")  # as prediction's collator does
+    sides = [content] if isinstance(content, str) else [*content.values()]
+    encoded = tokenizer(*sides, truncation=True, return_special_tokens_mask=True, return_offsets_mapping=True)
+    read = ["input_ids", *(["token_type_ids"] if len(sides) > 1 and "token_type_ids" in encoded else [])]
+    padded = tokenizer.pad(
+        {name: [encoded[name]] for name in read}, return_tensors="pt"
+    )  # as prediction's collator does
     batch = {name: value.to(model.device) for name, value in padded.items()}
     index, ids = ig.explained_label(predictor, model, batch, label), batch["input_ids"]
     special = torch.tensor([encoded["special_tokens_mask"]], device=ids.device).bool()
@@ -93,13 +98,20 @@ def explain_text(predictor: Predictor, text: str, label: str | None = None) -> T
     rows = int(np.clip(_BATCH_TOKENS // max(1, ids.shape[1]), 1, _BATCH_ROWS))
     layer = ig.embedding_layer(model, batch)
     values, start = ig.layer_output(model, layer, batch), ig.emptied(model, layer, batch, empty)
-    integral = ig.integrate(ig.log_odds(model, layer, batch, index), values, [start], steps, rows)
+    link = predictor.task.output.link
+    integral = ig.integrate(ig.log_odds(model, layer, batch, index, link), values, [start], steps, rows)
     scores = integral.attributions.sum(-1).tolist()
     words = [None if is_special else word for word, is_special in zip(encoded.word_ids(), special[0], strict=True)]
-    spans, (first, last) = word_spans(text, encoded["offset_mapping"], words, scores)
-    # what lies outside the tokens was cut off on one side alone
+    text, offsets = "\n".join(sides), encoded["offset_mapping"]
+    if len(sides) > 1:  # the second text begins behind the first, and its words are others
+        second, shift = [one == 1 for one in encoded.sequence_ids()], len(sides[0]) + 1
+        offsets = [(a + shift * b, e + shift * b) for (a, e), b in zip(offsets, second, strict=True)]
+        words = [w if w is None else w + len(text) * b for w, b in zip(words, second, strict=True)]
+    spans, (first, last) = word_spans(text, offsets, words, scores)
+    # what lies outside the tokens was cut off on one side alone; of a pair, at the end of either text
     truncated = bool(encoded.encodings[0].overflowing)
-    cut_left, cut_right = (truncated and tokenizer.truncation_side == side for side in ("left", "right"))
+    cuts = truncated and len(sides) == 1
+    cut_left, cut_right = (cuts and tokenizer.truncation_side == side for side in ("left", "right"))
     scale = max((abs(score) for _, score in spans), default=0.0)
     return TextAttribution(
         predictor.labels[index],
@@ -109,6 +121,7 @@ def explain_text(predictor: Predictor, text: str, label: str | None = None) -> T
         scale,
         integral.change,
         integral.gap,
+        "" if link == "none" else " log-odds",
     )
 
 
@@ -167,7 +180,8 @@ def explain_image(predictor: Predictor, image: Image.Image, label: str | None = 
     baselines = _image_baselines(predictor.processor, batch["pixel_values"])
     layer = ig.spatial_layer(model, batch, baselines[0])
     values, *starts = (ig.layer_output(model, layer, row) for row in (batch, *baselines))
-    integral = ig.integrate(ig.log_odds(model, layer, batch, index), values, starts, _IMAGE_STEPS, _IMAGE_ROWS)
+    score = ig.log_odds(model, layer, batch, index, predictor.task.output.link)
+    integral = ig.integrate(score, values, starts, _IMAGE_STEPS, _IMAGE_ROWS)
     cells = integral.attributions.sum(0).numpy()
     box = seen_box(predictor.processor, upright.size)
     smooth = gaussian_filter(cells, _SMOOTHING * cells.shape[0] / ig.CELLS, mode="nearest").clip(0)
@@ -250,7 +264,8 @@ def why_image(predictor: Predictor, image: Image.Image, label: str | None) -> st
     if max(image.size) > _LARGEST:
         image = ImageOps.contain(image, (_LARGEST, _LARGEST))
     why, tiny = explain_image(predictor, image, label), max(image.size) <= _TINY
-    return piece("why_image", label=why.label, before=_uri(image, tiny), after=_uri(why.overlay, tiny), tiny=tiny)
+    images = {"before": _uri(image, tiny), "after": _uri(why.overlay, tiny), "tiny": tiny}
+    return piece("why_image", label=why.label, words=predictor.task.output.words, **images)
 
 
 def _uri(image: Image.Image, lossless: bool) -> str:

@@ -7,6 +7,8 @@ and time of a photo), and a row in DIR/metadata.csv: what Hugging Face calls an 
 import csv
 import hashlib
 import io
+import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from hftl.atomic import new_file
 from hftl.data.columns import no_formula
 from hftl.errors import DataError, RunError
 from hftl.paths import typed_path
-from hftl.predict import Prediction
+from hftl.tasks.task import Answer
 
 
 NONE_OF_THESE = "none of these"
@@ -29,26 +31,31 @@ MAX_BYTES = 2**30  # of the folder, so that a public page cannot fill the disk
 
 @dataclass(frozen=True)
 class Feedback:
-    """A folder of corrections, the table in it, and the cell of the table that stands for an input."""
+    """A folder of corrections, the table in it, and the cells of the table that stand for an input."""
 
     folder: Path
     table: str
     header: tuple[str, ...]
-    cell: Callable[[Path, Any], str]  # (folder, input); writes what the table only names
+    cells: Callable[[Path, Any], list[str]]  # (folder, input); writes what the table only names
 
     def lock(self) -> Any:
         """Keep others out of the folder for a block."""
         return FileLock(self.folder / ".feedback.lock", timeout=10)
 
-    def save(self, content: Any, prediction: Prediction, label: str, model: str) -> None:
-        """Append a text or an image (once whatever its corrections). Raises `DataError` when it cannot be saved."""
+    def save(self, content: Any, answer: Answer, right: Any, model: str) -> None:
+        """Append a text, a pair or an image (once whatever its corrections), and what is right, as `as_text` writes it.
+
+        Raises `DataError` when it cannot be saved.
+        """
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        path, answer = self.folder / self.table, (prediction.label, f"{prediction.probability:.6f}")
+        sure = "" if math.isnan(answer.confidence) else f"{answer.confidence:.6f}"
+        path, told = self.folder / self.table, (as_text(answer.value), sure, as_text(right))
         try:
             with self.lock():
                 if sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) >= MAX_BYTES:
                     raise DataError(f"The corrections fill {MAX_BYTES // 2**30} GB already; no more are taken.")
-                row = [str(no_formula(cell)) for cell in (self.cell(self.folder, content), *answer, label, now, model)]
+                cells = [*self.cells(self.folder, content), *told, now, model]
+                row = [str(no_formula(cell)) for cell in cells]
                 _append(path, [row] if path.is_file() and path.stat().st_size else [self.header, row])
         except Timeout:
             raise DataError("The correction could not be saved: another process holds the file. Try again.") from None
@@ -58,6 +65,10 @@ class Feedback:
 
 def open_feedback(folder: str | Path, kind: str) -> Feedback:
     """Make the folder for corrections of a kind of inputs ("text", "image"). Raises `RunError` for one of no use."""
+    if kind not in _TABLES:
+        raise RunError(
+            f"--feedback takes no corrections of {kind}s: what is right about each word is more than a choice."
+        )
     feedback = Feedback(typed_path(folder), *_TABLES[kind])
     table, header = feedback.folder / feedback.table, ",".join(feedback.header)
     try:
@@ -70,6 +81,19 @@ def open_feedback(folder: str | Path, kind: str) -> Feedback:
     if first not in ("", header):
         raise RunError(f"{table} has other columns than {header}: name another folder with --feedback.")
     return feedback
+
+
+def as_text(value: Any) -> str:
+    """Return an answer as a cell holds it: several labels with | between, which `--label_separator "|"` reads."""
+    if isinstance(value, list | tuple) and any(isinstance(one, dict) for one in value):  # entities
+        return json.dumps(value, ensure_ascii=False)
+    return (
+        "|".join(value)
+        if isinstance(value, list | tuple)
+        else f"{value:.6g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _image_cell(folder: Path, image: Any) -> str:
@@ -85,9 +109,14 @@ def _image_cell(folder: Path, image: Any) -> str:
 
 
 _COLUMNS = ("predicted", "probability", "label", "time", "model")
-_TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[Path, Any], str]]] = {
-    "text": ("feedback.csv", ("text", *_COLUMNS), lambda folder, text: text.replace("\x00", " ")),
-    "image": ("metadata.csv", ("file_name", *_COLUMNS), _image_cell),
+_TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[Path, Any], list[str]]]] = {
+    "text": ("feedback.csv", ("text", *_COLUMNS), lambda folder, text: [text.replace("\x00", " ")]),
+    "pair": (
+        "feedback.csv",
+        ("text", "text_pair", *_COLUMNS),
+        lambda folder, pair: [text.replace("\x00", " ") for text in pair.values()],
+    ),
+    "image": ("metadata.csv", ("file_name", *_COLUMNS), lambda folder, image: [_image_cell(folder, image)]),
 }
 
 

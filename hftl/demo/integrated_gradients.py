@@ -65,15 +65,19 @@ def logits_from(model: nn.Module, layer: nn.Module, batch: Batch, values: torch.
         return model(**rows).logits
 
 
-def log_odds(model: nn.Module, layer: nn.Module, batch: Batch, label: int) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return the function from values of `layer` [n, ...] to log p / (1 - p) of one label, [n].
+def log_odds(
+    model: nn.Module, layer: nn.Module, batch: Batch, label: int, link: str = "softmax"
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the function from values of `layer` [n, ...] to log p / (1 - p) of one label, [n]; of a number, to itself.
 
-    Unlike a logit it does not change when all logits rise together, and unlike a probability it does not go flat where
-    the model is sure.
+    Unlike a logit of classes it does not change when all logits rise together, and unlike a probability it does not go
+    flat where the model is sure.
     """
 
     def score(values: torch.Tensor) -> torch.Tensor:
         logits = logits_from(model, layer, batch, values)
+        if link != "softmax":  # of the sigmoid, the logit is the log-odds
+            return logits[:, label]
         others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
         return logits[:, label] - others.logsumexp(1)
 

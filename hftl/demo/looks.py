@@ -69,15 +69,16 @@ def piece(name: str, **values: Any) -> str:
 
 def report_html(template: str, name: str, predictor: Predictor, report: dict[str, Any] | None) -> str:
     """Return header.html or evidence.html for the model called `name`; without a report, what is known without one."""
-    page = _templates().get_template(template)
+    page, task = _templates().get_template(template), predictor.task
     values: dict[str, Any] = {
         "style": _style(),
         "model_name": name,
-        "task": predictor.task.name,
+        "task": task.name,
         "labels": predictor.labels,
         "architecture": type(predictor.model).__name__,
         "parameters": sum(p.numel() for p in predictor.model.parameters()),
         "generic": all(label == f"LABEL_{i}" for i, label in enumerate(predictor.labels)),
+        "does": task.output.words["does"].format(row=task.inputs.noun, n=f"{len(predictor.labels):,}"),
         "problem": None if report else _NO_REPORT,
         "look": "none",
     }
@@ -94,7 +95,8 @@ def _header(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
     look, sentence = statements.headline(report, evidence)
     base, words = str(report["model"]["name"]), statements.METHODS.get(str(report["method"]), "")
     base = base.rstrip("/").rsplit("/", 1)[-1] if report["model"]["source"] == "folder" else base
-    return {"look": look, "sentence": sentence, "base": base, "method_words": words, "report": report}
+    return {"look": look, "sentence": sentence, "base": base, "method_words": words, "report": report,
+            "learned": statements.learned(report)}  # fmt: skip
 
 
 def _evidence(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:

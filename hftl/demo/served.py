@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,11 @@ from hftl.demo.explain import explain_text, why_image
 from hftl.demo.looks import piece
 from hftl.errors import DataError, HftlError
 from hftl.paths import typed_path
-from hftl.predict import Prediction, Predictor
+from hftl.predict import Predictor
 from hftl.report.visible import one_line
 from hftl.run_data import Artifact, some_rows
+from hftl.tasks.inputs.text import TEXT
+from hftl.tasks.task import Answer, Inputs, Output
 
 
 MAX_CHARACTERS = 20_000  # of one text; the longest models read a few thousand tokens of it
@@ -51,8 +53,9 @@ class Box:
     hint: str
     most: int  # one page is for trying; `hftl predict --data` takes any number
     chunk: int  # inputs between two movements of the progress bar, and for which an answer may have to wait
-    columns: Callable[[Path], tuple[list[str], str | None]] | None  # of a file: all, and the likely one
-    contents: Callable[[Any, str | None], list[tuple[str, Any]]]  # (uploads, column) -> each with its name, for `read`
+    columns: Callable[[Path, Inputs], tuple[list[str], str | None]] | None  # of a file: all, and the likely one
+    # (uploads, column, inputs) -> of each row what the CSV calls it by column, and its parts for `read`
+    contents: Callable[[Any, str | None, Inputs], list[tuple[dict[str, str], tuple[Any, ...]]]]
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,40 @@ class Served:
         path = typed_path(self.artifact.name)
         return (self.artifact.run or path).resolve().name if path.exists() else self.artifact.name
 
-    def component(self, **options: Any) -> Any:
-        """Return a new Gradio component that takes a row."""
-        return refuse_addresses(getattr(gr, self.predictor.task.inputs.box)(**options))
+    @property
+    def inputs(self) -> Inputs:
+        """How a row comes in."""
+        return self.predictor.task.inputs
 
-    def predict(self, contents: list[Any]) -> list[Prediction]:
+    @property
+    def output(self) -> Output:
+        """What is answered."""
+        return self.predictor.task.output
+
+    def components(self, *, plain: bool = False, **options: Any) -> list[Any]:
+        """Return new Gradio components that take a row, one for each of its columns; `plain` ones without our options."""
+        ask, made = self.output.words["ask"].lower(), []
+        own = {k: v.format(ask=ask) if isinstance(v, str) else v for k, v in self.box.options.items()}
+        for i in range(len(self.inputs.columns)):
+            place = f"{self.kind}-input-{i + 1}" if i else f"{self.kind}-input"
+            label = ("First text", "Second text")[i] if len(self.inputs.columns) > 1 else self.kind.capitalize()
+            shown = {} if plain else {"label": label, "elem_id": place, **own}
+            made.append(refuse_addresses(getattr(gr, self.inputs.box)(**shown, **options)))
+        return made
+
+    def read(self, values: Sequence[Any]) -> Any:
+        """Return what the model reads of what the components hand over. Raises `DataError`."""
+        return self.join([self.box.read(value) for value in values])
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        """Return a row of its parts."""
+        return parts[0] if len(parts) == 1 else dict(zip(self.inputs.columns, parts, strict=True))
+
+    def parts(self, row: Any) -> list[Any]:
+        """Return the parts of a row."""
+        return [row] if len(self.inputs.columns) == 1 else [row[column] for column in self.inputs.columns]
+
+    def predict(self, contents: list[Any]) -> list[Answer]:
         """Predict, one call at a time over all threads."""
         with _ONE_AT_A_TIME:
             return self.predictor.predict(contents)
@@ -101,9 +133,15 @@ class Served:
 
 def length_note(tokenizer: Any, content: Any) -> str | None:
     """Return the sentence on a text that is longer than the model reads; None for what is read whole."""
+    limit = getattr(tokenizer, "model_max_length", None)
+    if (
+        isinstance(content, dict)
+        and limit
+        and len(tokenizer(*content.values(), truncation=True)["input_ids"]) >= limit
+    ):
+        return f"The texts reach the {limit:,} tokens that the model reads of both; what is beyond does not count."
     if not isinstance(content, str):
         return None
-    limit = tokenizer.model_max_length
     if tokenizer.is_fast:  # with the arguments of a prediction: others would change its settings under another thread
         encoding = tokenizer(content, truncation=True).encodings[0]
         special = tokenizer.num_special_tokens_to_add()
@@ -164,11 +202,16 @@ def refuse_addresses(component: Any) -> Any:
     return component
 
 
-def text_columns(path: Path) -> tuple[list[str], str | None]:
-    """Return the columns of a table and the one that holds the text, if it can be told. Raises `DataError`."""
+def text_columns(path: Path, inputs: Inputs = TEXT) -> tuple[list[str], str | None]:
+    """Return the columns of a table and the one that holds the text, if it can be told; none to choose from for pairs.
+
+    Raises `DataError`.
+    """
     names = (table := _table(path)).column_names
+    if len(inputs.columns) > 1:
+        return [], None
     try:
-        return names, find_columns(table, "text", DataConfig(), need_label=False).inputs[0]
+        return names, find_columns(table, inputs, DataConfig(), need_label=False).inputs[0]
     except DataError:
         return names, names[0] if len(names) == 1 else None
 
@@ -186,21 +229,26 @@ def _table(path: Path) -> Dataset:
     return Dataset.from_dict({"text": [line for line in lines if line.strip()]})
 
 
-def texts_of(path: str, column: str | None) -> list[tuple[str, str]]:
-    """Return each text of a file twice, as name and content; a missing cell is an empty text. Raises `DataError`."""
+def texts_of(path: str, column: str | None, inputs: Inputs) -> list[tuple[dict[str, str], tuple[str, ...]]]:
+    """Return each row of a file by the names of a CSV, and its texts; a missing cell is an empty text.
+
+    Raises `DataError`.
+    """
     table, name = _table(Path(path)), Path(path).name
-    column = column or find_columns(table, "text", DataConfig(), need_label=False).inputs[0]
-    if column not in table.column_names:
+    columns = (column,) if column else find_columns(table, inputs, DataConfig(), need_label=False).inputs
+    if column and column not in table.column_names:
         raise DataError(f"{name} has no column {column!r}: choose one of its own.")
     if not len(table):
         raise DataError(f"{name} has no rows.")
-    return [(text, text) for text in ("" if value is None else str(value) for value in table[column][:])]
+    names = ("input",) if len(columns) == 1 else inputs.columns
+    texts = [["" if value is None else str(value) for value in table[one][:]] for one in columns]
+    return [(dict(zip(names, row, strict=True)), row) for row in zip(*texts, strict=True)]
 
 
 BOXES = {
     "Textbox": Box(
         options={
-            "placeholder": "Type or paste a text (Shift + Enter: classify)",
+            "placeholder": "Type or paste a text (Shift + Enter: {ask})",
             "lines": 7,
             "max_length": MAX_CHARACTERS,
         },
@@ -209,7 +257,9 @@ BOXES = {
         smallest="warm up",
         read=read_text,
         example_name=lambda text: one_line(text, _EXAMPLE_CHARACTERS),
-        why=lambda predictor, text, label: piece("why_text", why=explain_text(predictor, text, label)),
+        why=lambda predictor, text, label: piece(
+            "why_text", why=explain_text(predictor, text, label), words=predictor.task.output.words
+        ),
         files={"label": "File", "file_count": "single", "file_types": [*DATA_SUFFIXES, ".txt"]},
         hint="A table (CSV, TSV, JSON, JSONL, parquet) or a .txt file with a text a line",
         most=5_000,
@@ -230,13 +280,13 @@ BOXES = {
         most=500,
         chunk=1,
         columns=None,
-        contents=lambda paths, column: [(Path(path).name, {"path": path}) for path in paths],
+        contents=lambda paths, *_: [({"input": Path(path).name}, ({"path": path},)) for path in paths],
     ),
 }
 
 
-def examples_of(served: Served, folder: Path, *, share: bool, data: str | None) -> list[str]:
-    """Return texts, or images saved in `folder`, spread over the test rows of the model's own data, or of `data`.
+def examples_of(served: Served, folder: Path, *, share: bool, data: str | None) -> list[Any]:
+    """Return texts, pairs, or images saved in `folder`, spread over the test rows of the model's own data, or of `data`.
 
     With `share` only a packaged sample, which is public, is shown. Data that moved or cannot be read give no examples.
     """
@@ -249,7 +299,10 @@ def examples_of(served: Served, folder: Path, *, share: bool, data: str | None) 
     try:
         rows = some_rows(artifact, served.predictor.task.inputs, _EXAMPLES, data)
         inputs = rows.inputs if rows.own or rows.origin == name else []
-        return [item if isinstance(item, str) else _saved(item, folder / f"{i}.png") for i, item in enumerate(inputs)]
+        inputs = [served.inputs.show(item) if isinstance(item, list) else item for item in inputs]  # of words
+        pictures = (isinstance(item, PILImage.Image) for item in inputs)
+        named = enumerate(zip(inputs, pictures, strict=True))
+        return [_saved(item, folder / f"{i}.png") if picture else item for i, (item, picture) in named]
     except (HftlError, OSError) as error:
         _log.warning("There are no examples: %s", error)
         return []

@@ -92,7 +92,12 @@ def show_seeds(report: dict[str, Any], run_dir: str, news: Sequence[str] = ()) -
     """Print mean and standard deviation over the seeds, `news`, and where the one that is kept lies now."""
     seeds = report["seeds"]
     rows = [
-        (split, score_name(metric), f"{spread['mean']:.4f} ± {spread['std']:.4f}", " ".join(f"{v:.4f}" for v in spread["values"]))
+        (
+            split,
+            score_name(metric),
+            f"{spread['mean']:.4f} ± {spread['std']:.4f}",
+            " ".join(f"{v:.4f}" for v in spread["values"]),
+        )
         for split in ("test", "validation")
         for metric, spread in seeds[split].items()
     ]

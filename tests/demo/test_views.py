@@ -11,6 +11,7 @@ from PIL import Image
 
 from hftl.demo.explain import STRONGEST, TextAttribution, heat_overlay
 from hftl.demo.looks import piece as html_of
+from hftl.tasks.outputs.classes import CLASSES
 
 
 STYLE = files("hftl.demo").joinpath("templates/demo.css").read_text(encoding="utf-8")
@@ -19,7 +20,7 @@ OPACITY = float(re.search(r"var\(--s\) \* ([\d.]+)\)", STYLE)[1])
 
 
 def text_html(attribution: TextAttribution) -> str:
-    return html_of("why_text", why=attribution)
+    return html_of("why_text", why=attribution, words=CLASSES.words)
 
 
 def attribution(spans, read=None, label="news"):

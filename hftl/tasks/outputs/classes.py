@@ -276,6 +276,8 @@ CLASSES = Output(
         "worst": "The wrong answers in which the model gave the true class the least probability.",
         "loss": "loss {:.2f}",
         "ask": "Classify",
+        "for": "speaks for",
+        "against": "speaks against",
         "call": "",
         "code": "",
     },

@@ -135,6 +135,12 @@ def _neighbours(train: np.ndarray, targets: np.ndarray, test: np.ndarray) -> np.
     return neighbour_means(train, targets, test)
 
 
+def _tell(answer: Any) -> str:
+    if answer.low is None:
+        return ""
+    return f"{answer.value:.4g}; for {LEVEL:.0%} of rows the truth lies between {answer.low:.4g} and {answer.high:.4g}"
+
+
 def _cells(answer: Any) -> dict[str, Any]:
     return {"prediction": answer.value, "low": answer.low, "high": answer.high}
 
@@ -191,6 +197,8 @@ NUMBER = Output(
         "worst": "The answers that are furthest from the truth.",
         "loss": "off by {:.4g}",
         "ask": "Estimate",
+        "for": "raises",
+        "against": "lowers",
         "call": ', function_to_apply="none"',
         "code": "The number is its `score`, which plain `pipeline` gives as well, since `config.json` says `regression`. "
         "`conformal_width` in `config.json`, where it is there, is how far from the answer the truth lies at most in the "
@@ -198,6 +206,8 @@ NUMBER = Output(
     },
     say=lambda value, names: f"{value:.4g}",
     named=lambda value, names: f"{value:.4g}",
+    tell=_tell,
+    chooser="Number",
     beside=lambda outputs, targets: {"spearman": spearman(decode(outputs), targets)},
     smaller=("rmse", "mae"),
     figures=("rmse", "mae", "r2", "pearson", "spearman"),

@@ -1,18 +1,16 @@
 """A tag for every word: names of entities as B-, I- and O, read from any of their schemes; entities are what counts."""
 
-import json
 import math
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import ClassLabel, Dataset
 
-from hftl.data.columns import TAG_NAMES, is_list, kind_of, quoted, refuse_missing
-from hftl.errors import DataError, ModelError, did_you_mean
+from hftl.data.columns import TAG_NAMES
+from hftl.data.tagged import text_of
+from hftl.errors import ModelError
 from hftl.evaluation.neighbours import nearest_neighbours
 from hftl.evaluation.span_scores import (
     COMPARED,
@@ -24,12 +22,11 @@ from hftl.evaluation.span_scores import (
     type_confusion,
 )
 from hftl.tasks.outputs.classes import cross_entropy
+from hftl.tasks.outputs.tag_schemes import OUTSIDE, check_lengths, known_tags, tag_ids, tag_names, tags_of
 from hftl.tasks.task import NOT_ASKED, Answer, Output, Ragged
 
 
-OUTSIDE = "O"
 NOTHING = "no entity"
-_LETTERS = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}  # of BIOES, BILOU and BMES, and what they are in BIO
 _PROBED = 30_000  # words that the probe and the neighbours learn from: more tell a linear head little
 
 
@@ -49,114 +46,6 @@ class Entities(Answer):
     def tags(self) -> list[str]:
         """The tag of every word."""
         return list(self.detail["tags"])
-
-
-def tags_of(
-    table: Dataset, column: str, where: str, known: Collection[Any] | None = None
-) -> list[tuple[str, ...] | None]:
-    """Return the tags of every row's words in BIO, where an entity always begins with B-; None where there are none.
-
-    IOB1 (B- only between neighbours), BIOES and BILOU are turned into it: `pipeline` joins no others to entities. Tags
-    without B- and I-, such as parts of speech, stay as they are. Raises `DataError` for other than lists of names.
-    """
-    feature, values = table.features[column], table[column][:]
-    if not is_list(feature):
-        raise DataError(
-            f"{where}: the column {column!r} holds {kind_of(feature)} values: a list with a tag for every word is needed"
-        )
-    inner = feature[0] if isinstance(feature, list) else feature.feature
-    called = inner.names if isinstance(inner, ClassLabel) else None
-    rows: list[tuple[str, ...] | None] = []
-    for row, value in enumerate(values):
-        if value is None or any(tag in (None, "", -1) for tag in value):
-            rows.append(None)
-            continue
-        if called is None and not all(isinstance(tag, str) for tag in value):
-            raise DataError(
-                f"{where}: the tags in row {row} (counted from 0) of {column!r} are numbers, and nothing says what they "
-                "stand for: write names, such as B-PER and O, or a ClassLabel"
-            )
-        rows.append(tuple(called[tag] for tag in value) if called else tuple(value))
-    scheme = scheme_of(tag for tags in rows for tag in tags or ())
-    return rows if scheme == "none" else [None if tags is None else in_bio(tags) for tags in rows]
-
-
-def scheme_of(tags: Any) -> str:
-    """Return "BIOES" (also BILOU and BMES), "BIO" or "none": all tags but O have a letter and a dash before the type."""
-    letters = {tag[:1] if tag[1:2] in ("-", "_") else "" for tag in {*tags} - {OUTSIDE}}
-    if not letters <= {"B", "I", *_LETTERS}:
-        return "none"
-    return "BIOES" if letters & {*_LETTERS} else "BIO" if letters else "none"
-
-
-def in_bio(tags: Sequence[str]) -> tuple[str, ...]:
-    """Return the tags of one row with B- where an entity begins and I- inside of it, whatever scheme they are in."""
-    result = []
-    before = ""  # type of the entity that goes on
-    for tag in tags:
-        if tag == OUTSIDE:
-            before = ""
-            result.append(tag)
-            continue
-        letter, kind = _LETTERS.get(tag[0], tag[0]), tag[2:]
-        result.append(f"{'I' if letter == 'I' and kind == before else 'B'}-{kind}")
-        before = "" if tag[0] in "SUEL" else kind
-    return tuple(result)
-
-
-def tag_names(parts: dict[str, list[tuple[str, ...]]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
-    """Return O and then B- and I- of every type of train, sorted, or the plain tags; and what was recognised.
-
-    Raises `DataError` where train has no entity, or lacks a type of another split.
-    """
-    counts = Counter(tag for row in parts["train"] for tag in row)
-    plain = scheme_of(counts) == "none"
-    types = sorted({tag if plain else tag[2:] for tag in counts if tag != OUTSIDE})
-    if len(types) + (OUTSIDE in counts) < 2:
-        raise DataError(f"train holds no entities: every word has the tag {OUTSIDE!r} in the column {column!r}")
-    names = tuple(
-        [OUTSIDE] * (not plain or OUTSIDE in counts) + (types if plain else [f"{a}-{t}" for t in types for a in "BI"])
-    )
-    for split, rows in parts.items():
-        unknown = sorted({tag for row in rows for tag in row} - {*names})
-        if unknown:
-            raise DataError(
-                f"{split} holds the tag{'s' if len(unknown) > 1 else ''} {quoted(unknown)}, which train lacks: add such rows "
-                f"to train or remove them from {split}.{did_you_mean(unknown[0], names)}"
-            )
-    spans = sum(count for tag, count in counts.items() if tag[:2] == "B-")
-    if plain:
-        return names, [f"The tags ({column}) have no B- or I-: neighbours of one tag count as one entity."]
-    return names, [
-        f"{len(types)} types of entities, {spans:,} entities in train ({column}), learnt in BIO: an entity begins with B-."
-    ]
-
-
-def tag_ids(rows: Sequence[Sequence[str]], names: Sequence[str]) -> Ragged:
-    """Return the index of every tag among the names, by row."""
-    index = {name: place for place, name in enumerate(names)}
-    return Ragged.of([[index[tag] for tag in row] for row in rows])
-
-
-def known_tags(rows: Sequence[Any], names: Sequence[str], where: str, column: str) -> Ragged:
-    """Return `tag_ids` for the names of a model. Raises `DataError` for a tag that it does not know."""
-    refuse_missing(rows, column, where)
-    unknown = sorted({tag for row in rows for tag in row} - {*names})
-    if unknown:
-        raise DataError(
-            f"{where}: the column {column!r} holds tags that the model does not know: {quoted(unknown)}; it knows "
-            f"{quoted(names)}.{did_you_mean(unknown[0], names)}"
-        )
-    return tag_ids(rows, names)
-
-
-def check_lengths(inputs: Dataset, rows: Sequence[Any], where: str) -> None:
-    """Raise `DataError` where a row has not one tag for every word."""
-    for number, (words, tags) in enumerate(zip(inputs["words"][:], rows, strict=True)):
-        if len(words) != len(tags):
-            raise DataError(
-                f"{where}: row {number} (counted from 0) has {len(words)} words and {len(tags)} tags: one for each is needed"
-            )
 
 
 def rarest(ids: Ragged, names: Sequence[str]) -> tuple[np.ndarray, int]:
@@ -209,24 +98,20 @@ def located(answer: Entities, row: dict[str, Any]) -> Entities:
     `row` has the words and where they start in the text.
     """
     words, starts = row["words"], row["starts"]
-    found = []
+    text, found = text_of(words, starts), []
     for entity in answer.value:
         first, last = entity["start"], entity["end"] - 1
-        begin = starts[first]
-        parts = [(words[i], starts[i] - begin) for i in range(first, last + 1)]
-        line = ""
-        for word, at in parts:
-            line = line.ljust(at) + word
+        begin, end = starts[first], starts[last] + len(words[last])
         found.append(
-            {
-                "start": begin,
-                "end": begin + len(line),
-                "text": line,
-                "label": entity["label"],
-                "score": entity["score"],
-            }
+            {"start": begin, "end": end, "text": text[begin:end], "label": entity["label"], "score": entity["score"]}
         )
-    return replace(answer, value=found)
+    return replace(answer, value=found, detail={**answer.detail, "text": text})
+
+
+def drawn(answer: Entities) -> dict[str, Any]:
+    """Return the text with its entities, as gradio's HighlightedText takes them."""
+    entities = [{"entity": e["label"], **{k: e[k] for k in ("start", "end", "score")}} for e in answer.value]
+    return {"text": answer.detail["text"], "entities": entities}
 
 
 def check_tagger(config: Any, name: str) -> None:
@@ -322,6 +207,19 @@ def mistaken_types(tags: Ragged, ids: Ragged, names: Sequence[str]) -> tuple[lis
     return [*read_tags(names).types, NOTHING], type_confusion(tags, ids, names)
 
 
+def marked(text: str, ids: Sequence[int], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the words of a row in pieces, each with the type of the entity that it is, or "".
+
+    `text` is the row as it is shown, its words apart by spaces and perhaps cut at the end.
+    """
+    words = text.split(" ")
+    pieces, at = [], 0
+    for kind, first, last in entities([names[i] for i in ids][: len(words)]):
+        pieces += [(" ".join(words[at:first]), ""), (" ".join(words[first : last + 1]), kind)]
+        at = last + 1
+    return [piece for piece in (*pieces, (" ".join(words[at:]), "")) if piece[0]]
+
+
 def in_words(ids: Sequence[int], names: Sequence[str]) -> str:
     """Return the entities of one row as "location (words 15 to 17), person (word 3)"."""
     parts = []
@@ -344,7 +242,7 @@ TAGS = Output(
     classes=None,
     counts=lambda ids, names: np.bincount(ids.values, minlength=len(names)),
     width=len,
-    collate=lambda rows: torch.from_numpy(np.concatenate(rows)),
+    collate=lambda targets: torch.as_tensor(np.asarray(targets)),  # of rows that are asked as a whole: retention
     loss=word_loss,
     chance=lambda names: math.log(max(2, len(names))),
     decode=decode,
@@ -366,15 +264,32 @@ TAGS = Output(
     ask=lambda names: {"ignore_labels": [], "is_split_into_words": True},
     flatten=flatten,
     flat=flat,
-    cells=lambda answer: {
-        "prediction": json.dumps(answer.value, ensure_ascii=False),
-        "probability": answer.confidence,
-    },
+    cells=lambda answer: {"prediction": answer.value, "probability": answer.confidence},
     widget="HighlightedText",
-    draw=lambda answer: answer.value,
-    words={"does": "the words of {row} into {n} tags", "name": "tag", "names": "tags"},
+    draw=drawn,
+    tell=lambda answer: "" if answer.value else "No entity was found",
+    explained=False,
+    words={
+        "does": "finds entities in {row}: it gives every word one of {n} tags",
+        "learned": "{n} tags",
+        "always": "It knows its {n} tags and no others: an entity of another type is missed, or taken for one of these.",
+        "use": "For finding such entities in {rows} like those it was trained on",
+        "name": "type of entity",
+        "names": "types of entities",
+        "given": "tag",
+        "per": " per tag",
+        "guess": "the most frequent tag",
+        "worst": "The rows with most wrong tags, of equals those of the highest loss.",
+        "loss": "loss {:.2f}",
+        "ask": "Find entities",
+        "call": ', aggregation_strategy="simple"',
+        "code": "Each entity has a type, a score and its place in the text. Tags were learnt at the first piece of every "
+        'word: `aggregation_strategy="first"` takes that tag for all of a word. `pipeline` cuts what is longer than the '
+        "model reads, unless it is given a `stride`, such as `stride=64`.",
+    },
     say=in_words,
     named=in_words,
+    mark=marked,
     mistaken=mistaken_types,
     fits=check_lengths,
     located=located,
