@@ -114,7 +114,8 @@ def front_matter(report: dict[str, Any], published: dict[str, Any], options: Car
     """Return the metadata as YAML, by huggingface_hub's own class; the language is not known, hence not said."""
     base, data = hub_base(report["model"]), hub_data(str(published["data"]["name"]))
     fields: dict[str, Any] = {}
-    if options.examples and (options.repo_id or options.examples[0].text is not None):
+    single = len(task_of(published).inputs.columns) == 1  # the Hub's widget takes no pairs
+    if options.examples and single and (options.repo_id or options.examples[0].text is not None):
         fields["widget"] = [_widget(example, options.repo_id) for example in options.examples]
     if base:
         fields["base_model_relation"] = "adapter" if options.adapter_only else "finetune"
