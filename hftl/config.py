@@ -21,6 +21,7 @@ from hftl.paths import typed_path
 TASK_NAMES = {
     "text-classification": "a class, several labels or a number for a text or a pair of texts",
     "image-classification": "a class, several labels or a number for an image",
+    "token-classification": "a tag for every word: entities in a text",
 }
 
 

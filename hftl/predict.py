@@ -36,7 +36,7 @@ class Predictor:
     task: Task
     labels: tuple[str, ...]
 
-    def logits(self, table: Dataset) -> np.ndarray:
+    def logits(self, table: Dataset, *, use_cpu: bool = False) -> np.ndarray:
         """Return [n, classes] in fp32 for a table with the task's input columns; of a baseline, log-probabilities."""
         if len(table) == 0:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
@@ -47,7 +47,7 @@ class Predictor:
             rows = self.task.encode(table.select_columns(list(self.task.inputs.columns)), self.processor)
         if not isinstance(self.model, LinearModel):
             collate = self.task.collator(self.processor)
-            return predict_logits(self.model, rows, collate, use_cpu=runs_on_cpu({}), title="predict")
+            return predict_logits(self.model, rows, collate, use_cpu=use_cpu or runs_on_cpu({}), title="predict")
         if self.processor is not None and self.task.inputs.raw is not None:
             rows = self.task.inputs.raw(rows)
         # A label that no training row had has no probability at all; its logarithm must be a number all the same.
@@ -69,7 +69,10 @@ class Predictor:
 
     def predict_table(self, table: Dataset) -> list[Any]:
         """Return one `Answer` per row."""
-        answers: list[Any] = self.task.output.answers(self.logits(table), self.labels)
+        output = self.task.output
+        answers: list[Any] = output.answers(self.logits(table), self.labels)
+        if output.located is not None:
+            answers = [output.located(answer, row) for answer, row in zip(answers, table, strict=True)]
         return answers
 
 

@@ -46,7 +46,7 @@ class Prepared:
         """Return the same for other rows."""
         output = self.task.output
         if output.strata is None:
-            return np.zeros(len(rows), dtype=np.int64), 1
+            return np.zeros(len(rows.targets), dtype=np.int64), 1
         ids, count = output.strata(rows.targets, self.splits.labels)
         return ids, count
 

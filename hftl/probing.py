@@ -15,13 +15,14 @@ from hftl.methods.plan import Plan
 from hftl.models.heads import pool_mean, states_by_token, without_bias
 from hftl.models.load import Loaded
 from hftl.prepare import Prepared
+from hftl.tasks.task import values_of
 from hftl.training.cache import cache_key, cached_arrays, preprocessing, weights_hash
 from hftl.training.features import Beside, Encoded, Passer
 from hftl.training.states import state_maker
 from hftl.training.world import broadcast_from_main, is_main_process
 
 
-Features = dict[str, dict[str, np.ndarray]]  # part → pooling → [n, d]
+Features = dict[str, dict[str, Any]]  # part → pooling → [n, d]; of units by row
 
 
 def frozen_features(
@@ -45,7 +46,8 @@ def frozen_features(
         key = features_key(ready, encoded, weights)
         title = f"features ({part})"
         make = partial(passer.features, loaded.model, loaded.outputs, encoded, title, mean=mean, beside=beside)
-        features[part], origin = cached_arrays(key, make)
+        arrays, origin = cached_arrays(key, make)
+        features[part] = {pooling: encoded.by_row(array) for pooling, array in arrays.items()}
         origins.append(origin)
     if random is None and not all_finite(features):
         raise ModelError(
@@ -56,7 +58,7 @@ def frozen_features(
 
 def all_finite(features: Features) -> bool:
     """Are all features numbers?"""
-    return all(np.isfinite(array).all() for arrays in features.values() for array in arrays.values())
+    return all(np.isfinite(values_of(array)).all() for arrays in features.values() for array in arrays.values())
 
 
 def averages(ready: Prepared) -> bool:
@@ -82,7 +84,9 @@ def rows_identity(train: Encoded, validation: Encoded) -> dict[str, str]:
     hashes = {}
     for part, encoded in (("train", train), ("validation", validation)):
         hashes[part] = encoded.fingerprint()
-        hashes[f"{part}_labels"] = hashlib.sha256(np.ascontiguousarray(encoded.labels).tobytes()).hexdigest()
+        hashes[f"{part}_labels"] = hashlib.sha256(
+            np.ascontiguousarray(values_of(encoded.labels)).tobytes()
+        ).hexdigest()
     return hashes
 
 

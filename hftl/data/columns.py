@@ -1,6 +1,7 @@
 """Tables and their columns: made of any values, named in the wild, and told in words."""
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -25,12 +26,17 @@ LABEL_NAMES = (
     "classification", "class_name", "class_label", "label_name", "label_text", "category_name", "label_id",
     "fine_label", "coarse_label", "labels_id", "emotion", "star", "stars", "rating", "y", "output",
 )
+WORD_NAMES = ("tokens", "words", "token", "word")
+TAG_NAMES = ("tags", "ner_tags", "ner", "entities_tags", "labels", "label", "pos_tags", "upos", "chunk_tags", "tag")
+SPAN_NAMES = ("entities", "spans", "labels", "label", "annotations")
 IMAGE_NAMES = (
     "image", "images", "img", "picture", "photo", "pixels", "image_path", "img_path", "filepath", "path",
     "file_name", "filename", "file",
 )
 # fmt: on
 _NAMED, _LONG = 5, 60  # rows or classes in a line, characters of one
+MOST_CLASSES = 20  # different numbers with fractions: more are something measured
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|nan|inf", re.IGNORECASE)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _SIGNED_NUMBER = re.compile(r"[+-]\s?[\d.(][\d\s.,()/-]*(e[+-]?\d+)?%?", re.IGNORECASE)  # also that of a telephone
 
@@ -120,7 +126,7 @@ def _png(image: Any) -> dict[str, Any] | None:
 
 def is_usual_name(column: str) -> bool:
     """Is this a name that columns of texts, images or labels often have?"""
-    return column.lower().strip() in {*LABEL_NAMES, *TEXT_NAMES, *IMAGE_NAMES}
+    return column.lower().strip() in {*LABEL_NAMES, *TEXT_NAMES, *WORD_NAMES, *IMAGE_NAMES}
 
 
 def columns_line(table: Dataset) -> str:
@@ -157,6 +163,27 @@ def is_image(feature: Any) -> bool:
     """Tell images: the feature, its bare storage (a dict of bytes and path), or bytes."""
     storage = isinstance(feature, dict) and set(feature) == {"bytes", "path"}
     return isinstance(feature, Image) or storage or (isinstance(feature, Value) and "binary" in feature.dtype)
+
+
+def numbers_of(table: Dataset, column: str) -> list[float | None] | None:
+    """Return the numbers that a column holds, also where they are written as text; None where a cell has none, or no
+    finite one. None for a column of anything else.
+    """
+    feature, values = table.features[column], table[column][:]
+    if is_string(feature):
+        cells = [value.strip() or None if value is not None else None for value in values]
+        if not any(cells) or not all(cell is None or _NUMBER.fullmatch(cell) for cell in cells):
+            return None
+        values = [None if cell is None else float(cell) for cell in cells]
+    elif not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float")):
+        return None
+    return [None if value is None or not math.isfinite(value) else float(value) for value in values]
+
+
+def is_measured(values: Sequence[float | None]) -> bool:
+    """Are these numbers something measured: with fractions, and more different ones than classes have?"""
+    fractions = any(value is not None and not value.is_integer() for value in values)
+    return fractions and len({*values} - {None}) > MOST_CLASSES
 
 
 def rows_named(rows: Sequence[int]) -> str:

@@ -20,7 +20,9 @@ from hftl.data.columns import (
     column_named,
     columns_line,
     is_list,
+    is_measured,
     is_string,
+    numbers_of,
     quoted,
     refuse_missing,
     rows_named,
@@ -33,7 +35,6 @@ from hftl.data.splits import Rows, Source, Splits, cut, pick_shots, recognise_sp
 from hftl.errors import DataError, did_you_mean
 from hftl.paths import typed_path
 from hftl.tasks import CLASSES, INPUTS, TASKS, combinations, get_task
-from hftl.tasks.outputs.classes import is_measured
 from hftl.tasks.task import Inputs, Output, Task
 
 
@@ -179,7 +180,7 @@ def settle_task(name: str, table: Dataset, config: DataConfig) -> Task:
         problem = config.problem_type
     elif is_list(feature):
         problem = "multi_label_classification"
-    elif isinstance(feature, Value) and "float" in feature.dtype and is_measured(table[str(label)][:]):
+    elif not isinstance(feature, ClassLabel) and is_measured(numbers_of(table, str(label)) or []):
         problem = "regression"
     else:
         problem = "single_label_classification"
@@ -342,6 +343,8 @@ class _Loading:
         inputs, rows, broken = self._read(source, name, columns.inputs, True)
         skipped += broken
         usable = [values[row] for row in rows]
+        if self.output.fits is not None:
+            self.output.fits(inputs, usable, name)
         lost = sorted({*values} - {*usable}) if self.output.classes else []
         if lost:
             left_out = np.setdiff1d(np.arange(len(values)), rows).tolist()  # `broken` has a line for each
@@ -419,8 +422,11 @@ class _Loading:
         targets = None
         if labels is not None:
             label = str(columns.label)
-            targets = self.output.recognise(self.output.read(table, label, name, labels), labels, name, label)
+            values = self.output.read(table, label, name, labels)
+            targets = self.output.recognise(values, labels, name, label)
         inputs, rows, skipped = self._read(source, name, columns.inputs, False)
+        if labels is not None and self.output.fits is not None:
+            self.output.fits(inputs, [values[row] for row in rows], name)
         if targets is not None and labels is not None and self.config.max_eval_samples is not None:
             limit, seed = self.config.max_eval_samples, self.config.seed + 2
             sampled = sample(*self._strata(targets[rows], labels), limit, seed, every_class=False)
@@ -451,8 +457,10 @@ def _labelled(part: _Part, targets: Any, rows: np.ndarray) -> Dataset:
 
 def _beside(others: Dataset, columns: Sequence[str], inputs: Dataset) -> Dataset:
     """Return the columns of the source with the canonical input columns in the place of `columns`, their names."""
-    order = others.column_names
-    for column, name in zip(columns, inputs.column_names, strict=True):
+    more = inputs.column_names[len(columns) :]  # such as where words start
+    others = others.remove_columns([name for name in more if name in others.column_names])
+    order = [*others.column_names, *more]
+    for column, name in zip(columns, inputs.column_names, strict=False):
         if column == name:
             others = others.remove_columns([name])
         else:

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from datasets.table import InMemoryTable
 from hftl.data.columns import frame_table, is_usual_name, records_table
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images, image_table, read_image_tree
 from hftl.data.splits import Source, split_of
+from hftl.data.tagged import CONLL_SUFFIXES, as_words, read_conll, with_spans
 from hftl.errors import DataError, HftlError, did_you_mean
 from hftl.hub_errors import access_line
 from hftl.paths import typed_path
@@ -74,6 +76,13 @@ def read_source(data: Any, kind: str) -> Source:
 
     Raises `DataError` when there is no such data or it cannot be read, naming the cause and the fix.
     """
+    source = _read_source(data, kind)
+    if kind != "words":
+        return source
+    return replace(source, tables={name: as_words(table, name) for name, table in source.tables.items()})
+
+
+def _read_source(data: Any, kind: str) -> Source:
     if isinstance(data, (IterableDataset, IterableDatasetDict)):
         raise DataError("the data set is a stream: load it without streaming=True")
     if isinstance(data, Mapping):
@@ -96,7 +105,7 @@ def read_source(data: Any, kind: str) -> Source:
         return Source({"train": image_table([path], [path.name], None)}, path.name)
     if path.exists():
         suffixes = {"train": path.suffix.lower()}
-        return Source({"train": read_file(path)}, path.name, base=path.parent, suffixes=suffixes)
+        return Source({"train": read_file(path, kind)}, path.name, base=path.parent, suffixes=suffixes)
     siblings = [child.name for child in path.parent.iterdir()] if path.parent.is_dir() else []
     hint = did_you_mean(path.name, siblings)
     if re.search(r"^[./~\\]|/$|\\|/.*/|\.[A-Za-z][A-Za-z0-9]{1,7}$", name.partition("@")[0]):  # looks like a path
@@ -155,13 +164,13 @@ def _read_folder(folder: Path, kind: str) -> Source:
     pictures = has_images(folder)
     if kind == "image" and pictures:
         return read_image_tree(folder, read_file)
-    files = _data_files(folder)
+    files = _data_files(folder, kind)
     if not files and pictures:
         raise DataError(f"the folder {name!r} holds images, not text: use the task image-classification")
     if not files:
         needed = "images, and no files of data" if kind == "image" else f"files of data ({_FILE_KINDS})"
         raise DataError(f"the folder {name!r} holds no {needed}")
-    tables = {split: _join([read_file(path) for path in paths], split) for split, paths in files.items()}
+    tables = {split: _join([read_file(path, kind) for path in paths], split) for split, paths in files.items()}
     suffixes = {split: paths[0].suffix.lower() for split, paths in files.items()}
     return Source(tables, name, base=folder, suffixes=suffixes)
 
@@ -178,12 +187,12 @@ def _load_saved(folder: Path, name: str) -> Dataset | DatasetDict:
         ) from None
 
 
-def _data_files(folder: Path) -> dict[str, list[Path]]:
+def _data_files(folder: Path, kind: str) -> dict[str, list[Path]]:
     """Return the data files of a folder by split: named for it (also in shards), or in a folder named for it.
 
     Raises `DataError` when there are several files and none is called train, or a split is there in two formats.
     """
-    candidates = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if _is_data_file(path))
+    candidates = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if _is_data_file(path, kind))
     files: dict[str, list[Path]] = {}
     for path in candidates:
         split = split_of(path.stem) or (split_of(path.parent.name) if path.parent != folder else None)
@@ -201,9 +210,9 @@ def _data_files(folder: Path) -> dict[str, list[Path]]:
     return files
 
 
-def _is_data_file(path: Path) -> bool:
+def _is_data_file(path: Path, kind: str) -> bool:
     """Tell a file of rows from others; macOS leaves "._train.csv" beside every file that it archives."""
-    known = path.suffix.lower() in DATA_SUFFIXES and path.name not in METADATA_NAMES
+    known = path.suffix.lower() in suffixes_of(kind) and path.name not in METADATA_NAMES
     return known and not path.name.startswith(".") and path.is_file()
 
 
@@ -216,15 +225,21 @@ def _join(tables: list[Dataset], split: str) -> Dataset:
         raise DataError(f"the {len(tables)} files of {split} have different columns: {_line(error)}") from None
 
 
-def read_file(path: Path) -> Dataset:
+def suffixes_of(kind: str) -> tuple[str, ...]:
+    """Return the suffixes of files that hold rows of a kind of inputs."""
+    return (*DATA_SUFFIXES, *CONLL_SUFFIXES) if kind == "words" else DATA_SUFFIXES
+
+
+def read_file(path: Path, kind: str = "") -> Dataset:
     """Read one file into memory; the cells of a CSV file stay as they are written.
 
     Raises `DataError` when the file is empty, cannot be parsed, or is of another kind.
     """
     suffix = path.suffix.lower()
-    if suffix not in DATA_SUFFIXES:
-        kind = suffix or "without a suffix"
-        raise DataError(f"{path.name}: cannot read files of the kind {kind}: use {_FILE_KINDS}")
+    if suffix not in suffixes_of(kind):
+        what, more = suffix or "without a suffix", " (.conll and .txt hold words: token-classification)"
+        hint = more if suffix in CONLL_SUFFIXES else ""
+        raise DataError(f"{path.name}: cannot read files of the kind {what}: use {_FILE_KINDS}{hint}")
     if not path.stat().st_size:
         raise DataError(f"{path.name} is empty")
     try:
@@ -232,7 +247,9 @@ def read_file(path: Path) -> Dataset:
             table = pq.read_table(path, partitioning=None)
             index = [name for name in table.column_names if name.startswith("__index_level_")]
             return Dataset(InMemoryTable(table.drop_columns(index)))
-        return _read_csv(path) if suffix in (".csv", ".tsv") else _read_json(path)
+        if suffix in CONLL_SUFFIXES:
+            return read_conll(path, path.read_text(encoding=_encoding(path)))
+        return _read_csv(path) if suffix in (".csv", ".tsv") else _read_json(path, kind)
     except UnicodeDecodeError:
         raise DataError(f"{path.name} is not in UTF-8: save it in that encoding") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, pa.ArrowException) as error:
@@ -297,7 +314,7 @@ def _check_header(frame: pd.DataFrame, name: str) -> None:
         )
 
 
-def _read_json(path: Path) -> Dataset:
+def _read_json(path: Path, kind: str) -> Dataset:
     """Read a list of records, records line by line, or a dict of columns."""
     text = path.read_text(encoding=_encoding(path))
     content: Any = None
@@ -322,7 +339,7 @@ def _read_json(path: Path) -> Dataset:
             content = [dict(zip(content, row, strict=True)) for row in zip(*lists, strict=True)]
         else:
             content = [content]
-    return records_table(content, path.name)
+    return records_table(with_spans(content) if kind == "words" else content, path.name)
 
 
 def _line(error: BaseException) -> str:

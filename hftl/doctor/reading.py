@@ -22,7 +22,9 @@ from hftl.tasks import TASKS, get_task
 from hftl.tasks.task import Task
 
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (TEXTS, replace(TEXTS, name="pair"), IMAGES)}
+KINDS: dict[str, Kind] = {
+    kind.name: kind for kind in (TEXTS, replace(TEXTS, name="pair"), replace(TEXTS, name="words"), IMAGES)
+}
 SPLITS = ("train", "validation", "test")
 
 
@@ -141,9 +143,10 @@ def splits_records(splits: Splits, task: Task) -> Records:
     tables = {split: getattr(splits, split) for split in SPLITS if len(getattr(splits, split))}
     rows = {split: np.asarray(table["row"][:], dtype=np.int64) for split, table in tables.items()}
     targets = [target for table in tables.values() for target in table["label"][:]]
-    label, labels = np.asarray(targets), splits.labels
     if task.output.classes is None:
         label, labels = _codes([task.output.named(target, splits.labels) for target in targets])
+    else:
+        label, labels = np.asarray(targets), splits.labels
     return _records(
         task,
         rows,

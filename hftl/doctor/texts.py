@@ -63,7 +63,7 @@ def look(tables: Sequence[Dataset], inputs: "Inputs", quick: bool) -> list[TextF
 
 
 def _facts(value: Any, inputs: "Inputs") -> TextFacts:
-    parts: tuple[Any, ...] = (value,) if isinstance(value, str | None) else value
+    parts: tuple[Any, ...] = value if isinstance(value, tuple) else (None if value is None else inputs.show(value),)
     if any(part is None for part in parts):
         return TextFacts(missing=True)
     empty = not all(part.strip() for part in parts)

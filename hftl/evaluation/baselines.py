@@ -231,7 +231,7 @@ def _score_of(statistics: Any, score: Any) -> Callable[[np.ndarray, np.ndarray],
     return lambda answers, targets: float(score(np.asarray(statistics(answers, targets).sum(axis=0))[None])[0])
 
 
-CLASS = Goal(
+CLASS: Goal = Goal(
     MAJORITY,
     1,
     {},

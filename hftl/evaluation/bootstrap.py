@@ -199,13 +199,7 @@ def corrected_levels(
     """
     if len(kinds.of_row) < 2:
         return (1 - level) / 2, (1 + level) / 2
-    own = kinds.counts[None] @ kinds.statistics
-    without = np.concatenate(
-        [
-            score(own - kinds.statistics[start : start + _JACKKNIFE].toarray())
-            for start in range(0, len(kinds.counts), _JACKKNIFE)
-        ]
-    )
+    without = left_out(kinds, score)
     pull = kinds.counts @ without / kinds.counts.sum() - without
     squares = float(kinds.counts @ pull**2)
     skew = float(kinds.counts @ pull**3) / (6 * squares**1.5) if squares > 0 else 0.0
@@ -214,6 +208,13 @@ def corrected_levels(
     z = bias + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
     low, high = ndtr(bias + z / (1 - skew * z))
     return float(low), float(high)
+
+
+def left_out(kinds: Kinds, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return the score [kinds] of all rows but one of each kind; there must be two rows."""
+    own = kinds.counts[None] @ kinds.statistics
+    starts = range(0, len(kinds.counts), _JACKKNIFE)
+    return np.concatenate([score(own - kinds.statistics[a : a + _JACKKNIFE].toarray()) for a in starts])
 
 
 def paired_differences(

@@ -12,7 +12,7 @@ from scipy.special import expit
 
 from hftl.errors import ConfigError, DataError
 from hftl.evaluation import metrics
-from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Corrected, Interval, bounded, chunks
+from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Corrected, Interval, Scores, bounded, chunks
 
 
 # Rows times labels times resamples of the mean average precision: some ten seconds.
@@ -37,10 +37,9 @@ def label_statistics(answers: Any, targets: Any) -> sparse.csr_array:
     Raises `DataError` unless both are [n, labels].
     """
     predicted, true = _paired(answers, targets)
-    n, labels = true.shape
     exact = (predicted == true).all(axis=1)
     blocks = [sparse.csr_array(part, dtype=np.float64) for part in (true, predicted, true & predicted, exact[:, None])]
-    return sparse.csr_array(sparse.hstack([*blocks, np.ones((n, 1))], format="csr"))
+    return sparse.csr_array(sparse.hstack([*blocks, np.ones((len(true), 1))], format="csr"))
 
 
 def _paired(answers: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -77,7 +76,7 @@ def micro_recall(sums: np.ndarray) -> np.ndarray:
     return metrics.micro_recall(sums[:, :-2])
 
 
-SCORES = {
+SCORES: Scores = {
     "micro_f1": Corrected(micro_f1),
     "macro_f1": Corrected(macro_f1),
     "exact": Corrected(exact),

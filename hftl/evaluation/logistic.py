@@ -178,10 +178,11 @@ def _folds(
     if most < 2:
         return None
     count, apart = min(CV_FOLDS, most), 0 if groups is None else len(np.unique(groups))
-    kind = StratifiedGroupKFold if apart > count else StratifiedKFold
+    together = apart > count
+    kind = StratifiedGroupKFold if together else StratifiedKFold
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The (least populated|number of unique) class")
-        parts = list(kind(count, shuffle=True, random_state=seed).split(labels, labels, groups))
+        parts = list(kind(count, shuffle=True, random_state=seed).split(labels, labels, groups if together else None))
     return [(train, held) for train, held in parts if len(train) and len(held)]
 
 
@@ -305,8 +306,8 @@ def fit_in_chunks(
     single = targets.ndim == 1
     classes = int(targets.max()) + 1 if single else targets.shape[1]
     total = float(weights.sum()) if single and weights is not None else float(n)
-    step, kind = max(1, _CHUNK // classes), np.float64 if precise else np.float32
-    centre, width = (array.astype(kind) for array in standard)
+    step, kind = max(1, _CHUNK // classes), np.dtype(np.float64 if precise else np.float32)
+    centre, width = (np.asarray(array, dtype=kind) for array in standard)
     part_of = _softmax_part if single else _sigmoid_part
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse, stats
 
 from hftl.errors import ConfigError, DataError
-from hftl.evaluation.bootstrap import LEVEL, Corrected, Interval, proportion_interval
+from hftl.evaluation.bootstrap import LEVEL, Corrected, Interval, Scores, proportion_interval
 from hftl.evaluation.metrics import share
 
 
@@ -71,7 +71,7 @@ def pearson(sums: np.ndarray) -> np.ndarray:
     return np.clip(share(together, np.sqrt(_spread(sums, 3) * _spread(sums, 5))), -1, 1)
 
 
-SCORES = {"r2": Corrected(r2), "rmse": Corrected(rmse), "mae": Corrected(mae), "pearson": Corrected(pearson)}
+SCORES: Scores = {"r2": Corrected(r2), "rmse": Corrected(rmse), "mae": Corrected(mae), "pearson": Corrected(pearson)}
 COMPARED = ("r2", "rmse", "mae", "pearson")  # those with an interval and a verdict, the headline first
 
 

@@ -14,6 +14,7 @@ from hftl.evaluation.baselines import Baseline, LinearModel, no_features
 from hftl.evaluation.linear_baselines import histogram_features, raw_pixel_features
 from hftl.evaluation.pair_features import pair_features
 from hftl.evaluation.text_features import text_features
+from hftl.evaluation.word_tags import WordTags
 from hftl.paths import typed_path, usual_modes
 
 
@@ -30,16 +31,20 @@ _FEATURES: dict[str, Callable[[dict[str, np.ndarray], dict[str, Any]], Callable[
 
 
 def save_baseline(baseline: Baseline, folder: str | Path, labels: Sequence[str]) -> None:
-    """Write `model.safetensors` and `config.json` into `folder`, which is made where it is missing.
+    """Write `config.json` and, but for tags of words, `model.safetensors` into `folder`, which is made where it is missing.
 
-    A text baseline's config holds the words and groups of characters that it counts: they come from the training
-    texts, so publishing it publishes those. Raises `DataError` when a class id of the baseline has no label.
+    A text baseline's config holds the words and groups of characters that it counts, or whose tags it knows: they come
+    from the training texts, so publishing it publishes those. Raises `DataError` when a class id has no label.
     """
-    _check_classes(baseline.model.arrays["classes"], len(labels))
     path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.ascontiguousarray(array) for name, array in baseline.model.arrays.items()}
-    save_file({**arrays, "classes": arrays["classes"].astype(np.int64)}, path / WEIGHTS)
+    if isinstance(baseline.model, WordTags):
+        _check_classes(_tags_of(baseline.model.settings), len(labels))
+        path.mkdir(parents=True, exist_ok=True)
+    else:
+        _check_classes(baseline.model.arrays["classes"], len(labels))
+        path.mkdir(parents=True, exist_ok=True)
+        arrays = {name: np.ascontiguousarray(array) for name, array in baseline.model.arrays.items()}
+        save_file({**arrays, "classes": arrays["classes"].astype(np.int64)}, path / WEIGHTS)
     config = {
         "format": FORMAT,
         "kind": baseline.model.kind,
@@ -49,6 +54,10 @@ def save_baseline(baseline: Baseline, folder: str | Path, labels: Sequence[str])
     }
     (path / CONFIG).write_text(json.dumps(config), encoding="utf-8")
     usual_modes(path)
+
+
+def _tags_of(settings: dict[str, Any]) -> np.ndarray:
+    return np.array([settings["default"], *settings["words"].values(), *settings["lower"].values()])
 
 
 def _check_classes(classes: np.ndarray, labels: int) -> None:
@@ -65,7 +74,7 @@ def is_baseline(folder: str | Path) -> bool:
     return isinstance(config, dict) and {"format", "kind", "settings"} <= set(config)
 
 
-def load_baseline(folder: str | Path) -> LinearModel:
+def load_baseline(folder: str | Path) -> LinearModel | WordTags:
     """Read what `save_baseline` wrote; its predictions are those of the baseline that was saved.
 
     Raises `ModelError` when the folder holds no such baseline, or files that do not fit together.
@@ -73,16 +82,28 @@ def load_baseline(folder: str | Path) -> LinearModel:
     path = Path(folder)
     try:
         config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-        arrays = load_file(path / WEIGHTS)
+        of_words = isinstance(config, dict) and "lower" in dict(config.get("settings") or {})
+        arrays = {} if of_words else load_file(path / WEIGHTS)
     except FileNotFoundError:
         missing = next((name for name in (CONFIG, WEIGHTS) if not (path / name).is_file()), CONFIG)
         raise ModelError(f"There is no baseline in {str(path)!r}: {missing} is missing.") from None
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"The baseline in {str(path)!r} cannot be read, train again: {str(error)!r}") from None
     try:
-        return _assemble(config, arrays)
+        return _assemble_tags(config) if of_words else _assemble(config, arrays)
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise ModelError(f"The baseline in {str(path)!r} is damaged, train again: {str(error)!r}") from None
+
+
+def _assemble_tags(config: dict[str, Any]) -> WordTags:
+    settings, labels = config["settings"], tuple(str(label) for label in config["labels"])
+    if config["format"] != FORMAT:
+        raise ValueError(f"format {config['format']} is not known to this version")
+    tags = _tags_of(settings)
+    if tags.dtype.kind not in "iu":
+        raise ValueError("the tags of the words are no whole numbers")
+    _check_classes(tags, len(labels))
+    return WordTags(str(config["kind"]), settings, str(config["name"]), labels)
 
 
 def _assemble(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> LinearModel:
@@ -94,6 +115,8 @@ def _assemble(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> LinearMo
     labels = tuple(str(label) for label in config["labels"])
     _check_classes(classes, len(labels))
     settings = config["settings"]
+    if settings.get("link", "softmax") not in ("softmax", "sigmoid", "none"):
+        raise ValueError(f"the link {settings['link']} is not known to this version")
     if config["kind"] == "tfidf" and not (
         sum(len(block["terms"]) for block in settings["blocks"]) == len(arrays["idf"]) == weight.shape[1]
     ):

@@ -1,14 +1,15 @@
-"""Where the model is weaker than it is overall: accuracy per group of test rows."""
+"""Where the model is weaker than it is overall: accuracy, or another score, per group of test rows."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse, stats
 
 from hftl.errors import ConfigError, DataError
-from hftl.evaluation.bootstrap import proportion_interval
+from hftl.evaluation.bootstrap import RESAMPLES, intervals, kinds_of, left_out, proportion_interval
 from hftl.evaluation.row_scores import check_ids
 
 
@@ -27,15 +28,20 @@ class Grouping:
 
 @dataclass(frozen=True)
 class Slice:
-    """The accuracy of some rows, with its exact 95% interval."""
+    """The score of some rows with its 95% interval, of accuracy the exact one."""
 
     by: str
     name: str
     count: int
-    accuracy: float
+    value: float
     low: float
     high: float
-    weak: bool  # below the overall accuracy, beyond what so many comparisons throw up by chance
+    weak: bool  # worse than the rows overall, beyond what so many comparisons throw up by chance
+
+    @property
+    def accuracy(self) -> float:
+        """The value, where that is the accuracy."""
+        return self.value
 
 
 def by_quantiles(by: str, values: Sequence[float] | np.ndarray, unit: str = "", parts: int = 4) -> Grouping:
@@ -111,23 +117,64 @@ def slice_scores(groupings: Sequence[Grouping], predictions: np.ndarray, referen
     if len(true) == 0:
         return []
     correct = predicted == true
-    cells: list[tuple[str, str, int, int]] = []
-    for grouping in groupings:
-        if grouping.codes.shape != true.shape:
-            raise DataError(
-                f"The slices by {grouping.by} have {len(grouping.codes)} rows, the predictions {len(true)}."
-            )
-        counts = np.bincount(grouping.codes, minlength=len(grouping.names))
-        hits = np.bincount(grouping.codes, weights=correct, minlength=len(grouping.names))
-        if np.count_nonzero(counts) > 1:
-            cells += [
-                (grouping.by, name, int(hits[i]), int(counts[i])) for i, name in enumerate(grouping.names) if counts[i]
-            ]
+    cells = _cells(groupings, len(true))
     strict = 1 - 0.05 / max(1, len(cells))
     overall = correct.mean()
     slices = []
-    for by, name, right, count in cells:
+    for by, name, inside in cells:
+        right, count = int(correct[inside].sum()), int(inside.sum())
         interval = proportion_interval(right, count)
         weak = bool(proportion_interval(right, count, strict).high < overall)
         slices.append(Slice(by, name, count, interval.value, interval.low, interval.high, weak))
     return slices
+
+
+def _cells(groupings: Sequence[Grouping], rows: int) -> list[tuple[str, str, np.ndarray]]:
+    """Return by, name and rows [n] bool of each slice that has rows, of the groupings that have two of them or more."""
+    cells = []
+    for grouping in groupings:
+        if grouping.codes.shape != (rows,):
+            raise DataError(f"The slices by {grouping.by} have {len(grouping.codes)} rows, the predictions {rows}.")
+        inside = [(grouping.by, name, grouping.codes == i) for i, name in enumerate(grouping.names)]
+        inside = [cell for cell in inside if cell[2].any()]
+        cells += inside if len(inside) > 1 else []
+    return cells
+
+
+def score_slices(
+    groupings: Sequence[Grouping],
+    statistics: Any,
+    score: Callable[[np.ndarray], np.ndarray],
+    *,
+    smaller: bool = False,
+    resamples: int = RESAMPLES,
+) -> list[Slice]:
+    """Do what `slice_scores` does for any score, a function of sums of statistics [n, s]; `smaller` ones may be better.
+
+    The interval is a bootstrap of the slice's rows. A slice is `weak` when it is behind the rest of the rows in a test
+    at .05 / slices: Student's t with the standard errors of the jackknife (Tukey 1958), that of a slice at least what
+    so many of all rows would have, for a few rows that are all wrong have none of their own. Simulated, a report with
+    no weaker slice calls one so in at most 1 of 20. Raises `DataError` when a grouping does not pair up with the rows.
+    """
+    rows = sparse.csr_array(statistics, dtype=np.float64)
+    cells = _cells(groupings, rows.shape[0])
+    tail, spread = 0.025 / max(1, len(cells)), _error(rows, score) ** 2 * rows.shape[0]
+    slices = []
+    for by, name, inside in cells:
+        part, rest, count = rows[np.flatnonzero(inside)], rows[np.flatnonzero(~inside)], int(inside.sum())
+        interval = intervals(part, {"": score}, resamples)[""]
+        gap = interval.value - float(score(rest.sum(axis=0)[None])[0])
+        error = math.hypot(max(_error(part, score), math.sqrt(spread / count)), _error(rest, score))
+        behind = (gap if smaller else -gap) > error * float(stats.t.isf(tail, max(1, count - 1)))
+        slices.append(Slice(by, name, count, interval.value, interval.low, interval.high, behind and count > 1))
+    return slices
+
+
+def _error(statistics: Any, score: Callable[[np.ndarray], np.ndarray]) -> float:
+    """Return the standard error of a score by the jackknife; 0 for one row."""
+    kinds = kinds_of(statistics)
+    n = len(kinds.of_row)
+    if n < 2:
+        return 0.0
+    without = left_out(kinds, score)
+    return math.sqrt((n - 1) / n * float(kinds.counts @ (without - kinds.counts @ without / n) ** 2))

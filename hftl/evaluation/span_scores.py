@@ -15,7 +15,7 @@ from scipy import sparse
 
 from hftl.errors import DataError
 from hftl.evaluation import metrics
-from hftl.evaluation.bootstrap import Corrected
+from hftl.evaluation.bootstrap import Corrected, Scores
 
 
 # Letters of the tags, BILOU's L and U being IOBES's E and S.
@@ -224,7 +224,7 @@ def strict_f1(sums: np.ndarray) -> np.ndarray:
     return metrics.micro_f1(sums[..., sums.shape[-1] // 2 :])
 
 
-SCORES = {
+SCORES: Scores = {
     "f1": Corrected(f1),
     "macro_f1": Corrected(macro_f1),
     "strict_f1": Corrected(strict_f1),

@@ -127,10 +127,7 @@ def paired_gap(probe: np.ndarray, baseline: np.ndarray) -> Interval:
 def stands(gap: Interval, baseline: str, scale: Scale = _ACCURACY) -> str:
     """Return in words how the probe compares with the baseline, in figures too: the start of a sentence."""
     word = "loses to" if gap.high < 0 else "beats" if gap.low > 0 else "is level with"
-    return (
-        f"The probe {word} {baseline} in cross-validation on the training rows "
-        f"({scale.gap(gap)})"
-    )
+    return f"The probe {word} {baseline} in cross-validation on the training rows ({scale.gap(gap)})"
 
 
 def mcnemar_p(references: np.ndarray, method: np.ndarray, baseline: np.ndarray) -> float:

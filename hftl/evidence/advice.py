@@ -201,7 +201,5 @@ def _no_transfer(verdict: Verdict, facts: Facts) -> Advice | None:
         by = f"{gap} points of" if facts.scale.share else f"{gap} in"
         reason = f"{facts.baseline_name} is better by {by} {facts.scale.name} (95% {low} to {high})"
     else:
-        reason = (
-            f"{facts.baseline_name} does as well on {facts.n_test:,} test rows ({facts.in_words(verdict)} for transfer)"
-        )
+        reason = f"{facts.baseline_name} does as well on {facts.n_test:,} test rows ({facts.in_words(verdict)} for transfer)"
     return Advice(NO_TRANSFER, f"{reason}, and costs far less{guess}")

@@ -14,7 +14,7 @@ from hftl.evaluation.logistic import cv_rows
 from hftl.evaluation.number_scores import coverage
 from hftl.evaluation.row_scores import confusion
 from hftl.evaluation.saved_baseline import save_baseline
-from hftl.evaluation.slices import by_quantiles, by_values, slice_scores
+from hftl.evaluation.slices import Grouping, Slice, by_quantiles, by_values, score_slices, slice_scores
 from hftl.evaluation.suspects import suspect_labels
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.advice import Facts, advise
@@ -25,6 +25,7 @@ from hftl.models.heads import fold_temperature
 from hftl.prepare import Prepared
 from hftl.tasks.scores import compare as compare_answers
 from hftl.tasks.scores import gap
+from hftl.tasks.task import in_memory
 from hftl.training.features import predict_logits
 from hftl.training.world import broadcast_from_main
 
@@ -69,7 +70,7 @@ def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
     compared = None
     if verdict.kind == "UNDECIDED" and len(scene.targets) < FEW_TEST_ROWS:
         rows = cv_rows(ready.strata[0], scene.run.config.train_seed)
-        compared = compare(ready, rows, {k: np.asarray(v[rows]) for k, v in scene.seen.features["train"].items()})
+        compared = compare(ready, rows, {k: in_memory(v[rows]) for k, v in scene.seen.features["train"].items()})
     document = {
         **verdict.document(),
         "against": ladder.best_baseline.name,
@@ -135,7 +136,6 @@ def _abstain(scene: Scene) -> dict[str, Any]:
 def _slices(scene: Scene) -> list[dict[str, Any]]:
     """By what the inputs offer, such as text length or image size, and by the column that the user named."""
     table, output = scene.test, scene.ready.task.output
-    right = output.right[output.headline](scene.answers, scene.targets)
     groupings = [
         by_quantiles(name, values, unit) if unit else by_values(name, values)
         for name, values, unit in scene.ready.task.inputs.groups(table)
@@ -148,14 +148,31 @@ def _slices(scene: Scene) -> list[dict[str, Any]]:
             "slice": s.name,
             "count": s.count,
             "weak": s.weak,
-            output.headline: {"value": s.accuracy, "low": s.low, "high": s.high},
+            output.headline: {"value": s.value, "low": s.low, "high": s.high},
         }
-        for s in slice_scores(groupings, right, np.ones_like(right))
+        for s in _scored(groupings, scene)
     ]
+
+
+def _scored(groupings: list[Grouping], scene: Scene) -> list[Slice]:
+    """Score every slice: exactly where the headline score is a share of right rows, else by resampling."""
+    output = scene.ready.task.output
+    if output.headline in output.right:
+        right = output.right[output.headline](scene.answers, scene.targets)
+        return slice_scores(groupings, right, np.ones_like(right))
+    statistics = output.statistics(scene.answers, *scene.truth)
+    score = output.scores[output.headline]
+    return score_slices(groupings, statistics, score, smaller=output.headline in output.smaller)
 
 
 def _confusion(scene: Scene) -> list[list[int]]:
     return [list(cell) for cell in confusion(scene.answers, scene.targets, len(scene.ready.splits.labels))]
+
+
+def _type_confusion(scene: Scene) -> dict[str, Any]:
+    """Which types of entities are taken for which; the last name stands for no entity at all."""
+    names, cells = scene.ready.task.output.mistaken(scene.answers, *scene.truth)  # type: ignore[misc]
+    return {"names": list(names), "cells": [list(cell) for cell in cells]}
 
 
 def _worst_rows(scene: Scene) -> list[dict[str, Any]]:
@@ -192,6 +209,7 @@ PARTS: dict[str, Callable[[Scene], Any]] = {
     "conformal": _conformal,
     "slices": _slices,
     "confusion": _confusion,
+    "type_confusion": _type_confusion,
     "worst_rows": _worst_rows,
     "suspects": _suspects,
     "doctor": lambda scene: [asdict(finding) for finding in scene.before.findings],

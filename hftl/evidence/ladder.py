@@ -20,7 +20,7 @@ from hftl.models.heads import without_bias
 from hftl.prepare import Prepared
 from hftl.surroundings import progress
 from hftl.tasks.scores import gap, gap_interval, measure, score_answers
-from hftl.tasks.task import Encoded, Output, Task
+from hftl.tasks.task import Encoded, Output, Task, in_memory, in_order, values_of
 
 
 # Spread of the random features under which their signal has died out: EfficientNet's is 1e-29 (batch norms that have
@@ -106,7 +106,7 @@ def build_ladder(scene: Scene) -> Ladder:
     # The best probe there is, whatever head the run's method needs: of a text it may read the mean of the states.
     every = set(scene.seen.probe.cv_accuracy) == set(features)
     best_probe = scene.seen.probe if every else _fit_best(features, targets, ready)
-    train, test = (np.asarray(arrays[best_probe.pooling]) for arrays in (features, base.features))
+    train, test = (in_memory(arrays[best_probe.pooling]) for arrays in (features, base.features))
     start = time.perf_counter()
     near = task.output.neighbours(train, targets, test)
     near_seconds = time.perf_counter() - start + base.features_seconds
@@ -144,17 +144,17 @@ def _random_rung(random: RandomFeatures, scene: Scene) -> tuple[Rung, Pretrainin
     targets, references = ready.train.targets[random.train_rows], base.test.targets[random.test_rows]
     scale = Scale(output, references, labels)
     probe = _fit_best(random.train, targets, ready)
-    answers = output.decode(probe.logits(np.asarray(random.test[probe.pooling])))
-    alike = _fit_best({k: np.asarray(v[random.train_rows]) for k, v in features.items()}, targets, ready)
-    same = output.decode(alike.logits(np.asarray(base.features[alike.pooling][random.test_rows])))
+    answers = output.decode(probe.logits(random.test[probe.pooling]))
+    alike = _fit_best({k: in_memory(v[random.train_rows]) for k, v in features.items()}, targets, ready)
+    same = output.decode(alike.logits(in_memory(base.features[alike.pooling][random.test_rows])))
     pretrained = scale.rung("", "", same, 0.0).score
     notes = []
-    if len(targets) < len(ready.train) or len(references) < len(base.test):
+    if len(targets) < len(ready.train.targets) or len(references) < len(base.test.targets):
         notes.append(
             f"fitted on {len(targets):,} of the training rows and scored on {len(references):,} of the test rows, where "
             f"the pretrained weights reach {output.written().value(pretrained)}"
         )
-    if float(np.asarray(random.train[probe.pooling]).std(0).max()) < DEAD:
+    if float(values_of(random.train[probe.pooling]).std(0).max()) < DEAD:
         notes.append("untrained, this architecture puts out the same for every row: no measure of the architecture")
     seconds = probe.seconds + random.seconds
     rung = scale.rung("probe, random weights", "control", answers, seconds, "; ".join(notes))
@@ -176,20 +176,21 @@ def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) 
     if enough.sum() < min(2, count):
         return None
     places = np.flatnonzero(enough[strata])
-    by_probe, by_baseline = np.zeros_like(targets[places]), np.zeros_like(targets[places])
-    name = ""
+    by_probe, by_baseline, held_out, name = [], [], [], ""
     folds = StratifiedKFold(CV_FOLDS, shuffle=True, random_state=ready.config.train_seed).split(places, strata[places])
     for learn, held in progress(folds, "probe against baseline", "fold", CV_FOLDS):
         a, b = places[learn], places[held]
-        by_probe[held] = _held_out(features, targets, a, b, ready)
+        held_out.append(held)
+        by_probe.append(_held_out(features, targets, a, b, ready))
         train, test = (Rows(ready.splits.train.select(rows[part]), ready.train.take(rows[part])) for part in (a, b))
         best = best_baseline(no_pretraining_baselines(task, train, test))
         name = best.name
-        by_baseline[held] = best.predictions
+        by_baseline.append(best.predictions)
     scored = (targets[places], labels)
     output = task.output
-    probe, baseline = (measure(output, answers, *scored)[output.headline] for answers in (by_probe, by_baseline))
-    return Comparison(len(places), name, probe, baseline, gap_interval(output, by_probe, by_baseline, *scored))
+    both = [in_order(parts, held_out) for parts in (by_probe, by_baseline)]
+    probe, baseline = (measure(output, answers, *scored)[output.headline] for answers in both)
+    return Comparison(len(places), name, probe, baseline, gap_interval(output, both[0], both[1], *scored))
 
 
 def _held_out(

@@ -34,18 +34,22 @@ def write_companions(folder: Path, predictor: Predictor, name: str) -> None:
     printable = ["".join(c if c.isprintable() else " " for c in label) for label in predictor.labels]
     values: dict[str, Any] = {"labels": printable}
     if predictor.task.inputs.padded:
-        _write_tokenizer(folder, processor, name)
+        overlap = predictor.task.inputs.overlap
+        _write_tokenizer(folder, processor, name, overlap(processor) if overlap else 0)
     else:
         values["preprocessing"] = read_preprocessing(processor, name)
         processor.save_pretrained(folder)
     _write_config(folder, predictor.model.config)
     (folder / "predict.json").write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    template = files("hftl.export") / "templates" / "predict.py"
+    template = files("hftl.export") / "templates" / predictor.task.inputs.template
     (folder / "predict.py").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
 
 
-def _write_tokenizer(folder: Path, tokenizer: Any, name: str) -> None:
-    """Write tokenizer.json, which cuts at `tokenizer.model_max_length` and pads nothing, and its configuration."""
+def _write_tokenizer(folder: Path, tokenizer: Any, name: str, overlap: int) -> None:
+    """Write tokenizer.json, which cuts at `tokenizer.model_max_length` and pads nothing, and its configuration.
+
+    What is cut off comes in windows that share `overlap` tokens.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)  # tokenizers written in Python have none
     if backend is None:
         raise ModelError(
@@ -60,7 +64,7 @@ def _write_tokenizer(folder: Path, tokenizer: Any, name: str) -> None:
     tokenizer.save_pretrained(folder)
     alone = type(backend).from_str(backend.to_str())  # settings of the copy, not of the tokenizer in use
     alone.no_padding()
-    alone.enable_truncation(int(tokenizer.model_max_length), direction=tokenizer.truncation_side)
+    alone.enable_truncation(int(tokenizer.model_max_length), stride=overlap, direction=tokenizer.truncation_side)
     alone.save(str(folder / "tokenizer.json"))
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from datasets import Dataset
 
 from hftl.atomic import check_folder, new_folder
 from hftl.data.splits import Splits
@@ -30,6 +31,7 @@ from hftl.predict import Predictor, load
 from hftl.publishing.parity import judge, keep_parity
 from hftl.run_data import Artifact, RealRows, open_artifact, spread
 from hftl.tasks.scores import measure
+from hftl.tasks.task import values_of
 
 
 MODEL, INT8 = "model.onnx", "model_int8.onnx"  # the names that transformers.js knows too
@@ -147,7 +149,12 @@ def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | No
     feeds = feeds_of(predictor, table)
     answers = run_predict(work, rows.inputs, MODEL)
     parity = judge(
-        answers, torch_probabilities(predictor, feeds), rows.origin, "The export", start, predictor.task.output.link
+        answers,
+        torch_probabilities(predictor, table, feeds),
+        rows.origin,
+        "The export",
+        start,
+        predictor.task.output.link,
     )
     judged = _add_int8(work, predictor, splits, feeds, max_drop) if splits is not None else None
     files = {"onnx fp32": work / MODEL, "onnx int8": work / INT8}
@@ -161,8 +168,11 @@ def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | No
     }
 
 
-def torch_probabilities(predictor: Predictor, feeds: list[Feed]) -> np.ndarray:
-    """Return [n, labels] of the fp32 model on the CPU: a GPU may round its products to fewer bits."""
+def torch_probabilities(predictor: Predictor, table: Dataset, feeds: list[Feed]) -> np.ndarray:
+    """Return [n, labels], or [words, labels], of the fp32 model on the CPU: a GPU may round its products to fewer bits."""
+    if predictor.task.inputs.overlap is not None:
+        logits = torch.from_numpy(values_of(predictor.logits(table, use_cpu=True))).double()
+        return LINKS[predictor.task.output.link](logits).numpy()
     with torch.inference_mode():
         rows = [predictor.model(**to_tensors(feed)).logits for feed in feeds]
     return LINKS[predictor.task.output.link](torch.cat(rows).double()).numpy()

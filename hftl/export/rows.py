@@ -18,7 +18,7 @@ from hftl.predict import Predictor
 from hftl.publishing.parity import as_json, fresh
 from hftl.run_data import Artifact, RealRows, run_splits, some_rows, spread
 from hftl.surroundings import progress
-from hftl.tasks.task import Task
+from hftl.tasks.task import Ragged, Task
 
 
 Feed = dict[str, np.ndarray]  # a batch, as the graph reads it
@@ -88,18 +88,33 @@ def feeds_of(predictor: Predictor, table: Dataset, size: int = 1) -> list[Feed]:
 
 
 def probabilities(session: Any, feeds: Sequence[Feed]) -> np.ndarray:
-    """Return [n, labels]; every row runs on its own, as in predict.py."""
-    return np.concatenate([session.run(["probabilities"], feed)[0] for feed in feeds])
+    """Return [n, labels], of token heads [tokens, labels]; every row runs on its own, as in predict.py."""
+    rows = [session.run(["probabilities"], feed)[0] for feed in feeds]
+    return np.concatenate([row.reshape(-1, row.shape[-1]) for row in rows])
 
 
-def outputs_of(predictor: Predictor, sessions: Sequence[Any], table: Dataset) -> list[np.ndarray]:
-    """Return what each session puts out, [n, ...]; only some rows are in memory at a time."""
+def outputs_of(predictor: Predictor, sessions: Sequence[Any], table: Dataset) -> list[Any]:
+    """Return what each session puts out, [n, ...], of words by row; only some rows are in memory at a time."""
     answers: list[list[np.ndarray]] = [[] for _ in sessions]
+    lengths = [0]
     for start in progress(range(0, len(table), _CHUNK), "accuracy", f"{_CHUNK} rows"):
-        feeds = feeds_of(predictor, table.select(range(start, min(start + _CHUNK, len(table)))))
+        some = table.select(range(start, min(start + _CHUNK, len(table))))
+        feeds, encoded = feeds_of(predictor, some), predictor.task.encode(some, predictor.processor)
+        lengths += encoded.targets.lengths.tolist() if encoded.units is not None else []
         for rows, session in zip(answers, sessions, strict=True):
-            rows += [session.run(["logits"], feed)[0] for feed in feeds]
-    return [np.concatenate(rows) for rows in answers]
+            outputs = [session.run(["logits"], feed)[0] for feed in feeds]
+            rows += (
+                outputs
+                if encoded.units is None
+                else [_at(o[0], at) for o, at in zip(outputs, encoded.units, strict=True)]
+            )
+    arrays = [np.concatenate(rows) for rows in answers]
+    return arrays if len(lengths) == 1 else [Ragged(array, np.cumsum(lengths)) for array in arrays]
+
+
+def _at(outputs: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return those of [tokens, k] at the places, 0 for a word without one."""
+    return np.where(places[:, None] < 0, 0, outputs[places])
 
 
 def run_predict(folder: Path, inputs: list[Any], model: str) -> np.ndarray:

@@ -50,7 +50,8 @@ def _make_logits(model: Any, outputs: tuple[str, ...], batch: dict[str, torch.Te
     if len(put_out) != len(outputs):
         return False
     counts = counted_tokens(model, batch)
-    mean = torch.stack([pick_features(out, counts) for out in put_out]).mean(0)
+    by_token = logits.dim() > 2  # a head of tokens, whose outputs are the logits as they are
+    mean = torch.stack([out if by_token else pick_features(out, counts) for out in put_out]).mean(0)
     return logits.shape == mean.shape and torch.allclose(logits, mean, atol=1e-5)
 
 
@@ -70,6 +71,11 @@ def pool_mean(model: Any, labels: tuple[str, ...]) -> MeanPooledForSequenceClass
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
+        **{
+            name: getattr(model.config, name)
+            for name in ("problem_type", "input_columns")
+            if hasattr(model.config, name)
+        },
     )
     pooled = MeanPooledForSequenceClassification(config)
     body, own = model.base_model.state_dict(), pooled.encoder.state_dict()

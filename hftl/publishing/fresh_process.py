@@ -83,4 +83,4 @@ if __name__ == "__main__":
     sys.meta_path.insert(0, _NoHftl())
     with redirect_stdout(sys.stderr):  # libraries may print
         answers = answer(json.load(sys.stdin))
-    json.dump(answers, sys.stdout)
+    json.dump(answers, sys.stdout, default=float)  # scores of tokens are numbers of numpy

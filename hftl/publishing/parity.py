@@ -132,9 +132,16 @@ def compare(place: Place, rows: RealRows, answers: Sequence[Answer], token: str 
     names = reply["labels"]
     if names != list(place.labels):
         raise ParityError(f"{place.model} names the labels {_few(names)}, the model {_few(place.labels)}.")
-    theirs = np.array([place.task.output.flatten(answer, names) for answer in reply["answers"]])
-    ours = np.array([place.task.output.flat(answer, names) for answer in answers])
-    return judge(theirs, ours, rows.origin, place.model, start, place.task.output.link)
+    output = place.task.output
+    told = [output.flatten(answer, names, row) for answer, row in zip(reply["answers"], rows.inputs, strict=True)]
+    whole = [
+        i for i, answer in enumerate(told) if answer is not None
+    ]  # `pipeline` cuts what is too long for one window
+    if not whole:
+        return unchecked(0, rows.origin, "plain pipeline cuts every one of these rows")
+    theirs = np.concatenate([np.atleast_2d(told[i]) for i in whole])
+    ours = np.concatenate([np.atleast_2d(output.flat(answers[i], names)) for i in whole])
+    return {**judge(theirs, ours, rows.origin, place.model, start, output.link), "rows": len(whole)}
 
 
 def _same_class(answers: np.ndarray, expected: np.ndarray) -> np.ndarray:

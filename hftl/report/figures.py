@@ -72,7 +72,11 @@ def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart
     rungs = [{"name": r["name"], "kind": r["kind"], **r[headline]} for r in views.ladder(report, evidence)]
     against = next((r["value"] for r in rungs if r["name"] == (evidence.get("verdict") or {}).get("against")), None)
     summary = "; ".join(f"{isolated(r['name'])} {scale.value(r['value'])}" for r in rungs)
-    charts = {"ladder": intervals(rungs, against, scale=scale, summary=f"{title} on the test rows with 95% intervals: {summary}.")}
+    charts = {
+        "ladder": intervals(
+            rungs, against, scale=scale, summary=f"{title} on the test rows with 95% intervals: {summary}."
+        )
+    }
     forgetting, calibration, abstain = (evidence.get(k) or {} for k in ("forgetting", "calibration", "abstain"))
     blocks = [b for b in forgetting.get("cka") or [] if b.get("value") is not None]
     if len(blocks) > 1 and not forgetting.get("unchanged"):
@@ -297,11 +301,11 @@ def _learning(report: dict[str, Any]) -> dict[str, Chart]:
     losses = {"training loss": "loss", "validation loss": "eval_loss"}
     scales = curve_scales(report)
     scores = {f"validation {score_name(k)}": f"eval_{k}" for k in scales}
-    form, text = (".0%", "{y:.1%}") if all(scale.share for scale in scales.values()) else ("~g", "{y:.4g}")
+    shares = all(scale.share for scale in scales.values())
     charts = {}
     for chart, title, keys, form, text in (
         ("loss", "loss", losses, "~g", "{y:.4g}"),
-        ("scores", "validation score", scores, form, text),
+        ("scores", "validation score", scores, ".0%" if shares else "~g", "{y:.1%}" if shares else "{y:.4g}"),
     ):
         curves = {name: learning_curve(stages, key, f"{name} {text} at step {{x:,.0f}}") for name, key in keys.items()}
         if not any(len(points) > 1 for points in curves.values()):

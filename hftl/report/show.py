@@ -64,7 +64,7 @@ def _show_place(report: dict[str, Any], run_dir: str, more: str = "") -> None:
 
 def _evidence_rows(report: dict[str, Any], evidence: dict[str, Any]) -> list[tuple[str, str]]:
     """Verdict, advice, forgetting, calibration and what the doctor found, a line each."""
-    verdict, forgetting, suspects = (evidence.get(part) for part in ("verdict", "forgetting", "suspects"))
+    verdict, forgetting, suspects = evidence["verdict"], evidence.get("forgetting"), evidence.get("suspects")
     kind = f" ({verdict['kind'].lower()})" if verdict["kind"] else ""
     rows = [(f"{verdict['label']} transfer{kind}", str(statements.banner(report, evidence)["sentence"]))]
     rows += [("advice", f"{a['advice']}: {a['reason']}") for a in verdict["advice"]]

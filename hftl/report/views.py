@@ -22,12 +22,15 @@ def ladder(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[
     return [{**r, "kind_words": statements.rung_words(report, r["kind"]), "note": r.get("note")} for r in rungs]
 
 
-
 def cards(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the headline figures: name, value, what stands below it."""
     test = report["metrics"]["test"]
     entries = [
-        (score_name(k, heads=True), scale.value(test[k]["value"]), f"95%: {scale.bounds(test[k]['low'], test[k]['high'])}")
+        (
+            score_name(k, heads=True),
+            scale.value(test[k]["value"]),
+            f"95%: {scale.bounds(test[k]['low'], test[k]['high'])}",
+        )
         for k, scale in statements.scales_of(report).items()
     ]
     forgetting, calibration = evidence.get("forgetting") or {}, evidence.get("calibration")
@@ -41,7 +44,9 @@ def cards(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[s
         entries.append(("Calibration error", after, f"{before} before correction"))
     if evidence.get("conformal"):
         level, width = (evidence["conformal"][key] for key in ("level", "width"))
-        entries.append(("A single answer", f"± {Scale(share=False).value(width)}", f"holds the truth in {percent(level, 0)}"))
+        entries.append(
+            ("A single answer", f"± {Scale(share=False).value(width)}", f"holds the truth in {percent(level, 0)}")
+        )
     seconds, rows = report["timing"]["total_seconds"], report["data"]["rows"]["train"]
     entries.append(("Time", duration(seconds), f"{rows:,} training rows"))
     return [dict(zip(("name", "value", "below"), entry, strict=True)) for entry in entries]
@@ -63,7 +68,10 @@ def _ladder_in_words(report: dict[str, Any], evidence: dict[str, Any]) -> dict[s
     """Return the headline score of each rung as text."""
     headline = statements.headline_of(report)
     scale, rungs = statements.scales_of(report)[headline], evidence.get("ladder") or []
-    rows = [[r["name"], scale.value(r[headline]["value"]), scale.bounds(*map(r[headline].get, ("low", "high")))] for r in rungs]
+    rows = [
+        [r["name"], scale.value(r[headline]["value"]), scale.bounds(*map(r[headline].get, ("low", "high")))]
+        for r in rungs
+    ]
     return {"score": score_name(headline, heads=True), "rows": rows}
 
 

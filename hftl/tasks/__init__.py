@@ -8,9 +8,11 @@ from hftl.config import check_task
 from hftl.tasks.inputs.image import IMAGE
 from hftl.tasks.inputs.pair import PAIR
 from hftl.tasks.inputs.text import TEXT
+from hftl.tasks.inputs.words import WORDS
 from hftl.tasks.outputs.classes import CLASSES
 from hftl.tasks.outputs.labels import LABELS
 from hftl.tasks.outputs.number import NUMBER
+from hftl.tasks.outputs.tags import TAGS
 from hftl.tasks.task import Inputs, Task
 
 
@@ -35,6 +37,15 @@ TASKS: dict[str, Task] = {
             auto_model="AutoModelForImageClassification",
             default_model="google/vit-base-patch16-224-in21k",
             default_method="full",
+        ),
+        Task(
+            "token-classification",
+            "a tag for every word: entities in a text",
+            WORDS,
+            TAGS,
+            auto_model="AutoModelForTokenClassification",
+            default_model="distilbert/distilbert-base-uncased",
+            default_method="lora",
         ),
     )
 }

@@ -18,6 +18,7 @@ from hftl.evaluation.bootstrap import MadeUp, Scores
 from hftl.evaluation.scale import Scale, score_name
 
 
+NOT_ASKED = -100  # in place of a target: no answer is asked for there (transformers' own sign)
 Function = Callable[..., Any]  # what it takes and returns is said beside each field
 Faults = Literal["skip", "refuse", "keep"]  # what `Inputs.read` does about rows with no usable input
 
@@ -55,23 +56,69 @@ class Ragged:
         """Length of each row, [n]."""
         return np.diff(self.starts)
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise TypeError("rows of different lengths are no array: take .values")
+
+    def __matmul__(self, matrix: np.ndarray) -> "Ragged":
+        return Ragged(self.values @ matrix, self.starts)
+
+    def __add__(self, term: np.ndarray) -> "Ragged":
+        return Ragged(self.values + term, self.starts)
+
+    def __truediv__(self, factor: float) -> "Ragged":
+        return Ragged(self.values / factor, self.starts)
+
+    def __mul__(self, factor: float) -> "Ragged":
+        return Ragged(self.values * factor, self.starts)
+
+
+def in_memory(array: Any) -> Any:
+    """Return an array that may lie on disk as one in memory, also of rows of different lengths."""
+    return Ragged(np.asarray(array.values), array.starts) if isinstance(array, Ragged) else np.asarray(array)
+
+
+def in_order(parts: Sequence[Any], places: Sequence[np.ndarray]) -> Any:
+    """Return the rows of all parts in one array, those of `parts[i]` at `places[i]`."""
+    order = np.argsort(np.concatenate(places))
+    if not isinstance(parts[0], Ragged):
+        return np.concatenate(parts)[order]
+    lengths = np.concatenate([part.lengths for part in parts])
+    values = np.concatenate([part.values for part in parts])
+    return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]))[order]
+
+
+def values_of(array: Any) -> np.ndarray:
+    """Return an array by row as it is, and the values of one by unit."""
+    values: np.ndarray = array.values if isinstance(array, Ragged) else np.asarray(array)
+    return values
+
 
 @dataclass(frozen=True, eq=False)
 class Encoded(torch.utils.data.Dataset):
-    """Rows as a model reads them, with their targets."""
+    """Rows as a model reads them, with their targets.
+
+    Where the places of a row are answered, a long row may be read in several windows: `arrays` and `units` are then by
+    window, `rows` says of which row each is, and `targets` stay by row. A row's places are those of its windows, one
+    after the other.
+    """
 
     arrays: dict[str, Ragged | np.ndarray]  # such as "input_ids", or "pixels" [n, channels, height, width]
     targets: Any  # [n, ...], by `Output.encode`; a Ragged where the places of a row are answered
-    units: Ragged | None = None  # the places of a row that are answered, such as a word's first piece; None: the row
+    units: Ragged | None = (
+        None  # the places that are answered, such as a word's first piece, -1 for none; None: the row
+    )
     augment: bool = False
+    rows: np.ndarray | None = None  # of the windows, where there are such places
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = {name: array[index] for name, array in self.arrays.items()}
-        units = {} if self.units is None else {"units": self.units[index]}
-        return {**row, **units, "labels": self.targets[index], "augment": self.augment}
+        if self.units is None:
+            return {**row, "labels": self.targets[index], "augment": self.augment}
+        labels = self.targets.values[self.units.starts[index] : self.units.starts[index + 1]]
+        return {**row, "units": self.units[index], "labels": labels, "augment": self.augment}
 
     @property
     def labels(self) -> Any:
@@ -91,14 +138,47 @@ class Encoded(torch.utils.data.Dataset):
     def take(self, rows: Sequence[int] | np.ndarray) -> "Encoded":
         """Return the rows numbered `rows`, in that order."""
         index = np.asarray(rows, dtype=np.int64)
-        arrays = {name: array[index] for name, array in self.arrays.items()}
-        units = None if self.units is None else self.units[index]
-        return Encoded(arrays, self.targets[index], units, self.augment)  # type: ignore[arg-type]
+        if self.rows is None:
+            arrays = {name: array[index] for name, array in self.arrays.items()}
+            return Encoded(arrays, self.targets[index], None, self.augment)  # type: ignore[arg-type]
+        first, end = (np.searchsorted(self.rows, index, side) for side in ("left", "right"))  # type: ignore[call-overload]
+        counts = end - first
+        windows = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        arrays = {name: array[windows] for name, array in self.arrays.items()}
+        assert self.units is not None
+        owners = np.repeat(np.arange(len(index)), counts)
+        return Encoded(arrays, self.targets[index], self.units[windows], self.augment, owners)  # type: ignore[arg-type]
+
+    def by_row(self, values: np.ndarray) -> Any:
+        """Return what was found for every unit, [units, ...], by row; for rows without units it is by row already."""
+        return values if self.units is None else Ragged(values, self.targets.starts)
+
+    def by_window(self, values: Any) -> Any:
+        """Return what `by_row` returned as the items of these rows have it."""
+        return values if self.units is None else Ragged(values.values, self.units.starts)
+
+    def places(self, items: Sequence[int]) -> Any:
+        """Return where in an array by unit the answers about some items stand, in order: without units, the items."""
+        if self.units is None:
+            return items
+        index = np.asarray(items, dtype=np.int64)
+        found = Ragged(np.arange(len(self.units.values)), self.units.starts)[index].values  # type: ignore[union-attr]
+        return found[self.units.values[found] >= 0]
+
+    def unpadded(self, answers: np.ndarray, labels: np.ndarray) -> tuple[Any, Any]:
+        """Return the answers [n, ...] of an evaluation and the targets, by row; of units padded to [n, places]."""
+        if self.units is None:
+            return answers, labels
+        values = np.zeros(len(self.units.values), dtype=answers.dtype)  # a word without a place is answered 0
+        values[self.units.values >= 0] = answers[labels != NOT_ASKED]
+        return self.by_row(values), self.targets
 
     def fingerprint(self) -> str:
         """Hash of every value of every row, in order; targets do not count."""
         digest = hashlib.sha256()
-        for name, array in self.arrays.items():
+        more: dict[str, Any] = {} if self.units is None else {"units": self.units, "rows": self.rows}
+        arrays: dict[str, Any] = {**self.arrays, **more}
+        for name, array in arrays.items():
             for part in (array.starts, array.values) if isinstance(array, Ragged) else (array,):
                 digest.update(f"{name} {part.dtype} {part.shape}".encode())
                 rows = 2**20 if part.ndim == 1 else 256  # at once, not all: a copy would double the memory
@@ -165,6 +245,8 @@ class Inputs:
     example: Any  # of a row as `predict` takes it, in the code of a card
     sample: str  # the packaged retention set
     box: str  # gradio component that takes a row, by name
+    template: str = "predict.py"  # of the export's predict.py
+    overlap: Function | None = None  # processor -> tokens that windows of a long row share; None: rows are cut
     padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
     augmentable: bool = False
     caveat: str = ""  # what the limits of a model say was not recorded of such rows; "": nothing
@@ -195,7 +277,7 @@ class Output:
     collate: Function  # targets of the items -> tensor
     loss: Function  # (outputs, targets, weights, smoothing) -> (sum, count): exact under accumulation
     chance: Function  # names -> the loss of a guess: far above it, training has diverged
-    decode: Function  # outputs [n, ...] -> what is answered, in the form of targets
+    decode: Function  # outputs [n, ...], an array or a tensor -> what is answered, in the form of targets
     answers: Function  # (outputs [n, ...], names) -> an `Answer` per row
     check: Function  # (config of a model, its name): raises `ModelError` for one that answers otherwise
     statistics: Function  # (answers, targets, names) -> sparse [n, s] that ADD UP over rows
@@ -214,7 +296,9 @@ class Output:
     plain: Function  # (kinds of features, train rows, targets, test rows) -> baselines without pretraining
     parts: tuple[str, ...]  # of the evidence, those that mean something here, in the order of the page
     ask: Function  # names -> what `pipeline` is given with a row to answer with all of them: {"top_k": 5}, else {}
-    flatten: Function  # (what `pipeline` answers to a row, when asked so, names) -> [k], to hold beside ours
+    # (what `pipeline` answers to a row, when asked so, names, row) -> [k], or [words, k], to hold beside ours; None where
+    # it did not read all of the row.
+    flatten: Function
     flat: Function  # (`Answer`, names) -> the same of ours
     cells: Function  # `Answer` -> what a table or JSON holds of it, by column: "prediction" first
     widget: str  # gradio component that shows an answer, by name
@@ -235,6 +319,15 @@ class Output:
     # (validation outputs, targets, names, what the user asked) -> fields of the model's config by which it answers.
     settle: Function | None = None
     configured: Function | None = None  # a model's config -> this output, answering by such fields of it
+    mistaken: Function | None = (
+        None  # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
+    )
+    fits: Function | None = (
+        None  # (Dataset of inputs, values, where): raises `DataError` where a value does not fit its row
+    )
+    located: Function | None = (
+        None  # (`Answer`, row of a table of inputs) -> the `Answer` with where in the row things are
+    )
     scale: Function | None = None  # train targets -> centre and deviation, by which they are standardised in training
 
     @property
@@ -276,10 +369,14 @@ class Task:
 
     def encode(self, dataset: Dataset, processor: Any) -> Encoded:
         """Return the rows as the model reads them; targets are 0 where the table has no column "label"."""
-        arrays = self.inputs.encode(dataset, processor)
+        arrays = dict(self.inputs.encode(dataset, processor))
+        units, rows = arrays.pop("units", None), arrays.pop("rows", None)
+        targets: Any = np.zeros(len(dataset), dtype=np.int64)
         if "label" in dataset.column_names:
-            return Encoded(arrays, self.output.gather(dataset["label"][:]))
-        return Encoded(arrays, np.zeros(len(dataset), dtype=np.int64))
+            targets = self.output.gather(dataset["label"][:])
+        elif units is not None:
+            targets = Ragged.of([[0] * len(words) for words in dataset[self.input_column][:]])
+        return Encoded(arrays, targets, units, rows=rows)
 
     def collator(self, processor: Any, flip: bool = True, augment: str = "light") -> Function:
         """Return a function that makes a batch of a list of items, those of the train split augmented by a preset.
@@ -289,6 +386,19 @@ class Task:
         inputs = self.inputs.collate(processor, flip, augment)
 
         def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-            return {**inputs(items), "labels": self.output.collate([item["labels"] for item in items])}
+            batch, labels = inputs(items), [item["labels"] for item in items]
+            if "units" not in items[0]:
+                return {**batch, "labels": self.output.collate(labels)}
+            return {**batch, "labels": _at_places(labels, [item["units"] for item in items], batch["attention_mask"])}
 
         return collate
+
+
+def _at_places(labels: list[np.ndarray], places: list[np.ndarray], mask: torch.Tensor) -> torch.Tensor:
+    """Return the labels at the places of their units, [b, tokens] like the mask of padding, `NOT_ASKED` elsewhere."""
+    spread = torch.full(mask.shape, NOT_ASKED, dtype=torch.int64)
+    begins = mask.argmax(dim=1).tolist()  # not 0 where padding stands on the left
+    for row, (ids, at, begin) in enumerate(zip(labels, places, begins, strict=True)):
+        asked = at >= 0
+        spread[row, begin + torch.as_tensor(at[asked])] = torch.as_tensor(ids[asked], dtype=torch.int64)
+    return spread

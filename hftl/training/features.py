@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from hftl.errors import DataError
 from hftl.models.heads import counted_tokens, pick_features
 from hftl.surroundings import progress
+from hftl.tasks.task import NOT_ASKED
 from hftl.tasks.task import Encoded as Encoded
 from hftl.training.checkpoints import end_if_asked
 from hftl.training.precision import autocast, exact_fp32
@@ -99,7 +100,7 @@ class Passer:
     ) -> dict[str, np.ndarray]:
         """Run every row through `model` and return what `read(output, batch)` picks, as [n, ...] arrays in fp32.
 
-        Rows are shared out over the processes and come back complete and in order on every one of them.
+        Where units are answered, the arrays are [units, ...]: 0 for a unit without a place. Rows are shared out over the processes and come back complete and in order on every one of them.
         `also(rows, batch)` is called after every batch of this process.
         """
         out: dict[str, np.ndarray] = {}  # written in place: the logits of many rows and classes are gigabytes
@@ -108,8 +109,10 @@ class Passer:
         def put(rows: list[int], values: dict[str, np.ndarray]) -> None:
             for key, value in values.items():
                 if key not in out:
-                    out[key] = np.empty((len(encoded), *value.shape[1:]), dtype=np.float32)
-                out[key][rows] = value
+                    count = len(encoded) if encoded.units is None else len(encoded.units.values)
+                    make = np.empty if encoded.units is None else np.zeros
+                    out[key] = make((count, *value.shape[1:]), dtype=np.float32)
+                out[key][encoded.places(rows)] = value
 
         def use(rows: list[int], output: Any, batch: Batch) -> None:
             put(rows, {k: v.float().cpu().numpy() for k, v in read(output, batch).items()})
@@ -118,7 +121,8 @@ class Passer:
                 also(rows, batch)
 
         if self.run(model, encoded, use, title) > 1:
-            for rows, values in gather_object([(mine, {key: array[mine] for key, array in out.items()})]):
+            places = encoded.places(mine)
+            for rows, values in gather_object([(mine, {key: array[places] for key, array in out.items()})]):
                 put(rows, values)
         return out
 
@@ -132,7 +136,7 @@ class Passer:
         mean: bool = False,
         beside: Beside | None = None,
     ) -> dict[str, np.ndarray]:
-        """Return {"native": [n, d]} and, when `mean`, {"mean": [n, hidden]} for every row, in order.
+        """Return {"native": [n, d]} and, when `mean`, {"mean": [n, hidden]} for every row, or unit, in order.
 
         `native` is the input of the Linears named `outputs`, side by side; `mean` the average of the body's last
         states over the tokens that are not padding. `beside` is `StateMaker.beside`.
@@ -146,7 +150,11 @@ class Passer:
         def read(_: Any, batch: Batch) -> Batch:
             mask = batch.get("attention_mask")
             counts = counted_tokens(model, batch)
-            picked = {"native": torch.cat([pick_features(seen[name], counts) for name in outputs], dim=1)}
+            if encoded.units is None:
+                parts = [pick_features(seen[name], counts) for name in outputs]
+            else:
+                parts = [asked(seen[name], batch) for name in outputs]
+            picked = {"native": torch.cat(parts, dim=1)}
             if mean and mask is not None:
                 weights = mask.unsqueeze(-1).float()
                 picked["mean"] = (seen["states"].float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
@@ -159,14 +167,21 @@ class Passer:
             for hook in hooks:
                 hook.remove()
 
-    def logits(self, model: Any, encoded: Encoded, title: str) -> np.ndarray:
-        """Return the logits [n, labels]."""
-        return self.outputs(model, encoded, lambda out, _: {"logits": out.logits}, title)["logits"]
+    def logits(self, model: Any, encoded: Encoded, title: str) -> Any:
+        """Return the logits [n, labels]; of units, by row."""
+
+        def read(out: Any, batch: Batch) -> Batch:
+            return {"logits": out.logits if encoded.units is None else asked(out.logits, batch)}
+
+        return encoded.by_row(self.outputs(model, encoded, read, title)["logits"])
 
 
-def predict_logits(
-    model: Any, encoded: Encoded, collate: Callable, *, use_cpu: bool, title: str = "evaluate"
-) -> np.ndarray:
-    """Return the logits [n, labels] in fp32: what plain `pipeline` will compute from the saved weights."""
+def asked(values: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """Return those of [b, places, ...] that stand at places which are answered, in order."""
+    return values[batch["labels"] != NOT_ASKED]
+
+
+def predict_logits(model: Any, encoded: Encoded, collate: Callable, *, use_cpu: bool, title: str = "evaluate") -> Any:
+    """Return the logits [n, labels], of units by row, in fp32: what plain `pipeline` will compute from the saved weights."""
     with exact_fp32():
         return Passer(collate, use_cpu).logits(model, encoded, title)

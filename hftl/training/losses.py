@@ -12,6 +12,7 @@ from transformers import TrainerCallback
 from hftl.errors import TrainingError
 from hftl.evaluation import RARE
 from hftl.tasks import CLASSES
+from hftl.tasks.task import NOT_ASKED
 from hftl.training.order import draws_from
 from hftl.training.world import from_every_process, largest, on_the_cpu
 
@@ -68,7 +69,8 @@ class LossGuard(TrainerCallback):
         """The loss, kept until the end of the step."""
         value = self._loss(outputs, labels, num_items_in_batch)
         if value.requires_grad:
-            share = len(labels) / (len(labels) if num_items_in_batch is None else float(num_items_in_batch))
+            count = (labels != NOT_ASKED).sum() if labels.dim() > 1 and not labels.is_floating_point() else len(labels)
+            share = count / (count if num_items_in_batch is None else num_items_in_batch)
             self._pending.append((self._taken, value.detach() / share))
             self._taken += 1
         return value

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -243,7 +244,9 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments) -
         train_dataset=rows,
         eval_dataset=inputs.validation,
         compute_loss_func=guard.loss,
-        compute_metrics=lambda p: measure(data.output, p.predictions, p.label_ids, data.labels),
+        compute_metrics=lambda p: measure(
+            data.output, *inputs.validation.unpadded(np.asarray(p.predictions), np.asarray(p.label_ids)), data.labels
+        ),
         # Only the winners are kept: the logits of a large validation split would fill the memory.
         preprocess_logits_for_metrics=lambda logits, _: data.output.decode(first_tensor(logits)),
         callbacks=callbacks,

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 from hftl.config import RunConfig
 from hftl.errors import TrainingError
 from hftl.methods.plan import Plan, Stage
 from hftl.tasks import CLASSES
-from hftl.tasks.task import Encoded, Output
+from hftl.tasks.task import NOT_ASKED, Encoded, Output
 from hftl.training.arguments import stage_epochs
 from hftl.training.cache import drop_states
 from hftl.training.features import Batch, Passer
@@ -34,8 +35,8 @@ class StageData:
     validation: Encoded
     collate: Callable
     labels: tuple[str, ...]  # what can be answered
-    train_features: np.ndarray | None = None  # for a stage on features
-    validation_features: np.ndarray | None = None
+    train_features: Any = None  # for a stage on features, by row
+    validation_features: Any = None
     class_weights: np.ndarray | None = None
     output: Output = CLASSES
 
@@ -48,8 +49,13 @@ class StageData:
 
 
 def _collate_features(items: list[dict[str, Any]]) -> Batch:
-    features = torch.from_numpy(np.stack([item["features"] for item in items]))
-    return {"features": features, "labels": _labels(items)}
+    if "units" not in items[0]:
+        features = torch.from_numpy(np.stack([item["features"] for item in items]))
+        return {"features": features, "labels": _labels(items)}
+    rows = [torch.from_numpy(np.array(item["features"])) for item in items]
+    labels = [torch.from_numpy(np.where(item["units"] < 0, NOT_ASKED, item["labels"])) for item in items]
+    padded = pad_sequence(labels, batch_first=True, padding_value=NOT_ASKED)
+    return {"features": pad_sequence(rows, batch_first=True), "labels": padded}
 
 
 def _labels(items: list[dict[str, Any]]) -> torch.Tensor:
@@ -175,8 +181,8 @@ def stage_inputs(plan: Plan, stage: Stage, data: StageData, states: StateCache |
     groups = [(g.rate, [plan.model.get_parameter(name) for name in g.parameters]) for g in stage.groups]
     if stage.on_features and cache != "off" and data.train_features is not None:
         linear = OnFeatures(plan.model.get_submodule(plan.output))
-        train = with_array(data.train, "features", data.train_features)
-        validation = with_array(data.validation, "features", data.validation_features)
+        train = with_array(data.train, "features", data.train.by_window(data.train_features))
+        validation = with_array(data.validation, "features", data.validation.by_window(data.validation_features))
         return StageInputs(linear, groups, train, validation, _collate_features, "features")
     first = plan.frozen_blocks(stage)
     if states is not None and first in states.train:

@@ -70,7 +70,9 @@ def test_scores_equal_seqeval(scheme, seed):
     targets = random_rows(names, 60, rng)
     answers = disturbed(targets, names, rng)
     if scheme == "IOB2":  # most spans begin with a B: otherwise it is IOB1
-        targets = [[tag - 1 if tag and names[tag][0] == "I" and rng.random() < 0.7 else tag for tag in row] for row in targets]
+        targets = [
+            [tag - 1 if tag and names[tag][0] == "I" and rng.random() < 0.7 else tag for tag in row] for row in targets
+        ]
     as_names = [[[names[i] for i in row] for row in rows] for rows in (targets, answers)]
     found = scores_of(answers, targets, names)
     with warnings.catch_warnings():

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from hftl.evaluation.metrics import per_class
-from hftl.report.report import score
+from hftl.tasks import CLASSES as ONE_CLASS
+from hftl.tasks.scores import score
 from hftl.training.features import predict_logits
 from tests.small_data import encoded_texts
 
@@ -49,8 +50,9 @@ def main() -> None:
     logits = predict_logits(model, rows, collate, use_cpu=True)
     forward = peak() - before
     assert logits.shape == (ROWS, CLASSES)
-    scores = score(logits, rows.labels)
-    classes = per_class(logits.argmax(-1), rows.labels, [f"class {i}" for i in range(CLASSES)])
+    names = [f"class {i}" for i in range(CLASSES)]
+    scores = score(ONE_CLASS, logits, rows.labels, names)
+    classes = per_class(logits.argmax(-1), rows.labels, names)
     assert len(classes) == CLASSES
     print(json.dumps({"forward": forward, "all": peak() - before, "accuracy": scores["accuracy"]["value"]}))
 

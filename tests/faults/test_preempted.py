@@ -104,7 +104,7 @@ def test_stopped_before_training(moment: Moment, server: Server, tmp_path: Path)
 @pytest.mark.parametrize(
     "moment",
     [
-        pytest.param(stopped("hftl.run_folder:Path.mkdir", within="hftl.adapt:open_partial"), marks=pytest.mark.slow),
+        pytest.param(stopped("hftl.run_folder:Path.mkdir", within="hftl.run:open_partial"), marks=pytest.mark.slow),
         stopped("hftl.training.replay:_write", 3),
         pytest.param(stopped("hftl.adapt:predict_logits"), marks=pytest.mark.slow),
         stopped("hftl.adapt:save_final"),

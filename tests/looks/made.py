@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from hftl.config import build_config
 from hftl.data.load import load_task
 from hftl.evaluation.number_scores import coverage
-from hftl.config import build_config
 from hftl.evidence.page import write_page_of
 from hftl.report.views import statements_of
 from hftl.tasks import get_task
@@ -66,7 +66,10 @@ def outputs_for(kind: str, targets: np.ndarray, noise: float, seed: int = 0) -> 
 def model_folder(folder: Path, kind: str, inputs: str) -> Path:
     """A tiny random model as a run saves it."""
     names = NAMES[kind]
-    fields: dict[str, Any] = {"labels": {"thresholds": [0.3, 0.5, 0.7]}, "number": {"conformal_width": WIDTH, "conformal_level": 0.9}}
+    fields: dict[str, Any] = {
+        "labels": {"thresholds": [0.3, 0.5, 0.7]},
+        "number": {"conformal_width": WIDTH, "conformal_level": 0.9},
+    }
     columns = {"input_columns": ["text", "text_pair"]} if inputs == "pair" else {}
     options = {"num_labels": len(names), "id2label": dict(enumerate(names)), "problem_type": PROBLEMS[kind]}
     return build("bert", folder, **options, **fields.get(kind, {}), **columns)

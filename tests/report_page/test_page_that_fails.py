@@ -32,7 +32,11 @@ def _write(folder: Path) -> dict[str, Any]:
     rows_of_page = text_rows()
     made = json.loads(json.dumps(report(rows_of_page, evidence=evidence(rows_of_page))))
     return write_page_of(
-        folder / "report.html", made, splits, get_task("text-classification"), np.tile(np.eye(3, dtype=np.float32), (20, 1))
+        folder / "report.html",
+        made,
+        splits,
+        get_task("text-classification"),
+        np.tile(np.eye(3, dtype=np.float32), (20, 1)),
     )
 
 

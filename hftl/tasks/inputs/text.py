@@ -175,19 +175,20 @@ def settle_padding(model: Any, tokenizer: Any, name: str) -> list[str]:
 
 
 def _depends(model: Any, tokenizer: Any) -> bool:
-    """Does the answer to a short text change beyond rounding when it is padded?"""
+    """Does the answer to a short text, or to one of its tokens, change beyond rounding when it is padded?"""
     with torch.no_grad():
-        alone = _logits(model, tokenizer, [_SHORT])[0]
-        beside = _logits(model, tokenizer, [_SHORT, _LONGER])[0]
+        alone = _first_logits(model, tokenizer, [_SHORT])
+        beside = _first_logits(model, tokenizer, [_SHORT, _LONGER])
     gap, size = float((alone - beside).abs().max()), float(alone.abs().max())
     return gap > _TOLERANCE * size  # not so where they are no numbers: the features say that better
 
 
-def _logits(model: Any, tokenizer: Any, texts: list[str]) -> torch.Tensor:
+def _first_logits(model: Any, tokenizer: Any, texts: list[str]) -> torch.Tensor:
+    """Return the logits of the first text, [k], or of its tokens, [t, k]."""
     ids = tokenizer(texts, truncation=True)["input_ids"]
     batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
     logits: torch.Tensor = model(**{k: v.to(model.device) for k, v in batch.items()}).logits
-    return logits
+    return logits[0] if logits.dim() == 2 else logits[0][batch["attention_mask"][0].bool()]
 
 
 def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: ModelConfig) -> Finish:
@@ -196,7 +197,7 @@ def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: M
     Without that flag, the function that this returns lowers it to the longest of the texts, once they are encoded, so
     that they are tokenized once. Raises `ConfigError` for a length that the model cannot read.
     """
-    limit = _model_limit(model, tokenizer)
+    limit = model_limit(model, tokenizer)
     if config.max_seq_length is not None and not SHORTEST <= config.max_seq_length <= limit:
         raise ConfigError(
             f"--max_seq_length {config.max_seq_length} is not between {SHORTEST} and {limit}, the model's limit."
@@ -221,7 +222,8 @@ def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: M
     return finish
 
 
-def _model_limit(model: Any, tokenizer: Any) -> int:
+def model_limit(model: Any, tokenizer: Any) -> int:
+    """Return how many tokens the model and its tokenizer can read."""
     limits = [tokenizer.model_max_length]
     positions = getattr(model.config, "max_position_embeddings", None)  # many configs have no such field
     if positions and positions > 0:
@@ -323,12 +325,17 @@ def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray], c
     lengths = np.concatenate(encoded)
     reach = np.flatnonzero((lengths >= used) & bool(cut))
     lengths[reach] = list(_whole_lengths([rows[i] for i in reach], tokenizer))
+    return length_facts(lengths, len(rows), used)
+
+
+def length_facts(lengths: np.ndarray, rows: int, used: int) -> dict[str, Any]:
+    """Return what `hftl plan` says of the lengths in tokens of so many rows, of which `used` tokens are read."""
     low, high = int(lengths.min()), int(lengths.max())
     edges = np.unique(np.linspace(low, high + 1, min(_BINS, high - low + 1) + 1).astype(int))
     counts = np.histogram(lengths, edges)[0]
     longer = int((lengths > used).sum())
     return {
-        "texts": len(rows),
+        "texts": rows,
         "min": low,
         "median": float(np.median(lengths)),
         "p95": float(np.percentile(lengths, 95)),
@@ -339,7 +346,7 @@ def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray], c
         ],
         "max_seq_length": used,
         "truncated": longer,
-        "truncated_share": longer / len(rows),
+        "truncated_share": longer / rows,
     }
 
 

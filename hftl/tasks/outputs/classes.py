@@ -16,8 +16,10 @@ from hftl.data.columns import (
     LABEL_NAMES,
     as_it_was,
     is_list,
+    is_measured,
     is_string,
     kind_of,
+    numbers_of,
     quoted,
     refuse_missing,
     shortened,
@@ -29,7 +31,6 @@ from hftl.evaluation.row_scores import worst_rows
 from hftl.tasks.task import Answer, Output
 
 
-MOST_CLASSES = 20  # different numbers with fractions: more are something measured
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
 
 
@@ -66,7 +67,7 @@ def labels_of(table: Dataset, column: str, where: str, known: Collection[str] | 
     Raises:
         DataError: the labels are lists, many numbers with fractions, or of another kind that names no class.
     """
-    names = _raw_names(table, column, where)
+    names = _raw_names(table, column, where, known is None)
     if known is None:
         whole = all(name is None or re.fullmatch(r"-?\d+\.0+", name) for name in names)
         return [name and (name.split(".")[0] if whole else as_it_was(name)) for name in names]
@@ -87,11 +88,18 @@ def _known_as(name: str, alike: dict[float | str, str]) -> str:
     return alike.get(name) or alike.get(plain) or alike.get(_value_of(plain)) or plain
 
 
-def _raw_names(table: Dataset, column: str, where: str) -> list[str | None]:
+def _raw_names(table: Dataset, column: str, where: str, refuse_measured: bool) -> list[str | None]:
     """Return the labels as text."""
     feature, values = table.features[column], table[column][:]
     if isinstance(feature, ClassLabel):
         return [None if value is None or value < 0 else feature.names[value] for value in values]
+    numbers = numbers_of(table, column) if refuse_measured else None
+    if numbers is not None and is_measured(numbers):
+        distinct = len({*numbers} - {None})
+        raise DataError(
+            f"{where}: the label column {column!r} holds {distinct:,} different numbers with fractions (regression), and "
+            "one class is asked for. Leave --problem_type out, or use regression"
+        )
     if is_string(feature):
         return [value if value and value.strip() else None for value in values]
     if is_list(feature):
@@ -104,19 +112,7 @@ def _raw_names(table: Dataset, column: str, where: str) -> list[str | None]:
     values = [
         None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value for value in values
     ]
-    if is_measured(values):
-        distinct = len({*values} - {None})
-        raise DataError(
-            f"{where}: the label column {column!r} holds {distinct:,} different numbers with fractions (regression), and "
-            "one class is asked for. Leave --problem_type out, or use regression"
-        )
     return [None if v is None else str(int(v) if isinstance(v, float) and v.is_integer() else v) for v in values]
-
-
-def is_measured(values: Sequence[Any]) -> bool:
-    """Are these numbers something measured: with fractions, and more different ones than classes have?"""
-    fractions = any(isinstance(value, float) and math.isfinite(value) and not value.is_integer() for value in values)
-    return fractions and len({*values} - {None}) > MOST_CLASSES
 
 
 def class_names(parts: dict[str, list[str]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
@@ -193,7 +189,7 @@ def predictions(logits: np.ndarray, labels: Sequence[str]) -> list[Prediction]:
     ]
 
 
-def probabilities_of(answer: Sequence[dict[str, Any]], labels: Sequence[str]) -> list[float]:
+def probabilities_of(answer: Sequence[dict[str, Any]], labels: Sequence[str], row: Any = None) -> list[float]:
     """Return the probability of every label from what `pipeline` answers to a row with `top_k` labels."""
     by_label = {one["label"]: one["score"] for one in answer}
     return [by_label[label] for label in labels]

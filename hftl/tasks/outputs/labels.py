@@ -143,8 +143,10 @@ def binary_cross_entropy(
     return F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum"), targets.numel()
 
 
-def decode(logits: np.ndarray, cuts: np.ndarray | float = 0.0) -> np.ndarray:
-    """Return 1 where a logit is above its cut, [n, L] float32."""
+def decode(logits: Any, cuts: np.ndarray | float = 0.0) -> Any:
+    """Return 1 where a logit is above its cut, [n, L] float32: of an array an array, of a tensor a tensor."""
+    if isinstance(logits, torch.Tensor):
+        return (logits > torch.as_tensor(cuts, device=logits.device)).float()
     return (np.asarray(logits) > cuts).astype(np.float32)
 
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, Value
+from datasets import Dataset
 
 from hftl.data.columns import LABEL_NAMES, kind_of, refuse_missing
+from hftl.data.columns import numbers_of as numbers_in
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.number_scores import (
     COMPARED,
@@ -46,13 +47,13 @@ class Estimate(Answer):
 
 def numbers_of(table: Dataset, column: str, where: str, known: Collection[Any] | None = None) -> list[float | None]:
     """Return the numbers; None for what is missing or not finite. Raises `DataError` for a column of other values."""
-    feature, values = table.features[column], table[column][:]
-    if not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float")):
+    numbers = numbers_in(table, column)
+    if numbers is None:
         raise DataError(
-            f"{where}: the label column {column!r} holds {kind_of(feature)} values, and a number for a row is asked for. "
-            "Leave --problem_type out, or name the column with --label_column"
+            f"{where}: the label column {column!r} holds {kind_of(table.features[column])} values, and a number for a row "
+            "is asked for. Leave --problem_type out, or name the column with --label_column"
         )
-    return [None if value is None or not math.isfinite(value) else float(value) for value in values]
+    return numbers
 
 
 def one_name(parts: dict[str, list[float]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
@@ -105,9 +106,9 @@ def configured(config: Any) -> Output:
     return NUMBER if width is None else replace(NUMBER, answers=partial(answers, width=float(width)))
 
 
-def decode(outputs: np.ndarray) -> np.ndarray:
-    """Return the number of each row of [n, 1] outputs, [n]."""
-    return np.asarray(outputs)[..., 0]
+def decode(outputs: Any) -> Any:
+    """Return the number of each row of [n, 1] outputs, [n]: of an array an array, of a tensor a tensor."""
+    return outputs[..., 0]
 
 
 def check_regression(config: Any, name: str) -> None:
@@ -178,7 +179,7 @@ NUMBER = Output(
     plain=_plain,
     parts=("forgetting", "conformal", "slices", "worst_rows", "doctor"),
     ask=lambda names: {"function_to_apply": "none"},
-    flatten=lambda answer, names: [answer["score"] if isinstance(answer, dict) else answer[0]["score"]],
+    flatten=lambda answer, names, row: [answer["score"] if isinstance(answer, dict) else answer[0]["score"]],
     flat=lambda answer, names: [answer.value],
     cells=_cells,
     widget="Number",

@@ -1,0 +1,189 @@
+"""Sources of words and their tags: CoNLL files, texts with marked spans, and lists that CSV holds as text."""
+
+import ast
+import re
+import unicodedata
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, List, Value
+
+from hftl.data.columns import (
+    SPAN_NAMES,
+    TAG_NAMES,
+    TEXT_NAMES,
+    WORD_NAMES,
+    column_named,
+    is_list,
+    is_string,
+    records_table,
+)
+from hftl.errors import DataError
+
+
+CONLL_SUFFIXES = (".conll", ".conllu", ".iob", ".iob2", ".bio", ".bioes", ".txt")
+_LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
+_KEYS = (
+    ("start", "end", "label"),
+    ("start_offset", "end_offset", "label"),
+    ("start", "end", "type"),
+    ("start", "end", "tag"),
+)
+_JOINERS = "\u200c\u200d"  # inside words of Persian, Hindi and their kin
+
+
+def split_words(line: str) -> tuple[list[str], list[int]]:
+    """Return the words of a text and where each begins: runs of letters and digits, and single marks.
+
+    Vowel signs and accents belong to their letter. Chinese and Japanese characters are words of their own, since
+    nothing between them says where one ends.
+    """
+    kinds = [_kind(character) for character in line]
+    words, starts = [], []
+    for kind, run in groupby(range(len(line)), key=lambda i: kinds[i]):
+        places = list(run)
+        if kind == "word":
+            words.append(line[places[0] : places[-1] + 1])
+            starts.append(places[0])
+        elif kind == "mark":
+            words += [line[i] for i in places]
+            starts += places
+    return words, starts
+
+
+def _kind(character: str) -> str:
+    category = unicodedata.category(character)
+    if category[0] in "LNM" or character in _JOINERS or character == "_":
+        wide = "\u3040" <= character <= "\u30ff" or "\u3400" <= character <= "\u9fff" or character >= "\U00020000"
+        return "mark" if wide and category[0] == "L" else "word"
+    return "space" if category[0] in "ZC" or character.isspace() else "mark"
+
+
+def read_conll(path: Path, text: str) -> Dataset:
+    """Return the sentences of a CoNLL file as lists of "tokens" and of "tags": its first and its last column.
+
+    Columns stand apart by tabs, or by spaces; a blank line ends a sentence, -DOCSTART- lines and comments are left
+    out. Raises `DataError` naming the line that has fewer columns than the first one.
+    """
+    rows: list[dict[str, list[str]]] = []
+    sentence: list[tuple[str, str]] = []
+    width = 0
+    for number, line in enumerate([*text.split("\n"), ""], start=1):
+        line = line.rstrip("\r")
+        cells = line.split("\t") if "\t" in line else line.split()
+        if not line.strip() or cells[0] == "-DOCSTART-":
+            rows += [{"tokens": [w for w, _ in sentence], "tags": [t for _, t in sentence]}] if sentence else []
+            sentence = []
+            continue
+        if (
+            not sentence and re.match(r"#\s", line) and len(cells) != width
+        ):  # "# sent_id = 3", not a word "#" with its tag
+            continue
+        width = width or len(cells)
+        if len(cells) < 2 or len(cells) != width or not cells[0].strip() or not cells[-1].strip():
+            raise DataError(
+                f"{path.name}, line {number}: {line[:60]!r} has {len(cells)} column{'s' * (len(cells) != 1)}, and "
+                f"{max(2, width)} are needed: a word and its tag, with blank lines between sentences"
+            )
+        sentence.append((cells[0], cells[-1].strip()))
+    if not rows:
+        raise DataError(f"{path.name} holds no sentences: a word and its tag are needed on every line")
+    return records_table(rows, path.name)
+
+
+def as_words(table: Dataset, where: str) -> Dataset:
+    """Return a table of words and tags: spans over characters, and lists written as text, become lists.
+
+    A table that holds neither is returned as it is. Raises `DataError` for spans that mark nothing or overlap.
+    """
+    lists = [name for name in table.column_names if is_list(table.features[name])]
+    strings = [name for name in table.column_names if is_string(table.features[name])]
+    if not column_named(table.select_columns(lists), WORD_NAMES):
+        text = column_named(table.select_columns(strings), TEXT_NAMES)
+        spans = column_named(table.select_columns(lists), SPAN_NAMES)
+        if text is not None and spans is not None:
+            return _from_spans(table, text, spans, where)
+    for column in (column_named(table.select_columns(strings), names) for names in (WORD_NAMES, TAG_NAMES)):
+        values = [] if column is None else table[column][:]
+        if column is not None and any(values):
+            inner = [_listed(value, f"{where}, row {row}") for row, value in enumerate(values)]
+            table = table.remove_columns([column]).add_column(column, inner, feature=List(Value("string")))
+    return table
+
+
+def with_spans(records: Any) -> Any:
+    """Return records of JSON with spans such as [0, 5, "PER"] as dicts: a column holds values of one kind."""
+    for record in records if isinstance(records, list) else []:
+        for key in SPAN_NAMES if isinstance(record, dict) else ():
+            spans = record.get(key)
+            if isinstance(spans, list) and any(isinstance(span, list) and len(span) == 3 for span in spans):
+                record[key] = [
+                    dict(zip(_KEYS[0], span, strict=False)) if isinstance(span, list) else span for span in spans
+                ]
+    return records
+
+
+def _listed(value: str | None, where: str) -> list[str] | None:
+    """Return the words of "['EU', 'rejects']", or of words with spaces between them."""
+    if value is None or not _LIST.fullmatch(value):
+        return None if value is None else value.split()
+    try:
+        words = ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        raise DataError(f"{where} (counted from 0): {value[:60]!r} is no list of words") from None
+    return [str(word) for word in words]
+
+
+def _from_spans(table: Dataset, text: str, spans: str, where: str) -> Dataset:
+    words, starts, tags = [], [], []
+    for row, (line, marked) in enumerate(zip(table[text][:], table[spans][:], strict=True)):
+        here = f"{where}, row {row} (counted from 0)"
+        pieces = _cut(line or "", [_span(span, here) for span in marked or ()], here)
+        words.append([word for word, _, _ in pieces])
+        starts.append([start for _, start, _ in pieces])
+        tags.append([tag for _, _, tag in pieces])
+    used = {spans, "tokens", "starts", "tags"} & {*table.column_names}
+    table = table.remove_columns(sorted(used))
+    table = table.add_column("tokens", words, feature=List(Value("string")))
+    table = table.add_column("starts", starts, feature=List(Value("int64")))
+    return table.add_column("tags", tags, feature=List(Value("string")))
+
+
+def _span(span: Any, where: str) -> tuple[int, int, str]:
+    """Return start, end and label of {"start", "end", "label"} or of [start, end, label]."""
+    if isinstance(span, dict):
+        for keys in _KEYS:
+            if all(span.get(key) is not None for key in keys):
+                span = [span[key] for key in keys]
+                break
+    try:
+        start, end, label = span
+        return int(start), int(end), str(label)
+    except (TypeError, ValueError):
+        raise DataError(f"{where}: {span!r:.60} is no span: start, end and label are needed") from None
+
+
+def _cut(line: str, spans: Sequence[tuple[int, int, str]], where: str) -> list[tuple[str, int, str]]:
+    """Return (word, start, tag) of a text; a span that begins or ends inside a word splits it."""
+    pieces: list[tuple[str, int, str]] = []
+    at = 0
+    for start, end, label in sorted(spans):
+        if not 0 <= start < end <= len(line):
+            raise DataError(
+                f"{where}: the span {start} to {end} ({label}) lies outside of a text of {len(line)} characters"
+            )
+        if start < at:
+            raise DataError(
+                f"{where}: the span {start} to {end} ({label}) overlaps the one before it: a word has one tag"
+            )
+        for beginning, tag in ((at, ""), (start, label)):
+            words, places = split_words(line[beginning : start if not tag else end])
+            if tag and not words:
+                raise DataError(f"{where}: the span {start} to {end} ({label}) holds no word")
+            names = [f"{'I' if i else 'B'}-{tag}" if tag else "O" for i in range(len(words))]
+            pieces += [(w, beginning + p, n) for w, p, n in zip(words, places, names, strict=True)]
+        at = end
+    words, places = split_words(line[at:])
+    return [*pieces, *((word, at + place, "O") for word, place in zip(words, places, strict=True))]

@@ -1,0 +1,381 @@
+"""A tag for every word: names of entities as B-, I- and O, read from any of their schemes; entities are what counts."""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset
+
+from hftl.data.columns import TAG_NAMES, is_list, kind_of, quoted, refuse_missing
+from hftl.errors import DataError, ModelError, did_you_mean
+from hftl.evaluation.neighbours import nearest_neighbours
+from hftl.evaluation.span_scores import (
+    COMPARED,
+    SCORES,
+    entities,
+    per_type,
+    read_tags,
+    span_statistics,
+    type_confusion,
+)
+from hftl.tasks.outputs.classes import cross_entropy
+from hftl.tasks.task import NOT_ASKED, Answer, Output, Ragged
+
+
+OUTSIDE = "O"
+NOTHING = "no entity"
+_LETTERS = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}  # of BIOES, BILOU and BMES, and what they are in BIO
+_PROBED = 30_000  # words that the probe and the neighbours learn from: more tell a linear head little
+
+
+@dataclass(frozen=True, repr=False)
+class Entities(Answer):
+    """The entities of one row; the confidence is that of the least sure word, the detail tag and probability of each."""
+
+    def __repr__(self) -> str:
+        return f"Entities({self.value!r})"
+
+    @property
+    def entities(self) -> list[dict[str, Any]]:
+        """Each with start and end, label, score and, where the words are known, text."""
+        return list(self.value)
+
+    @property
+    def tags(self) -> list[str]:
+        """The tag of every word."""
+        return list(self.detail["tags"])
+
+
+def tags_of(
+    table: Dataset, column: str, where: str, known: Collection[Any] | None = None
+) -> list[tuple[str, ...] | None]:
+    """Return the tags of every row's words in BIO, where an entity always begins with B-; None where there are none.
+
+    IOB1 (B- only between neighbours), BIOES and BILOU are turned into it: `pipeline` joins no others to entities. Tags
+    without B- and I-, such as parts of speech, stay as they are. Raises `DataError` for other than lists of names.
+    """
+    feature, values = table.features[column], table[column][:]
+    if not is_list(feature):
+        raise DataError(
+            f"{where}: the column {column!r} holds {kind_of(feature)} values: a list with a tag for every word is needed"
+        )
+    inner = feature[0] if isinstance(feature, list) else feature.feature
+    called = inner.names if isinstance(inner, ClassLabel) else None
+    rows: list[tuple[str, ...] | None] = []
+    for row, value in enumerate(values):
+        if value is None or any(tag in (None, "", -1) for tag in value):
+            rows.append(None)
+            continue
+        if called is None and not all(isinstance(tag, str) for tag in value):
+            raise DataError(
+                f"{where}: the tags in row {row} (counted from 0) of {column!r} are numbers, and nothing says what they "
+                "stand for: write names, such as B-PER and O, or a ClassLabel"
+            )
+        rows.append(tuple(called[tag] for tag in value) if called else tuple(value))
+    scheme = scheme_of(tag for tags in rows for tag in tags or ())
+    return rows if scheme == "none" else [None if tags is None else in_bio(tags) for tags in rows]
+
+
+def scheme_of(tags: Any) -> str:
+    """Return "BIOES" (also BILOU and BMES), "BIO" or "none": all tags but O have a letter and a dash before the type."""
+    letters = {tag[:1] if tag[1:2] in ("-", "_") else "" for tag in {*tags} - {OUTSIDE}}
+    if not letters <= {"B", "I", *_LETTERS}:
+        return "none"
+    return "BIOES" if letters & {*_LETTERS} else "BIO" if letters else "none"
+
+
+def in_bio(tags: Sequence[str]) -> tuple[str, ...]:
+    """Return the tags of one row with B- where an entity begins and I- inside of it, whatever scheme they are in."""
+    result = []
+    before = ""  # type of the entity that goes on
+    for tag in tags:
+        if tag == OUTSIDE:
+            before = ""
+            result.append(tag)
+            continue
+        letter, kind = _LETTERS.get(tag[0], tag[0]), tag[2:]
+        result.append(f"{'I' if letter == 'I' and kind == before else 'B'}-{kind}")
+        before = "" if tag[0] in "SUEL" else kind
+    return tuple(result)
+
+
+def tag_names(parts: dict[str, list[tuple[str, ...]]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
+    """Return O and then B- and I- of every type of train, sorted, or the plain tags; and what was recognised.
+
+    Raises `DataError` where train has no entity, or lacks a type of another split.
+    """
+    counts = Counter(tag for row in parts["train"] for tag in row)
+    plain = scheme_of(counts) == "none"
+    types = sorted({tag if plain else tag[2:] for tag in counts if tag != OUTSIDE})
+    if len(types) + (OUTSIDE in counts) < 2:
+        raise DataError(f"train holds no entities: every word has the tag {OUTSIDE!r} in the column {column!r}")
+    names = tuple(
+        [OUTSIDE] * (not plain or OUTSIDE in counts) + (types if plain else [f"{a}-{t}" for t in types for a in "BI"])
+    )
+    for split, rows in parts.items():
+        unknown = sorted({tag for row in rows for tag in row} - {*names})
+        if unknown:
+            raise DataError(
+                f"{split} holds the tag{'s' if len(unknown) > 1 else ''} {quoted(unknown)}, which train lacks: add such rows "
+                f"to train or remove them from {split}.{did_you_mean(unknown[0], names)}"
+            )
+    spans = sum(count for tag, count in counts.items() if tag[:2] == "B-")
+    if plain:
+        return names, [f"The tags ({column}) have no B- or I-: neighbours of one tag count as one entity."]
+    return names, [
+        f"{len(types)} types of entities, {spans:,} entities in train ({column}), learnt in BIO: an entity begins with B-."
+    ]
+
+
+def tag_ids(rows: Sequence[Sequence[str]], names: Sequence[str]) -> Ragged:
+    """Return the index of every tag among the names, by row."""
+    index = {name: place for place, name in enumerate(names)}
+    return Ragged.of([[index[tag] for tag in row] for row in rows])
+
+
+def known_tags(rows: Sequence[Any], names: Sequence[str], where: str, column: str) -> Ragged:
+    """Return `tag_ids` for the names of a model. Raises `DataError` for a tag that it does not know."""
+    refuse_missing(rows, column, where)
+    unknown = sorted({tag for row in rows for tag in row} - {*names})
+    if unknown:
+        raise DataError(
+            f"{where}: the column {column!r} holds tags that the model does not know: {quoted(unknown)}; it knows "
+            f"{quoted(names)}.{did_you_mean(unknown[0], names)}"
+        )
+    return tag_ids(rows, names)
+
+
+def check_lengths(inputs: Dataset, rows: Sequence[Any], where: str) -> None:
+    """Raise `DataError` where a row has not one tag for every word."""
+    for number, (words, tags) in enumerate(zip(inputs["words"][:], rows, strict=True)):
+        if len(words) != len(tags):
+            raise DataError(
+                f"{where}: row {number} (counted from 0) has {len(words)} words and {len(tags)} tags: one for each is needed"
+            )
+
+
+def rarest(ids: Ragged, names: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Return the rarest tag of each row as its stratum, so that rare types are in every split."""
+    counts = np.bincount(ids.values, minlength=len(names))
+    strata = [int(row[np.argmin(counts[row])]) if len(row) else 0 for row in ids]
+    return np.array(strata, dtype=np.int64), len(names)
+
+
+def word_loss(
+    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None, smoothing: float = 0.0
+) -> tuple[torch.Tensor, int]:
+    """Return the sum over the words that are asked for of [b, places, K] logits, and how many these are.
+
+    Stock token heads take the mean over a batch, which is wrong under accumulation (FACTS.md, trap 16).
+    """
+    asked = labels != NOT_ASKED
+    return cross_entropy(logits[asked], labels[asked], weights, smoothing)
+
+
+def decode(outputs: Any) -> Any:
+    """Return the most probable tag of every place, [..., K] or by row."""
+    if isinstance(outputs, Ragged):
+        return Ragged(outputs.values.argmax(-1), outputs.starts)
+    return outputs.argmax(-1)
+
+
+def answers(outputs: Ragged, names: Sequence[str]) -> list[Entities]:
+    """Return the entities of every row of logits; start and end count words until `located` knows the characters."""
+    if not len(outputs):
+        return []
+    probabilities = torch.from_numpy(np.ascontiguousarray(outputs.values)).double().softmax(-1).numpy()
+    silent = ~outputs.values.any(axis=-1)  # the tokenizer left nothing of such a word
+    best = np.where(silent, names.index(OUTSIDE) if OUTSIDE in names else 0, probabilities.argmax(-1))
+    scores = Ragged(np.where(silent, 1.0, probabilities.max(-1, initial=0.0)), outputs.starts)
+    rows = []
+    for ids, score in zip(Ragged(best, outputs.starts), scores, strict=True):
+        tags = [names[i] for i in ids]
+        found = [
+            {"start": first, "end": last + 1, "label": kind, "score": float(score[first : last + 1].mean())}
+            for kind, first, last in entities(tags)
+        ]  # the mean, as pipeline's "simple" takes it
+        rows.append(Entities(found, float(score.min(initial=1.0)), {"tags": tags, "scores": score.tolist()}))
+    return rows
+
+
+def located(answer: Entities, row: dict[str, Any]) -> Entities:
+    """Return the answer with entities that start and end at characters, and their text.
+
+    `row` has the words and where they start in the text.
+    """
+    words, starts = row["words"], row["starts"]
+    found = []
+    for entity in answer.value:
+        first, last = entity["start"], entity["end"] - 1
+        begin = starts[first]
+        parts = [(words[i], starts[i] - begin) for i in range(first, last + 1)]
+        line = ""
+        for word, at in parts:
+            line = line.ljust(at) + word
+        found.append(
+            {
+                "start": begin,
+                "end": begin + len(line),
+                "text": line,
+                "label": entity["label"],
+                "score": entity["score"],
+            }
+        )
+    return replace(answer, value=found)
+
+
+def check_tagger(config: Any, name: str) -> None:
+    """Raise `ModelError` for a model whose tags have no names."""
+    if set(config.id2label) != set(range(config.num_labels)):
+        raise ModelError(
+            f"{name} does not number its labels from 0 in id2label of config.json: {config.id2label}"[:300]
+        )
+
+
+def worst_rows(outputs: Ragged, ids: Ragged, limit: int) -> list[dict[str, Any]]:
+    """Return the rows with most wrong tags, of equals the one of the highest loss; `true` and `predicted` are tag ids."""
+    logits = torch.from_numpy(np.ascontiguousarray(outputs.values)).double()
+    losses = Ragged(-logits.log_softmax(-1).numpy()[np.arange(len(logits)), ids.values], ids.starts)
+    tags = decode(outputs)
+    wrong = [
+        (int((a != b).sum()), float(c.sum()), i) for i, (a, b, c) in enumerate(zip(tags, ids, losses, strict=True))
+    ]
+    worst = sorted((row for row in wrong if row[0]), reverse=True)[:limit]
+    return [
+        {"row": i, "true": [*map(int, ids[i])], "predicted": [*map(int, tags[i])], "wrong": count, "loss": loss}
+        for count, loss, i in worst
+    ]
+
+
+def _some(features: dict[str, Ragged], ids: Ragged, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return features and tags of at most so many words, drawn from all; each tag keeps some of its words."""
+    rows = np.arange(len(ids.values))
+    if len(rows) > _PROBED:
+        order = np.random.default_rng(seed).permutation(len(rows))
+        counts = np.bincount(ids.values)
+        first = np.array([np.flatnonzero(ids.values[order] == tag)[:2] for tag in np.flatnonzero(counts >= 2)]).ravel()
+        kept = np.concatenate([first, np.setdiff1d(np.arange(len(order)), first)])[:_PROBED]
+        rows = np.sort(order[kept])
+    return {name: np.asarray(array.values[rows]) for name, array in features.items()}, ids.values[rows]
+
+
+def _probe(
+    features: dict[str, Ragged],
+    ids: Ragged,
+    num_labels: int,
+    pooling: str,
+    seed: int,
+    weights: Any = None,
+    no_bias: Any = (),
+) -> Any:
+    from hftl.evaluation.logistic import fit_probe  # late: scikit-learn takes a second
+
+    words, tags = _some(features, ids, seed)
+    return fit_probe(words, tags, num_labels, pooling, seed, weights, no_bias)
+
+
+def _neighbours(train: Ragged, ids: Ragged, test: Ragged) -> Ragged:
+    words, tags = _some({"": train}, ids, 0)
+    return Ragged(nearest_neighbours(words[""], tags, np.asarray(test.values)).predictions, test.starts)
+
+
+def _plain(kinds: Sequence[str], train: Any, ids: Ragged, test: Any) -> list[Any]:
+    from hftl.evaluation.word_tags import most_frequent_tags, outside_everywhere
+
+    known = [*ids]
+    baselines = [outside_everywhere(known, test), *(most_frequent_tags(train, known, test) for _ in kinds)]
+    return [replace(baseline, predictions=Ragged.of(baseline.predictions)) for baseline in baselines]
+
+
+def flatten(answer: Any, names: Sequence[str], row: Sequence[str]) -> np.ndarray | None:
+    """Return the probability of the first piece's tag for every word of `row`, [words, K]; None where it was cut."""
+    pieces = answer[0] if answer and isinstance(answer[0], list) else answer
+    matrix: np.ndarray = np.zeros((len(row), len(names)))
+    index = {name: place for place, name in enumerate(names)}
+    start, at = 0, 0
+    for number, word in enumerate(row):
+        end = start + len(word)
+        while at < len(pieces) and pieces[at]["start"] < start:
+            at += 1
+        if at == len(pieces) or pieces[at]["start"] >= max(end, start + 1):
+            return None
+        matrix[number, index[pieces[at]["entity"]]] = pieces[at]["score"]
+        start = end + 1
+    return matrix
+
+
+def flat(answer: Entities, names: Sequence[str]) -> np.ndarray:
+    """Return the probability of each word's tag, [words, K]."""
+    matrix: np.ndarray = np.zeros((len(answer.tags), len(names)))
+    index = {name: place for place, name in enumerate(names)}
+    matrix[np.arange(len(matrix)), [index[tag] for tag in answer.tags]] = answer.detail["scores"]
+    return matrix
+
+
+def mistaken_types(tags: Ragged, ids: Ragged, names: Sequence[str]) -> tuple[list[str], list[tuple[int, int, int]]]:
+    """Return the types and "no entity", and how many entities of each are taken for each."""
+    return [*read_tags(names).types, NOTHING], type_confusion(tags, ids, names)
+
+
+def in_words(ids: Sequence[int], names: Sequence[str]) -> str:
+    """Return the entities of one row as "location (words 15 to 17), person (word 3)"."""
+    parts = []
+    for kind, first, last in entities([names[i] for i in ids]):
+        parts.append(f"{kind} (word{f's {first + 1} to {last + 1}' if last > first else f' {first + 1}'})")
+    return ", ".join(parts) or "no entity"
+
+
+TAGS = Output(
+    kind="tags",
+    problem_type="token_classification",
+    link="softmax",
+    usual=TAG_NAMES,
+    read=tags_of,
+    names=tag_names,
+    encode=tag_ids,
+    recognise=known_tags,
+    gather=Ragged.of,
+    strata=rarest,
+    classes=None,
+    counts=lambda ids, names: np.bincount(ids.values, minlength=len(names)),
+    width=len,
+    collate=lambda rows: torch.from_numpy(np.concatenate(rows)),
+    loss=word_loss,
+    chance=lambda names: math.log(max(2, len(names))),
+    decode=decode,
+    answers=answers,
+    check=check_tagger,
+    statistics=span_statistics,
+    scores=SCORES,
+    compared=COMPARED,
+    best="f1",
+    right={},
+    made_up=None,
+    table=per_type,
+    units=lambda outputs, ids: (outputs.values, ids.values),
+    worst=worst_rows,
+    probe=_probe,
+    neighbours=_neighbours,
+    plain=_plain,
+    parts=("forgetting", "calibration", "slices", "type_confusion", "worst_rows", "doctor"),
+    ask=lambda names: {"ignore_labels": [], "is_split_into_words": True},
+    flatten=flatten,
+    flat=flat,
+    cells=lambda answer: {
+        "prediction": json.dumps(answer.value, ensure_ascii=False),
+        "probability": answer.confidence,
+    },
+    widget="HighlightedText",
+    draw=lambda answer: answer.value,
+    words={"does": "the words of {row} into {n} tags", "name": "tag", "names": "tags"},
+    say=in_words,
+    named=in_words,
+    mistaken=mistaken_types,
+    fits=check_lengths,
+    located=located,
+)
