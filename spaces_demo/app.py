@@ -227,12 +227,16 @@ def build(served: Served) -> gr.Blocks:
         with gr.Row():
             with gr.Column():
                 sources = [kind.source(elem_id="source")]
-                sources += [kind.source(elem_id=f"source-{i}", label="Second text") for i, _ in enumerate(columns[1:], 2)]
+                sources += [
+                    kind.source(elem_id=f"source-{i}", label="Second text") for i, _ in enumerate(columns[1:], 2)
+                ]
                 with gr.Row():
                     clear = gr.Button("Clear", min_width=100)
                     button = gr.Button(output.ask, variant="primary", min_width=100, elem_id="classify")
                 if served.examples:
-                    gr.Examples([[e] for e in served.examples], sources, cache_examples=False, api_visibility="private")
+                    gr.Examples(
+                        [[e] for e in served.examples], sources, cache_examples=False, api_visibility="private"
+                    )
             with gr.Column():
                 note = gr.HTML(panel.WAITING, elem_id="note")
                 shown = output.component()

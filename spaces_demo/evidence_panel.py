@@ -157,9 +157,9 @@ def _tables(report: dict[str, Any]) -> str:
     called = words.get("ladder") or {"score": "Accuracy", "rows": _accuracies(report)}  # an older one has no words
     ladder = [(without_path(name), value, bounds) for name, value, bounds in called["rows"]]
     scores = [(c["label"], *(percent(c[s]) for s in ("precision", "recall", "f1")), c["support"]) for c in classes]
-    name = bdi(words.get("name") or "class")
+    name, units = bdi(words.get("name") or "class"), bdi(words.get("units") or "rows")
     return _table("What it was compared with", ("Model", bdi(called["score"]), "95% interval"), ladder) + _table(
-        f"Each {name}", ("Label", "Precision", "Recall", "F1", "Test rows"), scores
+        f"Each {name}", ("Label", "Precision", "Recall", "F1", f"Test {units}"), scores
     )
 
 

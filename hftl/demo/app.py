@@ -58,7 +58,9 @@ def build_demo(
     corrections = None if feedback is None else open_feedback(feedback, served.kind)
     pool = ThreadPoolExecutor(2, thread_name_prefix="hftl-demo")
     evidence = pool.submit(report_html, "evidence.html", name, predictor, artifact.report)  # another process draws
-    served.predict([served.join([served.box.smallest] * len(served.inputs.columns))])  # the first answer of a process takes several times as long
+    served.predict(
+        [served.join([served.box.smallest] * len(served.inputs.columns))]
+    )  # the first answer of a process takes several times as long
     examples = pool.submit(examples_of, served, folder / "examples", share=share, data=data)  # may take a while
     pool.shutdown(wait=False)
     title = f"{name}: {predictor.task.name.replace('-', ' ')}"

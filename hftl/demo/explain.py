@@ -87,7 +87,9 @@ def explain_text(predictor: Predictor, content: Any, label: str | None = None) -
     sides = [content] if isinstance(content, str) else [*content.values()]
     encoded = tokenizer(*sides, truncation=True, return_special_tokens_mask=True, return_offsets_mapping=True)
     read = ["input_ids", *(["token_type_ids"] if len(sides) > 1 and "token_type_ids" in encoded else [])]
-    padded = tokenizer.pad({name: [encoded[name]] for name in read}, return_tensors="pt")  # as prediction's collator does
+    padded = tokenizer.pad(
+        {name: [encoded[name]] for name in read}, return_tensors="pt"
+    )  # as prediction's collator does
     batch = {name: value.to(model.device) for name, value in padded.items()}
     index, ids = ig.explained_label(predictor, model, batch, label), batch["input_ids"]
     special = torch.tensor([encoded["special_tokens_mask"]], device=ids.device).bool()

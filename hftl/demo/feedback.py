@@ -80,7 +80,13 @@ def open_feedback(folder: str | Path, kind: str) -> Feedback:
 
 def as_text(value: Any) -> str:
     """Return an answer as a cell holds it: several labels with | between, which `--label_separator "|"` reads."""
-    return "|".join(value) if isinstance(value, list | tuple) else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return (
+        "|".join(value)
+        if isinstance(value, list | tuple)
+        else f"{value:.6g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _image_cell(folder: Path, image: Any) -> str:

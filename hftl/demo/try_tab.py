@@ -100,7 +100,9 @@ def try_tab(served: Served, examples: Future[list[Any]], feedback: Feedback | No
             sources = served.components()
             with gr.Row():
                 clear = gr.Button("Clear", min_width=80, scale=1, elem_id="clear")
-                button = gr.Button(served.output.words["ask"], variant="primary", min_width=120, scale=2, elem_id="classify")
+                button = gr.Button(
+                    served.output.words["ask"], variant="primary", min_width=120, scale=2, elem_id="classify"
+                )
             example_chosen = _examples(served, sources, examples, page)
         with gr.Column(scale=1, min_width=300):
             panel = _answer_panel(served, feedback is not None)
@@ -114,7 +116,10 @@ def try_tab(served: Served, examples: Future[list[Any]], feedback: Feedback | No
         if last is None:
             raise DataError("Classify something first.")
         ranked = _ranked(served, last.answer)
-        content, label = served.read(last.values), choice if choice in labels else (ranked[0][0] if ranked else labels[0])
+        content, label = (
+            served.read(last.values),
+            choice if choice in labels else (ranked[0][0] if ranked else labels[0]),
+        )
         try:
             return box.why(served.predictor, content, label)
         except HftlError as error:  # of a model that cannot be explained: no fault of the visitor's

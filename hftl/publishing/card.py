@@ -89,7 +89,7 @@ def card_text(report: dict[str, Any], options: CardOptions | None = None, config
         "title": card_title(published, options),
         "front_matter": Markup(front_matter(report, published, options)),
         "does": task.output.words["does"].format(row=task.inputs.noun, n=len(labels)),
-        "words": {k: text.format(rows=f"{task.inputs.kind}s", n=len(labels)) for k, text in _of_model(task.output)},
+        "words": {k: text.format(rows=f"{task.inputs.called}s", n=len(labels)) for k, text in _of_model(task.output)},
         "learned": statements.learned(published),
         "classes_line": Markup(", ".join(md(name, 40) for name in labels[:_NAMED_CLASSES]) + more),
         "base": hub_base(report["model"]),
@@ -140,7 +140,7 @@ def front_matter(report: dict[str, Any], published: dict[str, Any], options: Car
 
 def _of_model(output: Output) -> list[tuple[str, str]]:
     """Return the words of an output that a card shows of a model."""
-    return [(key, output.words[key]) for key in ("use", "call", "code", "name", "names")]
+    return [(key, output.words[key]) for key in ("use", "call", "code", "name", "names", "units")]
 
 
 def _hub_metrics(published: dict[str, Any]) -> list[str]:
