@@ -14,6 +14,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.baselines import LinearModel
 from hftl.evaluation.saved_baseline import is_baseline, load_baseline
+from hftl.evaluation.word_tags import WordTags
 from hftl.hub_errors import hub_errors
 from hftl.models.classes import check_loaded, check_positions
 from hftl.models.load import find_checkpoint, load_adapted
@@ -22,9 +23,13 @@ from hftl.paths import typed_path
 from hftl.run_data import read_report
 from hftl.tasks import TASKS, combinations, get_task, task_of
 from hftl.tasks.outputs.classes import Prediction as Prediction
+from hftl.tasks.ragged import Ragged
 from hftl.tasks.task import Task
 from hftl.training.features import predict_logits
 from hftl.training.precision import runs_on_cpu
+
+
+_SURE = 100.0  # a logit beside which all others have no probability
 
 
 @dataclass(frozen=True)
@@ -36,11 +41,14 @@ class Predictor:
     task: Task
     labels: tuple[str, ...]
 
-    def logits(self, table: Dataset, *, use_cpu: bool = False) -> np.ndarray:
+    def logits(self, table: Dataset, *, use_cpu: bool = False) -> Any:
         """Return [n, classes] in fp32 for a table with the task's input columns; of a baseline, log-probabilities."""
         if len(table) == 0:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         rows: Any
+        if isinstance(self.model, WordTags):  # it counts no probabilities: what it answers is sure
+            tags = Ragged.of(self.model.predict(self.task.inputs.values(table)))
+            return Ragged(_SURE * np.eye(len(self.labels), dtype=np.float32)[tags.values], tags.starts)
         if isinstance(self.model, LinearModel) and self.processor is None:
             rows = self.task.inputs.values(table)
         else:  # a label column of the table is not a number yet, and not needed

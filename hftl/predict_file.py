@@ -48,7 +48,8 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> Answered:
     if rows.skipped:
         _log.warning("%d broken images are left out; the first: %s", len(rows.skipped), rows.skipped[0])
     answers = predictor.predict_table(rows.table)
-    columns = _plain(rows.table)
+    derived = predictor.task.inputs.derived
+    columns = {name: cells for name, cells in _plain(rows.table).items() if name not in derived}
     cells = [predictor.task.output.cells(answer) for answer in answers]
     names = []
     for name in _columns(cells):
@@ -76,6 +77,7 @@ def _checked_output(name: str) -> Path:
 
 
 def _write(columns: dict[str, list[Any]], output: Path) -> None:
+    columns = {name: _as_json(values) for name, values in columns.items()}
     rows = [[_cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
     # a lone carriage return is not quoted before Python 3.13, and would end the row for every reader
     risky = any("\r" in cell for row in rows for cell in row if isinstance(cell, str))
@@ -85,6 +87,13 @@ def _write(columns: dict[str, list[Any]], output: Path) -> None:
             writer.writerows([[no_formula(name) for name in columns], *rows])
     except OSError as error:
         raise RunError(f"{output} cannot be written: {error.strerror or error}.") from None
+
+
+def _as_json(values: list[Any]) -> list[Any]:
+    """Return a column of lists of dicts, such as entities, as JSON."""
+    if not any(isinstance(value, list) and value and isinstance(value[0], dict) for value in values):
+        return values
+    return [json.dumps(value, ensure_ascii=False) for value in values]
 
 
 def _cell(value: Any) -> Any:

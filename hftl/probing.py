@@ -15,7 +15,7 @@ from hftl.methods.plan import Plan
 from hftl.models.heads import pool_mean, states_by_token, without_bias
 from hftl.models.load import Loaded
 from hftl.prepare import Prepared
-from hftl.tasks.task import values_of
+from hftl.tasks.ragged import values_of
 from hftl.training.cache import cache_key, cached_arrays, preprocessing, weights_hash
 from hftl.training.features import Beside, Encoded, Passer
 from hftl.training.states import state_maker

@@ -77,7 +77,7 @@ def read_source(data: Any, kind: str) -> Source:
     Raises `DataError` when there is no such data or it cannot be read, naming the cause and the fix.
     """
     source = _read_source(data, kind)
-    if kind != "words":
+    if kind != "sentence":
         return source
     return replace(source, tables={name: as_words(table, name) for name, table in source.tables.items()})
 
@@ -227,7 +227,7 @@ def _join(tables: list[Dataset], split: str) -> Dataset:
 
 def suffixes_of(kind: str) -> tuple[str, ...]:
     """Return the suffixes of files that hold rows of a kind of inputs."""
-    return (*DATA_SUFFIXES, *CONLL_SUFFIXES) if kind == "words" else DATA_SUFFIXES
+    return (*DATA_SUFFIXES, *CONLL_SUFFIXES) if kind == "sentence" else DATA_SUFFIXES
 
 
 def read_file(path: Path, kind: str = "") -> Dataset:
@@ -339,7 +339,7 @@ def _read_json(path: Path, kind: str) -> Dataset:
             content = [dict(zip(content, row, strict=True)) for row in zip(*lists, strict=True)]
         else:
             content = [content]
-    return records_table(with_spans(content) if kind == "words" else content, path.name)
+    return records_table(with_spans(content) if kind == "sentence" else content, path.name)
 
 
 def _line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, List, Value
 
 from hftl.data.columns import (
@@ -61,6 +62,21 @@ def _kind(character: str) -> str:
     return "space" if category[0] in "ZC" or character.isspace() else "mark"
 
 
+def starts_of(words: Sequence[str]) -> list[int]:
+    """Return where each word begins when a space stands between every two."""
+    ends = np.cumsum([len(word) + 1 for word in words])
+    return [0, *ends[:-1].tolist()] if len(words) else []
+
+
+def text_of(words: Sequence[str], starts: Sequence[int]) -> str:
+    """Return the words at their places in one text, with spaces between them."""
+    parts, at = [], 0
+    for word, start in zip(words, starts, strict=True):
+        parts.append(" " * (start - at) + word)
+        at = start + len(word)
+    return "".join(parts)
+
+
 def read_conll(path: Path, text: str) -> Dataset:
     """Return the sentences of a CoNLL file as lists of "tokens" and of "tags": its first and its last column.
 
@@ -105,7 +121,10 @@ def as_words(table: Dataset, where: str) -> Dataset:
         spans = column_named(table.select_columns(lists), SPAN_NAMES)
         if text is not None and spans is not None:
             return _from_spans(table, text, spans, where)
-    for column in (column_named(table.select_columns(strings), names) for names in (WORD_NAMES, TAG_NAMES)):
+    named = [column_named(table.select_columns(strings), names) for names in (WORD_NAMES, TAG_NAMES)]
+    if named[0] is None:  # a column of labels is one of tags where words stand beside it
+        return table
+    for column in named:
         values = [] if column is None else table[column][:]
         if column is not None and any(values):
             inner = [_listed(value, f"{where}, row {row}") for row, value in enumerate(values)]

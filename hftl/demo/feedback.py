@@ -7,6 +7,7 @@ and time of a photo), and a row in DIR/metadata.csv: what Hugging Face calls an 
 import csv
 import hashlib
 import io
+import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -64,6 +65,10 @@ class Feedback:
 
 def open_feedback(folder: str | Path, kind: str) -> Feedback:
     """Make the folder for corrections of a kind of inputs ("text", "image"). Raises `RunError` for one of no use."""
+    if kind not in _TABLES:
+        raise RunError(
+            f"--feedback takes no corrections of {kind}s: what is right about each word is more than a choice."
+        )
     feedback = Feedback(typed_path(folder), *_TABLES[kind])
     table, header = feedback.folder / feedback.table, ",".join(feedback.header)
     try:
@@ -80,6 +85,8 @@ def open_feedback(folder: str | Path, kind: str) -> Feedback:
 
 def as_text(value: Any) -> str:
     """Return an answer as a cell holds it: several labels with | between, which `--label_separator "|"` reads."""
+    if isinstance(value, list | tuple) and any(isinstance(one, dict) for one in value):  # entities
+        return json.dumps(value, ensure_ascii=False)
     return (
         "|".join(value)
         if isinstance(value, list | tuple)

@@ -16,7 +16,11 @@ from hftl.tasks.task import Answer
 
 _TOP, _MAX_LISTED = 5, 2_000  # labels under the answer, and in a list below; /predict returns every one
 # Options of what `Output.widget` names.
-_WIDGETS: dict[str, dict[str, Any]] = {"Label": {"num_top_classes": _TOP}, "Number": {"interactive": False}}
+_WIDGETS: dict[str, dict[str, Any]] = {
+    "Label": {"num_top_classes": _TOP},
+    "Number": {"interactive": False},
+    "HighlightedText": {"combine_adjacent": False, "show_legend": True},
+}
 # Private: not in the page's API, which has /predict alone. Not preprocessed: see `hftl.demo.served.read_image`.
 _NOT_SAVED = [None, "", gr.update(interactive=True)]  # right label, thanks and button
 _INVITATION = piece("line", look="empty", text="The answer appears here.")
@@ -55,7 +59,7 @@ def _answer_panel(served: Served, with_feedback: bool) -> Panel:
         widget = served.output.widget
         label = getattr(gr, widget)(label="Answer", show_label=False, elem_id="label", **_WIDGETS[widget])
         every_label = html("", "all-labels")
-        with gr.Accordion("Why?", elem_id="why-panel"):
+        with gr.Accordion("Why?", elem_id="why-panel", visible=served.output.explained):
             why = html("", "why", min_height=80)
             several = len(labels) > 1
             why_label = gr.Dropdown(
@@ -78,7 +82,7 @@ def _answer_panel(served: Served, with_feedback: bool) -> Panel:
 def _answered(served: Served, content: Any, answer: Answer) -> list[Any]:
     """Return the values of all of a `Panel` but the first."""
     values = {"probability": answer.confidence, "threshold": served.threshold, "abstain": served.abstain}
-    note = length_note(served.predictor.processor, content)
+    note = None if served.inputs.overlap else length_note(served.predictor.processor, content)
     banner = piece("answer", said=served.output.tell(answer), note=note, **values)
     ranked = _ranked(served, answer)
     every_label = piece("labels", rows=ranked[:_MAX_LISTED], count=len(ranked), top=_TOP)
@@ -115,6 +119,8 @@ def try_tab(served: Served, examples: Future[list[Any]], feedback: Feedback | No
     def explain(last: Asked | None, choice: Any) -> str:
         if last is None:
             raise DataError("Classify something first.")
+        if not served.output.explained:
+            return ""
         ranked = _ranked(served, last.answer)
         content, label = (
             served.read(last.values),

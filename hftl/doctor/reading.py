@@ -23,7 +23,7 @@ from hftl.tasks.task import Task
 
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind for kind in (TEXTS, replace(TEXTS, name="pair"), replace(TEXTS, name="words"), IMAGES)
+    kind.name: kind for kind in (TEXTS, replace(TEXTS, name="pair"), replace(TEXTS, name="sentence"), IMAGES)
 }
 SPLITS = ("train", "validation", "test")
 

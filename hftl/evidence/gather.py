@@ -23,9 +23,9 @@ from hftl.evidence.scene import Final, Scene
 from hftl.methods.plan import Plan
 from hftl.models.heads import fold_temperature
 from hftl.prepare import Prepared
+from hftl.tasks.ragged import in_memory
 from hftl.tasks.scores import compare as compare_answers
 from hftl.tasks.scores import gap
-from hftl.tasks.task import in_memory
 from hftl.training.features import predict_logits
 from hftl.training.world import broadcast_from_main
 

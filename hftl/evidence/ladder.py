@@ -19,8 +19,9 @@ from hftl.evidence.scene import Scene
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared
 from hftl.surroundings import progress
+from hftl.tasks.ragged import in_memory, in_order, values_of
 from hftl.tasks.scores import gap, gap_interval, measure, score_answers
-from hftl.tasks.task import Encoded, Output, Task, in_memory, in_order, values_of
+from hftl.tasks.task import Encoded, Output, Task
 
 
 # Spread of the random features under which their signal has died out: EfficientNet's is 1e-29 (batch norms that have

@@ -30,8 +30,8 @@ from hftl.paths import typed_path
 from hftl.predict import Predictor, load
 from hftl.publishing.parity import judge, keep_parity
 from hftl.run_data import Artifact, RealRows, open_artifact, spread
+from hftl.tasks.ragged import values_of
 from hftl.tasks.scores import measure
-from hftl.tasks.task import values_of
 
 
 MODEL, INT8 = "model.onnx", "model_int8.onnx"  # the names that transformers.js knows too

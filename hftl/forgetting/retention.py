@@ -16,6 +16,7 @@ from hftl.paths import typed_path
 from hftl.prepare import Prepared
 from hftl.tasks import INPUTS, TASKS
 from hftl.tasks.outputs.classes import labels_of
+from hftl.tasks.ragged import first_windows
 from hftl.tasks.task import Encoded, Inputs
 from hftl.training.world import from_every_process
 
@@ -89,7 +90,7 @@ def _choose(name: str, ready: Prepared) -> Retention:
     processor = copy.copy(ready.loaded.processor)
     if inputs.padded:
         processor.model_max_length = min(processor.model_max_length, TOKENS)
-    encoded = Encoded(inputs.encode(table.select(sampled), processor), labels[sampled])
+    encoded = Encoded(first_windows(inputs.encode(table.select(sampled), processor)), labels[sampled])
     data = ready.config.data.data
     own = (isinstance(data, str) and name == data) or 2 * len(trained.intersection(keys)) >= len(trained)
     if own:

@@ -27,6 +27,7 @@ from hftl.paths import cache_dir
 from hftl.prepare import Prepared
 from hftl.probing import averages, features_key, frozen_features, shares_pass
 from hftl.surroundings import progress
+from hftl.tasks.ragged import in_memory
 from hftl.training.arguments import stage_arguments
 from hftl.training.cache import is_cached, shortage
 from hftl.training.features import Encoded, Passer, batches_by_length
@@ -91,7 +92,8 @@ def time_features(ready: Prepared) -> FeatureCost:
 def _extract(ready: Prepared, rows: list[int]) -> dict[str, np.ndarray]:
     loaded, passer = ready.loaded, Passer(ready.collate, ready.use_cpu, ready.bf16)
     mean = averages(ready)
-    return passer.features(loaded.model, loaded.outputs, ready.train.take(rows), "features (sample)", mean=mean)
+    some = rows if ready.train.rows is None else np.unique(ready.train.rows[rows])
+    return passer.features(loaded.model, loaded.outputs, ready.train.take(some), "features (sample)", mean=mean)
 
 
 def are_cached(ready: Prepared) -> dict[str, bool]:
@@ -107,13 +109,13 @@ def comparison_features(ready: Prepared, cost: FeatureCost) -> tuple[np.ndarray,
     """
     cached = are_cached(ready)["train"]
     rows = cv_rows(ready.strata[0], ready.config.train_seed)
-    afford = int(COMPARE_SECONDS / max(cost.seconds(ready.train), 1e-9) * len(ready.train))
+    afford = int(COMPARE_SECONDS / max(cost.seconds(ready.train), 1e-9) * len(ready.train.targets))
     if not cached and afford < len(rows):
         rows = np.random.default_rng(0).permutation(rows)[: max(afford, 1)]
-    whole = cached or len(rows) == len(ready.train)
+    whole = cached or len(rows) == len(ready.train.targets)
     encoded = ready.train if whole else ready.train.take(rows)
     parts, _ = frozen_features(ready, {"train": encoded})
-    return rows, {k: np.asarray(v[rows] if whole else v) for k, v in parts["train"].items()}
+    return rows, {k: in_memory(v[rows] if whole else v) for k, v in parts["train"].items()}
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     plan = get_method(str(config.method.method))(loaded, config.method, len(ready.train))
     cache = choose_cache(ready, plan)
     costs = stage_costs(ready, plan, cache)
-    kept = cost.row_bytes * (len(ready.train) + len(ready.validation))
+    kept = cost.row_bytes * (ready.train.count + ready.validation.count)
     needed = {**_memory(plan, costs, machine), "cache": {"features_bytes": kept, "states_bytes": cache.size}}
     times = seconds(ready, costs, cache, cost, regression)
     facts = Facts(
@@ -112,7 +112,7 @@ def _first_probe(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarr
     known, config = (features, ready.train.targets[rows], len(ready.splits.labels)), ready.config
     no_bias = without_bias(ready.loaded.model, ready.loaded.output)
     probe = ready.task.output.probe(*known, head_pooling(config), config.train_seed, ready.weights, no_bias)
-    return probe.pooling, probe.seconds + probe.fit_seconds * (len(ready.train) / len(rows) - 1)
+    return probe.pooling, probe.seconds + probe.fit_seconds * (len(ready.train.targets) / len(rows) - 1)
 
 
 def _describe_data(ready: Prepared) -> dict[str, Any]:

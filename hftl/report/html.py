@@ -58,7 +58,7 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
             rows_open=True,
             stages=views.stages(report),
             interpolation=statements.interpolation(report),
-            worst=_with_content(_in_words(report, evidence), rows.test_content, views.MAX_WORST),
+            worst=_marked(report, _with_content(_in_words(report, evidence), rows.test_content, views.MAX_WORST)),
             meanings=_meanings(report),
             curves=curve_scales(report),
             suspects=_with_content(evidence.get("suspects") or [], rows.train_content, views.MAX_SUSPECTS),
@@ -87,6 +87,7 @@ def evidence_sections(
         "confusion": matrix,
         "long_names": matrix is not None and any(len(labels[i]) > 3 for i in matrix.classes),
         **dict(zip(("classes", "hidden_classes"), views.classes(report), strict=True)),
+        "mistaken": views.mistaken(evidence),
         **dict(zip(("slices", "hidden_slices"), views.slices(evidence), strict=True)),
         **{part: evidence.get(part) for part in ("forgetting", "calibration", "abstain", "conformal")},
     }
@@ -95,6 +96,21 @@ def evidence_sections(
 def _with_content(entries: list[dict[str, Any]], read: Callable[[int], Any], limit: int) -> dict[str, Any]:
     rows = [{**entry, "content": page_content(read, int(entry["row"]))} for entry in entries[:limit]]
     return {"rows": rows, "more": max(0, len(entries) - limit)}
+
+
+def _marked(report: dict[str, Any], worst: dict[str, Any]) -> dict[str, Any]:
+    """Return the worst rows with what is true and what was answered as pieces of the row, where an output has such."""
+    mark, names = statements.output_of(report).mark, report["data"]["labels"]
+    if mark is None:
+        return worst
+    rows = [
+        {
+            **row,
+            "marked": {what: mark(row["content"].get("text", ""), row[what], names) for what in ("true", "predicted")},
+        }
+        for row in worst["rows"]
+    ]
+    return {**worst, "rows": rows}
 
 
 def _in_words(report: dict[str, Any], evidence: dict[str, Any]) -> list[dict[str, Any]]:

@@ -125,6 +125,7 @@ _EVIDENCE = {
     "slices": [{"by": word, "slice": group, **_all(number, "count weak"), **_SCORES}],
     "suspects": [{str: number}],
     "confusion": [[number]],  # (true, predicted, count)
+    "type_confusion": {"names": [label], "cells": [[number]]},  # of entities: (true, predicted, count)
     "worst_rows": [{str: ids}],  # positions and figures, no content
     "doctor": [_FINDING],
     "seconds": number,

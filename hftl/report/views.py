@@ -12,6 +12,7 @@ from hftl.report.statements import counted, duration, percent, score_name, score
 
 MAX_CLASSES = 2_000  # rows of the table of classes
 MAX_SLICES, MAX_FINDINGS, MAX_WORST, MAX_SUSPECTS = 40, 100, 30, 50
+MAX_MISTAKEN = 12  # kinds of mistakes between types of entities
 _LEVELS = {"FAIL": 0, "WARN": 1, "INFO": 2, "PASS": 3}
 
 
@@ -98,6 +99,15 @@ def slices(evidence: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
     names = dict.fromkeys(str(one["by"]) for one in entries[:MAX_SLICES])
     groups = [{"by": name, "rows": [s for s in entries[:MAX_SLICES] if str(s["by"]) == name]} for name in names]
     return groups, max(0, len(entries) - MAX_SLICES)
+
+
+def mistaken(evidence: Mapping[str, Any]) -> list[tuple[str, str, int]] | None:
+    """Return which types of entities are taken for which, and how often, the most frequent first; None without types."""
+    found = evidence.get("type_confusion")
+    if found is None:
+        return None
+    wrong = sorted((cell for cell in found["cells"] if cell[0] != cell[1]), key=lambda cell: -cell[2])
+    return [(found["names"][true], found["names"][given], count) for true, given, count in wrong[:MAX_MISTAKEN]]
 
 
 def findings(evidence: Mapping[str, Any]) -> list[dict[str, Any]] | None:

@@ -5,10 +5,9 @@ between tasks is a field of these, so that nothing outside of `hftl/tasks` asks 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,81 +15,12 @@ from datasets import Dataset
 
 from hftl.evaluation.bootstrap import MadeUp, Scores
 from hftl.evaluation.scale import Scale, score_name
+from hftl.tasks.ragged import Ragged as Ragged
 
 
 NOT_ASKED = -100  # in place of a target: no answer is asked for there (transformers' own sign)
 Function = Callable[..., Any]  # what it takes and returns is said beside each field
 Faults = Literal["skip", "refuse", "keep"]  # what `Inputs.read` does about rows with no usable input
-
-
-@dataclass(frozen=True, eq=False)
-class Ragged:
-    """Rows of different lengths in one array: row i is `values[starts[i]:starts[i + 1]]`."""
-
-    values: np.ndarray
-    starts: np.ndarray  # [n + 1]
-
-    @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> Self:
-        """Join rows of whole numbers."""
-        starts = np.cumsum([0, *map(len, rows)])
-        return cls(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(starts[-1])), starts)
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def __getitem__(self, index: Any) -> "np.ndarray | Ragged":
-        """Return one row, or with an array [m] of their numbers several as a new `Ragged`."""
-        if isinstance(index, np.ndarray):
-            lengths = self.lengths[index]
-            starts = np.concatenate([[0], np.cumsum(lengths)])
-            places = np.arange(starts[-1]) + np.repeat(self.starts[index] - starts[:-1], lengths)
-            return Ragged(self.values[places], starts)
-        return self.values[self.starts[index] : self.starts[index + 1]]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        return (self.values[a:b] for a, b in zip(self.starts[:-1], self.starts[1:], strict=True))
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Length of each row, [n]."""
-        return np.diff(self.starts)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        raise TypeError("rows of different lengths are no array: take .values")
-
-    def __matmul__(self, matrix: np.ndarray) -> "Ragged":
-        return Ragged(self.values @ matrix, self.starts)
-
-    def __add__(self, term: np.ndarray) -> "Ragged":
-        return Ragged(self.values + term, self.starts)
-
-    def __truediv__(self, factor: float) -> "Ragged":
-        return Ragged(self.values / factor, self.starts)
-
-    def __mul__(self, factor: float) -> "Ragged":
-        return Ragged(self.values * factor, self.starts)
-
-
-def in_memory(array: Any) -> Any:
-    """Return an array that may lie on disk as one in memory, also of rows of different lengths."""
-    return Ragged(np.asarray(array.values), array.starts) if isinstance(array, Ragged) else np.asarray(array)
-
-
-def in_order(parts: Sequence[Any], places: Sequence[np.ndarray]) -> Any:
-    """Return the rows of all parts in one array, those of `parts[i]` at `places[i]`."""
-    order = np.argsort(np.concatenate(places))
-    if not isinstance(parts[0], Ragged):
-        return np.concatenate(parts)[order]
-    lengths = np.concatenate([part.lengths for part in parts])
-    values = np.concatenate([part.values for part in parts])
-    return Ragged(values, np.concatenate([[0], np.cumsum(lengths)]))[order]
-
-
-def values_of(array: Any) -> np.ndarray:
-    """Return an array by row as it is, and the values of one by unit."""
-    values: np.ndarray = array.values if isinstance(array, Ragged) else np.asarray(array)
-    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +49,11 @@ class Encoded(torch.utils.data.Dataset):
             return {**row, "labels": self.targets[index], "augment": self.augment}
         labels = self.targets.values[self.units.starts[index] : self.units.starts[index + 1]]
         return {**row, "units": self.units[index], "labels": labels, "augment": self.augment}
+
+    @property
+    def count(self) -> int:
+        """How many answers are asked for: of rows, or of their units."""
+        return len(self) if self.units is None else len(self.units.values)
 
     @property
     def labels(self) -> Any:
@@ -247,6 +182,7 @@ class Inputs:
     box: str  # gradio component that takes a row, by name
     template: str = "predict.py"  # of the export's predict.py
     overlap: Function | None = None  # processor -> tokens that windows of a long row share; None: rows are cut
+    derived: tuple[str, ...] = ()  # columns that `read` makes beside those, for `Output.located`
     padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
     augmentable: bool = False
     caveat: str = ""  # what the limits of a model say was not recorded of such rows; "": nothing
@@ -318,6 +254,7 @@ class Output:
     say: Function  # (`true` or `predicted` of a worst row, names) -> it in words
     named: Function  # (the target of a row, names) -> it in words
     tell: Function = lambda answer: ""  # `Answer` -> it in a sentence, where the component does not say it; else ""
+    explained: bool = True  # can `hftl demo` show what in a row speaks for an answer?
     chooser: str = "Dropdown"  # gradio component by which a person says what is right
     beside: Function | None = None  # (outputs, targets) -> `Interval`s of scores that are no function of sums, by name
     smaller: tuple[str, ...] = ()  # scores of which less is better
@@ -325,6 +262,7 @@ class Output:
     # (validation outputs, targets, names, what the user asked) -> fields of the model's config by which it answers.
     settle: Function | None = None
     configured: Function | None = None  # a model's config -> this output, answering by such fields of it
+    mark: Function | None = None  # (text of a row, what is true or answered, names) -> its pieces: (text, name or "")
     mistaken: Function | None = (
         None  # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
     )

@@ -109,9 +109,8 @@ class Passer:
         def put(rows: list[int], values: dict[str, np.ndarray]) -> None:
             for key, value in values.items():
                 if key not in out:
-                    count = len(encoded) if encoded.units is None else len(encoded.units.values)
                     make = np.empty if encoded.units is None else np.zeros
-                    out[key] = make((count, *value.shape[1:]), dtype=np.float32)
+                    out[key] = make((encoded.count, *value.shape[1:]), dtype=np.float32)
                 out[key][encoded.places(rows)] = value
 
         def use(rows: list[int], output: Any, batch: Batch) -> None:

@@ -164,7 +164,7 @@ GOOD = sentences(12)
         (Dataset.from_list([*GOOD, {"tokens": [], "tags": []}]), "there are no words in 1 row (counted from 0: 12)"),
         (Dataset.from_list([*GOOD, {"tokens": ["a", None], "tags": ["O", "O"]}]), "a word is missing (null)"),
         (Dataset.from_list([*GOOD, {"tokens": ["a"], "tags": None}]), "missing in 1 row"),
-        (Dataset.from_list([{"tokens": ["a"], "tags": "O"}] * 3).rename_column("tokens", "strange"), "no words column found"),
+        (Dataset.from_list([{"tokens": ["a"], "tags": "O"}] * 3).rename_column("tokens", "strange"), "no sentence column found"),
     ],
 )  # fmt: skip
 def test_what_is_refused(data, says):
@@ -189,7 +189,7 @@ def test_flags_of_classes_are_refused_in_a_line(flags, tmp_path, capsys):
         capsys, "train", "token-classification", "--data", tmp_path / "d.jsonl", "--output_dir", tmp_path / "r", *flags
     )
     assert done.code == 2
-    assert "tags are no classes" in done.err
+    assert "types of entities are no classes" in done.err
 
 
 def test_other_tasks_name_what_conll_is_for(tmp_path, capsys):

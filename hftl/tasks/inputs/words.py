@@ -22,7 +22,7 @@ from hftl.data.columns import (
     rows_named,
 )
 from hftl.data.splits import Splits
-from hftl.data.tagged import split_words
+from hftl.data.tagged import split_words, starts_of
 from hftl.errors import ConfigError, DataError, ModelError
 from hftl.tasks.inputs import text
 from hftl.tasks.task import Faults, Finish, Fitted, Inputs, Ragged
@@ -31,21 +31,6 @@ from hftl.tasks.task import Faults, Finish, Fitted, Inputs, Ragged
 _CHUNK = 2048  # rows per tokenizer call
 _OVERLAP = 4  # windows share a quarter of their tokens
 _FEATURES = Features({"words": List(Value("string")), "starts": List(Value("int64"))})
-
-
-def starts_of(words: Sequence[str]) -> list[int]:
-    """Return where each word begins when a space stands between every two."""
-    ends = np.cumsum([len(word) + 1 for word in words])
-    return [0, *ends[:-1].tolist()] if len(words) else []
-
-
-def text_of(words: Sequence[str], starts: Sequence[int]) -> str:
-    """Return the words at their places in one text, with spaces between them."""
-    parts, at = [], 0
-    for word, start in zip(words, starts, strict=True):
-        parts.append(" " * (start - at) + word)
-        at = start + len(word)
-    return "".join(parts)
 
 
 def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,)) -> tuple[str, ...] | None:
@@ -236,8 +221,8 @@ def describe(splits: Splits, tokenizer: Any, encoded: list[np.ndarray], cut: int
 
 
 WORDS = Inputs(
-    kind="words",
-    noun="a text",
+    kind="sentence",
+    noun="a sentence",
     columns=("words",),
     flags=("text_column",),
     processor="AutoTokenizer",
@@ -264,6 +249,7 @@ WORDS = Inputs(
     box="Textbox",
     template="predict_words.py",
     overlap=overlap_of,
+    derived=("starts",),
     padded=True,
     caveat="The languages of the texts were not recorded: expect nothing of others than those in the data.",
 )

@@ -1,6 +1,5 @@
 """A tag for every word: names of entities as B-, I- and O, read from any of their schemes; entities are what counts."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -12,6 +11,7 @@ import torch
 from datasets import ClassLabel, Dataset
 
 from hftl.data.columns import TAG_NAMES, is_list, kind_of, quoted, refuse_missing
+from hftl.data.tagged import text_of
 from hftl.errors import DataError, ModelError, did_you_mean
 from hftl.evaluation.neighbours import nearest_neighbours
 from hftl.evaluation.span_scores import (
@@ -209,24 +209,20 @@ def located(answer: Entities, row: dict[str, Any]) -> Entities:
     `row` has the words and where they start in the text.
     """
     words, starts = row["words"], row["starts"]
-    found = []
+    text, found = text_of(words, starts), []
     for entity in answer.value:
         first, last = entity["start"], entity["end"] - 1
-        begin = starts[first]
-        parts = [(words[i], starts[i] - begin) for i in range(first, last + 1)]
-        line = ""
-        for word, at in parts:
-            line = line.ljust(at) + word
+        begin, end = starts[first], starts[last] + len(words[last])
         found.append(
-            {
-                "start": begin,
-                "end": begin + len(line),
-                "text": line,
-                "label": entity["label"],
-                "score": entity["score"],
-            }
+            {"start": begin, "end": end, "text": text[begin:end], "label": entity["label"], "score": entity["score"]}
         )
-    return replace(answer, value=found)
+    return replace(answer, value=found, detail={**answer.detail, "text": text})
+
+
+def drawn(answer: Entities) -> dict[str, Any]:
+    """Return the text with its entities, as gradio's HighlightedText takes them."""
+    entities = [{"entity": e["label"], **{k: e[k] for k in ("start", "end", "score")}} for e in answer.value]
+    return {"text": answer.detail["text"], "entities": entities}
 
 
 def check_tagger(config: Any, name: str) -> None:
@@ -322,6 +318,19 @@ def mistaken_types(tags: Ragged, ids: Ragged, names: Sequence[str]) -> tuple[lis
     return [*read_tags(names).types, NOTHING], type_confusion(tags, ids, names)
 
 
+def marked(text: str, ids: Sequence[int], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the words of a row in pieces, each with the type of the entity that it is, or "".
+
+    `text` is the row as it is shown, its words apart by spaces and perhaps cut at the end.
+    """
+    words = text.split(" ")
+    pieces, at = [], 0
+    for kind, first, last in entities([names[i] for i in ids][: len(words)]):
+        pieces += [(" ".join(words[at:first]), ""), (" ".join(words[first : last + 1]), kind)]
+        at = last + 1
+    return [piece for piece in (*pieces, (" ".join(words[at:]), "")) if piece[0]]
+
+
 def in_words(ids: Sequence[int], names: Sequence[str]) -> str:
     """Return the entities of one row as "location (words 15 to 17), person (word 3)"."""
     parts = []
@@ -344,7 +353,7 @@ TAGS = Output(
     classes=None,
     counts=lambda ids, names: np.bincount(ids.values, minlength=len(names)),
     width=len,
-    collate=lambda rows: torch.from_numpy(np.concatenate(rows)),
+    collate=lambda targets: torch.as_tensor(np.asarray(targets)),  # of rows that are asked as a whole: retention
     loss=word_loss,
     chance=lambda names: math.log(max(2, len(names))),
     decode=decode,
@@ -366,35 +375,36 @@ TAGS = Output(
     ask=lambda names: {"ignore_labels": [], "is_split_into_words": True},
     flatten=flatten,
     flat=flat,
-    cells=lambda answer: {
-        "prediction": json.dumps(answer.value, ensure_ascii=False),
-        "probability": answer.confidence,
-    },
+    cells=lambda answer: {"prediction": answer.value, "probability": answer.confidence},
     widget="HighlightedText",
-    draw=lambda answer: answer.value,
+    draw=drawn,
+    tell=lambda answer: "" if answer.value else "No entity was found",
+    explained=False,
     words={
-        "does": "gives each word of {row} one of {n} tags",
+        "does": "finds entities in {row}: it gives every word one of {n} tags",
         "learned": "{n} tags",
-        "always": "It gives every word one of its {n} tags, also in {rows} unlike those it was trained on.",
-        "use": "For tagging the words of {rows} like those it was trained on",
-        "name": "type",
-        "names": "types",
+        "always": "It knows its {n} tags and no others: an entity of another type is missed, or taken for one of these.",
+        "use": "For finding such entities in {rows} like those it was trained on",
+        "name": "type of entity",
+        "names": "types of entities",
         "units": "entities",
         "same": "tags, probabilities",
         "given": "tag",
         "per": " per tag",
         "guess": "the most frequent tag",
-        "worst": "The texts whose words' true tags the model found the least probable.",
+        "worst": "The rows with most wrong tags, of equals those of the highest loss.",
         "loss": "loss {:.2f}",
-        "ask": "Tag",
+        "ask": "Find entities",
         "for": "speaks for",
         "against": "speaks against",
         "call": ', aggregation_strategy="simple"',
-        "code": "It gives the entities with their type, their probability and where they are; without "
-        "`aggregation_strategy` the tag of each piece of a word.",
+        "code": "Each entity has a type, a score and its place in the text. Tags were learnt at the first piece of every "
+        'word: `aggregation_strategy="first"` takes that tag for all of a word. `pipeline` cuts what is longer than the '
+        "model reads, unless it is given a `stride`, such as `stride=64`.",
     },
     say=in_words,
     named=in_words,
+    mark=marked,
     mistaken=mistaken_types,
     fits=check_lengths,
     located=located,
