@@ -1,4 +1,4 @@
-"""A third output, known to nothing but this file, goes through what reads the contract: a number for a text."""
+"""What reads the contract, by outputs and inputs of several kinds."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,97 +7,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import sparse
 from sklearn.metrics import r2_score, root_mean_squared_error
 
-from hftl.config import DataConfig, ModelConfig
-from hftl.data.load import load_rows, load_splits
+from hftl.config import OWN_FLAGS, DataConfig, ModelConfig
+from hftl.data.load import load_rows, load_splits, load_task
 from hftl.errors import DataError, ModelError
-from hftl.evaluation.logistic import Probe
 from hftl.evaluation.metrics import bootstrap_intervals, compare_paired, compute_metrics, log_loss
 from hftl.evaluation.verdict import accuracy_difference
 from hftl.models.load import load_model
 from hftl.predict import Predictor
-from hftl.tasks import CLASSES, INPUTS, TASKS, scores
-from hftl.tasks.task import Answer, Encoded, Output, Ragged
+from hftl.tasks import CLASSES, INPUTS, NUMBER, TASKS, combinations, get_task, scores
+from hftl.tasks.task import Encoded, Ragged
 from hftl.training.losses import make_loss
 from tests.runs import checkpoint
 from tests.tiny import tiny_text_rows
 
 
-def _read(table, column, where, known):
-    return [None if value is None else float(value) for value in table[column][:]]
-
-
-def _squared(outputs, targets, weights=None, smoothing=0.0):
-    return ((outputs[:, 0].float() - targets) ** 2).sum(), len(targets)
-
-
-def _any_regressor(config, name):
-    if config.problem_type != "regression":
-        raise ModelError(f"{name} answers with no number.")
-
-
-def _sums(answers, targets, names):
-    """Rows, targets, their squares, and squared errors: all that RMSE and R2 are made of."""
-    y = np.asarray(targets, dtype=np.float64)
-    return sparse.csr_array(np.stack([np.ones(len(y)), y, y**2, (np.asarray(answers) - y) ** 2], axis=1))
-
-
-def _r2(sums):
-    n, y, squares, errors = np.asarray(sums).T
-    return 1 - errors / (squares - y**2 / n)
-
-
-def _least_squares(features, targets, width, pooling, seed, weights=None, no_bias=()):
-    x = np.asarray(features["native"], dtype=np.float64)
-    mean = x.mean(0)
-    solution = np.linalg.solve(
-        (x - mean).T @ (x - mean) + np.eye(x.shape[1]), (x - mean).T @ (targets - targets.mean())
-    )
-    bias = np.array([targets.mean() - mean @ solution], dtype=np.float32)
-    return Probe(solution[None].astype(np.float32), bias, 1.0, "native", {"native": {}}, 0.0)
-
-
-def _nearest(train, targets, test):
-    return targets[np.asarray([np.abs(train - row).sum(1).argmin() for row in test])]
-
-
-NUMBER = Output(
-    kind="number",
-    link="none",
-    usual=("score", *CLASSES.usual),
-    read=_read,
-    names=lambda values, feature, column: ((), [f"{column} holds numbers"]),
-    encode=lambda values, names: np.asarray(values, dtype=np.float32),
-    recognise=lambda values, names, where, column: np.asarray(values, dtype=np.float32),
-    strata=None,
-    width=lambda names: 1,
-    collate=lambda targets: torch.as_tensor(np.asarray(targets, dtype=np.float32)),
-    loss=_squared,
-    decode=lambda outputs: outputs[..., 0],
-    answers=lambda outputs, names: [Answer(float(row[0]), 1.0, None) for row in outputs],
-    check=_any_regressor,
-    chance=lambda names: 1.0,
-    statistics=_sums,
-    scores={"r2": _r2, "rmse": lambda sums: np.sqrt(sums[:, 3] / sums[:, 0])},
-    compared=("r2", "rmse"),
-    best="r2",
-    right={},
-    made_up=None,
-    table=None,
-    judge=None,
-    probe=_least_squares,
-    neighbours=_nearest,
-    plain=lambda kinds, train, targets, test: [np.full(len(test), np.mean(targets))],
-    parts=("forgetting", "slices", "doctor"),
-    ask=lambda names: {},
-    flatten=lambda answer, names: [answer[0]["score"]],
-    widget="Number",
-    draw=lambda answer: answer.value,
-    words={"does": "a number for {row}"},
-)
-SCORES = replace(TASKS["text-classification"], name="text-regression", output=NUMBER)
+NUMBERS = get_task("text-classification", "regression")
 
 
 def scored_texts(n: int = 48) -> pd.DataFrame:
@@ -107,38 +33,40 @@ def scored_texts(n: int = 48) -> pd.DataFrame:
 
 def test_rows_are_read_and_cut():
     table = scored_texts()
-    splits = load_splits(SCORES.inputs, DataConfig(data=table), None, SCORES.output)
-    assert splits.labels == ()
-    assert "score holds numbers" in splits.warnings
-    assert splits.train.features["label"].dtype == "float32"
+    task, splits = load_task("text-classification", DataConfig(data=table))
+    assert task.output is NUMBER
+    assert splits.labels == ("score",)
+    assert any("regression" in note for note in splits.warnings)
+    assert splits.train.features["label"].dtype == "float64"
     for part in (splits.train, splits.validation, splits.test):
         expected = table["score"].to_numpy()[part["row"][:]]
         assert np.allclose(part["label"][:], expected)
     sizes = len(splits.train), len(splits.validation), len(splits.test)
     assert sum(sizes) == len(table)
     assert min(sizes) > 0
-    rows = load_rows(SCORES.inputs, DataConfig(data=table, max_eval_samples=9), (), SCORES.output)
+    rows = load_rows(NUMBERS.inputs, DataConfig(data=table, max_eval_samples=9), splits.labels, NUMBERS.output)
     assert len(rows.labels) == len(rows.table) == 9
 
 
 def test_shots_need_classes():
-    with pytest.raises(DataError, match="shots are rows of every class, and a number has none"):
-        load_splits(SCORES.inputs, DataConfig(data=scored_texts(), shots=2), None, SCORES.output)
+    with pytest.raises(DataError, match="shots are rows of every class, and numbers are no classes"):
+        load_splits(NUMBERS.inputs, DataConfig(data=scored_texts(), shots=2), None, NUMBERS.output)
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_model_learns_and_answers(family, tmp_path: Path):
-    splits = load_splits(SCORES.inputs, DataConfig(data=scored_texts()), None, SCORES.output)
+    splits = load_splits(NUMBERS.inputs, DataConfig(data=scored_texts()), None, NUMBERS.output)
     torch.manual_seed(0)
-    loaded = load_model(SCORES, ModelConfig(model=str(checkpoint(family, tmp_path))), splits.labels)
+    loaded = load_model(NUMBERS, ModelConfig(model=str(checkpoint(family, tmp_path))), splits.labels)
     assert loaded.model.config.num_labels == 1
     assert loaded.model.config.problem_type == "regression"
-    encoded = SCORES.encode(splits.train, loaded.processor)
-    batch = SCORES.collator(loaded.processor)([encoded[i] for i in range(len(encoded))])
+    assert loaded.model.config.id2label == {0: "score"}
+    encoded = NUMBERS.encode(splits.train, loaded.processor)
+    batch = NUMBERS.collator(loaded.processor)([encoded[i] for i in range(len(encoded))])
     labels = batch.pop("labels")
     assert labels.dtype == torch.float32
     assert len(labels) == len(encoded)
-    loss = make_loss(0.0, None, SCORES.output.loss)
+    loss = make_loss(0.0, None, NUMBERS.output.loss)
     optimizer = torch.optim.AdamW(loaded.model.parameters(), lr=5e-3)
     losses = []
     for _ in range(12):
@@ -148,11 +76,11 @@ def test_model_learns_and_answers(family, tmp_path: Path):
         optimizer.zero_grad()
         losses.append(value.item())
     assert losses[-1] < losses[0] / 2
-    predictor = Predictor(loaded.model.eval(), loaded.processor, SCORES, splits.labels)
+    predictor = Predictor(loaded.model.eval(), loaded.processor, NUMBERS, splits.labels)
     answers = predictor.predict(splits.test["text"][:])
     plain = NUMBER.decode(predictor.logits(splits.test))
     assert [answer.value for answer in answers] == plain.tolist()
-    SCORES.output.check(loaded.model.config, "it")
+    NUMBERS.output.check(loaded.model.config, "it")
     with pytest.raises(ModelError, match="regression"):
         CLASSES.check(loaded.model.config, "it")
 
@@ -195,9 +123,9 @@ def test_encoded_rows_know_their_values():
 
 
 def test_every_kind_of_input_is_told_once():
-    assert {task.inputs.kind for task in TASKS.values()} == set(INPUTS)
+    assert {task.inputs.kind for name in TASKS for task in combinations(name)} == set(INPUTS)
     for inputs in INPUTS.values():
-        assert inputs.columns[0] == inputs.kind  # what `--text_column` and its like are named for
+        assert all(flag in OWN_FLAGS for flag in inputs.flags)
 
 
 def test_scores_follow_from_sums():
@@ -213,7 +141,7 @@ def test_scores_follow_from_sums():
     verdict = scores.compare(NUMBER, near, far, true, ())
     assert verdict.label == "POSITIVE"
     assert verdict.gap == pytest.approx(r2_score(true, near) - r2_score(true, far))
-    assert verdict.beside["rmse"].label == "NEGATIVE"  # a smaller error
+    assert verdict.beside["rmse"].label == "POSITIVE"  # a smaller error
     assert scores.compare(NUMBER, near, near, true, ()).label == "NEUTRAL"
     assert scores.gap(NUMBER, near, far, true, ()).label == "POSITIVE"
     document = verdict.document()
