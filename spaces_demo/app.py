@@ -1,4 +1,4 @@
-"""A Space that serves one classifier made by hftl and shows its evidence, without hftl; README.md says how to run it."""
+"""A Space that serves one model made by hftl and shows its evidence, without hftl; README.md says how to run it."""
 
 import os
 
@@ -10,7 +10,7 @@ else:
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -48,10 +48,21 @@ class Kind(NamedTuple):
 
     ending: str  # of the classes of such models
     task: str  # of `pipeline`
-    source: Callable[[], Any]  # the component of the input
+    source: Callable[..., Any]  # the component of the input, one for each of its parts
     asks: tuple[str, ...]  # its events that ask, besides the button
     value: Callable[[Any], Any]  # what it sends, unprocessed -> what the pipeline takes
     example: Callable[[dict[str, Any]], Any]  # an entry of the card's widget -> a text or a path, or nothing
+
+
+class Output(NamedTuple):
+    """How a model answers, by the problem_type of its config: another one is one more row of `OUTPUTS`."""
+
+    function: str  # from what it puts out to an answer, as `pipeline` calls it
+    learned: str  # of {} names
+    ask: str  # on the button
+    component: Callable[[], Any]
+    value: Callable[[list[dict[str, Any]]], Any]  # what the pipeline answers -> the value of the component
+    say: Callable[[Any, dict[str, Any], dict[str, Any], str], str]  # (that, config, report, remark) -> it in words
 
 
 class Served(NamedTuple):
@@ -59,8 +70,15 @@ class Served(NamedTuple):
 
     pipe: Any
     kind: Kind
+    output: Output
+    config: dict[str, Any]  # the fields of config.json
     report: dict[str, Any]  # empty when there is none
     examples: list[str]  # texts, or paths of images
+
+    @property
+    def columns(self) -> list[str]:
+        """The parts of an input, as the pipeline names them; one for all but pairs of texts."""
+        return list(self.config.get("input_columns") or ["text"])
 
 
 def stop(message: str) -> NoReturn:
@@ -84,8 +102,8 @@ def fetch(name: str) -> Path | None:
         stop("this is neither a folder nor a Hub id such as namespace/name.")
 
 
-def read_config() -> tuple[Kind, bool]:
-    """Return the kind of model, and whether its class is a file; end with one line when it cannot be served."""
+def read_config() -> tuple[Kind, dict[str, Any], bool]:
+    """Return the kind of model, its config, and whether its class is a file; end with one line when it cannot be served."""
     path = fetch("config.json")
     if path is None:
         adapter = "this holds an adapter only, and the Space needs merged weights: push it without --adapter_only."
@@ -98,14 +116,14 @@ def read_config() -> tuple[Kind, bool]:
     is_file = fields.get("model_type") not in CONFIG_MAPPING
     if is_file and not TRUST:
         stop("its class is a file of the repository: read that file, then set TRUST_REMOTE_CODE=1 to let it run.")
-    return kind, is_file
+    return kind, fields, is_file
 
 
 def load() -> Served:
     """Load what MODEL_ID names, in fp32 and from safetensors, onto the GPU where there is one."""
     if not MODEL_ID:
         stop("set it to the Hub id or the folder of the model to serve.")
-    kind, is_file = read_config()
+    kind, fields, is_file = read_config()
     options = {"revision": REVISION, "trust_remote_code": TRUST and is_file, "dtype": torch.float32}
     options |= {"device": "cuda" if torch.cuda.is_available() else "cpu", "model_kwargs": {"use_safetensors": True}}
     try:
@@ -115,11 +133,14 @@ def load() -> Served:
     names = [str(pipe.model.config.id2label[i]) for i in range(pipe.model.config.num_labels)]
     labels = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names)]
     pipe.model.config.id2label = dict(enumerate(labels))
+    output = OUTPUTS.get(fields.get("problem_type"), OUTPUTS["single_label_classification"])
+    fields = {**fields, "labels": labels}
     report = parsed("report.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
     listed = parsed("README.md", metadata_load).get("widget")
-    entries = listed[:MAX_EXAMPLES] if isinstance(listed, list) else []
+    single = len(fields.get("input_columns") or ["text"]) == 1
+    entries = listed[:MAX_EXAMPLES] if isinstance(listed, list) and single else []
     examples = [kind.example(entry) for entry in entries if isinstance(entry, dict)]
-    return Served(pipe, kind, report, [str(example) for example in examples if example])
+    return Served(pipe, kind, output, fields, report, [str(example) for example in examples if example])
 
 
 def parsed(name: str, parse: Callable[[Path], Any]) -> dict[str, Any]:
@@ -170,51 +191,63 @@ def open_image(upload: Any) -> Image.Image:
 
 def length_remark(tokenizer: Any, content: Any) -> str:
     """Return a warning when a text fills all that the model reads; nothing for an image, which has no tokenizer."""
-    if tokenizer is None or len(tokenizer(content, truncation=True)["input_ids"]) < tokenizer.model_max_length:
+    if tokenizer is None:
+        return ""
+    texts = content.values() if isinstance(content, dict) else [content]
+    if len(tokenizer(*texts, truncation=True)["input_ids"]) < tokenizer.model_max_length:
         return ""
     return f"It reads the first {tokenizer.model_max_length:,} tokens of a text, and no more."
 
 
 def build(served: Served) -> gr.Blocks:
-    """Return the page; its one public endpoint is /predict: a text or an image in, {label, confidences} out."""
-    pipe, kind, threshold = served.pipe, served.kind, panel.threshold(served.report)
+    """Return the page; its one public endpoint is /predict: what the model reads in, {label, confidences} or a number out."""
+    pipe, kind, output, columns = served.pipe, served.kind, served.output, served.columns
     classes, options = pipe.model.config.num_labels, {"truncation": True} if pipe.tokenizer is not None else {}
 
     def score(content: Any) -> list[dict[str, Any]]:
-        return pipe(content, top_k=classes, function_to_apply="softmax", **options)
+        return pipe(content, top_k=classes, function_to_apply=output.function, **options)
 
     ask = spaces.GPU(score, duration=20) if spaces else score  # seconds of a GPU that ZeroGPU lends for each call
 
-    def predict(value: Any) -> dict[str, float]:
-        """Return the likeliest labels with their probabilities."""
-        return {answer["label"]: answer["score"] for answer in ask(kind.value(value))}
+    def read(values: Sequence[Any]) -> Any:
+        parts = [kind.value(value) for value in values]
+        return parts[0] if len(parts) == 1 else dict(zip(columns, parts, strict=True))
 
-    def say(value: Any, answer: dict[str, Any]) -> str:
-        best, remark = answer["confidences"][0], length_remark(pipe.tokenizer, kind.value(value))
-        return panel.sureness(best["label"], best["confidence"], threshold, remark)
+    def predict(value: Any, *more: Any) -> Any:
+        """Return the likeliest labels with their probabilities, or the number."""
+        return output.value(ask(read((value, *more))))
+
+    def say(*values: Any) -> str:
+        remark = length_remark(pipe.tokenizer, read(values[:-1]))
+        return output.say(values[-1], served.config, served.report, remark)
 
     title, link = RUN.name if RUN else MODEL_ID, None if FOLDER else f"{constants.ENDPOINT}/{quote(MODEL_ID)}"
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gr.HTML(panel.heading(title, link, kind.task, classes, served.report))
+        gr.HTML(panel.heading(title, link, kind.task, output.learned.format(classes), served.report))
         with gr.Row():
             with gr.Column():
-                source = kind.source()
+                sources = [kind.source(elem_id="source")]
+                sources += [
+                    kind.source(elem_id=f"source-{i}", label="Second text") for i, _ in enumerate(columns[1:], 2)
+                ]
                 with gr.Row():
                     clear = gr.Button("Clear", min_width=100)
-                    button = gr.Button("Classify", variant="primary", min_width=100, elem_id="classify")
+                    button = gr.Button(output.ask, variant="primary", min_width=100, elem_id="classify")
                 if served.examples:
-                    gr.Examples([[e] for e in served.examples], source, cache_examples=False, api_visibility="private")
+                    gr.Examples(
+                        [[e] for e in served.examples], sources, cache_examples=False, api_visibility="private"
+                    )
             with gr.Column():
                 note = gr.HTML(panel.WAITING, elem_id="note")
-                output = gr.Label(label="Confidences", num_top_classes=5, show_heading=False, elem_id="answer")
+                shown = output.component()
         gr.HTML(panel.evidence(served.report), elem_id="evidence")
         raw: dict[str, Any] = {"preprocess": False}  # gradio's own would decode an image before its size is known
-        triggers = [button.click, *(getattr(source, event) for event in kind.asks)]
-        answered = gr.on(triggers, predict, source, output, api_name="predict", **raw)
-        answered.success(say, [source, output], note, api_visibility="private", show_progress="hidden", **raw)
-        clear.click(
-            lambda: (None, None, panel.WAITING), None, [source, output, note], api_visibility="private", queue=False
-        )
+        triggers = [button.click, *(getattr(source, event) for source in sources for event in kind.asks)]
+        answered = gr.on(triggers, predict, sources, shown, api_name="predict", **raw)
+        answered.success(say, [*sources, shown], note, api_visibility="private", show_progress="hidden", **raw)
+        places = [*sources, shown, note]
+        emptied = [*(None for _ in places[1:]), panel.WAITING]
+        clear.click(lambda: emptied, None, places, api_visibility="private", queue=False)
     return page.queue(max_size=64)
 
 
@@ -222,7 +255,7 @@ KINDS = (
     Kind(
         ending="ForSequenceClassification",
         task="text-classification",
-        source=partial(gr.Textbox, label="Text", lines=6, placeholder="Type or paste a text", elem_id="source"),
+        source=partial(gr.Textbox, label="Text", lines=6, placeholder="Type or paste a text"),
         asks=("submit",),
         value=check_text,
         example=lambda entry: isinstance(entry.get("text"), str) and entry["text"].strip(),
@@ -230,12 +263,36 @@ KINDS = (
     Kind(
         ending="ForImageClassification",
         task="image-classification",
-        source=partial(gr.Image, label="Image", sources=["upload", "clipboard"], height=320, elem_id="source"),
+        source=partial(gr.Image, label="Image", sources=["upload", "clipboard"], height=320),
         asks=(),
         value=open_image,
         example=image_example,
     ),
 )
+
+
+def probabilities(answers: list[dict[str, Any]]) -> dict[str, float]:
+    """Return every label with its probability, as the component of labels takes them."""
+    return {answer["label"]: answer["score"] for answer in answers}
+
+
+LABEL = partial(gr.Label, label="Confidences", num_top_classes=5, show_heading=False, elem_id="answer")
+OUTPUTS = {
+    "single_label_classification": Output(
+        "softmax", "{} classes", "Classify", LABEL, value=probabilities, say=panel.best_label
+    ),
+    "multi_label_classification": Output(
+        "sigmoid", "{} labels", "Classify", LABEL, value=probabilities, say=panel.labels_above
+    ),
+    "regression": Output(
+        "none",
+        "a number",
+        "Estimate",
+        partial(gr.Number, label="Answer", interactive=False, elem_id="answer"),
+        value=lambda answers: answers[0]["score"],
+        say=panel.number_between,
+    ),
+}
 
 
 def launch(page: gr.Blocks, **options: Any) -> None:

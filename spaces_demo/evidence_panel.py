@@ -70,12 +70,12 @@ def part(report: Any, *names: str) -> Any:
     return report
 
 
-def heading(name: str, link: str | None, task: str, classes: int, report: dict[str, Any]) -> str:
+def heading(name: str, link: str | None, task: str, learned: Any, report: dict[str, Any]) -> str:
     """Return the title, the kind of model, and a link to its card."""
     base, data = (bdi(without_path(part(report, which, "name") or "?")) for which in ("model", "data"))
     lead = [f"Adapted from {base} on {data}"] if report else []
     lead += [f'<a href="{escape(link)}" rel="noopener">Model card</a>'] if link else []
-    kicker = f"<p>{task.replace('-', ' ').capitalize()} · {classes} classes</p>"
+    kicker = f"<p>{task.replace('-', ' ').capitalize()} · {bdi(learned)}</p>"
     return f'<div class="hf-head">{kicker}<h1>{bdi(name)}</h1><p class="hf-lead">{" · ".join(lead)}</p></div>'
 
 
@@ -92,6 +92,33 @@ def sureness(label: str, confidence: float, needed: float, remark: str = "") -> 
     return f'<p class="hf-note hf-{look}"><b>{title}</b> {percent(confidence)}{rule}. {remark}</p>'
 
 
+def best_label(answer: dict[str, Any], config: dict[str, Any], report: dict[str, Any], remark: str) -> str:
+    """Return the likeliest label, and whether it is sure."""
+    best = answer["confidences"][0]
+    return sureness(best["label"], best["confidence"], threshold(report), remark)
+
+
+def labels_above(answer: dict[str, Any], config: dict[str, Any], report: dict[str, Any], remark: str) -> str:
+    """Return the labels whose probability is above their threshold in the config, 0.5 where it has none."""
+    names = config["labels"]
+    given = config.get("thresholds") or [0.5] * len(names)
+    cuts = dict(zip(names, given, strict=True))
+    above = [one["label"] for one in answer["confidences"] if one["confidence"] > cuts[one["label"]]]
+    title = ", ".join(map(bdi, above)) or "No label"
+    rule = "Labels above their thresholds" if len({*given}) > 1 else f"Labels above {percent(given[0])}"
+    return f'<p class="hf-note hf-none"><b>{title}</b> {rule}. {remark}</p>'
+
+
+def number_between(answer: Any, config: dict[str, Any], report: dict[str, Any], remark: str) -> str:
+    """Return the number with the interval that the config has."""
+    width, level = config.get("conformal_width"), config.get("conformal_level")
+    if not (_is_number(width) and _is_number(answer)):
+        return f'<p class="hf-note hf-none">{remark}</p>' if remark else ""
+    around = f"{answer - width:.4g} to {answer + width:.4g}"
+    share = f"the truth lies there for {percent(level)} of rows" if _is_number(level) else "where the truth should lie"
+    return f'<p class="hf-note hf-none"><b>{answer:.4g}</b> {around}: {share}. {remark}</p>'
+
+
 def evidence(report: dict[str, Any]) -> str:
     """Return the evidence of a report; one line where there is none, or none that can be read."""
     if not report:
@@ -105,10 +132,9 @@ def evidence(report: dict[str, Any]) -> str:
 
 def _words(report: dict[str, Any]) -> str:
     """Return the verdict and the headline figures as hftl wrote them into the report; an older one wrote none."""
-    words, accuracy = report.get("statements") or {}, report["metrics"]["test"]["accuracy"]
+    words, figures = report.get("statements") or {}, report["metrics"]["test"]
     old = {"look": "none", "title": "No verdict", "sentence": "An older hftl wrote this report, without words for it."}
-    below = f"95% interval {_interval(accuracy)}"
-    cards = words.get("cards") or [{"name": "Accuracy", "value": percent(accuracy["value"]), "below": below}]
+    cards = words.get("cards") or [_accuracy_card(figures["accuracy"])]
     boxes = "".join(
         f'<div class="hf-card">{bdi(c["name"])}<b>{bdi(c["value"])}</b><span>{bdi(c["below"])}</span></div>'
         for c in cards[:MAX_TABLE]
@@ -121,13 +147,25 @@ def _words(report: dict[str, Any]) -> str:
     )
 
 
+def _accuracy_card(accuracy: dict[str, Any]) -> dict[str, str]:
+    below = f"95% interval {_interval(accuracy)}"
+    return {"name": "Accuracy", "value": percent(accuracy["value"]), "below": below}
+
+
 def _tables(report: dict[str, Any]) -> str:
-    rungs, classes = (report.get("evidence") or {}).get("ladder") or [], report.get("per_class") or []
-    ladder = [(without_path(r["name"]), percent(r["accuracy"]["value"]), _interval(r["accuracy"])) for r in rungs]
+    words, classes = report.get("statements") or {}, report.get("per_class") or []
+    called = words.get("ladder") or {"score": "Accuracy", "rows": _accuracies(report)}  # an older one has no words
+    ladder = [(without_path(name), value, bounds) for name, value, bounds in called["rows"]]
     scores = [(c["label"], *(percent(c[s]) for s in ("precision", "recall", "f1")), c["support"]) for c in classes]
-    return _table("What it was compared with", ("Model", "Accuracy", "95% interval"), ladder) + _table(
-        "Each class", ("Label", "Precision", "Recall", "F1", "Test rows"), scores
+    name, units = bdi(words.get("name") or "class"), bdi(words.get("units") or "rows")
+    return _table("What it was compared with", ("Model", bdi(called["score"]), "95% interval"), ladder) + _table(
+        f"Each {name}", ("Label", "Precision", "Recall", "F1", f"Test {units}"), scores
     )
+
+
+def _accuracies(report: dict[str, Any]) -> list[tuple[str, str, str]]:
+    rungs = (report.get("evidence") or {}).get("ladder") or []
+    return [(r["name"], percent(r["accuracy"]["value"]), _interval(r["accuracy"])) for r in rungs]
 
 
 def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

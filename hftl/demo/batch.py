@@ -56,7 +56,7 @@ def classify(
 
     `step` is called with how many are done, and of how many. Raises `DataError` when nothing can be read.
     """
-    box, kind = served.box, served.kind
+    box, kind = served.box, served.inputs.called
     contents = box.contents(uploads, column, served.inputs)
     notes = []
     if len(contents) > box.most:
@@ -108,7 +108,7 @@ def columns_of(rows: list[BatchRow]) -> list[str]:
 
 def batch_tab(served: Served, folder: Path) -> None:
     """Lay out the tab and join its events, inside `gr.Blocks`. CSV files are written under `folder`."""
-    box, kind = served.box, served.kind
+    box, kind = served.box, served.inputs.called
     html(piece("line", look="hint", text=f"{box.hint}, up to {box.most:,} {kind}s at once. A CSV comes out."))
     files = refuse_addresses(gr.File(elem_id="batch-files", height=160, **box.files))
     column = gr.Dropdown([], label=f"Column with the {kind}", visible=False, elem_id="batch-column", interactive=True)
@@ -147,12 +147,13 @@ def batch_tab(served: Served, folder: Path) -> None:
 def _summary(served: Served, rows: list[BatchRow], notes: list[str]) -> str:
     answers = [row.cells["prediction"] for row in rows if row.cells]
     lists = [a if isinstance(a, list) else [a] for a in answers if not isinstance(a, float)]  # numbers are not counted
-    counts = Counter(label for labels in lists for label in labels).most_common()
+    known = {*served.predictor.labels}
+    counts = Counter(label for labels in lists for label in labels if label in known).most_common()
     return piece(
         "batch",
         done=len(answers),
         columns=", ".join([*rows[0].inputs, *columns_of(rows)]),
-        thing=served.kind,
+        thing=served.inputs.called,
         unsure=None if served.threshold is None else sum(bool(row.not_sure) for row in rows),
         notes=notes,
         counts=[(label, count, count / counts[0][1]) for label, count in counts],

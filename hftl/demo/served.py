@@ -108,7 +108,9 @@ class Served:
         own = {k: v.format(ask=ask) if isinstance(v, str) else v for k, v in self.box.options.items()}
         for i in range(len(self.inputs.columns)):
             place = f"{self.kind}-input-{i + 1}" if i else f"{self.kind}-input"
-            label = ("First text", "Second text")[i] if len(self.inputs.columns) > 1 else self.kind.capitalize()
+            label = (
+                ("First text", "Second text")[i] if len(self.inputs.columns) > 1 else self.inputs.called.capitalize()
+            )
             shown = {} if plain else {"label": label, "elem_id": place, **own}
             made.append(refuse_addresses(getattr(gr, self.inputs.box)(**shown, **options)))
         return made
@@ -211,7 +213,7 @@ def text_columns(path: Path, inputs: Inputs = TEXT) -> tuple[list[str], str | No
     if len(inputs.columns) > 1:
         return [], None
     try:
-        return names, find_columns(table, inputs, DataConfig(), need_label=False).inputs[0]
+        return names, find_columns(table, TEXT, DataConfig(), need_label=False).inputs[0]
     except DataError:
         return names, names[0] if len(names) == 1 else None
 
@@ -235,6 +237,7 @@ def texts_of(path: str, column: str | None, inputs: Inputs) -> list[tuple[dict[s
     Raises `DataError`.
     """
     table, name = _table(Path(path)), Path(path).name
+    inputs = inputs if len(inputs.columns) > 1 else TEXT  # words come as a text here
     columns = (column,) if column else find_columns(table, inputs, DataConfig(), need_label=False).inputs
     if column and column not in table.column_names:
         raise DataError(f"{name} has no column {column!r}: choose one of its own.")

@@ -23,6 +23,8 @@ MEANINGS = {
     "accuracy": "The share of test rows that were answered rightly.",
     "macro_f1": "The F1 of each {name}, averaged so that a rare {name} counts as much as a frequent one.",
     "micro_f1": "The F1 over all pairs of a row and a {name}: frequent {names} count the most.",
+    "f1": "The F1 over the {names} there are: one is found when its type and all of its words are right.",
+    "strict_f1": "The same, of those alone whose tags keep to the scheme.",
     "exact": "The share of test rows that were answered with exactly the right {names}.",
     "map": "The mean over the {names} of the average precision: how well rows that have a {name} are ranked before those "
     "without it, whatever the threshold.",

@@ -89,7 +89,7 @@ def card_text(report: dict[str, Any], options: CardOptions | None = None, config
         "title": card_title(published, options),
         "front_matter": Markup(front_matter(report, published, options)),
         "does": task.output.words["does"].format(row=task.inputs.noun, n=len(labels)),
-        "words": {k: text.format(rows=f"{task.inputs.kind}s", n=len(labels)) for k, text in _of_model(task.output)},
+        "words": {k: text.format(rows=f"{task.inputs.called}s", n=len(labels)) for k, text in _of_model(task.output)},
         "learned": statements.learned(published),
         "classes_line": Markup(", ".join(md(name, 40) for name in labels[:_NAMED_CLASSES]) + more),
         "base": hub_base(report["model"]),
@@ -114,7 +114,8 @@ def front_matter(report: dict[str, Any], published: dict[str, Any], options: Car
     """Return the metadata as YAML, by huggingface_hub's own class; the language is not known, hence not said."""
     base, data = hub_base(report["model"]), hub_data(str(published["data"]["name"]))
     fields: dict[str, Any] = {}
-    if options.examples and (options.repo_id or options.examples[0].text is not None):
+    single = len(task_of(published).inputs.columns) == 1  # the Hub's widget takes no pairs
+    if options.examples and single and (options.repo_id or options.examples[0].text is not None):
         fields["widget"] = [_widget(example, options.repo_id) for example in options.examples]
     if base:
         fields["base_model_relation"] = "adapter" if options.adapter_only else "finetune"
@@ -139,7 +140,7 @@ def front_matter(report: dict[str, Any], published: dict[str, Any], options: Car
 
 def _of_model(output: Output) -> list[tuple[str, str]]:
     """Return the words of an output that a card shows of a model."""
-    return [(key, output.words[key]) for key in ("use", "call", "code", "name", "names")]
+    return [(key, output.words[key]) for key in ("use", "call", "code", "name", "names", "units")]
 
 
 def _hub_metrics(published: dict[str, Any]) -> list[str]:

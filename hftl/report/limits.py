@@ -32,7 +32,7 @@ def limits(report: Mapping[str, Any]) -> list[Statement]:
     """Return the limits of the model of a public report, a sentence each."""
     inputs = task_of(report).inputs
     data, evidence = report["data"], report.get("evidence") or {}
-    rows = f"{inputs.kind}s"
+    rows = f"{inputs.called}s"
     origin = "its own data" if data["name"] == LOCAL else data["name"]
     classes, tests = len(data["labels"]), data["rows"]["test"]
     skipped, cut = data.get("skipped_count"), data.get("cut")
@@ -48,7 +48,7 @@ def limits(report: Mapping[str, Any]) -> list[Statement]:
         *_where(tests < SMALL_TEST, f"The test has only {tests:,} rows: read the intervals, not the figures alone."),
         *_weak_classes(report),
         *weak_slices(report, evidence),
-        *(_where(cut, _cut(cut, inputs.kind)) if cut else []),
+        *(_where(cut, _cut(cut, inputs.called)) if cut else []),
         *_confusions(data["labels"], evidence),
         *_where(skipped, f"{counted(skipped or 0, 'row', 'rows')} of the data could not be read and are left out."),
         *_where(findings, f"The check of the data found {'; '.join(findings)}."),
@@ -73,16 +73,19 @@ def _weak_classes(report: Mapping[str, Any]) -> list[Statement]:
     tested = [c for c in classes if c["support"]]
     mean = sum(c["f1"] for c in tested) / max(len(tested), 1)
     weak = sorted((c for c in tested if c["f1"] < mean), key=lambda c: (c["f1"], -c["support"]))[:WEAKEST]
-    figures = ", ".join(f"{{}} (F1 {percent(c['f1'])}, {c['support']:,} test rows)" for c in weak)
+    figures = ", ".join(f"{{}} (F1 {percent(c['f1'])}, {c['support']:,} test {words['units']})" for c in weak)
     few = sorted((c for c in tested if c["support"] < FEW_ROWS), key=lambda c: c["support"])
     counts = ", ".join(f"{{}} ({c['support']})" for c in few[:WEAKEST])
     more = f" and {len(few) - WEAKEST} more" if len(few) > WEAKEST else ""
-    small = f"Fewer than {FEW_ROWS} test rows, hence uncertain figures: {counts}{more}."
+    small = f"Fewer than {FEW_ROWS} test {words['units']}, hence uncertain figures: {counts}{more}."
     untested, name, names = len(classes) - len(tested), words["name"], words["names"]
     return [
         *_where(weak, f"The {names} with the lowest F1: {figures}.", tuple(c["label"] for c in weak)),
         *_where(few, small, tuple(c["label"] for c in few[:WEAKEST])),
-        *_where(untested, f"{counted(untested, f'{name} has', f'{names} have')} no test row at all."),
+        *_where(
+            untested,
+            f"{counted(untested, f'{name} has', f'{names} have')} no test {words['units'].removesuffix('s')} at all.",
+        ),
     ]
 
 

@@ -34,7 +34,7 @@ def show_result(report: dict[str, Any], run_dir: str) -> None:
     rows = [(r["name"], *("{value:z.3f} [{low:z.3f}, {high:z.3f}]".format(**r[k]) for k in names)) for r in rungs]
     print_table(f"Test, {report['data']['rows']['test']} rows", ("model", *(score_name(k) for k in names)), rows)
     if evidence:
-        print_table("Evidence", ("", ""), [*_evidence_rows(report, evidence), *parity_rows(report["parity"])])
+        print_table("Evidence", ("", ""), [*_evidence_rows(report, evidence), *parity_rows(report["parity"], report)])
     mixture = statements.interpolation(report)
     if mixture:
         head = ("share of the tuned weights", f"validation {mixture['metric']}", "kept of the base")
@@ -83,9 +83,10 @@ def _evidence_rows(report: dict[str, Any], evidence: dict[str, Any]) -> list[tup
     ]
 
 
-def parity_rows(parity: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return a line per artifact that was loaded and compared in a process of its own."""
-    return [(f"parity of {where}", str(statements.compared(where, check))) for where, check in parity.items()]
+def parity_rows(parity: dict[str, Any], report: dict[str, Any] | None = None) -> list[tuple[str, str]]:
+    """Return a line per artifact that was loaded and compared in a process of its own; `report` names what it answers."""
+    same = {"same": statements.output_of(report).words["same"]} if report else {}
+    return [(f"parity of {where}", str(statements.compared(where, check, **same))) for where, check in parity.items()]
 
 
 def show_seeds(report: dict[str, Any], run_dir: str, news: Sequence[str] = ()) -> None:

@@ -337,14 +337,14 @@ def pooled(report: Mapping[str, Any]) -> str | None:
     return f"The head reads the mean of the token states{more}"
 
 
-def compared(where: str, check: Mapping[str, Any]) -> Statement:
+def compared(where: str, check: Mapping[str, Any], same: str = "labels, probabilities") -> Statement:
     """Return what loading and comparing an artifact ("final", "hub" or "onnx") in a process of its own gave."""
     names = {"final": "The saved model", "hub": "The published model, downloaded again,", "onnx": "The ONNX export"}
     if not check.get("labels_equal") or check.get("max_difference") is None:
         return Statement("{}", (check.get("note") or "not compared",))
     return Statement(
         f"{{}} was loaded in a fresh process without hftl and compared with the model in training on "
-        f"{counted(int(check['rows']), 'row', 'rows')} ({{}}): the same labels, probabilities apart by at most "
+        f"{counted(int(check['rows']), 'row', 'rows')} ({{}}): the same {same} apart by at most "
         f"{check['max_difference']:.1g}.",
         (names.get(where, where), check.get("origin") or "origin unknown"),
     )
@@ -353,7 +353,8 @@ def compared(where: str, check: Mapping[str, Any]) -> Statement:
 def parity(report: Mapping[str, Any]) -> list[Statement]:
     """Return a sentence for each artifact that was compared."""
     checks = (report.get("parity") or {}).items()
-    return [compared(where, check) for where, check in checks if check and check.get("labels_equal")]
+    same = output_of(report).words["same"]
+    return [compared(where, check, same) for where, check in checks if check and check.get("labels_equal")]
 
 
 def interpolation(report: dict[str, Any]) -> dict[str, Any] | None:

@@ -61,7 +61,7 @@ def statements_of(report: dict[str, Any]) -> dict[str, Any]:
         "verdict": {"look": banner["look"], "title": banner["title"], "sentence": str(banner["sentence"])},
         "cards": [card for card in cards(report, evidence) if card["name"] != "Time"],
         "ladder": _ladder_in_words(report, evidence),
-        "names": statements.output_of(report).words["name"],
+        **{key: statements.output_of(report).words[key] for key in ("name", "units")},
     }
 
 

@@ -194,6 +194,11 @@ class Inputs:
     augmentable: bool = False
     caveat: str = ""  # what the limits of a model say was not recorded of such rows; "": nothing
 
+    @property
+    def called(self) -> str:
+        """The noun of its row alone: "text", "pair", "image"."""
+        return self.noun.split()[1]
+
     def values(self, table: Dataset) -> list[Any]:
         """Return what each row of the table holds: the value of its one column, or a tuple of those of several."""
         columns = [table[name][:] for name in self.columns]
@@ -247,7 +252,8 @@ class Output:
     widget: str  # gradio component that shows an answer, by name
     draw: Function  # `Answer` -> the value of that component
     # What a person reads of it; {row}: "a text", {rows}: "texts", {n}: count of names. "does", "learned", "always" and
-    # "use" are of the model; "name" and "names": what can be answered; "given": what a training row
+    # "use" are of the model; "name" and "names": what can be answered, and "units" what is counted of each; "same": what
+    # two models have in common that answer alike; "given": what a training row
     # has; "per": what follows a count of rows; "guess": what a model answers that learned nothing of the inputs; "worst": the rows that are most wrong;
     # "loss": how wrong a row is; "ask": to ask for an answer; "for" and "against": what parts of a row do; "call" and "code": what `pipeline` is called with in the
     # code of a card, and what it gives.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import transformers
 import yaml
 
 from hftl.config import build_config
@@ -13,9 +14,9 @@ from hftl.data.load import load_task
 from hftl.evaluation.number_scores import coverage
 from hftl.evidence.page import write_page_of
 from hftl.report.views import statements_of
-from hftl.tasks import get_task
 from hftl.tasks.scores import compare, score, score_answers
-from hftl.tasks.task import Task
+from hftl.tasks.task import Ragged
+from tests.tags.sentences import sentences
 from tests.tiny import build, tiny_text_rows
 
 
@@ -23,14 +24,16 @@ PROBLEMS = {
     "class": "single_label_classification",
     "labels": "multi_label_classification",
     "number": "regression",
+    "tags": "token_classification",
 }
 NAMES = {"class": ("blue", "green", "red"), "labels": ("blue", "green", "red"), "number": ("warmth",)}
+TAGS = ("O", "B-T0", "I-T0", "B-T1", "I-T1", "B-T2", "I-T2")
 WIDTH = 0.75  # half that of the interval of a number
 _ROWS = 150
 
 
-def kind_task(kind: str, inputs: str = "text") -> Task:
-    return get_task("text-classification", PROBLEMS[kind], inputs)
+def task_name(kind: str) -> str:
+    return "token-classification" if kind == "tags" else "text-classification"
 
 
 def data_file(folder: Path, kind: str, inputs: str) -> Path:
@@ -42,6 +45,7 @@ def data_file(folder: Path, kind: str, inputs: str) -> Path:
             "class": colours[a],
             "labels": [] if i % 9 == 0 else sorted({colours[a], colours[b]}),
             "number": a * 1.7 + float(rng.normal(0, 0.3)),
+            "tags": None,
         }[kind]
         for i, ((_, a), (_, b)) in enumerate(zip(rows, others, strict=True))
     ]
@@ -50,21 +54,34 @@ def data_file(folder: Path, kind: str, inputs: str) -> Path:
     if inputs == "pair":
         columns = {"sentence1": texts, "sentence2": [text for text, _ in others], **dict([*columns.items()][1:])}
     path = folder / "data.jsonl"
+    columns = pd.DataFrame(sentences(_ROWS)) if kind == "tags" else columns
     pd.DataFrame(columns).to_json(path, orient="records", lines=True)
     return path
 
 
-def outputs_for(kind: str, targets: np.ndarray, noise: float, seed: int = 0) -> np.ndarray:
+def outputs_for(kind: str, targets: Any, noise: float, seed: int = 0) -> Any:
     """What a model might put out for rows of which this is true: the truth, more or less."""
     rng = np.random.default_rng(seed)
     if kind == "number":
         return (targets + rng.normal(0, noise, len(targets)))[:, None]
+    if kind == "tags":
+        words = 4 * np.eye(len(TAGS))[targets.values]
+        return Ragged(words + rng.normal(0, 2 * noise, words.shape), targets.starts)
     one_hot = np.eye(3)[targets] if kind == "class" else targets
     return 4 * (one_hot - 0.5) + rng.normal(0, 2 * noise, one_hot.shape)
 
 
 def model_folder(folder: Path, kind: str, inputs: str) -> Path:
     """A tiny random model as a run saves it."""
+    if kind == "tags":
+        build("bert", folder)
+        names = dict(enumerate(TAGS))
+        auto = transformers.AutoModelForTokenClassification
+        model = auto.from_pretrained(
+            folder, num_labels=len(TAGS), id2label=names, label2id={v: k for k, v in names.items()}
+        )
+        model.save_pretrained(folder)
+        return folder
     names = NAMES[kind]
     fields: dict[str, Any] = {
         "labels": {"thresholds": [0.3, 0.5, 0.7]},
@@ -81,14 +98,17 @@ def made_run(folder: Path, kind: str, inputs: str = "text") -> Path:
     data = data_file(folder, kind, inputs)
     model_folder(folder / "final", kind, inputs)
     values = {"data": str(data), "model": "org/tiny", "method": "full"}
-    (folder / "config.yaml").write_text(yaml.safe_dump({"task": "text-classification", **values}))
-    config = build_config("text-classification", values)
+    (folder / "config.yaml").write_text(yaml.safe_dump({"task": task_name(kind), **values}))
+    config = build_config(task_name(kind), values)
     task, splits = load_task(config.task, config.data, 42)
     assert (task.output.kind, task.inputs.kind) == (kind, inputs)
     output, names = task.output, splits.labels
     targets = output.gather(splits.test["label"][:])
     ours, plain = (outputs_for(kind, targets, noise, seed) for noise, seed in ((0.6, 0), (1.2, 1)))
-    guess = np.repeat(targets.mean() if kind == "number" else targets[:1], len(targets), axis=0)
+    if kind == "tags":
+        guess: Any = Ragged(np.full(len(targets.values), TAGS.index("O")), targets.starts)
+    else:
+        guess = np.repeat(targets.mean() if kind == "number" else targets[:1], len(targets), axis=0)
     answers = {"majority": guess, "no-pretraining": output.decode(plain), "method": output.decode(ours)}
     called = {"majority": f"always {output.words['guess']}", "no-pretraining": "TF-IDF", "method": "full (org/tiny)"}
     rungs = [
@@ -108,6 +128,9 @@ def made_run(folder: Path, kind: str, inputs: str = "text") -> Path:
     if kind == "number":
         share = asdict(coverage(answers["method"], targets, WIDTH))
         evidence["conformal"] = {"level": 0.9, "width": WIDTH, "test_coverage": share}
+    if output.mistaken is not None:
+        types, cells = output.mistaken(answers["method"], targets, names)
+        evidence["type_confusion"] = {"names": types, "cells": [list(cell) for cell in cells]}
     stages = [{"name": "full", "trainable_parameters": 9, "learning_rates": {"head": 1e-4}, "seconds": 1.0, "steps": 4,
                "epochs": 1.0, "reads": "rows", "weights": "", "history": _history(output)}]  # fmt: skip
     report = {

@@ -18,6 +18,7 @@ from hftl.models.load import Loaded, find_checkpoint
 from hftl.models.pooled import MeanPooledConfig, MeanPooledForSequenceClassification
 from hftl.publishing.save import save_final
 from tests.hub.server import HubServer
+from tests.looks.made import made_run
 from tests.publishing_space import farm
 from tests.report_page.conftest import chromium  # noqa: F401  the same browser
 from tests.tiny import build
@@ -33,6 +34,7 @@ HOSTILE = [
 ]
 TEXT = "she was so happy and glad about the walk home"
 PACKAGED = "efficientnet-lite0"
+MADE = (("labels", "text"), ("number", "text"), ("class", "pair"), ("number", "pair"))
 
 
 def report(**changes: Any) -> dict[str, Any]:
@@ -154,7 +156,8 @@ def folders_to_serve(folder: Path) -> dict[str, Path]:
     )
     deberta = build("deberta-v2", folder / "deberta", num_labels=3)
     (deberta / "report.json").write_text("{ this is no JSON")
-    return {
+    made = {f"{kind} {inputs}": made_run(folder / f"{kind}-{inputs}", kind, inputs) / "final" for kind, inputs in MADE}
+    return made | {
         "hostile": final, "vit": picture, "deberta": deberta, "pooled": pooled_model(folder),
         "encoder": build("bert", folder / "encoder"), "packaged": Path(find_checkpoint(PACKAGED, None).path),
     }  # fmt: skip

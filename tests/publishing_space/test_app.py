@@ -14,7 +14,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import hftl
-from tests.publishing_space.conftest import HOSTILE, PACKAGED, TEXT, Farm, images
+from tests.publishing_space.conftest import HOSTILE, MADE, PACKAGED, TEXT, Farm, images
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +48,28 @@ def test_images_of_every_kind_are_answered_as_by_the_run(served, clients, pictur
     assert len({round(p.probability, 6) for p in expected}) > 4  # they are different images
     for path, prediction in zip(pictures.values(), expected, strict=True):
         agrees(clients["vit"].predict(handle_file(path), api_name="/predict"), prediction)
+
+
+@pytest.mark.parametrize("name", [" ".join(made) for made in MADE])
+def test_labels_numbers_and_pairs_are_answered_as_by_the_run(served, name):
+    client = Client(served.url(name), verbose=False)
+    values = [TEXT, "sad and lonely"] if name.endswith("pair") else [TEXT]
+    row = dict(zip(("text", "text_pair"), values, strict=True)) if len(values) > 1 else TEXT
+    (expected,) = hftl.load(served.folders[name]).predict([row])
+    found = client.predict(*values, api_name="/predict")
+    if name.startswith("number"):
+        assert found == pytest.approx(expected.value, abs=1e-4)
+    else:
+        assert {c["label"]: c["confidence"] for c in found["confidences"]} == pytest.approx(expected.detail, abs=1e-4)
+    with pytest.raises(AppError, match="Give a text"):
+        client.predict(*values[:-1], "", api_name="/predict")
+    page = json.dumps(httpx.get(f"{served.url(name)}config").json())
+    headline, learned = {
+        "labels": ("Micro F1", "3 labels"), "number": ("R2", "a number"), "class": ("Accuracy", "3 classes"),
+    }[name.split()[0]]  # fmt: skip
+    assert f"<th><bdi>{headline}</bdi></th>" in page
+    assert f"<bdi>{learned}</bdi>" in page
+    assert "cannot be read" not in page
 
 
 def test_a_packaged_checkpoint_with_a_thousand_classes(clients, pictures):

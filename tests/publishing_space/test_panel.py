@@ -134,3 +134,22 @@ def test_folders_of_the_machine_are_not_shown():
 )
 def test_the_threshold(evidence, expected):
     assert panel.threshold({"evidence": evidence}) == expected
+
+
+def test_labels_above_their_thresholds():
+    answer = {"confidences": [{"label": "<b>a</b>", "confidence": 0.6}, {"label": "c", "confidence": 0.4}]}
+    own = {"labels": ["<b>a</b>", "c"], "thresholds": [0.7, 0.3]}
+    assert "<b><bdi>c</bdi></b> Labels above their thresholds." in panel.labels_above(answer, own, {}, "")
+    usual = panel.labels_above(answer, {"labels": ["<b>a</b>", "c"]}, {}, "cut")
+    assert "&lt;b&gt;a&lt;/b&gt;" in usual
+    assert "Labels above 50.0%. cut" in usual
+    none = {"labels": ["<b>a</b>", "c"], "thresholds": [0.9, 0.9]}
+    assert "<b>No label</b>" in panel.labels_above(answer, none, {}, "")
+
+
+def test_a_number_and_its_interval():
+    config = {"conformal_width": 0.5, "conformal_level": 0.9}
+    shown = panel.number_between(2.25, config, {}, "cut")
+    assert "<b>2.25</b> 1.75 to 2.75: the truth lies there for 90.0% of rows. cut" in shown
+    assert panel.number_between(2.25, {}, {}, "") == ""
+    assert panel.number_between(2.25, {"conformal_width": "x"}, {}, "cut") == '<p class="hf-note hf-none">cut</p>'

@@ -270,6 +270,8 @@ CLASSES = Output(
         "use": "For sorting {rows} like those it was trained on into these classes",
         "name": "class",
         "names": "classes",
+        "units": "rows",
+        "same": "labels, probabilities",
         "given": "label",
         "per": " per class",
         "guess": "the most frequent class",

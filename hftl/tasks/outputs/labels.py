@@ -254,6 +254,8 @@ LABELS = Output(
         "use": "For telling which of these labels {rows} like those it was trained on have",
         "name": "label",
         "names": "labels",
+        "units": "rows",
+        "same": "labels, probabilities",
         "given": "label",
         "per": " per label",
         "guess": "the most frequent set of labels",

@@ -191,6 +191,8 @@ NUMBER = Output(
         "use": "For estimating this number for {rows} like those it was trained on",
         "name": "number",
         "names": "numbers",
+        "units": "rows",
+        "same": "numbers,",
         "given": "number",
         "per": "",
         "guess": "the mean",

@@ -276,12 +276,16 @@ TAGS = Output(
         "use": "For finding such entities in {rows} like those it was trained on",
         "name": "type of entity",
         "names": "types of entities",
+        "units": "entities",
+        "same": "tags, probabilities",
         "given": "tag",
         "per": " per tag",
         "guess": "the most frequent tag",
         "worst": "The rows with most wrong tags, of equals those of the highest loss.",
         "loss": "loss {:.2f}",
         "ask": "Find entities",
+        "for": "speaks for",
+        "against": "speaks against",
         "call": ', aggregation_strategy="simple"',
         "code": "Each entity has a type, a score and its place in the text. Tags were learnt at the first piece of every "
         'word: `aggregation_strategy="first"` takes that tag for all of a word. `pipeline` cuts what is longer than the '
