@@ -25,6 +25,7 @@ LABEL_NAMES = (
     "label", "labels", "class", "category", "target", "intent", "sentiment", "topic", "tag", "tags",
     "classification", "class_name", "class_label", "label_name", "label_text", "category_name", "label_id",
     "fine_label", "coarse_label", "labels_id", "emotion", "star", "stars", "rating", "y", "output",
+    "score", "similarity", "similarity_score",
 )
 WORD_NAMES = ("tokens", "words", "token", "word")
 TAG_NAMES = ("tags", "ner_tags", "ner", "entities_tags", "labels", "label", "pos_tags", "upos", "chunk_tags", "tag")

@@ -144,12 +144,12 @@ def find_task(config: DataConfig) -> str:
 def likely_kinds(data: Any, config: DataConfig) -> tuple[str, ...]:
     """Return what the inputs may be, the likelier first."""
     if config.image_column is not None or config.text_column is not None:
-        return ("text",) if config.image_column is None else ("image",)
+        return ("text", "sentence") if config.image_column is None else ("image",)
     path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ("image",)
     pictures = path != Path() and path.is_dir() and has_images(path)
-    return ("image",) if pictures and not _has_split_files(path) else ("text", "image")
+    return ("image",) if pictures and not _has_split_files(path) else ("text", "image", "sentence")
 
 
 def _has_split_files(folder: Path) -> bool:

@@ -18,7 +18,6 @@ MadeUp = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 
 LEVEL = 0.95
 RESAMPLES = 2000  # about 50 of them beyond each end at 95%
-_JACKKNIFE = 2048  # kinds of rows that are left out at once
 _CHUNK_DRAWS = 2_000_000  # row draws and sums held at once: about 100 MB, however many rows and statistics
 
 
@@ -33,8 +32,10 @@ class Interval:
 
 @dataclass(frozen=True, eq=False)
 class Corrected:
-    """A score whose interval is corrected for bias and skew (BCa, see `corrected_levels`): a plain percentile one misses
-    the truth too often. Otherwise it is the function of sums that it holds.
+    """A function of sums whose interval is corrected for bias and skew (see `corrected_levels`).
+
+    Simulated at 200 rows (tests/evidence/test_new_scores_simulated.py draws some of it again), plain quantiles hold the
+    truth in 90% of cases for macro-F1 over 20 labels and for exact sets that are nearly all right, these in 94% to 95%.
     """
 
     score: Callable[[np.ndarray], np.ndarray]
@@ -170,7 +171,9 @@ def intervals(
     result = {}
     for i, (name, score) in enumerate(scores.items()):
         value = float(score(own)[0])
-        levels = corrected_levels(value, drawn[i], kinds, score, level) if isinstance(score, Corrected) else None
+        levels = None
+        if isinstance(score, Corrected) and len(kinds.of_row) > 1:
+            levels = corrected_levels(value, drawn[i], left_out(kinds, score), kinds.counts, level)
         result[name] = bounded(value, drawn[i], len(kinds.of_row), level, levels)
     return result
 
@@ -190,19 +193,16 @@ def bounded(
 
 
 def corrected_levels(
-    value: float, drawn: np.ndarray, kinds: Kinds, score: Callable[[np.ndarray], np.ndarray], level: float = LEVEL
+    value: float, drawn: np.ndarray, without: np.ndarray, counts: np.ndarray, level: float = LEVEL
 ) -> tuple[float, float]:
     """Return at which quantiles of the resamples [b] of a score its interval ends (BCa: Efron, JASA 1987).
 
-    The share of resamples below the value tells its bias, the skew of what each row adds (leaving one out) how its
-    spread changes with it.
+    The share of resamples below the value tells its bias; the skew of what each row adds how its spread changes with
+    it. `without` [k] is the score without one of the rows, or without one part of them, `counts` [k] how many are alike.
     """
-    if len(kinds.of_row) < 2:
-        return (1 - level) / 2, (1 + level) / 2
-    without = left_out(kinds, score)
-    pull = kinds.counts @ without / kinds.counts.sum() - without
-    squares = float(kinds.counts @ pull**2)
-    skew = float(kinds.counts @ pull**3) / (6 * squares**1.5) if squares > 0 else 0.0
+    pull = counts @ without / counts.sum() - without
+    squares = float(counts @ pull**2)
+    skew = float(counts @ pull**3) / (6 * squares**1.5) if squares > 0 else 0.0
     below = (np.count_nonzero(drawn < value) + np.count_nonzero(drawn <= value)) / (2 * len(drawn))
     bias = float(ndtri(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn))))
     z = bias + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
@@ -213,8 +213,9 @@ def corrected_levels(
 def left_out(kinds: Kinds, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the score [kinds] of all rows but one of each kind; there must be two rows."""
     own = kinds.counts[None] @ kinds.statistics
-    starts = range(0, len(kinds.counts), _JACKKNIFE)
-    return np.concatenate([score(own - kinds.statistics[a : a + _JACKKNIFE].toarray()) for a in starts])
+    step = max(1, _CHUNK_DRAWS // own.shape[1])
+    starts = range(0, len(kinds.counts), step)
+    return np.concatenate([score(own - kinds.statistics[a : a + step].toarray()) for a in starts])
 
 
 def paired_differences(

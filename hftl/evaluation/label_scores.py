@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.special import expit
+from scipy.special import expit, ndtri
 
 from hftl.errors import ConfigError, DataError
 from hftl.evaluation import metrics
-from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Corrected, Interval, Scores, bounded, chunks
+from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Corrected, Interval, Scores, bounded, chunks, corrected_levels
 
 
-# Rows times labels times resamples of the mean average precision: some ten seconds.
-_MAX_OPERATIONS = 1_000_000_000
+_MAX_OPERATIONS = 300_000_000  # rows times labels times resamples of the mean average precision: some five seconds
+_ENOUGH_RESAMPLES = 400  # 10 beyond each end of the interval; of fewer the deviation is taken
+_PARTS = 50  # of the rows, that are left out in turn: their skew is that of single rows
 _FEWEST_RESAMPLES = 50  # a deviation of so many draws is known to 10%
 # Positive validation rows from which a label gets a threshold of its own. Simulated (calibrated probabilities, 5% and
 # 20% of rows positive, five strengths of signal, 150 draws): from 10 on F1 on new rows rises by .02 to .2 over that at
@@ -99,7 +100,8 @@ def mean_average_precision(
 
     The average precision of a label is scikit-learn's: the precision at each true row, when rows come in the order of
     their logits, equal ones together. The interval is a bootstrap over rows by weights, so that each label is sorted
-    once. 2,000 resamples, or as many as `operations` allow, 50 at least. 0 where no label is true.
+    once, corrected for bias and skew. 2,000 resamples, or as many as `operations` allow, 50 at least, and below 400 a
+    normal interval of their deviation. 0 where no label is true.
     """
     _, true = _paired(outputs, targets)
     logits, n = np.asarray(outputs, dtype=np.float64), len(true)
@@ -112,8 +114,14 @@ def mean_average_precision(
         rows = rng.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]
         counts = np.bincount(rows.ravel(), minlength=size * n).reshape(size, n)
         drawn.append(_mean_precision(ranked, np.ascontiguousarray(counts.T, dtype=np.float32)))
-    value = float(_mean_precision(ranked, np.ones((n, 1), dtype=np.float32))[0])
-    return bounded(value, np.concatenate(drawn), n, LEVEL)
+    resamples = np.concatenate(drawn)
+    value, parts = float(_mean_precision(ranked, np.ones((n, 1), dtype=np.float32))[0]), min(n, _PARTS)
+    if times < _ENOUGH_RESAMPLES:  # of so many rows and labels that the mean is close to normal
+        reach = ndtri((1 + LEVEL) / 2) * float(resamples.std())
+        return Interval(value, max(0.0, value - reach), min(1.0, value + reach))
+    without = 1 - np.eye(parts, dtype=np.float32)[rng.permutation(n) % parts]
+    levels = corrected_levels(value, resamples, _mean_precision(ranked, without), np.ones(parts))
+    return bounded(value, resamples, n, LEVEL, levels)
 
 
 def _ranked(logits: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

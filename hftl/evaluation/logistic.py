@@ -306,7 +306,8 @@ def fit_in_chunks(
     single = targets.ndim == 1
     classes = int(targets.max()) + 1 if single else targets.shape[1]
     total = float(weights.sum()) if single and weights is not None else float(n)
-    step, kind = max(1, _CHUNK // classes), np.dtype(np.float64 if precise else np.float32)
+    step = max(1, _CHUNK // (classes if single else max(classes, d)))
+    kind = np.dtype(np.float64 if precise else np.float32)
     centre, width = (np.asarray(array, dtype=kind) for array in standard)
     part_of = _softmax_part if single else _sigmoid_part
 

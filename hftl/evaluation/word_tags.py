@@ -88,13 +88,6 @@ def most_frequent_tags(
     return _baseline(WORD_TAGS, rows, tags, test, lambda model: model)
 
 
-def tag_baselines(
-    rows: Sequence[Sequence[str]], tags: Sequence[Sequence[int]], test: Sequence[Sequence[str]]
-) -> list[Baseline]:
-    """Return both baselines of tags."""
-    return [outside_everywhere(tags, test), most_frequent_tags(rows, tags, test)]
-
-
 def _baseline(name: str, rows: Any, tags: Any, test: Any, make: Any) -> Baseline:
     started = time.perf_counter()
     return finish(name, started, make(fit_word_tags(rows, tags)), _cv_accuracy(rows, tags, make), test)

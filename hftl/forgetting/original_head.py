@@ -125,8 +125,7 @@ def _masked_loss(passer: Passer, model: Any, rows: Encoded, targets: np.ndarray,
 
     def read(out: Any, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         logits = out.logits.float()  # [rows, masks, vocabulary]
-        rows_here = batch["labels"].cpu().long()  # an output of numbers makes them floats
-        here = hidden[rows_here][:, : logits.shape[1]].to(logits.device)
+        here = hidden[batch["labels"].long().cpu()][:, : logits.shape[1]].to(logits.device)
         loss = nn.functional.cross_entropy(logits.transpose(1, 2), here, ignore_index=_NO_LOSS, reduction="none")
         return {"loss": nn.functional.pad(loss, (0, hidden.shape[1] - loss.shape[1]))}
 

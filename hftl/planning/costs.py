@@ -92,8 +92,7 @@ def time_features(ready: Prepared) -> FeatureCost:
 def _extract(ready: Prepared, rows: list[int]) -> dict[str, np.ndarray]:
     loaded, passer = ready.loaded, Passer(ready.collate, ready.use_cpu, ready.bf16)
     mean = averages(ready)
-    some = rows if ready.train.rows is None else np.unique(ready.train.rows[rows])
-    return passer.features(loaded.model, loaded.outputs, ready.train.take(some), "features (sample)", mean=mean)
+    return passer.features(loaded.model, loaded.outputs, ready.train.items(rows), "features (sample)", mean=mean)
 
 
 def are_cached(ready: Prepared) -> dict[str, bool]:
@@ -230,10 +229,10 @@ def _inputs(ready: Prepared, trial: Plan, stage: Stage, numbers: np.ndarray, cac
     """What the stage would train on, for the training rows called `numbers`: real rows, but zeros for their features
     and states, with which a step takes as long.
     """
-    rows = ready.rows_to_train_on.take(numbers)
+    rows = ready.rows_to_train_on.items(numbers)
     features = states = None
     if stage.on_features:
-        features = np.zeros((len(rows), trial.model.get_submodule(trial.output).in_features), np.float32)
+        features = rows.by_row(np.zeros((rows.count, trial.model.get_submodule(trial.output).in_features), np.float32))
     first = trial.frozen_blocks(stage)
     if cache.maker is not None and first in cache.maker.firsts:
         shape = cache.maker.shapes(replace(rows, augment=False))[str(first)]

@@ -84,6 +84,13 @@ class Encoded(torch.utils.data.Dataset):
         owners = np.repeat(np.arange(len(index)), counts)
         return Encoded(arrays, self.targets[index], self.units[windows], self.augment, owners)  # type: ignore[arg-type]
 
+    def items(self, numbers: Sequence[int] | np.ndarray) -> "Encoded":
+        """Return the items of these numbers, each as a row of its own, also where it is a window of one."""
+        if self.units is None:
+            return self.take(numbers)
+        targets = Ragged(self.targets.values, self.units.starts)
+        return Encoded(self.arrays, targets, self.units, self.augment, np.arange(len(self))).take(numbers)
+
     def by_row(self, values: np.ndarray) -> Any:
         """Return what was found for every unit, [units, ...], by row; for rows without units it is by row already."""
         return values if self.units is None else Ragged(values, self.targets.starts)

@@ -88,7 +88,9 @@ def test_average_precision_equals_scikit_learn(ties):
     assert few.low == pytest.approx(interval.low, abs=0.03)
 
 
-def test_the_bootstrap_of_average_precision_equals_drawing_rows():
+def test_the_bootstrap_of_average_precision_equals_drawing_rows(monkeypatch):
+    monkeypatch.setattr("hftl.evaluation.label_scores.corrected_levels", lambda *_: None)
+    monkeypatch.setattr("hftl.evaluation.label_scores._ENOUGH_RESAMPLES", 1)
     outputs, targets = some_labels(rows=60, ties=True)
     found = mean_average_precision(outputs, targets, operations=60 * 6 * 200)
     rng, drawn = np.random.default_rng(0), []

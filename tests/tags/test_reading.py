@@ -11,7 +11,7 @@ from hftl.data.load import load_rows, load_task
 from hftl.data.tagged import split_words
 from hftl.errors import DataError
 from hftl.tasks import get_task
-from hftl.tasks.outputs.tags import in_bio, scheme_of
+from hftl.tasks.outputs.tag_schemes import in_bio, scheme_of
 from tests.command import hftl, write_csv
 from tests.tags.sentences import sentences
 

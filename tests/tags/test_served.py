@@ -59,7 +59,10 @@ def test_predict_and_eval(run, tmp_path, capsys):
         assert TEXT[entity["start"] : entity["end"]] == entity["text"]
     assert command(capsys, "predict", run.run_dir, TEXT).code == 0
     (tmp_path / "new.csv").write_text(f'text,id\n"{TEXT}",7\n"=day, happy",8\n')
-    assert command(capsys, "predict", run.run_dir, "--data", tmp_path / "new.csv", "--output", tmp_path / "o.csv").code == 0
+    assert (
+        command(capsys, "predict", run.run_dir, "--data", tmp_path / "new.csv", "--output", tmp_path / "o.csv").code
+        == 0
+    )
     with (tmp_path / "o.csv").open(newline="") as file:
         first, _ = csv.DictReader(file)
     assert json.loads(first["prediction"]) == row["prediction"]
@@ -83,7 +86,19 @@ def test_the_baseline_predicts(run):
 
 def test_plan(run, capsys):
     data, base = run.run_dir.parent / "d.jsonl", run.run_dir.parent / "base"
-    done = command(capsys, "plan", "token-classification", "--data", data, "--model", base, "--method", "lora", "--use_cpu", "--json")
+    done = command(
+        capsys,
+        "plan",
+        "token-classification",
+        "--data",
+        data,
+        "--model",
+        base,
+        "--method",
+        "lora",
+        "--use_cpu",
+        "--json",
+    )
     assert done.code == 0, done.err
     assert done.json["tokens"]["truncated"] == 0
 
@@ -123,7 +138,10 @@ def test_the_demo(run, tmp_path):
     spans = [(part["token"], part["class_or_confidence"]) for part in answer if part["class_or_confidence"]]
     assert spans == [(e["text"], e["label"]) for e in ours.entities]
     served = Served(open_artifact(run.run_dir), hftl.load(run.run_dir))
-    assert "No entity was found" in _answered(served, "xq", served.predict(["xq"])[0])[0] or served.predict(["xq"])[0].entities
+    assert (
+        "No entity was found" in _answered(served, "xq", served.predict(["xq"])[0])[0]
+        or served.predict(["xq"])[0].entities
+    )
     assert all(isinstance(text, str) for text in examples_of(served, tmp_path / "e", share=False, data=None))
     (tmp_path / "new.csv").write_text(f'text\n"{TEXT}"\n')
     rows, _ = classify(served, str(tmp_path / "new.csv"), None, lambda *_: None)
@@ -137,5 +155,12 @@ def test_slices_by_a_column(tmp_path):
     rows = [{**row, "source": "ab"[i % 2]} for i, row in enumerate(sentences(60))]
     base = build_text("modernbert", tmp_path / "base")
     flags = {**SMALL, "evidence": True, "slice_column": "source"}
-    run = adapt("token-classification", data=Dataset.from_list(rows), model=str(base), method="probe", output_dir=tmp_path / "r", **flags)
+    run = adapt(
+        "token-classification",
+        data=Dataset.from_list(rows),
+        model=str(base),
+        method="probe",
+        output_dir=tmp_path / "r",
+        **flags,
+    )
     assert {"sentence length", "source"} <= {one["by"] for one in run.evidence["slices"]}

@@ -1,0 +1,123 @@
+"""Tags as they come: read from any of their schemes into BIO, named, and refused where they do not fit their words."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from datasets import ClassLabel, Dataset
+
+from hftl.data.columns import is_list, kind_of, quoted, refuse_missing
+from hftl.errors import DataError, did_you_mean
+from hftl.tasks.ragged import Ragged
+
+
+OUTSIDE = "O"
+_LETTERS = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}  # of BIOES, BILOU and BMES, and what they are in BIO
+
+
+def tags_of(
+    table: Dataset, column: str, where: str, known: Collection[Any] | None = None
+) -> list[tuple[str, ...] | None]:
+    """Return the tags of every row's words in BIO, where an entity always begins with B-; None where there are none.
+
+    IOB1 (B- only between neighbours), BIOES and BILOU are turned into it: `pipeline` joins no others to entities. Tags
+    without B- and I-, such as parts of speech, stay as they are. Raises `DataError` for other than lists of names.
+    """
+    feature, values = table.features[column], table[column][:]
+    if not is_list(feature):
+        raise DataError(
+            f"{where}: the column {column!r} holds {kind_of(feature)} values: a list with a tag for every word is needed"
+        )
+    inner = feature[0] if isinstance(feature, list) else feature.feature
+    called = inner.names if isinstance(inner, ClassLabel) else None
+    rows: list[tuple[str, ...] | None] = []
+    for row, value in enumerate(values):
+        if value is None or any(tag in (None, "", -1) for tag in value):
+            rows.append(None)
+            continue
+        if called is None and not all(isinstance(tag, str) for tag in value):
+            raise DataError(
+                f"{where}: the tags in row {row} (counted from 0) of {column!r} are numbers, and nothing says what they "
+                "stand for: write names, such as B-PER and O, or a ClassLabel"
+            )
+        rows.append(tuple(called[tag] for tag in value) if called else tuple(value))
+    scheme = scheme_of(tag for tags in rows for tag in tags or ())
+    return rows if scheme == "none" else [None if tags is None else in_bio(tags) for tags in rows]
+
+
+def scheme_of(tags: Any) -> str:
+    """Return "BIOES" (also BILOU and BMES), "BIO" or "none": all tags but O have a letter and a dash before the type."""
+    letters = {tag[:1] if tag[1:2] in ("-", "_") else "" for tag in {*tags} - {OUTSIDE}}
+    if not letters <= {"B", "I", *_LETTERS}:
+        return "none"
+    return "BIOES" if letters & {*_LETTERS} else "BIO" if letters else "none"
+
+
+def in_bio(tags: Sequence[str]) -> tuple[str, ...]:
+    """Return the tags of one row with B- where an entity begins and I- inside of it, whatever scheme they are in."""
+    result = []
+    before = ""  # type of the entity that goes on
+    for tag in tags:
+        if tag == OUTSIDE:
+            before = ""
+            result.append(tag)
+            continue
+        letter, kind = _LETTERS.get(tag[0], tag[0]), tag[2:]
+        result.append(f"{'I' if letter == 'I' and kind == before else 'B'}-{kind}")
+        before = "" if tag[0] in "SUEL" else kind
+    return tuple(result)
+
+
+def tag_names(parts: dict[str, list[tuple[str, ...]]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
+    """Return O and then B- and I- of every type of train, sorted, or the plain tags; and what was recognised.
+
+    Raises `DataError` where train has no entity, or lacks a type of another split.
+    """
+    counts = Counter(tag for row in parts["train"] for tag in row)
+    plain = scheme_of(counts) == "none"
+    types = sorted({tag if plain else tag[2:] for tag in counts if tag != OUTSIDE})
+    if len(types) + (OUTSIDE in counts) < 2:
+        raise DataError(f"train holds no entities: every word has the tag {OUTSIDE!r} in the column {column!r}")
+    names = tuple(
+        [OUTSIDE] * (not plain or OUTSIDE in counts) + (types if plain else [f"{a}-{t}" for t in types for a in "BI"])
+    )
+    for split, rows in parts.items():
+        unknown = sorted({tag for row in rows for tag in row} - {*names})
+        if unknown:
+            raise DataError(
+                f"{split} holds the tag{'s' if len(unknown) > 1 else ''} {quoted(unknown)}, which train lacks: add such rows "
+                f"to train or remove them from {split}.{did_you_mean(unknown[0], names)}"
+            )
+    spans = sum(count for tag, count in counts.items() if tag[:2] == "B-")
+    if plain:
+        return names, [f"The tags ({column}) have no B- or I-: neighbours of one tag count as one entity."]
+    return names, [
+        f"{len(types)} types of entities, {spans:,} entities in train ({column}), learnt in BIO: an entity begins with B-."
+    ]
+
+
+def tag_ids(rows: Sequence[Sequence[str]], names: Sequence[str]) -> Ragged:
+    """Return the index of every tag among the names, by row."""
+    index = {name: place for place, name in enumerate(names)}
+    return Ragged.of([[index[tag] for tag in row] for row in rows])
+
+
+def known_tags(rows: Sequence[Any], names: Sequence[str], where: str, column: str) -> Ragged:
+    """Return `tag_ids` for the names of a model. Raises `DataError` for a tag that it does not know."""
+    refuse_missing(rows, column, where)
+    unknown = sorted({tag for row in rows for tag in row} - {*names})
+    if unknown:
+        raise DataError(
+            f"{where}: the column {column!r} holds tags that the model does not know: {quoted(unknown)}; it knows "
+            f"{quoted(names)}.{did_you_mean(unknown[0], names)}"
+        )
+    return tag_ids(rows, names)
+
+
+def check_lengths(inputs: Dataset, rows: Sequence[Any], where: str) -> None:
+    """Raise `DataError` where a row has not one tag for every word."""
+    for number, (words, tags) in enumerate(zip(inputs["words"][:], rows, strict=True)):
+        if len(words) != len(tags):
+            raise DataError(
+                f"{where}: row {number} (counted from 0) has {len(words)} words and {len(tags)} tags: one for each is needed"
+            )
