@@ -301,7 +301,7 @@ def examples_of(served: Served, folder: Path, *, share: bool, data: str | None) 
     folder.mkdir(parents=True, exist_ok=True)
     try:
         rows = some_rows(artifact, served.predictor.task.inputs, _EXAMPLES, data)
-        inputs = rows.inputs if rows.own or rows.origin == name else []
+        inputs: list[Any] = list(rows.inputs) if rows.own or rows.origin == name else []
         inputs = [served.inputs.show(item) if isinstance(item, list) else item for item in inputs]  # of words
         pictures = (isinstance(item, PILImage.Image) for item in inputs)
         named = enumerate(zip(inputs, pictures, strict=True))
