@@ -164,10 +164,14 @@ def _checked(served: Served, right: Any) -> Any:
         if isinstance(right, bool) or not isinstance(right, int | float) or not math.isfinite(right):
             raise fault
         return float(right)
-    chosen, known = right if isinstance(right, list) else [right], (*served.predictor.labels, NONE_OF_THESE)
+    several = served.output.link == "sigmoid"
+    chosen, known = (
+        right if several and isinstance(right, list) else [right],
+        (*served.predictor.labels, NONE_OF_THESE),
+    )
     if not chosen or any(label not in known for label in chosen) or (len(chosen) > 1 and NONE_OF_THESE in chosen):
         raise fault
-    if served.output.link != "sigmoid":
+    if not several:
         return chosen[0]
     return [] if chosen == [NONE_OF_THESE] else sorted(chosen)
 

@@ -272,9 +272,10 @@ def certainty(report: Mapping[str, Any]) -> list[Statement]:
 
 
 def certainty_by_name(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what is known of how sure an answer is: the part of the evidence, and it in words."""
+    """Return what is known of how sure an answer is: what that is called, and it in words."""
     says = {"calibration": calibration, "abstain": abstain, "conformal": conformal}
-    return [(part, say(evidence[part])) for part, say in says.items() if evidence.get(part)]
+    called = {"conformal": "interval"}
+    return [(called.get(part, part), say(evidence[part])) for part, say in says.items() if evidence.get(part)]
 
 
 def conformal(interval_of_one: Mapping[str, Any]) -> str:

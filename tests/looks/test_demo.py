@@ -7,14 +7,16 @@ import pandas as pd
 import pytest
 
 from hftl.demo.batch import classify, write_csv
-from hftl.demo.explain import explain_text
+from hftl.demo.explain import explain_image, explain_text
 from hftl.demo.feedback import NONE_OF_THESE, as_text, open_feedback
 from hftl.demo.looks import piece, report_html
 from hftl.demo.served import BOXES, Served, examples_of, length_note
 from hftl.errors import DataError
 from hftl.predict import load
 from hftl.run_data import open_artifact
-from tests.looks.made import WIDTH
+from tests.demo.setups import picture
+from tests.looks.made import PROBLEMS, WIDTH
+from tests.tiny import build
 
 
 gradio_client = pytest.importorskip("gradio_client", reason="the demo extra is not installed")
@@ -124,10 +126,12 @@ def test_corrections_are_data(run_of, tmp_path):
     assert _checked(labels, ["red", "blue"]) == ["blue", "red"]
     assert _checked(labels, [NONE_OF_THESE]) == []
     assert _checked(number, 3) == 3.0
-    for served, wrong in ((labels, []), (labels, ["gone"]), (labels, ["red", NONE_OF_THESE]), (number, None),
-                          (number, float("nan")), (number, "3"), (pair, None), (pair, ["red", "blue"])):  # fmt: skip
+    for served, wrong in (
+        (labels, []), (labels, ["gone"]), (labels, ["red", NONE_OF_THESE]), (number, None), (number, float("nan")),
+        (number, "3"), (pair, None), (pair, "gone"), (pair, ["red", "blue"]), (labels, [["red"]]),
+    ):  # fmt: skip
         with pytest.raises(DataError, match="Choose the right"):
-            _checked(served, wrong) if wrong != ["red", "blue"] else _checked(served, "gone")
+            _checked(served, wrong)
     feedback = open_feedback(tmp_path / "pairs", "pair")
     feedback.save(PAIR, pair.predict([PAIR])[0], "red", "run")
     texts = open_feedback(tmp_path / "texts", "text")
@@ -150,3 +154,24 @@ def test_examples_of_pairs(run_of, tmp_path):
     assert "zebra" in json.dumps(found)
     assert length_note(served.predictor.processor, PAIR) is None
     assert "64 tokens" in length_note(served.predictor.processor, {"text": "day " * 60, "text_pair": "night " * 9})
+
+
+@pytest.mark.parametrize(("kind", "n"), [("labels", 3), ("number", 1)])
+def test_images(tmp_path, kind, n):
+    names = dict(enumerate(["a", "b", "c"][:n]))
+    options = {"num_labels": n, "id2label": names, "problem_type": PROBLEMS[kind]}
+    served = served_of(build("vit", tmp_path / kind, **options))
+    upload = {"path": str(picture(tmp_path / "one.png"))}
+    content = served.read([upload])
+    answer = served.predict([content])[0]
+    banner, _, value, *_ = _answered(served, content, answer)
+    assert (value == answer.value) if kind == "number" else (set(value) == set(names.values()))
+    assert ("said" in banner) == (kind == "labels")  # no interval is known of this number
+    shown = BOXES["Image"].why(served.predictor, content, "a")
+    assert ("What raises" in shown) == (kind == "number")
+    why = explain_image(served.predictor, content, "a")
+    assert abs(why.completeness_gap) < 0.1 * max(1.0, abs(why.change))
+    rows, _ = classify(served, [upload["path"]], None, lambda *_: None)
+    write_csv(tmp_path / "out.csv", rows)
+    head = (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()[0]
+    assert head == {"labels": "input,prediction", "number": "input,prediction"}[kind]
