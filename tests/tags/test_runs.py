@@ -242,7 +242,10 @@ def test_a_killed_run_goes_on(method, folder, tmp_path):
     server = Server.start(tmp_path)
     try:
         outcomes = {}
-        for name, moments in (("whole", []), ("cut", [killed("transformers.trainer:Trainer.training_step", 9, "after")])):
+        for name, moments in (
+            ("whole", []),
+            ("cut", [killed("transformers.trainer:Trainer.training_step", 9, "after")]),
+        ):
             (tmp_path / name).mkdir()
             outcomes[name] = server.command(tmp_path / name, *words, moments=moments)
         assert outcomes["whole"].code == 0, outcomes["whole"].err
