@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hftl.config import RunConfig, build_config, data_config, to_yaml
-from hftl.data.load import find_task
+from hftl.data.settle import find_task
 from hftl.errors import DataError
 from hftl.evidence.before import Base, see_base
 from hftl.evidence.control import train_scratch

@@ -47,7 +47,7 @@ class Predictor:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         rows: Any
         if isinstance(self.model, WordTags):  # it counts no probabilities: what it answers is sure
-            tags = Ragged.of(self.model.predict(self.task.inputs.values(table)))
+            tags = Ragged.of([row.tolist() for row in self.model.predict(self.task.inputs.values(table))])
             return Ragged(_SURE * np.eye(len(self.labels), dtype=np.float32)[tags.values], tags.starts)
         if isinstance(self.model, LinearModel) and self.processor is None:
             rows = self.task.inputs.values(table)

@@ -57,11 +57,11 @@ class Kind(NamedTuple):
 class Output(NamedTuple):
     """How a model answers, by the problem_type of its config: another one is one more row of `OUTPUTS`."""
 
-    function: str  # from what it puts out to an answer, as `pipeline` calls it
+    asked: Callable[[Any], dict[str, Any]]  # the pipeline -> what it is called with
     learned: str  # of {} names
     ask: str  # on the button
     component: Callable[[], Any]
-    value: Callable[[list[dict[str, Any]]], Any]  # what the pipeline answers -> the value of the component
+    value: Callable[[list[dict[str, Any]], Any], Any]  # (what the pipeline answers, to what) -> the component's value
     say: Callable[[Any, dict[str, Any], dict[str, Any], str], str]  # (that, config, report, remark) -> it in words
 
 
@@ -112,7 +112,7 @@ def read_config() -> tuple[Kind, dict[str, Any], bool]:
     name = (fields.get("architectures") or ["?"])[0]
     kind = next((kind for kind in KINDS if name.endswith(kind.ending)), None)
     if kind is None:
-        stop("this is no text or image classifier.")
+        stop("this is no text, token or image classifier.")
     is_file = fields.get("model_type") not in CONFIG_MAPPING
     if is_file and not TRUST:
         stop("its class is a file of the repository: read that file, then set TRUST_REMOTE_CODE=1 to let it run.")
@@ -133,7 +133,8 @@ def load() -> Served:
     names = [str(pipe.model.config.id2label[i]) for i in range(pipe.model.config.num_labels)]
     labels = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names)]
     pipe.model.config.id2label = dict(enumerate(labels))
-    output = OUTPUTS.get(fields.get("problem_type"), OUTPUTS["single_label_classification"])
+    what = fields.get("problem_type") if kind.task != "token-classification" else kind.task
+    output = OUTPUTS.get(what, OUTPUTS["single_label_classification"])
     fields = {**fields, "labels": labels}
     report = parsed("report.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
     listed = parsed("README.md", metadata_load).get("widget")
@@ -202,10 +203,10 @@ def length_remark(tokenizer: Any, content: Any) -> str:
 def build(served: Served) -> gr.Blocks:
     """Return the page; its one public endpoint is /predict: what the model reads in, {label, confidences} or a number out."""
     pipe, kind, output, columns = served.pipe, served.kind, served.output, served.columns
-    classes, options = pipe.model.config.num_labels, {"truncation": True} if pipe.tokenizer is not None else {}
+    classes, options = pipe.model.config.num_labels, output.asked(pipe)
 
     def score(content: Any) -> list[dict[str, Any]]:
-        return pipe(content, top_k=classes, function_to_apply=output.function, **options)
+        return pipe(content, **options)
 
     ask = spaces.GPU(score, duration=20) if spaces else score  # seconds of a GPU that ZeroGPU lends for each call
 
@@ -215,10 +216,11 @@ def build(served: Served) -> gr.Blocks:
 
     def predict(value: Any, *more: Any) -> Any:
         """Return the likeliest labels with their probabilities, or the number."""
-        return output.value(ask(read((value, *more))))
+        content = read((value, *more))
+        return output.value(ask(content), content)
 
     def say(*values: Any) -> str:
-        remark = length_remark(pipe.tokenizer, read(values[:-1]))
+        remark = "" if "stride" in options else length_remark(pipe.tokenizer, read(values[:-1]))
         return output.say(values[-1], served.config, served.report, remark)
 
     title, link = RUN.name if RUN else MODEL_ID, None if FOLDER else f"{constants.ENDPOINT}/{quote(MODEL_ID)}"
@@ -261,6 +263,14 @@ KINDS = (
         example=lambda entry: isinstance(entry.get("text"), str) and entry["text"].strip(),
     ),
     Kind(
+        ending="ForTokenClassification",
+        task="token-classification",
+        source=partial(gr.Textbox, label="Text", lines=6, placeholder="Type or paste a text"),
+        asks=("submit",),
+        value=check_text,
+        example=lambda entry: isinstance(entry.get("text"), str) and entry["text"].strip(),
+    ),
+    Kind(
         ending="ForImageClassification",
         task="image-classification",
         source=partial(gr.Image, label="Image", sources=["upload", "clipboard"], height=320),
@@ -271,7 +281,29 @@ KINDS = (
 )
 
 
-def probabilities(answers: list[dict[str, Any]]) -> dict[str, float]:
+def whole(function: str) -> Callable[[Any], dict[str, Any]]:
+    """Ask for every label, cut at what the model reads."""
+    cut = {"truncation": True}
+    return lambda pipe: {
+        **{"top_k": pipe.model.config.num_labels, "function_to_apply": function},
+        **(cut if pipe.tokenizer is not None else {}),
+    }
+
+
+def by_entity(pipe: Any) -> dict[str, Any]:
+    """Ask for entities, in windows that share a quarter; of whole words where the tokenizer says which pieces are one."""
+    model = getattr(pipe.tokenizer.backend_tokenizer, "model", None)
+    how = "first" if getattr(model, "continuing_subword_prefix", None) else "simple"
+    return {"aggregation_strategy": how, "stride": min(pipe.tokenizer.model_max_length, 4096) // 4}
+
+
+def entities(answers: list[dict[str, Any]], text: Any) -> dict[str, Any]:
+    """Return the text with its entities, as the component of marked texts takes them."""
+    found = [{"entity": a["entity_group"], "start": a["start"], "end": a["end"]} for a in answers]
+    return {"text": text, "entities": found}
+
+
+def probabilities(answers: list[dict[str, Any]], _: Any) -> dict[str, float]:
     """Return every label with its probability, as the component of labels takes them."""
     return {answer["label"]: answer["score"] for answer in answers}
 
@@ -279,18 +311,26 @@ def probabilities(answers: list[dict[str, Any]]) -> dict[str, float]:
 LABEL = partial(gr.Label, label="Confidences", num_top_classes=5, show_heading=False, elem_id="answer")
 OUTPUTS = {
     "single_label_classification": Output(
-        "softmax", "{} classes", "Classify", LABEL, value=probabilities, say=panel.best_label
+        whole("softmax"), "{} classes", "Classify", LABEL, value=probabilities, say=panel.best_label
     ),
     "multi_label_classification": Output(
-        "sigmoid", "{} labels", "Classify", LABEL, value=probabilities, say=panel.labels_above
+        whole("sigmoid"), "{} labels", "Classify", LABEL, value=probabilities, say=panel.labels_above
     ),
     "regression": Output(
-        "none",
+        whole("none"),
         "a number",
         "Estimate",
         partial(gr.Number, label="Answer", interactive=False, elem_id="answer"),
-        value=lambda answers: answers[0]["score"],
+        value=lambda answers, _: answers[0]["score"],
         say=panel.number_between,
+    ),
+    "token-classification": Output(
+        by_entity,
+        "{} tags",
+        "Find entities",
+        partial(gr.HighlightedText, label="Entities", combine_adjacent=False, show_legend=True, elem_id="answer"),
+        value=entities,
+        say=panel.how_many,
     ),
 }
 

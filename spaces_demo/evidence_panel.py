@@ -109,6 +109,12 @@ def labels_above(answer: dict[str, Any], config: dict[str, Any], report: dict[st
     return f'<p class="hf-note hf-none"><b>{title}</b> {rule}. {remark}</p>'
 
 
+def how_many(answer: Any, config: dict[str, Any], report: dict[str, Any], remark: str) -> str:
+    """Return how many entities were found: their parts of the text have a class."""
+    count = sum(part.get("class_or_confidence") is not None for part in answer or [])
+    return f'<p class="hf-note hf-none"><b>{count or "No"} entit{"y" if count < 2 else "ies"}</b> found. {remark}</p>'
+
+
 def number_between(answer: Any, config: dict[str, Any], report: dict[str, Any], remark: str) -> str:
     """Return the number with the interval that the config has."""
     width, level = config.get("conformal_width"), config.get("conformal_level")

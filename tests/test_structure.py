@@ -25,6 +25,7 @@ LAYERS = (
     ("hftl.evaluation",),  # figures of arrays: it knows no data, no task and no model
     ("hftl.data",),
     ("hftl.tasks",),
+    ("hftl.data.settle",),  # asks the tasks what columns speak for
     ("hftl.data.load",),  # reads what a task's inputs and output say
     ("hftl.models",),
     ("hftl.methods",),

@@ -99,7 +99,7 @@ def _config(target: str | None, flags: dict[str, Any], example: str) -> RunConfi
     check_name(values.get("method"))
     task = values.pop("task")
     if task is None:
-        from hftl.data.load import find_task  # late: reading data takes heavy imports
+        from hftl.data.settle import find_task  # late: reading data takes heavy imports
 
         build_config(next(iter(TASK_NAMES)), values)  # wrong flags are told before data is read
         task = find_task(data_config(values))

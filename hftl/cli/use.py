@@ -124,7 +124,7 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     from hftl.export import export as export_model
     from hftl.export.timing import HEADER, table_rows
     from hftl.report.table import print_table
-    from hftl.tasks import TASKS
+    from hftl.tasks import get_task
 
     with on_stderr():
         report = export_model(model, **options)
@@ -140,8 +140,9 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
         f"predict.py gives the labels of the PyTorch model on {parity['rows']} rows ({parity['origin']}); probabilities "
         f"differ by at most {parity['max_difference']:.1g}."
     )
-    example = TASKS[values["task"]].inputs.example
-    print(f"Try it: python {report.output_dir / 'predict.py'} {shlex.quote(example)}")
+    example: Any = get_task(values["task"], inputs=values["inputs"]).inputs.example
+    words = example.values() if isinstance(example, dict) else [example]
+    print(f"Try it: python {report.output_dir / 'predict.py'} {shlex.join(words)}")
 
 
 @verb(USE, _DEMO)

@@ -3,51 +3,30 @@
 Everything that can be wrong with the data is found here, before a model is downloaded.
 """
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import Dataset, Features, Value
 
 from hftl.config import DataConfig
 from hftl.data.columns import (
-    IMAGE_NAMES,
     arrow_table,
-    column_named,
-    columns_line,
-    is_list,
-    is_measured,
-    is_string,
-    numbers_of,
     quoted,
     refuse_missing,
-    rows_named,
     slice_values,
 )
-from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images
-from hftl.data.samples import SAMPLES
-from hftl.data.sources import DATA_SUFFIXES, data_errors, read_source
-from hftl.data.splits import Rows, Source, Splits, cut, pick_shots, recognise_splits, sample, split_of, together
-from hftl.errors import DataError, did_you_mean
-from hftl.paths import typed_path
-from hftl.tasks import CLASSES, INPUTS, TASKS, combinations, get_task
+from hftl.data.settle import Columns, as_lists, find_columns, settle_task, train_of
+from hftl.data.sources import data_errors, read_source
+from hftl.data.splits import Rows, Source, Splits, cut, pick_shots, recognise_splits, sample, together
+from hftl.errors import DataError
+from hftl.tasks import CLASSES, INPUTS, TASKS
 from hftl.tasks.task import Inputs, Output, Task
 
 
 _ROWS = 1024  # inputs in memory at a time
-_log = logging.getLogger("hftl")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of the columns that matter."""
-
-    inputs: tuple[str, ...]  # in the order of `Inputs.columns`
-    label: str | None
 
 
 @dataclass(frozen=True)
@@ -60,40 +39,6 @@ class _Part:
     slices: list[str] | None  # values of --slice_column
 
 
-def find_columns(
-    table: Dataset, inputs: Inputs | str, config: DataConfig, need_label: bool, output: Output = CLASSES
-) -> Columns:
-    """Find the input columns and the label column: as the config says, else by name, else by type.
-
-    Raises `DataError` when a column is missing, naming those that there are.
-    """
-    inputs = INPUTS[inputs] if isinstance(inputs, str) else inputs
-    kind, have = inputs.kind, columns_line(table)
-    named, label = [getattr(config, flag) for flag in inputs.flags], config.label_column
-    asked = [*zip(inputs.flags, named, strict=True), ("label_column", label if need_label else None)]
-    for option, column in asked:
-        if column is not None and column not in table.column_names:
-            hint = did_you_mean(column, table.column_names)
-            raise DataError(f"{option}: there is no column {column!r}; {have}.{hint}")
-    label = label or column_named(table, output.usual, *named)
-    columns = inputs.find(table, label, named)
-    if columns is None:
-        others = [t.name for t in TASKS.values() if t.inputs.kind != kind and t.inputs.find(table, label)]
-        other = f" If this is the data you mean, use the task {others[0]}" if others else ""
-        flag = inputs.flags[0]
-        raise DataError(f"no {kind} column found; {have}. Name it with {flag} (--{flag.replace('_', '-')}).{other}")
-    if label in columns:
-        raise DataError(f"the column {label!r} cannot be both the {kind} and the label: {have}")
-    if label is None:  # the only ClassLabel, else the only column that is left
-        left = [name for name in table.column_names if name not in columns]
-        classes = [name for name in left if isinstance(table.features[name], ClassLabel)]
-        rest = left if len(left) == 1 and left[0].lower() not in IMAGE_NAMES else []
-        label = next(iter(classes if len(classes) == 1 else rest), None)
-    if label is None and need_label:
-        raise DataError(f"no label column found; {have}. Name it with label_column (--label-column)")
-    return Columns(columns, label)
-
-
 def load_task(name: str, config: DataConfig, draw_seed: int | None = None) -> tuple[Task, Splits]:
     """Load labelled data for the task called `name`, with the inputs and the output that its columns speak for.
 
@@ -104,139 +49,6 @@ def load_task(name: str, config: DataConfig, draw_seed: int | None = None) -> tu
         task = settle_task(name, source.tables[train_of(source)["train"]], config)
         loading = _Loading(task.inputs, task.output, config)
         return task, loading.splits(source, config.seed if draw_seed is None else draw_seed)
-
-
-def find_task(config: DataConfig) -> str:
-    """Return the name of the task that the columns of the data speak for.
-
-    Raises `DataError` when they speak for none, or for several.
-    """
-    if config.data is None:
-        raise DataError("No data was given: --data takes a file, a folder, sample:<name> or a Hub id.")
-    trouble: list[DataError] = []
-    tasks: list[str] = []
-    name = str(config.data).removeprefix("sample:")
-    if str(config.data).startswith("sample:") and name in SAMPLES:
-        return SAMPLES[name].task
-    with data_errors(config.data):
-        for kind in likely_kinds(config.data, config):
-            name = next(task.name for task in TASKS.values() if task.inputs.kind == kind)
-            try:
-                source = as_lists(read_source(config.data, kind), config)
-                table = source.tables[train_of(source)["train"]]
-                task = settle_task(name, table, config)
-                columns = find_columns(table, task.inputs, config, need_label=True, output=task.output)
-            except DataError as error:
-                trouble.append(error)
-                continue
-            if not (
-                tasks and is_string(table.features[columns.inputs[0]])
-            ):  # paths of pictures beside a text are no input
-                tasks.append(name)
-        if not tasks:
-            raise trouble[0]
-    if len(tasks) > 1:
-        raise DataError(f"the columns of the data speak for {' and '.join(tasks)}: name one of them")
-    _log.warning("Task: %s, found from the data.", tasks[0])
-    return tasks[0]
-
-
-def likely_kinds(data: Any, config: DataConfig) -> tuple[str, ...]:
-    """Return what the inputs may be, the likelier first."""
-    if config.image_column is not None or config.text_column is not None:
-        return ("text", "sentence") if config.image_column is None else ("image",)
-    path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return ("image",)
-    pictures = path != Path() and path.is_dir() and has_images(path)
-    return ("image",) if pictures and not _has_split_files(path) else ("text", "image", "sentence")
-
-
-def _has_split_files(folder: Path) -> bool:
-    """Tell whether a file of rows is named for a split; beside images, others describe the data rather than hold them."""
-    files = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.suffix.lower() in DATA_SUFFIXES]
-    return any(split_of(path.stem) for path in files if path.name not in METADATA_NAMES)
-
-
-def settle_task(name: str, table: Dataset, config: DataConfig) -> Task:
-    """Return the task called `name` with the inputs and the output that the columns of a table speak for.
-
-    Two usual columns of texts, or `--text_pair_column`, are a pair. Lists are several labels, many different numbers
-    with fractions are a number, everything else is a class; `--problem_type` decides otherwise. Raises `DataError`.
-    """
-    for inputs in (task.inputs for task in combinations(name)):
-        if len(inputs.columns) > 1 and inputs.find(
-            table, config.label_column, [getattr(config, f) for f in inputs.flags]
-        ):
-            break
-    else:
-        inputs = TASKS[name].inputs
-    outputs = {task.output.problem_type: task.output for task in combinations(name)}
-    if len(outputs) == 1:
-        return get_task(name, inputs=inputs.kind)
-    label = find_columns(table, inputs, config, need_label=True).label
-    feature = table.features[str(label)]
-    if config.problem_type is not None:
-        problem = config.problem_type
-    elif is_list(feature):
-        problem = "multi_label_classification"
-    elif not isinstance(feature, ClassLabel) and is_measured(numbers_of(table, str(label)) or []):
-        problem = "regression"
-    else:
-        problem = "single_label_classification"
-    return get_task(name, problem, inputs.kind)
-
-
-def as_lists(source: Source, config: DataConfig) -> Source:
-    """Return the source with `--label_columns` and `--label_separator` turned into a column of lists of labels.
-
-    Raises `DataError` for a column that is not there or holds other than 0 and 1, and for a separator that never occurs.
-    """
-    if config.label_columns:
-        tables = {name: _one_column(table, config.label_columns, name) for name, table in source.tables.items()}
-        return replace(source, tables=tables)
-    if config.label_separator is None:
-        return source
-    parts = {name: _split_labels(table, config) for name, table in source.tables.items()}
-    if not any(occurs for _, occurs in parts.values()):
-        raise DataError(
-            f"--label_separator {config.label_separator!r} occurs in no label: leave it out, or name the right one "
-            "(--label_column names the column)"
-        )
-    return replace(source, tables={name: table for name, (table, _) in parts.items()})
-
-
-def _one_column(table: Dataset, names: Sequence[str], where: str) -> Dataset:
-    """Return the table with the names of the columns that hold 1, as lists in "labels", instead of the columns."""
-    lacking = [name for name in names if name not in table.column_names]
-    if lacking:
-        hint = did_you_mean(lacking[0], table.column_names)
-        raise DataError(f"label_columns: {where} has no column {lacking[0]!r}; {columns_line(table)}.{hint}")
-    if len(names) < 2:
-        raise DataError(f"label_columns names one column, {names[0]!r}: one for each label is needed, or label_column")
-    columns = {name: table[name][:] for name in names}
-    for name, values in columns.items():
-        wrong = [row for row, value in enumerate(values) if value not in (0, 1)]
-        if wrong:
-            raise DataError(
-                f"{where}: the column {name!r} holds {values[wrong[0]]!r} in {rows_named(wrong)}: label_columns hold 0 or 1"
-            )
-    lists = [[name for name in names if columns[name][row]] for row in range(len(table))]
-    rest = table.remove_columns([*names, *({"labels"} & {*table.column_names})])
-    return rest.add_column("labels", lists, feature=List(Value("string")))
-
-
-def _split_labels(table: Dataset, config: DataConfig) -> tuple[Dataset, bool]:
-    """Return the table with its labels split at the separator, and whether that occurs."""
-    separator = str(config.label_separator)
-    column = config.label_column or column_named(table, CLASSES.usual, config.text_column, config.image_column)
-    if column not in table.column_names or not is_string(table.features[column]):
-        return table, False
-    values = [value or "" for value in table[column][:]]
-    lists = [[part.strip() for part in value.split(separator) if part.strip()] for value in values]
-    order = table.column_names
-    table = table.remove_columns([column]).add_column(column, lists, feature=List(Value("string")))
-    return table.select_columns(order), any(separator in value for value in values)
 
 
 def load_splits(
@@ -265,17 +77,6 @@ def load_rows(
     inputs = INPUTS[inputs] if isinstance(inputs, str) else inputs
     with data_errors(config.data):
         return _Loading(inputs, output, config).rows(labels)
-
-
-def train_of(source: Source) -> dict[str, str]:
-    """Return the source's names for train, validation and test. Raises `DataError` without a train split with rows."""
-    named = recognise_splits(list(source.tables))
-    if "train" not in named:
-        have = ", ".join(source.tables) or "none"
-        raise DataError(f"{source.name} has no train split; its splits are: {have}. Call one 'train'")
-    if not len(source.tables[named["train"]]):
-        raise DataError(f"{source.name} is empty: {named['train']} has no rows")
-    return named
 
 
 def read_values(

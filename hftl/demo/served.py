@@ -15,7 +15,7 @@ from PIL import UnidentifiedImageError
 
 from hftl.config import DataConfig
 from hftl.data.images import decode_image
-from hftl.data.load import find_columns
+from hftl.data.settle import find_columns
 from hftl.data.sources import DATA_SUFFIXES, data_errors, read_file
 from hftl.demo.explain import explain_text, why_image
 from hftl.demo.looks import piece

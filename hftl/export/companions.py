@@ -25,14 +25,20 @@ _NO_LIMIT = 100_000  # tokenizers that know no limit report a number beyond any 
 
 
 def write_companions(folder: Path, predictor: Predictor, name: str) -> None:
-    """Write predict.py, predict.json (the labels and an image model's steps), the processor's files and config.json.
+    """Write predict.py, predict.json (the labels, how they are answered, an image model's steps), the processor's files
+    and config.json.
 
     Characters of a label that a terminal would obey (tabs, line ends, escapes) become spaces in predict.json;
     config.json keeps the labels as they are. Raises `ModelError` for a processor that predict.py cannot stand for.
     """
     processor = predictor.processor
     printable = ["".join(c if c.isprintable() else " " for c in label) for label in predictor.labels]
-    values: dict[str, Any] = {"labels": printable}
+    output, config = predictor.task.output, predictor.model.config
+    values: dict[str, Any] = {"labels": printable, "answers": output.link}
+    if output.link == "sigmoid":
+        values["thresholds"] = getattr(config, "thresholds", None) or [0.5] * len(printable)
+    if len(predictor.task.inputs.columns) > 1:
+        values["pairs"] = True
     if predictor.task.inputs.padded:
         overlap = predictor.task.inputs.overlap
         _write_tokenizer(folder, processor, name, overlap(processor) if overlap else 0)

@@ -93,7 +93,7 @@ def export_graph(predictor: Predictor, path: Path) -> dict[str, Any]:
     `ModelError` when the model cannot be exported.
     """
     model, processor, inputs = predictor.model, predictor.processor, predictor.task.inputs
-    traces = _of_texts(processor) if inputs.padded else _of_images(model, inputs.smallest(model, processor))
+    traces = _of_texts(predictor) if inputs.padded else _of_images(model, inputs.smallest(model, processor))
     names = tuple(traces[0].batch)
     wrapped = _Wrapped(_without_idle_gates(model), names, predictor.task.output.link).eval()
     for trace in traces:
@@ -108,12 +108,15 @@ def export_graph(predictor: Predictor, path: Path) -> dict[str, Any]:
     return {"inputs": list(names), "outputs": [*OUTPUTS], "dynamic": dynamic, "image_size": trace.image_size}
 
 
-def _of_texts(tokenizer: Any) -> list[_Trace]:
+def _of_texts(predictor: Predictor) -> list[_Trace]:
+    tokenizer, sides = predictor.processor, len(predictor.task.inputs.columns)
+
     def texts(*words: int) -> Batch:
         sentences = [" ".join(ascii_lowercase[i % 26] for i in range(count)) for count in words]
-        ids = tokenizer(sentences, truncation=True)["input_ids"]
-        padded = tokenizer.pad({"input_ids": ids}, return_tensors="pt")
-        return {name: padded[name] for name in ("input_ids", "attention_mask")}
+        parts = tokenizer(*[sentences] * sides, truncation=True)
+        names = ["input_ids", *(n for n in ("token_type_ids",) if sides > 1 and n in parts)]
+        padded = tokenizer.pad({name: parts[name] for name in names}, return_tensors="pt")
+        return {name: padded[name] for name in ("input_ids", "attention_mask", *names[1:])}
 
     others = [texts(2), texts(5, 1, 3), texts(int(tokenizer.model_max_length), 2)]
     return [_Trace(texts(4, 9), {0: "batch", 1: "sequence"}, others)]

@@ -8,7 +8,8 @@ import numpy as np
 from datasets import Dataset
 
 from hftl.config import DataConfig
-from hftl.data.load import find_columns, load_rows
+from hftl.data.load import load_rows
+from hftl.data.settle import find_columns
 from hftl.data.sources import read_source
 from hftl.data.splits import sample
 from hftl.errors import DataError

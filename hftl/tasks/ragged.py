@@ -16,7 +16,7 @@ class Ragged:
     starts: np.ndarray  # [n + 1]
 
     @classmethod
-    def of(cls, rows: Sequence[Sequence[int]]) -> Self:
+    def of(cls, rows: Sequence[Any]) -> Self:
         """Join rows of whole numbers."""
         starts = np.cumsum([0, *map(len, rows)])
         return cls(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=int(starts[-1])), starts)

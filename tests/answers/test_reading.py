@@ -6,7 +6,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from hftl.config import DataConfig, build_config
-from hftl.data.load import find_task, load_rows, load_task
+from hftl.data.load import load_rows, load_task
+from hftl.data.settle import find_task
 from hftl.errors import ConfigError, DataError
 from hftl.tasks import LABELS, get_task
 from tests.answers.rows import labelled, measured, paired

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -226,3 +227,12 @@ def test_pairs_are_told_apart_from_texts(folder):
     with pytest.raises(DataError, match="reads pairs of texts"):
         model.predict(["one text"])
     assert paired(4)["label"].isin(["same", "other"]).all()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind"), [("multi_label", "labels"), ("regression", "number"), ("text_pairs", "pair")]
+)
+def test_recipes(folder, recipe, kind):
+    flags = {**SMALL, "data": TABLES[kind](), "model": str(checkpoint("bert", folder)), "max_steps": 2}
+    report = import_module(f"recipes.{recipe}").run(output_dir=folder / f"recipe-{kind}", **flags).report
+    assert (report["inputs"] == "pair", report["problem_type"] == "regression") == (kind == "pair", kind == "number")

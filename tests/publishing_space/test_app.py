@@ -150,7 +150,7 @@ def test_predict_is_the_only_endpoint(clients):
     ("name", "line"),
     [
         ("untrusted", "set TRUST_REMOTE_CODE=1"),
-        ("encoder", "no text or image classifier"),
+        ("encoder", "no text, token or image classifier"),
         ("adapter", "needs merged weights"),
         ("locked", "secret HF_TOKEN"),
         ("missing", "secret HF_TOKEN"),

@@ -1,4 +1,7 @@
-"""Label texts or images: python predict.py INPUT ... Needs onnxruntime, and tokenizers for texts, Pillow for images."""
+"""Answer texts or images: python predict.py INPUT ... Needs onnxruntime, and tokenizers for texts, Pillow for images.
+
+A model of pairs takes the two texts of a pair one after the other.
+"""
 
 import argparse
 import json
@@ -16,8 +19,10 @@ def text_feeds(texts):
 
     tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
     for text in texts:  # each runs on its own, so that none is padded
-        ids = np.array([tokenizer.encode(text).ids], dtype=np.int64)
-        yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        parts = [text] if isinstance(text, str) else [text["text"], text["text_pair"]]
+        encoding = tokenizer.encode(*parts)
+        ids, types = (np.array([numbers], dtype=np.int64) for numbers in (encoding.ids, encoding.type_ids))
+        yield {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": types}
 
 
 def image_feeds(images, steps):
@@ -43,7 +48,24 @@ def probabilities(inputs, model=HERE / "model.onnx"):
     graph = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     steps = config().get("preprocessing")
     feeds = image_feeds(inputs, steps) if steps else text_feeds(inputs)
-    return np.concatenate([graph.run(["probabilities"], row)[0] for row in feeds])
+    names = [given.name for given in graph.get_inputs()]
+    rows = [{name: row[name] for name in names} for row in feeds]
+    return np.concatenate([graph.run(["probabilities"], row)[0] for row in rows])
+
+
+def answers(inputs, **options):
+    """Each answer in words: the class, the labels above their thresholds, or the number, as the model gives them."""
+    values, labels = config(), config()["labels"]
+    if values.get("pairs"):
+        inputs = [{"text": a, "text_pair": b} for a, b in zip(inputs[::2], inputs[1::2], strict=True)]
+    for row in probabilities(inputs, **options):
+        if values["answers"] == "none":
+            yield f"{row[0]:.6g}"
+        elif values["answers"] == "sigmoid":
+            here = [i for i in range(len(row)) if row[i] > values["thresholds"][i]]
+            yield ", ".join(f"{labels[i]} {row[i]:.4f}" for i in here) or "-"
+        else:
+            yield f"{labels[row.argmax()]}\t{row.max():.4f}"
 
 
 if __name__ == "__main__":
@@ -51,7 +73,7 @@ if __name__ == "__main__":
     parser.add_argument("inputs", nargs="+", help="after -- when one begins with a dash")
     parser.add_argument("--model", default=argparse.SUPPRESS, help="an ONNX file (default: model.onnx beside this)")
     try:
-        for row in probabilities(**vars(parser.parse_args())):
-            print(f"{config()['labels'][row.argmax()]}\t{row.max():.4f}")  # noqa: T201
+        for answer in answers(**vars(parser.parse_args())):
+            print(answer)  # noqa: T201
     except Exception as error:
         parser.error(" ".join(str(error).split(" : ")[-1].split()))  # without the prefix of onnxruntime

@@ -1,0 +1,35 @@
+"""Adapt distilbert/distilbert-base-uncased to leondz/wnut_17 (entities in posts of social media) by `lora`.
+
+Python:   from recipes.token_classification import run; run(data="your data", method="full")
+Shell:    python -m recipes.token_classification --data your.conll --num_train_epochs 3
+Several:  accelerate launch --config_file accelerate_configs/multi_gpu.yaml -m recipes.token_classification
+
+Data are lists of words and tags (`tokens` and `tags`), CoNLL files, or JSONL of texts with marked spans (docs/tags.md).
+Every flag of `hftl train token-classification` works. Measured results with their commands: recipes/README.md.
+"""
+
+import sys
+from typing import Any
+
+from hftl.adapt import Result, adapt
+from hftl.cli import run_command
+
+
+TASK = "token-classification"
+DEFAULTS: dict[str, Any] = {"data": "leondz/wnut_17", "model": "distilbert/distilbert-base-uncased", "method": "lora"}
+
+
+def run(**overrides: Any) -> Result:
+    """Run the recipe; keywords are the flags of `hftl train token-classification`."""
+    return adapt(TASK, **{**DEFAULTS, **overrides})
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the recipe from the command line."""
+    words = sys.argv[1:] if argv is None else argv
+    defaults = [word for name, value in DEFAULTS.items() for word in (f"--{name}", value)]
+    sys.exit(run_command(["train", TASK, *defaults, *words]))
+
+
+if __name__ == "__main__":
+    main()
