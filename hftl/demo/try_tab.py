@@ -57,7 +57,9 @@ def _answer_panel(served: Served, with_feedback: bool) -> Panel:
     banner = html(_INVITATION, "answer")
     with gr.Column(visible=False) as result:
         widget = served.output.widget
-        label = getattr(gr, widget)(label="Answer", show_label=False, elem_id="label", **_WIDGETS[widget])
+        # the likeliest label need not be the answer, where there are several
+        unsaid = {"show_heading": False} if served.output.link == "sigmoid" else {}
+        label = getattr(gr, widget)(label="Answer", show_label=False, elem_id="label", **_WIDGETS[widget], **unsaid)
         every_label = html("", "all-labels")
         with gr.Accordion("Why?", elem_id="why-panel", visible=served.output.explained):
             why = html("", "why", min_height=80)
@@ -87,8 +89,15 @@ def _answered(served: Served, content: Any, answer: Answer) -> list[Any]:
     ranked = _ranked(served, answer)
     every_label = piece("labels", rows=ranked[:_MAX_LISTED], count=len(ranked), top=_TOP)
     value = served.output.draw(answer)
-    likeliest = ranked[0][0] if ranked else None
+    likeliest = _label_to_explain(served, answer) if ranked else None
     return [banner, gr.Column(visible=True), value, every_label, "", likeliest, *_NOT_SAVED]
+
+
+def _label_to_explain(served: Served, answer: Answer) -> str:
+    """Return the likeliest of the labels that are answered, else the likeliest of all; of a number its name."""
+    given = served.output.cells(answer)["prediction"]
+    ranked = [label for label, _ in _ranked(served, answer)] or list(served.predictor.labels)
+    return next((label for label in ranked if isinstance(given, list) and label in given), ranked[0])
 
 
 def _ranked(served: Served, answer: Answer) -> list[tuple[str, float]]:
@@ -121,10 +130,9 @@ def try_tab(served: Served, examples: Future[list[Any]], feedback: Feedback | No
             raise DataError("Classify something first.")
         if not served.output.explained:
             return ""
-        ranked = _ranked(served, last.answer)
         content, label = (
             served.read(last.values),
-            choice if choice in labels else (ranked[0][0] if ranked else labels[0]),
+            choice if choice in labels else _label_to_explain(served, last.answer),
         )
         try:
             return box.why(served.predictor, content, label)

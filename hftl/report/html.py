@@ -94,7 +94,7 @@ def evidence_sections(
 
 
 def _with_content(entries: list[dict[str, Any]], read: Callable[[int], Any], limit: int) -> dict[str, Any]:
-    rows = [{"marked": None, **entry, "content": page_content(read, int(entry["row"]))} for entry in entries[:limit]]
+    rows = [{**entry, "content": page_content(read, int(entry["row"]))} for entry in entries[:limit]]
     return {"rows": rows, "more": max(0, len(entries) - limit)}
 
 

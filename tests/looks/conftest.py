@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.looks.made import made_run
+from tests.report_page.conftest import chromium  # noqa: F401  the same browser
 
 
 @pytest.fixture(scope="package")
