@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from hftl.data.samples import UNLABELLED, digits_source, wikipedia_source
+from hftl.data.samples import SAMPLES, UNLABELLED, digits_source, wikipedia_source
 
 
 def main() -> None:
@@ -19,8 +19,11 @@ def main() -> None:
     rows, digest = wikipedia_source()
     topics = [row["topic"] for row in rows if row["topic"] != UNLABELLED]
     (_, targets), digits_digest = digits_source()
+    tags = [row for row in SAMPLES["wikipedia-subjects"].table(rows)[3] if row is not None]
+    types = [next(tag[2:] for tag in row if tag != "O") for row in tags]
     for name, labels, n_test, sha in (
         ("wikipedia-topics", topics, 1807, digest),
+        ("wikipedia-subjects", types, len(types) // 5, digest),
         ("digits", targets, 540, digits_digest),
     ):
         _, test = train_test_split(np.arange(len(labels)), test_size=n_test, stratify=labels, random_state=0)

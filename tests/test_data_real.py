@@ -5,7 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from hftl.config import build_config
 from hftl.data.images import decode_image
+from hftl.data.load import load_task
 from tests.small_data import load
 
 
@@ -38,3 +40,17 @@ def test_real_images(name, classes, monkeypatch):
     assert len(splits.labels) == classes
     assert (len(splits.train), len(splits.test)) == (60, 30)
     decode_image(splits.train[0]["image"])
+
+
+@pytest.mark.parametrize(("name", "types"), [("wnut17", 6), ("restaurant8k_slots", 5)])
+def test_real_tags(name, types):
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"{name} is not in ../shared/data")
+    flags = {"data": str(SHARED / name), "max_train_samples": 300, "max_eval_samples": 100}
+    _, splits = load_task("token-classification", build_config("token-classification", flags).data)
+    assert splits.labels[0] == "O"
+    assert len(splits.labels) == 2 * types + 1
+    source = pd.read_parquet(SHARED / name / "train.parquet")
+    for row in splits.train.select(range(20)):
+        assert [*source["tokens"][row["row"]]] == row["words"]
+        assert [*source["tags"][row["row"]]] == [splits.labels[i] for i in row["label"]]

@@ -219,31 +219,26 @@ class _Spy:
 @pytest.mark.parametrize("method", ["probe", "lora"])
 def test_test_split_is_read_last(method: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
-    load_splits, fit_plan = prepare.load_splits, FLOW.fit_plan
+    load_task, fit_plan = prepare.load_task, FLOW.fit_plan
 
-    def spied_splits(*args: Any) -> Any:
-        splits = load_splits(*args)
-        return dataclasses.replace(splits, test=_Spy(splits.test, events))
+    def spied_task(*args: Any) -> Any:
+        found, splits = load_task(*args)
+        watched = dataclasses.replace(found, inputs=dataclasses.replace(found.inputs, encode=spied_encode))
+        return watched, dataclasses.replace(splits, test=_Spy(splits.test, events))
 
     def spied_fit(*args: Any) -> Any:
         result = fit_plan(*args)
         events.append("trained")
         return result
 
-    task = TASKS["text-classification"]
-    inputs = task.inputs
+    inputs = TASKS["text-classification"].inputs
 
     def spied_encode(table: Any, processor: Any) -> Any:
         events.append("encode test" if isinstance(table, _Spy) else "encode")
         return inputs.encode(table, processor)
 
-    monkeypatch.setattr(prepare, "load_splits", spied_splits)
+    monkeypatch.setattr(prepare, "load_task", spied_task)
     monkeypatch.setattr(FLOW, "fit_plan", spied_fit)
-    monkeypatch.setitem(
-        TASKS,
-        "text-classification",
-        dataclasses.replace(task, inputs=dataclasses.replace(inputs, encode=spied_encode)),
-    )
     _run(folder, f"{method}-spied", method)
     trained = events.index("trained")
     assert set(events[:trained]) == {"encode"}

@@ -108,10 +108,26 @@ def test_test_rows_are_distinct_sorted_and_within_the_source(name):
 @pytest.mark.parametrize("name", SAMPLES)
 def test_every_class_has_its_share_of_the_test_rows(name):
     splits = load_sample(name)
-    train, test = (Counter(splits[k]["label"][:]) for k in ("train", "test"))
+    train, test = (Counter(_labels(splits[k])) for k in ("train", "test"))
     share = test.total() / (train.total() + test.total())
     for label in train:
         assert abs(test[label] - share * (train[label] + test[label])) <= 1  # stratified up to rounding
+
+
+def _labels(table):
+    """The label of each row, of tagged words the type of the one entity."""
+    if "label" in table.column_names:
+        return table["label"][:]
+    types = [{tag[2:] for tag in tags} - {""} for tags in table["tags"][:]]
+    assert {len(one) for one in types} == {1}
+    return [one.pop() for one in types]
+
+
+def test_subjects_are_named_in_their_sentence():
+    row = load_sample("wikipedia-subjects")["test"][0]
+    named = [word for word, tag in zip(row["tokens"], row["tags"], strict=True) if tag != "O"]
+    assert named
+    assert len(row["tokens"]) <= 30
 
 
 def test_two_loads_are_the_same(topics, digits):

@@ -192,7 +192,7 @@ class Verb(TyperCommand):
         more = len(positional) > len(arguments) and not any(a.nargs == -1 for a in arguments)
         if more or len(positional) < len(needs):
             got = f", but got {len(positional)}: {' '.join(positional)}" if positional else ""
-            needed = " and ".join(needs) or "no further words"
+            needed = " and ".join(needs or [a.help or "" for a in arguments]) or "no further words"
             raise ConfigError(f"hftl {self.name} needs {needed}{got}, such as: {self.epilog}")
         return [*plain, "--", *positional]
 

@@ -75,7 +75,7 @@ Target = Annotated[
     str | None,
     Argument(
         metavar="TASK|config.yaml",
-        help="one TASK (found from the data when left out) or config.yaml",
+        help="one TASK or config.yaml (when left out, the task is found from --data)",
         autocompletion=lambda: list(TASK_NAMES),
     ),
 ]
@@ -91,7 +91,8 @@ def _config(target: str | None, flags: dict[str, Any], example: str) -> RunConfi
     if target is not None and target.endswith((".yaml", ".yml")):
         values = read_yaml(Path(target))
     if target is None and flags.get("data") is None:
-        raise ConfigError(f"It takes a TASK or config.yaml, or --data alone, such as: {example}")
+        verb = " ".join(example.split()[:2])
+        raise ConfigError(f"{verb} needs one TASK or config.yaml, or --data alone, such as: {example}")
     typed = {name: value for name, value in flags.items() if value is not None}
     values |= {
         name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in typed.items()

@@ -164,3 +164,8 @@ def test_slices_by_a_column(tmp_path):
         **flags,
     )
     assert {"sentence length", "source"} <= {one["by"] for one in run.evidence["slices"]}
+
+
+def test_the_baseline_that_counts_knows_words(run):
+    """Most words are O, so that O everywhere has many right; it finds no entity, and is no rival."""
+    assert run.evidence["verdict"]["against"] == "each word's most frequent tag"

@@ -40,7 +40,7 @@ def test_a_new_trainer_and_optimizer_per_stage(folder: Path, monkeypatch: pytest
     work = folder / "two-stages"
     work.mkdir()
     config = config_of(folder, learning_rate=1e-3)
-    reports = fit_plan(plan, None, data, config, "macro_f1", work).stages  # type: ignore[arg-type]
+    reports = fit_plan(plan, None, data, config, work).stages  # type: ignore[arg-type]
     assert len({id(t) for t in made}) == 2
     assert len({id(t.optimizer.optimizer) for t in made}) == 2  # type: ignore[union-attr]
     frozen = set(body.parameters)
