@@ -136,11 +136,13 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     plural = "s" * (threads > 1)
     title = f"{values['model']['name']}: {threads} thread{plural}, time by batch size, accuracy on validation"
     print_table(title, HEADER, table_rows(values), stdout=True)
+    task = get_task(values["task"], values["problem_type"], values["rows"])
+    what, _, differ = task.output.words["same"].partition(", ")
     print(
-        f"predict.py gives the labels of the PyTorch model on {parity['rows']} rows ({parity['origin']}); probabilities "
-        f"differ by at most {parity['max_difference']:.1g}."
+        f"predict.py gives the {what.removesuffix(',')} of the PyTorch model on {parity['rows']} rows ({parity['origin']}); "
+        f"{differ or 'they'} differ by at most {parity['max_difference']:.1g}."
     )
-    example: Any = get_task(values["task"], inputs=values["inputs"]).inputs.example
+    example: Any = task.inputs.example
     words = example.values() if isinstance(example, dict) else [example]
     print(f"Try it: python {report.output_dir / 'predict.py'} {shlex.join(words)}")
 

@@ -223,7 +223,8 @@ def _describe(artifact: Artifact, predictor: Predictor, graph: dict[str, Any]) -
         "format": "onnx",
         "opset": OPSET,
         "task": predictor.task.name,
-        "inputs": predictor.task.inputs.kind,
+        "problem_type": predictor.task.output.problem_type,
+        "rows": predictor.task.inputs.kind,
         "model": {
             "name": folder.resolve().name if folder.is_dir() else artifact.name,
             "architecture": type(predictor.model).__name__,

@@ -63,7 +63,7 @@ def one_name(parts: dict[str, list[float]], feature: Any, column: str) -> tuple[
         raise DataError(
             f"all {len(values)} rows of train have the same number in {column!r}: there is nothing to learn"
         )
-    span = f"{min(values):g} to {max(values):g}"
+    span = f"{min(values):.2g} to {max(values):.2g}"  # about: a card shows it, and no row
     return (column,), [f"The answer is a number ({column}): regression, {len({*values}):,} different values, {span}."]
 
 
