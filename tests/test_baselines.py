@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline, make_union
 
 from hftl.errors import DataError
-from hftl.evaluation import linear_baselines
+from hftl.evaluation import linear_baselines, text_features
 from hftl.evaluation.baselines import (
     HISTOGRAM,
     MAJORITY,
@@ -164,7 +164,7 @@ def test_tfidf_edge_cases():
 def test_tfidf_limits_its_weights(monkeypatch):
     texts, labels = topic_texts(200, 0)
     test_texts, test_labels = topic_texts(100, 1)
-    monkeypatch.setattr(linear_baselines, "_MAX_WEIGHTS", 3 * 160)
+    monkeypatch.setattr(text_features, "_MAX_WEIGHTS", 3 * 160)
     baseline = tfidf_logistic_regression(texts, labels, test_texts)
     assert baseline.model.arrays["weight"].shape == (3, 160)
     assert np.mean(baseline.predictions == test_labels) > 0.85

@@ -70,7 +70,7 @@ def _subjects(rows: list[dict[str, str]]) -> _Table:
     """The beginning of each summary, with the name of what it is about marked as an entity of the article's topic."""
     sentences = [split_words(row["extract"])[0][:_BEGINNING] for row in rows]
     titles = [split_words(re.sub(r" \(.*", "", row["title"]))[0] for row in rows]
-    tags = [_marked(*parts, row["topic"]) for *parts, row in zip(sentences, titles, rows, strict=True)]
+    tags = [_marked(words, title, row["topic"]) for words, title, row in zip(sentences, titles, rows, strict=True)]
     return "tokens", List(Value("string")), sentences, tags
 
 

@@ -114,7 +114,7 @@ def decode(outputs: Any) -> Any:
 def check_regression(config: Any, name: str) -> None:
     """Raise `ModelError` for a model that does not answer with one number."""
     if config.num_labels != 1 or config.problem_type != "regression":
-        raise ModelError(f"{name} does not answer with a number: its problem_type is {config.problem_type}.")
+        raise ModelError(f"{name} answers with {config.num_labels} numbers (regression), not with one.")
 
 
 def _probe(*arguments: Any, **options: Any) -> Any:
