@@ -14,7 +14,8 @@ from scipy import sparse, stats
 
 from hftl.errors import ConfigError, DataError
 from hftl.evaluation.bootstrap import LEVEL, Corrected, Interval, Scores, proportion_interval
-from hftl.evaluation.metrics import share
+from hftl.evaluation.metrics import share, total
+from hftl.evaluation.row_scores import worst_first
 
 
 _FLAT = 1e-12  # a variance that is this share of the squares is rounding: all values are equal
@@ -87,7 +88,7 @@ def spearman(answers: Any, targets: Any) -> Interval:
     """
     pair = paired_numbers(answers, targets)
     ranks = [stats.rankdata(values) for values in pair]
-    r, n = float(pearson(np.asarray(number_statistics(*ranks).sum(axis=0))[None])[0]), len(ranks[0])
+    r, n = total(number_statistics(*ranks), pearson), len(ranks[0])
     if n < 4:
         return Interval(r, -1.0, 1.0)
     most = 1 - 6 / (n**3 - n)
@@ -118,16 +119,10 @@ def coverage(answers: Any, targets: Any, width: float) -> Interval:
 
 
 def worst_number_rows(outputs: Any, targets: Any, limit: int) -> list[dict[str, Any]]:
-    """Return the at most `limit` rows with the largest error, the largest first: row, true, predicted, and as `loss`
-    the size of the error, in the unit of the targets. Raises `ConfigError` for a limit below 0.
-    """
-    if limit < 0:
-        raise ConfigError(f"limit must be 0 or more, got {limit}.")
+    """Return row, true, predicted and loss of `worst_first`: the size of the error, in the unit of the targets."""
     predicted, true = paired_numbers(outputs, targets)
     error = abs(predicted - true)
-    order = np.argsort(-error, kind="stable")
-    order = order[error[order] > 0][:limit]
     return [
-        {"row": int(i), "true": float(true[i]), "predicted": float(predicted[i]), "loss": float(error[i])}
-        for i in order
+        {"row": i, "true": float(true[i]), "predicted": float(predicted[i]), "loss": float(error[i])}
+        for i in worst_first(error, error > 0, limit)
     ]

@@ -14,7 +14,7 @@ from hftl.evaluation.logistic import cv_rows
 from hftl.evaluation.number_scores import coverage
 from hftl.evaluation.row_scores import confusion
 from hftl.evaluation.saved_baseline import save_baseline
-from hftl.evaluation.slices import Grouping, Slice, by_quantiles, by_values, score_slices, slice_scores
+from hftl.evaluation.slices import Grouping, Slice, by_quantiles, by_values, right_slices, score_slices
 from hftl.evaluation.suspects import suspect_labels
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.advice import Facts, advise
@@ -158,8 +158,7 @@ def _scored(groupings: list[Grouping], scene: Scene) -> list[Slice]:
     """Score every slice: exactly where the headline score is a share of right rows, else by resampling."""
     output = scene.ready.task.output
     if output.headline in output.right:
-        right = output.right[output.headline](scene.answers, scene.targets)
-        return slice_scores(groupings, right, np.ones_like(right))
+        return right_slices(groupings, output.right[output.headline](scene.answers, scene.targets))
     statistics = output.statistics(scene.answers, *scene.truth)
     score = output.scores[output.headline]
     return score_slices(groupings, statistics, score, smaller=output.headline in output.smaller)
