@@ -108,29 +108,11 @@ def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
 
 
 def _calibration(scene: Scene) -> dict[str, Any]:
-    temperature = scene.outcome.final.temperature
-    report = calibration_report(*scene.certainty, temperature)
-    document: dict[str, Any] = {"temperature": temperature.value}
-    for when, scores in report["test"].items():
-        ece = scores["ece"]
-        document[when] = {"ece": ece["value"], "ece_low": ece["low"], "ece_high": ece["high"]}
-        document[when] |= {name: scores[name] for name in ("ece_if_calibrated", "log_loss", "brier")}
-    document |= {f"bins_{when}": scores["bins"] for when, scores in report["test"].items()}
-    return {**document, "note": " ".join(note for note in (temperature.reason, report["note"]) if note)}
+    return calibration_report(*scene.certainty[2:], scene.outcome.final.temperature)
 
 
 def _abstain(scene: Scene) -> dict[str, Any]:
-    precision, temperature = scene.run.config.target_precision, scene.outcome.final.temperature.value
-    report = abstain_report(*scene.certainty, precision, temperature)
-    test = report["test"] or {}
-    return {
-        "precision": report["target"],
-        "threshold": report["threshold"],
-        "test_precision": test.get("precision"),
-        "coverage": test.get("coverage"),
-        "curve": [[point["coverage"], point["precision"]] for point in report["curve"]],
-        "note": report["reason"],
-    }
+    return abstain_report(*scene.certainty, scene.run.config.target_precision, scene.outcome.final.temperature.value)
 
 
 def _slices(scene: Scene) -> list[dict[str, Any]]:
