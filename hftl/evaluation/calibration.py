@@ -166,7 +166,7 @@ def ece_with_interval(scores: RowScores, bins: int = BINS, seed: int = 0) -> tup
         hits = rng.random((size, n)) < scores.confidence
         by_chance.append(_ece((hits - scores.confidence) @ place, n))
     chance = np.concatenate(by_chance)
-    value = float(_ece(kinds.counts[None] @ kinds.statistics, n)[0])
+    value = float(_ece(kinds.sums, n)[0])
     drawn = np.concatenate([_ece(counts @ kinds.statistics, n) for counts in resampled(kinds, _RESAMPLES, rng)])
     low, high = ends(drawn)
     lower = max(0.0, 2 * value - high) if value > ends(chance)[1] else 0.0

@@ -21,8 +21,7 @@ from hftl.evaluation.baselines import (
     constant_baseline,
     fit_baseline,
 )
-from hftl.evaluation.pair_features import learn_pairs, pair_features
-from hftl.evaluation.text_features import learn_texts, text_features
+from hftl.evaluation.text_features import learn_pairs, learn_texts, pair_features, text_features
 
 
 # Rows of length one want a weak penalty: on 2,000 Wikipedia summaries and on banking77 the best is 10 to 100.

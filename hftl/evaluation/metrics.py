@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from hftl.errors import DataError
-from hftl.evaluation.row_scores import check_range, row_scores
+from hftl.evaluation.row_scores import paired_ids, row_scores
 
 
 Score = Callable[[np.ndarray], np.ndarray]  # sums [b, s] → scores [b]
@@ -97,7 +96,7 @@ def add_made_up(sums: np.ndarray, rows: np.ndarray, right: np.ndarray) -> None:
 
 def compute_metrics(predictions: Any, references: Any) -> dict[str, float]:
     """Return the `SCORES` of class ids [n] against true class ids [n], whatever integers these are."""
-    names, codes = np.unique(np.stack(_paired_ids(predictions, references)), return_inverse=True)
+    names, codes = np.unique(np.stack(paired_ids(predictions, references)), return_inverse=True)
     statistics = class_statistics(*codes.reshape(2, -1), len(names))
     return {name: total(statistics, score) for name, score in SCORES.items()}
 
@@ -107,9 +106,7 @@ def per_class(predictions: np.ndarray, references: np.ndarray, labels: Sequence[
 
     `labels[i]` is the name of class id i. A class that never occurs has zeros.
     """
-    predicted, true = _paired_ids(predictions, references)
-    for name, ids in (("predictions", predicted), ("references", true)):
-        check_range(name, ids, len(labels))
+    predicted, true = paired_ids(predictions, references, len(labels))
     return table_of(class_statistics(predicted, true, len(labels)), labels)
 
 
@@ -126,21 +123,6 @@ def table_of(statistics: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
 def log_loss(logits: np.ndarray, references: np.ndarray) -> float:
     """Return the mean negative log-likelihood (nats) of the true class ids [n] under the softmax of `logits` [n, k]."""
     return float(row_scores(logits, references).loss.mean())
-
-
-def _paired_ids(predictions: Any, references: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return both as int64 [n], or raise when they are not two equally long, non-empty lists of class ids."""
-    arrays = []
-    for name, values in (("predictions", predictions), ("references", references)):
-        array = np.asarray(values)
-        if array.ndim != 1 or array.size == 0:
-            raise DataError(f"{name} must be a non-empty list of class ids, got an array of shape {array.shape}.")
-        if array.dtype.kind not in "iub":
-            raise DataError(f"{name} must be whole class ids, got {array.dtype} (take the argmax of logits first).")
-        arrays.append(array.astype(np.int64))
-    if len(arrays[0]) != len(arrays[1]):
-        raise DataError(f"{len(arrays[0])} predictions for {len(arrays[1])} references: the two must pair up.")
-    return arrays[0], arrays[1]
 
 
 @functools.cache

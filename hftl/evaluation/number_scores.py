@@ -53,18 +53,10 @@ def _spread(sums: np.ndarray, column: int) -> np.ndarray:
     return np.where(spread > _FLAT * squares, spread, 0.0)
 
 
-def rmse(sums: np.ndarray) -> np.ndarray:
-    """Return the root of the mean squared error [b] of the sums [b, 8] of `number_statistics`."""
-    return np.sqrt(sums[:, 2] / sums[:, 0])
-
-
-def mae(sums: np.ndarray) -> np.ndarray:
-    """Return the mean absolute error [b]."""
-    return sums[:, 1] / sums[:, 0]
-
-
 def r2(sums: np.ndarray) -> np.ndarray:
-    """Return the share of the targets' variance [b] that the answers explain; 0 where all targets are equal."""
+    """Return the share of the targets' variance [b] that the answers explain, of sums of `number_statistics`; 0 where all
+    targets are equal.
+    """
     spread = _spread(sums, 3)
     return np.where(spread > 0, 1 - sums[:, 2] / np.where(spread > 0, spread, 1), 0.0)
 
@@ -75,16 +67,20 @@ def pearson(sums: np.ndarray) -> np.ndarray:
     return np.clip(share(together, np.sqrt(_spread(sums, 3) * _spread(sums, 5))), -1, 1)
 
 
-SCORES: Scores = {"r2": Corrected(r2), "rmse": Corrected(rmse), "mae": Corrected(mae), "pearson": Corrected(pearson)}
+SCORES: Scores = {
+    "r2": Corrected(r2),
+    "rmse": Corrected(lambda sums: np.sqrt(sums[:, 2] / sums[:, 0])),
+    "mae": Corrected(lambda sums: sums[:, 1] / sums[:, 0]),
+    "pearson": Corrected(pearson),
+}
 COMPARED = ("r2", "rmse", "mae", "pearson")  # those with an interval and a verdict, the headline first
 
 
 def spearman(answers: Any, targets: Any) -> Interval:
     """Return the correlation of the ranks of answers and targets, equal ones at the mean of theirs, and its interval.
 
-    By Fisher's z with the variance (1 + r^2 / 2) / (n - 3) of Bonett and Wright (Psychometrika 2000). 0 where all
-    answers or all targets are equal; -1 to 1 for fewer than four rows. Of ranks in perfect order, r is taken to be
-    half a swap of neighbours away from that: z would have no end.
+    By Fisher's z with the variance (1 + r^2 / 2) / (n - 3) of Bonett and Wright (Psychometrika 2000), r at least half a
+    swap of neighbours from perfect order. 0 where all answers or all targets are equal; -1 to 1 for under four rows.
     """
     pair = paired_numbers(answers, targets)
     ranks = [stats.rankdata(values) for values in pair]
@@ -102,8 +98,7 @@ def conformal_width(residuals: Any, level: float) -> float | None:
     """Return how far a new row's target lies from its answer at most, in at least `level` of cases: half the width.
 
     Split conformal prediction (Vovk, Gammerman and Shafer 2005; Lei et al., JASA 2018): the ceil((n + 1) level)-th
-    smallest of the absolute `residuals` [n] of rows that the model did not learn from. It holds for any model and any
-    noise if new rows are drawn as those were, over all of them, not in each corner. None for too few rows: 19 for 95%.
+    smallest of the absolute `residuals` [n] of rows that the model did not learn from. None for too few: 19 for 95%.
     """
     if not 0 < level < 1:
         raise ConfigError(f"level must be between 0 and 1, got {level}.")

@@ -85,26 +85,26 @@ def check_ids(name: str, ids: Any, rows: int, classes: int | None = None) -> np.
         raise DataError(f"{name} must be {rows} class ids, one per row, got an array of shape {array.shape}.")
     if array.dtype.kind not in "iub" and rows:
         raise DataError(f"{name} must be whole class ids, got {array.dtype}.")
-    array = array.astype(np.int64)
-    if classes is not None and rows:
-        check_range(name, array, classes)
-    return array
+    if classes is not None and rows and not 0 <= array.min() <= array.max() < classes:
+        raise DataError(
+            f"{name} hold class ids {array.min()} to {array.max()}, but the classes are 0 to {classes - 1}."
+        )
+    return array.astype(np.int64)
 
 
-def check_range(name: str, ids: np.ndarray, classes: int) -> None:
-    """Raise `DataError` unless all of `ids` (at least one) are 0 to `classes` - 1."""
-    if ids.min() < 0 or ids.max() >= classes:
-        raise DataError(f"{name} hold class ids {ids.min()} to {ids.max()}, but the classes are 0 to {classes - 1}.")
+def paired_ids(predictions: Any, references: Any, classes: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return class ids [n] and true ones as `check_ids` does."""
+    true = check_ids("references", references, len(np.atleast_1d(references)), classes)
+    return check_ids("predictions", predictions, len(true), classes), true
 
 
 def confusion(predictions: np.ndarray, references: np.ndarray, n_classes: int) -> list[tuple[int, int, int]]:
     """Return the cells of the confusion matrix that are not 0, as (true, predicted, count) in that order.
 
-    There are at most as many as rows, where the matrix of 1,000 classes would have a million. `predictions` and
-    `references` are class ids [n]. Raises `DataError` when they do not pair up or are not below `n_classes`.
+    There are at most as many as rows, where the matrix of 1,000 classes would have a million. Raises `DataError` for
+    class ids [n] that do not pair up or are not below `n_classes`.
     """
-    true = check_ids("references", references, len(np.atleast_1d(references)), n_classes)
-    predicted = check_ids("predictions", predictions, len(true), n_classes)
+    predicted, true = paired_ids(predictions, references, n_classes)
     cells, counts = np.unique(true * n_classes + predicted, return_counts=True)
     return [(int(c // n_classes), int(c % n_classes), int(n)) for c, n in zip(cells, counts, strict=True)]
 
