@@ -210,9 +210,8 @@ def constant_baseline(goal: Goal, train_targets: Any, test: Any, name: str = "")
     for fit, held in folds:
         answers[held] = goal.typical(targets[rows[fit]])
     score = goal.score(answers, targets[rows]) if folds else None
-    return finish(
-        name or goal.name, started, LinearModel("majority", arrays, dict(goal.settings), no_features), score, test
-    )
+    model = LinearModel("majority", arrays, dict(goal.settings), no_features)
+    return finish(name or goal.name, started, model, score, test)
 
 
 def fit_baseline(recipe: Recipe, train: Any, train_targets: Any, test: Any) -> Baseline:
@@ -260,7 +259,7 @@ def _fit(regression: Any, features: Any, targets: np.ndarray) -> Any:
 
 
 def _choose_c(recipe: Recipe, features: Any, targets: np.ndarray, products: int) -> tuple[float, float | None]:
-    """Return the C with the best score in `cv_folds`, of equals the one nearest to the default, and that score.
+    """Return the C with the best score in `Goal.folds`, of equals the one nearest to the default, and that score.
 
     The default and None where there are no folds.
     """

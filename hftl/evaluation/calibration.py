@@ -47,10 +47,8 @@ def fit_temperature(validation_logits: np.ndarray, validation_references: np.nda
 
     A weak prior around T = 1 steadies it on few rows. It stays at 1 where the rows cannot tell: fewer than 20, or none
     that is wrong (the loss then falls for ever as T goes to 0), and where temperatures fitted on four fifths of the
-    rows do not lower the loss of the other fifth (5-fold cross-validation).
-
-    `validation_logits` is [n, classes] and `validation_references` [n] class ids. Of more than 5 million logits a
-    seeded sample of the rows is used. Raises `DataError` for bad input.
+    rows do not lower the loss of the other fifth. Logits are [n, classes], references [n] class ids; of more than 5
+    million logits a seeded sample of the rows is used.
     """
     scores, true = check_logits(validation_logits, validation_references)
     rows = max(1, min(len(true), _MAX_VALUES // scores.shape[1]))
@@ -58,12 +56,11 @@ def fit_temperature(validation_logits: np.ndarray, validation_references: np.nda
     correct = row_scores(scores, true).correct
     if rows < _MIN_ROWS:
         return Temperature(1.0, False, f"{rows} validation rows are too few to fit a temperature.", rows)
-    true = true[order]
-    shifted = scores[order].astype(np.float64)
-    shifted -= shifted[np.arange(rows), true][:, None]  # the loss is then log(sum(exp(shifted / T)))
     if correct[order].all():
         reason = f"All {rows} validation rows are right: they cannot tell how often the model is wrong."
         return Temperature(1.0, False, reason, rows)
+    shifted = scores[order].astype(np.float64)
+    shifted -= shifted[np.arange(rows), true[order]][:, None]  # the loss is then log(sum(exp(shifted / T)))
     before, after = _cross_validate(shifted)
     if after >= before:
         reason = f"No temperature lowers the log loss of held-out validation rows ({before:.4f} without one)."

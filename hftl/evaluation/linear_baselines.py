@@ -79,8 +79,7 @@ def _learn_pixels(pixels: np.ndarray, classes: int) -> tuple[dict[str, np.ndarra
 
 
 def _learn_colours(pixels: np.ndarray, classes: int) -> tuple[dict[str, np.ndarray], dict[str, Any], np.ndarray]:
-    settings = {"shape": list(pixels.shape[1:])}
-    return {}, settings, histogram_features({}, settings)(pixels)
+    return {}, {"shape": list(pixels.shape[1:])}, colour_shares(_checked(pixels, {"shape": list(pixels.shape[1:])}))
 
 
 def raw_pixel_features(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
@@ -140,17 +139,15 @@ def pixel_features(pixels: np.ndarray) -> np.ndarray:
 def colour_shares(pixels: np.ndarray) -> np.ndarray:
     """Return [n, features] float32: roots of the shares of 32 levels per channel and, of three channels, 512 colours."""
     n, height, width, channels = pixels.shape
-    flat = pixels.reshape(n, height * width, channels)
-    step = max(1, _PIXEL_CHUNK // (height * width))
+    flat, step = pixels.reshape(n, height * width, channels), max(1, _PIXEL_CHUNK // (height * width))
     colours = 1 << (3 * _JOINT_BITS) if channels == 3 else 0
     features = np.empty((n, (channels << _CHANNEL_BITS) + colours), dtype=np.float32)
     for start in range(0, n, step):
         levels = (flat[start : start + step] >> (8 - _CHANNEL_BITS)).astype(np.int64)
         counts = [_count(levels[..., channel], 1 << _CHANNEL_BITS) for channel in range(channels)]
-        if channels == 3:
+        if colours:
             red, green, blue = np.moveaxis(levels >> (_CHANNEL_BITS - _JOINT_BITS), -1, 0)
-            joint = (red << (2 * _JOINT_BITS)) + (green << _JOINT_BITS) + blue
-            counts.append(_count(joint, colours))
+            counts.append(_count((red << (2 * _JOINT_BITS)) + (green << _JOINT_BITS) + blue, colours))
         features[start : start + step] = np.sqrt(np.concatenate(counts, axis=1) / (height * width))
     return features
 
@@ -163,44 +160,16 @@ def _count(values: np.ndarray, kinds: int) -> np.ndarray:
 
 # Texts: words and word pairs make one half of the features, 2 to 5 characters inside words the other (Zhang, Zhao and
 # LeCun, NeurIPS 2015, for counts as the baseline to beat). In cross-validation the words of all rows are known.
-_TEXTS = Recipe(
-    kind="tfidf",
-    name="TF-IDF + logistic regression",
-    learn=learn_texts,
-    features=text_features,
-    regression=_text_regression,
-    penalties=_PENALTIES,
-    default=_DEFAULT_PENALTY,
-    renew=_as_if_new,
-)
-_PAIRS = Recipe(
-    kind="tfidf_pair",
-    name="TF-IDF of both texts + logistic regression",
-    learn=learn_pairs,
-    features=pair_features,
-    regression=_text_regression,
-    penalties=_PENALTIES,
-    default=_DEFAULT_PENALTY,
-)
-_COLOURS = Recipe(
-    kind="colour_histogram",
-    name="colour histogram + logistic regression",
-    learn=_learn_colours,
-    features=histogram_features,
-    regression=_image_regression,
-    penalties=(1.0, 10.0, 100.0),
-    default=10.0,
-)
-_PIXELS = Recipe(
-    kind="raw_pixels",
-    name="raw pixels + logistic regression",
-    learn=_learn_pixels,
-    features=raw_pixel_features,
-    regression=_image_regression,
-    penalties=(0.01, 0.1, 1.0, 10.0),
-    default=1.0,
-)
-_RECIPES = {recipe.kind: recipe for recipe in (_TEXTS, _PAIRS, _COLOURS, _PIXELS)}
+_TEXTS = (learn_texts, text_features, _text_regression, _PENALTIES, _DEFAULT_PENALTY, _as_if_new)
+_PAIRS = (learn_pairs, pair_features, _text_regression, _PENALTIES, _DEFAULT_PENALTY)
+_COLOURS = (_learn_colours, histogram_features, _image_regression, (1.0, 10.0, 100.0), 10.0)
+_PIXELS = (_learn_pixels, raw_pixel_features, _image_regression, (0.01, 0.1, 1.0, 10.0), 1.0)
+_RECIPES = {
+    "tfidf": Recipe("tfidf", "TF-IDF + logistic regression", *_TEXTS),
+    "tfidf_pair": Recipe("tfidf_pair", "TF-IDF of both texts + logistic regression", *_PAIRS),
+    "colour_histogram": Recipe("colour_histogram", "colour histogram + logistic regression", *_COLOURS),
+    "raw_pixels": Recipe("raw_pixels", "raw pixels + logistic regression", *_PIXELS),
+}
 # One over ridge's strength, on features as the logistic regression has them, and the one in the middle.
 _RIDGE = {
     **dict.fromkeys(("tfidf", "tfidf_pair"), ((0.1, 0.3, 1.0, 3.0, 10.0, 30.0), 1.0)),

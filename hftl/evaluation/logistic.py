@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,15 +73,9 @@ def fit_probe(
     `no_bias` names the poolings whose head is a Linear without bias: their regression has no intercept.
     """
     rows = cv_rows(labels, seed)
-    some = labels[rows]
-    folds = held_out_folds(len(rows), seed, some)
-
-    def score(x: np.ndarray, intercept: bool) -> dict[float, float]:
-        return _cv_scores(x, some, folds, intercept, class_weights)
-
-    def fit(x: np.ndarray, c: float, intercept: bool) -> tuple[np.ndarray, np.ndarray]:
-        return fit_logistic(x, labels, num_labels, c, class_weights, intercept=intercept)
-
+    some, folds = labels[rows], held_out_folds(len(rows), seed, labels[rows])
+    score = partial(_cv_scores, labels=some, folds=folds, class_weights=class_weights)
+    fit = partial(fit_logistic, labels=labels, num_labels=num_labels, class_weights=class_weights)
     return choose_and_fit(features, pooling, no_bias, rows, len(rows), score, fit)
 
 
@@ -90,16 +85,18 @@ def choose_and_fit(
     no_bias: Collection[str],
     rows: np.ndarray,
     size: int,
-    score: Callable[[np.ndarray, bool], dict[float, float]],
-    fit: Callable[[np.ndarray, float, bool], tuple[np.ndarray, np.ndarray]],
+    score: Callable[..., dict[float, float]],
+    fit: Callable[..., tuple[np.ndarray, np.ndarray]],
 ) -> Probe:
     """Fit the pooling and the C with the best score; native unless another wins by `NATIVE_MARGIN`, of equals the smallest
-    C. `score` (features of the `rows`, intercept?) returns C → score, `fit` (features, C, intercept?) weight and bias.
+    C. `score` (features of the `rows`, intercept=) returns C → score, `fit` (features, c=, intercept=) weight and bias.
     """
     start = time.perf_counter()
     with threads(size):
         scores = {
-            k: score(np.asarray(v[rows]), k not in no_bias) for k, v in features.items() if pooling in ("auto", k)
+            k: score(np.asarray(v[rows]), intercept=k not in no_bias)
+            for k, v in features.items()
+            if pooling in ("auto", k)
         }
     best_c = {k: max(s, key=lambda c: s[c]) for k, s in scores.items()}
     best = max(best_c, key=lambda k: scores[k][best_c[k]])
@@ -107,7 +104,7 @@ def choose_and_fit(
         best = "native"
     table = {k: {f"{c:g}": round(v, 5) for c, v in s.items()} for k, s in scores.items()}
     chosen = time.perf_counter()
-    weight, bias = fit(np.asarray(features[best]), best_c[best], best not in no_bias)
+    weight, bias = fit(np.asarray(features[best]), c=best_c[best], intercept=best not in no_bias)
     end = time.perf_counter()
     return Probe(weight, bias, best_c[best], best, table, end - start, end - chosen)
 
@@ -132,7 +129,7 @@ def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _cv_scores(
-    features: np.ndarray, labels: np.ndarray, folds: Folds, intercept: bool, class_weights: np.ndarray | None
+    features: np.ndarray, labels: np.ndarray, folds: Folds, class_weights: np.ndarray | None, *, intercept: bool
 ) -> dict[float, float]:
     """Mean held-out accuracy per C: of rows, or of the classes as they are weighed in the fit."""
     if not folds:
@@ -199,20 +196,14 @@ def fit_logistic(
 
 
 def standardise(features: np.ndarray, *, centre: bool) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Return one float64 copy, standardised in place: with many rows every further copy would show.
+    """Return one float64 copy, standardised in place (with many rows every further copy would show), and `moments`.
 
-    Not to `centre` is for a head without bias, which cannot express a shift: deviations are 1 all the same, so that
-    the penalty treats columns alike, and the means that stay serve as an intercept.
+    Not to `centre` is for a head without bias, which cannot express a shift: the means that stay serve as an intercept.
     """
+    mean, scale = moments(features, centre=centre)
     x = np.array(features, dtype=np.float64)
-    mean = x.mean(0)
     x -= mean
-    scale = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))
-    scale = np.where(scale < 1e-8, 1.0, scale)
     x /= scale
-    if not centre:
-        x += mean / scale
-        mean = np.zeros_like(mean)
     return x, mean, scale
 
 
@@ -229,11 +220,10 @@ def fit_in_chunks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (weight [classes, d], bias [classes]) on the features standardised by `standard`: mean and scale, [d] each.
 
-    The objective is scikit-learn's. Of codes [n], 0 to `classes` - 1: the weighted mean of their cross entropy, plus
-    |weight|^2 / (2 C sum of weights), `weights` being one per row. Of 0 and 1 [n, classes]: the mean over rows of the
-    binary cross entropy of each class, `weights` [classes] being those of the ones, so that all classes are fitted at
-    once and each as if it were alone. Minimised by L-BFGS (Liu and Nocedal 1989), from `begin` [classes, d + 1]; sums
-    are float64, products float32, or float64 and to the last digits where it is to be `precise`.
+    The objective is scikit-learn's. Of codes [n], 0 to `classes` - 1: the mean cross entropy, `weights` one per row, plus
+    |weight|^2 / (2 C sum of weights). Of 0 and 1 [n, classes]: the binary cross entropy of each class as if it were
+    alone, `weights` [classes] being those of the ones. Minimised by L-BFGS (Liu and Nocedal 1989), from `begin`
+    [classes, d + 1]; sums are float64, products float32, or float64 to the last digits where it is to be `precise`.
     """
     n, d = features.shape
     single = targets.ndim == 1

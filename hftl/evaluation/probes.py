@@ -1,21 +1,13 @@
 """Closed-form heads for several labels (one logistic regression each) and for numbers (ridge), chosen as `fit_probe` does."""
 
 from collections.abc import Collection
+from functools import partial
 
 import numpy as np
 
 from hftl.evaluation.folds import Folds, held_out_folds, some_rows, threads
 from hftl.evaluation.label_scores import SCORES, label_statistics, log_odds
-from hftl.evaluation.logistic import (
-    CS,
-    DEFAULT_C,
-    LARGE,
-    Probe,
-    choose_and_fit,
-    fit_in_chunks,
-    moments,
-    standardise,
-)
+from hftl.evaluation.logistic import CS, DEFAULT_C, LARGE, Probe, choose_and_fit, fit_in_chunks, moments, standardise
 from hftl.evaluation.metrics import total
 from hftl.evaluation.number_scores import number_statistics, r2
 
@@ -46,18 +38,13 @@ def fit_label_probe(
     folds = held_out_folds(len(rows), seed)
     often = np.sort(np.argsort(-targets.sum(axis=0), kind="stable")[:_CV_LABELS])
     some, weights = targets[rows][:, often], None if class_weights is None else np.asarray(class_weights)[often]
-
-    def score(x: np.ndarray, intercept: bool) -> dict[float, float]:
-        return _label_scores(x, some, folds, intercept, weights)
-
-    def fit(x: np.ndarray, c: float, intercept: bool) -> tuple[np.ndarray, np.ndarray]:
-        return fit_labels(x, targets, c, class_weights, intercept=intercept)
-
+    score = partial(_label_scores, targets=some, folds=folds, weights=weights)
+    fit = partial(fit_labels, targets=targets, class_weights=class_weights)
     return choose_and_fit(features, pooling, no_bias, rows, some.size, score, fit)
 
 
 def _label_scores(
-    features: np.ndarray, targets: np.ndarray, folds: Folds, intercept: bool, weights: np.ndarray | None
+    features: np.ndarray, targets: np.ndarray, folds: Folds, weights: np.ndarray | None, *, intercept: bool
 ) -> dict[float, float]:
     """Return the micro-F1 of held-out rows per C."""
     if not folds:
@@ -116,12 +103,9 @@ def fit_number_probe(
     classes to weigh.
     """
     y, rows = np.asarray(targets, dtype=np.float64).reshape(-1), some_rows(len(targets), seed)
-    folds = held_out_folds(len(rows), seed)
+    score = partial(_number_scores, targets=y[rows], folds=held_out_folds(len(rows), seed))
 
-    def score(x: np.ndarray, intercept: bool) -> dict[float, float]:
-        return _number_scores(x, y[rows], folds, intercept)
-
-    def fit(x: np.ndarray, c: float, intercept: bool) -> tuple[np.ndarray, np.ndarray]:
+    def fit(x: np.ndarray, *, c: float, intercept: bool) -> tuple[np.ndarray, np.ndarray]:
         with threads(x.size):
             weight, bias = fit_ridge(x, y, (c,), intercept=intercept)
         return weight.astype(np.float32), bias.astype(np.float32)
@@ -129,7 +113,7 @@ def fit_number_probe(
     return choose_and_fit(features, pooling, no_bias, rows, len(rows), score, fit)
 
 
-def _number_scores(features: np.ndarray, targets: np.ndarray, folds: Folds, intercept: bool) -> dict[float, float]:
+def _number_scores(features: np.ndarray, targets: np.ndarray, folds: Folds, *, intercept: bool) -> dict[float, float]:
     """Return R2 of held-out rows per C."""
     if not folds:
         return {_RIDGE_DEFAULT: 0.0}

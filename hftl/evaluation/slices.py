@@ -42,8 +42,8 @@ class Slice:
 def by_quantiles(by: str, values: Sequence[float] | np.ndarray, unit: str = "", parts: int = 4) -> Grouping:
     """Cut the rows at the quantiles of `values` [n], such as characters per text or pixels of the shorter side.
 
-    Slices are named by the values that they hold ("12 to 40 characters"). Equal values stay together, so that there
-    may be fewer than `parts` slices of unequal size; NaN is a slice of its own.
+    Slices are named by the values that they hold ("12 to 40 characters"). Equal values stay together; NaN is a slice of
+    its own.
     """
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1:
@@ -70,8 +70,8 @@ def by_quantiles(by: str, values: Sequence[float] | np.ndarray, unit: str = "", 
 def by_values(by: str, values: Sequence[Any], limit: int = 20) -> Grouping:
     """Make one slice of every distinct value, such as a source column or an image mode, the most frequent first.
 
-    Beyond the `limit` most frequent ones the rows form one slice; None and NaN form another. Values count as their
-    text; names are cut at 80 characters, and like all data they must be escaped where they are shown.
+    Beyond the `limit` most frequent ones the rows form one slice; None and NaN form another. Names are the values' text,
+    cut at 80 characters; like all data they must be escaped where they are shown.
     """
     if limit < 1:
         raise ConfigError(f"limit must be 1 or more, got {limit}.")
@@ -91,10 +91,8 @@ def right_slices(groupings: Sequence[Grouping], right: np.ndarray) -> list[Slice
     """Return the share of right rows in every slice of every grouping, in order; `right` [n] tells which rows are.
 
     A slice is `weak` when its exact interval lies below the share of all rows at the level 1 - .05 / slices
-    (Bonferroni, over all groupings): if no slice were weaker, one would be called so in at most 1 of 20 reports,
-    however many there are. Groupings that put all rows into one slice compare nothing and are left out.
-
-    Raises `DataError` when a grouping does not pair up with the rows.
+    (Bonferroni): if none were weaker, one would be called so in at most 1 of 20 reports. Groupings that put all rows
+    into one slice are left out. Raises `DataError` when a grouping does not pair up with the rows.
     """
 
     def judge(inside: np.ndarray, count: int, tail: float) -> tuple[Interval, bool]:
@@ -114,10 +112,9 @@ def score_slices(
 ) -> list[Slice]:
     """Do what `right_slices` does for any score, a function of sums of statistics [n, s]; `smaller` ones may be better.
 
-    The interval is a bootstrap of the slice's rows. A slice is `weak` when it is behind the rest of the rows in a test
-    at .05 / slices: Student's t with the standard errors of the jackknife (Tukey 1958), that of a slice at least what
-    so many of all rows would have, for a few rows that are all wrong have none of their own. Simulated, a report with
-    no weaker slice calls one so in at most 1 of 20.
+    The interval is a bootstrap of the slice's rows. A slice is `weak` when it is behind the rest of the rows at
+    .05 / slices: Student's t with the standard errors of the jackknife (Tukey 1958), that of a slice at least what so
+    many of all rows would have, for a few rows that are all wrong have none of their own.
     """
     rows = sparse.csr_array(statistics, dtype=np.float64)
     spread = _error(rows, score) ** 2 * rows.shape[0]

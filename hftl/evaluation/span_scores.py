@@ -90,7 +90,7 @@ class _Flat:
     letters: np.ndarray
     kinds: np.ndarray
     row: np.ndarray  # of each word
-    first: np.ndarray  # place of each row's first word, [n]
+    rows: int
 
     @classmethod
     def of(cls, rows: Iterable[Sequence[int]], tags: Tags) -> "_Flat":
@@ -103,7 +103,7 @@ class _Flat:
         places = np.arange(len(ids)) + row + 1
         letters, kinds, of = (np.full(len(ids) + len(rows) + 1, fill) for fill in (O, -1, -1))
         letters[places], kinds[places], of[places] = tags.letters[ids], tags.kinds[ids], row
-        return cls(letters, kinds, of, np.cumsum(lengths + 1) - lengths)
+        return cls(letters, kinds, of, len(rows))
 
 
 def _lenient(flat: _Flat) -> np.ndarray:
@@ -163,7 +163,7 @@ def span_statistics(answers: Iterable[Any], targets: Iterable[Any], names: Seque
         parts += [first, second, first[_among(first, second)]]
     columns = np.concatenate([spans[:, 0] + i * len(tags.types) for i, spans in enumerate(parts)])
     rows = true.row[np.concatenate(parts)[:, 1]]
-    shape = (len(true.first), 6 * len(tags.types))
+    shape = (true.rows, 6 * len(tags.types))
     return sparse.csr_array(sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=shape))
 
 
