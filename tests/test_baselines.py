@@ -11,25 +11,14 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline, make_union
 
 from hftl.errors import DataError
-from hftl.evaluation import linear_baselines, text_features
-from hftl.evaluation.baselines import (
-    HISTOGRAM,
-    MAJORITY,
-    RAW_PIXELS,
-    TFIDF,
-    Baseline,
-    best_baseline,
-    cv_folds,
-    majority_class,
-)
-from hftl.evaluation.linear_baselines import (
-    colour_histogram_logistic_regression,
-    raw_pixel_logistic_regression,
-    tfidf_logistic_regression,
-)
+from hftl.evaluation import linear_baselines
+from hftl.evaluation.baselines import CLASS, Baseline, best_baseline, constant_baseline
+from hftl.evaluation.linear_baselines import linear_baseline
 from tests.small_data import load
 
 
+MAJORITY, TFIDF = "majority class", "TF-IDF + logistic regression"
+HISTOGRAM, RAW_PIXELS = "colour histogram + logistic regression", "raw pixels + logistic regression"
 TOPICS = [
     "goal match team player league striker coach",
     "court judge law trial appeal verdict lawyer",
@@ -48,13 +37,8 @@ def topic_texts(rows, seed):
     return texts, labels
 
 
-def test_names():
-    assert (MAJORITY, TFIDF, HISTOGRAM, RAW_PIXELS) == (
-        "majority class",
-        "TF-IDF + logistic regression",
-        "colour histogram + logistic regression",
-        "raw pixels + logistic regression",
-    )
+def majority_class(labels, n_test):
+    return constant_baseline(CLASS, labels, range(n_test))
 
 
 def test_majority_class():
@@ -69,7 +53,7 @@ def test_majority_class():
 def test_tfidf_learns_topics_and_equals_the_plain_recipe():
     texts, labels = topic_texts(300, 0)
     test_texts, test_labels = topic_texts(200, 1)
-    baseline = tfidf_logistic_regression(texts, labels, test_texts)
+    baseline = linear_baseline("tfidf", texts, labels, test_texts)
     assert baseline.name == TFIDF
     assert baseline.seconds > 0
     assert np.mean(baseline.predictions == test_labels) > 0.97
@@ -86,7 +70,7 @@ def test_tfidf_learns_topics_and_equals_the_plain_recipe():
 def test_cv_accuracy_is_about_that_of_a_full_cross_validation():
     texts, labels = topic_texts(300, 0)
     labels = np.where(np.random.default_rng(5).random(300) < 0.3, (labels + 1) % 3, labels)  # some wrong labels
-    baseline = tfidf_logistic_regression(texts, labels, texts[:1])
+    baseline = linear_baseline("tfidf", texts, labels, texts[:1])
     recipe = make_pipeline(
         make_union(
             TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
@@ -118,12 +102,12 @@ def test_the_best_is_chosen_in_cross_validation():
 
 def test_folds_leave_no_row_out_and_never_meet():
     labels = np.array([0] * 50 + [1] * 9 + [2])
-    rows, folds = cv_folds(labels)
+    rows, folds = CLASS.folds(labels)
     assert rows.tolist() == list(range(60))
     assert sorted(np.concatenate([held for _, held in folds]).tolist()) == list(range(60))
     assert all(not set(fit) & set(held) for fit, held in folds)
-    assert len(cv_folds(np.arange(8000) % 7)[0]) == 3000
-    assert cv_folds(np.arange(5)) is None
+    assert len(CLASS.folds(np.arange(8000) % 7)[0]) == 3000
+    assert CLASS.folds(np.arange(5))[1] == []
 
 
 def test_majority_cv_accuracy():
@@ -133,46 +117,46 @@ def test_majority_cv_accuracy():
 
 def test_tfidf_sees_word_pairs():
     texts, labels = ["not good", "good not"] * 20, np.array([0, 1] * 20)
-    assert tfidf_logistic_regression(texts, labels, ["good not", "not good"]).predictions.tolist() == [1, 0]
+    assert linear_baseline("tfidf", texts, labels, ["good not", "not good"]).predictions.tolist() == [1, 0]
 
 
 def test_tfidf_of_one_letter_words_uses_characters():
     texts, labels = ["a b", "x y"] * 10, np.array([0, 1] * 10)
-    assert tfidf_logistic_regression(texts, labels, ["a", "y"]).predictions.tolist() == [0, 1]
+    assert linear_baseline("tfidf", texts, labels, ["a", "y"]).predictions.tolist() == [0, 1]
 
 
 def test_tfidf_of_a_script_without_spaces_uses_characters():
     # No two sentences are equal as whole words; what they share is inside.
     texts = [f"我的卡{chr(0x5200 + i)}丢了" for i in range(20)] + [f"今天天{chr(0x5300 + i)}气好" for i in range(20)]
     test_texts = ["卡丢了吗", "天气好吗"]
-    baseline = tfidf_logistic_regression(texts, np.repeat([0, 1], 20), test_texts)
+    baseline = linear_baseline("tfidf", texts, np.repeat([0, 1], 20), test_texts)
     assert baseline.predictions.tolist() == [0, 1]
 
 
 def test_tfidf_of_empty_texts_is_the_majority():
-    baseline = tfidf_logistic_regression(["", " ", ""], np.array([1, 0, 1]), ["", "something new"])
+    baseline = linear_baseline("tfidf", ["", " ", ""], np.array([1, 0, 1]), ["", "something new"])
     assert baseline.predictions.tolist() == [1, 1]
 
 
 def test_tfidf_edge_cases():
-    assert tfidf_logistic_regression(["some", "words"], np.array([4, 4]), ["more"]).predictions.tolist() == [4]
-    assert tfidf_logistic_regression(["some", "words"], np.array([0, 1]), []).predictions.shape == (0,)
-    rare = tfidf_logistic_regression(["red apple"] * 9 + ["blue sky"], np.array([0] * 9 + [7]), ["blue sky"])
+    assert linear_baseline("tfidf", ["some", "words"], np.array([4, 4]), ["more"]).predictions.tolist() == [4]
+    assert linear_baseline("tfidf", ["some", "words"], np.array([0, 1]), []).predictions.shape == (0,)
+    rare = linear_baseline("tfidf", ["red apple"] * 9 + ["blue sky"], np.array([0] * 9 + [7]), ["blue sky"])
     assert rare.predictions.tolist() == [7]
 
 
 def test_tfidf_limits_its_weights(monkeypatch):
     texts, labels = topic_texts(200, 0)
     test_texts, test_labels = topic_texts(100, 1)
-    monkeypatch.setattr(text_features, "_MAX_WEIGHTS", 3 * 160)
-    baseline = tfidf_logistic_regression(texts, labels, test_texts)
+    monkeypatch.setattr("hftl.evaluation.text_features._MAX_WEIGHTS", 3 * 160)
+    baseline = linear_baseline("tfidf", texts, labels, test_texts)
     assert baseline.model.arrays["weight"].shape == (3, 160)
     assert np.mean(baseline.predictions == test_labels) > 0.85
 
 
 def test_tfidf_of_megabytes_looks_at_the_start_only():
     texts = ["red apple " + "x" * 3_000_000, "blue sky " + "y" * 3_000_000] * 3
-    baseline = tfidf_logistic_regression(texts, np.array([0, 1] * 3), ["red apple", "blue sky"])
+    baseline = linear_baseline("tfidf", texts, np.array([0, 1] * 3), ["red apple", "blue sky"])
     assert baseline.predictions.tolist() == [0, 1]
 
 
@@ -180,7 +164,7 @@ def test_tfidf_of_megabytes_looks_at_the_start_only():
 def test_tfidf_on_wikipedia_topics():
     splits = load("sample:wikipedia-topics", max_train_samples=2000)
     train, test = (np.asarray(part["label"][:]) for part in (splits.train, splits.test))
-    baseline = tfidf_logistic_regression(splits.train["text"][:], train, splits.test["text"][:])
+    baseline = linear_baseline("tfidf", splits.train["text"][:], train, splits.test["text"][:])
     assert np.mean(baseline.predictions == test) > 0.86
 
 
@@ -191,13 +175,13 @@ def test_tfidf_on_banking77():
         pytest.skip("banking77 is not in ../shared/data")
     train, test = (pd.read_parquet(folder / f"{part}.parquet") for part in ("train", "test"))
     labels = train["label"].astype("category").cat
-    baseline = tfidf_logistic_regression(train["text"].tolist(), labels.codes.to_numpy(), test["text"].tolist())
+    baseline = linear_baseline("tfidf", train["text"].tolist(), labels.codes.to_numpy(), test["text"].tolist())
     assert np.mean(labels.categories[baseline.predictions] == test["label"]) > 0.9
 
 
 def test_labels_must_pair_up():
     with pytest.raises(DataError, match="one label per training row"):
-        tfidf_logistic_regression(["a text"], np.array([0, 1]), ["b"])
+        linear_baseline("tfidf", ["a text"], np.array([0, 1]), ["b"])
     with pytest.raises(DataError, match="one label per training row"):
         majority_class(np.array([], dtype=int), 3)
 
@@ -212,14 +196,14 @@ def test_raw_pixels_on_digits():
     train, test, train_labels, test_labels = digits()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        baseline = raw_pixel_logistic_regression(train, train_labels, test)
+        baseline = linear_baseline("raw_pixels", train, train_labels, test)
     assert baseline.name == RAW_PIXELS
     assert np.mean(baseline.predictions == test_labels) == pytest.approx(0.970, abs=0.01)
 
 
 def test_raw_pixels_do_not_depend_on_the_stored_range():
     train, test, train_labels, test_labels = digits()
-    dark = raw_pixel_logistic_regression(train // 16, train_labels, test // 16)
+    dark = linear_baseline("raw_pixels", train // 16, train_labels, test // 16)
     assert np.mean(dark.predictions == test_labels) > 0.955
 
 
@@ -256,25 +240,25 @@ def test_a_class_with_fewer_rows_than_folds(rare_rows):
     labels[:rare_rows] = 9
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        predictions = raw_pixel_logistic_regression(pixels, labels, pixels[10:]).predictions
+        predictions = linear_baseline("raw_pixels", pixels, labels, pixels[10:]).predictions
     assert np.mean(predictions == labels[10:]) > 0.9
 
 
 def test_too_few_rows_for_any_fold():
     pixels, labels = bright_and_dark(4)
-    assert raw_pixel_logistic_regression(pixels, labels, pixels).predictions.tolist() == [0, 1, 0, 1]
+    assert linear_baseline("raw_pixels", pixels, labels, pixels).predictions.tolist() == [0, 1, 0, 1]
 
 
 def test_raw_pixel_edge_cases():
     pixels, labels = bright_and_dark(10)
-    assert raw_pixel_logistic_regression(pixels, np.full(10, 3), pixels).predictions.tolist() == [3] * 10
-    assert raw_pixel_logistic_regression(pixels, labels, pixels[:0]).predictions.shape == (0,)
+    assert linear_baseline("raw_pixels", pixels, np.full(10, 3), pixels).predictions.tolist() == [3] * 10
+    assert linear_baseline("raw_pixels", pixels, labels, pixels[:0]).predictions.shape == (0,)
     black = np.zeros_like(pixels)
-    assert len(set(raw_pixel_logistic_regression(black, labels, black).predictions)) == 1
+    assert len(set(linear_baseline("raw_pixels", black, labels, black).predictions)) == 1
     with pytest.raises(DataError, match="one size"):
-        raw_pixel_logistic_regression(pixels, labels, pixels[:, :5])
+        linear_baseline("raw_pixels", pixels, labels, pixels[:, :5])
     with pytest.raises(DataError, match="one size"):
-        raw_pixel_logistic_regression(pixels[..., 0], labels, pixels[..., 0])
+        linear_baseline("raw_pixels", pixels[..., 0], labels, pixels[..., 0])
 
 
 def test_colour_shares_equal_numpy_histograms():
@@ -295,8 +279,8 @@ def test_colours_tell_what_pixels_cannot():
     labels = np.arange(200) % 2
     pairs = np.array([[[250, 10, 10], [10, 250, 250]], [[10, 250, 10], [250, 10, 250]]], dtype=np.uint8)
     pixels = pairs[labels[:, None, None], rng.integers(0, 2, (200, 16, 16))]
-    histogram = colour_histogram_logistic_regression(pixels[:140], labels[:140], pixels[140:])
-    raw = raw_pixel_logistic_regression(pixels[:140], labels[:140], pixels[140:])
+    histogram = linear_baseline("colour_histogram", pixels[:140], labels[:140], pixels[140:])
+    raw = linear_baseline("raw_pixels", pixels[:140], labels[:140], pixels[140:])
     assert histogram.name == HISTOGRAM
     assert np.mean(histogram.predictions == labels[140:]) > 0.95
     assert np.mean(raw.predictions == labels[140:]) < 0.8
@@ -305,17 +289,17 @@ def test_colours_tell_what_pixels_cannot():
 
 def test_colour_histogram_edge_cases():
     pixels, labels = bright_and_dark(10)
-    assert colour_histogram_logistic_regression(pixels, np.full(10, 3), pixels).predictions.tolist() == [3] * 10
-    assert colour_histogram_logistic_regression(pixels, labels, pixels[:0]).predictions.shape == (0,)
+    assert linear_baseline("colour_histogram", pixels, np.full(10, 3), pixels).predictions.tolist() == [3] * 10
+    assert linear_baseline("colour_histogram", pixels, labels, pixels[:0]).predictions.shape == (0,)
     with pytest.raises(DataError, match="one size"):
-        colour_histogram_logistic_regression(pixels, labels, pixels[:, :5])
+        linear_baseline("colour_histogram", pixels, labels, pixels[:, :5])
 
 
 def test_equal_channels_count_once():
     train, test, train_labels, _ = digits()
     train, test = 60 + train // 2, 60 + test // 2
-    grey = raw_pixel_logistic_regression(train, train_labels, test)
-    three = raw_pixel_logistic_regression(train.repeat(3, axis=3), train_labels, test.repeat(3, axis=3))
+    grey = linear_baseline("raw_pixels", train, train_labels, test)
+    three = linear_baseline("raw_pixels", train.repeat(3, axis=3), train_labels, test.repeat(3, axis=3))
     assert three.model.arrays["weight"].shape == (10, 64)
     assert np.mean(three.predictions == grey.predictions) > 0.99  # rounding, along 300 iterations
     # a model of grey images looks at the brightness of coloured ones

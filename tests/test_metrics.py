@@ -91,10 +91,9 @@ def test_importing_the_module_does_not_import_evaluate():
 @pytest.mark.parametrize(
     ("predictions", "references", "message"),
     [
-        ([0, 1], [0], "pair up"),
-        ([], [], "non-empty"),
-        ([[0.1, 0.9]], [1], "non-empty"),
-        ([0.1, 0.9], [0, 1], "argmax"),
+        ([0, 1], [0], "one per row"),
+        ([[0.1, 0.9]], [1], "one per row"),
+        ([0.1, 0.9], [0, 1], "whole class ids"),
     ],
 )
 def test_bad_input_is_named(predictions, references, message):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from hftl.errors import ConfigError
-from hftl.evaluation.bootstrap import proportion_interval
+from hftl.evaluation.bootstrap import Interval, proportion_interval
 from hftl.evaluation.row_scores import RowScores, row_scores
 
 
@@ -19,11 +19,11 @@ _ROUNDING = 1e-6
 def abstain_threshold(scores: RowScores, precision: float) -> float | None:
     """Return the smallest confidence from which on the rows (confidence >= threshold) have the target precision.
 
-    0 when all rows together have it; None when no threshold reaches it on enough rows: 1 / (1 - precision), the
-    fewest that may hold one mistake (20 for 95%), since a handful of right rows would show nothing. The precision is
-    the plain share of right rows, and the threshold the last one that reaches the target, so other rows fall short of
-    it somewhat more often than not where these are few: in 57% to 65% of simulated cases with 100 rows (by half a point
-    to a point in the mean), in 50% to 58% from 300 rows on. Their own interval tells (`abstain_report`). Rows of equal confidence are accepted or refused together.
+    0 when all rows together have it; None when no threshold reaches it on 1 / (1 - precision) rows, the fewest that may
+    hold one mistake (20 for 95%). The precision is the plain share of right rows, and the threshold the last one that
+    reaches the target, so other rows fall short of it somewhat more often than not where these are few: in 57% to 65%
+    of simulated cases with 100 rows (by half a point to a point in the mean), in 50% to 58% from 300 rows on. Rows of
+    equal confidence are accepted or refused together.
 
     Raises `ConfigError` unless 0 < precision < 1: no number of rows shows that a model is always right.
     """
@@ -52,27 +52,20 @@ def _accepted(scores: RowScores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return confidence[ends], ends + 1, scores.correct[order].cumsum()[ends]
 
 
-def risk_coverage(scores: RowScores, points: int = 100) -> list[dict[str, float]]:
-    """Return at most `points` of {threshold, coverage, precision}, from the most confident rows to all rows.
+def risk_coverage(scores: RowScores, points: int = 100) -> list[list[float]]:
+    """Return at most `points` of (coverage, precision), from the most confident rows to all rows.
 
-    `coverage` is the share of rows with a confidence of at least `threshold`, `precision` how many of them are right
+    Coverage is the share of rows with a confidence of at least some threshold, precision how many of them are right
     (El-Yaniv and Wiener 2010, as 1 - risk). The points lie at even steps of coverage, as far as equal confidences
     allow.
     """
     if points < 1:
         raise ConfigError(f"points must be 1 or more, got {points}.")
-    confidence, accepted, hits = _accepted(scores)
+    _, accepted, hits = _accepted(scores)
     rows = accepted[-1]
     steps = np.ceil(np.arange(1, points + 1) * rows / points)
     places = np.unique(np.searchsorted(accepted, steps))
-    return [
-        {
-            "threshold": float(confidence[i]),
-            "coverage": float(accepted[i] / rows),
-            "precision": float(hits[i] / accepted[i]),
-        }
-        for i in places
-    ]
+    return [[float(accepted[i] / rows), float(hits[i] / accepted[i])] for i in places]
 
 
 def abstain_report(
@@ -83,34 +76,29 @@ def abstain_report(
     precision: float,
     temperature: float = 1.0,
 ) -> dict[str, Any]:
-    """Return the threshold chosen on validation and what it gives on validation and test, as plain JSON values.
+    """Return the threshold chosen on validation and what it gives on the test rows, as JSON has it.
 
-    {target, threshold, reason, validation, test, curve}; the parts hold rows, accepted, coverage (the accepted share)
-    and precision {value, low, high} with its exact 95% interval, None where no row is accepted. `threshold` is None,
-    with the parts, when validation does not reach the target. `curve` is the `risk_coverage` of the test rows. The
-    confidence is that of logits / `temperature`.
+    {precision, threshold, test_precision, coverage, curve, note}: the target, the threshold or None when validation does
+    not reach the target, {value, low, high} with its exact 95% interval or None where no row is accepted, the accepted
+    share, and the `risk_coverage` of the test rows. The confidence is that of logits / `temperature`.
     """
     validation = row_scores(validation_logits, validation_references, temperature)
     test = row_scores(test_logits, test_references, temperature)
     threshold = abstain_threshold(validation, precision)
-    report: dict[str, Any] = {"target": float(precision), "threshold": threshold, "curve": risk_coverage(test)}
-    if threshold is None:
-        reason = _why_not(validation, precision)
-        return {**report, "reason": reason, "validation": None, "test": None}
-    parts = {"validation": _at_threshold(validation, threshold), "test": _at_threshold(test, threshold)}
-    return {**report, "reason": _in_words(threshold, precision, parts), **parts}
-
-
-def _at_threshold(scores: RowScores, threshold: float) -> dict[str, Any]:
-    accept = scores.confidence >= threshold
-    rows, accepted = len(accept), int(accept.sum())
-    interval = proportion_interval(int(scores.correct[accept].sum()), accepted) if accepted else None
-    return {
-        "rows": rows,
-        "accepted": accepted,
-        "coverage": accepted / rows,
-        "precision": asdict(interval) if interval else None,
+    report: dict[str, Any] = {
+        "precision": float(precision),
+        "threshold": threshold,
+        "test_precision": None,
+        "coverage": None,
     }
+    report["curve"] = risk_coverage(test)
+    if threshold is None:
+        return {**report, "note": _why_not(validation, precision)}
+    accept = test.confidence >= threshold
+    rows, accepted = len(accept), int(accept.sum())
+    precise = proportion_interval(int(test.correct[accept].sum()), accepted) if accepted else None
+    report |= {"test_precision": asdict(precise) if precise else None, "coverage": accepted / rows}
+    return {**report, "note": _in_words(threshold, precision, accepted, rows, precise)}
 
 
 def _why_not(validation: RowScores, precision: float) -> str:
@@ -126,21 +114,16 @@ def _why_not(validation: RowScores, precision: float) -> str:
     )
 
 
-def _in_words(threshold: float, precision: float, parts: dict[str, dict[str, Any]]) -> str:
-    test, precise = parts["test"], parts["test"]["precision"]
+def _in_words(threshold: float, precision: float, accepted: int, rows: int, precise: Interval | None) -> str:
+    rule = f"A confidence of {threshold:.4f} or more reaches {precision:.1%} on validation."
     if threshold == 0:
         rule = f"All validation rows together reach {precision:.1%}: no row has to be held back."
-    else:
-        rule = f"A confidence of {threshold:.4f} or more reaches {precision:.1%} on validation."
     if precise is None:
         return f"{rule} No test row has it."
-    if precise["high"] < precision:
-        verdict = "is below the target, beyond chance"
-    elif precise["low"] >= precision:
-        verdict = "is above the target, beyond chance"
-    else:
-        verdict = "agrees with the target within chance"
+    verdict = "agrees with the target within chance"
+    if not precise.low < precision <= precise.high:
+        verdict = f"is {'below' if precise.high < precision else 'above'} the target, beyond chance"
     return (
-        f"{rule} On test it accepts {test['accepted']} of {test['rows']} rows, and their precision of "
-        f"{precise['value']:.1%} ({precise['low']:.1%} to {precise['high']:.1%}) {verdict}."
+        f"{rule} On test it accepts {accepted} of {rows} rows, and their precision of "
+        f"{precise.value:.1%} ({precise.low:.1%} to {precise.high:.1%}) {verdict}."
     )

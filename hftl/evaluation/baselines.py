@@ -11,18 +11,12 @@ from scipy.special import expit, softmax
 from threadpoolctl import threadpool_limits
 
 from hftl.errors import DataError
-from hftl.evaluation import CV_FOLDS, CV_ROWS
-from hftl.evaluation.label_scores import label_statistics, micro_f1
+from hftl.evaluation.folds import Folds, held_out_folds, some_rows
+from hftl.evaluation.label_scores import SCORES, label_statistics, log_odds
+from hftl.evaluation.metrics import total
 from hftl.evaluation.number_scores import number_statistics, r2
 
 
-MAJORITY = "majority class"
-MOST_FREQUENT_SET = "most frequent labels"
-MEAN = "mean"
-TFIDF = "TF-IDF + logistic regression"
-TFIDF_PAIR = "TF-IDF of both texts + logistic regression"
-HISTOGRAM = "colour histogram + logistic regression"
-RAW_PIXELS = "raw pixels + logistic regression"
 _CV_LABELS = 10  # the most frequent ones, on which the penalty of all is chosen
 _PREDICT_ROWS = 4096  # scores of so many rows at once: 33 MB with 1,000 classes
 
@@ -51,14 +45,12 @@ class LinearModel:
 
     def predict(self, inputs: Any) -> np.ndarray:
         """Return the class id of every input [n]; of labels 0 or 1 [n, labels], of numbers the number [n]."""
-        classes = self.arrays["classes"]
-        if self.link == "none":
-            return np.concatenate([np.zeros(0), *(outputs[:, 0] for outputs in self._logits(inputs))])
-        if self.link == "sigmoid":
-            none = np.zeros((0, len(classes)), dtype=np.int64)
-            return np.concatenate([none, *((logits > 0).astype(np.int64) for logits in self._logits(inputs))])
-        best = [logits.argmax(axis=1) for logits in self._logits(inputs)]
-        return classes[np.concatenate(best)] if best else classes[:0]
+        answers: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+            "softmax": lambda outputs: self.arrays["classes"][outputs.argmax(axis=1)],
+            "sigmoid": lambda outputs: (outputs > 0).astype(np.int64),
+            "none": lambda outputs: outputs[:, 0].astype(np.float64),
+        }
+        return np.concatenate([answers[self.link](outputs) for outputs in self._outputs(inputs)])
 
     def predict_proba(self, inputs: Any) -> np.ndarray:
         """Return probabilities [n, labels] in float32; 0 for a class that no training row had.
@@ -70,37 +62,24 @@ class LinearModel:
             raise DataError(f"{self.name or self.kind} answers with numbers, which have no probability.")
         probabilities = np.zeros((len(inputs), len(self.labels) or classes.max() + 1), dtype=np.float32)
         start = 0
-        for logits in self._logits(inputs):
-            part = expit(logits) if self.link == "sigmoid" else softmax(logits, axis=1)
-            probabilities[start : start + len(logits), classes] = part
-            start += len(logits)
+        for outputs in self._outputs(inputs):
+            part = expit(outputs) if self.link == "sigmoid" else softmax(outputs, axis=1)
+            probabilities[start : start + len(outputs), classes] = part
+            start += len(outputs)
         return probabilities
 
     def outputs(self, inputs: Any) -> np.ndarray:
         """Return what the model puts out for every input, [n, k] in float32: logits, or the number [n, 1]."""
         none = np.zeros((0, len(self.arrays["bias"])), dtype=np.float32)
-        return np.concatenate([none, *self._logits(inputs)]).astype(np.float32)
+        return np.concatenate([none, *self._outputs(inputs)]).astype(np.float32)
 
-    def _logits(self, inputs: Any) -> Iterator[np.ndarray]:
+    def _outputs(self, inputs: Any) -> Iterator[np.ndarray]:
+        """Yield logits, or numbers [m, 1], of some inputs after others; of no inputs one part without rows."""
+        if len(inputs) == 0:
+            yield np.zeros((0, len(self.arrays["bias"])), dtype=np.float32)
         for start in range(0, len(inputs), _PREDICT_ROWS):
             features = self.features(inputs[start : start + _PREDICT_ROWS])
             yield np.asarray(features @ self.arrays["weight"].T) + self.arrays["bias"]
-
-
-@dataclass(frozen=True, eq=False)
-class Recipe:
-    """How a linear model on one kind of features is fitted."""
-
-    kind: str
-    name: str
-    learn: Callable[[Any, int], Any]  # (training inputs, classes) → arrays, settings, features [n, d]; None: none
-    features: Callable[[dict[str, np.ndarray], dict[str, Any]], Callable[[Any], Any]]  # arrays, settings → `features`
-    regression: Callable[[float, bool, int], Any]  # (C, is it only to rank penalties?, values x classes) → unfitted
-    penalties: Sequence[float]
-    default: float  # where no class has enough rows to compare penalties
-    # Features fitted on, features held out → what the latter would be as new rows.
-    renew: Callable[[Any, Any], Any] = lambda fit, held: held
-    goal: "Goal" = field(default_factory=lambda: CLASS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,68 +109,6 @@ def best_baseline(baselines: Sequence[Baseline]) -> Baseline:
     return max(reversed(baselines), key=lambda b: b.cv_accuracy or 0.0)
 
 
-def fit_baseline(recipe: Recipe, train: Any, train_targets: Any, test: Any) -> Baseline:
-    """Fit the recipe on the training inputs, with C by cross-validation on them, and predict the test inputs.
-
-    Inputs with nothing to count, or targets that are all alike, give the baseline that looks at nothing. Raises
-    `DataError` unless there is one target for each of one or more training rows.
-    """
-    started, goal = time.perf_counter(), recipe.goal
-    targets = checked_targets(train_targets, len(train), goal)
-    alike = len(np.unique(targets, axis=0)) < 2
-    width = targets.shape[1] if targets.ndim == 2 else len(np.unique(targets)) if goal is CLASS else 1
-    learned = None if alike else recipe.learn(train, width)
-    if learned is None:
-        return replace(constant_baseline(goal, targets, test, started), name=recipe.name)
-    arrays, settings, features = learned
-    products = features.size * width  # of a sparse matrix: the values that it holds
-    # One thread: several wait for each other in spinning loops, 280 s instead of 4 on digits beside other work.
-    with threadpool_limits(1, user_api="blas"):
-        c, cv_accuracy = _choose_c(recipe, features, targets, products)
-        fitted = _fit(recipe.regression(c, False, products), features, targets)
-    settings = {**settings, "C": c, **goal.settings}
-    model = LinearModel(recipe.kind, {**_linear_arrays(fitted), **arrays}, settings, recipe.features(arrays, settings))
-    return finish(recipe.name, started, model, cv_accuracy, test)
-
-
-def majority_class(train_labels: np.ndarray, n_test: int) -> Baseline:
-    """Predict the most frequent training label for every test row; of equally frequent ones, the smallest."""
-    return constant_baseline(CLASS, checked_targets(train_labels, len(train_labels), CLASS), range(n_test))
-
-
-def most_frequent_labels(train_targets: np.ndarray, n_test: int) -> Baseline:
-    """Give every test row the set of labels that most training rows [n, labels] have; of equals the first in order."""
-    return constant_baseline(LABEL_SET, checked_targets(train_targets, len(train_targets), LABEL_SET), range(n_test))
-
-
-def mean_number(train_targets: np.ndarray, n_test: int) -> Baseline:
-    """Answer every test row with the mean of the training targets [n]."""
-    return constant_baseline(NUMBER, checked_targets(train_targets, len(train_targets), NUMBER), range(n_test))
-
-
-def checked_targets(train_targets: Any, rows: int, goal: "Goal") -> np.ndarray:
-    """Return the targets as an array. Raises `DataError` unless there is one of the goal's for each of some rows."""
-    targets = np.asarray(train_targets)
-    if targets.ndim != goal.axes or len(targets) != rows or rows == 0:
-        raise DataError(f"A baseline needs one label per training row: got {targets.shape} labels for {rows} rows.")
-    return targets
-
-
-def constant_baseline(goal: "Goal", targets: np.ndarray, test: Any, started: float | None = None) -> Baseline:
-    """Return the baseline that looks at nothing of the inputs: the most frequent target, or the mean."""
-    started = time.perf_counter() if started is None else started
-    bias, classes = goal.constant(targets)
-    arrays = {"weight": np.zeros((len(bias), 0), dtype=np.float32), "bias": bias, "classes": classes}
-    model = LinearModel("majority", arrays, dict(goal.settings), no_features)
-    return finish(goal.name, started, model, _constant_score(goal, targets), test)
-
-
-def finish(name: str, started: float, model: Any, cv_accuracy: float | None, test: Any) -> Baseline:
-    """Let the model answer the test inputs."""
-    predictions = model.predict(test)
-    return Baseline(name, predictions, time.perf_counter() - started, cv_accuracy, model)
-
-
 @dataclass(frozen=True, eq=False)
 class Goal:
     """What a linear model answers with, and how well: what differs between classes, labels and numbers."""
@@ -203,6 +120,15 @@ class Goal:
     typical: Callable[[np.ndarray], Any]  # targets → its answer to a row
     score: Callable[[np.ndarray, np.ndarray], float]  # (answers, targets) → higher is better
 
+    def folds(self, targets: np.ndarray) -> tuple[np.ndarray, Folds]:
+        """Return at most 3,000 of the rows, and parts of them, the same for every baseline so that their scores compare."""
+        rows = some_rows(len(targets))
+        return rows, held_out_folds(len(rows), classes=targets[rows] if self is CLASS else None)
+
+    def unanswered(self, targets: np.ndarray) -> np.ndarray:
+        """Return an array for answers to the rows of the targets."""
+        return np.zeros(targets.shape, dtype=np.float64 if self is NUMBER else targets.dtype)
+
 
 def _class_shares(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return log shares and classes: the probabilities without features are the shares of the classes."""
@@ -212,9 +138,8 @@ def _class_shares(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _label_shares(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the log odds of each label, which stop short of 0 where the most frequent set says otherwise."""
-    counts, given = (targets != 0).sum(axis=0), _most_frequent_set(targets)
-    odds = np.log((counts + 0.5) / (len(targets) - counts + 0.5))
-    bias = np.where(given, np.maximum(odds, 1e-3), np.minimum(odds, -1e-3))
+    odds = log_odds(targets)
+    bias = np.where(_most_frequent_set(targets), np.maximum(odds, 1e-3), np.minimum(odds, -1e-3))
     return bias.astype(np.float32), np.arange(targets.shape[1])
 
 
@@ -228,71 +153,105 @@ def _most_frequent_set(targets: np.ndarray) -> np.ndarray:
     return np.unpackbits(sets[counts.argmax()])[: targets.shape[1]].astype(np.int64)
 
 
-def _score_of(statistics: Any, score: Any) -> Callable[[np.ndarray, np.ndarray], float]:
-    return lambda answers, targets: float(score(np.asarray(statistics(answers, targets).sum(axis=0))[None])[0])
-
-
-CLASS: Goal = Goal(
-    MAJORITY,
-    1,
-    {},
-    _class_shares,
-    _most_frequent,
-    lambda answers, targets: int((answers == targets).sum()) / len(targets),
+# The most frequent class, of equals the smallest; the most frequent set, of equals the first in order; the mean.
+CLASS = Goal(
+    name="majority class",
+    axes=1,
+    settings={},
+    constant=_class_shares,
+    typical=_most_frequent,
+    score=lambda answers, targets: int((answers == targets).sum()) / len(targets),
 )
 LABEL_SET = Goal(
-    MOST_FREQUENT_SET, 2, {"link": "sigmoid"}, _label_shares, _most_frequent_set, _score_of(label_statistics, micro_f1)
+    name="most frequent labels",
+    axes=2,
+    settings={"link": "sigmoid"},
+    constant=_label_shares,
+    typical=_most_frequent_set,
+    score=lambda answers, targets: total(label_statistics(answers, targets), SCORES["micro_f1"]),
 )
 NUMBER = Goal(
-    MEAN,
-    1,
-    {"link": "none"},
-    lambda y: (np.array([y.mean()]), np.arange(1)),
-    np.mean,
-    _score_of(number_statistics, r2),
+    name="mean",
+    axes=1,
+    settings={"link": "none"},
+    constant=lambda targets: (np.array([targets.mean()]), np.arange(1)),
+    typical=np.mean,
+    score=lambda answers, targets: total(number_statistics(answers, targets), r2),
 )
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """How a linear model on one kind of features is fitted."""
+
+    kind: str
+    name: str
+    learn: Callable[[Any, int], Any]  # (training inputs, classes) → arrays, settings, features [n, d]; None: none
+    features: Callable[[dict[str, np.ndarray], dict[str, Any]], Callable[[Any], Any]]  # arrays, settings → `features`
+    regression: Callable[[float, bool, int], Any]  # (C, is it only to rank penalties?, values x classes) → unfitted
+    penalties: Sequence[float]
+    default: float  # where no class has enough rows to compare penalties
+    # Features fitted on, features held out → what the latter would be as new rows.
+    renew: Callable[[Any, Any], Any] = lambda fit, held: held
+    goal: Goal = CLASS
+
+
+def checked_targets(goal: Goal, train_targets: Any, rows: int) -> np.ndarray:
+    """Return the targets as an array. Raises `DataError` unless there is one of the goal's for each of some rows."""
+    targets = np.asarray(train_targets)
+    if targets.ndim != goal.axes or len(targets) != rows or rows == 0:
+        raise DataError(f"A baseline needs one label per training row: got {targets.shape} labels for {rows} rows.")
+    return targets
+
+
+def constant_baseline(goal: Goal, train_targets: Any, test: Any, name: str = "") -> Baseline:
+    """Return the baseline that looks at nothing of the `test` inputs: it answers with the most frequent target, or the mean."""
+    started = time.perf_counter()
+    targets = checked_targets(goal, train_targets, len(train_targets))
+    bias, classes = goal.constant(targets)
+    arrays = {"weight": np.zeros((len(bias), 0), dtype=np.float32), "bias": bias, "classes": classes}
+    rows, folds = goal.folds(targets)
+    answers = goal.unanswered(targets[rows])
+    for fit, held in folds:
+        answers[held] = goal.typical(targets[rows[fit]])
+    score = goal.score(answers, targets[rows]) if folds else None
+    model = LinearModel("majority", arrays, dict(goal.settings), no_features)
+    return finish(name or goal.name, started, model, score, test)
+
+
+def fit_baseline(recipe: Recipe, train: Any, train_targets: Any, test: Any) -> Baseline:
+    """Fit the recipe on the training inputs, with C by cross-validation on them, and predict the test inputs.
+
+    Inputs with nothing to count, or targets that are all alike, give the baseline that looks at nothing. Raises
+    `DataError` unless there is one target for each of one or more training rows.
+    """
+    started, goal = time.perf_counter(), recipe.goal
+    targets = checked_targets(goal, train_targets, len(train))
+    alike = len(np.unique(targets, axis=0)) < 2
+    width = targets.shape[1] if targets.ndim == 2 else len(np.unique(targets)) if goal is CLASS else 1
+    learned = None if alike else recipe.learn(train, width)
+    if learned is None:
+        return constant_baseline(goal, targets, test, recipe.name)
+    arrays, settings, features = learned
+    products = features.size * width  # of a sparse matrix: the values that it holds
+    # One thread: several wait for each other in spinning loops, 280 s instead of 4 on digits beside other work.
+    with threadpool_limits(1, user_api="blas"):
+        c, cv_accuracy = _choose_c(recipe, features, targets, products)
+        fitted = _fit(recipe.regression(c, False, products), features, targets)
+    settings = {**settings, "C": c, **goal.settings}
+    model = LinearModel(recipe.kind, {**_linear_arrays(fitted), **arrays}, settings, recipe.features(arrays, settings))
+    return finish(recipe.name, started, model, cv_accuracy, test)
+
+
+def finish(name: str, started: float, model: Any, cv_accuracy: float | None, test: Any) -> Baseline:
+    """Let the model answer the test inputs."""
+    predictions = model.predict(test)
+    return Baseline(name, predictions, time.perf_counter() - started, cv_accuracy, model)
 
 
 def no_features(inputs: Any) -> np.ndarray:
     """Return [n, 0]: nothing of the inputs is looked at."""
     return np.zeros((len(inputs), 0), dtype=np.float32)
-
-
-def cv_folds(
-    labels: np.ndarray, goal: Goal | None = None
-) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]] | None:
-    """Return (rows, folds): at most 3,000 of the rows, and three (fit, held) parts of them, stratified by class.
-
-    The same for every baseline on the same labels, so that their scores compare. A class with fewer rows than
-    folds is in some folds only, and missed in the others, as it would be in new data. None where no class has two rows;
-    of labels and numbers, where there is one row.
-    """
-    from sklearn.model_selection import KFold, StratifiedKFold
-
-    rows = np.sort(np.random.default_rng(0).permutation(len(labels))[:CV_ROWS])
-    if goal is not None and goal is not CLASS:
-        count = min(CV_FOLDS, len(rows))
-        return (rows, list(KFold(count, shuffle=True, random_state=0).split(rows))) if count > 1 else None
-    _, codes, counts = np.unique(labels[rows], return_inverse=True, return_counts=True)
-    if counts.max() < 2:
-        return None
-    splitter = StratifiedKFold(min(CV_FOLDS, int(counts.max())), shuffle=True, random_state=0)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class")
-        return rows, list(splitter.split(codes, codes))
-
-
-def _constant_score(goal: Goal, targets: np.ndarray) -> float | None:
-    """Return the score of what is typical of the other folds, None where there are none."""
-    split = cv_folds(targets, goal)
-    if split is None:
-        return None
-    rows, folds = split
-    y = targets[rows]
-    answers = np.zeros(y.shape, dtype=np.float64 if goal is NUMBER else y.dtype)
-    for fit, held in folds:
-        answers[held] = goal.typical(y[fit])
-    return goal.score(answers, y)
 
 
 def _fit(regression: Any, features: Any, targets: np.ndarray) -> Any:
@@ -305,19 +264,19 @@ def _fit(regression: Any, features: Any, targets: np.ndarray) -> Any:
 
 
 def _choose_c(recipe: Recipe, features: Any, targets: np.ndarray, products: int) -> tuple[float, float | None]:
-    """Return the C with the best score in `cv_folds`, of equals the one nearest to the default, and that score.
+    """Return the C with the best score in `Goal.folds`, of equals the one nearest to the default, and that score.
 
     The default and None where there are no folds.
     """
     if targets.ndim == 2 and targets.shape[1] > _CV_LABELS and len(recipe.penalties) > 1:
         often = np.argsort(-targets.sum(axis=0), kind="stable")[:_CV_LABELS]
         recipe = replace(recipe, penalties=(_choose_c(recipe, features, targets[:, often], products)[0],))
-    goal, split = recipe.goal, cv_folds(targets, recipe.goal)
-    if split is None:
+    goal = recipe.goal
+    rows, folds = goal.folds(targets)
+    if not folds:
         return recipe.default, None
-    rows, folds = split
     y = targets[rows]
-    answers = {c: np.zeros(y.shape, dtype=np.float64 if goal is NUMBER else y.dtype) for c in recipe.penalties}
+    answers = {c: goal.unanswered(y) for c in recipe.penalties}
     for fit, held in folds:
         x = features[rows[fit]]
         new = recipe.renew(x, features[rows[held]])
@@ -349,12 +308,11 @@ class OnePerLabel:
         self.regression = regression
 
     def fit(self, features: Any, targets: np.ndarray) -> "OnePerLabel":
-        """Fit each label on its own; one that all rows have, or none, by its log odds, half a row of each added."""
-        ones = (targets != 0).sum(axis=0)
+        """Fit each label on its own; one that all rows have, or none, by its log odds."""
         self.classes_ = np.arange(targets.shape[1])
         self.coef_ = np.zeros((targets.shape[1], features.shape[1]), dtype=np.float32)
-        self.intercept_ = np.log((ones + 0.5) / (len(targets) - ones + 0.5))
-        for label in np.flatnonzero((ones > 0) & (ones < len(targets))):
+        self.intercept_ = log_odds(targets)
+        for label in np.flatnonzero((targets != targets[0]).any(axis=0)):
             fitted = self.regression.fit(features, targets[:, label] != 0)
             self.coef_[label], self.intercept_[label] = fitted.coef_[0], fitted.intercept_[0]
         return self

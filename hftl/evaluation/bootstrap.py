@@ -34,8 +34,8 @@ class Interval:
 class Corrected:
     """A function of sums whose interval is corrected for bias and skew (see `corrected_levels`).
 
-    Simulated at 200 rows (tests/evidence/test_new_scores_simulated.py draws some of it again), plain quantiles hold the
-    truth in 90% of cases for macro-F1 over 20 labels and for exact sets that are nearly all right, these in 94% to 95%.
+    Simulated at 200 rows, plain quantiles hold the truth in 90% of cases for macro-F1 over 20 labels and for exact sets
+    that are nearly all right, these in 94% to 95% (tests/evidence/test_new_scores_simulated.py).
     """
 
     score: Callable[[np.ndarray], np.ndarray]
@@ -61,9 +61,8 @@ class Difference:
 def proportion_interval(hits: int, rows: int, level: float = LEVEL) -> Interval:
     """Return `hits` of `rows` as a share, with its exact interval (Clopper and Pearson 1934).
 
-    It covers the truth in at least `level` of cases for any number of rows; Wilson's does so only on average, and
-    would take a single wrong row as proof of an accuracy below 80%. Raises `DataError` for no rows or more hits than
-    rows.
+    Wilson's covers the truth only on average: a single wrong row would be proof of an accuracy below 80%. Raises
+    `DataError` for no rows or more hits than rows.
     """
     if not 0 <= hits <= rows or rows == 0:
         raise DataError(f"A share needs at least one row and at most all of them as hits, got {hits} of {rows}.")
@@ -75,14 +74,16 @@ def proportion_interval(hits: int, rows: int, level: float = LEVEL) -> Interval:
 
 @dataclass(frozen=True, eq=False)
 class Kinds:
-    """Rows of equal statistics are interchangeable: row i is of kind `of_row[i]`, and `counts` [kinds] tell how many are.
-
-    `statistics` is sparse, [kinds, s].
-    """
+    """Rows of equal statistics are interchangeable: row i is of kind `of_row[i]`."""
 
     of_row: np.ndarray
-    counts: np.ndarray
-    statistics: sparse.csr_array
+    counts: np.ndarray  # [kinds]: how many rows are
+    statistics: sparse.csr_array  # [kinds, s]
+
+    @property
+    def sums(self) -> np.ndarray:
+        """The sums [1, s] over all rows."""
+        return self.counts[None] @ self.statistics
 
 
 def kinds_of(statistics: Any) -> Kinds:
@@ -94,13 +95,11 @@ def kinds_of(statistics: Any) -> Kinds:
     filled = np.diff(rows.indptr)
     of_value = np.repeat(np.arange(n), filled)
     place = np.arange(rows.nnz) - np.repeat(rows.indptr[:-1], filled)
-    columns: np.ndarray = np.full(
-        (filled.max(initial=0), n), width
-    )  # the columns of each row's values, then the values
-    values: np.ndarray = np.zeros(columns.shape)
-    columns[place, of_value], values[place, of_value] = rows.indices, rows.data
-    keys: list[np.ndarray] = [key for pair in zip(columns, values, strict=True) for key in pair]
-    order = np.lexsort(keys[::-1]) if keys else np.arange(n)
+    keys: np.ndarray = np.zeros((filled.max(initial=0), 2, n))  # column and value, one after another, of each row
+    keys[:, 0] = width
+    keys[place, 0, of_value], keys[place, 1, of_value] = rows.indices, rows.data
+    keys = keys.reshape(-1, n)
+    order = np.lexsort(keys[::-1]) if len(keys) else np.arange(n)
     new = np.zeros(n, dtype=bool)
     for key in keys:
         new[1:] |= key[order[1:]] != key[order[:-1]]
@@ -154,15 +153,13 @@ def intervals(
 ) -> dict[str, Interval]:
     """Return each score of the rows with its percentile bootstrap interval; `statistics` [n, s] add up over rows.
 
-    With very few rows the interval need not contain the value. Where every row is right, or every row wrong, all
-    resamples are alike and their interval has no width, whatever the number of rows; a score that is then 1 or 0
-    gets the exact interval of a share (`proportion_interval`; 24 of 24: from 85.8%). It speaks of the choice of test rows only, not of the
-    choice of training rows or seed. Raises `ConfigError` for fewer than one resample or a level outside 0 to 1.
+    With very few rows the interval need not contain the value. Where all resamples are 1, or all 0, it has no width
+    whatever the number of rows: it is then the exact one of a share (24 of 24: from 85.8%). It speaks of the choice of
+    test rows only. Raises `ConfigError` for fewer than one resample or a level outside 0 to 1.
     """
     if resamples < 1 or not 0 < level < 1:
         raise ConfigError(f"resamples must be 1 or more and level between 0 and 1, got {resamples} and {level}.")
     kinds = kinds_of(statistics)
-    own = kinds.counts[None] @ kinds.statistics
     parts = []
     for counts in resampled(kinds, resamples, np.random.default_rng(seed)):
         sums = counts @ kinds.statistics
@@ -170,8 +167,7 @@ def intervals(
     drawn: np.ndarray = np.concatenate(parts, axis=1)
     result = {}
     for i, (name, score) in enumerate(scores.items()):
-        value = float(score(own)[0])
-        levels = None
+        value, levels = float(score(kinds.sums)[0]), None
         if isinstance(score, Corrected) and len(kinds.of_row) > 1:
             levels = corrected_levels(value, drawn[i], left_out(kinds, score), kinds.counts, level)
         result[name] = bounded(value, drawn[i], len(kinds.of_row), level, levels)
@@ -181,8 +177,8 @@ def intervals(
 def bounded(
     value: float, drawn: np.ndarray, rows: int, level: float = LEVEL, levels: tuple[float, float] | None = None
 ) -> Interval:
-    """Return the interval of a score of so many rows from its resamples [b]: their quantiles at `levels`, or the
-    (1 - level) / 2 and (1 + level) / 2 ones; the exact interval of a share where all of them are 1 or all are 0.
+    """Return the interval of a score from its resamples [b]: their quantiles at `levels`, else `ends`; that of a share
+    where all of them are 1 or all are 0.
     """
     if value in (0.0, 1.0) and bool((drawn == value).all()):
         return proportion_interval(int(value) * rows, rows, level)
@@ -197,8 +193,7 @@ def corrected_levels(
 ) -> tuple[float, float]:
     """Return at which quantiles of the resamples [b] of a score its interval ends (BCa: Efron, JASA 1987).
 
-    The share of resamples below the value tells its bias; the skew of what each row adds how its spread changes with
-    it. `without` [k] is the score without one of the rows, or without one part of them, `counts` [k] how many are alike.
+    `without` [k] is the score without one of the rows, or without one part of them, `counts` [k] how many are alike.
     """
     pull = counts @ without / counts.sum() - without
     squares = float(counts @ pull**2)
@@ -212,8 +207,7 @@ def corrected_levels(
 
 def left_out(kinds: Kinds, score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the score [kinds] of all rows but one of each kind; there must be two rows."""
-    own = kinds.counts[None] @ kinds.statistics
-    step = max(1, _CHUNK_DRAWS // own.shape[1])
+    own, step = kinds.sums, max(1, _CHUNK_DRAWS // kinds.statistics.shape[1])
     starts = range(0, len(kinds.counts), step)
     return np.concatenate([score(own - kinds.statistics[a : a + step].toarray()) for a in starts])
 
@@ -229,16 +223,16 @@ def paired_differences(
 ) -> dict[str, Difference]:
     """Compare two models on the same rows by each score of their statistics, [n, s] each, sparse or dense.
 
-    The interval is a paired bootstrap. With `made_up`, one row more is among those drawn from, which one model has
-    right and the other wrong, by a coin. p is that of `exact_p`, else the share of `resamples` random swaps of the two
-    answers, row by row, that put the gap as far from 0 (Noreen 1989). Where p is 5% or more, the interval is stretched
-    to hold 0: a verdict has both behind it. Raises `ConfigError` for fewer than one resample.
+    The interval is a paired bootstrap, with `made_up` of one row more, which one model has right and the other wrong, by
+    a coin. p is that of `exact_p`, else the share of `resamples` random swaps of the two answers, row by row, that put
+    the gap as far from 0 (Noreen 1989). Where p is 5% or more, the interval is stretched to hold 0: a verdict has both
+    behind it. Raises `ConfigError` for fewer than one resample.
     """
     if resamples < 1:
         raise ConfigError(f"resamples must be 1 or more, got {resamples}.")
     kinds = kinds_of(sparse.hstack([sparse.csr_array(method), sparse.csr_array(baseline)], format="csr"))
     rows, coins, swaps = np.random.default_rng(seed).spawn(3)
-    gaps = _gaps(kinds.counts[None] @ kinds.statistics, scores)[:, 0]
+    gaps = _gaps(kinds.sums, scores)[:, 0]
     parts = []
     for counts in resampled(kinds, resamples, rows, extra=1 if made_up else 0):
         sums = counts[:, : len(kinds.counts)] @ kinds.statistics
@@ -279,10 +273,9 @@ def _swapped_p(kinds: Kinds, scores: Scores, swaps: int, rng: np.random.Generato
     if len(differ) == 0:
         return [1.0] * len(scores)
     move = sparse.hstack([move[differ], -move[differ]], format="csr")
-    own = kinds.counts[None] @ kinds.statistics
-    gaps = abs(_gaps(own, scores)) - 1e-12
+    gaps = abs(_gaps(kinds.sums, scores)) - 1e-12
     extreme = np.zeros(len(scores), dtype=np.int64)
     for size in chunks(swaps, len(differ) + 2 * width):
         swapped = rng.binomial(kinds.counts[differ], 0.5, size=(size, len(differ)))
-        extreme += (abs(_gaps(own + swapped.astype(np.float64) @ move, scores)) >= gaps).sum(axis=1)
+        extreme += (abs(_gaps(kinds.sums + swapped.astype(np.float64) @ move, scores)) >= gaps).sum(axis=1)
     return [float(count) for count in (extreme + 1) / (swaps + 1)]

@@ -1,7 +1,7 @@
 """Is a probability of .8 right in 80 of 100 cases? The error, its plot, and the temperature that makes it smaller."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -47,10 +47,8 @@ def fit_temperature(validation_logits: np.ndarray, validation_references: np.nda
 
     A weak prior around T = 1 steadies it on few rows. It stays at 1 where the rows cannot tell: fewer than 20, or none
     that is wrong (the loss then falls for ever as T goes to 0), and where temperatures fitted on four fifths of the
-    rows do not lower the loss of the other fifth (5-fold cross-validation).
-
-    `validation_logits` is [n, classes] and `validation_references` [n] class ids. Of more than 5 million logits a
-    seeded sample of the rows is used. Raises `DataError` for bad input.
+    rows do not lower the loss of the other fifth. Logits are [n, classes], references [n] class ids; of more than 5
+    million logits a seeded sample of the rows is used.
     """
     scores, true = check_logits(validation_logits, validation_references)
     rows = max(1, min(len(true), _MAX_VALUES // scores.shape[1]))
@@ -58,12 +56,11 @@ def fit_temperature(validation_logits: np.ndarray, validation_references: np.nda
     correct = row_scores(scores, true).correct
     if rows < _MIN_ROWS:
         return Temperature(1.0, False, f"{rows} validation rows are too few to fit a temperature.", rows)
-    true = true[order]
-    shifted = scores[order].astype(np.float64)
-    shifted -= shifted[np.arange(rows), true][:, None]  # the loss is then log(sum(exp(shifted / T)))
     if correct[order].all():
         reason = f"All {rows} validation rows are right: they cannot tell how often the model is wrong."
         return Temperature(1.0, False, reason, rows)
+    shifted = scores[order].astype(np.float64)
+    shifted -= shifted[np.arange(rows), true[order]][:, None]  # the loss is then log(sum(exp(shifted / T)))
     before, after = _cross_validate(shifted)
     if after >= before:
         reason = f"No temperature lowers the log loss of held-out validation rows ({before:.4f} without one)."
@@ -100,62 +97,41 @@ def _cross_validate(shifted: np.ndarray) -> tuple[float, float]:
     return float(_losses(shifted, 1.0).mean()), float(after.mean())
 
 
-def expected_calibration_error(
-    logits: np.ndarray, references: np.ndarray, bins: int = BINS, temperature: float = 1.0
-) -> float:
-    """Return the ECE of the predicted class: |accuracy - confidence| of each bin, weighted by its rows, 0 to 1.
-
-    Guo et al., On Calibration of Modern Neural Networks (ICML 2017), with their bins of equal width on (0, 1]. Bins
-    of equal mass have less bias (Roelofs et al. 2022), but their edges move with the model, so that before and after a
-    temperature would be measured on two scales, rows of equal confidence would be torn apart, and the figure would not
-    compare with published ones. `ece_with_interval` deals with the bias.
-
-    `logits` is [n, classes], `references` [n] class ids. Raises `DataError` and `ConfigError` for bad input.
-    """
-    scores = row_scores(logits, references, temperature)
-    gaps = scores.correct - scores.confidence
-    return float(_ece(np.bincount(_bin_of(scores.confidence, bins), weights=gaps, minlength=bins), len(gaps)))
-
-
 def reliability_bins(scores: RowScores, bins: int = BINS) -> list[dict[str, Any]]:
     """Return {low, high, count, confidence, accuracy} of each bin of equal width (low, high], for a plot.
 
     Confidence and accuracy are means over the rows of the bin, None in a bin without rows.
     """
-    bin_of = _bin_of(scores.confidence, bins)
-    counts = np.bincount(bin_of, minlength=bins)
-    confidence = np.bincount(bin_of, weights=scores.confidence, minlength=bins)
-    correct = np.bincount(bin_of, weights=scores.correct, minlength=bins)
-    edges = np.linspace(0, 1, bins + 1)
+    bin_of, edges = _bin_of(scores.confidence, bins), np.linspace(0, 1, bins + 1).tolist()
+    counts = np.bincount(bin_of, minlength=bins).tolist()
+    of_rows = {"confidence": scores.confidence, "accuracy": scores.correct}
+    sums = {name: np.bincount(bin_of, weights=values, minlength=bins).tolist() for name, values in of_rows.items()}
     return [
         {
-            "low": float(edges[i]),
-            "high": float(edges[i + 1]),
-            "count": int(counts[i]),
-            "confidence": float(confidence[i] / counts[i]) if counts[i] else None,
-            "accuracy": float(correct[i] / counts[i]) if counts[i] else None,
+            "low": edges[i],
+            "high": edges[i + 1],
+            "count": count,
+            **{name: values[i] / count if count else None for name, values in sums.items()},
         }
-        for i in range(bins)
+        for i, count in enumerate(counts)
     ]
 
 
 def merged_bins(bins: Sequence[Mapping[str, Any]], least: int = FEW_ROWS) -> list[dict[str, Any]]:
     """Return neighbouring bins of `reliability_bins` put together until each has `least` rows, for a plot.
 
-    Without it a bin of one row stands at 0% or 100%. Bins without rows are left out. What is left over at the top
-    joins the last bin. The calibration error is that of the bins as they were.
+    Without it a bin of one row stands at 0% or 100%. Bins without rows are left out; what is left over at the top joins
+    the last bin.
     """
-    groups: list[list[Mapping[str, Any]]] = [[]]
+    groups: list[list[Mapping[str, Any]]] = []
     for one in bins:
-        if one["count"]:
+        if one["count"] and (not groups or sum(b["count"] for b in groups[-1]) >= least):
+            groups.append([one])
+        elif one["count"]:
             groups[-1].append(one)
-            if sum(b["count"] for b in groups[-1]) >= least:
-                groups.append([])
-    rest = groups.pop()
-    if rest and groups:
+    if len(groups) > 1 and sum(b["count"] for b in groups[-1]) < least:
+        rest = groups.pop()
         groups[-1] += rest
-    elif rest:
-        groups = [rest]
     return [_joined(group) for group in groups]
 
 
@@ -166,15 +142,17 @@ def _joined(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def ece_with_interval(scores: RowScores, bins: int = BINS, seed: int = 0) -> tuple[Interval, float]:
-    """Return the ECE with its 95% interval, and the mean ECE that perfect calibration would show on these rows.
+    """Return the expected calibration error with its 95% interval, and the mean one of perfect calibration on these rows.
 
-    ECE counts chance as error: it is above 0 on any finite set of rows, and the resamples of a bootstrap have that
-    bias twice, so that their quantiles nearly always miss a true ECE near 0. How large the bias is depends on the
-    truth: from nothing to what the bootstrap says. Hence the lower end of the basic bootstrap, which takes that off
-    (Efron and Tibshirani 1993, An Introduction to the Bootstrap), an upper end that takes nothing off, and 0 as lower
-    end unless the ECE exceeds 97.5% of those that the same confidences show when they are right (consistency
-    resampling, Broecker and Smith 2007). In simulations of 100 to 2,000 rows, 2 to 77 classes and true ECEs of 0 to .3
-    the interval held the truth in 88% to 99% of cases; plain quantiles held a true 0 in none.
+    It is that of Guo et al., On Calibration of Modern Neural Networks (ICML 2017): |accuracy - confidence| of the
+    predicted class in each bin, weighted by its rows. Edges of bins of equal mass (Roelofs et al. 2022) move with the
+    model, so that before and after a temperature would be measured on two scales.
+
+    ECE counts chance as error, and resamples have that bias twice, so that their quantiles nearly always miss a true ECE
+    near 0. Hence the lower end of the basic bootstrap, which takes it off (Efron and Tibshirani 1993), an upper end that
+    takes nothing off, and 0 as lower end unless the ECE exceeds 97.5% of those that the same confidences show when they
+    are right (consistency resampling, Broecker and Smith 2007). In simulations of 100 to 2,000 rows, 2 to 77 classes and
+    true ECEs of 0 to .3 the interval held the truth in 88% to 99% of cases; plain quantiles held a true 0 in none.
     """
     n = len(scores.confidence)
     place = sparse.csr_array((np.ones(n), _bin_of(scores.confidence, bins), np.arange(n + 1)), shape=(n, bins))
@@ -185,7 +163,7 @@ def ece_with_interval(scores: RowScores, bins: int = BINS, seed: int = 0) -> tup
         hits = rng.random((size, n)) < scores.confidence
         by_chance.append(_ece((hits - scores.confidence) @ place, n))
     chance = np.concatenate(by_chance)
-    value = float(_ece(kinds.counts[None] @ kinds.statistics, n)[0])
+    value = float(_ece(kinds.sums, n)[0])
     drawn = np.concatenate([_ece(counts @ kinds.statistics, n) for counts in resampled(kinds, _RESAMPLES, rng)])
     low, high = ends(drawn)
     lower = max(0.0, 2 * value - high) if value > ends(chance)[1] else 0.0
@@ -204,38 +182,28 @@ def _ece(sums: np.ndarray, rows: int) -> np.ndarray:
     return np.abs(sums).sum(axis=-1) / rows
 
 
-def calibration_report(
-    validation_logits: np.ndarray,
-    validation_references: np.ndarray,
-    test_logits: np.ndarray,
-    test_references: np.ndarray,
-    temperature: Temperature,
-) -> dict[str, Any]:
-    """Return how well probabilities agree with frequencies before and after the temperature, as plain JSON values.
+def calibration_report(logits: np.ndarray, references: np.ndarray, temperature: Temperature) -> dict[str, Any]:
+    """Return how well the probabilities of test rows agree with frequencies before and after the temperature, as JSON has it.
 
-    `test` and `validation` hold `before` and `after` with ece {value, low, high}, ece_if_calibrated (what chance alone
-    would show), log_loss (nats) and brier (0 to 2); those of `test` also `bins`, see `reliability_bins`. The logits,
-    [n, classes], are those before the temperature. The validation figures flatter `after`: it was fitted there. `note`
-    says so when the temperature made the log loss of the test rows worse, else it is None.
+    `before` and `after` hold ece, ece_low, ece_high, ece_if_calibrated (what chance alone would show), log_loss (nats)
+    and brier (0 to 2), and `bins_before` and `bins_after` the `reliability_bins`. The logits, [n, classes], are those
+    before the temperature. `note` tells why it is what it is, and when it made the log loss worse here.
     """
-    parts = {"test": (test_logits, test_references), "validation": (validation_logits, validation_references)}
-    report: dict[str, Any] = {"temperature": asdict(temperature), "bins": BINS}
-    for part, (logits, references) in parts.items():
-        report[part] = {
-            when: _describe(row_scores(logits, references, value), with_bins=part == "test")
-            for when, value in (("before", 1.0), ("after", temperature.value))
+    report: dict[str, Any] = {"temperature": temperature.value}
+    bins: dict[str, Any] = {}
+    for when, value in (("before", 1.0), ("after", temperature.value)):
+        scores = row_scores(logits, references, value)
+        ece, by_chance = ece_with_interval(scores)
+        report[when] = {
+            "ece": ece.value,
+            "ece_low": ece.low,
+            "ece_high": ece.high,
+            "ece_if_calibrated": by_chance,
+            "log_loss": float(scores.loss.mean()),
+            "brier": float(scores.brier.mean()),
         }
-    before, after = (report["test"][when]["log_loss"] for when in ("before", "after"))
+        bins[f"bins_{when}"] = reliability_bins(scores)
+    before, after = (report[when]["log_loss"] for when in ("before", "after"))
     worse = f"On the test rows the log loss rose from {before:.4f} to {after:.4f}: the temperature did not help there."
-    return {**report, "note": worse if after > before else None}
-
-
-def _describe(scores: RowScores, *, with_bins: bool) -> dict[str, Any]:
-    interval, by_chance = ece_with_interval(scores)
-    described: dict[str, Any] = {
-        "ece": asdict(interval),
-        "ece_if_calibrated": by_chance,
-        "log_loss": float(scores.loss.mean()),
-        "brier": float(scores.brier.mean()),
-    }
-    return {**described, "bins": reliability_bins(scores)} if with_bins else described
+    notes = (temperature.reason, worse if after > before else "")
+    return {**report, **bins, "note": " ".join(note for note in notes if note)}

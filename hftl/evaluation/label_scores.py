@@ -10,9 +10,10 @@ import numpy as np
 from scipy import sparse
 from scipy.special import expit, ndtri
 
-from hftl.errors import ConfigError, DataError
+from hftl.errors import DataError
 from hftl.evaluation import metrics
 from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Corrected, Interval, Scores, bounded, chunks, corrected_levels
+from hftl.evaluation.row_scores import worst_first
 
 
 _MAX_OPERATIONS = 300_000_000  # rows times labels times resamples of the mean average precision: some five seconds
@@ -43,6 +44,13 @@ def label_statistics(answers: Any, targets: Any) -> sparse.csr_array:
     return sparse.csr_array(sparse.hstack([*blocks, np.ones((len(true), 1))], format="csr"))
 
 
+def log_odds(targets: np.ndarray) -> np.ndarray:
+    """Return the log odds [labels] of 0 and 1 [n, labels], half a row of each added."""
+    ones = (targets != 0).sum(axis=0)
+    odds: np.ndarray = np.log((ones + 0.5) / (len(targets) - ones + 0.5))
+    return odds
+
+
 def _paired(answers: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
     predicted, true = np.asarray(answers) != 0, np.asarray(targets) != 0
     if true.ndim != 2 or predicted.shape != true.shape or 0 in true.shape:
@@ -50,47 +58,29 @@ def _paired(answers: Any, targets: Any) -> tuple[np.ndarray, np.ndarray]:
     return predicted, true
 
 
-def micro_f1(sums: np.ndarray) -> np.ndarray:
-    """Return F1 [b] over all pairs of row and label, of the sums [b, 3 labels + 2] of `label_statistics`."""
-    return metrics.micro_f1(sums[:, :-2])
-
-
-def macro_f1(sums: np.ndarray) -> np.ndarray:
-    """Return the mean F1 [b] over the labels that are true or predicted somewhere, as scikit-learn does with
-    `zero_division=0` over those; it counts a label that never occurs as 0, which would say nothing of the model.
-    """
-    return metrics.macro_f1(sums[:, :-2])
-
-
 def exact(sums: np.ndarray) -> np.ndarray:
-    """Return the share [b] of the rows whose set of labels is exactly right."""
+    """Return the share [b] of the rows whose set of labels is exactly right, of sums of `label_statistics`."""
     return metrics.share(sums[:, -2], sums[:, -1])
 
 
-def micro_precision(sums: np.ndarray) -> np.ndarray:
-    """Return the share [b] of the labels given that are true; 0 where none is given."""
-    return metrics.micro_precision(sums[:, :-2])
-
-
-def micro_recall(sums: np.ndarray) -> np.ndarray:
-    """Return the share [b] of the true labels that are given; 0 where there are none."""
-    return metrics.micro_recall(sums[:, :-2])
+def _of_pairs(score: metrics.Score) -> metrics.Score:
+    """Return the score [b] of pairs of row and label, of sums of `label_statistics`."""
+    return lambda sums: score(sums[:, :-2])
 
 
 SCORES: Scores = {
-    "micro_f1": Corrected(micro_f1),
-    "macro_f1": Corrected(macro_f1),
+    "micro_f1": Corrected(_of_pairs(metrics.micro("f1"))),
+    "macro_f1": Corrected(_of_pairs(metrics.macro("f1"))),
     "exact": Corrected(exact),
-    "micro_precision": micro_precision,
-    "micro_recall": micro_recall,
+    "micro_precision": _of_pairs(metrics.micro("precision")),
+    "micro_recall": _of_pairs(metrics.micro("recall")),
 }
 COMPARED = ("micro_f1", "macro_f1", "exact")  # those with an interval and a verdict, the headline first
 
 
 def per_label(answers: Any, targets: Any, names: Sequence[str]) -> list[dict[str, Any]]:
     """Return label, precision, recall, f1 and support of each label, as `per_class` does."""
-    sums = label_statistics(answers, targets).sum(axis=0)
-    return metrics.table_of(np.asarray(sums)[:-2], names)
+    return metrics.table_of(label_statistics(answers, targets)[:, :-2], names)
 
 
 def mean_average_precision(
@@ -98,10 +88,9 @@ def mean_average_precision(
 ) -> Interval:
     """Return the mean over the labels that are true somewhere of the average precision, and its 95% interval.
 
-    The average precision of a label is scikit-learn's: the precision at each true row, when rows come in the order of
-    their logits, equal ones together. The interval is a bootstrap over rows by weights, so that each label is sorted
-    once, corrected for bias and skew. 2,000 resamples, or as many as `operations` allow, 50 at least, and below 400 a
-    normal interval of their deviation. 0 where no label is true.
+    It is scikit-learn's; 0 where no label is true. The interval is a bootstrap over rows by weights, so that each label
+    is sorted once, corrected for bias and skew: 2,000 resamples, or as many as `operations` allow, 50 at least, and
+    below 400 a normal interval of their deviation.
     """
     _, true = _paired(outputs, targets)
     logits, n = np.asarray(outputs, dtype=np.float64), len(true)
@@ -172,26 +161,19 @@ def choose_thresholds(outputs: np.ndarray, targets: np.ndarray, fewest: int = FE
 def worst_label_rows(
     outputs: np.ndarray, targets: np.ndarray, limit: int, thresholds: np.ndarray | None = None
 ) -> list[dict[str, Any]]:
-    """Return the at most `limit` wrong rows with the highest log loss summed over labels, in nats, the highest first.
-
-    Each has row, true and predicted (ids of labels) and loss. Raises `ConfigError` for a limit below 0.
-    """
-    if limit < 0:
-        raise ConfigError(f"limit must be 0 or more, got {limit}.")
+    """Return row, true and predicted (ids of labels) and loss of `worst_first`: the log loss in nats, summed over labels."""
     _, true = _paired(outputs, targets)
     logits = np.asarray(outputs, dtype=np.float64)
     predicted = decode_labels(logits, thresholds) != 0
     loss = np.logaddexp(0, np.where(true, -logits, logits)).sum(axis=1)
-    order = np.argsort(-loss, kind="stable")
-    order = order[(predicted != true)[order].any(axis=1)][:limit]
     return [
         {
-            "row": int(row),
+            "row": row,
             "true": np.flatnonzero(true[row]).tolist(),
             "predicted": np.flatnonzero(predicted[row]).tolist(),
             "loss": float(loss[row]),
         }
-        for row in order
+        for row in worst_first(loss, (predicted != true).any(axis=1), limit)
     ]
 
 

@@ -12,22 +12,16 @@ from scipy import sparse
 
 from hftl.errors import DataError
 from hftl.evaluation.baselines import (
-    HISTOGRAM,
+    CLASS,
     LABEL_SET,
-    NUMBER,
-    RAW_PIXELS,
-    TFIDF,
-    TFIDF_PAIR,
     Baseline,
+    Goal,
     OnePerLabel,
     Recipe,
+    constant_baseline,
     fit_baseline,
-    mean_number,
-    most_frequent_labels,
 )
-from hftl.evaluation.baselines import majority_class as majority_class
-from hftl.evaluation.pair_features import learn_pairs, pair_features
-from hftl.evaluation.text_features import learn_texts, text_features
+from hftl.evaluation.text_features import learn_pairs, learn_texts, pair_features, text_features
 
 
 # Rows of length one want a weak penalty: on 2,000 Wikipedia summaries and on banking77 the best is 10 to 100.
@@ -36,19 +30,6 @@ _DEFAULT_PENALTY = 30.0
 _EPOCHS, _CV_EPOCHS = 40, 8  # fewer rank the penalties just as well
 # Products (values of the matrix x classes) of one fit, at some 500 million a second: half a minute. Past it, epochs go.
 _MAX_PRODUCTS = 15e9
-
-
-def tfidf_logistic_regression(
-    train_texts: Sequence[str], train_labels: np.ndarray, test_texts: Sequence[str]
-) -> Baseline:
-    """Fit logistic regression on TF-IDF of words and of characters, and predict the test texts.
-
-    Words and word pairs make one half of the features, 2 to 5 characters inside words the other (Zhang, Zhao and
-    LeCun, NeurIPS 2015, for counts as the baseline to beat); 1 to 4 characters alone for scripts without spaces. C is
-    chosen by cross-validation on training rows, with the words of all of them known. Texts with nothing in them, or
-    one class only, give the majority class. Of every text the first 10,000 characters count.
-    """
-    return fit_baseline(_TEXTS, train_texts, train_labels, test_texts)
 
 
 def _text_regression(c: float, quick: bool, products: int) -> Any:
@@ -74,52 +55,12 @@ def _as_if_new(fit: Any, held: Any) -> Any:
     return normalize(held @ sparse.diags_array(known.astype(np.float32), format="csr")).tocsr()
 
 
-_TEXTS = Recipe("tfidf", TFIDF, learn_texts, text_features, _text_regression, _PENALTIES, _DEFAULT_PENALTY, _as_if_new)
-
-
-_PAIRS = Recipe("tfidf_pair", TFIDF_PAIR, learn_pairs, pair_features, _text_regression, _PENALTIES, _DEFAULT_PENALTY)
-
-
 _PIXEL_SIDE = 32
 _JOINT_BITS, _CHANNEL_BITS = 3, 5  # 8 x 8 x 8 colours, and 32 levels of each channel
 _MAX_ITERATIONS = 300
 _CV_ITERATIONS = 100  # enough to rank the penalties, at a third of the time
 _IMAGE_CHUNK = 256
 _PIXEL_CHUNK = 4_000_000
-
-
-def raw_pixel_logistic_regression(
-    train_pixels: np.ndarray, train_labels: np.ndarray, test_pixels: np.ndarray
-) -> Baseline:
-    """Fit logistic regression on the pixels themselves, and predict the test images.
-
-    `train_pixels` and `test_pixels` are uint8 [n, height, width, channels] of one size. Images larger than 32 x 32 are
-    area-averaged down to that; values are scaled to 0..1 by the brightest training value (255 in most data), so that
-    images stored on a narrower range get the same penalties. Channels that are equal in all of them count once. C
-    is chosen by cross-validation on the training rows.
-    """
-    return _fit_pixels(_PIXELS, train_pixels, train_labels, test_pixels)
-
-
-def colour_histogram_logistic_regression(
-    train_pixels: np.ndarray, train_labels: np.ndarray, test_pixels: np.ndarray
-) -> Baseline:
-    """Fit logistic regression on how often which colour occurs, wherever it is, and predict the test images.
-
-    `train_pixels` and `test_pixels` are uint8 [n, height, width, channels] of one size. Counted are 32 levels of each
-    channel and, of three channels, 512 colours; a feature is the root of a share (the Hellinger kernel of Arandjelovic
-    and Zisserman, CVPR 2012, under which linear models suit histograms). C is chosen as for the pixels.
-    """
-    return _fit_pixels(_COLOURS, train_pixels, train_labels, test_pixels)
-
-
-def _fit_pixels(recipe: Recipe, train_pixels: np.ndarray, targets: np.ndarray, test_pixels: np.ndarray) -> Baseline:
-    if train_pixels.ndim != 4 or test_pixels.shape[1:] != train_pixels.shape[1:]:
-        raise DataError(
-            "Pixels must be [n, height, width, channels] of one size in train and test: "
-            f"got {train_pixels.shape} and {test_pixels.shape}."
-        )
-    return fit_baseline(recipe, train_pixels, targets, test_pixels)
 
 
 def _image_regression(c: float, quick: bool, products: int) -> Any:
@@ -138,12 +79,13 @@ def _learn_pixels(pixels: np.ndarray, classes: int) -> tuple[dict[str, np.ndarra
 
 
 def _learn_colours(pixels: np.ndarray, classes: int) -> tuple[dict[str, np.ndarray], dict[str, Any], np.ndarray]:
-    settings = {"shape": list(pixels.shape[1:])}
-    return {}, settings, histogram_features({}, settings)(pixels)
+    return {}, {"shape": list(pixels.shape[1:])}, colour_shares(_checked(pixels, {"shape": list(pixels.shape[1:])}))
 
 
 def raw_pixel_features(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function images → float32 [n, d]: each area-averaged to at most 32 x 32, over `settings["scale"]`."""
+    """Return the function images → float32 [n, d]: each area-averaged to at most 32 x 32, over `settings["scale"]`: the
+    brightest training value (255 in most data), so that images stored on a narrower range get the same penalties.
+    """
     scale, channels = np.float32(settings["scale"]), settings["shape"][-1]
 
     def features(pixels: np.ndarray) -> np.ndarray:
@@ -156,7 +98,9 @@ def raw_pixel_features(arrays: dict[str, np.ndarray], settings: dict[str, Any]) 
 
 
 def histogram_features(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the function images → float32 [n, d] of the roots of the shares of levels and colours."""
+    """Return the function images → float32 [n, d] of the roots of the shares of levels and colours (the Hellinger kernel of
+    Arandjelovic and Zisserman, CVPR 2012, under which linear models suit histograms).
+    """
     return lambda pixels: colour_shares(_checked(pixels, settings))
 
 
@@ -195,17 +139,15 @@ def pixel_features(pixels: np.ndarray) -> np.ndarray:
 def colour_shares(pixels: np.ndarray) -> np.ndarray:
     """Return [n, features] float32: roots of the shares of 32 levels per channel and, of three channels, 512 colours."""
     n, height, width, channels = pixels.shape
-    flat = pixels.reshape(n, height * width, channels)
-    step = max(1, _PIXEL_CHUNK // (height * width))
+    flat, step = pixels.reshape(n, height * width, channels), max(1, _PIXEL_CHUNK // (height * width))
     colours = 1 << (3 * _JOINT_BITS) if channels == 3 else 0
     features = np.empty((n, (channels << _CHANNEL_BITS) + colours), dtype=np.float32)
     for start in range(0, n, step):
         levels = (flat[start : start + step] >> (8 - _CHANNEL_BITS)).astype(np.int64)
         counts = [_count(levels[..., channel], 1 << _CHANNEL_BITS) for channel in range(channels)]
-        if channels == 3:
+        if colours:
             red, green, blue = np.moveaxis(levels >> (_CHANNEL_BITS - _JOINT_BITS), -1, 0)
-            joint = (red << (2 * _JOINT_BITS)) + (green << _JOINT_BITS) + blue
-            counts.append(_count(joint, colours))
+            counts.append(_count((red << (2 * _JOINT_BITS)) + (green << _JOINT_BITS) + blue, colours))
         features[start : start + step] = np.sqrt(np.concatenate(counts, axis=1) / (height * width))
     return features
 
@@ -216,23 +158,18 @@ def _count(values: np.ndarray, kinds: int) -> np.ndarray:
     return np.bincount(shifted.ravel(), minlength=kinds * len(values)).reshape(len(values), kinds)
 
 
-_PIXELS = Recipe(
-    "raw_pixels", RAW_PIXELS, _learn_pixels, raw_pixel_features, _image_regression, (0.01, 0.1, 1.0, 10.0), 1.0
-)
-_COLOURS = Recipe(
-    "colour_histogram", HISTOGRAM, _learn_colours, histogram_features, _image_regression, (1.0, 10.0, 100.0), 10.0
-)
-
-
-LOGISTIC_REGRESSIONS: dict[str, Callable[..., Baseline]] = {
-    "tfidf": tfidf_logistic_regression,
-    "tfidf_pair": lambda train, labels, test: fit_baseline(_PAIRS, train, labels, test),
-    "colour_histogram": colour_histogram_logistic_regression,
-    "raw_pixels": raw_pixel_logistic_regression,
+# Texts: words and word pairs make one half of the features, 2 to 5 characters inside words the other (Zhang, Zhao and
+# LeCun, NeurIPS 2015, for counts as the baseline to beat). In cross-validation the words of all rows are known.
+_TEXTS = (learn_texts, text_features, _text_regression, _PENALTIES, _DEFAULT_PENALTY, _as_if_new)
+_PAIRS = (learn_pairs, pair_features, _text_regression, _PENALTIES, _DEFAULT_PENALTY)
+_COLOURS = (_learn_colours, histogram_features, _image_regression, (1.0, 10.0, 100.0), 10.0)
+_PIXELS = (_learn_pixels, raw_pixel_features, _image_regression, (0.01, 0.1, 1.0, 10.0), 1.0)
+_RECIPES = {
+    "tfidf": Recipe("tfidf", "TF-IDF + logistic regression", *_TEXTS),
+    "tfidf_pair": Recipe("tfidf_pair", "TF-IDF of both texts + logistic regression", *_PAIRS),
+    "colour_histogram": Recipe("colour_histogram", "colour histogram + logistic regression", *_COLOURS),
+    "raw_pixels": Recipe("raw_pixels", "raw pixels + logistic regression", *_PIXELS),
 }
-
-
-_RECIPES = {"tfidf": _TEXTS, "tfidf_pair": _PAIRS, "colour_histogram": _COLOURS, "raw_pixels": _PIXELS}
 # One over ridge's strength, on features as the logistic regression has them, and the one in the middle.
 _RIDGE = {
     **dict.fromkeys(("tfidf", "tfidf_pair"), ((0.1, 0.3, 1.0, 3.0, 10.0, 30.0), 1.0)),
@@ -241,43 +178,37 @@ _RIDGE = {
 }
 
 
-def label_baselines(kinds: Sequence[str], train: Any, targets: np.ndarray, test: Any) -> list[Baseline]:
-    """Return the most frequent set of labels, and for each of the `kinds` of features a logistic regression per label.
-
-    `targets` are 0 and 1 [n, labels]; one C for all labels, by micro-F1 in cross-validation.
-    """
+def plain_baselines(goal: Goal, kinds: Sequence[str], train: Any, targets: np.ndarray, test: Any) -> list[Baseline]:
+    """Return the baseline that looks at nothing, and a `linear_baseline` for each of the `kinds` of features."""
     return [
-        most_frequent_labels(targets, len(test)),
-        *(_fit_kind(_for_labels(k), train, targets, test) for k in kinds),
+        constant_baseline(goal, targets, test),
+        *(linear_baseline(kind, train, targets, test, goal) for kind in kinds),
     ]
 
 
-def number_baselines(kinds: Sequence[str], train: Any, targets: np.ndarray, test: Any) -> list[Baseline]:
-    """Return the mean of the targets [n], and for each of the `kinds` of features a ridge regression, by R2."""
-    return [mean_number(targets, len(test)), *(_fit_kind(_for_numbers(k), train, targets, test) for k in kinds)]
+def linear_baseline(kind: str, train: Any, targets: np.ndarray, test: Any, goal: Goal = CLASS) -> Baseline:
+    """Fit a regression on one kind of features of the training inputs, and predict the test inputs.
 
-
-def _fit_kind(recipe: Recipe, train: Any, targets: np.ndarray, test: Any) -> Baseline:
-    fit = fit_baseline if recipe.kind.startswith("tfidf") else _fit_pixels
-    return fit(recipe, train, targets, test)
-
-
-def _for_labels(kind: str) -> Recipe:
+    Classes: multinomial logistic. Labels, 0 and 1 [n, labels]: logistic for each, with one C. Numbers: ridge. Inputs of
+    "tfidf" are texts, of "tfidf_pair" pairs of them; of "raw_pixels" and "colour_histogram" uint8 images [n, height,
+    width, channels] of one size.
+    """
     recipe = _RECIPES[kind]
+    if not kind.startswith("tfidf") and (train.ndim != 4 or test.shape[1:] != train.shape[1:]):
+        raise DataError(
+            "Pixels must be [n, height, width, channels] of one size in train and test: "
+            f"got {train.shape} and {test.shape}."
+        )
+    if goal is LABEL_SET:
+        name, of_one = f"{recipe.name}, one per label", recipe.regression
+        recipe = replace(recipe, name=name, regression=lambda *how: OnePerLabel(of_one(*how)), goal=goal)
+    elif goal is not CLASS:
+        (penalties, default), name = _RIDGE[kind], recipe.name.replace("logistic", "ridge")
+        recipe = replace(recipe, name=name, regression=_ridge, penalties=penalties, default=default, goal=goal)
+    return fit_baseline(recipe, train, targets, test)
 
-    def regression(c: float, quick: bool, products: int) -> Any:
-        return OnePerLabel(recipe.regression(c, quick, products))
 
-    return replace(recipe, name=f"{recipe.name}, one per label", regression=regression, goal=LABEL_SET)
+def _ridge(c: float, quick: bool, products: int) -> Any:
+    from sklearn.linear_model import Ridge
 
-
-def _for_numbers(kind: str) -> Recipe:
-    recipe, (penalties, default) = _RECIPES[kind], _RIDGE[kind]
-
-    def regression(c: float, quick: bool, products: int) -> Any:
-        from sklearn.linear_model import Ridge
-
-        return Ridge(alpha=1 / c, random_state=0)
-
-    name = recipe.name.replace("logistic", "ridge")
-    return replace(recipe, name=name, regression=regression, penalties=penalties, default=default, goal=NUMBER)
+    return Ridge(alpha=1 / c, random_state=0)

@@ -2,19 +2,20 @@
 
 import time
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
-from threadpoolctl import threadpool_limits
+from sklearn.model_selection import train_test_split
 
-from hftl.evaluation import CV_FOLDS, CV_ROWS, THREADS_PAY
+from hftl.evaluation import CV_ROWS
+from hftl.evaluation.folds import Folds, held_out_folds, threads
 
 
 CS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # on standardised features
@@ -22,7 +23,6 @@ CS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # on standardised features
 # two processes with other rounding then start from other heads; Newton's steps end quadratically, in the same time.
 TOLERANCE = 1e-9
 DEFAULT_C = 1.0  # scikit-learn's, where nothing can be held out
-MOST_WORDS = 30_000  # that a probe of tags is fitted on
 NATIVE_MARGIN = 0.02  # plain `pipeline` loads the stock class: mean pooling has to win by 2 points (DESIGN 12)
 
 
@@ -65,90 +65,48 @@ def fit_probe(
     seed: int,
     class_weights: np.ndarray | None = None,
     no_bias: Collection[str] = (),
-    groups: np.ndarray | None = None,
 ) -> Probe:
     """Choose pooling and C by 3-fold cross-validation on at most 3,000 rows, then fit once on all rows.
 
     With two rows in every class it is two folds; with one there is nothing to hold out, and C is 1 on native features.
     `features` maps pooling to [n, d]; `pooling` is auto, native or mean; `class_weights` is one factor per class.
-    `no_bias` names the poolings whose head is a Linear without bias: their regression has no intercept. Rows of one of
-    the `groups` [n], such as the words of a text, are held out together.
+    `no_bias` names the poolings whose head is a Linear without bias: their regression has no intercept.
+    """
+    rows = cv_rows(labels, seed)
+    some, folds = labels[rows], held_out_folds(len(rows), seed, labels[rows])
+    score = partial(_cv_scores, labels=some, folds=folds, class_weights=class_weights)
+    fit = partial(fit_logistic, labels=labels, num_labels=num_labels, class_weights=class_weights)
+    return choose_and_fit(features, pooling, no_bias, rows, len(rows), score, fit)
+
+
+def choose_and_fit(
+    features: dict[str, np.ndarray],
+    pooling: str,
+    no_bias: Collection[str],
+    rows: np.ndarray,
+    size: int,
+    score: Callable[..., dict[float, float]],
+    fit: Callable[..., tuple[np.ndarray, np.ndarray]],
+) -> Probe:
+    """Fit the pooling and the C with the best score; native unless another wins by `NATIVE_MARGIN`, of equals the smallest
+    C. `score` (features of the `rows`, intercept=) returns C → score, `fit` (features, c=, intercept=) weight and bias.
     """
     start = time.perf_counter()
-    choice = choose_penalty(features, labels, pooling, seed, class_weights, no_bias, groups)
-    pooling, chosen = choice.pooling, time.perf_counter()
-    with threads(len(labels) * num_labels):
-        x, intercept = np.asarray(features[pooling]), pooling not in no_bias
-        weight, bias = fit_logistic(x, labels, num_labels, choice.C, class_weights, intercept=intercept)
-    end = time.perf_counter()
-    return Probe(weight, bias, choice.C, pooling, choice.cv_accuracy, end - start, end - chosen)
-
-
-def fit_tag_probe(
-    features: dict[str, np.ndarray],
-    ids: np.ndarray,
-    width: int,
-    pooling: str,
-    seed: int,
-    class_weights: np.ndarray | None = None,
-    no_bias: Collection[str] = (),
-    groups: np.ndarray | None = None,
-) -> Probe:
-    """Do what `fit_probe` does for words, features [words, d] and tag ids [words]; of more than 30,000 of them a seeded
-    draw. `groups` [words] are the rows that the words stand in.
-    """
-    words = np.arange(len(ids))
-    if len(words) > MOST_WORDS:
-        words = np.sort(np.random.default_rng(seed).choice(words, MOST_WORDS, replace=False))
-    drawn = {name: np.asarray(values[words]) for name, values in features.items()}
-    of_words = None if groups is None else np.asarray(groups)[words]
-    return fit_probe(drawn, np.asarray(ids)[words], width, pooling, seed, class_weights, no_bias, of_words)
-
-
-def threads(size: int) -> Any:
-    """Limit the threads of matrix products to one, unless so many rows times classes pay for more."""
-    return threadpool_limits(None if size >= THREADS_PAY else 1, user_api="blas")
-
-
-class Choice(NamedTuple):
-    """What cross-validation chose; `cv_accuracy` has the accuracy of each pooling and C."""
-
-    pooling: str
-    C: float
-    cv_accuracy: dict[str, dict[str, float]]
-
-
-def choose_penalty(
-    features: dict[str, np.ndarray],
-    labels: np.ndarray,
-    pooling: str,
-    seed: int,
-    class_weights: np.ndarray | None = None,
-    no_bias: Collection[str] = (),
-    groups: np.ndarray | None = None,
-) -> Choice:
-    """Choose pooling and C by cross-validation; the arguments are `fit_probe`'s."""
-    candidates = {k: v for k, v in features.items() if pooling in ("auto", k)}
-    rows = cv_rows(labels, seed)
-    folds = _folds(labels[rows], seed, None if groups is None else groups[rows])
-    with threads(len(rows)):
+    with threads(size):
         scores = {
-            k: _cv_scores(np.asarray(v[rows]), labels[rows], folds, k not in no_bias, class_weights)
-            for k, v in candidates.items()
+            k: score(np.asarray(v[rows]), intercept=k not in no_bias)
+            for k, v in features.items()
+            if pooling in ("auto", k)
         }
-    return best_choice(scores)
-
-
-def best_choice(scores: dict[str, dict[float, float]]) -> Choice:
-    """Return the pooling and the C with the best score, pooling → C → score; native unless another wins by
-    `NATIVE_MARGIN`, the smallest C of equals.
-    """
     best_c = {k: max(s, key=lambda c: s[c]) for k, s in scores.items()}
     best = max(best_c, key=lambda k: scores[k][best_c[k]])
     if "native" in scores and scores["native"][best_c["native"]] >= scores[best][best_c[best]] - NATIVE_MARGIN:
         best = "native"
     table = {k: {f"{c:g}": round(v, 5) for c, v in s.items()} for k, s in scores.items()}
-    return Choice(best, best_c[best], table)
+    chosen = time.perf_counter()
+    weight, bias = fit(np.asarray(features[best]), c=best_c[best], intercept=best not in no_bias)
+    end = time.perf_counter()
+    return Probe(weight, bias, best_c[best], best, table, end - start, end - chosen)
 
 
 def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -170,51 +128,32 @@ def cv_rows(labels: np.ndarray, seed: int) -> np.ndarray:
     return rows[np.isin(labels[rows], some[:enough])][:CV_ROWS]
 
 
-def _folds(
-    labels: np.ndarray, seed: int, groups: np.ndarray | None = None
-) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """Return stratified (train, held out) parts of the rows; None where no class has two rows."""
-    most = int(np.bincount(labels).max())
-    if most < 2:
-        return None
-    count, apart = min(CV_FOLDS, most), 0 if groups is None else len(np.unique(groups))
-    together = apart > count
-    kind = StratifiedGroupKFold if together else StratifiedKFold
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The (least populated|number of unique) class")
-        parts = list(kind(count, shuffle=True, random_state=seed).split(labels, labels, groups if together else None))
-    return [(train, held) for train, held in parts if len(train) and len(held)]
-
-
 def _cv_scores(
-    features: np.ndarray,
-    labels: np.ndarray,
-    folds: list[tuple[np.ndarray, np.ndarray]] | None,
-    intercept: bool,
-    class_weights: np.ndarray | None,
+    features: np.ndarray, labels: np.ndarray, folds: Folds, class_weights: np.ndarray | None, *, intercept: bool
 ) -> dict[float, float]:
     """Mean held-out accuracy per C: of rows, or of the classes as they are weighed in the fit."""
-    weights = None if class_weights is None else class_weights[labels]
-    shares = None if weights is None else weights / weights.sum()
-    scores = dict.fromkeys(CS, 0.0)
-    if folds is None:
+    if not folds:
         return {DEFAULT_C: 0.0}
+    weights = None if class_weights is None else class_weights[labels]
+
+    def share_of(answers: Any, held: np.ndarray) -> float:
+        right = answers == labels[held]
+        return float(right.sum()) / len(labels) if weights is None else float(weights[held] / weights.sum() @ right)
+
+    scores = dict.fromkeys(CS, 0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # ranking needs no last digit; the final fit does
-        warnings.filterwarnings("ignore", message="The (least populated|number of unique) class")
-        for train, held_out in folds:
-            x, mean, scale = standardise(features[train], centre=intercept)
-            held = (features[held_out] - mean) / scale
+        warnings.filterwarnings("ignore", message="The number of unique class")
+        for train, held in folds:
             if len(np.unique(labels[train])) < 2:  # all that there is to learn is that one class
-                alike = labels[held_out] == labels[train][0]
-                share = alike.sum() / len(labels) if shares is None else shares[held_out] @ alike
-                scores = {c: value + float(share) for c, value in scores.items()}
+                scores = {c: value + share_of(labels[train][0], held) for c, value in scores.items()}
                 continue
+            x, mean, scale = standardise(features[train], centre=intercept)
+            new = (features[held] - mean) / scale
             model = LogisticRegression(max_iter=100, tol=1e-3, warm_start=True, fit_intercept=intercept)
             for c in CS:  # from strong to weak, each a good start for the next
                 model.set_params(C=c).fit(x, labels[train], None if weights is None else weights[train])
-                right = model.predict(held) == labels[held_out]
-                scores[c] += float(right.sum()) / len(labels) if shares is None else float(shares[held_out] @ right)
+                scores[c] += share_of(model.predict(new), held)
     return scores
 
 
@@ -233,15 +172,17 @@ def fit_logistic(
     same probabilities. Without `intercept` the bias is zero for all: the solution for a head that has none.
     """
     sample_weight = None if class_weights is None else class_weights[labels]
-    if len(labels) * num_labels >= LARGE:
-        classes, coef, shift, mean, scale = _fit_large(features, labels, c, sample_weight, intercept)
-    else:
-        x, mean, scale = standardise(features, centre=intercept)
-        model = LogisticRegression(C=c, solver="newton-cg", max_iter=1000, tol=TOLERANCE, fit_intercept=intercept)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The number of unique classes")  # a few rows of many classes
+    with threads(len(labels) * num_labels), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The number of unique classes")  # a few rows of many classes
+        if len(labels) * num_labels >= LARGE:
+            classes, codes = np.unique(labels, return_inverse=True)
+            mean, scale = moments(features, centre=intercept)
+            coef, shift = fit_in_chunks(features, codes, c, sample_weight, (mean, scale), intercept=intercept)
+        else:
+            x, mean, scale = standardise(features, centre=intercept)
+            model = LogisticRegression(C=c, solver="newton-cg", max_iter=1000, tol=TOLERANCE, fit_intercept=intercept)
             model.fit(x, labels, sample_weight=sample_weight)
-        classes, coef, shift = model.classes_, model.coef_, model.intercept_
+            classes, coef, shift = model.classes_, model.coef_, model.intercept_
     if len(classes) == 2 and len(coef) == 1:
         coef, shift = np.vstack([-coef, coef]) / 2, np.concatenate([-shift, shift]) / 2
     coef = coef / scale
@@ -254,32 +195,15 @@ def fit_logistic(
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def _fit_large(
-    features: np.ndarray, labels: np.ndarray, c: float, sample_weight: np.ndarray | None, intercept: bool
-) -> tuple[np.ndarray, ...]:
-    """Return classes, weight and bias on standardised features, and the mean and deviation of these."""
-    classes, codes = np.unique(labels, return_inverse=True)
-    mean, scale = moments(features)
-    mean, scale = mean if intercept else np.zeros_like(mean), np.where(scale < 1e-8, 1.0, scale)
-    weight, bias = fit_in_chunks(features, codes, c, sample_weight, (mean, scale), intercept=intercept)
-    return classes, weight, bias, mean, scale
-
-
 def standardise(features: np.ndarray, *, centre: bool) -> tuple[Any, np.ndarray, np.ndarray]:
-    """Return one float64 copy, standardised in place: with many rows every further copy would show.
+    """Return one float64 copy, standardised in place (with many rows every further copy would show), and `moments`.
 
-    Not to `centre` is for a head without bias, which cannot express a shift: deviations are 1 all the same, so that
-    the penalty treats columns alike, and the means that stay serve as an intercept.
+    Not to `centre` is for a head without bias, which cannot express a shift: the means that stay serve as an intercept.
     """
+    mean, scale = moments(features, centre=centre)
     x = np.array(features, dtype=np.float64)
-    mean = x.mean(0)
     x -= mean
-    scale = np.sqrt(np.einsum("ij,ij->j", x, x) / len(x))
-    scale = np.where(scale < 1e-8, 1.0, scale)
     x /= scale
-    if not centre:
-        x += mean / scale
-        mean = np.zeros_like(mean)
     return x, mean, scale
 
 
@@ -296,11 +220,10 @@ def fit_in_chunks(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (weight [classes, d], bias [classes]) on the features standardised by `standard`: mean and scale, [d] each.
 
-    The objective is scikit-learn's. Of codes [n], 0 to `classes` - 1: the weighted mean of their cross entropy, plus
-    |weight|^2 / (2 C sum of weights), `weights` being one per row. Of 0 and 1 [n, classes]: the mean over rows of the
-    binary cross entropy of each class, `weights` [classes] being those of the ones, so that all classes are fitted at
-    once and each as if it were alone. Minimised by L-BFGS (Liu and Nocedal 1989), from `begin` [classes, d + 1]; sums
-    are float64, products float32, or float64 and to the last digits where it is to be `precise`.
+    The objective is scikit-learn's. Of codes [n], 0 to `classes` - 1: the mean cross entropy, `weights` one per row, plus
+    |weight|^2 / (2 C sum of weights). Of 0 and 1 [n, classes]: the binary cross entropy of each class as if it were
+    alone, `weights` [classes] being those of the ones. Minimised by L-BFGS (Liu and Nocedal 1989), from `begin`
+    [classes, d + 1]; sums are float64, products float32, or float64 to the last digits where it is to be `precise`.
     """
     n, d = features.shape
     single = targets.ndim == 1
@@ -365,8 +288,8 @@ def _sigmoid_part(logits: np.ndarray, targets: np.ndarray, weights: np.ndarray |
     return float(loss.sum(dtype=np.float64))
 
 
-def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and deviation of every column, in float64, from chunks of rows."""
+def moments(features: np.ndarray, *, centre: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean (0 not to `centre`) and deviation (1 where there is none) of every column, float64, from chunks of rows."""
     n, d = features.shape
     step = max(1, _CHUNK // d)
     mean = sum(features[s : s + step].sum(axis=0, dtype=np.float64) for s in range(0, n, step)) / n
@@ -374,4 +297,5 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for start in range(0, n, step):
         centred = features[start : start + step].astype(np.float64) - mean
         squares += np.einsum("ij,ij->j", centred, centred)
-    return mean, np.sqrt(squares / n)
+    scale = np.sqrt(squares / n)
+    return mean if centre else np.zeros_like(mean), np.where(scale < 1e-8, 1.0, scale)

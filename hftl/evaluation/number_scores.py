@@ -14,7 +14,8 @@ from scipy import sparse, stats
 
 from hftl.errors import ConfigError, DataError
 from hftl.evaluation.bootstrap import LEVEL, Corrected, Interval, Scores, proportion_interval
-from hftl.evaluation.metrics import share
+from hftl.evaluation.metrics import share, total
+from hftl.evaluation.row_scores import worst_first
 
 
 _FLAT = 1e-12  # a variance that is this share of the squares is rounding: all values are equal
@@ -52,18 +53,10 @@ def _spread(sums: np.ndarray, column: int) -> np.ndarray:
     return np.where(spread > _FLAT * squares, spread, 0.0)
 
 
-def rmse(sums: np.ndarray) -> np.ndarray:
-    """Return the root of the mean squared error [b] of the sums [b, 8] of `number_statistics`."""
-    return np.sqrt(sums[:, 2] / sums[:, 0])
-
-
-def mae(sums: np.ndarray) -> np.ndarray:
-    """Return the mean absolute error [b]."""
-    return sums[:, 1] / sums[:, 0]
-
-
 def r2(sums: np.ndarray) -> np.ndarray:
-    """Return the share of the targets' variance [b] that the answers explain; 0 where all targets are equal."""
+    """Return the share of the targets' variance [b] that the answers explain, of sums of `number_statistics`; 0 where all
+    targets are equal.
+    """
     spread = _spread(sums, 3)
     return np.where(spread > 0, 1 - sums[:, 2] / np.where(spread > 0, spread, 1), 0.0)
 
@@ -74,20 +67,24 @@ def pearson(sums: np.ndarray) -> np.ndarray:
     return np.clip(share(together, np.sqrt(_spread(sums, 3) * _spread(sums, 5))), -1, 1)
 
 
-SCORES: Scores = {"r2": Corrected(r2), "rmse": Corrected(rmse), "mae": Corrected(mae), "pearson": Corrected(pearson)}
+SCORES: Scores = {
+    "r2": Corrected(r2),
+    "rmse": Corrected(lambda sums: np.sqrt(sums[:, 2] / sums[:, 0])),
+    "mae": Corrected(lambda sums: sums[:, 1] / sums[:, 0]),
+    "pearson": Corrected(pearson),
+}
 COMPARED = ("r2", "rmse", "mae", "pearson")  # those with an interval and a verdict, the headline first
 
 
 def spearman(answers: Any, targets: Any) -> Interval:
     """Return the correlation of the ranks of answers and targets, equal ones at the mean of theirs, and its interval.
 
-    By Fisher's z with the variance (1 + r^2 / 2) / (n - 3) of Bonett and Wright (Psychometrika 2000). 0 where all
-    answers or all targets are equal; -1 to 1 for fewer than four rows. Of ranks in perfect order, r is taken to be
-    half a swap of neighbours away from that: z would have no end.
+    By Fisher's z with the variance (1 + r^2 / 2) / (n - 3) of Bonett and Wright (Psychometrika 2000), r at least half a
+    swap of neighbours from perfect order. 0 where all answers or all targets are equal; -1 to 1 for under four rows.
     """
     pair = paired_numbers(answers, targets)
     ranks = [stats.rankdata(values) for values in pair]
-    r, n = float(pearson(np.asarray(number_statistics(*ranks).sum(axis=0))[None])[0]), len(ranks[0])
+    r, n = total(number_statistics(*ranks), pearson), len(ranks[0])
     if n < 4:
         return Interval(r, -1.0, 1.0)
     most = 1 - 6 / (n**3 - n)
@@ -101,8 +98,7 @@ def conformal_width(residuals: Any, level: float) -> float | None:
     """Return how far a new row's target lies from its answer at most, in at least `level` of cases: half the width.
 
     Split conformal prediction (Vovk, Gammerman and Shafer 2005; Lei et al., JASA 2018): the ceil((n + 1) level)-th
-    smallest of the absolute `residuals` [n] of rows that the model did not learn from. It holds for any model and any
-    noise if new rows are drawn as those were, over all of them, not in each corner. None for too few rows: 19 for 95%.
+    smallest of the absolute `residuals` [n] of rows that the model did not learn from. None for too few: 19 for 95%.
     """
     if not 0 < level < 1:
         raise ConfigError(f"level must be between 0 and 1, got {level}.")
@@ -118,16 +114,10 @@ def coverage(answers: Any, targets: Any, width: float) -> Interval:
 
 
 def worst_number_rows(outputs: Any, targets: Any, limit: int) -> list[dict[str, Any]]:
-    """Return the at most `limit` rows with the largest error, the largest first: row, true, predicted, and as `loss`
-    the size of the error, in the unit of the targets. Raises `ConfigError` for a limit below 0.
-    """
-    if limit < 0:
-        raise ConfigError(f"limit must be 0 or more, got {limit}.")
+    """Return row, true, predicted and loss of `worst_first`: the size of the error, in the unit of the targets."""
     predicted, true = paired_numbers(outputs, targets)
     error = abs(predicted - true)
-    order = np.argsort(-error, kind="stable")
-    order = order[error[order] > 0][:limit]
     return [
-        {"row": int(i), "true": float(true[i]), "predicted": float(predicted[i]), "loss": float(error[i])}
-        for i in order
+        {"row": i, "true": float(true[i]), "predicted": float(predicted[i]), "loss": float(error[i])}
+        for i in worst_first(error, error > 0, limit)
     ]

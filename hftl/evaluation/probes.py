@@ -1,24 +1,14 @@
 """Closed-form heads for several labels (one logistic regression each) and for numbers (ridge), chosen as `fit_probe` does."""
 
-import time
 from collections.abc import Collection
+from functools import partial
 
 import numpy as np
-from sklearn.model_selection import KFold
 
-from hftl.evaluation import CV_FOLDS, CV_ROWS
-from hftl.evaluation.label_scores import label_statistics, micro_f1
-from hftl.evaluation.logistic import (
-    CS,
-    DEFAULT_C,
-    LARGE,
-    Probe,
-    best_choice,
-    fit_in_chunks,
-    moments,
-    standardise,
-    threads,
-)
+from hftl.evaluation.folds import Folds, held_out_folds, some_rows, threads
+from hftl.evaluation.label_scores import SCORES, label_statistics, log_odds
+from hftl.evaluation.logistic import CS, DEFAULT_C, LARGE, Probe, choose_and_fit, fit_in_chunks, moments, standardise
+from hftl.evaluation.metrics import total
 from hftl.evaluation.number_scores import number_statistics, r2
 
 
@@ -27,14 +17,6 @@ _CV_LABELS = 100  # the most frequent ones: of 1,000, each fit would take ten ti
 RIDGE_CS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 _RIDGE_DEFAULT = 1e-2
 _CHUNK_ROWS = 8192
-
-
-def held_out_folds(rows: int, seed: int) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
-    """Return at most 3,000 of the rows, drawn, and three (train, held out) parts of them; none of fewer than two rows."""
-    some = np.sort(np.random.default_rng(seed).permutation(rows)[:CV_ROWS])
-    if len(some) < 2:
-        return some, []
-    return some, list(KFold(min(CV_FOLDS, len(some)), shuffle=True, random_state=seed).split(some))
 
 
 def fit_label_probe(
@@ -48,35 +30,21 @@ def fit_label_probe(
 ) -> Probe:
     """Choose pooling and C by 3-fold cross-validation on at most 3,000 rows, then fit a regression per label on all rows.
 
-    `features` maps pooling to [n, d], `targets` is [n, width] of 0 and 1, `class_weights` [width] weighs the ones of each
-    label as torch's `pos_weight` does. What is scored is micro-F1, the headline, so that the margin by which another
-    pooling has to win is in its points; over the 100 most frequent labels. One C for all labels: a rare label alone has
-    too few rows to choose. A label that all rows have, or none, answers with how often that is.
+    The arguments are `fit_probe`'s, `targets` 0 and 1 [n, width]; `class_weights` [width] weighs the ones of each label as
+    torch's `pos_weight` does. What is scored is micro-F1, over the 100 most frequent labels. One C for all labels: a
+    rare label alone has too few rows to choose.
     """
-    start, targets = time.perf_counter(), np.asarray(targets)[:, :width]
-    rows, folds = held_out_folds(len(targets), seed)
+    targets, rows = np.asarray(targets)[:, :width], some_rows(len(targets), seed)
+    folds = held_out_folds(len(rows), seed)
     often = np.sort(np.argsort(-targets.sum(axis=0), kind="stable")[:_CV_LABELS])
     some, weights = targets[rows][:, often], None if class_weights is None else np.asarray(class_weights)[often]
-    with threads(len(rows) * len(often)):
-        choice = best_choice(
-            {
-                name: _label_scores(np.asarray(values[rows]), some, folds, name not in no_bias, weights)
-                for name, values in features.items()
-                if pooling in ("auto", name)
-            }
-        )
-    x, intercept = np.asarray(features[choice.pooling]), choice.pooling not in no_bias
-    with threads(targets.size):
-        weight, bias = fit_labels(x, targets, choice.C, class_weights, intercept=intercept)
-    return Probe(weight, bias, choice.C, choice.pooling, choice.cv_accuracy, time.perf_counter() - start)
+    score = partial(_label_scores, targets=some, folds=folds, weights=weights)
+    fit = partial(fit_labels, targets=targets, class_weights=class_weights)
+    return choose_and_fit(features, pooling, no_bias, rows, some.size, score, fit)
 
 
 def _label_scores(
-    features: np.ndarray,
-    targets: np.ndarray,
-    folds: list[tuple[np.ndarray, np.ndarray]],
-    intercept: bool,
-    weights: np.ndarray | None,
+    features: np.ndarray, targets: np.ndarray, folds: Folds, weights: np.ndarray | None, *, intercept: bool
 ) -> dict[float, float]:
     """Return the micro-F1 of held-out rows per C."""
     if not folds:
@@ -89,7 +57,7 @@ def _label_scores(
             weight, bias = fit_in_chunks(x, targets[train], c, weights, plain, intercept=intercept, begin=begin)
             begin = np.concatenate([weight, bias[:, None]], axis=1)
             answers[c][held] = new @ weight.T + bias > 0
-    return {c: float(micro_f1(label_statistics(given, targets).sum(axis=0)[None])[0]) for c, given in answers.items()}
+    return {c: total(label_statistics(given, targets), SCORES["micro_f1"]) for c, given in answers.items()}
 
 
 def fit_labels(
@@ -106,14 +74,14 @@ def fit_labels(
     """
     n, labels = targets.shape
     counts = (targets != 0).sum(axis=0)
-    weight, bias = np.zeros((labels, features.shape[1])), np.log((counts + 0.5) / (n - counts + 0.5)) * intercept
+    weight, bias = np.zeros((labels, features.shape[1])), log_odds(targets) * intercept
     learnt = np.flatnonzero((counts > 0) & (counts < n))
     if len(learnt):
-        mean, scale = moments(features)
-        mean, scale = mean if intercept else np.zeros_like(mean), np.where(scale < 1e-8, 1.0, scale)
+        standard = mean, scale = moments(features, centre=intercept)
         factors = None if class_weights is None else np.asarray(class_weights)[learnt]
         precise, y = n * len(learnt) < LARGE, targets[:, learnt]
-        coef, shift = fit_in_chunks(features, y, c, factors, (mean, scale), intercept=intercept, precise=precise)
+        with threads(targets.size):
+            coef, shift = fit_in_chunks(features, y, c, factors, standard, intercept=intercept, precise=precise)
         weight[learnt] = coef / scale
         bias[learnt] = shift - weight[learnt] @ mean
     return weight.astype(np.float32), bias.astype(np.float32)
@@ -130,30 +98,22 @@ def fit_number_probe(
 ) -> Probe:
     """Choose pooling and strength by 3-fold cross-validation on at most 3,000 rows, then fit a ridge regression on all.
 
-    `features` maps pooling to [n, d], `targets` is [n]; weight [1, d] and bias [1] answer in their unit. `C` is one over
-    the strength (scikit-learn's alpha) on standardised features; what is scored is R2. `width` is 1, and there are no
+    The arguments are `fit_probe`'s, `targets` [n]; weight [1, d] and bias [1] answer in their unit. `C` is one over the
+    strength (scikit-learn's alpha) on standardised features; what is scored is R2. `width` is 1, and there are no
     classes to weigh.
     """
-    start, targets = time.perf_counter(), np.asarray(targets, dtype=np.float64).reshape(-1)
-    rows, folds = held_out_folds(len(targets), seed)
-    with threads(len(rows)):
-        choice = best_choice(
-            {
-                name: _number_scores(np.asarray(values[rows]), targets[rows], folds, name not in no_bias)
-                for name, values in features.items()
-                if pooling in ("auto", name)
-            }
-        )
-    x, intercept = features[choice.pooling], choice.pooling not in no_bias
-    with threads(x.size):
-        weight, bias = fit_ridge(x, targets, (choice.C,), intercept=intercept)
-    probe = (weight.astype(np.float32), bias.astype(np.float32))
-    return Probe(*probe, choice.C, choice.pooling, choice.cv_accuracy, time.perf_counter() - start)
+    y, rows = np.asarray(targets, dtype=np.float64).reshape(-1), some_rows(len(targets), seed)
+    score = partial(_number_scores, targets=y[rows], folds=held_out_folds(len(rows), seed))
+
+    def fit(x: np.ndarray, *, c: float, intercept: bool) -> tuple[np.ndarray, np.ndarray]:
+        with threads(x.size):
+            weight, bias = fit_ridge(x, y, (c,), intercept=intercept)
+        return weight.astype(np.float32), bias.astype(np.float32)
+
+    return choose_and_fit(features, pooling, no_bias, rows, len(rows), score, fit)
 
 
-def _number_scores(
-    features: np.ndarray, targets: np.ndarray, folds: list[tuple[np.ndarray, np.ndarray]], intercept: bool
-) -> dict[float, float]:
+def _number_scores(features: np.ndarray, targets: np.ndarray, folds: Folds, *, intercept: bool) -> dict[float, float]:
     """Return R2 of held-out rows per C."""
     if not folds:
         return {_RIDGE_DEFAULT: 0.0}
@@ -161,8 +121,7 @@ def _number_scores(
     for train, held in folds:
         weight, bias = fit_ridge(features[train], targets[train], RIDGE_CS, intercept=intercept)
         answers[held] = features[held] @ weight.T + bias
-    sums = [np.asarray(number_statistics(given, targets).sum(axis=0))[None] for given in answers.T]
-    return {c: float(r2(one)[0]) for c, one in zip(RIDGE_CS, sums, strict=True)}
+    return {c: total(number_statistics(given, targets), r2) for c, given in zip(RIDGE_CS, answers.T, strict=True)}
 
 
 def fit_ridge(
@@ -175,8 +134,7 @@ def fit_ridge(
     and 18.3.5).
     """
     n, d = features.shape
-    mean, scale = moments(features)
-    mean, scale = mean if intercept else np.zeros_like(mean), np.where(scale < 1e-8, 1.0, scale)
+    mean, scale = moments(features, centre=intercept)
     middle = float(np.mean(targets)) if intercept else 0.0
     y, strengths = np.asarray(targets, dtype=np.float64) - middle, 1 / np.asarray(tuple(cs))[:, None]
     if n <= d:

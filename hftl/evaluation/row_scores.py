@@ -85,52 +85,55 @@ def check_ids(name: str, ids: Any, rows: int, classes: int | None = None) -> np.
         raise DataError(f"{name} must be {rows} class ids, one per row, got an array of shape {array.shape}.")
     if array.dtype.kind not in "iub" and rows:
         raise DataError(f"{name} must be whole class ids, got {array.dtype}.")
-    array = array.astype(np.int64)
-    if classes is not None and rows:
-        check_range(name, array, classes)
-    return array
+    if classes is not None and rows and not 0 <= array.min() <= array.max() < classes:
+        raise DataError(
+            f"{name} hold class ids {array.min()} to {array.max()}, but the classes are 0 to {classes - 1}."
+        )
+    return array.astype(np.int64)
 
 
-def check_range(name: str, ids: np.ndarray, classes: int) -> None:
-    """Raise `DataError` unless all of `ids` (at least one) are 0 to `classes` - 1."""
-    if ids.min() < 0 or ids.max() >= classes:
-        raise DataError(f"{name} hold class ids {ids.min()} to {ids.max()}, but the classes are 0 to {classes - 1}.")
-
-
-@dataclass(frozen=True)
-class WorstRow:
-    """A row (its position among the scored rows) that the model gets wrong."""
-
-    row: int
-    true: int
-    predicted: int
-    loss: float  # nats
-    probability: float  # of the predicted class
-    true_probability: float
+def paired_ids(predictions: Any, references: Any, classes: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return class ids [n] and true ones as `check_ids` does."""
+    true = check_ids("references", references, len(np.atleast_1d(references)), classes)
+    return check_ids("predictions", predictions, len(true), classes), true
 
 
 def confusion(predictions: np.ndarray, references: np.ndarray, n_classes: int) -> list[tuple[int, int, int]]:
     """Return the cells of the confusion matrix that are not 0, as (true, predicted, count) in that order.
 
-    There are at most as many as rows, where the matrix of 1,000 classes would have a million. `predictions` and
-    `references` are class ids [n]. Raises `DataError` when they do not pair up or are not below `n_classes`.
+    There are at most as many as rows, where the matrix of 1,000 classes would have a million. Raises `DataError` for
+    class ids [n] that do not pair up or are not below `n_classes`.
     """
-    true = check_ids("references", references, len(np.atleast_1d(references)), n_classes)
-    predicted = check_ids("predictions", predictions, len(true), n_classes)
+    predicted, true = paired_ids(predictions, references, n_classes)
     cells, counts = np.unique(true * n_classes + predicted, return_counts=True)
     return [(int(c // n_classes), int(c % n_classes), int(n)) for c, n in zip(cells, counts, strict=True)]
 
 
-def worst_rows(logits: np.ndarray, references: np.ndarray, limit: int, temperature: float = 1.0) -> list[WorstRow]:
-    """Return the at most `limit` wrong rows with the highest loss, the highest first, of equal ones the first row first.
+def worst_first(loss: np.ndarray, wrong: np.ndarray, limit: int) -> list[int]:
+    """Return the at most `limit` rows that are `wrong` [n], by falling `loss` [n], of equal ones the first row first.
 
-    The arguments are those of `row_scores`. Rows that the model gets right are never among them, so the list may be
-    shorter than `limit`. Raises `DataError` for bad input and `ConfigError` for a limit below 0.
+    Raises `ConfigError` for a limit below 0.
     """
     if limit < 0:
         raise ConfigError(f"limit must be 0 or more, got {limit}.")
-    scores = row_scores(logits, references, temperature)
-    order = np.argsort(-scores.loss, kind="stable")
-    order = order[~scores.correct[order]][:limit]
-    columns = (scores.true, scores.predicted, scores.loss, scores.confidence, scores.true_probability)
-    return [WorstRow(*row) for row in zip(order.tolist(), *(c[order].tolist() for c in columns), strict=True)]
+    order = np.argsort(-loss, kind="stable")
+    rows: list[int] = order[wrong[order]][:limit].tolist()
+    return rows
+
+
+def worst_rows(logits: np.ndarray, references: np.ndarray, limit: int) -> list[dict[str, Any]]:
+    """Return row, true, predicted, loss (nats), probability (of the predicted class) and true_probability of
+    `worst_first`, of logits [n, classes] and class ids [n].
+    """
+    scores = row_scores(logits, references)
+    columns = {
+        "true": scores.true,
+        "predicted": scores.predicted,
+        "loss": scores.loss,
+        "probability": scores.confidence,
+        "true_probability": scores.true_probability,
+    }
+    return [
+        {"row": row, **{name: column[row].item() for name, column in columns.items()}}
+        for row in worst_first(scores.loss, ~scores.correct, limit)
+    ]

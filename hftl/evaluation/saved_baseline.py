@@ -12,8 +12,7 @@ from safetensors.numpy import load_file, save_file
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.baselines import Baseline, LinearModel, no_features
 from hftl.evaluation.linear_baselines import histogram_features, raw_pixel_features
-from hftl.evaluation.pair_features import pair_features
-from hftl.evaluation.text_features import text_features
+from hftl.evaluation.text_features import pair_features, text_features
 from hftl.evaluation.word_tags import WordTags
 from hftl.paths import typed_path, usual_modes
 
@@ -36,32 +35,32 @@ def save_baseline(baseline: Baseline, folder: str | Path, labels: Sequence[str])
     A text baseline's config holds the words and groups of characters that it counts, or whose tags it knows: they come
     from the training texts, so publishing it publishes those. Raises `DataError` when a class id has no label.
     """
-    path = Path(folder)
-    if isinstance(baseline.model, WordTags):
-        _check_classes(_tags_of(baseline.model.settings), len(labels))
-        path.mkdir(parents=True, exist_ok=True)
-    else:
-        _check_classes(baseline.model.arrays["classes"], len(labels))
-        path.mkdir(parents=True, exist_ok=True)
-        arrays = {name: np.ascontiguousarray(array) for name, array in baseline.model.arrays.items()}
+    path, model = Path(folder), baseline.model
+    _check_classes(_classes_of(model.settings, model.arrays), len(labels))
+    path.mkdir(parents=True, exist_ok=True)
+    if not isinstance(model, WordTags):
+        arrays = {name: np.ascontiguousarray(array) for name, array in model.arrays.items()}
         save_file({**arrays, "classes": arrays["classes"].astype(np.int64)}, path / WEIGHTS)
     config = {
         "format": FORMAT,
-        "kind": baseline.model.kind,
+        "kind": model.kind,
         "name": baseline.name,
         "labels": [str(label) for label in labels],
-        "settings": baseline.model.settings,
+        "settings": model.settings,
     }
     (path / CONFIG).write_text(json.dumps(config), encoding="utf-8")
     usual_modes(path)
 
 
-def _tags_of(settings: dict[str, Any]) -> np.ndarray:
+def _classes_of(settings: dict[str, Any], arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the class ids that a model may answer with; without arrays it is that of words."""
+    if arrays:
+        return arrays["classes"]
     return np.array([settings["default"], *settings["words"].values(), *settings["lower"].values()])
 
 
 def _check_classes(classes: np.ndarray, labels: int) -> None:
-    if len(classes) == 0 or classes.min() < 0 or classes.max() >= labels:
+    if len(classes) == 0 or classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= labels:
         raise DataError(f"The baseline's class ids go from {min(classes)} to {max(classes)}, but labels are {labels}.")
 
 
@@ -90,36 +89,26 @@ def load_baseline(folder: str | Path) -> LinearModel | WordTags:
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"The baseline in {str(path)!r} cannot be read, train again: {str(error)!r}") from None
     try:
-        return _assemble_tags(config) if of_words else _assemble(config, arrays)
+        return _assemble(config, arrays)
     except (KeyError, TypeError, ValueError, AttributeError, DataError) as error:
         raise ModelError(f"The baseline in {str(path)!r} is damaged, train again: {str(error)!r}") from None
 
 
-def _assemble_tags(config: dict[str, Any]) -> WordTags:
-    settings, labels = config["settings"], tuple(str(label) for label in config["labels"])
-    if config["format"] != FORMAT:
-        raise ValueError(f"format {config['format']} is not known to this version")
-    tags = _tags_of(settings)
-    if tags.dtype.kind not in "iu":
-        raise ValueError("the tags of the words are no whole numbers")
-    _check_classes(tags, len(labels))
-    return WordTags(str(config["kind"]), settings, str(config["name"]), labels)
-
-
-def _assemble(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> LinearModel:
-    if config["format"] != FORMAT or config["kind"] not in _FEATURES:
-        raise ValueError(f"format {config['format']} of kind {config['kind']} is not known to this version")
+def _assemble(config: dict[str, Any], arrays: dict[str, np.ndarray]) -> LinearModel | WordTags:
+    kind, settings, of_words = config["kind"], config["settings"], not arrays
+    if config["format"] != FORMAT or not (of_words or kind in _FEATURES):
+        raise ValueError(f"format {config['format']} of kind {kind} is not known to this version")
+    name, labels = str(config["name"]), tuple(str(label) for label in config["labels"])
+    _check_classes(_classes_of(settings, arrays), len(labels))
+    if of_words:
+        return WordTags(str(kind), settings, name, labels)
     weight, bias, classes = arrays["weight"], arrays["bias"], arrays["classes"]
     if weight.ndim != 2 or bias.shape != classes.shape or classes.shape != weight.shape[:1]:
         raise ValueError(f"weights of {weight.shape}, {bias.shape} and {classes.shape} do not fit together")
-    labels = tuple(str(label) for label in config["labels"])
-    _check_classes(classes, len(labels))
-    settings = config["settings"]
     if settings.get("link", "softmax") not in ("softmax", "sigmoid", "none"):
         raise ValueError(f"the link {settings['link']} is not known to this version")
-    if config["kind"] == "tfidf" and not (
+    if kind == "tfidf" and not (
         sum(len(block["terms"]) for block in settings["blocks"]) == len(arrays["idf"]) == weight.shape[1]
     ):
         raise ValueError("the terms do not pair up with their weights")
-    features = _FEATURES[config["kind"]](arrays, settings)
-    return LinearModel(config["kind"], arrays, settings, features, str(config["name"]), labels)
+    return LinearModel(kind, arrays, settings, _FEATURES[kind](arrays, settings), name, labels)

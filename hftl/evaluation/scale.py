@@ -40,7 +40,11 @@ MEANINGS = {
 def score_name(name: str, *, heads: bool = False) -> str:
     """Return what a person calls a score, such as "macro F1"; with a capital where it `heads` a line."""
     words = _NAMES.get(name) or name.replace("_", " ").replace("f1", "F1")
-    return words[:1].upper() + words[1:] if heads and name != "map" else words
+    return _capital(words) if heads else words
+
+
+def _capital(words: str) -> str:
+    return words if words == _NAMES["map"] else words[:1].upper() + words[1:]
 
 
 def figures(*values: float, sign: str = "") -> list[str]:
@@ -84,7 +88,7 @@ class Scale:
     @property
     def heading(self) -> str:
         """The name as it begins a line."""
-        return self.name if self.name == _NAMES["map"] else self.name[:1].upper() + self.name[1:]
+        return _capital(self.name)
 
     @property
     def unit(self) -> str:

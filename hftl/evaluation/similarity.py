@@ -15,19 +15,6 @@ CONSTANT = 1e-6  # a feature whose deviation is below this share of the largest 
 
 
 @dataclass(frozen=True)
-class Recovered:
-    """What a linear model reads from `source` of `target`, row by row: squared errors and totals, each [n]."""
-
-    errors: np.ndarray
-    totals: np.ndarray
-
-    @property
-    def share(self) -> float:
-        """Explained share of the variance, on held-out rows (R squared; below 0 where the mean does better)."""
-        return float(1 - self.errors.sum() / self.totals.sum())
-
-
-@dataclass(frozen=True)
 class Kept:
     """`value`: what the tuned features tell of the base's, relative to what those tell of themselves (`own`)."""
 
@@ -51,13 +38,10 @@ def _checked(*features: np.ndarray, rows: int) -> list[np.ndarray]:
 def linear_cka(a: np.ndarray, b: np.ndarray) -> float:
     """Return the linear CKA of features `a` [n, p] and `b` [n, q] of the same n rows: 1 for equal, about 0 for unrelated.
 
-    CKA is Kornblith et al. 2019, "Similarity of Neural Network Representations Revisited": the cosine of the two
-    centred Gram matrices, blind to rotation and to one common scale. Their estimator tends to 1 when there are more
-    features than rows; this one uses the unbiased HSIC of Song et al. 2012 (as Nguyen et al. 2021, "Do Wide and Deep
-    Networks Learn the Same Things?", do), by U-centring (Székely & Rizzo 2014). It may fall slightly below 0.
-
-    Features that are the same for all rows have no similarity to others (0), but are like each other (1). Raises
-    `DataError` for fewer than 4 rows, other shapes, or values that are not numbers.
+    The cosine of the two centred Gram matrices (Kornblith et al. 2019), blind to rotation and to one common scale. Their
+    estimator tends to 1 for more features than rows; this is that of the unbiased HSIC (Song et al. 2012, as Nguyen et
+    al. 2021 do) by U-centring (Székely & Rizzo 2014). Features that are the same for all rows have no similarity to
+    others (0), but are like each other (1). Raises `DataError` for fewer than 4 rows, and what cannot be compared.
     """
     grams = []
     for features in _checked(a, b, rows=4):
@@ -83,10 +67,7 @@ def _u_centred(gram: np.ndarray) -> np.ndarray:
 
 
 def nearest(features: np.ndarray, k: int) -> np.ndarray:
-    """Return the `k` nearest rows by cosine, [n, k], of each row of `features` [n, d], itself left out.
-
-    Rows of zeros are orthogonal to all. Equally near rows come in the order of their numbers.
-    """
+    """Return the `k` nearest rows by cosine, [n, k], of each row of `features` [n, d], itself left out; of equals the first."""
     (features,) = _checked(features, rows=k + 1)
     norms = np.linalg.norm(features, axis=1, keepdims=True)
     unit = np.divide(features, norms, out=np.zeros_like(features), where=norms > 0)
@@ -109,13 +90,12 @@ def knn_agreement(a: np.ndarray, b: np.ndarray, k: int = 10) -> tuple[float, flo
     return float((member[0] & member[1]).sum() / (k * len(a))), k / (len(a) - 1)
 
 
-def recover(source: np.ndarray, target: np.ndarray, seed: int = 0) -> Recovered:
-    """Predict `target` [n, q] from `source` [n, p] by ridge regression, each row from the rows of the other folds.
+def recover(source: np.ndarray, target: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return squared errors and totals, [n] each, of `target` [n, q] predicted from `source` [n, p] of other rows.
 
-    Both are standardised, so that every feature of the target counts alike; features that are the same for all rows
-    are left out. Five folds; of 13 ridge strengths the one with the least error on held-out rows. Solved in the space
-    of the rows, so that the cost does not grow with the cube of the features. Raises `DataError` for fewer than 10
-    rows or a target without variance.
+    By ridge regression in five folds, of 13 strengths the one with the least error on held-out rows. All features are
+    standardised; those that are the same for all rows are left out. Raises `DataError` for fewer than 10 rows or a
+    target without variance.
     """
     source, target = (_standardised(f) for f in _checked(source, target, rows=2 * FOLDS))
     if not target.size:
@@ -128,7 +108,12 @@ def recover(source: np.ndarray, target: np.ndarray, seed: int = 0) -> Recovered:
         totals[held] = ((target[held] - mean) ** 2).sum(1)
         for i, guess in enumerate(_ridge(source[rest], target[rest] - mean, source[held])):
             errors[i, held] = ((target[held] - mean - guess) ** 2).sum(1)
-    return Recovered(errors[errors.sum(1).argmin()], totals)
+    return errors[errors.sum(1).argmin()], totals
+
+
+def explained_share(errors: np.ndarray, totals: np.ndarray) -> float:
+    """Return the explained share of the variance of held-out rows (R squared; below 0 where the mean does better)."""
+    return float(1 - errors.sum() / totals.sum())
 
 
 def _standardised(features: np.ndarray) -> np.ndarray:
@@ -152,19 +137,17 @@ def _ridge(rows: np.ndarray, targets: np.ndarray, new: np.ndarray) -> list[np.nd
 def kept_share(base: np.ndarray, tuned: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Kept:
     """Return how much of what a linear model could read from `base` [n, p] it still can from `tuned` [n, q].
 
-    That is `recover(tuned, base).share / recover(base, base).share`, cut off at 0 and 1: with few rows the base does
-    not even recover all of itself. The 95% interval is a percentile bootstrap over the rows, whose predictions stay
-    as they are. Raises `DataError` where the base recovers next to nothing of itself: too few rows, or noise.
+    That is the share that `recover` explains of the base by the tuned features over that by the base itself (with few
+    rows not all of it), cut off at 0 and 1. The 95% interval is a percentile bootstrap over the rows, whose predictions
+    stay as they are. Raises `DataError` where the base recovers next to nothing of itself: too few rows, or noise.
     """
-    own, other = recover(base, base, seed), recover(tuned, base, seed)
-    if own.share < 0.05:
-        raise DataError(
-            f"{len(own.errors)} rows are too few to compare features on: the base's do not even predict themselves."
-        )
-    rows = len(own.errors)
+    (errors, totals), (tuned_errors, _) = recover(base, base, seed), recover(tuned, base, seed)
+    own, rows = explained_share(errors, totals), len(errors)
+    if own < 0.05:
+        raise DataError(f"{rows} rows are too few to compare features on: the base's do not even predict themselves.")
     # Of each row, what the mean leaves over and a regression explains: by the base itself, and by the tuned features.
-    explained = np.stack([own.totals - own.errors, own.totals - other.errors], axis=1)
+    explained = np.stack([totals - errors, totals - tuned_errors], axis=1)
     draws = resampled_sums(explained, np.ones(rows, dtype=int), np.random.default_rng(seed), times=resamples)
     low, high = ends(draws[:, 1] / np.maximum(draws[:, 0], 1e-12))
     value = explained[:, 1].sum() / explained[:, 0].sum()
-    return Kept(Interval(*(float(np.clip(v, 0.0, 1.0)) for v in (value, low, high))), own.share)
+    return Kept(Interval(*(float(np.clip(v, 0.0, 1.0)) for v in (value, low, high))), own)

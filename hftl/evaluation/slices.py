@@ -9,8 +9,8 @@ import numpy as np
 from scipy import sparse, stats
 
 from hftl.errors import ConfigError, DataError
-from hftl.evaluation.bootstrap import RESAMPLES, intervals, kinds_of, left_out, proportion_interval
-from hftl.evaluation.row_scores import check_ids
+from hftl.evaluation.bootstrap import RESAMPLES, Interval, intervals, kinds_of, left_out, proportion_interval
+from hftl.evaluation.metrics import total
 
 
 MISSING, OTHER = "(missing)", "(other)"
@@ -38,17 +38,12 @@ class Slice:
     high: float
     weak: bool  # worse than the rows overall, beyond what so many comparisons throw up by chance
 
-    @property
-    def accuracy(self) -> float:
-        """The value, where that is the accuracy."""
-        return self.value
-
 
 def by_quantiles(by: str, values: Sequence[float] | np.ndarray, unit: str = "", parts: int = 4) -> Grouping:
     """Cut the rows at the quantiles of `values` [n], such as characters per text or pixels of the shorter side.
 
-    Slices are named by the values that they hold ("12 to 40 characters"). Equal values stay together, so that there
-    may be fewer than `parts` slices of unequal size; NaN is a slice of its own.
+    Slices are named by the values that they hold ("12 to 40 characters"). Equal values stay together; NaN is a slice of
+    its own.
     """
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1:
@@ -64,81 +59,47 @@ def by_quantiles(by: str, values: Sequence[float] | np.ndarray, unit: str = "", 
         _, codes[known] = np.unique(np.searchsorted(edges, numbers[known], side="left"), return_inverse=True)
         for code in range(int(codes.max()) + 1):
             inside = numbers[codes == code]
-            names.append(_span(inside.min(), inside.max(), unit))
+            ends = dict.fromkeys(f"{end:.10g}" for end in (inside.min(), inside.max()))
+            names.append(f"{' to '.join(ends)} {unit}".rstrip())
     if not known.all():
         codes[~known] = len(names)
         names.append(MISSING)
     return Grouping(by, codes, tuple(names))
 
 
-def _span(low: float, high: float, unit: str) -> str:
-    numbers = f"{low:.10g}" if low == high else f"{low:.10g} to {high:.10g}"
-    return f"{numbers} {unit}".rstrip()
-
-
 def by_values(by: str, values: Sequence[Any], limit: int = 20) -> Grouping:
     """Make one slice of every distinct value, such as a source column or an image mode, the most frequent first.
 
-    Beyond the `limit` most frequent ones the rows form one slice; None and NaN form another. Values count as their
-    text; names are cut at 80 characters, and like all data they must be escaped where they are shown.
+    Beyond the `limit` most frequent ones the rows form one slice; None and NaN form another. Names are the values' text,
+    cut at 80 characters; like all data they must be escaped where they are shown.
     """
     if limit < 1:
         raise ConfigError(f"limit must be 1 or more, got {limit}.")
-    texts = [MISSING if _is_missing(v) else str(v) for v in values]
+    texts = [MISSING if v is None or (isinstance(v, float) and math.isnan(v)) else str(v) for v in values]
     if not texts:
         return Grouping(by, np.empty(0, dtype=np.int64), ())
     distinct, codes, counts = np.unique(np.array(texts, dtype=object), return_inverse=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
-    names = [_shorten(str(distinct[i])) for i in order[:limit]] + [OTHER] * (len(order) > limit)
+    names = [str(distinct[i]) for i in order[:limit]] + [OTHER] * (len(order) > limit)
+    names = [name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…" for name in names]
     return Grouping(by, np.minimum(place[codes], limit), tuple(names))
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def right_slices(groupings: Sequence[Grouping], right: np.ndarray) -> list[Slice]:
+    """Return the share of right rows in every slice of every grouping, in order; `right` [n] tells which rows are.
 
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _NAME_LENGTH else text[: _NAME_LENGTH - 1] + "…"
-
-
-def slice_scores(groupings: Sequence[Grouping], predictions: np.ndarray, references: np.ndarray) -> list[Slice]:
-    """Return the accuracy of every slice of every grouping, in order, for class ids [n] against true ones [n].
-
-    A slice is `weak` when its exact interval lies below the accuracy on all rows at the level 1 - .05 / slices
-    (Bonferroni, over all groupings): if no slice were weaker, one would be called so in at most 1 of 20 reports,
-    however many there are. Groupings that put all rows into one slice compare nothing and are left out.
-
-    Raises `DataError` when the ids or a grouping do not pair up with the rows.
+    A slice is `weak` when its exact interval lies below the share of all rows at the level 1 - .05 / slices
+    (Bonferroni): if none were weaker, one would be called so in at most 1 of 20 reports. Groupings that put all rows
+    into one slice are left out. Raises `DataError` when a grouping does not pair up with the rows.
     """
-    true = check_ids("references", references, len(np.atleast_1d(references)))
-    predicted = check_ids("predictions", predictions, len(true))
-    if len(true) == 0:
-        return []
-    correct = predicted == true
-    cells = _cells(groupings, len(true))
-    strict = 1 - 0.05 / max(1, len(cells))
-    overall = correct.mean()
-    slices = []
-    for by, name, inside in cells:
-        right, count = int(correct[inside].sum()), int(inside.sum())
-        interval = proportion_interval(right, count)
-        weak = bool(proportion_interval(right, count, strict).high < overall)
-        slices.append(Slice(by, name, count, interval.value, interval.low, interval.high, weak))
-    return slices
 
+    def judge(inside: np.ndarray, count: int, tail: float) -> tuple[Interval, bool]:
+        hits = int(right[inside].sum())
+        return proportion_interval(hits, count), proportion_interval(hits, count, 1 - tail).high < right.mean()
 
-def _cells(groupings: Sequence[Grouping], rows: int) -> list[tuple[str, str, np.ndarray]]:
-    """Return by, name and rows [n] bool of each slice that has rows, of the groupings that have two of them or more."""
-    cells = []
-    for grouping in groupings:
-        if grouping.codes.shape != (rows,):
-            raise DataError(f"The slices by {grouping.by} have {len(grouping.codes)} rows, the predictions {rows}.")
-        inside = [(grouping.by, name, grouping.codes == i) for i, name in enumerate(grouping.names)]
-        inside = [cell for cell in inside if cell[2].any()]
-        cells += inside if len(inside) > 1 else []
-    return cells
+    return _slices(groupings, len(right), judge)
 
 
 def score_slices(
@@ -149,24 +110,42 @@ def score_slices(
     smaller: bool = False,
     resamples: int = RESAMPLES,
 ) -> list[Slice]:
-    """Do what `slice_scores` does for any score, a function of sums of statistics [n, s]; `smaller` ones may be better.
+    """Do what `right_slices` does for any score, a function of sums of statistics [n, s]; `smaller` ones may be better.
 
-    The interval is a bootstrap of the slice's rows. A slice is `weak` when it is behind the rest of the rows in a test
-    at .05 / slices: Student's t with the standard errors of the jackknife (Tukey 1958), that of a slice at least what
-    so many of all rows would have, for a few rows that are all wrong have none of their own. Simulated, a report with
-    no weaker slice calls one so in at most 1 of 20. Raises `DataError` when a grouping does not pair up with the rows.
+    The interval is a bootstrap of the slice's rows. A slice is `weak` when it is behind the rest of the rows at
+    .05 / slices: Student's t with the standard errors of the jackknife (Tukey 1958), that of a slice at least what so
+    many of all rows would have, for a few rows that are all wrong have none of their own.
     """
     rows = sparse.csr_array(statistics, dtype=np.float64)
-    cells = _cells(groupings, rows.shape[0])
-    tail, spread = 0.025 / max(1, len(cells)), _error(rows, score) ** 2 * rows.shape[0]
-    slices = []
-    for by, name, inside in cells:
-        part, rest, count = rows[np.flatnonzero(inside)], rows[np.flatnonzero(~inside)], int(inside.sum())
+    spread = _error(rows, score) ** 2 * rows.shape[0]
+
+    def judge(inside: np.ndarray, count: int, tail: float) -> tuple[Interval, bool]:
+        part, rest = rows[np.flatnonzero(inside)], rows[np.flatnonzero(~inside)]
         interval = intervals(part, {"": score}, resamples)[""]
-        gap = interval.value - float(score(rest.sum(axis=0)[None])[0])
+        gap = interval.value - total(rest, score)
         error = math.hypot(max(_error(part, score), math.sqrt(spread / count)), _error(rest, score))
-        behind = (gap if smaller else -gap) > error * float(stats.t.isf(tail, max(1, count - 1)))
-        slices.append(Slice(by, name, count, interval.value, interval.low, interval.high, behind and count > 1))
+        behind = (gap if smaller else -gap) > error * float(stats.t.isf(tail / 2, max(1, count - 1)))
+        return interval, behind and count > 1
+
+    return _slices(groupings, rows.shape[0], judge)
+
+
+def _slices(
+    groupings: Sequence[Grouping], rows: int, judge: Callable[[np.ndarray, int, float], tuple[Interval, bool]]
+) -> list[Slice]:
+    """Judge each slice that has rows, of the groupings that have two of them or more; `judge` gets its rows [n] bool."""
+    cells = []
+    for grouping in groupings:
+        if grouping.codes.shape != (rows,):
+            raise DataError(f"The slices by {grouping.by} have {len(grouping.codes)} rows, the predictions {rows}.")
+        inside = [(grouping.by, name, grouping.codes == i) for i, name in enumerate(grouping.names)]
+        inside = [cell for cell in inside if cell[2].any()]
+        cells += inside if len(inside) > 1 else []
+    slices = []
+    for by, name, of_slice in cells:
+        count = int(of_slice.sum())
+        interval, weak = judge(of_slice, count, 0.05 / len(cells))
+        slices.append(Slice(by, name, count, interval.value, interval.low, interval.high, bool(weak)))
     return slices
 
 

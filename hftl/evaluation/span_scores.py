@@ -90,7 +90,7 @@ class _Flat:
     letters: np.ndarray
     kinds: np.ndarray
     row: np.ndarray  # of each word
-    first: np.ndarray  # place of each row's first word, [n]
+    rows: int
 
     @classmethod
     def of(cls, rows: Iterable[Sequence[int]], tags: Tags) -> "_Flat":
@@ -103,7 +103,7 @@ class _Flat:
         places = np.arange(len(ids)) + row + 1
         letters, kinds, of = (np.full(len(ids) + len(rows) + 1, fill) for fill in (O, -1, -1))
         letters[places], kinds[places], of[places] = tags.letters[ids], tags.kinds[ids], row
-        return cls(letters, kinds, of, np.cumsum(lengths + 1) - lengths)
+        return cls(letters, kinds, of, len(rows))
 
 
 def _lenient(flat: _Flat) -> np.ndarray:
@@ -138,21 +138,10 @@ def _table(patterns: _Patterns) -> np.ndarray:
     return table
 
 
-def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
-    """Return (type, first, last) of the spans in one row of tags: what seqeval's `get_entities` does, whatever scheme
-    the tags keep to or break.
+def entities(tags: Sequence[str], scheme: str | None = None) -> list[tuple[str, int, int]]:
+    """Return (type, first, last) of the spans in one row of tags, as seqeval's `get_entities` does, whatever scheme the
+    tags break; or of those that keep to the `scheme` ("IOB2", "IOBES", "IOE2", "IOB1"), as its `mode="strict"` does.
     """
-    return _named(tags, None)
-
-
-def strict_entities(tags: Sequence[str], scheme: str) -> list[tuple[str, int, int]]:
-    """Return (type, first, last) of the spans that keep to the scheme ("IOB2", "IOBES", "IOE2", "IOB1"), as seqeval's
-    `mode="strict"` does.
-    """
-    return _named(tags, scheme)
-
-
-def _named(tags: Sequence[str], scheme: str | None) -> list[tuple[str, int, int]]:
     names = sorted(set(tags))
     read = read_tags(names)
     flat = _Flat.of([[names.index(tag) for tag in tags]], read)
@@ -174,7 +163,7 @@ def span_statistics(answers: Iterable[Any], targets: Iterable[Any], names: Seque
         parts += [first, second, first[_among(first, second)]]
     columns = np.concatenate([spans[:, 0] + i * len(tags.types) for i, spans in enumerate(parts)])
     rows = true.row[np.concatenate(parts)[:, 1]]
-    shape = (len(true.first), 6 * len(tags.types))
+    shape = (true.rows, 6 * len(tags.types))
     return sparse.csr_array(sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=shape))
 
 
@@ -195,49 +184,25 @@ def _among(spans: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.isin(keys, known)
 
 
-def _of_lenient(sums: np.ndarray) -> np.ndarray:
-    return sums[..., : sums.shape[-1] // 2]
-
-
-def f1(sums: np.ndarray) -> np.ndarray:
-    """Return F1 [b] of the spans of all types together, of the sums [b, 6 types] of `span_statistics`."""
-    return metrics.micro_f1(_of_lenient(sums))
-
-
-def precision(sums: np.ndarray) -> np.ndarray:
-    """Return the share [b] of the spans given that are right; 0 where none is given."""
-    return metrics.micro_precision(_of_lenient(sums))
-
-
-def recall(sums: np.ndarray) -> np.ndarray:
-    """Return the share [b] of the true spans that are found; 0 where there are none."""
-    return metrics.micro_recall(_of_lenient(sums))
-
-
-def macro_f1(sums: np.ndarray) -> np.ndarray:
-    """Return the mean F1 [b] over the types that are true or given somewhere."""
-    return metrics.macro_f1(_of_lenient(sums))
-
-
-def strict_f1(sums: np.ndarray) -> np.ndarray:
-    """Return F1 [b] of the spans that keep to the scheme of the tags."""
-    return metrics.micro_f1(sums[..., sums.shape[-1] // 2 :])
+def _half(score: metrics.Score, *, strict: bool = False) -> metrics.Score:
+    """Return the score of the first half of the sums [b, 6 types], or of the second: the spans that keep to the scheme."""
+    return lambda sums: score(np.split(sums, 2, axis=-1)[strict])
 
 
 SCORES: Scores = {
-    "f1": Corrected(f1),
-    "macro_f1": Corrected(macro_f1),
-    "strict_f1": Corrected(strict_f1),
-    "precision": precision,
-    "recall": recall,
+    "f1": Corrected(_half(metrics.micro("f1"))),
+    "macro_f1": Corrected(_half(metrics.macro("f1"))),
+    "strict_f1": Corrected(_half(metrics.micro("f1"), strict=True)),
+    "precision": _half(metrics.micro("precision")),
+    "recall": _half(metrics.micro("recall")),
 }
 COMPARED = ("f1", "macro_f1", "strict_f1")  # those with an interval and a verdict, the headline first
 
 
 def per_type(answers: Iterable[Any], targets: Iterable[Any], names: Sequence[str]) -> list[dict[str, Any]]:
     """Return label (the type), precision, recall, f1 and support of the spans of each type, as `per_class` does."""
-    sums = np.asarray(span_statistics(answers, targets, names).sum(axis=0))
-    return metrics.table_of(_of_lenient(sums), read_tags(names).types)
+    types = read_tags(names).types
+    return metrics.table_of(span_statistics(answers, targets, names)[:, : 3 * len(types)], types)
 
 
 def type_confusion(answers: Iterable[Any], targets: Iterable[Any], names: Sequence[str]) -> list[tuple[int, int, int]]:

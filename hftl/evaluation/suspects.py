@@ -8,10 +8,9 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
-from threadpoolctl import threadpool_limits
 
 from hftl.errors import ConfigError, DataError
-from hftl.evaluation import THREADS_PAY
+from hftl.evaluation.folds import threads
 from hftl.evaluation.row_scores import check_ids, check_logits, row_scores
 
 
@@ -45,15 +44,13 @@ def suspect_labels(
     """Return the rows for which a probe fitted without them predicts another class, the most suspect first.
 
     `features` is [n, d], `labels` [n] class ids below `n_classes`. Ranked by the log-ratio of the probability of the
-    prediction to that of the given label, the margin on a scale that no temperature changes. Of 5% flipped labels it
-    found among the top 5% of rows, in banking77 and wikipedia-topics (MiniLM, mean of three seeds): .93 and .82 when
-    flipped at random, where the plain margin of Northcutt et al. has .79 and .68; .69 and .67 when flipped to the class
-    with the most similar mean, where self-confidence has .62 and .66. `c` hardly matters from .001 to .1 (on
-    standardised features).
+    prediction to that of the given label. Of 5% flipped labels it found among the top 5% of rows, in banking77 and
+    wikipedia-topics (MiniLM, mean of three seeds): .93 and .82 when flipped at random (the margin of Northcutt et al.:
+    .79 and .68); .69 and .67 when flipped to the class with the most similar mean (self-confidence: .62 and .66). `c`
+    hardly matters from .001 to .1.
 
-    Rows of classes with fewer than 3 rows sit out, and of very many rows only a sample is looked at; with fewer than
-    two classes left nothing is suspect. Raises `DataError` for features that are not finite or do not pair up with the
-    labels.
+    Rows of classes with fewer than 3 rows sit out, and of very many rows only a sample is looked at. Raises `DataError`
+    for features that are not finite or do not pair up with the labels.
     """
     x = np.asarray(features)
     if x.ndim != 2 or 0 in x.shape or not np.isfinite(x).all():
@@ -61,8 +58,6 @@ def suspect_labels(
     y = check_ids("labels", labels, len(x), n_classes)
     counts = np.bincount(y, minlength=n_classes)
     classes, rows = np.flatnonzero(counts >= MIN_CLASS_ROWS), np.flatnonzero(counts[y] >= MIN_CLASS_ROWS)
-    if len(classes) < 2:
-        return []
     if len(rows) * len(classes) > LOOKED_AT:
         rng = np.random.default_rng(seed)
         classes = rng.permutation(classes)[: math.isqrt(LOOKED_AT // folds)]  # a row for each fold of each
@@ -70,8 +65,8 @@ def suspect_labels(
         counts = np.bincount(y[rows], minlength=n_classes)
         rows = np.sort(rows[counts[y[rows]] >= MIN_CLASS_ROWS])
         classes = np.unique(y[rows])
-        if len(classes) < 2:
-            return []
+    if len(classes) < 2:
+        return []
     codes = np.searchsorted(classes, y[rows])
     logits = out_of_fold_logits(x[rows], codes, seed, c, min(folds, int(counts.max())))
     return [
@@ -95,8 +90,7 @@ def out_of_fold_logits(
     logits = np.empty((len(x), k), dtype=np.float32)
     # lbfgs stops on the size of the mean gradient, which at the start is about one over the number of classes
     model = LogisticRegression(C=c, max_iter=_MAX_ITERATIONS, tol=min(1e-3, 0.1 / k))
-    threads = None if len(x) * k >= THREADS_PAY else 1
-    with warnings.catch_warnings(), threadpool_limits(threads, user_api="blas"):
+    with warnings.catch_warnings(), threads(len(x) * k):
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", message="The least populated class")
         for fit, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(x, labels):
@@ -126,17 +120,8 @@ def rank_suspects(logits: np.ndarray, labels: np.ndarray, limit: int | None = No
     thresholds = sums / np.maximum(np.bincount(given, minlength=k), 1)
     at = np.arange(len(given))
     log_ratio = scores[at, parts.predicted].astype(np.float64) - scores[at, given]
-    # of equal ratios the first row first
-    order = [int(row) for row in np.argsort(-log_ratio, kind="stable") if parts.predicted[row] != given[row]]
-    return [
-        Suspect(
-            row=row,
-            given=int(given[row]),
-            suggested=int(parts.predicted[row]),
-            score=float(log_ratio[row]),
-            given_probability=float(parts.true_probability[row]),
-            suggested_probability=float(parts.confidence[row]),
-            confident=bool(parts.confidence[row] >= thresholds[parts.predicted[row]]),
-        )
-        for row in order[:limit]
-    ]
+    order = np.argsort(-log_ratio, kind="stable")  # of equal ratios the first row first
+    order = order[parts.predicted[order] != given[order]][:limit]
+    confident = parts.confidence >= thresholds[parts.predicted]
+    columns = (at, given, parts.predicted, log_ratio, parts.true_probability, parts.confidence, confident)
+    return [Suspect(*row) for row in zip(*(column[order].tolist() for column in columns), strict=True)]

@@ -1,4 +1,4 @@
-"""What a baseline counts in texts: TF-IDF of words and word pairs, and of groups of characters."""
+"""What a baseline counts in texts, and in pairs of them: TF-IDF of words and word pairs, and of groups of characters."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +16,8 @@ _MANY_ROWS = 100  # from here on, terms of one single text are left out
 # Scripts that put no spaces between words (Thai, Lao, Burmese, Khmer, kana, Han), where a "word" is a whole sentence.
 _UNSPACED = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x3040, 0x30FF), (0x3400, 0x9FFF))
 _UNSPACED_SAMPLE = 200
+Pairs = Sequence[tuple[str, str]]
+_BLOCKS = 3  # of the terms of a pair: of the first text, of the second, of both
 
 
 def _vectorizer(analyzer: str, lengths: Sequence[int], **options: Any) -> Any:
@@ -79,3 +81,40 @@ def _unspaced(texts: Sequence[str]) -> bool:
     letters = [ord(char) for text in starts for char in text if char.isalpha()]
     inside = sum(any(low <= code <= high for low, high in _UNSPACED) for code in letters)
     return 2 * inside > len(letters)
+
+
+def learn_pairs(pairs: Pairs, classes: int) -> tuple[dict[str, np.ndarray], dict[str, Any], Any] | None:
+    """Return the arrays and settings of `text_features` for all texts of the pairs, and the rows; None for nothing to
+    count.
+    """
+    learned = learn_texts([text for pair in pairs for text in pair], classes * _BLOCKS)
+    if learned is None:
+        return None
+    arrays, settings, _ = learned
+    return arrays, settings, pair_features(arrays, settings)(pairs)
+
+
+def pair_features(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> Callable[[Pairs], Any]:
+    """Return the function pairs -> sparse [n, d]: the terms by weight, then cosine, shared words and lengths.
+
+    The last three are what tells a paraphrase from another text whatever its words are (as in the overlap baselines of
+    Dagan, Glickman and Magnini 2005 for entailment).
+    """
+    of_texts = text_features(arrays, settings)
+
+    def features(pairs: Pairs) -> Any:
+        first, second = (of_texts([pair[side] for pair in pairs]) for side in (0, 1))
+        both = first.multiply(second)
+        alike = [_alike(*pair) for pair in pairs]
+        numbers = np.column_stack([np.asarray(both.sum(axis=1)).ravel(), np.array(alike).reshape(len(pairs), 2)])
+        scale = np.float32(_BLOCKS**-0.5)
+        return sparse.hstack([first * scale, second * scale, both * scale, numbers], format="csr").astype(np.float32)
+
+    return features
+
+
+def _alike(first: str, second: str) -> tuple[float, float]:
+    """Return the share of words that are in both (Jaccard), and how alike the lengths are, 0 to 1 each."""
+    a, b = set(first.lower().split()), set(second.lower().split())
+    shared = len(a & b) / max(1, len(a | b))
+    return shared, min(len(first), len(second)) / max(1, len(first), len(second))

@@ -7,15 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from hftl.evaluation.bootstrap import (
-    LEVEL,
-    RESAMPLES,
-    Difference,
-    Interval,
-    difference,
-    ends,
-    resampled_sums,
-)
+from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Difference, Interval, difference, ends, resampled_sums
 from hftl.evaluation.scale import Scale
 
 
@@ -32,10 +24,9 @@ MOST_ROWS = 100_000  # a gap that takes more rows than this is as good as none
 class Verdict(Difference):
     """The difference in the headline score, whose label is the verdict; and those in the other scores, by name.
 
-    `kind` tells the two sorts of NEUTRAL apart, None for the other labels: EQUIVALENT when the whole interval lies
-    within `MARGIN` of 0, else UNDECIDED. `rows_needed` is a rough count of the test rows that would decide an
-    UNDECIDED one; None where it is more than `MOST_ROWS`, for scores that are no share of right rows, and for
-    everything else.
+    `kind` tells the two sorts of NEUTRAL apart: EQUIVALENT when the whole interval lies within `MARGIN` of 0, else
+    UNDECIDED. `rows_needed` is about how many test rows would decide an UNDECIDED one; None where it is more than
+    `MOST_ROWS`, and for scores that are no share of right rows.
     """
 
     beside: dict[str, Difference] = field(default_factory=dict)
@@ -63,8 +54,7 @@ class Comparison:
 def verdict_of(differences: dict[str, Difference], right: tuple[np.ndarray, np.ndarray] | None) -> Verdict:
     """Return the verdict of `paired_differences`, the headline score's first.
 
-    `right` says for each row [n] whether the method and whether the baseline has it right, where the headline is the
-    share of right rows.
+    `right` [n] each says which rows the method and the baseline have right, where the headline is the share of these.
     """
     (_, headline), *others = differences.items()
     kind = kind_of(headline)
@@ -83,9 +73,8 @@ def rows_needed(method: np.ndarray, baseline: np.ndarray) -> int | None:
     """Return about how many test rows would show the gap between two models, right or wrong per row [n] each.
 
     The sample size of McNemar's test (Connor, Biometrics 1987) at 5% and a power of 80%, with the gap d and the share
-    of differing rows s as they were seen: ((1.96 sqrt(s) + 0.84 sqrt(s - d^2)) / d)^2. The made-up row of
-    `paired_differences` counts here too, half on either side. Both d and s are themselves uncertain, most of all on few
-    rows, so this is a rough estimate: good for "some hundred", not for the last digit. None above `MOST_ROWS`.
+    of differing rows s as they were seen, the made-up row of `paired_differences` half on either side:
+    ((1.96 sqrt(s) + 0.84 sqrt(s - d^2)) / d)^2. A rough estimate, as both are. None above `MOST_ROWS`.
     """
     n = len(method) + 1
     wins, losses = (count + 0.5 for count in _wins(method, baseline))
@@ -130,17 +119,12 @@ def stands(gap: Interval, baseline: str, scale: Scale = _ACCURACY) -> str:
     return f"The probe {word} {baseline} in cross-validation on the training rows ({scale.gap(gap)})"
 
 
-def mcnemar_p(references: np.ndarray, method: np.ndarray, baseline: np.ndarray) -> float:
-    """Return McNemar's two-sided mid-p for class ids [n]; 1 where the two are right on the same rows.
+def paired_p(method: np.ndarray, baseline: np.ndarray) -> float:
+    """Return McNemar's two-sided mid-p of two models that are right or wrong per row [n]; 1 where on the same rows.
 
     The exact binomial p counts the observed split in full and is too strict on few differing rows; mid-p counts it half
     (Fagerland, Lydersen and Laake, BMC Medical Research Methodology 2013, who recommend it).
     """
-    return paired_p(method == references, baseline == references)
-
-
-def paired_p(method: np.ndarray, baseline: np.ndarray) -> float:
-    """Return `mcnemar_p` of two models that are right or wrong per row [n]."""
     return _mid_p(*_wins(method, baseline))
 
 

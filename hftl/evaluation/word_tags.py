@@ -2,20 +2,15 @@
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import KFold
 
 from hftl.errors import DataError
-from hftl.evaluation import CV_FOLDS
 from hftl.evaluation.baselines import Baseline, finish
-
-
-ONE_TAG = "most frequent tag"  # of most data "O", everywhere
-WORD_TAGS = "each word's most frequent tag"
+from hftl.evaluation.folds import held_out_folds
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +70,11 @@ def _pairs(rows: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> list
 
 def outside_everywhere(tags: Sequence[Sequence[int]], test: Sequence[Sequence[str]]) -> Baseline:
     """Give every word of the `test` rows the tag that is the most frequent in the training rows: of most data "O"."""
-    return _baseline(ONE_TAG, [["" for _ in ids] for ids in tags], tags, test, _without_words)
+
+    def fit(rows: Any, ids: Any) -> WordTags:
+        return WordTags("majority", {**fit_word_tags(rows, ids).settings, "words": {}, "lower": {}})
+
+    return _baseline("most frequent tag", [["" for _ in ids] for ids in tags], tags, test, fit)
 
 
 def most_frequent_tags(
@@ -85,27 +84,15 @@ def most_frequent_tags(
 
     Answers are tag ids [words] per row; what is scored in cross-validation over rows is the share of right words.
     """
-    return _baseline(WORD_TAGS, rows, tags, test, lambda model: model)
+    return _baseline("each word's most frequent tag", rows, tags, test, fit_word_tags)
 
 
-def _baseline(name: str, rows: Any, tags: Any, test: Any, make: Any) -> Baseline:
+def _baseline(name: str, rows: Any, tags: Any, test: Any, fit: Callable[[Any, Any], WordTags]) -> Baseline:
     started = time.perf_counter()
-    return finish(name, started, make(fit_word_tags(rows, tags)), _cv_accuracy(rows, tags, make), test)
-
-
-def _without_words(model: WordTags) -> WordTags:
-    return WordTags("majority", {**model.settings, "words": {}, "lower": {}})
-
-
-def _cv_accuracy(rows: Sequence[Sequence[str]], tags: Sequence[Sequence[int]], make: Any) -> float | None:
-    """Return the share of right words in three folds of the rows; None of one row."""
     pairs = [pair for pair in _pairs(rows, tags) if pair[0]]
-    if len(pairs) < 2:
-        return None
     right = total = 0
-    for fit, held in KFold(min(CV_FOLDS, len(pairs)), shuffle=True, random_state=0).split(pairs):
-        model = make(fit_word_tags(*zip(*(pairs[i] for i in fit), strict=True)))
-        for i in held:
-            answers = model.predict([pairs[i][0]])[0]
-            right, total = right + int((answers == pairs[i][1]).sum()), total + len(answers)
-    return right / total
+    for known, held in held_out_folds(len(pairs)):
+        model = fit(*zip(*(pairs[i] for i in known), strict=True))
+        for row, ids in (pairs[i] for i in held):
+            right, total = right + int((model.predict([row])[0] == ids).sum()), total + len(ids)
+    return finish(name, started, fit(rows, tags), right / total if total else None, test)

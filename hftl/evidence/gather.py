@@ -14,7 +14,7 @@ from hftl.evaluation.logistic import cv_rows
 from hftl.evaluation.number_scores import coverage
 from hftl.evaluation.row_scores import confusion
 from hftl.evaluation.saved_baseline import save_baseline
-from hftl.evaluation.slices import Grouping, Slice, by_quantiles, by_values, score_slices, slice_scores
+from hftl.evaluation.slices import Grouping, Slice, by_quantiles, by_values, right_slices, score_slices
 from hftl.evaluation.suspects import suspect_labels
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.advice import Facts, advise
@@ -108,29 +108,11 @@ def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
 
 
 def _calibration(scene: Scene) -> dict[str, Any]:
-    temperature = scene.outcome.final.temperature
-    report = calibration_report(*scene.certainty, temperature)
-    document: dict[str, Any] = {"temperature": temperature.value}
-    for when, scores in report["test"].items():
-        ece = scores["ece"]
-        document[when] = {"ece": ece["value"], "ece_low": ece["low"], "ece_high": ece["high"]}
-        document[when] |= {name: scores[name] for name in ("ece_if_calibrated", "log_loss", "brier")}
-    document |= {f"bins_{when}": scores["bins"] for when, scores in report["test"].items()}
-    return {**document, "note": " ".join(note for note in (temperature.reason, report["note"]) if note)}
+    return calibration_report(*scene.certainty[2:], scene.outcome.final.temperature)
 
 
 def _abstain(scene: Scene) -> dict[str, Any]:
-    precision, temperature = scene.run.config.target_precision, scene.outcome.final.temperature.value
-    report = abstain_report(*scene.certainty, precision, temperature)
-    test = report["test"] or {}
-    return {
-        "precision": report["target"],
-        "threshold": report["threshold"],
-        "test_precision": test.get("precision"),
-        "coverage": test.get("coverage"),
-        "curve": [[point["coverage"], point["precision"]] for point in report["curve"]],
-        "note": report["reason"],
-    }
+    return abstain_report(*scene.certainty, scene.run.config.target_precision, scene.outcome.final.temperature.value)
 
 
 def _slices(scene: Scene) -> list[dict[str, Any]]:
@@ -158,8 +140,7 @@ def _scored(groupings: list[Grouping], scene: Scene) -> list[Slice]:
     """Score every slice: exactly where the headline score is a share of right rows, else by resampling."""
     output = scene.ready.task.output
     if output.headline in output.right:
-        right = output.right[output.headline](scene.answers, scene.targets)
-        return slice_scores(groupings, right, np.ones_like(right))
+        return right_slices(groupings, output.right[output.headline](scene.answers, scene.targets))
     statistics = output.statistics(scene.answers, *scene.truth)
     score = output.scores[output.headline]
     return score_slices(groupings, statistics, score, smaller=output.headline in output.smaller)

@@ -48,7 +48,7 @@ def compare(output: Output, method: Any, baseline: Any, targets: Any, names: Seq
     """Return the verdict on the answers of a method and of a baseline to the same rows.
 
     One made-up row is among those drawn from where the output has a way to make it, which widens the interval where
-    the two seldom differ; `hftl.evaluation.metrics.compare_paired` says why, and what simulations show.
+    the two seldom differ; `hftl.evaluation.metrics.add_made_up` says why, and what simulations show.
     """
     pair = (method, baseline)
     right = {name: tuple(is_right(answers, targets) for answers in pair) for name, is_right in output.right.items()}

@@ -20,7 +20,7 @@ from benchmarks import wrong_checkpoints
 from hftl.adapt import adapt
 from hftl.config import ModelConfig
 from hftl.errors import HftlError, ModelError
-from hftl.evaluation.linear_baselines import tfidf_logistic_regression
+from hftl.evaluation.linear_baselines import linear_baseline
 from hftl.evaluation.saved_baseline import save_baseline
 from hftl.models.load import load_model
 from hftl.publishing.save import merge_adapter, save_final
@@ -370,7 +370,7 @@ def test_the_problem_type_of_the_base_is_not_kept(place):
 def test_files_get_the_mode_of_new_files(good):
     loaded = load_base(good / "base-text")
     adapted = get_peft_model(loaded.model, LoraConfig(target_modules=["query"]))
-    baseline = tfidf_logistic_regression(["good day", "bad night"] * 4, np.array([0, 1] * 4), ["good"])
+    baseline = linear_baseline("tfidf", ["good day", "bad night"] * 4, np.array([0, 1] * 4), ["good"])
     before = os.umask(0o027)
     try:
         save_final(merge_adapter(adapted, Path("adapter"), loaded), loaded, Path("final"))

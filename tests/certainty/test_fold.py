@@ -14,7 +14,7 @@ from transformers import pipeline
 
 from hftl.config import MethodConfig, ModelConfig
 from hftl.errors import ModelError
-from hftl.evaluation.calibration import expected_calibration_error, fit_temperature
+from hftl.evaluation.calibration import ece_with_interval, fit_temperature
 from hftl.evaluation.row_scores import row_scores
 from hftl.methods.lora import lora
 from hftl.models.heads import fold_temperature, pool_mean
@@ -147,8 +147,8 @@ def test_a_fitted_temperature_calibrates_the_model_that_it_is_folded_into() -> N
         fold_temperature(model, "0", temperature.value)
         cooled = model(inputs).numpy()
     assert temperature.value == pytest.approx(2.5, rel=0.1)
-    assert expected_calibration_error(cooled[1500:], labels[1500:]) < 0.04
-    assert expected_calibration_error(logits[1500:], labels[1500:]) > 0.1
+    assert ece_with_interval(row_scores(cooled[1500:], labels[1500:]))[0].value < 0.04
+    assert ece_with_interval(row_scores(logits[1500:], labels[1500:]))[0].value > 0.1
     loss = row_scores(cooled[1500:], labels[1500:]).loss.mean()
     assert loss == pytest.approx(row_scores(logits[1500:], labels[1500:], temperature.value).loss.mean(), abs=1e-5)
 

@@ -1,5 +1,3 @@
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 from scipy.special import log_softmax
@@ -44,32 +42,32 @@ def test_worst_rows_equal_a_sort_over_all():
     losses = -log_softmax(logits, axis=1)[np.arange(500), labels]
     found = worst_rows(logits, labels, 20)
     wrong = np.flatnonzero(logits.argmax(1) != labels)
-    assert [row.row for row in found] == sorted(wrong, key=lambda i: -losses[i])[:20]
+    assert [row["row"] for row in found] == sorted(wrong, key=lambda i: -losses[i])[:20]
     for row in found:
-        assert row.loss == pytest.approx(losses[row.row], rel=1e-10)
-        assert row.true_probability == pytest.approx(np.exp(-row.loss), rel=1e-9)
-        assert (row.true, row.predicted) == (labels[row.row], logits[row.row].argmax())
-        assert row.probability >= row.true_probability
-    assert plain([asdict(row) for row in found])[0]["row"] == found[0].row
+        assert row["loss"] == pytest.approx(losses[row["row"]], rel=1e-10)
+        assert row["true_probability"] == pytest.approx(np.exp(-row["loss"]), rel=1e-9)
+        assert (row["true"], row["predicted"]) == (labels[row["row"]], logits[row["row"]].argmax())
+        assert row["probability"] >= row["true_probability"]
+    assert plain(found)[0]["row"] == found[0]["row"]
 
 
 def test_huge_losses_are_told_apart():
     # All three have a probability of exactly 0 for the truth.
     logits = np.array([[0, 2000], [0, 3e38], [0, 2001], [5, 0]], dtype=np.float32)
     found = worst_rows(logits, np.zeros(4, dtype=int), 3)
-    assert [(row.row, row.loss) for row in found] == [(1, float(np.float32(3e38))), (2, 2001.0), (0, 2000.0)]
-    assert {(row.probability, row.true_probability) for row in found} == {(1.0, 0.0)}
+    assert [(row["row"], row["loss"]) for row in found] == [(1, float(np.float32(3e38))), (2, 2001.0), (0, 2000.0)]
+    assert {(row["probability"], row["true_probability"]) for row in found} == {(1.0, 0.0)}
 
 
 def test_right_answers_are_no_errors():
     logits = np.array([[2.0, 0], [0.1, 0], [0, 3.0]])
-    assert [row.row for row in worst_rows(logits, np.array([0, 0, 0]), 3)] == [2]
+    assert [row["row"] for row in worst_rows(logits, np.array([0, 0, 0]), 3)] == [2]
     assert worst_rows(logits, logits.argmax(1), 3) == []
 
 
 def test_equal_losses_keep_their_order_and_limits_hold():
     logits, labels = np.zeros((5, 2)), np.ones(5, dtype=int)
-    assert [row.row for row in worst_rows(logits, labels, 3)] == [0, 1, 2]
+    assert [row["row"] for row in worst_rows(logits, labels, 3)] == [0, 1, 2]
     assert len(worst_rows(logits, labels, 99)) == 5
     assert worst_rows(logits, labels, 0) == []
     with pytest.raises(ConfigError, match="limit"):

@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 
 from hftl.errors import ConfigError, DataError
 from hftl.evaluation.bootstrap import proportion_interval
-from hftl.evaluation.slices import MISSING, OTHER, Grouping, by_quantiles, by_values, slice_scores
+from hftl.evaluation.slices import MISSING, OTHER, Grouping, by_quantiles, by_values, right_slices
 from tests.certainty.cases import plain
 
 
@@ -70,13 +70,13 @@ def test_scores_of_slices():
     source = rng.choice(["good", "bad"], 1000, p=[0.9, 0.1])
     wrong = np.where(source == "bad", rng.random(1000) < 0.5, rng.random(1000) < 0.1)
     predicted = np.where(wrong, (truth + 1) % 5, truth)
-    found = slice_scores([by_quantiles("length", lengths), by_values("source", source)], predicted, truth)
+    found = right_slices([by_quantiles("length", lengths), by_values("source", source)], predicted == truth)
     assert [s.by for s in found] == ["length"] * 4 + ["source"] * 2
     by_name = {s.name: s for s in found}
     for name in ("good", "bad"):
         right = (predicted == truth)[source == name]
         expected = proportion_interval(int(right.sum()), len(right))
-        assert (by_name[name].count, by_name[name].accuracy) == (len(right), right.mean())
+        assert (by_name[name].count, by_name[name].value) == (len(right), right.mean())
         assert (by_name[name].low, by_name[name].high) == (expected.low, expected.high)
     assert [s.name for s in found if s.weak] == ["bad"]
     assert sum(s.count for s in found[:4]) == 1000
@@ -90,33 +90,30 @@ def test_chance_alone_makes_no_slice_weak():
         truth = np.zeros(200, dtype=int)
         predicted = (rng.random(200) > 0.9).astype(int)
         groupings = [by_quantiles("a", rng.random(200)), by_values("b", rng.integers(0, 30, 200).tolist(), limit=30)]
-        false += any(s.weak for s in slice_scores(groupings, predicted, truth))
+        false += any(s.weak for s in right_slices(groupings, predicted == truth))
     assert false / 300 <= 0.05
 
 
 def test_one_wrong_row_is_no_weak_slice():
     truth = np.zeros(1000, dtype=int)
     predicted = (np.arange(1000) % 20 == 0).astype(int)  # 95% are right, the first row is not
-    found = slice_scores([by_values("source", ["new"] + ["old"] * 999)], predicted, truth)
+    found = right_slices([by_values("source", ["new"] + ["old"] * 999)], predicted == truth)
     assert [(s.name, s.count, s.weak) for s in found] == [("old", 999, False), ("new", 1, False)]
 
 
 def test_what_compares_nothing_is_left_out():
-    ids = np.array([1, 2])
-    assert slice_scores([by_values("mode", ["RGB", "RGB"])], ids, ids) == []
-    assert slice_scores([], ids, ids) == []
-    empty = np.array([], dtype=int)
-    assert slice_scores([by_values("mode", [])], empty, empty) == []
+    right = np.array([True, True])
+    assert right_slices([by_values("mode", ["RGB", "RGB"])], right) == []
+    assert right_slices([], right) == []
+    assert right_slices([by_values("mode", [])], right[:0]) == []
     unused = Grouping("part", np.array([0, 2]), ("a", "never", "b"))
-    assert [s.name for s in slice_scores([unused], ids, ids)] == ["a", "b"]
+    assert [s.name for s in right_slices([unused], right)] == ["a", "b"]
 
 
 def test_bad_input_is_refused():
-    ids = np.array([0, 1])
+    right = np.array([True, True])
     with pytest.raises(DataError, match="by source have 3 rows"):
-        slice_scores([by_values("source", ["a", "b", "c"])], ids, ids)
-    with pytest.raises(DataError, match="predictions"):
-        slice_scores([], np.array([0]), ids)
+        right_slices([by_values("source", ["a", "b", "c"])], right)
     with pytest.raises(ConfigError, match="parts"):
         by_quantiles("a", [1], parts=0)
     with pytest.raises(ConfigError, match="limit"):

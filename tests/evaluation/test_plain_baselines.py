@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score, r2_score
 
 from hftl.errors import DataError, ModelError
-from hftl.evaluation.baselines import best_baseline, mean_number, most_frequent_labels
-from hftl.evaluation.linear_baselines import label_baselines, number_baselines
+from hftl.evaluation.baselines import LABEL_SET, NUMBER, best_baseline, constant_baseline
+from hftl.evaluation.linear_baselines import plain_baselines
 from hftl.evaluation.saved_baseline import load_baseline, save_baseline
 from hftl.evaluation.word_tags import fit_word_tags, most_frequent_tags, outside_everywhere
 
@@ -41,7 +41,7 @@ def images_of(rows, seed=0):
 def test_labels_of_texts():
     texts, targets, _ = texts_of(300)
     new, wanted, _ = texts_of(100, 1)
-    often, tfidf = label_baselines(("tfidf",), texts, targets, new)
+    often, tfidf = plain_baselines(LABEL_SET, ("tfidf",), texts, targets, new)
     assert (often.name, tfidf.name) == ("most frequent labels", "TF-IDF + logistic regression, one per label")
     sets, counts = np.unique(targets, axis=0, return_counts=True)
     assert (often.predictions == sets[counts.argmax()]).all()
@@ -65,7 +65,7 @@ def test_labels_of_texts():
 def test_numbers_of_texts():
     texts, _, numbers = texts_of(300)
     new, _, wanted = texts_of(100, 1)
-    mean, tfidf = number_baselines(("tfidf",), texts, numbers, new)
+    mean, tfidf = plain_baselines(NUMBER, ("tfidf",), texts, numbers, new)
     assert (mean.name, tfidf.name) == ("mean", "TF-IDF + ridge regression")
     np.testing.assert_allclose(mean.predictions, numbers.mean())
     assert mean.cv_accuracy == pytest.approx(0, abs=0.02)
@@ -81,43 +81,43 @@ def test_numbers_of_texts():
 def test_images():
     pixels, targets, numbers = images_of(200)
     new, wanted, values = images_of(80, 1)
-    for baseline in label_baselines(("raw_pixels", "colour_histogram"), pixels, targets, new)[1:]:
+    for baseline in plain_baselines(LABEL_SET, ("raw_pixels", "colour_histogram"), pixels, targets, new)[1:]:
         assert f1_score(wanted, baseline.predictions, average="micro") > 0.9
         assert baseline.name.endswith("logistic regression, one per label")
-    for baseline in number_baselines(("raw_pixels", "colour_histogram"), pixels, numbers, new)[1:]:
+    for baseline in plain_baselines(NUMBER, ("raw_pixels", "colour_histogram"), pixels, numbers, new)[1:]:
         assert r2_score(values, baseline.predictions) > 0.8
 
 
 def test_targets_that_are_all_alike_and_few():
     texts, targets, numbers = texts_of(30)
-    alike = label_baselines(("tfidf",), texts, np.zeros_like(targets), texts)[1]
+    alike = plain_baselines(LABEL_SET, ("tfidf",), texts, np.zeros_like(targets), texts)[1]
     assert alike.predictions.sum() == 0
-    assert number_baselines(("tfidf",), texts, np.full(30, 7.0), texts)[1].predictions.tolist() == [7.0] * 30
-    one = label_baselines(("tfidf",), texts[:1], targets[:1], texts[:2])
+    assert plain_baselines(NUMBER, ("tfidf",), texts, np.full(30, 7.0), texts)[1].predictions.tolist() == [7.0] * 30
+    one = plain_baselines(LABEL_SET, ("tfidf",), texts[:1], targets[:1], texts[:2])
     assert [b.cv_accuracy for b in one] == [None, None]
     assert (one[1].predictions == targets[0]).all()
-    two = number_baselines(("tfidf",), texts[:2], numbers[:2], texts)
+    two = plain_baselines(NUMBER, ("tfidf",), texts[:2], numbers[:2], texts)
     assert np.isfinite(two[1].predictions).all()
-    assert most_frequent_labels(targets, 0).predictions.shape == (0, 4)
-    assert mean_number(numbers, 0).predictions.shape == (0,)
+    assert constant_baseline(LABEL_SET, targets, []).predictions.shape == (0, 4)
+    assert constant_baseline(NUMBER, numbers, []).predictions.shape == (0,)
     for bad in (targets[:, 0], targets[:3]):
         with pytest.raises(DataError):
-            label_baselines(("tfidf",), texts, bad, texts)
+            plain_baselines(LABEL_SET, ("tfidf",), texts, bad, texts)
 
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_saved_and_read_again(which, tmp_path):
     texts, targets, numbers = texts_of(60)
-    for made, name in ((label_baselines, list("abcd")), (number_baselines, ["value"])):
-        baseline = made(("tfidf",), texts, targets if made is label_baselines else numbers, texts)[which]
-        save_baseline(baseline, tmp_path / made.__name__, name)
-        loaded = load_baseline(tmp_path / made.__name__)
+    for goal, names, y in ((LABEL_SET, list("abcd"), targets), (NUMBER, ["value"], numbers)):
+        baseline = plain_baselines(goal, ("tfidf",), texts, y, texts)[which]
+        save_baseline(baseline, tmp_path / goal.name, names)
+        loaded = load_baseline(tmp_path / goal.name)
         np.testing.assert_array_equal(loaded.predict(texts), baseline.predictions)
         assert loaded.link == baseline.model.link
-    config = tmp_path / "number_baselines" / "config.json"
+    config = tmp_path / NUMBER.name / "config.json"
     config.write_text(config.read_text().replace('"none"', '"magic"'))
     with pytest.raises(ModelError, match="magic"):
-        load_baseline(tmp_path / "number_baselines")
+        load_baseline(tmp_path / NUMBER.name)
 
 
 ROWS = [["Paris", "is", "big"], ["paris", "Hilton", "is"], ["is", "Paris"], [], ["May", "may", "may"]]

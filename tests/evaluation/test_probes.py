@@ -1,4 +1,4 @@
-"""Closed-form heads for labels, numbers and tags against scikit-learn."""
+"""Closed-form heads for labels and numbers against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score, r2_score
 from sklearn.preprocessing import StandardScaler
 
-from hftl.evaluation.logistic import fit_logistic, fit_probe, fit_tag_probe
+from hftl.evaluation.logistic import fit_logistic, fit_probe
 from hftl.evaluation.probes import fit_label_probe, fit_labels, fit_number_probe, fit_ridge
 
 
@@ -91,26 +91,6 @@ def test_number_probe_chooses_and_fits():
     assert noise.C < 1e-2
     assert fit_number_probe({"native": x}, y, 1, "auto", 0, no_bias=("native",)).bias.tolist() == [0]
     assert np.isfinite(fit_number_probe({"native": x[:1]}, y[:1], 1, "auto", 0).weight).all()
-
-
-def test_tag_probe_keeps_the_words_of_a_row_together():
-    rng = np.random.default_rng(0)
-    rows = np.repeat(np.arange(300), 4)
-    of_row = rng.normal(size=(300, 40))[rows]  # what a row's words have in common says all, but nothing of other rows
-    ids = rng.integers(0, 3, 300)[rows]
-    together = fit_tag_probe({"native": of_row}, ids, 3, "auto", 0, groups=rows)
-    apart = fit_tag_probe({"native": of_row}, ids, 3, "auto", 0)
-    assert max(apart.cv_accuracy["native"].values()) > max(together.cv_accuracy["native"].values()) + 0.15
-    few = fit_tag_probe({"native": of_row[:8]}, ids[:8] % 2, 3, "auto", 0, groups=rows[:8])
-    assert few.weight.shape == (3, 40)
-
-
-def test_tag_probe_draws_words():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(31_000, 4)).astype(np.float32)
-    ids = (x[:, 0] > 0).astype(int) + (x[:, 1] > 1)
-    probe = fit_tag_probe({"native": x}, ids, 3, "auto", 0)
-    assert (probe.logits(x).argmax(1) == ids).mean() > 0.8
 
 
 def test_large_and_small_fits_of_classes_agree(monkeypatch):

@@ -16,7 +16,6 @@ from hftl.evaluation.span_scores import (
     read_tags,
     scheme_of,
     span_statistics,
-    strict_entities,
     type_confusion,
 )
 
@@ -58,7 +57,7 @@ def test_spans_equal_seqeval(scheme, seed):
         tags = [names[i] for i in row]
         assert entities(tags) == labeling.get_entities(tags)
         strict = schemes.Entities([tags], getattr(schemes, scheme)).entities[0]
-        assert strict_entities(tags, scheme) == [(e.tag, e.start, e.end - 1) for e in strict]
+        assert entities(tags, scheme) == [(e.tag, e.start, e.end - 1) for e in strict]
 
 
 @pytest.mark.parametrize("scheme", ["IOB2", "IOBES", "IOE2", "BILOU"])
@@ -102,7 +101,7 @@ def test_names_of_tags():
     assert entities(["NOUN", "NOUN", "O", "VERB", "BAR"]) == [("NOUN", 0, 1), ("VERB", 3, 3), ("BAR", 4, 4)]
     assert entities(["U-X", "B-X", "L-X", "U-X"]) == [("X", 0, 0), ("X", 1, 2), ("X", 3, 3)]
     assert entities([]) == []
-    assert strict_entities([], "IOB2") == []
+    assert entities([], "IOB2") == []
 
 
 def test_the_scheme_is_that_of_the_names_and_rows():

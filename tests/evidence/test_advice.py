@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from hftl.evaluation.bootstrap import Difference
-from hftl.evaluation.metrics import compare_paired
 from hftl.evaluation.verdict import Comparison, Verdict, accuracy_difference, kind_of, paired_gap
 from hftl.evidence.advice import (
     CLOSER_DOMAIN,
@@ -19,6 +18,7 @@ from hftl.evidence.advice import (
     undecided,
 )
 from hftl.planning import recommend as planning
+from tests.paired import compare_paired
 
 
 def difference(label, gap, low, high):

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from hftl.config import DataConfig
 from hftl.data.load import load_splits
-from hftl.evaluation.baselines import majority_class
+from hftl.evaluation.baselines import CLASS, constant_baseline
 from hftl.evaluation.saved_baseline import is_baseline, load_baseline, save_baseline
 from hftl.evidence.ladder import Rows, no_pretraining_baselines
 from hftl.predict import load, load_predictor
@@ -102,7 +102,7 @@ def test_what_is_no_baseline_or_a_damaged_one(text, images, capsys, tmp_path):
 
 
 def test_the_majority_class_alone(tmp_path):
-    save_baseline(majority_class(np.array([0, 1, 1]), 1), tmp_path / "baseline", ["a", "b"])
+    save_baseline(constant_baseline(CLASS, np.array([0, 1, 1]), range(1)), tmp_path / "baseline", ["a", "b"])
     assert load_predictor(tmp_path / "baseline").predict(["any text"])[0].label == "b"
     (tmp_path / "report.json").write_text(json.dumps({"schema_version": 1, "task": "image-classification"}))
     assert load_predictor(tmp_path / "baseline").task.input_column == "image"

@@ -9,12 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from hftl.errors import DataError, ModelError
-from hftl.evaluation.baselines import majority_class
-from hftl.evaluation.linear_baselines import (
-    colour_histogram_logistic_regression,
-    raw_pixel_logistic_regression,
-    tfidf_logistic_regression,
-)
+from hftl.evaluation.baselines import CLASS, constant_baseline
+from hftl.evaluation.linear_baselines import linear_baseline
 from hftl.evaluation.saved_baseline import load_baseline, save_baseline
 from tests.thin import thin
 
@@ -47,14 +43,14 @@ def images(rows, seed=0, channels=3):
 def fitted(kind):
     """Return (baseline, test inputs)."""
     if kind == "majority":
-        return majority_class(np.array([3, 1, 3]), 5), ["x"] * 5
+        return constant_baseline(CLASS, np.array([3, 1, 3]), range(5)), ["x"] * 5
     if kind == "tfidf":
         test = [*texts(50, 1)[0], "", "a", "nothing known"]
-        return tfidf_logistic_regression(*texts(150), test), test
-    fit = raw_pixel_logistic_regression if kind == "raw pixels" else colour_histogram_logistic_regression
+        return linear_baseline("tfidf", *texts(150), test), test
+    features = "raw_pixels" if kind == "raw pixels" else "colour_histogram"
     channels = 1 if kind == "grey histogram" else 3
     test = images(60, 1, channels)[0]
-    return fit(*images(90, 0, channels), test), test
+    return linear_baseline(features, *images(90, 0, channels), test), test
 
 
 @pytest.mark.parametrize(
@@ -80,7 +76,7 @@ def test_predicts_the_same_in_a_fresh_process(kind, tmp_path):
 
 
 def test_majority_probabilities_are_the_shares(tmp_path):
-    save_baseline(majority_class(np.array([3, 1, 3]), 0), tmp_path, LABELS)
+    save_baseline(constant_baseline(CLASS, np.array([3, 1, 3]), range(0)), tmp_path, LABELS)
     np.testing.assert_allclose(load_baseline(tmp_path).predict_proba(["x"]), [[0, 1 / 3, 0, 2 / 3]], atol=1e-6)
 
 
@@ -94,7 +90,7 @@ def test_images_of_another_size_are_refused(tmp_path):
 
 def test_labels_must_cover_the_classes(tmp_path):
     with pytest.raises(DataError):
-        save_baseline(majority_class(np.array([3, 1, 3]), 1), tmp_path, ["a", "b"])
+        save_baseline(constant_baseline(CLASS, np.array([3, 1, 3]), range(1)), tmp_path, ["a", "b"])
 
 
 def break_config(folder, **changes):

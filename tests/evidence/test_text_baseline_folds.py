@@ -6,7 +6,7 @@ from scipy import sparse
 
 from hftl.data.samples import load_sample
 from hftl.errors import DataError
-from hftl.evaluation.linear_baselines import _as_if_new, tfidf_logistic_regression
+from hftl.evaluation.linear_baselines import _as_if_new, linear_baseline
 
 
 def test_held_out_rows_have_only_the_words_of_the_others():
@@ -30,7 +30,7 @@ def test_cross_validation_foretells_the_test_rows():
     labels = {part: np.array([names.index(name) for name in sample[part]["label"][:]]) for part in ("train", "test")}
     rows = np.random.default_rng(11).permutation(len(labels["train"]))[:300]
     texts = [sample["train"]["text"][i] for i in rows.tolist()]
-    baseline = tfidf_logistic_regression(texts, labels["train"][rows], sample["test"]["text"][:])
+    baseline = linear_baseline("tfidf", texts, labels["train"][rows], sample["test"]["text"][:])
     accuracy = np.mean(baseline.predictions == labels["test"])
     assert accuracy > 0.70  # .67 with the words of single texts, and a penalty chosen on rows with unknown words
     assert baseline.cv_accuracy == pytest.approx(accuracy, abs=0.06)  # 300 rows: a standard error of .027

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from hftl.evaluation.metrics import compare_paired
 from tests.evidence.populations import population
+from tests.paired import compare_paired
 
 
 def simulate(people, rows, times, resamples, seed=0):
@@ -16,7 +16,7 @@ def simulate(people, rows, times, resamples, seed=0):
     for i in range(times):
         method, baseline, true = people.draw(rows, rng)
         found = compare_paired(method, baseline, true, resamples=resamples, seed=i)
-        for j, score in enumerate((found, found.macro_f1)):
+        for j, score in enumerate((found, found.beside["macro_f1"])):
             covered[j] += score.low <= truth[j] <= score.high
             called[j] += score.label != "NEUTRAL"
         differing += ((method == true) != (baseline == true)).sum()

@@ -4,7 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -203,9 +203,10 @@ def _probe(*arguments: Any, **options: Any) -> Any:
 
 def _plain(kinds: Sequence[str], train: Any, ids: np.ndarray, test: Any) -> list[Any]:
     """Return the majority class, and a logistic regression on each of the `kinds` of features."""
-    from hftl.evaluation.linear_baselines import LOGISTIC_REGRESSIONS, majority_class
+    from hftl.evaluation.baselines import CLASS
+    from hftl.evaluation.linear_baselines import plain_baselines
 
-    return [majority_class(ids, len(test)), *(LOGISTIC_REGRESSIONS[kind](train, ids, test) for kind in kinds)]
+    return plain_baselines(CLASS, kinds, train, ids, test)
 
 
 def check_classifier(config: Any, name: str) -> None:
@@ -248,9 +249,9 @@ CLASSES = Output(
     made_up=add_made_up,
     table=per_class,
     units=lambda logits, ids: (logits, ids),
-    worst=lambda logits, ids, limit: [asdict(row) for row in worst_rows(logits, ids, limit)],
+    worst=worst_rows,
     probe=_probe,
-    neighbours=lambda train, ids, test: nearest_neighbours(train, ids, test).predictions,
+    neighbours=nearest_neighbours,
     plain=_plain,
     parts=("forgetting", "calibration", "abstain", "slices", "confusion", "worst_rows", "suspects", "doctor"),
     ask=lambda labels: {"top_k": len(labels)},

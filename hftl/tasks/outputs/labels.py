@@ -197,9 +197,10 @@ def _probe(*arguments: Any, **options: Any) -> Any:
 
 
 def _plain(kinds: Sequence[str], train: Any, targets: np.ndarray, test: Any) -> list[Any]:
-    from hftl.evaluation.linear_baselines import label_baselines
+    from hftl.evaluation import baselines
+    from hftl.evaluation.linear_baselines import plain_baselines
 
-    return label_baselines(kinds, train, targets, test)
+    return plain_baselines(baselines.LABEL_SET, kinds, train, targets, test)
 
 
 def _neighbours(train: np.ndarray, targets: np.ndarray, test: np.ndarray) -> np.ndarray:

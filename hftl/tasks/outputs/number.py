@@ -124,9 +124,10 @@ def _probe(*arguments: Any, **options: Any) -> Any:
 
 
 def _plain(kinds: Sequence[str], train: Any, targets: np.ndarray, test: Any) -> list[Any]:
-    from hftl.evaluation.linear_baselines import number_baselines
+    from hftl.evaluation import baselines
+    from hftl.evaluation.linear_baselines import plain_baselines
 
-    return number_baselines(kinds, train, targets, test)
+    return plain_baselines(baselines.NUMBER, kinds, train, targets, test)
 
 
 def _neighbours(train: np.ndarray, targets: np.ndarray, test: np.ndarray) -> np.ndarray:

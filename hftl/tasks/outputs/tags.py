@@ -166,7 +166,7 @@ def _probe(
 
 def _neighbours(train: Ragged, ids: Ragged, test: Ragged) -> Ragged:
     words, tags = _some({"": train}, ids, 0)
-    return Ragged(nearest_neighbours(words[""], tags, np.asarray(test.values)).predictions, test.starts)
+    return Ragged(nearest_neighbours(words[""], tags, np.asarray(test.values)), test.starts)
 
 
 def _plain(kinds: Sequence[str], train: Any, ids: Ragged, test: Any) -> list[Any]:
