@@ -146,7 +146,7 @@ class _Loading:
         usable = [values[row] for row in rows]
         if self.output.fits is not None:
             self.output.fits(inputs, usable, name)
-        lost = sorted({*values} - {*usable}) if self.output.classes else []
+        lost = sorted({*values} - {*usable}) if self.output.single else []
         if lost:
             left_out = np.setdiff1d(np.arange(len(values)), rows).tolist()  # `broken` has a line for each
             first = next(line for row, line in zip(left_out, broken, strict=True) if values[row] == lost[0])
@@ -196,7 +196,7 @@ class _Loading:
             if len(sampled) < len(here):
                 origins[split] += f"; {len(sampled)} of {len(here)} rows, stratified, seed {config.seed}"
             if split == "train" and config.shots is not None:
-                if self.output.classes is None:
+                if not self.output.single:
                     words = self.output.words["names"]
                     raise DataError(f"shots are rows of every class, and {words} are no classes: leave it out")
                 sampled = sampled[pick_shots(ids[sampled], labels, config.shots, draw_seed)]

@@ -189,7 +189,7 @@ def _add_int8(work: Path, predictor: Predictor, splits: Splits, feeds: list[Feed
     else:
         how = quantise_dynamic(work / MODEL, work / INT8)
     output, targets = predictor.task.output, splits.validation["label"][:]
-    if output.classes is not None:  # the data may count the classes in another order
+    if output.single:  # the data may count the classes in another order
         targets = [predictor.labels.index(splits.labels[i]) for i in targets]
     truth = output.gather(targets)
     sessions = [session(work / name, torch.get_num_threads()) for name in (MODEL, INT8)]
