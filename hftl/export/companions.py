@@ -33,21 +33,21 @@ def write_companions(folder: Path, predictor: Predictor, name: str) -> None:
     """
     processor = predictor.processor
     printable = ["".join(c if c.isprintable() else " " for c in label) for label in predictor.labels]
-    output, config = predictor.task.output, predictor.model.config
+    output = predictor.task.output
     values: dict[str, Any] = {"labels": printable, "answers": output.link}
     if output.link == "sigmoid":
-        values["thresholds"] = getattr(config, "thresholds", None) or [0.5] * len(printable)
+        values["thresholds"] = getattr(predictor.model.config, "thresholds", None) or [0.5] * len(printable)
     if len(predictor.task.inputs.columns) > 1:
         values["pairs"] = True
+    overlap = predictor.task.inputs.overlap
     if predictor.task.inputs.padded:
-        overlap = predictor.task.inputs.overlap
         _write_tokenizer(folder, processor, name, overlap(processor) if overlap else 0)
     else:
         values["preprocessing"] = read_preprocessing(processor, name)
         processor.save_pretrained(folder)
     _write_config(folder, predictor.model.config)
     (folder / "predict.json").write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    template = files("hftl.export") / "templates" / predictor.task.inputs.template
+    template = files("hftl.export") / "templates" / ("predict_words.py" if overlap else "predict.py")
     (folder / "predict.py").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
 
 

@@ -147,15 +147,8 @@ def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | No
     start = time.perf_counter()
     table = predictor.task.inputs.table(rows.inputs)
     feeds = feeds_of(predictor, table)
-    answers = run_predict(work, rows.inputs, MODEL)
-    parity = judge(
-        answers,
-        torch_probabilities(predictor, table, feeds),
-        rows.origin,
-        "The export",
-        start,
-        predictor.task.output.link,
-    )
+    answers, expected = run_predict(work, rows.inputs, MODEL), torch_probabilities(predictor, table, feeds)
+    parity = judge(answers, expected, rows.origin, "The export", start, predictor.task.output.link)
     judged = _add_int8(work, predictor, splits, feeds, max_drop) if splits is not None else None
     files = {"onnx fp32": work / MODEL, "onnx int8": work / INT8}
     batches = {size: feeds_of(predictor, table, size) for size in BATCHES}

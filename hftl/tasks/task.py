@@ -187,7 +187,6 @@ class Inputs:
     example: Any  # of a row as `predict` takes it, in the code of a card
     sample: str  # the packaged retention set
     box: str  # gradio component that takes a row, by name
-    template: str = "predict.py"  # of the export's predict.py
     overlap: Function | None = None  # processor -> tokens that windows of a long row share; None: rows are cut
     derived: tuple[str, ...] = ()  # columns that `read` makes beside those, for `Output.located`
     padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
