@@ -199,7 +199,7 @@ def _examples(served: Served, sources: list[Any], examples: Future[list[Any]], p
 def endpoint(served: Served) -> None:
     """Add /predict: a text, two of them or an image in, {label, confidences} of all labels or a number out."""
     output = served.output
-    sources = served.components(plain=True, visible=False, label=served.kind)
+    sources = served.components(plain=True, visible=False, label=served.inputs.kind)
     answer = getattr(gr, output.widget)(label="answer", visible=False)
     button = gr.Button(visible=False)
 

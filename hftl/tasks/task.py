@@ -56,11 +56,6 @@ class Encoded(torch.utils.data.Dataset):
         return len(self) if self.units is None else len(self.units.values)
 
     @property
-    def labels(self) -> Any:
-        """The targets, under the name by which models take them."""
-        return self.targets
-
-    @property
     def starts(self) -> np.ndarray | None:
         """Where each row begins among the tokens of all, [n + 1]; None for rows of one shape."""
         return next((array.starts for array in self.arrays.values() if isinstance(array, Ragged)), None)
@@ -73,16 +68,14 @@ class Encoded(torch.utils.data.Dataset):
     def take(self, rows: Sequence[int] | np.ndarray) -> "Encoded":
         """Return the rows numbered `rows`, in that order."""
         index = np.asarray(rows, dtype=np.int64)
-        if self.rows is None:
-            arrays = {name: array[index] for name, array in self.arrays.items()}
-            return Encoded(arrays, self.targets[index], None, self.augment)  # type: ignore[arg-type]
-        first, end = (np.searchsorted(self.rows, index, side) for side in ("left", "right"))  # type: ignore[call-overload]
-        counts = end - first
-        windows = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        windows, units, owners = index, None, None
+        if self.units is not None:
+            first, end = (np.searchsorted(self.rows, index, side) for side in ("left", "right"))  # type: ignore[call-overload]
+            counts = end - first
+            windows = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+            units, owners = self.units[windows], np.repeat(np.arange(len(index)), counts)
         arrays = {name: array[windows] for name, array in self.arrays.items()}
-        assert self.units is not None
-        owners = np.repeat(np.arange(len(index)), counts)
-        return Encoded(arrays, self.targets[index], self.units[windows], self.augment, owners)  # type: ignore[arg-type]
+        return Encoded(arrays, self.targets[index], units, self.augment, owners)  # type: ignore[arg-type]
 
     def items(self, numbers: Sequence[int] | np.ndarray) -> "Encoded":
         """Return the items of these numbers, each as a row of its own, also where it is a window of one."""
@@ -310,11 +303,6 @@ class Task:
         """Return the task whose answers follow the fields of a model's config, such as its thresholds."""
         return replace(self, output=self.output.answering_by(config))
 
-    @property
-    def input_column(self) -> str:
-        """The first column that the processor takes."""
-        return self.inputs.columns[0]
-
     def encode(self, dataset: Dataset, processor: Any) -> Encoded:
         """Return the rows as the model reads them; targets are 0 where the table has no column "label"."""
         arrays = dict(self.inputs.encode(dataset, processor))
@@ -323,7 +311,7 @@ class Task:
         if "label" in dataset.column_names:
             targets = self.output.gather(dataset["label"][:])
         elif units is not None:
-            targets = Ragged.of([[0] * len(words) for words in dataset[self.input_column][:]])
+            targets = Ragged.of([[0] * len(words) for words in dataset[self.inputs.columns[0]][:]])
         return Encoded(arrays, targets, units, rows=rows)
 
     def collator(self, processor: Any, flip: bool = True, augment: str = "light") -> Function:
