@@ -101,7 +101,7 @@ def script(task: Any, splits: Any, rate: float, folder: str, **more: Any) -> tup
     set_seed(42)
     path = find_checkpoint(MODEL, None).path
     problem = {"softmax": None, "sigmoid": "multi_label_classification", "none": "regression"}[task.output.link]
-    names = {"num_labels": task.output.width(splits.labels), "problem_type": problem}
+    names = {"num_labels": len(splits.labels), "problem_type": problem}
     model = getattr(transformers, task.auto_model).from_pretrained(path, **names, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(path)
     tokenizer.model_max_length = 128

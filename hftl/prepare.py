@@ -99,8 +99,8 @@ def prepare(config: RunConfig) -> Prepared:
     train, validation = (task.encode(part, loaded.processor) for part in (splits.train, splits.validation))
     fitted = finish([train.lengths, validation.lengths])
     notes += [*fitted.notes, *own_class_note(loaded.model)]
-    classes = task.output.classes(train.targets, splits.labels) if task.output.classes else None
-    weights, remarks = class_weights(config.method.class_weights, *classes) if classes else (None, [])
+    known = (config.method.class_weights, train.targets, len(splits.labels))
+    weights, remarks = class_weights(*known) if task.output.single else (None, [])
     rows = (collate, train, validation, weights_hash(loaded.model))
     return Prepared(config, task, splits, loaded, *rows, weights, [*notes, *remarks], fitted.cut)
 
@@ -108,7 +108,7 @@ def prepare(config: RunConfig) -> Prepared:
 def _check_output(task: Task, config: RunConfig) -> None:
     """Raise `ConfigError` for flags that mean nothing for what is answered."""
     what = task.output.words["names"]
-    if task.output.classes is None and config.method.class_weights != "none":
+    if not task.output.single and config.method.class_weights != "none":
         raise ConfigError(
             f"--class_weights weighs classes against each other, and {what} are no classes. Leave it out."
         )

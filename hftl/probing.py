@@ -85,7 +85,7 @@ def rows_identity(train: Encoded, validation: Encoded) -> dict[str, str]:
     for part, encoded in (("train", train), ("validation", validation)):
         hashes[part] = encoded.fingerprint()
         hashes[f"{part}_labels"] = hashlib.sha256(
-            np.ascontiguousarray(values_of(encoded.labels)).tobytes()
+            np.ascontiguousarray(values_of(encoded.targets)).tobytes()
         ).hexdigest()
     return hashes
 

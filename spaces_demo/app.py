@@ -157,10 +157,8 @@ def parsed(name: str, parse: Callable[[Path], Any]) -> dict[str, Any]:
 def image_example(entry: dict[str, Any]) -> Any:
     """Return the path of an example of the card that is an image of this repository."""
     name = str(entry.get("src")).removeprefix(f"https://huggingface.co/{MODEL_ID}/resolve/main/")
-    is_inside = re.fullmatch(r"(?!/)[^:]+\.(png|jpe?g|webp|gif|bmp)", name, re.IGNORECASE) and ".." not in name.split(
-        "/"
-    )
-    return fetch(name) if is_inside else None
+    inside = re.fullmatch(r"(?!/)[^:]+\.(png|jpe?g|webp|gif|bmp)", name, re.IGNORECASE)
+    return fetch(name) if inside and ".." not in name.split("/") else None
 
 
 def check_text(text: Any) -> str:
@@ -228,17 +226,14 @@ def build(served: Served) -> gr.Blocks:
         gr.HTML(panel.heading(title, link, kind.task, output.learned.format(classes), served.report))
         with gr.Row():
             with gr.Column():
-                sources = [kind.source(elem_id="source")]
-                sources += [
-                    kind.source(elem_id=f"source-{i}", label="Second text") for i, _ in enumerate(columns[1:], 2)
-                ]
+                second = [kind.source(elem_id="source-2", label="Second text")] if len(columns) > 1 else []
+                sources = [kind.source(elem_id="source"), *second]
                 with gr.Row():
                     clear = gr.Button("Clear", min_width=100)
                     button = gr.Button(output.ask, variant="primary", min_width=100, elem_id="classify")
                 if served.examples:
-                    gr.Examples(
-                        [[e] for e in served.examples], sources, cache_examples=False, api_visibility="private"
-                    )
+                    given = [[example] for example in served.examples]
+                    gr.Examples(given, sources, cache_examples=False, api_visibility="private")
             with gr.Column():
                 note = gr.HTML(panel.WAITING, elem_id="note")
                 shown = output.component()
@@ -253,23 +248,17 @@ def build(served: Served) -> gr.Blocks:
     return page.queue(max_size=64)
 
 
+TEXT = Kind(
+    ending="ForSequenceClassification",
+    task="text-classification",
+    source=partial(gr.Textbox, label="Text", lines=6, placeholder="Type or paste a text"),
+    asks=("submit",),
+    value=check_text,
+    example=lambda entry: isinstance(entry.get("text"), str) and entry["text"].strip(),
+)
 KINDS = (
-    Kind(
-        ending="ForSequenceClassification",
-        task="text-classification",
-        source=partial(gr.Textbox, label="Text", lines=6, placeholder="Type or paste a text"),
-        asks=("submit",),
-        value=check_text,
-        example=lambda entry: isinstance(entry.get("text"), str) and entry["text"].strip(),
-    ),
-    Kind(
-        ending="ForTokenClassification",
-        task="token-classification",
-        source=partial(gr.Textbox, label="Text", lines=6, placeholder="Type or paste a text"),
-        asks=("submit",),
-        value=check_text,
-        example=lambda entry: isinstance(entry.get("text"), str) and entry["text"].strip(),
-    ),
+    TEXT,
+    TEXT._replace(ending="ForTokenClassification", task="token-classification"),
     Kind(
         ending="ForImageClassification",
         task="image-classification",
@@ -283,11 +272,12 @@ KINDS = (
 
 def whole(function: str) -> Callable[[Any], dict[str, Any]]:
     """Ask for every label, cut at what the model reads."""
-    cut = {"truncation": True}
-    return lambda pipe: {
-        **{"top_k": pipe.model.config.num_labels, "function_to_apply": function},
-        **(cut if pipe.tokenizer is not None else {}),
-    }
+
+    def asked(pipe: Any) -> dict[str, Any]:
+        cut = {"truncation": True} if pipe.tokenizer is not None else {}
+        return {"top_k": pipe.model.config.num_labels, "function_to_apply": function, **cut}
+
+    return asked
 
 
 def by_entity(pipe: Any) -> dict[str, Any]:

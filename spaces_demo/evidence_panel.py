@@ -85,17 +85,18 @@ def threshold(report: dict[str, Any]) -> float:
     return float(value) if _is_number(value) and 0 <= value <= 1 else 0.0
 
 
-def sureness(label: str, confidence: float, needed: float, remark: str = "") -> str:
-    """Return whether the answer counts, as the report's threshold has it."""
-    look, title = ("even", "Not sure") if confidence < needed else ("good" if needed else "none", bdi(label))
-    rule = f"; this model needs {percent(needed)} to be sure" if needed else " by the model's own confidence"
-    return f'<p class="hf-note hf-{look}"><b>{title}</b> {percent(confidence)}{rule}. {remark}</p>'
+def note(title: str, text: str, remark: str, look: str = "none") -> str:
+    """Return what is said of an answer."""
+    return f'<p class="hf-note hf-{look}"><b>{title}</b> {text}. {remark}</p>'
 
 
 def best_label(answer: dict[str, Any], config: dict[str, Any], report: dict[str, Any], remark: str) -> str:
-    """Return the likeliest label, and whether it is sure."""
-    best = answer["confidences"][0]
-    return sureness(best["label"], best["confidence"], threshold(report), remark)
+    """Return the likeliest label, and whether it is sure: as the report's threshold has it."""
+    label, confidence = (answer["confidences"][0][key] for key in ("label", "confidence"))
+    needed = threshold(report)
+    look, title = ("even", "Not sure") if confidence < needed else ("good" if needed else "none", bdi(label))
+    rule = f"; this model needs {percent(needed)} to be sure" if needed else " by the model's own confidence"
+    return note(title, f"{percent(confidence)}{rule}", remark, look)
 
 
 def labels_above(answer: dict[str, Any], config: dict[str, Any], report: dict[str, Any], remark: str) -> str:
@@ -106,13 +107,13 @@ def labels_above(answer: dict[str, Any], config: dict[str, Any], report: dict[st
     above = [one["label"] for one in answer["confidences"] if one["confidence"] > cuts[one["label"]]]
     title = ", ".join(map(bdi, above)) or "No label"
     rule = "Labels above their thresholds" if len({*given}) > 1 else f"Labels above {percent(given[0])}"
-    return f'<p class="hf-note hf-none"><b>{title}</b> {rule}. {remark}</p>'
+    return note(title, rule, remark)
 
 
 def how_many(answer: Any, config: dict[str, Any], report: dict[str, Any], remark: str) -> str:
     """Return how many entities were found: their parts of the text have a class."""
     count = sum(part.get("class_or_confidence") is not None for part in answer or [])
-    return f'<p class="hf-note hf-none"><b>{count or "No"} entit{"y" if count < 2 else "ies"}</b> found. {remark}</p>'
+    return note(f"{count or 'No'} entit{'y' if count < 2 else 'ies'}", "found", remark)
 
 
 def number_between(answer: Any, config: dict[str, Any], report: dict[str, Any], remark: str) -> str:
@@ -122,7 +123,7 @@ def number_between(answer: Any, config: dict[str, Any], report: dict[str, Any], 
         return f'<p class="hf-note hf-none">{remark}</p>' if remark else ""
     around = f"{answer - width:.4g} to {answer + width:.4g}"
     share = f"the truth lies there for {percent(level)} of rows" if _is_number(level) else "where the truth should lie"
-    return f'<p class="hf-note hf-none"><b>{answer:.4g}</b> {around}: {share}. {remark}</p>'
+    return note(f"{answer:.4g}", f"{around}: {share}", remark)
 
 
 def evidence(report: dict[str, Any]) -> str:

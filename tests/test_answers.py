@@ -72,7 +72,7 @@ def test_each_label_comes_back_from_a_file(tmp_path):
     frame = pd.DataFrame({"text": [f"t {i}" for i in range(8)], "prediction": [no_formula(x) for x in LABELS] * 2})
     frame.to_csv(tmp_path / "out.csv", index=False)
     config = DataConfig(data=str(tmp_path / "out.csv"), label_column="prediction")
-    assert list(load_rows("text", config, LABELS).labels) == [0, 1, 2, 3] * 2
+    assert load_rows("text", config, LABELS).labels.tolist() == [0, 1, 2, 3] * 2
     assert set(load_splits("text", DataConfig(data=frame.sort_values("prediction"))).labels) == set(LABELS)
 
 

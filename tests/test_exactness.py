@@ -182,7 +182,7 @@ def test_probe_is_scikit_learns_regression(folder: Path) -> None:
         encoded = task.encode(table, tokenizer)
         collate = task.collator(tokenizer)
         found = Passer(collate, use_cpu=True).features(model, ("classifier",), encoded, split)
-        parts[split] = (found["native"].astype(np.float64), encoded.labels)
+        parts[split] = (found["native"].astype(np.float64), encoded.targets)
     x, y = parts["train"]
     mean, scale = x.mean(0), x.std(0)
     sklearn = LogisticRegression(C=run.report["probe"]["C"], solver="newton-cg", max_iter=2000, tol=1e-12).fit(

@@ -12,12 +12,7 @@ import pyarrow as pa
 from datasets import Dataset, Features, Value
 
 from hftl.config import DataConfig
-from hftl.data.columns import (
-    arrow_table,
-    quoted,
-    refuse_missing,
-    slice_values,
-)
+from hftl.data.columns import arrow_table, quoted, refuse_missing, slice_values
 from hftl.data.settle import Columns, as_lists, find_columns, settle_task, train_of
 from hftl.data.sources import data_errors, read_source
 from hftl.data.splits import Rows, Source, Splits, cut, pick_shots, recognise_splits, sample, together
@@ -47,8 +42,7 @@ def load_task(name: str, config: DataConfig, draw_seed: int | None = None) -> tu
     with data_errors(config.data):
         source = as_lists(read_source(config.data, TASKS[name].inputs.kind), config)
         task = settle_task(name, source.tables[train_of(source)["train"]], config)
-        loading = _Loading(task.inputs, task.output, config)
-        return task, loading.splits(source, config.seed if draw_seed is None else draw_seed)
+        return task, _Loading(task.inputs, task.output, config).splits(source, draw_seed)
 
 
 def load_splits(
@@ -63,7 +57,7 @@ def load_splits(
     inputs = INPUTS[inputs] if isinstance(inputs, str) else inputs
     with data_errors(config.data):
         source = as_lists(read_source(config.data, inputs.kind), config)
-        return _Loading(inputs, output, config).splits(source, config.seed if draw_seed is None else draw_seed)
+        return _Loading(inputs, output, config).splits(source, draw_seed)
 
 
 def load_rows(
@@ -102,7 +96,7 @@ class _Loading:
     output: Output
     config: DataConfig
 
-    def splits(self, source: Source, draw_seed: int) -> Splits:
+    def splits(self, source: Source, draw_seed: int | None) -> Splits:
         named = train_of(source)
         train = source.tables[named["train"]]
         columns = find_columns(train, self.inputs, self.config, need_label=True, output=self.output)
@@ -146,7 +140,7 @@ class _Loading:
         usable = [values[row] for row in rows]
         if self.output.fits is not None:
             self.output.fits(inputs, usable, name)
-        lost = sorted({*values} - {*usable}) if self.output.classes else []
+        lost = sorted({*values} - {*usable}) if self.output.single else []
         if lost:
             left_out = np.setdiff1d(np.arange(len(values)), rows).tolist()  # `broken` has a line for each
             first = next(line for row, line in zip(left_out, broken, strict=True) if values[row] == lost[0])
@@ -164,10 +158,11 @@ class _Loading:
         return self.inputs.read(table, columns, base, name, faults, refuse_numbers)
 
     def _cut_and_sample(
-        self, parts: dict[str, _Part], named: dict[str, str], labels: tuple[str, ...], draw_seed: int
+        self, parts: dict[str, _Part], named: dict[str, str], labels: tuple[str, ...], draw_seed: int | None
     ) -> tuple[dict[str, Dataset], dict[str, str]]:
         """Cut test, then validation, off train where they are missing; then sample down to the limits."""
         config = self.config
+        draw_seed = config.seed if draw_seed is None else draw_seed
         targets = {split: self.output.encode(part.values, labels) for split, part in parts.items()}
         strata = {split: self._strata(values, labels)[0] for split, values in targets.items()}
         classes = self._strata(targets["train"], labels)[1]
@@ -196,9 +191,9 @@ class _Loading:
             if len(sampled) < len(here):
                 origins[split] += f"; {len(sampled)} of {len(here)} rows, stratified, seed {config.seed}"
             if split == "train" and config.shots is not None:
-                if self.output.classes is None:
-                    words = self.output.words["names"]
-                    raise DataError(f"shots are rows of every class, and {words} are no classes: leave it out")
+                if not self.output.single:
+                    names = self.output.words["names"]
+                    raise DataError(f"shots are rows of every class, and {names} are no classes: leave it out")
                 sampled = sampled[pick_shots(ids[sampled], labels, config.shots, draw_seed)]
                 origins[split] += f"; {config.shots} rows of every class, seed {draw_seed}"
             tables[split] = _labelled(parts[home[split]], targets[home[split]], here[sampled])
@@ -208,8 +203,7 @@ class _Loading:
         """Return the stratum of every row, and how many there are."""
         if self.output.strata is None:
             return np.zeros(len(targets), dtype=np.int64), 1
-        ids, count = self.output.strata(targets, labels)
-        return ids, count
+        return self.output.strata(targets, labels)  # type: ignore[no-any-return]
 
     def rows(self, labels: Sequence[str] | None) -> Rows:
         source = read_source(self.config.data, self.inputs.kind)
@@ -244,9 +238,7 @@ def _labelled(part: _Part, targets: Any, rows: np.ndarray) -> Dataset:
     columns: dict[str, Any] = {}
     for column in inputs.column_names:
         values = table.column(column)
-        columns[column] = (
-            values.combine_chunks() if pa.types.is_string(values.type) else values
-        )  # pictures are not copied
+        columns[column] = values.combine_chunks() if pa.types.is_string(values.type) else values  # no copy of pictures
     label = Features.from_arrow_schema(pa.schema({"label": labels.type}))["label"]
     features = {**inputs.features, "label": label, "row": Value("int64")}
     columns |= {"label": labels, "row": part.rows[rows]}

@@ -108,9 +108,7 @@ def find_task(config: DataConfig) -> str:
             except DataError as error:
                 trouble.append(error)
                 continue
-            if not (
-                tasks and is_string(table.features[columns.inputs[0]])
-            ):  # paths of pictures beside a text are no input
+            if not tasks or not is_string(table.features[columns.inputs[0]]):  # paths beside a text are no input
                 tasks.append(name)
         if not tasks:
             raise trouble[0]
@@ -143,15 +141,11 @@ def settle_task(name: str, table: Dataset, config: DataConfig) -> Task:
     Two usual columns of texts, or `--text_pair_column`, are a pair. Lists are several labels, many different numbers
     with fractions are a number, everything else is a class; `--problem_type` decides otherwise. Raises `DataError`.
     """
-    for inputs in (task.inputs for task in combinations(name)):
-        if len(inputs.columns) > 1 and inputs.find(
-            table, config.label_column, [getattr(config, f) for f in inputs.flags]
-        ):
-            break
-    else:
-        inputs = TASKS[name].inputs
-    outputs = {task.output.problem_type: task.output for task in combinations(name)}
-    if len(outputs) == 1:
+    inputs = TASKS[name].inputs
+    for other in (task.inputs for task in combinations(name) if len(task.inputs.columns) > 1):
+        if other.find(table, config.label_column, [getattr(config, flag) for flag in other.flags]):
+            inputs = other
+    if len({task.output.problem_type for task in combinations(name)}) == 1:
         return get_task(name, inputs=inputs.kind)
     label = find_columns(table, inputs, config, need_label=True).label
     feature = table.features[str(label)]
@@ -201,8 +195,12 @@ def _one_column(table: Dataset, names: Sequence[str], where: str) -> Dataset:
                 f"{where}: the column {name!r} holds {values[wrong[0]]!r} in {rows_named(wrong)}: label_columns hold 0 or 1"
             )
     lists = [[name for name in names if columns[name][row]] for row in range(len(table))]
-    rest = table.remove_columns([*names, *({"labels"} & {*table.column_names})])
-    return rest.add_column("labels", lists, feature=List(Value("string")))
+    return _with_lists(table.remove_columns(list(names)), "labels", lists)
+
+
+def _with_lists(table: Dataset, column: str, lists: list[list[str]]) -> Dataset:
+    table = table.remove_columns([column]) if column in table.column_names else table
+    return table.add_column(column, lists, feature=List(Value("string")))
 
 
 def _split_labels(table: Dataset, config: DataConfig) -> tuple[Dataset, bool]:
@@ -214,5 +212,4 @@ def _split_labels(table: Dataset, config: DataConfig) -> tuple[Dataset, bool]:
     values = [value or "" for value in table[column][:]]
     lists = [[part.strip() for part in value.split(separator) if part.strip()] for value in values]
     order = table.column_names
-    table = table.remove_columns([column]).add_column(column, lists, feature=List(Value("string")))
-    return table.select_columns(order), any(separator in value for value in values)
+    return _with_lists(table, column, lists).select_columns(order), any(separator in value for value in values)

@@ -26,12 +26,7 @@ from hftl.errors import DataError
 
 CONLL_SUFFIXES = (".conll", ".conllu", ".iob", ".iob2", ".bio", ".bioes", ".txt")
 _LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
-_KEYS = (
-    ("start", "end", "label"),
-    ("start_offset", "end_offset", "label"),
-    ("start", "end", "type"),
-    ("start", "end", "tag"),
-)
+_KEYS = (("start", "start_offset"), ("end", "end_offset"), ("label", "type", "tag"))  # of a span
 _JOINERS = "\u200c\u200d"  # inside words of Persian, Hindi and their kin
 
 
@@ -95,7 +90,7 @@ def read_conll(path: Path, text: str) -> Dataset:
             continue
         if (
             not sentence and re.match(r"#\s", line) and len(cells) != width
-        ):  # "# sent_id = 3", not a word "#" with its tag
+        ):  # "# sent_id = 3", no word "#" with its tag
             continue
         width = width or len(cells)
         if len(cells) < 2 or len(cells) != width or not cells[0].strip() or not cells[-1].strip():
@@ -122,11 +117,9 @@ def as_words(table: Dataset, where: str) -> Dataset:
         if text is not None and spans is not None:
             return _from_spans(table, text, spans, where)
     named = [column_named(table.select_columns(strings), names) for names in (WORD_NAMES, TAG_NAMES)]
-    if named[0] is None:  # a column of labels is one of tags where words stand beside it
-        return table
-    for column in named:
-        values = [] if column is None else table[column][:]
-        if column is not None and any(values):
+    for column in named if named[0] else ():  # a column of labels is one of tags where words stand beside it
+        values = table[column][:] if column else []
+        if any(values):
             inner = [_listed(value, f"{where}, row {row}") for row, value in enumerate(values)]
             table = table.remove_columns([column]).add_column(column, inner, feature=List(Value("string")))
     return table
@@ -138,9 +131,8 @@ def with_spans(records: Any) -> Any:
         for key in SPAN_NAMES if isinstance(record, dict) else ():
             spans = record.get(key)
             if isinstance(spans, list) and any(isinstance(span, list) and len(span) == 3 for span in spans):
-                record[key] = [
-                    dict(zip(_KEYS[0], span, strict=False)) if isinstance(span, list) else span for span in spans
-                ]
+                names = [keys[0] for keys in _KEYS]
+                record[key] = [dict(zip(names, s, strict=False)) if isinstance(s, list) else s for s in spans]
     return records
 
 
@@ -156,27 +148,22 @@ def _listed(value: str | None, where: str) -> list[str] | None:
 
 
 def _from_spans(table: Dataset, text: str, spans: str, where: str) -> Dataset:
-    words, starts, tags = [], [], []
+    rows = []
     for row, (line, marked) in enumerate(zip(table[text][:], table[spans][:], strict=True)):
         here = f"{where}, row {row} (counted from 0)"
-        pieces = _cut(line or "", [_span(span, here) for span in marked or ()], here)
-        words.append([word for word, _, _ in pieces])
-        starts.append([start for _, start, _ in pieces])
-        tags.append([tag for _, _, tag in pieces])
-    used = {spans, "tokens", "starts", "tags"} & {*table.column_names}
-    table = table.remove_columns(sorted(used))
-    table = table.add_column("tokens", words, feature=List(Value("string")))
-    table = table.add_column("starts", starts, feature=List(Value("int64")))
-    return table.add_column("tags", tags, feature=List(Value("string")))
+        rows.append(_cut(line or "", [_span(span, here) for span in marked or ()], here))
+    made = {"tokens": "string", "starts": "int64", "tags": "string"}
+    table = table.remove_columns(sorted({spans, *made} & {*table.column_names}))
+    for i, (name, kind) in enumerate(made.items()):
+        table = table.add_column(name, [[piece[i] for piece in pieces] for pieces in rows], feature=List(Value(kind)))
+    return table
 
 
 def _span(span: Any, where: str) -> tuple[int, int, str]:
     """Return start, end and label of {"start", "end", "label"} or of [start, end, label]."""
     if isinstance(span, dict):
-        for keys in _KEYS:
-            if all(span.get(key) is not None for key in keys):
-                span = [span[key] for key in keys]
-                break
+        known = [[span[key] for key in keys if span.get(key) is not None] for keys in _KEYS]
+        span = [values[0] for values in known if values]
     try:
         start, end, label = span
         return int(start), int(end), str(label)
@@ -189,20 +176,19 @@ def _cut(line: str, spans: Sequence[tuple[int, int, str]], where: str) -> list[t
     pieces: list[tuple[str, int, str]] = []
     at = 0
     for start, end, label in sorted(spans):
+        span = f"{where}: the span {start} to {end} ({label})"
         if not 0 <= start < end <= len(line):
-            raise DataError(
-                f"{where}: the span {start} to {end} ({label}) lies outside of a text of {len(line)} characters"
-            )
+            raise DataError(f"{span} lies outside of a text of {len(line)} characters")
         if start < at:
-            raise DataError(
-                f"{where}: the span {start} to {end} ({label}) overlaps the one before it: a word has one tag"
-            )
-        for beginning, tag in ((at, ""), (start, label)):
-            words, places = split_words(line[beginning : start if not tag else end])
-            if tag and not words:
-                raise DataError(f"{where}: the span {start} to {end} ({label}) holds no word")
-            names = [f"{'I' if i else 'B'}-{tag}" if tag else "O" for i in range(len(words))]
-            pieces += [(w, beginning + p, n) for w, p, n in zip(words, places, names, strict=True)]
+            raise DataError(f"{span} overlaps the one before it: a word has one tag")
+        inside = _pieces(line, start, end, f"B-{label}", f"I-{label}")
+        if not inside:
+            raise DataError(f"{span} holds no word")
+        pieces += [*_pieces(line, at, start), *inside]
         at = end
-    words, places = split_words(line[at:])
-    return [*pieces, *((word, at + place, "O") for word, place in zip(words, places, strict=True))]
+    return [*pieces, *_pieces(line, at, len(line))]
+
+
+def _pieces(line: str, start: int, end: int, first: str = "O", others: str = "O") -> list[tuple[str, int, str]]:
+    words = zip(*split_words(line[start:end]), strict=True)
+    return [(word, start + place, others if i else first) for i, (word, place) in enumerate(words)]

@@ -55,12 +55,11 @@ def build_demo(
         artifact = replace(artifact, report=public_report(artifact.report, config))
     served = Served(artifact, load(artifact.folder))
     name, predictor = served.name, served.predictor
-    corrections = None if feedback is None else open_feedback(feedback, served.kind)
+    corrections = None if feedback is None else open_feedback(feedback, served.inputs.kind)
     pool = ThreadPoolExecutor(2, thread_name_prefix="hftl-demo")
     evidence = pool.submit(report_html, "evidence.html", name, predictor, artifact.report)  # another process draws
-    served.predict(
-        [served.join([served.box.smallest] * len(served.inputs.columns))]
-    )  # the first answer of a process takes several times as long
+    # The first answer of a process takes several times as long.
+    served.predict([served.join([served.box.smallest] * len(served.inputs.columns))])
     examples = pool.submit(examples_of, served, folder / "examples", share=share, data=data)  # may take a while
     pool.shutdown(wait=False)
     title = f"{name}: {predictor.task.name.replace('-', ' ')}"

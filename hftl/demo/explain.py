@@ -87,9 +87,7 @@ def explain_text(predictor: Predictor, content: Any, label: str | None = None) -
     sides = [content] if isinstance(content, str) else [*content.values()]
     encoded = tokenizer(*sides, truncation=True, return_special_tokens_mask=True, return_offsets_mapping=True)
     read = ["input_ids", *(["token_type_ids"] if len(sides) > 1 and "token_type_ids" in encoded else [])]
-    padded = tokenizer.pad(
-        {name: [encoded[name]] for name in read}, return_tensors="pt"
-    )  # as prediction's collator does
+    padded = tokenizer.pad({name: [encoded[name]] for name in read}, return_tensors="pt")  # as prediction does
     batch = {name: value.to(model.device) for name, value in padded.items()}
     index, ids = ig.explained_label(predictor, model, batch, label), batch["input_ids"]
     special = torch.tensor([encoded["special_tokens_mask"]], device=ids.device).bool()
@@ -257,6 +255,11 @@ def heat_overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
     colours = Image.fromarray((colormaps["inferno"](heat)[..., :3] * 255).round().astype(np.uint8))
     opacity = Image.fromarray((heat * STRONGEST * 255).round().astype(np.uint8))
     return Image.composite(colours, image.convert("RGB"), opacity)
+
+
+def why_text(predictor: Predictor, content: Any, label: str | None) -> str:
+    """Return the text with its words coloured, as HTML. Raises as `explain_text` does."""
+    return piece("why_text", why=explain_text(predictor, content, label), words=predictor.task.output.words)
 
 
 def why_image(predictor: Predictor, image: Image.Image, label: str | None) -> str:

@@ -87,13 +87,9 @@ def as_text(value: Any) -> str:
     """Return an answer as a cell holds it: several labels with | between, which `--label_separator "|"` reads."""
     if isinstance(value, list | tuple) and any(isinstance(one, dict) for one in value):  # entities
         return json.dumps(value, ensure_ascii=False)
-    return (
-        "|".join(value)
-        if isinstance(value, list | tuple)
-        else f"{value:.6g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, list | tuple):
+        return "|".join(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _image_cell(folder: Path, image: Any) -> str:
@@ -108,14 +104,14 @@ def _image_cell(folder: Path, image: Any) -> str:
     return name
 
 
+def _text_cells(*texts: str) -> list[str]:
+    return [text.replace("\x00", " ") for text in texts]
+
+
 _COLUMNS = ("predicted", "probability", "label", "time", "model")
 _TABLES: dict[str, tuple[str, tuple[str, ...], Callable[[Path, Any], list[str]]]] = {
-    "text": ("feedback.csv", ("text", *_COLUMNS), lambda folder, text: [text.replace("\x00", " ")]),
-    "pair": (
-        "feedback.csv",
-        ("text", "text_pair", *_COLUMNS),
-        lambda folder, pair: [text.replace("\x00", " ") for text in pair.values()],
-    ),
+    "text": ("feedback.csv", ("text", *_COLUMNS), lambda folder, text: _text_cells(text)),
+    "pair": ("feedback.csv", ("text", "text_pair", *_COLUMNS), lambda folder, pair: _text_cells(*pair.values())),
     "image": ("metadata.csv", ("file_name", *_COLUMNS), lambda folder, image: [_image_cell(folder, image)]),
 }
 

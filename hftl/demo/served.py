@@ -17,11 +17,11 @@ from hftl.config import DataConfig
 from hftl.data.images import decode_image
 from hftl.data.settle import find_columns
 from hftl.data.sources import DATA_SUFFIXES, data_errors, read_file
-from hftl.demo.explain import explain_text, why_image
-from hftl.demo.looks import piece
+from hftl.demo.explain import why_image, why_text
 from hftl.errors import DataError, HftlError
 from hftl.paths import typed_path
 from hftl.predict import Predictor
+from hftl.publishing.parity import as_json
 from hftl.report.visible import one_line
 from hftl.run_data import Artifact, some_rows
 from hftl.tasks.inputs.text import TEXT
@@ -33,6 +33,7 @@ MAX_UPLOAD = 20 * 2**20  # bytes of one file
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no other decoder of Pillow sees a stranger's file
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _EXAMPLES, _EXAMPLE_CHARACTERS = 5, 90
+_PROMPT = "Type or paste a text (Shift + Enter: {ask})"
 _ONE_AT_A_TIME = threading.Lock()  # datasets and accelerate swap sys.stdout and os.environ while they work
 _log = logging.getLogger(__name__)
 
@@ -66,14 +67,9 @@ class Served:
     predictor: Predictor
 
     @property
-    def kind(self) -> str:
-        """What its inputs are called: "text", "image"."""
-        return self.predictor.task.inputs.kind
-
-    @property
     def box(self) -> Box:
         """What the page needs to know of its inputs."""
-        return BOXES[self.predictor.task.inputs.box]
+        return BOXES[self.inputs.box]
 
     @property
     def abstain(self) -> dict[str, Any]:
@@ -107,11 +103,11 @@ class Served:
         ask, made = self.output.words["ask"].lower(), []
         own = {k: v.format(ask=ask) if isinstance(v, str) else v for k, v in self.box.options.items()}
         for i in range(len(self.inputs.columns)):
-            place = f"{self.kind}-input-{i + 1}" if i else f"{self.kind}-input"
-            label = (
-                ("First text", "Second text")[i] if len(self.inputs.columns) > 1 else self.inputs.called.capitalize()
+            place = f"{self.inputs.kind}-input-{i + 1}" if i else f"{self.inputs.kind}-input"
+            names = (
+                ("First text", "Second text") if len(self.inputs.columns) > 1 else (self.inputs.called.capitalize(),)
             )
-            shown = {} if plain else {"label": label, "elem_id": place, **own}
+            shown = {} if plain else {"label": names[i], "elem_id": place, **own}
             made.append(refuse_addresses(getattr(gr, self.inputs.box)(**shown, **options)))
         return made
 
@@ -136,12 +132,10 @@ class Served:
 def length_note(tokenizer: Any, content: Any) -> str | None:
     """Return the sentence on a text that is longer than the model reads; None for what is read whole."""
     limit = getattr(tokenizer, "model_max_length", None)
-    if (
-        isinstance(content, dict)
-        and limit
-        and len(tokenizer(*content.values(), truncation=True)["input_ids"]) >= limit
-    ):
-        return f"The texts reach the {limit:,} tokens that the model reads of both; what is beyond does not count."
+    if isinstance(content, dict):
+        full = len(tokenizer(*content.values(), truncation=True)["input_ids"]) >= limit
+        both = f"The texts reach the {limit:,} tokens that the model reads of both; what is beyond does not count."
+        return both if full else None
     if not isinstance(content, str):
         return None
     if tokenizer.is_fast:  # with the arguments of a prediction: others would change its settings under another thread
@@ -250,19 +244,13 @@ def texts_of(path: str, column: str | None, inputs: Inputs) -> list[tuple[dict[s
 
 BOXES = {
     "Textbox": Box(
-        options={
-            "placeholder": "Type or paste a text (Shift + Enter: {ask})",
-            "lines": 7,
-            "max_length": MAX_CHARACTERS,
-        },
+        options={"placeholder": _PROMPT, "lines": 7, "max_length": MAX_CHARACTERS},
         asks="submit",
         forgets=None,
         smallest="warm up",
         read=read_text,
         example_name=lambda text: one_line(text, _EXAMPLE_CHARACTERS),
-        why=lambda predictor, text, label: piece(
-            "why_text", why=explain_text(predictor, text, label), words=predictor.task.output.words
-        ),
+        why=why_text,
         files={"label": "File", "file_count": "single", "file_types": [*DATA_SUFFIXES, ".txt"]},
         hint="A table (CSV, TSV, JSON, JSONL, parquet) or a .txt file with a text a line",
         most=5_000,
@@ -303,14 +291,7 @@ def examples_of(served: Served, folder: Path, *, share: bool, data: str | None) 
         rows = some_rows(artifact, served.predictor.task.inputs, _EXAMPLES, data)
         inputs: list[Any] = list(rows.inputs) if rows.own or rows.origin == name else []
         inputs = [served.inputs.show(item) if isinstance(item, list) else item for item in inputs]  # of words
-        pictures = (isinstance(item, PILImage.Image) for item in inputs)
-        named = enumerate(zip(inputs, pictures, strict=True))
-        return [_saved(item, folder / f"{i}.png") if picture else item for i, (item, picture) in named]
+        return [as_json(item, folder / f"{i}.png") for i, item in enumerate(inputs)]
     except (HftlError, OSError) as error:
         _log.warning("There are no examples: %s", error)
         return []
-
-
-def _saved(image: Any, path: Path) -> str:
-    image.save(path)
-    return str(path)

@@ -2,6 +2,7 @@
 
 import math
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -63,18 +64,16 @@ def _answer_panel(served: Served, with_feedback: bool) -> Panel:
         every_label = html("", "all-labels")
         with gr.Accordion("Why?", elem_id="why-panel", visible=served.output.explained):
             why = html("", "why", min_height=80)
-            several = len(labels) > 1
-            why_label = gr.Dropdown(
-                labels, label="Why another label?", value=None, elem_id="why-label", visible=several
-            )
+            options = {"label": "Why another label?", "elem_id": "why-label", "visible": len(labels) > 1}
+            why_label = gr.Dropdown(labels, value=None, **options)
         with gr.Group(visible=with_feedback, elem_id="feedback"):
             choices = {"choices": [*labels, NONE_OF_THESE], "multiselect": served.output.link == "sigmoid"}
-            right = getattr(gr, served.output.chooser)(
+            chooser = gr.Number if served.output.link == "none" else partial(gr.Dropdown, **choices)
+            right = chooser(
                 value=None,
                 label=f"Is this wrong? Choose the right {given}",
                 info="Saved on the machine that serves this page, with the input, to train on later.",
                 elem_id="right-label",
-                **(choices if served.output.chooser == "Dropdown" else {}),
             )
             thanks = html("", "thanks")
             save = gr.Button("This is wrong", size="sm", elem_id="save-feedback")
@@ -113,9 +112,8 @@ def try_tab(served: Served, examples: Future[list[Any]], feedback: Feedback | No
             sources = served.components()
             with gr.Row():
                 clear = gr.Button("Clear", min_width=80, scale=1, elem_id="clear")
-                button = gr.Button(
-                    served.output.words["ask"], variant="primary", min_width=120, scale=2, elem_id="classify"
-                )
+                ask_words = served.output.words["ask"]
+                button = gr.Button(ask_words, variant="primary", min_width=120, scale=2, elem_id="classify")
             example_chosen = _examples(served, sources, examples, page)
         with gr.Column(scale=1, min_width=300):
             panel = _answer_panel(served, feedback is not None)
@@ -168,15 +166,13 @@ def _join_feedback(served: Served, panel: Panel, feedback: Feedback) -> None:
 def _checked(served: Served, right: Any) -> Any:
     """Return what a visitor says is right: a label, a sorted list of them, or a number. Raises `DataError`."""
     fault = DataError(f"Choose the right {served.output.words['given']} first.")
-    if served.output.chooser == "Number":
+    if served.output.link == "none":
         if isinstance(right, bool) or not isinstance(right, int | float) or not math.isfinite(right):
             raise fault
         return float(right)
     several = served.output.link == "sigmoid"
-    chosen, known = (
-        right if several and isinstance(right, list) else [right],
-        (*served.predictor.labels, NONE_OF_THESE),
-    )
+    chosen = right if several and isinstance(right, list) else [right]
+    known = (*served.predictor.labels, NONE_OF_THESE)
     if not chosen or any(label not in known for label in chosen) or (len(chosen) > 1 and NONE_OF_THESE in chosen):
         raise fault
     if not several:
@@ -213,7 +209,7 @@ def _examples(served: Served, sources: list[Any], examples: Future[list[Any]], p
 def endpoint(served: Served) -> None:
     """Add /predict: a text, two of them or an image in, {label, confidences} of all labels or a number out."""
     output = served.output
-    sources = served.components(plain=True, visible=False, label=served.kind)
+    sources = served.components(plain=True, visible=False, label=served.inputs.kind)
     answer = getattr(gr, output.widget)(label="answer", visible=False)
     button = gr.Button(visible=False)
 

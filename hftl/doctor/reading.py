@@ -112,7 +112,7 @@ def _records(task: Task, rows: dict[str, np.ndarray], facts: Sequence[Facts], **
     named = zip(facts, more["label"].tolist(), strict=True)
     return Records(
         kind=KINDS[task.inputs.kind],
-        classes=task.output.classes is not None,
+        classes=task.output.single,
         splits=tuple(rows),
         split=np.repeat(np.arange(len(rows)), [len(numbers) for numbers in rows.values()]),
         row=np.concatenate([*rows.values()]),
@@ -143,11 +143,11 @@ def splits_records(splits: Splits, task: Task) -> Records:
     """Return the rows of loaded splits, for a quick look."""
     tables = {split: getattr(splits, split) for split in SPLITS if len(getattr(splits, split))}
     rows = {split: np.asarray(table["row"][:], dtype=np.int64) for split, table in tables.items()}
-    targets = [target for table in tables.values() for target in table["label"][:]]
-    if task.output.classes is None:
-        label, labels = _codes([task.output.named(target, splits.labels) for target in targets])
+    targets = task.output.gather([target for table in tables.values() for target in table["label"][:]])
+    if not task.output.single:
+        label, labels = _codes([task.output.say(target, splits.labels) for target in targets])
     else:
-        label, labels = np.asarray(targets), splits.labels
+        label, labels = targets, splits.labels
     return _records(
         task,
         rows,

@@ -5,6 +5,7 @@ Texts: words and groups of characters. Images: the pixels themselves, and how of
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hftl.errors import DataError
 from hftl.evaluation.baselines import (
     CLASS,
     LABEL_SET,
+    NUMBER,
     Baseline,
     Goal,
     OnePerLabel,
@@ -184,6 +186,11 @@ def plain_baselines(goal: Goal, kinds: Sequence[str], train: Any, targets: np.nd
         constant_baseline(goal, targets, test),
         *(linear_baseline(kind, train, targets, test, goal) for kind in kinds),
     ]
+
+
+class_baselines = partial(plain_baselines, CLASS)
+label_baselines = partial(plain_baselines, LABEL_SET)
+number_baselines = partial(plain_baselines, NUMBER)
 
 
 def linear_baseline(kind: str, train: Any, targets: np.ndarray, test: Any, goal: Goal = CLASS) -> Baseline:

@@ -164,7 +164,7 @@ def _suspects(scene: Scene) -> list[dict[str, Any]]:
     """Of texts by the mean of the states: on banking77 a few more flipped labels are found so than by the pooler."""
     ready, arrays = scene.ready, scene.seen.features["train"]
     features = np.asarray(arrays.get("mean", arrays["native"]))
-    suspects = suspect_labels(features, ready.train.labels, len(ready.splits.labels), limit=SUSPECTS)
+    suspects = suspect_labels(features, ready.train.targets, len(ready.splits.labels), limit=SUSPECTS)
     return _numbered([asdict(suspect) for suspect in suspects], ready.splits.train)
 
 

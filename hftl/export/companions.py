@@ -25,30 +25,30 @@ _NO_LIMIT = 100_000  # tokenizers that know no limit report a number beyond any 
 
 
 def write_companions(folder: Path, predictor: Predictor, name: str) -> None:
-    """Write predict.py, predict.json (the labels, how they are answered, an image model's steps), the processor's files
-    and config.json.
+    """Write predict.py (of entities also predict_words.py), predict.json (the labels, how they are answered, an image
+    model's steps), the processor's files and config.json.
 
     Characters of a label that a terminal would obey (tabs, line ends, escapes) become spaces in predict.json;
     config.json keeps the labels as they are. Raises `ModelError` for a processor that predict.py cannot stand for.
     """
     processor = predictor.processor
     printable = ["".join(c if c.isprintable() else " " for c in label) for label in predictor.labels]
-    output, config = predictor.task.output, predictor.model.config
-    values: dict[str, Any] = {"labels": printable, "answers": output.link}
+    output, overlap = predictor.task.output, predictor.task.inputs.overlap
+    values: dict[str, Any] = {"labels": printable, "answers": "entities" if overlap else output.link}
     if output.link == "sigmoid":
-        values["thresholds"] = getattr(config, "thresholds", None) or [0.5] * len(printable)
+        values["thresholds"] = getattr(predictor.model.config, "thresholds", None) or [0.5] * len(printable)
     if len(predictor.task.inputs.columns) > 1:
         values["pairs"] = True
     if predictor.task.inputs.padded:
-        overlap = predictor.task.inputs.overlap
         _write_tokenizer(folder, processor, name, overlap(processor) if overlap else 0)
     else:
         values["preprocessing"] = read_preprocessing(processor, name)
         processor.save_pretrained(folder)
     _write_config(folder, predictor.model.config)
     (folder / "predict.json").write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    template = files("hftl.export") / "templates" / predictor.task.inputs.template
-    (folder / "predict.py").write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+    for script in ("predict.py", *(("predict_words.py",) if overlap else ())):
+        template = files("hftl.export") / "templates" / script
+        (folder / script).write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def _write_tokenizer(folder: Path, tokenizer: Any, name: str, overlap: int) -> None:

@@ -147,15 +147,8 @@ def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | No
     start = time.perf_counter()
     table = predictor.task.inputs.table(rows.inputs)
     feeds = feeds_of(predictor, table)
-    answers = run_predict(work, rows.inputs, MODEL)
-    parity = judge(
-        answers,
-        torch_probabilities(predictor, table, feeds),
-        rows.origin,
-        "The export",
-        start,
-        predictor.task.output.link,
-    )
+    answers, expected = run_predict(work, rows.inputs, MODEL), torch_probabilities(predictor, table, feeds)
+    parity = judge(answers, expected, rows.origin, "The export", start, predictor.task.output.link)
     judged = _add_int8(work, predictor, splits, feeds, max_drop) if splits is not None else None
     files = {"onnx fp32": work / MODEL, "onnx int8": work / INT8}
     batches = {size: feeds_of(predictor, table, size) for size in BATCHES}
@@ -189,7 +182,7 @@ def _add_int8(work: Path, predictor: Predictor, splits: Splits, feeds: list[Feed
     else:
         how = quantise_dynamic(work / MODEL, work / INT8)
     output, targets = predictor.task.output, splits.validation["label"][:]
-    if output.classes is not None:  # the data may count the classes in another order
+    if output.single:  # the data may count the classes in another order
         targets = [predictor.labels.index(splits.labels[i]) for i in targets]
     truth = output.gather(targets)
     sessions = [session(work / name, torch.get_num_threads()) for name in (MODEL, INT8)]

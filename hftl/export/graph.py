@@ -187,9 +187,8 @@ def _check(wrapped: _Wrapped, trace: _Trace, path: Path) -> None:
         try:
             answers = runtime.run(["probabilities"], {name: tensor.numpy() for name, tensor in batch.items()})[0]
             gaps = np.abs(expected - answers)
-            gap = float(
-                (gaps[batch["attention_mask"].numpy() == 1] if gaps.ndim > 2 else gaps).max()
-            )  # not of padding
+            gaps = gaps[batch["attention_mask"].numpy() == 1] if gaps.ndim > 2 else gaps  # not of padding
+            gap = float(gaps.max())
             problem = "" if gap <= TOLERANCE else f"probabilities differ by {gap:.2g}"
         except Exception as error:  # onnxruntime's errors have no common class of their own
             problem = " ".join(str(error).split())[:150]

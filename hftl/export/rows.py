@@ -103,18 +103,12 @@ def outputs_of(predictor: Predictor, sessions: Sequence[Any], table: Dataset) ->
         lengths += encoded.targets.lengths.tolist() if encoded.units is not None else []
         for rows, session in zip(answers, sessions, strict=True):
             outputs = [session.run(["logits"], feed)[0] for feed in feeds]
-            rows += (
-                outputs
-                if encoded.units is None
-                else [_at(o[0], at) for o, at in zip(outputs, encoded.units, strict=True)]
-            )
+            if encoded.units is not None:  # 0 for a word without a place
+                words = zip(outputs, encoded.units, strict=True)
+                outputs = [np.where(at[:, None] < 0, 0, tokens[0][at]) for tokens, at in words]
+            rows += outputs
     arrays = [np.concatenate(rows) for rows in answers]
     return arrays if len(lengths) == 1 else [Ragged(array, np.cumsum(lengths)) for array in arrays]
-
-
-def _at(outputs: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return those of [tokens, k] at the places, 0 for a word without one."""
-    return np.where(places[:, None] < 0, 0, outputs[places])
 
 
 def run_predict(folder: Path, inputs: list[Any], model: str) -> np.ndarray:

@@ -235,7 +235,7 @@ def _compare(before: Before, model: Any, ready: Prepared, retention: Retention) 
         try:
             # Matrices of a few hundred rows: more threads would only wait for each other.
             with threadpool_limits(1, user_api="blas"):
-                numbers = compare_states(base, after, retention.encoded.labels)
+                numbers = compare_states(base, after, retention.encoded.targets)
         except DataError as error:  # features that are not numbers, or the same for all rows
             notes.append(f"What was kept cannot be told: {error}")
     return {**numbers, "original_head": head, "note": " ".join(notes)}

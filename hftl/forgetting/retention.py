@@ -31,7 +31,7 @@ UNLABELLED = -1
 
 @dataclass(frozen=True, eq=False)
 class Retention:
-    """Rows to compare on. `encoded.labels` index the retention set's own classes, -1 where a row has none."""
+    """Rows to compare on. `encoded.targets` index the retention set's own classes, -1 where a row has none."""
 
     name: str
     encoded: Encoded

@@ -160,7 +160,7 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     common = {**checkpoint.options, "trust_remote_code": config.trust_remote_code}
     auto_model = getattr(transformers, task.auto_model)
     auto_processor = getattr(transformers, task.inputs.processor)
-    width = task.output.width(labels)
+    width = len(labels)
     names: dict[str, Any] = {"num_labels": width}
     if labels:
         names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}

@@ -172,7 +172,7 @@ def choose_examples(artifact: Artifact, count: int) -> tuple[Example, ...]:
     rows, _ = spread(splits.test, task.inputs, count)
     shown = splits.test.select(rows)
     contents = [task.inputs.show(value) for value in task.inputs.values(shown)]
-    names = [task.output.named(target, splits.labels) for target in shown["label"][:]]
+    names = [task.output.say(target, splits.labels) for target in task.output.gather(shown["label"][:])]
     return tuple(_example(content, name, i) for i, (content, name) in enumerate(zip(contents, names, strict=True), 1))
 
 

@@ -5,6 +5,7 @@ between tasks is a field of these, so that nothing outside of `hftl/tasks` asks 
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
+from hftl.data.columns import LABEL_NAMES
 from hftl.evaluation.bootstrap import MadeUp, Scores
 from hftl.evaluation.scale import Scale, score_name
 from hftl.tasks.ragged import Ragged as Ragged
@@ -34,9 +36,7 @@ class Encoded(torch.utils.data.Dataset):
 
     arrays: dict[str, Ragged | np.ndarray]  # such as "input_ids", or "pixels" [n, channels, height, width]
     targets: Any  # [n, ...], by `Output.encode`; a Ragged where the places of a row are answered
-    units: Ragged | None = (
-        None  # the places that are answered, such as a word's first piece, -1 for none; None: the row
-    )
+    units: Ragged | None = None  # places that are answered, such as a word's first piece, -1: none; None: the row
     augment: bool = False
     rows: np.ndarray | None = None  # of the windows, where there are such places
 
@@ -56,11 +56,6 @@ class Encoded(torch.utils.data.Dataset):
         return len(self) if self.units is None else len(self.units.values)
 
     @property
-    def labels(self) -> Any:
-        """The targets, under the name by which models take them."""
-        return self.targets
-
-    @property
     def starts(self) -> np.ndarray | None:
         """Where each row begins among the tokens of all, [n + 1]; None for rows of one shape."""
         return next((array.starts for array in self.arrays.values() if isinstance(array, Ragged)), None)
@@ -73,16 +68,14 @@ class Encoded(torch.utils.data.Dataset):
     def take(self, rows: Sequence[int] | np.ndarray) -> "Encoded":
         """Return the rows numbered `rows`, in that order."""
         index = np.asarray(rows, dtype=np.int64)
-        if self.rows is None:
-            arrays = {name: array[index] for name, array in self.arrays.items()}
-            return Encoded(arrays, self.targets[index], None, self.augment)  # type: ignore[arg-type]
-        first, end = (np.searchsorted(self.rows, index, side) for side in ("left", "right"))  # type: ignore[call-overload]
-        counts = end - first
-        windows = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        windows, units, owners = index, None, None
+        if self.units is not None:
+            first, end = (np.searchsorted(self.rows, index, side) for side in ("left", "right"))  # type: ignore[call-overload]
+            counts = end - first
+            windows = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+            units, owners = self.units[windows], np.repeat(np.arange(len(index)), counts)
         arrays = {name: array[windows] for name, array in self.arrays.items()}
-        assert self.units is not None
-        owners = np.repeat(np.arange(len(index)), counts)
-        return Encoded(arrays, self.targets[index], self.units[windows], self.augment, owners)  # type: ignore[arg-type]
+        return Encoded(arrays, self.targets[index], units, self.augment, owners)  # type: ignore[arg-type]
 
     def items(self, numbers: Sequence[int] | np.ndarray) -> "Encoded":
         """Return the items of these numbers, each as a row of its own, also where it is a window of one."""
@@ -187,7 +180,6 @@ class Inputs:
     example: Any  # of a row as `predict` takes it, in the code of a card
     sample: str  # the packaged retention set
     box: str  # gradio component that takes a row, by name
-    template: str = "predict.py"  # of the export's predict.py
     overlap: Function | None = None  # processor -> tokens that windows of a long row share; None: rows are cut
     derived: tuple[str, ...] = ()  # columns that `read` makes beside those, for `Output.located`
     padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
@@ -205,26 +197,22 @@ class Inputs:
         return list(columns[0]) if len(columns) == 1 else list(zip(*columns, strict=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Output:
     """What is answered about a row, and how that is learned."""
 
-    kind: str
     problem_type: str  # as transformers calls it, and `--problem_type`
-    link: Literal["softmax", "sigmoid", "none"]  # from what the model puts out to probabilities
-    usual: tuple[str, ...]  # names of the target's column in the wild
+    link: Literal["softmax", "sigmoid", "none"] = "softmax"  # from what the model puts out to probabilities
+    usual: tuple[str, ...] = LABEL_NAMES  # names of the target's column in the wild
     read: Function  # (table, column, where, known names) -> a value per row, None where there is none
     names: Function  # (values by split, feature, column) -> names of what can be answered, notes
     encode: Function  # (values, names) -> targets [n, ...]
     recognise: Function  # (values, names, where, column) -> the same for a model's names; raises `DataError`
     gather: Function  # targets of single rows, as a table's column "label" holds them -> targets [n, ...]
-    strata: Function | None  # (targets, names) -> ids [n] of the strata of a cut, how many; None: none
-    classes: Function | None  # (targets, names) -> the one class [n] of every row, how many; None: rows have no such
+    strata: Function | None = None  # (targets, names) -> ids [n] of the strata of a cut, how many; None: none
+    single: bool = False  # has every row one class? It is its target and its stratum
     counts: Function  # (targets, names) -> how many rows speak for each name, [k]; of a number all of them, [1]
-    width: Function  # names -> num_labels
-    collate: Function  # targets of the items -> tensor
     loss: Function  # (outputs, targets, weights, smoothing) -> (sum, count): exact under accumulation
-    chance: Function  # names -> the loss of a guess: far above it, training has diverged
     decode: Function  # outputs [n, ...], an array or a tensor -> what is answered, in the form of targets
     answers: Function  # (outputs [n, ...], names) -> an `Answer` per row
     check: Function  # (config of a model, its name): raises `ModelError` for one that answers otherwise
@@ -232,12 +220,13 @@ class Output:
     scores: Scores  # name -> function of sums [b, s] -> [b]
     compared: tuple[str, ...]  # the scores that have an interval and a verdict, the headline first
     best: str  # the score that early stopping follows
-    right: dict[str, Function]  # scores that are a share of right rows -> (answers, targets) -> [n] bool
-    made_up: MadeUp | None  # the row that a paired interval draws beside the others, for such scores
-    table: Function | None  # (answers, targets, names) -> a line of figures for every name
+    # Scores that are a share of right rows -> (answers, targets) -> [n] bool.
+    right: dict[str, Function] = field(default_factory=dict)
+    made_up: MadeUp | None = None  # the row that a paired interval draws beside the others, for such scores
+    table: Function | None = None  # (answers, targets, names) -> a line of figures for every name
     # (outputs, targets) -> logits [u, k] and class ids [u] of every decision: calibration, log loss; None: no
     # probability is answered.
-    units: Function | None
+    units: Function | None = None
     worst: Function  # (outputs, targets, limit) -> the rows that are most wrong, each a dict with row, true, predicted
     probe: Function  # a closed-form head on frozen features, see `fit_probe` of `hftl.evaluation.logistic`
     neighbours: Function  # (train features, targets, test features) -> answers of the most similar rows
@@ -253,16 +242,14 @@ class Output:
     draw: Function  # `Answer` -> the value of that component
     # What a person reads of it; {row}: "a text", {rows}: "texts", {n}: count of names. "does", "learned", "always" and
     # "use" are of the model; "name" and "names": what can be answered, and "units" what is counted of each; "same": what
-    # two models have in common that answer alike; "given": what a training row
-    # has; "per": what follows a count of rows; "guess": what a model answers that learned nothing of the inputs; "worst": the rows that are most wrong;
-    # "loss": how wrong a row is; "ask": to ask for an answer; "for" and "against": what parts of a row do; "call" and "code": what `pipeline` is called with in the
-    # code of a card, and what it gives.
+    # two models have in common that answer alike; "given": what a training row has; "per": what follows a count of rows;
+    # "guess": what a model answers that learned nothing of the inputs; "worst": the rows that are most wrong; "loss": how
+    # wrong a row is; "ask": to ask for an answer; "for" and "against": what parts of a row do; "call" and "code": what
+    # `pipeline` is called with in the code of a card, and what it gives.
     words: dict[str, str]
-    say: Function  # (`true` or `predicted` of a worst row, names) -> it in words
-    named: Function  # (the target of a row, names) -> it in words
+    say: Function  # (the target of a row, or `true` or `predicted` of a worst row, names) -> it in words
     tell: Function = lambda answer: ""  # `Answer` -> it in a sentence, where the component does not say it; else ""
     explained: bool = True  # can `hftl demo` show what in a row speaks for an answer?
-    chooser: str = "Dropdown"  # gradio component by which a person says what is right
     beside: Function | None = None  # (outputs, targets) -> `Interval`s of scores that are no function of sums, by name
     smaller: tuple[str, ...] = ()  # scores of which less is better
     figures: tuple[str, ...] = ()  # scores that are no shares: written as numbers, not as percentages
@@ -270,11 +257,10 @@ class Output:
     settle: Function | None = None
     configured: Function | None = None  # a model's config -> this output, answering by such fields of it
     mark: Function | None = None  # (text of a row, what is true or answered, names) -> its pieces: (text, name or "")
-    mistaken: Function | None = (
-        None  # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
-    )
+    # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
+    mistaken: Function | None = None
     fits: Function | None = (
-        None  # (Dataset of inputs, values, where): raises `DataError` where a value does not fit its row
+        None  # (Dataset of inputs, values, where): raises `DataError` where one does not fit its row
     )
     located: Function | None = (
         None  # (`Answer`, row of a table of inputs) -> the `Answer` with where in the row things are
@@ -285,6 +271,10 @@ class Output:
     def headline(self) -> str:
         """The score that the report begins with and the verdict is about."""
         return self.compared[0]
+
+    def chance(self, names: Sequence[str]) -> float:
+        """Return the loss of a guess: far above it, training has diverged. Numbers are standardised."""
+        return {"softmax": math.log(max(2, len(names))), "sigmoid": math.log(2), "none": 1.0}[self.link]
 
     def written(self, score: str | None = None) -> Scale:
         """Return how a score is written, by default the headline."""
@@ -313,11 +303,6 @@ class Task:
         """Return the task whose answers follow the fields of a model's config, such as its thresholds."""
         return replace(self, output=self.output.answering_by(config))
 
-    @property
-    def input_column(self) -> str:
-        """The first column that the processor takes."""
-        return self.inputs.columns[0]
-
     def encode(self, dataset: Dataset, processor: Any) -> Encoded:
         """Return the rows as the model reads them; targets are 0 where the table has no column "label"."""
         arrays = dict(self.inputs.encode(dataset, processor))
@@ -326,7 +311,7 @@ class Task:
         if "label" in dataset.column_names:
             targets = self.output.gather(dataset["label"][:])
         elif units is not None:
-            targets = Ragged.of([[0] * len(words) for words in dataset[self.input_column][:]])
+            targets = Ragged.of([[0] * len(words) for words in dataset[self.inputs.columns[0]][:]])
         return Encoded(arrays, targets, units, rows=rows)
 
     def collator(self, processor: Any, flip: bool = True, augment: str = "light") -> Function:
@@ -339,7 +324,8 @@ class Task:
         def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             batch, labels = inputs(items), [item["labels"] for item in items]
             if "units" not in items[0]:
-                return {**batch, "labels": self.output.collate(labels)}
+                targets = torch.as_tensor(np.asarray(labels))
+                return {**batch, "labels": targets.float() if targets.is_floating_point() else targets}
             return {**batch, "labels": _at_places(labels, [item["units"] for item in items], batch["attention_mask"])}
 
         return collate

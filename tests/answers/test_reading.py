@@ -24,7 +24,7 @@ def settled(data, **flags):
 
 def kinds(data, **flags):
     task, _ = settled(data, **flags)
-    return task.inputs.kind, task.output.kind
+    return task.inputs.kind, {"softmax": "class", "sigmoid": "labels", "none": "number"}[task.output.link]
 
 
 def refused(data, *parts, **flags):

@@ -173,7 +173,7 @@ def minilm_features(data, **flags):
     parts = {"train": ready.train, "validation": ready.validation}
     features, _ = frozen_features(ready, parts)
     stacked = np.concatenate([features[part]["mean"] for part in parts])
-    return stacked, np.concatenate([encoded.labels for encoded in parts.values()])
+    return stacked, np.concatenate([encoded.targets for encoded in parts.values()])
 
 
 @pytest.mark.slow

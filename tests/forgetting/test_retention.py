@@ -39,10 +39,10 @@ def test_many_rows_are_sampled_stratified(folder, tmp_path):
     path = write_texts(tmp_path / "r.csv", texts(900), label=["a"] * 600 + ["b"] * 200 + ["c"] * 100)
     found = choose(folder, retain=str(path))
     assert len(found.encoded) == ROWS == 400
-    assert np.abs(np.bincount(found.encoded.labels) - np.array([600, 200, 100]) * 400 / 900).max() <= 1
+    assert np.abs(np.bincount(found.encoded.targets) - np.array([600, 200, 100]) * 400 / 900).max() <= 1
     assert found.notes == ()
     assert found.name == "r.csv"  # no path of this machine
-    assert np.array_equal(found.encoded.labels, choose(folder, retain=str(path)).encoded.labels)
+    assert np.array_equal(found.encoded.targets, choose(folder, retain=str(path)).encoded.targets)
 
 
 def test_long_texts_are_cut_and_the_tokenizer_is_left_as_it_was(folder, tmp_path):
@@ -107,24 +107,24 @@ def test_unlabelled_rows_do(folder, tmp_path, labels):
     found = choose(folder, retain=str(write_texts(tmp_path / "r.csv", texts(40), **columns)))
     assert len(found.encoded) == 40
     if labels is None or labels[0] == "":
-        assert (found.encoded.labels == -1).all()
+        assert (found.encoded.targets == -1).all()
 
 
 def test_some_labels_are_missing(folder, tmp_path):
     path = write_texts(tmp_path / "r.csv", texts(40), label=["a", "b", None, "b"] * 10)
-    labels = choose(folder, retain=str(path)).encoded.labels
+    labels = choose(folder, retain=str(path)).encoded.targets
     assert np.bincount(labels + 1).tolist() == [10, 10, 20]
 
 
 def test_a_column_that_was_guessed_need_not_hold_classes(folder, tmp_path):
     Dataset.from_dict({"text": texts(40), "score": [i / 7 for i in range(40)]}).to_parquet(tmp_path / "s.parquet")
     found = choose(folder, retain=str(tmp_path / "s.parquet"))
-    assert (found.encoded.labels == -1).all()
+    assert (found.encoded.targets == -1).all()
     assert "numbers with fractions" in found.notes[0]
     table = Dataset.from_dict({"text": texts(40), "tags": [["a", "b"]] * 40})
     table.to_parquet(tmp_path / "r.parquet")
     found = choose(folder, retain=str(tmp_path / "r.parquet"))
-    assert (found.encoded.labels == -1).all()
+    assert (found.encoded.targets == -1).all()
     assert "several labels" in found.notes[0]
 
 
@@ -138,11 +138,11 @@ def test_column_flags_of_the_run_hold_where_there_are_such_columns(folder, tmp_p
     same = tmp_path / "same.csv"
     pd.DataFrame({"note": texts(40), "group": ["a", "b"] * 20, "text": ["x"] * 40, "label": ["y"] * 40}).to_csv(same)
     found = choose_retention(prepare(build_config("text-classification", {**values, "retain": str(same)})))
-    assert np.bincount(found.encoded.labels).tolist() == [20, 20]
+    assert np.bincount(found.encoded.targets).tolist() == [20, 20]
     assert len({tuple(ids) for ids in found.encoded.arrays["input_ids"]}) == 40
     other = write_texts(tmp_path / "other.csv", texts(40), label=["a", "b"] * 20)
     found = choose_retention(prepare(build_config("text-classification", {**values, "retain": str(other)})))
-    assert np.bincount(found.encoded.labels).tolist() == [20, 20]
+    assert np.bincount(found.encoded.targets).tolist() == [20, 20]
 
 
 def test_the_test_split_is_taken(folder, tmp_path):
@@ -156,7 +156,7 @@ def test_packaged_samples_are_the_default(folder):
     assert found.name == "sample:digits"
     test = load_sample("digits")["test"]
     assert len(found.encoded) == 400
-    assert np.bincount(found.encoded.labels).tolist() == pytest.approx(
+    assert np.bincount(found.encoded.targets).tolist() == pytest.approx(
         np.bincount(np.array(test["label"][:], dtype=int)) * 400 / 540, abs=1
     )
 

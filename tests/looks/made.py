@@ -101,7 +101,7 @@ def made_run(folder: Path, kind: str, inputs: str = "text") -> Path:
     (folder / "config.yaml").write_text(yaml.safe_dump({"task": task_name(kind), **values}))
     config = build_config(task_name(kind), values)
     task, splits = load_task(config.task, config.data, 42)
-    assert (task.output.kind, task.inputs.kind) == (kind, inputs)
+    assert (task.output.problem_type, task.inputs.kind) == (PROBLEMS[kind], inputs)
     output, names = task.output, splits.labels
     targets = output.gather(splits.test["label"][:])
     ours, plain = (outputs_for(kind, targets, noise, seed) for noise, seed in ((0.6, 0), (1.2, 1)))

@@ -99,8 +99,12 @@ def test_many_classes_are_cut():
     [(0.5, 0.7, "Not sure"), (0.7, 0.7, "<bdi>a</bdi>"), (0.1, 0.0, "<bdi>a</bdi>")],
 )
 def test_not_sure_under_the_threshold(confidence, threshold, title):
-    assert f"<b>{title}</b>" in panel.sureness("a", confidence, threshold)
-    assert "\n" not in panel.sureness("a\nb\u202e", confidence, threshold)
+    def said(label):
+        answer = {"confidences": [{"label": label, "confidence": confidence}]}
+        return panel.best_label(answer, {}, {"evidence": {"abstain": {"threshold": threshold}}}, "")
+
+    assert f"<b>{title}</b>" in said("a")
+    assert "\n" not in said("a\nb\u202e")
 
 
 def test_folders_of_the_machine_are_not_shown():

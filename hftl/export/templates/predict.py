@@ -1,6 +1,7 @@
 """Answer texts or images: python predict.py INPUT ... Needs onnxruntime, and tokenizers for texts, Pillow for images.
 
-A model of pairs takes the two texts of a pair one after the other.
+A model of pairs takes the two texts of a pair one after the other. Of entities it prints a line each: the number of its
+text from 0, its type and score, where it starts and ends, and what it is.
 """
 
 import argparse
@@ -42,23 +43,35 @@ def config():
     return json.loads((HERE / "predict.json").read_text(encoding="utf-8"))
 
 
-def probabilities(inputs, model=HERE / "model.onnx"):
+def session(model):
     onnxruntime.set_default_logger_severity(4)  # what goes wrong is raised as well
     path = (Path(model) if Path(model).is_file() else HERE / model).resolve(strict=True)
-    graph = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    steps = config().get("preprocessing")
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def probabilities(inputs, model=HERE / "model.onnx"):
+    graph, steps = session(model), config().get("preprocessing")
+    if config()["answers"] == "entities":
+        from predict_words import by_row
+
+        return np.concatenate([rows for _, _, rows in by_row(inputs, graph, config()["labels"])])
     feeds = image_feeds(inputs, steps) if steps else text_feeds(inputs)
     names = [given.name for given in graph.get_inputs()]
     rows = [{name: row[name] for name in names} for row in feeds]
     return np.concatenate([graph.run(["probabilities"], row)[0] for row in rows])
 
 
-def answers(inputs, **options):
-    """Each answer in words: the class, the labels above their thresholds, or the number, as the model gives them."""
+def answers(inputs, model=HERE / "model.onnx"):
+    """Each answer in words: the class, the labels above their thresholds, the number, or each entity of a text."""
     values, labels = config(), config()["labels"]
+    if values["answers"] == "entities":
+        from predict_words import lines
+
+        yield from lines(inputs, session(model), labels)
+        return
     if values.get("pairs"):
         inputs = [{"text": a, "text_pair": b} for a, b in zip(inputs[::2], inputs[1::2], strict=True)]
-    for row in probabilities(inputs, **options):
+    for row in probabilities(inputs, model):
         if values["answers"] == "none":
             yield f"{row[0]:.6g}"
         elif values["answers"] == "sigmoid":

@@ -1,17 +1,11 @@
-"""Find entities in texts: python predict.py TEXT ... Needs onnxruntime and tokenizers."""
+"""What predict.py needs beside to find entities: words of texts, windows of long ones, and tags joined to entities."""
 
-import argparse
-import json
 import unicodedata
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer
-
-
-HERE = Path(__file__).resolve().parent
 
 
 def kind(c):
@@ -51,17 +45,10 @@ def first_pieces(windows, words, stride):
     return [best[word][1:] if word in best else None for word in range(words)]
 
 
-def config():
-    return json.loads((HERE / "predict.json").read_text(encoding="utf-8"))
-
-
-def by_row(inputs, model=HERE / "model.onnx"):
+def by_row(inputs, graph, names):
     """For every text its words, where they start, and the probability of every tag, [words, tags]."""
-    onnxruntime.set_default_logger_severity(4)  # what goes wrong is raised as well
-    path = (Path(model) if Path(model).is_file() else HERE / model).resolve(strict=True)
-    graph = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    tokenizer = Tokenizer.from_file(str(HERE / "tokenizer.json"))
-    stride, width = (tokenizer.truncation or {}).get("stride", 0), len(config()["labels"])
+    tokenizer = Tokenizer.from_file(str(Path(__file__).resolve().with_name("tokenizer.json")))
+    stride, width = (tokenizer.truncation or {}).get("stride", 0), len(names)
     for text in inputs:
         words, starts = split_words(text)
         encoding = tokenizer.encode(words, is_pretokenized=True)
@@ -77,13 +64,9 @@ def by_row(inputs, model=HERE / "model.onnx"):
         yield words, starts, np.array(rows).reshape(-1, width)
 
 
-def probabilities(inputs, model=HERE / "model.onnx"):
-    return np.concatenate([rows for _, _, rows in by_row(inputs, model)])
-
-
-def entities(words, starts, rows):
+def entities(words, starts, rows, names):
     """(type, score, start, end, text): words of one type that follow each other, up to the next B-."""
-    names, found, before = config()["labels"], [], None
+    found, before = [], None
     for word, start, row in zip(words, starts, rows, strict=True):
         tag = names[row.argmax()] if np.ptp(row) > 0 or "O" not in names else "O"
         name = tag[2:] if tag[:2] in ("B-", "I-") else tag
@@ -99,13 +82,7 @@ def entities(words, starts, rows):
     return [(name, float(np.mean(scores)), *rest) for name, scores, *rest in found]
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, usage=argparse.SUPPRESS)
-    parser.add_argument("inputs", nargs="+", help="after -- when one begins with a dash")
-    parser.add_argument("--model", default=argparse.SUPPRESS, help="an ONNX file (default: model.onnx beside this)")
-    try:
-        for number, row in enumerate(by_row(**vars(parser.parse_args()))):
-            for name, score, start, end, text in entities(*row):
-                print(f"{number}\t{name}\t{score:.4f}\t{start}\t{end}\t{text}")  # noqa: T201
-    except Exception as error:
-        parser.error(" ".join(str(error).split(" : ")[-1].split()))  # without the prefix of onnxruntime
+def lines(inputs, graph, names):
+    for number, row in enumerate(by_row(inputs, graph, names)):
+        for name, score, start, end, text in entities(*row, names):
+            yield f"{number}\t{name}\t{score:.4f}\t{start}\t{end}\t{text}"

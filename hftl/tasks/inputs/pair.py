@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Value
 
 from hftl.data.columns import arrow_table, column_named, is_string, rows_named
 from hftl.errors import DataError
@@ -53,11 +53,9 @@ def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,
 def read(
     table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool
 ) -> tuple[Dataset, np.ndarray, list[str]]:
-    """Return the columns as "text" and "text_pair", verbatim, the numbers of the rows (all), and what was skipped
-    (nothing).
+    """Return the columns as "text" and "text_pair", verbatim, the numbers of the rows (all), and what was skipped: none.
 
-    Raises:
-        DataError: a column holds no strings, or a side of a pair is missing or empty; the message names rows.
+    Raises `DataError`, naming rows, for a column without strings and a side that is missing or empty.
     """
     first, second = (table[column][:] for column in columns)
     sides = [[not (isinstance(text, str) and text.strip()) for text in texts] for texts in (first, second)]
@@ -84,9 +82,8 @@ def as_table(inputs: list[Any]) -> Dataset:
                 'This model reads pairs of texts: give ("one text", "another") or {"text": ..., "text_pair": ...} for each.'
             )
         pairs.append(pair)
-    sides = [TEXT.table([pair[i] for pair in pairs])["text"][:] for i in (0, 1)]
-    columns = dict(zip(("text", "text_pair"), sides, strict=True))
-    return Dataset.from_dict(columns, features=Features(dict.fromkeys(columns, Value("string"))))
+    first, second = (TEXT.table([pair[i] for pair in pairs]) for i in (0, 1))
+    return first.add_column("text_pair", second["text"][:], feature=Value("string"))
 
 
 def pair_digest(pair: Sequence[str | None]) -> bytes | None:
@@ -107,7 +104,6 @@ PAIR = replace(
     key=pair_digest,
     row=lambda pair: {"text": pair[0], "text_pair": pair[1]},
     show="\n".join,
-    poolings=TEXT.poolings,
     features=("tfidf_pair",),
     example={"text": "one text", "text_pair": "another"},
 )

@@ -69,8 +69,7 @@ def read(
 ) -> tuple[Dataset, np.ndarray, list[str]]:
     """Return the column as "text", verbatim, the numbers of its rows (all), and what was skipped (nothing).
 
-    Raises:
-        DataError: the column holds no strings, or texts are missing or empty; the message names rows.
+    Raises `DataError`, naming rows, for a column without strings and texts that are missing or empty.
     """
     values = read_texts(table, columns[0], where, faults, refuse_numbers)
     return arrow_table({"text": values}, {"text": Value("string")}), np.arange(len(table)), []
@@ -78,13 +77,9 @@ def read(
 
 def read_texts(table: Dataset, column: str, where: str, faults: Faults, refuse_numbers: bool) -> pa.Array:
     """Return a column of texts, verbatim. Raises `DataError` as `read` does."""
-    feature = table.features[column]
+    feature, texts = table.features[column], table[column][:]
     if not is_string(feature):
-        raise DataError(
-            f"the text column {column!r} holds {kind_of(feature)} values, not text; {columns_line(table)}. "
-            "Name the right one with text_column (--text-column)"
-        )
-    texts = table[column][:]
+        raise _other_column(table, column, f"holds {kind_of(feature)} values, not text")
     missing = [row for row, text in enumerate(texts) if text is None or not text.strip()]
     if missing and faults != "keep":
         raise DataError(
@@ -92,11 +87,13 @@ def read_texts(table: Dataset, column: str, where: str, faults: Faults, refuse_n
         )
     present = (text for text in texts if text and text.strip())
     if refuse_numbers and len(missing) < len(texts) and all(_NUMBER.fullmatch(text) for text in present):
-        raise DataError(
-            f"the text column {column!r} holds numbers, not text; {columns_line(table)}. "
-            "Name the right one with text_column (--text-column)"
-        )
+        raise _other_column(table, column, "holds numbers, not text")
     return pa.array(texts, type=pa.string())
+
+
+def _other_column(table: Dataset, column: str, holds: str) -> DataError:
+    advice = "Name the right one with text_column (--text-column)"
+    return DataError(f"the text column {column!r} {holds}; {columns_line(table)}. {advice}")
 
 
 def as_table(inputs: list[Any]) -> Dataset:
@@ -195,15 +192,10 @@ def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: M
     """Set `tokenizer.model_max_length` to `--max_seq_length`, else to what the model can read.
 
     Without that flag, the function that this returns lowers it to the longest of the texts, once they are encoded, so
-    that they are tokenized once. Raises `ConfigError` for a length that the model cannot read.
+    that they are tokenized once. Raises what `set_length` raises.
     """
-    limit = model_limit(model, tokenizer)
-    if config.max_seq_length is not None and not SHORTEST <= config.max_seq_length <= limit:
-        raise ConfigError(
-            f"--max_seq_length {config.max_seq_length} is not between {SHORTEST} and {limit}, the model's limit."
-        )
-    used = config.max_seq_length or limit
-    tokenizer.model_max_length = used
+    limit = set_length(model, tokenizer, config)
+    used = tokenizer.model_max_length
 
     def finish(encoded: list[np.ndarray]) -> Fitted:
         lengths = np.concatenate(encoded)
@@ -222,8 +214,19 @@ def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: M
     return finish
 
 
-def model_limit(model: Any, tokenizer: Any) -> int:
-    """Return how many tokens the model and its tokenizer can read."""
+def set_length(model: Any, tokenizer: Any, config: ModelConfig) -> int:
+    """Set `tokenizer.model_max_length` to `--max_seq_length`, else to how many tokens the model can read; return those.
+
+    Raises `ConfigError` for a length that the model cannot read.
+    """
+    limit, asked = _model_limit(model, tokenizer), config.max_seq_length
+    if asked is not None and not SHORTEST <= asked <= limit:
+        raise ConfigError(f"--max_seq_length {asked} is not between {SHORTEST} and {limit}, the model's limit.")
+    tokenizer.model_max_length = asked or limit
+    return limit
+
+
+def _model_limit(model: Any, tokenizer: Any) -> int:
     limits = [tokenizer.model_max_length]
     positions = getattr(model.config, "max_position_embeddings", None)  # many configs have no such field
     if positions and positions > 0:
@@ -244,18 +247,21 @@ def rows_of(dataset: Dataset) -> list[Row]:
     return list(zip(texts, dataset["text_pair"][:], strict=True)) if "text_pair" in dataset.column_names else texts  # type: ignore[arg-type]
 
 
+def _sides(rows: Sequence[Row]) -> Iterator[list[list[str]]]:
+    """Yield what the tokenizer takes of some rows at a time: the texts, of pairs the first ones and the second ones."""
+    for start in range(0, len(rows), _CHUNK):
+        chunk = rows[start : start + _CHUNK]
+        yield [list(chunk)] if isinstance(chunk[0], str) else list(map(list, zip(*chunk, strict=True)))  # type: ignore[list-item]
+
+
 def _tokenize(rows: Sequence[Row], tokenizer: Any) -> dict[str, list[list[int]]]:
     """Return the token ids of each row, and of pairs which text a token is of, where the tokenizer tells."""
     encoded: dict[str, list[list[int]]] = {"input_ids": []}
-    for start in range(0, len(rows), _CHUNK):
-        chunk = rows[start : start + _CHUNK]
-        if isinstance(chunk[0], str):
-            texts: Any = ([_beginning(text, tokenizer) for text in chunk],)  # type: ignore[arg-type]
-        else:
-            texts = tuple(map(list, zip(*chunk, strict=True)))
-        options = {"return_token_type_ids": False} if len(texts) == 1 else {}
-        parts = tokenizer(*texts, truncation=True, return_attention_mask=False, **options)
-        for name, ids in parts.items():
+    for texts in _sides(rows):
+        options: dict[str, bool] = {}
+        if len(texts) == 1:
+            texts, options = [[_beginning(text, tokenizer) for text in texts[0]]], {"return_token_type_ids": False}
+        for name, ids in tokenizer(*texts, truncation=True, return_attention_mask=False, **options).items():
             encoded.setdefault(name, []).extend(ids)
     return encoded
 
@@ -324,7 +330,9 @@ def describe_tokens(splits: Splits, tokenizer: Any, encoded: list[np.ndarray], c
     used = int(tokenizer.model_max_length)
     lengths = np.concatenate(encoded)
     reach = np.flatnonzero((lengths >= used) & bool(cut))
-    lengths[reach] = list(_whole_lengths([rows[i] for i in reach], tokenizer))
+    options = {"truncation": False, "return_attention_mask": False, "verbose": False}
+    cut_rows = (tokenizer(*texts, **options)["input_ids"] for texts in _sides([rows[i] for i in reach]))
+    lengths[reach] = [len(ids) for chunk in cut_rows for ids in chunk]
     return length_facts(lengths, len(rows), used)
 
 
@@ -348,14 +356,6 @@ def length_facts(lengths: np.ndarray, rows: int, used: int) -> dict[str, Any]:
         "truncated": longer,
         "truncated_share": longer / rows,
     }
-
-
-def _whole_lengths(rows: Sequence[Row], tokenizer: Any) -> Iterator[int]:
-    for start in range(0, len(rows), _CHUNK):
-        chunk = rows[start : start + _CHUNK]
-        texts = (chunk,) if isinstance(chunk[0], str) else tuple(map(list, zip(*chunk, strict=True)))
-        for ids in tokenizer(*texts, truncation=False, return_attention_mask=False, verbose=False)["input_ids"]:
-            yield len(ids)
 
 
 def groups(table: Dataset) -> list[tuple[str, list[Any], str | None]]:

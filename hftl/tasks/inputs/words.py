@@ -1,6 +1,7 @@
 """Words: a list of them for a row, each answered at its first piece; long rows are read in overlapping windows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,9 @@ from hftl.data.columns import (
 )
 from hftl.data.splits import Splits
 from hftl.data.tagged import split_words, starts_of
-from hftl.errors import ConfigError, DataError, ModelError
+from hftl.errors import DataError, ModelError
 from hftl.tasks.inputs import text
-from hftl.tasks.task import Faults, Finish, Fitted, Inputs, Ragged
+from hftl.tasks.task import Faults, Finish, Fitted, Ragged
 
 
 _CHUNK = 2048  # rows per tokenizer call
@@ -120,23 +121,13 @@ def check(model: Any, tokenizer: Any, name: str) -> None:
 
 
 def fit_processor(model: Any, tokenizer: Any, datasets: list[Dataset], config: ModelConfig) -> Finish:
-    """Set the window: `--max_seq_length` tokens, else what the model can read. No word is lost to it.
-
-    Raises `ConfigError` for a length that the model cannot read.
-    """
-    limit = text.model_limit(model, tokenizer)
-    if config.max_seq_length is not None and not text.SHORTEST <= config.max_seq_length <= limit:
-        raise ConfigError(
-            f"--max_seq_length {config.max_seq_length} is not between {text.SHORTEST} and {limit}, the model's limit."
-        )
-    tokenizer.model_max_length = config.max_seq_length or limit
-    rows = sum(map(len, datasets))
+    """Set the window, of which no word is lost, by `text.set_length`."""
+    text.set_length(model, tokenizer, config)
+    rows, limit = sum(map(len, datasets)), tokenizer.model_max_length
 
     def finish(encoded: list[np.ndarray]) -> Fitted:
         more = sum(map(len, encoded)) - rows
-        note = (
-            f"Rows beyond {tokenizer.model_max_length} tokens are read in overlapping windows ({more} more than rows)."
-        )
+        note = f"Rows beyond {limit} tokens are read in overlapping windows ({more} more than rows)."
         return Fitted([note] if more else [], 0)
 
     return finish
@@ -204,11 +195,6 @@ def answered(windows: Sequence[Sequence[int | None]], words: int, stride: int) -
     return places
 
 
-def collator(tokenizer: Any, flip: bool = True, augment: str = "light") -> Any:
-    """Return a function that pads a list of windows to the longest; see `text.collator`."""
-    return text.collator(tokenizer, flip, augment)
-
-
 def smallest_batch(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:
     """One row of two words."""
     return dict(tokenizer([["a", "b"]], is_split_into_words=True, return_tensors="pt"))
@@ -220,21 +206,17 @@ def describe(splits: Splits, tokenizer: Any, encoded: list[np.ndarray], cut: int
     return {"tokens": text.length_facts(np.concatenate(encoded), rows, int(tokenizer.model_max_length))}
 
 
-WORDS = Inputs(
+WORDS = replace(
+    text.TEXT,
     kind="sentence",
     noun="a sentence",
     columns=("words",),
-    flags=("text_column",),
-    processor="AutoTokenizer",
-    argument="tokenizer",
     find=find,
     read=read,
     table=as_table,
     check=check,
-    settle=text.settle_padding,
     fit=fit_processor,
     encode=encode,
-    collate=collator,
     smallest=smallest_batch,
     describe=describe,
     poolings=("native",),
@@ -242,14 +224,8 @@ WORDS = Inputs(
     groups=lambda table: [("sentence length", [len(words) for words in table["words"][:]], "words")],
     row=list,
     show=" ".join,
-    raw=None,
     features=("word_tags",),
     example="Ada Lovelace lived in London.",
-    sample="sample:wikipedia-topics",
-    box="Textbox",
-    template="predict_words.py",
     overlap=overlap_of,
     derived=("starts",),
-    padded=True,
-    caveat="The languages of the texts were not recorded: expect nothing of others than those in the data.",
 )

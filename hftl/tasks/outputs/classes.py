@@ -21,13 +21,13 @@ from hftl.data.columns import (
     kind_of,
     numbers_of,
     quoted,
-    refuse_missing,
     shortened,
 )
-from hftl.errors import DataError, ModelError, did_you_mean
+from hftl.errors import DataError, ModelError
 from hftl.evaluation.metrics import COMPARED, SCORES, add_made_up, class_statistics, per_class
 from hftl.evaluation.neighbours import nearest_neighbours
 from hftl.evaluation.row_scores import worst_rows
+from hftl.tasks.outputs.names import check_names, declared_in, index, late, recognised_by, refuse_unlearnt
 from hftl.tasks.task import Answer, Output
 
 
@@ -35,8 +35,18 @@ _PLAIN_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
 
 
 @dataclass(frozen=True, repr=False)
-class Prediction(Answer):
-    """The label of one row; the confidence is its probability, the detail the probability of every label."""
+class Probable(Answer):
+    """An answer with a probability for every label, which is its detail."""
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """The probability of every label."""
+        return dict(self.detail)
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction(Probable):
+    """The label of one row; the confidence is its probability."""
 
     def __repr__(self) -> str:
         return f"Prediction(label={self.label!r}, probability={self.probability}, probabilities={self.probabilities})"
@@ -50,11 +60,6 @@ class Prediction(Answer):
     def probability(self) -> float:
         """The probability of the label."""
         return self.confidence
-
-    @property
-    def probabilities(self) -> dict[str, float]:
-        """The probability of every label."""
-        return dict(self.detail)
 
 
 def labels_of(table: Dataset, column: str, where: str, known: Collection[str] | None = None) -> list[str | None]:
@@ -124,7 +129,7 @@ def class_names(parts: dict[str, list[str]], feature: Any, column: str) -> tuple
         DataError: there are fewer than two classes, one has a single row, or train lacks one of another split.
     """
     counts = Counter(parts["train"])
-    declared = feature.names if isinstance(feature, ClassLabel) else ()
+    declared = declared_in(feature) or ()
     by_value = all(_PLAIN_NUMBER.fullmatch(name) for name in counts)
     ordered = sorted(counts, key=lambda name: (float(name), name)) if by_value else sorted(counts)
     labels = tuple(name for name in declared if name in counts) if declared else tuple(ordered)
@@ -140,15 +145,7 @@ def class_names(parts: dict[str, list[str]], feature: Any, column: str) -> tuple
             f"{len(single)} of {len(labels)} classes {'have' if len(single) > 1 else 'has'} a single row in train: "
             f"{quoted(single)}, in {which}: {advice}"
         )
-    for split, names in parts.items():
-        unknown = sorted({*names} - {*counts})
-        if unknown:
-            rows = sum(name not in counts for name in names)
-            raise DataError(
-                f"{split} holds the class{'es' if len(unknown) > 1 else ''} {quoted(unknown)} "
-                f"({rows} row{'s' if rows > 1 else ''}), which train lacks: add such rows to train or remove them from "
-                f"{split}.{did_you_mean(unknown[0], labels)}"
-            )
+    refuse_unlearnt(parts, counts, "class", "classes")
     unused = [name for name in declared if name not in counts]
     notes = [f"{len(unused)} declared classes have no rows and are left out: {quoted(unused)}"] if unused else []
     return labels, notes
@@ -156,21 +153,8 @@ def class_names(parts: dict[str, list[str]], feature: Any, column: str) -> tuple
 
 def class_ids(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
     """Return the index of each name among the labels, [n] int64."""
-    index = {name: position for position, name in enumerate(labels)}
-    return np.asarray([index[name] for name in names], dtype=np.int64)
-
-
-def known_ids(names: Sequence[str | None], labels: Sequence[str], where: str, column: str) -> np.ndarray:
-    """Return `class_ids` for the labels of a model. Raises `DataError` for a row with none of them."""
-    refuse_missing(names, column, where)
-    unknown = sorted({str(name) for name in names} - {*labels})
-    if unknown:
-        rows = sum(name not in labels for name in names)
-        raise DataError(
-            f"{where}: the column {column!r} holds labels that the model does not know: {quoted(unknown)} "
-            f"({rows} row{'s' if rows > 1 else ''}); it knows {quoted(labels)}.{did_you_mean(unknown[0], labels)}"
-        )
-    return class_ids([str(name) for name in names], labels)
+    places = index(labels)
+    return np.asarray([places[name] for name in names], dtype=np.int64)
 
 
 def cross_entropy(
@@ -195,26 +179,9 @@ def probabilities_of(answer: Sequence[dict[str, Any]], labels: Sequence[str], ro
     return [by_label[label] for label in labels]
 
 
-def _probe(*arguments: Any, **options: Any) -> Any:
-    from hftl.evaluation.logistic import fit_probe  # late, as below: scikit-learn takes a second
-
-    return fit_probe(*arguments, **options)
-
-
-def _plain(kinds: Sequence[str], train: Any, ids: np.ndarray, test: Any) -> list[Any]:
-    """Return the majority class, and a logistic regression on each of the `kinds` of features."""
-    from hftl.evaluation.baselines import CLASS
-    from hftl.evaluation.linear_baselines import plain_baselines
-
-    return plain_baselines(CLASS, kinds, train, ids, test)
-
-
 def check_classifier(config: Any, name: str) -> None:
     """Raise `ModelError` for a model whose outputs are no classes of which one is right, each with a name."""
-    if set(config.id2label) != set(range(config.num_labels)):
-        raise ModelError(
-            f"{name} does not number its labels from 0 in id2label of config.json: {config.id2label}"[:300]
-        )
+    check_names(config, name)
     if config.num_labels == 1 or config.problem_type == "regression":
         raise ModelError(f"{name} answers with a number (regression), not with one of several labels.")
     if config.problem_type == "multi_label_classification":
@@ -222,22 +189,18 @@ def check_classifier(config: Any, name: str) -> None:
 
 
 CLASSES = Output(
-    kind="class",
     problem_type="single_label_classification",
     link="softmax",
     usual=LABEL_NAMES,
     read=labels_of,
     names=class_names,
     encode=class_ids,
-    recognise=known_ids,
+    recognise=recognised_by(class_ids, "labels"),
     gather=lambda ids: np.asarray(ids, dtype=np.int64),
     strata=lambda ids, labels: (ids, len(labels)),
-    classes=lambda ids, labels: (ids, len(labels)),
+    single=True,
     counts=lambda ids, labels: np.bincount(ids, minlength=len(labels)),
-    width=len,
-    collate=torch.tensor,
     loss=cross_entropy,
-    chance=lambda labels: math.log(max(2, len(labels))),
     decode=lambda logits: logits.argmax(-1),
     answers=predictions,
     check=check_classifier,
@@ -250,9 +213,9 @@ CLASSES = Output(
     table=per_class,
     units=lambda logits, ids: (logits, ids),
     worst=worst_rows,
-    probe=_probe,
+    probe=late("logistic", "fit_probe"),
     neighbours=nearest_neighbours,
-    plain=_plain,
+    plain=late("linear_baselines", "class_baselines"),
     parts=("forgetting", "calibration", "abstain", "slices", "confusion", "worst_rows", "suspects", "doctor"),
     ask=lambda labels: {"top_k": len(labels)},
     flatten=probabilities_of,
@@ -285,5 +248,4 @@ CLASSES = Output(
         "code": "",
     },
     say=lambda code, labels: labels[code],
-    named=lambda code, labels: labels[code],
 )

@@ -1,6 +1,5 @@
 """Several labels for one row, or none: each is yes or no by itself, from its own threshold on."""
 
-import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
 from scipy.special import expit
 
-from hftl.data.columns import LABEL_NAMES, is_list, kind_of, quoted, refuse_missing
-from hftl.errors import DataError, ModelError, did_you_mean
+from hftl.data.columns import quoted
+from hftl.errors import DataError, ModelError
 from hftl.evaluation.label_scores import (
     COMPARED,
     SCORES,
@@ -25,15 +24,16 @@ from hftl.evaluation.label_scores import (
     row_units,
     worst_label_rows,
 )
-from hftl.tasks.outputs.classes import probabilities_of
-from hftl.tasks.task import Answer, Output
+from hftl.tasks.outputs.classes import CLASSES, Probable
+from hftl.tasks.outputs.names import declared_in, index, late, lists_in, recognised_by, refuse_unlearnt
+from hftl.tasks.task import Output
 
 
 USUAL_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, repr=False)
-class LabelSet(Answer):
+class LabelSet(Probable):
     """The labels of one row; the detail is the probability of every label, the confidence that of the least sure one."""
 
     def __repr__(self) -> str:
@@ -44,11 +44,6 @@ class LabelSet(Answer):
         """The labels that the row has, in the order of the model's labels."""
         return tuple(self.value)
 
-    @property
-    def probabilities(self) -> dict[str, float]:
-        """The probability of every label."""
-        return dict(self.detail)
-
 
 def sets_of(
     table: Dataset, column: str, where: str, known: Collection[Any] | None = None
@@ -57,23 +52,12 @@ def sets_of(
 
     Raises `DataError` for a column that does not hold lists of names.
     """
-    feature, values = table.features[column], table[column][:]
-    if not is_list(feature):
-        raise DataError(
-            f"{where}: the label column {column!r} holds {kind_of(feature)} values, and several labels for a row are asked "
-            "for: lists are needed, or --label_separator, or --label_columns"
-        )
-    inner = feature[0] if isinstance(feature, list) else feature.feature
-    called = inner.names if isinstance(inner, ClassLabel) else None
+    needed = "and several labels for a row are asked for: lists are needed, or --label_separator, or --label_columns"
     sets: list[tuple[str, ...] | None] = []
-    for row, value in enumerate(values):
-        if value is None:
-            sets.append(None)
-            continue
-        if any(one is None or isinstance(one, list | dict | float) or one == "" for one in value):
+    for row, value in lists_in(table, column, where, needed):
+        if any(one is None or isinstance(one, list | dict | float) or one == "" for one in value or ()):
             raise DataError(f"{where}: the list of labels in row {row} (counted from 0) of {column!r} holds no names")
-        names = [called[one] if called else str(one) for one in value]
-        sets.append(tuple(dict.fromkeys(names)))
+        sets.append(None if value is None else tuple(dict.fromkeys(map(str, value))))
     return sets
 
 
@@ -85,20 +69,14 @@ def label_names(
     Raises `DataError` when there are fewer than two labels, or train lacks one of another split.
     """
     counts = Counter(name for row in parts["train"] for name in row)
-    inner = feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-    declared = inner.names if isinstance(inner, ClassLabel) else ()
     by_value = all(name.removeprefix("-").isdecimal() for name in counts)
-    labels = tuple(n for n in declared if n in counts) or tuple(sorted(counts, key=int if by_value else None))
+    labels = tuple(n for n in declared_in(feature) or () if n in counts) or tuple(
+        sorted(counts, key=int if by_value else None)
+    )
     if len(labels) < 2:
         have = f"only the label {quoted(labels)}" if labels else "no label at all"
         raise DataError(f"the rows of train have {have} in the label column {column!r}: two different ones are needed")
-    for split, rows in parts.items():
-        unknown = sorted({name for row in rows for name in row} - {*counts})
-        if unknown:
-            raise DataError(
-                f"{split} holds the label{'s' if len(unknown) > 1 else ''} {quoted(unknown)}, which train lacks: add such "
-                f"rows to train or remove them from {split}.{did_you_mean(unknown[0], labels)}"
-            )
+    refuse_unlearnt(parts, counts, "label", "labels")
     none = sum(not row for row in parts["train"])
     mean = sum(counts.values()) / len(parts["train"])
     notes = [f"Rows have several labels ({column}): {len(labels)} labels, {mean:.2f} for a row on average."]
@@ -107,23 +85,10 @@ def label_names(
 
 def as_matrix(rows: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndarray:
     """Return 1 where a row has a label, [n, L] float32."""
-    index = {name: place for place, name in enumerate(labels)}
-    matrix: np.ndarray = np.zeros((len(rows), len(labels)), dtype=np.float32)
+    places, matrix = index(labels), np.zeros((len(rows), len(labels)), dtype=np.float32)
     for i, row in enumerate(rows):
-        matrix[i, [index[name] for name in row]] = 1
+        matrix[i, [places[name] for name in row]] = 1
     return matrix
-
-
-def known_sets(rows: Sequence[Any], labels: Sequence[str], where: str, column: str) -> np.ndarray:
-    """Return `as_matrix` for the labels of a model. Raises `DataError` for a label that it does not know."""
-    refuse_missing(rows, column, where)
-    unknown = sorted({name for row in rows for name in row} - {*labels})
-    if unknown:
-        raise DataError(
-            f"{where}: the column {column!r} holds labels that the model does not know: {quoted(unknown)}; it knows "
-            f"{quoted(labels)}.{did_you_mean(unknown[0], labels)}"
-        )
-    return as_matrix(rows, labels)
 
 
 def rarest(matrix: np.ndarray, labels: Sequence[str]) -> tuple[np.ndarray, int]:
@@ -190,42 +155,31 @@ def check_labels(config: Any, name: str) -> None:
         raise ModelError(f"{name} does not give several labels (its problem_type is {config.problem_type}).")
 
 
-def _probe(*arguments: Any, **options: Any) -> Any:
-    from hftl.evaluation.probes import fit_label_probe  # late, as below: scikit-learn takes a second
-
-    return fit_label_probe(*arguments, **options)
-
-
-def _plain(kinds: Sequence[str], train: Any, targets: np.ndarray, test: Any) -> list[Any]:
-    from hftl.evaluation import baselines
-    from hftl.evaluation.linear_baselines import plain_baselines
-
-    return plain_baselines(baselines.LABEL_SET, kinds, train, targets, test)
-
-
 def _neighbours(train: np.ndarray, targets: np.ndarray, test: np.ndarray) -> np.ndarray:
     from hftl.evaluation.neighbours import neighbour_means
 
     return (neighbour_means(train, targets, test) >= 0.5).astype(np.float32)
 
 
-LABELS = Output(
-    kind="labels",
+def in_words(row: Any, labels: Sequence[str]) -> str:
+    """Return the labels of one row, a target or a list of the ids of its labels."""
+    ids: list[int] = row if isinstance(row, list) else np.flatnonzero(row).tolist()
+    return ", ".join(labels[i] for i in ids) or "no label"
+
+
+LABELS = replace(
+    CLASSES,
     problem_type="multi_label_classification",
     link="sigmoid",
-    usual=LABEL_NAMES,
     read=sets_of,
     names=label_names,
     encode=as_matrix,
-    recognise=known_sets,
+    recognise=recognised_by(as_matrix, "labels"),
     gather=lambda rows: np.asarray(rows, dtype=np.float32),
     strata=rarest,
-    classes=None,
+    single=False,
     counts=lambda matrix, labels: np.asarray(matrix).sum(axis=0).astype(np.int64),
-    width=len,
-    collate=lambda targets: torch.as_tensor(np.asarray(targets, dtype=np.float32)),
     loss=binary_cross_entropy,
-    chance=lambda labels: math.log(2),
     decode=decode,
     answers=answers,
     check=check_labels,
@@ -238,39 +192,27 @@ LABELS = Output(
     table=per_label,
     units=row_units,
     worst=worst_label_rows,
-    probe=_probe,
+    probe=late("probes", "fit_label_probe"),
     neighbours=_neighbours,
-    plain=_plain,
+    plain=late("linear_baselines", "label_baselines"),
     parts=("forgetting", "calibration", "slices", "worst_rows", "doctor"),
-    ask=lambda labels: {"top_k": len(labels)},
-    flatten=probabilities_of,
-    flat=lambda answer, labels: [answer.detail[label] for label in labels],
     cells=lambda answer: {"prediction": [*answer.value], "probabilities": answer.probabilities},
-    widget="Label",
-    draw=lambda answer: answer.detail,
-    words={
+    words=CLASSES.words
+    | {
         "does": "tells which of {n} labels {row} has",
         "learned": "{n} labels",
         "always": "It knows its {n} labels and no others, and may give {row} none of them.",
         "use": "For telling which of these labels {rows} like those it was trained on have",
         "name": "label",
         "names": "labels",
-        "units": "rows",
-        "same": "labels, probabilities",
-        "given": "label",
         "per": " per label",
         "guess": "the most frequent set of labels",
         "worst": "The wrong answers whose labels the model found the least probable, all labels of a row together.",
-        "loss": "loss {:.2f}",
-        "ask": "Classify",
-        "for": "speaks for",
-        "against": "speaks against",
         "call": ", top_k={n}",
         "code": "It gives the probability of every label. Those above their threshold are the answer: `thresholds` in "
         "`config.json` has one for each label, in the order of `id2label`; without that field it is 0.5 for all.",
     },
-    named=lambda row, labels: ", ".join(labels[i] for i in np.flatnonzero(row)) or "no label",
-    say=lambda ids, labels: ", ".join(labels[i] for i in ids) or "no label",
+    say=in_words,
     tell=lambda answer: ", ".join(answer.value) or "No label is above its threshold",
     beside=lambda outputs, targets: {"map": mean_average_precision(outputs, targets)},
     settle=settle,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 
-from hftl.data.columns import LABEL_NAMES, kind_of, refuse_missing
+from hftl.data.columns import kind_of, refuse_missing
 from hftl.data.columns import numbers_of as numbers_in
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.number_scores import (
@@ -21,6 +21,7 @@ from hftl.evaluation.number_scores import (
     spearman,
     worst_number_rows,
 )
+from hftl.tasks.outputs.names import late
 from hftl.tasks.task import Answer, Output
 
 
@@ -117,25 +118,6 @@ def check_regression(config: Any, name: str) -> None:
         raise ModelError(f"{name} answers with {config.num_labels} numbers (regression), not with one.")
 
 
-def _probe(*arguments: Any, **options: Any) -> Any:
-    from hftl.evaluation.probes import fit_number_probe  # late, as below: scikit-learn takes a second
-
-    return fit_number_probe(*arguments, **options)
-
-
-def _plain(kinds: Sequence[str], train: Any, targets: np.ndarray, test: Any) -> list[Any]:
-    from hftl.evaluation import baselines
-    from hftl.evaluation.linear_baselines import plain_baselines
-
-    return plain_baselines(baselines.NUMBER, kinds, train, targets, test)
-
-
-def _neighbours(train: np.ndarray, targets: np.ndarray, test: np.ndarray) -> np.ndarray:
-    from hftl.evaluation.neighbours import neighbour_means
-
-    return neighbour_means(train, targets, test)
-
-
 def _tell(answer: Any) -> str:
     if answer.low is None:
         return ""
@@ -147,22 +129,15 @@ def _cells(answer: Any) -> dict[str, Any]:
 
 
 NUMBER = Output(
-    kind="number",
     problem_type="regression",
     link="none",
-    usual=LABEL_NAMES,
     read=numbers_of,
     names=one_name,
     encode=lambda values, names: np.asarray(values, dtype=np.float64),
     recognise=_recognise,
     gather=lambda values: np.asarray(values, dtype=np.float64),
-    strata=None,
-    classes=None,
     counts=lambda targets, names: np.array([len(targets)]),
-    width=lambda names: 1,
-    collate=lambda targets: torch.as_tensor(np.asarray(targets, dtype=np.float32)),
     loss=squared_error,
-    chance=lambda names: 1.0,  # of standardised targets
     decode=decode,
     answers=answers,
     check=check_regression,
@@ -170,14 +145,10 @@ NUMBER = Output(
     scores=SCORES,
     compared=COMPARED,
     best="r2",
-    right={},
-    made_up=None,
-    table=None,
-    units=None,
     worst=worst_number_rows,
-    probe=_probe,
-    neighbours=_neighbours,
-    plain=_plain,
+    probe=late("probes", "fit_number_probe"),
+    neighbours=late("neighbours", "neighbour_means"),
+    plain=late("linear_baselines", "number_baselines"),
     parts=("forgetting", "conformal", "slices", "worst_rows", "doctor"),
     ask=lambda names: {"function_to_apply": "none"},
     flatten=lambda answer, names, row: [answer["score"] if isinstance(answer, dict) else answer[0]["score"]],
@@ -208,9 +179,7 @@ NUMBER = Output(
         "share `conformal_level` of rows.",
     },
     say=lambda value, names: f"{value:.4g}",
-    named=lambda value, names: f"{value:.4g}",
     tell=_tell,
-    chooser="Number",
     beside=lambda outputs, targets: {"spearman": spearman(decode(outputs), targets)},
     smaller=("rmse", "mae"),
     figures=("rmse", "mae", "r2", "pearson", "spearman"),

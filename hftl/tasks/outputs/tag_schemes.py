@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from datasets import ClassLabel, Dataset
+from datasets import Dataset
 
-from hftl.data.columns import is_list, kind_of, quoted, refuse_missing
-from hftl.errors import DataError, did_you_mean
+from hftl.errors import DataError
+from hftl.tasks.outputs.names import index, lists_in, refuse_unlearnt
 from hftl.tasks.ragged import Ragged
 
 
@@ -23,24 +23,17 @@ def tags_of(
     IOB1 (B- only between neighbours), BIOES and BILOU are turned into it: `pipeline` joins no others to entities. Tags
     without B- and I-, such as parts of speech, stay as they are. Raises `DataError` for other than lists of names.
     """
-    feature, values = table.features[column], table[column][:]
-    if not is_list(feature):
-        raise DataError(
-            f"{where}: the column {column!r} holds {kind_of(feature)} values: a list with a tag for every word is needed"
-        )
-    inner = feature[0] if isinstance(feature, list) else feature.feature
-    called = inner.names if isinstance(inner, ClassLabel) else None
     rows: list[tuple[str, ...] | None] = []
-    for row, value in enumerate(values):
-        if value is None or any(tag in (None, "", -1) for tag in value):
+    for row, tags in lists_in(table, column, where, "and a list with a tag for every word is needed"):
+        if tags is None or any(tag in (None, "", -1) for tag in tags):
             rows.append(None)
             continue
-        if called is None and not all(isinstance(tag, str) for tag in value):
+        if not all(isinstance(tag, str) for tag in tags):
             raise DataError(
                 f"{where}: the tags in row {row} (counted from 0) of {column!r} are numbers, and nothing says what they "
                 "stand for: write names, such as B-PER and O, or a ClassLabel"
             )
-        rows.append(tuple(called[tag] for tag in value) if called else tuple(value))
+        rows.append(tuple(tags))
     scheme = scheme_of(tag for tags in rows for tag in tags or ())
     return rows if scheme == "none" else [None if tags is None else in_bio(tags) for tags in rows]
 
@@ -81,13 +74,7 @@ def tag_names(parts: dict[str, list[tuple[str, ...]]], feature: Any, column: str
     names = tuple(
         [OUTSIDE] * (not plain or OUTSIDE in counts) + (types if plain else [f"{a}-{t}" for t in types for a in "BI"])
     )
-    for split, rows in parts.items():
-        unknown = sorted({tag for row in rows for tag in row} - {*names})
-        if unknown:
-            raise DataError(
-                f"{split} holds the tag{'s' if len(unknown) > 1 else ''} {quoted(unknown)}, which train lacks: add such rows "
-                f"to train or remove them from {split}.{did_you_mean(unknown[0], names)}"
-            )
+    refuse_unlearnt(parts, names, "tag", "tags")
     spans = sum(count for tag, count in counts.items() if tag[:2] == "B-")
     if plain:
         return names, [f"The tags ({column}) have no B- or I-: neighbours of one tag count as one entity."]
@@ -98,20 +85,8 @@ def tag_names(parts: dict[str, list[tuple[str, ...]]], feature: Any, column: str
 
 def tag_ids(rows: Sequence[Sequence[str]], names: Sequence[str]) -> Ragged:
     """Return the index of every tag among the names, by row."""
-    index = {name: place for place, name in enumerate(names)}
-    return Ragged.of([[index[tag] for tag in row] for row in rows])
-
-
-def known_tags(rows: Sequence[Any], names: Sequence[str], where: str, column: str) -> Ragged:
-    """Return `tag_ids` for the names of a model. Raises `DataError` for a tag that it does not know."""
-    refuse_missing(rows, column, where)
-    unknown = sorted({tag for row in rows for tag in row} - {*names})
-    if unknown:
-        raise DataError(
-            f"{where}: the column {column!r} holds tags that the model does not know: {quoted(unknown)}; it knows "
-            f"{quoted(names)}.{did_you_mean(unknown[0], names)}"
-        )
-    return tag_ids(rows, names)
+    places = index(names)
+    return Ragged.of([[places[tag] for tag in row] for row in rows])
 
 
 def check_lengths(inputs: Dataset, rows: Sequence[Any], where: str) -> None:

@@ -1,6 +1,5 @@
 """A tag for every word: names of entities as B-, I- and O, read from any of their schemes; entities are what counts."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,6 @@ import torch
 
 from hftl.data.columns import TAG_NAMES
 from hftl.data.tagged import text_of
-from hftl.errors import ModelError
 from hftl.evaluation.neighbours import nearest_neighbours
 from hftl.evaluation.span_scores import (
     COMPARED,
@@ -22,7 +20,8 @@ from hftl.evaluation.span_scores import (
     type_confusion,
 )
 from hftl.tasks.outputs.classes import cross_entropy
-from hftl.tasks.outputs.tag_schemes import OUTSIDE, check_lengths, known_tags, tag_ids, tag_names, tags_of
+from hftl.tasks.outputs.names import check_names, index, late, recognised_by
+from hftl.tasks.outputs.tag_schemes import OUTSIDE, check_lengths, tag_ids, tag_names, tags_of
 from hftl.tasks.task import NOT_ASKED, Answer, Output, Ragged
 
 
@@ -114,14 +113,6 @@ def drawn(answer: Entities) -> dict[str, Any]:
     return {"text": answer.detail["text"], "entities": entities}
 
 
-def check_tagger(config: Any, name: str) -> None:
-    """Raise `ModelError` for a model whose tags have no names."""
-    if set(config.id2label) != set(range(config.num_labels)):
-        raise ModelError(
-            f"{name} does not number its labels from 0 in id2label of config.json: {config.id2label}"[:300]
-        )
-
-
 def worst_rows(outputs: Ragged, ids: Ragged, limit: int) -> list[dict[str, Any]]:
     """Return the rows with most wrong tags, of equals the one of the highest loss; `true` and `predicted` are tag ids."""
     logits = torch.from_numpy(np.ascontiguousarray(outputs.values)).double()
@@ -150,18 +141,9 @@ def _some(features: dict[str, Ragged], ids: Ragged, seed: int) -> tuple[dict[str
 
 
 def _probe(
-    features: dict[str, Ragged],
-    ids: Ragged,
-    num_labels: int,
-    pooling: str,
-    seed: int,
-    weights: Any = None,
-    no_bias: Any = (),
+    features: dict[str, Ragged], ids: Ragged, width: int, pooling: str, seed: int, *more: Any, **named: Any
 ) -> Any:
-    from hftl.evaluation.logistic import fit_probe  # late: scikit-learn takes a second
-
-    words, tags = _some(features, ids, seed)
-    return fit_probe(words, tags, num_labels, pooling, seed, weights, no_bias)
+    return late("logistic", "fit_probe")(*_some(features, ids, seed), width, pooling, seed, *more, **named)
 
 
 def _neighbours(train: Ragged, ids: Ragged, test: Ragged) -> Ragged:
@@ -170,7 +152,7 @@ def _neighbours(train: Ragged, ids: Ragged, test: Ragged) -> Ragged:
 
 
 def _plain(kinds: Sequence[str], train: Any, ids: Ragged, test: Any) -> list[Any]:
-    from hftl.evaluation.word_tags import most_frequent_tags, outside_everywhere
+    from hftl.evaluation.word_tags import most_frequent_tags, outside_everywhere  # late: scikit-learn takes a second
 
     known = [*ids]
     everywhere = outside_everywhere(known, test)
@@ -184,15 +166,14 @@ def flatten(answer: Any, names: Sequence[str], row: Sequence[str]) -> np.ndarray
     """Return the probability of the first piece's tag for every word of `row`, [words, K]; None where it was cut."""
     pieces = answer[0] if answer and isinstance(answer[0], list) else answer
     matrix: np.ndarray = np.zeros((len(row), len(names)))
-    index = {name: place for place, name in enumerate(names)}
-    start, at = 0, 0
+    places, start, at = index(names), 0, 0
     for number, word in enumerate(row):
         end = start + len(word)
         while at < len(pieces) and pieces[at]["start"] < start:
             at += 1
         if at == len(pieces) or pieces[at]["start"] >= max(end, start + 1):
             return None
-        matrix[number, index[pieces[at]["entity"]]] = pieces[at]["score"]
+        matrix[number, places[pieces[at]["entity"]]] = pieces[at]["score"]
         start = end + 1
     return matrix
 
@@ -200,8 +181,8 @@ def flatten(answer: Any, names: Sequence[str], row: Sequence[str]) -> np.ndarray
 def flat(answer: Entities, names: Sequence[str]) -> np.ndarray:
     """Return the probability of each word's tag, [words, K]."""
     matrix: np.ndarray = np.zeros((len(answer.tags), len(names)))
-    index = {name: place for place, name in enumerate(names)}
-    matrix[np.arange(len(matrix)), [index[tag] for tag in answer.tags]] = answer.detail["scores"]
+    places = index(names)
+    matrix[np.arange(len(matrix)), [places[tag] for tag in answer.tags]] = answer.detail["scores"]
     return matrix
 
 
@@ -232,31 +213,23 @@ def in_words(ids: Sequence[int], names: Sequence[str]) -> str:
 
 
 TAGS = Output(
-    kind="tags",
     problem_type="token_classification",
-    link="softmax",
     usual=TAG_NAMES,
     read=tags_of,
     names=tag_names,
     encode=tag_ids,
-    recognise=known_tags,
+    recognise=recognised_by(tag_ids, "tags"),
     gather=Ragged.of,
     strata=rarest,
-    classes=None,
     counts=lambda ids, names: np.bincount(ids.values, minlength=len(names)),
-    width=len,
-    collate=lambda targets: torch.as_tensor(np.asarray(targets)),  # of rows that are asked as a whole: retention
     loss=word_loss,
-    chance=lambda names: math.log(max(2, len(names))),
     decode=decode,
     answers=answers,
-    check=check_tagger,
+    check=check_names,
     statistics=span_statistics,
     scores=SCORES,
     compared=COMPARED,
     best="f1",
-    right={},
-    made_up=None,
     table=per_type,
     units=lambda outputs, ids: (outputs.values, ids.values),
     worst=worst_rows,
@@ -295,7 +268,6 @@ TAGS = Output(
         "model reads, unless it is given a `stride`, such as `stride=64`.",
     },
     say=in_words,
-    named=in_words,
     mark=marked,
     mistaken=mistaken_types,
     fits=check_lengths,
