@@ -207,7 +207,7 @@ def _split_labels(table: Dataset, config: DataConfig) -> tuple[Dataset, bool]:
     """Return the table with its labels split at the separator, and whether that occurs."""
     separator = str(config.label_separator)
     column = config.label_column or column_named(table, CLASSES.usual, config.text_column, config.image_column)
-    if column not in table.column_names or not is_string(table.features[column]):
+    if column is None or column not in table.column_names or not is_string(table.features[column]):
         return table, False
     values = [value or "" for value in table[column][:]]
     lists = [[part.strip() for part in value.split(separator) if part.strip()] for value in values]

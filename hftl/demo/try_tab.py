@@ -64,10 +64,17 @@ def _answer_panel(served: Served, with_feedback: bool) -> Panel:
         every_label = html("", "all-labels")
         with gr.Accordion("Why?", elem_id="why-panel", visible=served.output.explained):
             why = html("", "why", min_height=80)
-            options = {"label": "Why another label?", "elem_id": "why-label", "visible": len(labels) > 1}
+            options: dict[str, Any] = {
+                "label": "Why another label?",
+                "elem_id": "why-label",
+                "visible": len(labels) > 1,
+            }
             why_label = gr.Dropdown(labels, value=None, **options)
         with gr.Group(visible=with_feedback, elem_id="feedback"):
-            choices = {"choices": [*labels, NONE_OF_THESE], "multiselect": served.output.link == "sigmoid"}
+            choices: dict[str, Any] = {
+                "choices": [*labels, NONE_OF_THESE],
+                "multiselect": served.output.link == "sigmoid",
+            }
             chooser = gr.Number if served.output.link == "none" else partial(gr.Dropdown, **choices)
             right = chooser(
                 value=None,

@@ -251,7 +251,7 @@ def _sides(rows: Sequence[Row]) -> Iterator[list[list[str]]]:
     """Yield what the tokenizer takes of some rows at a time: the texts, of pairs the first ones and the second ones."""
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
-        yield [list(chunk)] if isinstance(chunk[0], str) else list(map(list, zip(*chunk, strict=True)))  # type: ignore[list-item]
+        yield [list(chunk)] if isinstance(chunk[0], str) else list(map(list, zip(*chunk, strict=True)))  # type: ignore[arg-type]
 
 
 def _tokenize(rows: Sequence[Row], tokenizer: Any) -> dict[str, list[list[int]]]:
