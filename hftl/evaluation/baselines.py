@@ -68,6 +68,10 @@ class LinearModel:
             start += len(outputs)
         return probabilities
 
+    def outputs(self, inputs: Any) -> np.ndarray:
+        """Return what the model puts out for every input, [n, k] in float32: logits, or the number [n, 1]."""
+        return np.concatenate([*self._outputs(inputs)]).astype(np.float32)
+
     def _outputs(self, inputs: Any) -> Iterator[np.ndarray]:
         """Yield logits, or numbers [m, 1], of some inputs after others; of no inputs one part without rows."""
         if len(inputs) == 0:

@@ -97,7 +97,8 @@ def add_made_up(sums: np.ndarray, rows: np.ndarray, right: np.ndarray) -> None:
 def compute_metrics(predictions: Any, references: Any) -> dict[str, float]:
     """Return the `SCORES` of class ids [n] against true class ids [n], whatever integers these are."""
     names, codes = np.unique(np.stack(paired_ids(predictions, references)), return_inverse=True)
-    statistics = class_statistics(*codes.reshape(2, -1), len(names))
+    predicted, true = codes.reshape(2, -1)
+    statistics = class_statistics(predicted, true, len(names))
     return {name: total(statistics, score) for name, score in SCORES.items()}
 
 
