@@ -4,6 +4,7 @@ import numpy as np
 
 from hftl.evaluation.bootstrap import RESAMPLES, intervals, paired_differences
 from hftl.evaluation.metrics import COMPARED, SCORES, add_made_up, class_statistics
+from hftl.evaluation.row_scores import row_scores
 from hftl.evaluation.verdict import Verdict, paired_p, verdict_of
 
 
@@ -22,3 +23,7 @@ def compare_paired(method, baseline, references, resamples: int = RESAMPLES, see
     right = (answers[0] == true, answers[1] == true)
     gaps = paired_differences(*statistics, SHOWN, {"accuracy": paired_p(*right)}, add_made_up, resamples, seed)
     return verdict_of(gaps, right)
+
+
+def log_loss(logits, references) -> float:
+    return float(row_scores(logits, references).loss.mean())

@@ -12,14 +12,14 @@ from sklearn.metrics import r2_score, root_mean_squared_error
 from hftl.config import OWN_FLAGS, DataConfig, ModelConfig
 from hftl.data.load import load_rows, load_splits, load_task
 from hftl.errors import DataError, ModelError
-from hftl.evaluation.metrics import compute_metrics, log_loss
+from hftl.evaluation.metrics import compute_metrics
 from hftl.evaluation.verdict import accuracy_difference
 from hftl.models.load import load_model
 from hftl.predict import Predictor
 from hftl.tasks import CLASSES, INPUTS, NUMBER, TASKS, combinations, get_task, scores
 from hftl.tasks.task import Encoded, Ragged
 from hftl.training.losses import make_loss
-from tests.paired import bootstrap_intervals, compare_paired
+from tests.paired import bootstrap_intervals, compare_paired, log_loss
 from tests.runs import checkpoint
 from tests.tiny import tiny_text_rows
 

@@ -24,8 +24,7 @@ def abstain_threshold(scores: RowScores, precision: float) -> float | None:
     reaches the target, so other rows fall short of it somewhat more often than not where these are few: in 57% to 65%
     of simulated cases with 100 rows (by half a point to a point in the mean), in 50% to 58% from 300 rows on. Rows of
     equal confidence are accepted or refused together.
-
-    Raises `ConfigError` unless 0 < precision < 1: no number of rows shows that a model is always right.
+    Raises `ConfigError` unless 0 < precision < 1.
     """
     least = _least_rows(precision)
     confidence, accepted, hits = _accepted(scores)
@@ -55,9 +54,8 @@ def _accepted(scores: RowScores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def risk_coverage(scores: RowScores, points: int = 100) -> list[list[float]]:
     """Return at most `points` of (coverage, precision), from the most confident rows to all rows.
 
-    Coverage is the share of rows with a confidence of at least some threshold, precision how many of them are right
-    (El-Yaniv and Wiener 2010, as 1 - risk). The points lie at even steps of coverage, as far as equal confidences
-    allow.
+    Coverage is the share of rows from some confidence on, precision how many of them are right (El-Yaniv and Wiener
+    2010, as 1 - risk). The points lie at even steps of coverage, as far as equal confidences allow.
     """
     if points < 1:
         raise ConfigError(f"points must be 1 or more, got {points}.")

@@ -125,10 +125,6 @@ class Goal:
         rows = some_rows(len(targets))
         return rows, held_out_folds(len(rows), classes=targets[rows] if self is CLASS else None)
 
-    def unanswered(self, targets: np.ndarray) -> np.ndarray:
-        """Return an array for answers to the rows of the targets."""
-        return np.zeros(targets.shape, dtype=np.float64 if self is NUMBER else targets.dtype)
-
 
 def _class_shares(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return log shares and classes: the probabilities without features are the shares of the classes."""
@@ -211,7 +207,7 @@ def constant_baseline(goal: Goal, train_targets: Any, test: Any, name: str = "")
     bias, classes = goal.constant(targets)
     arrays = {"weight": np.zeros((len(bias), 0), dtype=np.float32), "bias": bias, "classes": classes}
     rows, folds = goal.folds(targets)
-    answers = goal.unanswered(targets[rows])
+    answers = np.zeros(targets[rows].shape)
     for fit, held in folds:
         answers[held] = goal.typical(targets[rows[fit]])
     score = goal.score(answers, targets[rows]) if folds else None
@@ -276,7 +272,7 @@ def _choose_c(recipe: Recipe, features: Any, targets: np.ndarray, products: int)
     if not folds:
         return recipe.default, None
     y = targets[rows]
-    answers = {c: goal.unanswered(y) for c in recipe.penalties}
+    answers = {c: np.zeros(y.shape) for c in recipe.penalties}
     for fit, held in folds:
         x = features[rows[fit]]
         new = recipe.renew(x, features[rows[held]])

@@ -120,8 +120,7 @@ def reliability_bins(scores: RowScores, bins: int = BINS) -> list[dict[str, Any]
 def merged_bins(bins: Sequence[Mapping[str, Any]], least: int = FEW_ROWS) -> list[dict[str, Any]]:
     """Return neighbouring bins of `reliability_bins` put together until each has `least` rows, for a plot.
 
-    Without it a bin of one row stands at 0% or 100%. Bins without rows are left out; what is left over at the top joins
-    the last bin.
+    Bins without rows are left out; what is left over at the top joins the last bin.
     """
     groups: list[list[Mapping[str, Any]]] = []
     for one in bins:
@@ -144,9 +143,8 @@ def _joined(group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def ece_with_interval(scores: RowScores, bins: int = BINS, seed: int = 0) -> tuple[Interval, float]:
     """Return the expected calibration error with its 95% interval, and the mean one of perfect calibration on these rows.
 
-    It is that of Guo et al., On Calibration of Modern Neural Networks (ICML 2017): |accuracy - confidence| of the
-    predicted class in each bin, weighted by its rows. Edges of bins of equal mass (Roelofs et al. 2022) move with the
-    model, so that before and after a temperature would be measured on two scales.
+    It is |accuracy - confidence| of the predicted class in each bin, weighted by its rows (Guo et al., ICML 2017). Edges
+    of bins of equal mass (Roelofs et al. 2022) would move with the temperature.
 
     ECE counts chance as error, and resamples have that bias twice, so that their quantiles nearly always miss a true ECE
     near 0. Hence the lower end of the basic bootstrap, which takes it off (Efron and Tibshirani 1993), an upper end that

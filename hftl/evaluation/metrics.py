@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from hftl.evaluation.row_scores import paired_ids, row_scores
+from hftl.evaluation.row_scores import paired_ids
 
 
 Score = Callable[[np.ndarray], np.ndarray]  # sums [b, s] → scores [b]
@@ -119,11 +119,6 @@ def table_of(statistics: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
         {"label": label, **{name: float(values[i]) for name, values in table.items()}, "support": int(parts[0][i])}
         for i, label in enumerate(labels)
     ]
-
-
-def log_loss(logits: np.ndarray, references: np.ndarray) -> float:
-    """Return the mean negative log-likelihood (nats) of the true class ids [n] under the softmax of `logits` [n, k]."""
-    return float(row_scores(logits, references).loss.mean())
 
 
 @functools.cache

@@ -98,9 +98,8 @@ def fit_number_probe(
 ) -> Probe:
     """Choose pooling and strength by 3-fold cross-validation on at most 3,000 rows, then fit a ridge regression on all.
 
-    The arguments are `fit_probe`'s, `targets` [n]; weight [1, d] and bias [1] answer in their unit. `C` is one over the
-    strength (scikit-learn's alpha) on standardised features; what is scored is R2. `width` is 1, and there are no
-    classes to weigh.
+    The arguments are `fit_probe`'s, `targets` [n] without weights, `width` 1. `C` is one over the strength (scikit-learn's
+    alpha) on standardised features; what is scored is R2.
     """
     y, rows = np.asarray(targets, dtype=np.float64).reshape(-1), some_rows(len(targets), seed)
     score = partial(_number_scores, targets=y[rows], folds=held_out_folds(len(rows), seed))
@@ -129,9 +128,8 @@ def fit_ridge(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (weight [len(cs), d], bias [len(cs)]) on raw features: the exact ridge solution for each strength 1 / C.
 
-    Features are standardised inside, without `intercept` scaled alone. One decomposition serves all strengths: of the
-    products of the columns, or where there are fewer rows, of the rows (Hastie, Tibshirani and Friedman 2009, 3.4.1
-    and 18.3.5).
+    Features are standardised inside. One decomposition serves all strengths: of the products of the columns, or where
+    there are fewer rows, of the rows (Hastie, Tibshirani and Friedman 2009, 3.4.1 and 18.3.5).
     """
     n, d = features.shape
     mean, scale = moments(features, centre=intercept)

@@ -32,9 +32,8 @@ class RowScores:
 def row_scores(logits: np.ndarray, references: np.ndarray, temperature: float = 1.0) -> RowScores:
     """Score `logits` [n, classes] divided by `temperature` under softmax against the true class ids [n].
 
-    In float64 from the logits themselves, so that a loss is exact where the probability has become 0 or 1. Raises
-    `DataError` for shapes that do not pair up, ids that are no class and logits that are not finite, `ConfigError`
-    for a temperature that is not above 0.
+    A loss is exact where the probability has become 0 or 1. Raises `DataError` for shapes that do not pair up, ids that
+    are no class and logits that are not finite, `ConfigError` for a temperature that is not above 0.
     """
     scores, true = check_logits(logits, references)
     if not 0 < temperature < np.inf:

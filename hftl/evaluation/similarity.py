@@ -77,10 +77,8 @@ def nearest(features: np.ndarray, k: int) -> np.ndarray:
 
 
 def knn_agreement(a: np.ndarray, b: np.ndarray, k: int = 10) -> tuple[float, float]:
-    """Return the share of each row's `k` nearest rows (cosine) under `a` [n, p] that are also among those under `b`
-    [n, q], averaged over rows, and what that share would be by chance, k / (n - 1).
-
-    With n <= k rows, k is n - 1, and both shares are 1. Raises `DataError` for fewer than 2 rows.
+    """Return the mean share of each row's `k` nearest rows (cosine) under `a` [n, p] that are also among those under `b`
+    [n, q], and what it would be by chance, k / (n - 1). k is n - 1 at most. Raises `DataError` for fewer than 2 rows.
     """
     a, b = _checked(a, b, rows=2)
     k = min(k, len(a) - 1)

@@ -42,8 +42,7 @@ class Slice:
 def by_quantiles(by: str, values: Sequence[float] | np.ndarray, unit: str = "", parts: int = 4) -> Grouping:
     """Cut the rows at the quantiles of `values` [n], such as characters per text or pixels of the shorter side.
 
-    Slices are named by the values that they hold ("12 to 40 characters"). Equal values stay together; NaN is a slice of
-    its own.
+    Slices are named by their values ("12 to 40 characters"). Equal values stay together; NaN is a slice of its own.
     """
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1:

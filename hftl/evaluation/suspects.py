@@ -49,8 +49,8 @@ def suspect_labels(
     .79 and .68); .69 and .67 when flipped to the class with the most similar mean (self-confidence: .62 and .66). `c`
     hardly matters from .001 to .1.
 
-    Rows of classes with fewer than 3 rows sit out, and of very many rows only a sample is looked at. Raises `DataError`
-    for features that are not finite or do not pair up with the labels.
+    Rows of classes with fewer than 3 rows sit out; of very many rows a sample is looked at. Raises `DataError` for
+    features that are not finite or do not pair up with the labels.
     """
     x = np.asarray(features)
     if x.ndim != 2 or 0 in x.shape or not np.isfinite(x).all():

@@ -64,10 +64,9 @@ def text_features(arrays: dict[str, np.ndarray], settings: dict[str, Any]) -> Ca
     for block in settings["blocks"]:
         places = {term: i for i, term in enumerate(block["terms"])}
         vectorizer = _vectorizer(block["analyzer"], block["lengths"], vocabulary=places)
-        stop = start + len(places)
-        vectorizer.idf_ = arrays["idf"][start:stop]
+        vectorizer.idf_ = arrays["idf"][start : start + len(places)]
         vectorizers.append(vectorizer)
-        start = stop
+        start += len(places)
 
     def features(texts: Sequence[str]) -> Any:
         return _beside([v.transform(_starts(texts)) for v in vectorizers])

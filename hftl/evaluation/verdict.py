@@ -100,7 +100,7 @@ def accuracy_difference(
     # Four kinds of rows: a win, a loss, the made-up row, and those on which the two are alike.
     drawn = resampled_sums([[1, 0], [-1, 0], [0, 1], [0, 0]], [wins, losses, 1, n - wins - losses], rng, n, resamples)
     made_up = 2 * rng.binomial(drawn[:, 1], 0.5) - drawn[:, 1]
-    return difference((wins - losses) / n, (drawn[:, 0] + made_up) / n, _mid_p(wins, losses))
+    return difference((wins - losses) / n, (drawn[:, 0] + made_up) / n, paired_p(method, baseline))
 
 
 def paired_gap(probe: np.ndarray, baseline: np.ndarray) -> Interval:
@@ -125,9 +125,6 @@ def paired_p(method: np.ndarray, baseline: np.ndarray) -> float:
     The exact binomial p counts the observed split in full and is too strict on few differing rows; mid-p counts it half
     (Fagerland, Lydersen and Laake, BMC Medical Research Methodology 2013, who recommend it).
     """
-    return _mid_p(*_wins(method, baseline))
-
-
-def _mid_p(wins: int, losses: int) -> float:
-    rarer = stats.binom(wins + losses, 0.5)
-    return float(min(1.0, 2 * rarer.cdf(min(wins, losses)) - rarer.pmf(min(wins, losses)))) if wins + losses else 1.0
+    wins, losses = _wins(method, baseline)
+    rarer, seen = stats.binom(wins + losses, 0.5), min(wins, losses)
+    return float(min(1.0, 2 * rarer.cdf(seen) - rarer.pmf(seen))) if wins + losses else 1.0

@@ -10,7 +10,7 @@ import transformers
 from torch import nn
 
 from hftl.errors import ModelError
-from hftl.evaluation.metrics import log_loss
+from hftl.evaluation.row_scores import row_scores
 from hftl.hub_errors import hub_errors
 from hftl.models.load import find_checkpoint
 from hftl.prepare import Prepared
@@ -52,7 +52,7 @@ def original_losses(ready: Prepared, tuned: Any, encoded: Encoded) -> dict[str, 
         before = passer.logits(original, rows, f"{_TITLE} before")
         swap_body(original, tuned)
         after, first_choice = passer.logits(original, rows, f"{_TITLE} after"), before.argmax(1)
-        losses = log_loss(before, first_choice), log_loss(after, first_choice)
+        losses = tuple(float(row_scores(logits, first_choice).loss.mean()) for logits in (before, after))
     else:
         masked, targets = mask_tokens(rows, ready.loaded.processor)
         if not len(masked):

@@ -7,7 +7,6 @@ from sklearn.metrics import brier_score_loss
 
 from hftl.errors import ConfigError, DataError
 from hftl.evaluation import row_scores as module
-from hftl.evaluation.metrics import log_loss
 from hftl.evaluation.row_scores import row_scores
 from tests.certainty.cases import drawn_logits
 
@@ -29,11 +28,6 @@ def test_equals_scipy_and_sklearn(rows, classes, temperature):
     if classes > 1:
         brier = brier_score_loss(labels, probabilities, labels=range(classes), scale_by_half=False)
         assert scores.brier.mean() == pytest.approx(brier, abs=1e-12)
-
-
-def test_mean_loss_is_the_log_loss_of_the_metrics():
-    logits, labels = drawn_logits(500, 7)
-    assert row_scores(logits, labels).loss.mean() == pytest.approx(log_loss(logits, labels), abs=1e-12)
 
 
 def test_probabilities_of_exactly_0_and_1():
