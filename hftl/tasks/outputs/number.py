@@ -59,13 +59,11 @@ def numbers_of(table: Dataset, column: str, where: str, known: Collection[Any] |
 
 def one_name(parts: dict[str, list[float]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
     """Return the column as the name of the number, and notes. Raises `DataError` when all rows of train have the same."""
-    values = parts["train"]
-    if len({*values}) < 2:
-        raise DataError(
-            f"all {len(values)} rows of train have the same number in {column!r}: there is nothing to learn"
-        )
+    rows, values = len(parts["train"]), {*parts["train"]}
+    if len(values) < 2:
+        raise DataError(f"all {rows} rows of train have the same number in {column!r}: there is nothing to learn")
     span = f"{min(values):g} to {max(values):g}"
-    return (column,), [f"The answer is a number ({column}): regression, {len({*values}):,} different values, {span}."]
+    return (column,), [f"The answer is a number ({column}): regression, {len(values):,} different values, {span}."]
 
 
 def _recognise(values: Sequence[Any], names: Sequence[str], where: str, column: str) -> np.ndarray:
@@ -89,10 +87,8 @@ def scale_of(targets: np.ndarray) -> tuple[float, float]:
 def answers(outputs: np.ndarray, names: Sequence[str], width: float | None = None) -> list[Estimate]:
     """Return the answer to each row of [n, 1] outputs; `width` is half that of the conformal interval."""
     values = np.asarray(outputs, dtype=np.float64)[..., 0].tolist()
-    return [
-        Estimate(value, math.nan, None if width is None else {"low": value - width, "high": value + width})
-        for value in values
-    ]
+    ends = [None if width is None else {"low": value - width, "high": value + width} for value in values]
+    return [Estimate(value, math.nan, detail) for value, detail in zip(values, ends, strict=True)]
 
 
 def settle(outputs: np.ndarray, targets: np.ndarray, names: Sequence[str], asked: str) -> dict[str, Any]:
