@@ -299,12 +299,11 @@ def probabilities(answers: list[dict[str, Any]], _: Any) -> dict[str, float]:
 
 
 LABEL = partial(gr.Label, label="Confidences", num_top_classes=5, show_heading=False, elem_id="answer")
+CLASSES = Output(whole("softmax"), "{} classes", "Classify", LABEL, value=probabilities, say=panel.best_label)
 OUTPUTS = {
-    "single_label_classification": Output(
-        whole("softmax"), "{} classes", "Classify", LABEL, value=probabilities, say=panel.best_label
-    ),
-    "multi_label_classification": Output(
-        whole("sigmoid"), "{} labels", "Classify", LABEL, value=probabilities, say=panel.labels_above
+    "single_label_classification": CLASSES,
+    "multi_label_classification": CLASSES._replace(
+        asked=whole("sigmoid"), learned="{} labels", say=panel.labels_above
     ),
     "regression": Output(
         whole("none"),

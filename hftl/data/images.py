@@ -88,9 +88,8 @@ def in_threads(function: Callable[[Any], Any], images: Iterable[Any], size: int,
     rest = iter(images)
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         batches = iter(lambda: list(islice(rest, _BATCH)), [])
-        yield from progress(
-            (result for batch in batches for result in pool.map(function, batch)), title, "image", size
-        )
+        results = (result for batch in batches for result in pool.map(function, batch))
+        yield from progress(results, title, "image", size)
 
 
 def check_images(images: Iterable[Any], size: int, where: str, strict: bool) -> tuple[list[int], list[str]]:

@@ -191,9 +191,8 @@ def _one_column(table: Dataset, names: Sequence[str], where: str) -> Dataset:
     for name, values in columns.items():
         wrong = [row for row, value in enumerate(values) if value not in (0, 1)]
         if wrong:
-            raise DataError(
-                f"{where}: the column {name!r} holds {values[wrong[0]]!r} in {rows_named(wrong)}: label_columns hold 0 or 1"
-            )
+            found = f"{values[wrong[0]]!r} in {rows_named(wrong)}"
+            raise DataError(f"{where}: the column {name!r} holds {found}: label_columns hold 0 or 1")
     lists = [[name for name in names if columns[name][row]] for row in range(len(table))]
     return _with_lists(table.remove_columns(list(names)), "labels", lists)
 

@@ -32,6 +32,17 @@ from hftl.paths import typed_path
 from hftl.surroundings import hub_reachable
 
 
+# What the libraries that read raise.
+_TROUBLE = (
+    MemoryError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+    pa.ArrowException,
+)
 _FILE_KINDS = "CSV, TSV, JSON, JSONL or parquet"
 _MARKS = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
 _CELLS: dict[str, Any] = {"dtype": str, "keep_default_na": False, "na_values": [""], "index_col": False}
@@ -50,16 +61,7 @@ def data_errors(data: Any) -> Iterator[None]:
         yield
     except HftlError:
         raise
-    except (
-        MemoryError,
-        OSError,
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-        pa.ArrowException,
-    ) as error:
+    except _TROUBLE as error:
         name = repr(data)[:80] if isinstance(data, (str, Path)) else f"the {type(data).__name__}"
         cause = f"{type(error).__name__}: {_line(error)}"
         if isinstance(error, PermissionError):

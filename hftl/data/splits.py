@@ -177,7 +177,6 @@ def pick_shots(labels: np.ndarray, names: Sequence[str], shots: int, seed: int) 
     counts = np.bincount(labels, minlength=len(names))
     least = int(counts.argmin())
     if counts[least] < shots:
-        raise DataError(
-            f"shots is {shots}, but the class {names[least]!r} has {counts[least]} training rows; lower it to that"
-        )
+        has = f"the class {names[least]!r} has {counts[least]} training rows"
+        raise DataError(f"shots is {shots}, but {has}; lower it to that")
     return _pick(labels, np.full(len(names), shots), seed)

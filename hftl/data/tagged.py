@@ -88,9 +88,7 @@ def read_conll(path: Path, text: str) -> Dataset:
             rows += [{"tokens": [w for w, _ in sentence], "tags": [t for _, t in sentence]}] if sentence else []
             sentence = []
             continue
-        if (
-            not sentence and re.match(r"#\s", line) and len(cells) != width
-        ):  # "# sent_id = 3", no word "#" with its tag
+        if not sentence and re.match(r"#\s", line) and len(cells) != width:  # such as "# sent_id = 3"
             continue
         width = width or len(cells)
         if len(cells) < 2 or len(cells) != width or not cells[0].strip() or not cells[-1].strip():

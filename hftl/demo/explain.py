@@ -80,9 +80,8 @@ def explain_text(predictor: Predictor, content: Any, label: str | None = None) -
     """
     model, tokenizer = ig.share_weights(predictor.model), predictor.processor
     if not tokenizer.is_fast:
-        raise ModelError(
-            f"{type(tokenizer).__name__} does not give the positions of its tokens, so single words cannot be scored."
-        )
+        kind = type(tokenizer).__name__
+        raise ModelError(f"{kind} does not give the positions of its tokens, so single words cannot be scored.")
     # the arguments of prediction: others would change the tokenizer's settings under the feet of another thread
     sides = [content] if isinstance(content, str) else [*content.values()]
     encoded = tokenizer(*sides, truncation=True, return_special_tokens_mask=True, return_offsets_mapping=True)

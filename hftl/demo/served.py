@@ -104,9 +104,8 @@ class Served:
         own = {k: v.format(ask=ask) if isinstance(v, str) else v for k, v in self.box.options.items()}
         for i in range(len(self.inputs.columns)):
             place = f"{self.inputs.kind}-input-{i + 1}" if i else f"{self.inputs.kind}-input"
-            names = (
-                ("First text", "Second text") if len(self.inputs.columns) > 1 else (self.inputs.called.capitalize(),)
-            )
+            several = len(self.inputs.columns) > 1
+            names = ("First text", "Second text") if several else (self.inputs.called.capitalize(),)
             shown = {} if plain else {"label": names[i], "elem_id": place, **own}
             made.append(refuse_addresses(getattr(gr, self.inputs.box)(**shown, **options)))
         return made

@@ -72,11 +72,8 @@ def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart
     rungs = [{"name": r["name"], "kind": r["kind"], **r[headline]} for r in views.ladder(report, evidence)]
     against = next((r["value"] for r in rungs if r["name"] == (evidence.get("verdict") or {}).get("against")), None)
     summary = "; ".join(f"{isolated(r['name'])} {scale.value(r['value'])}" for r in rungs)
-    charts = {
-        "ladder": intervals(
-            rungs, against, scale=scale, summary=f"{title} on the test rows with 95% intervals: {summary}."
-        )
-    }
+    summary = f"{title} on the test rows with 95% intervals: {summary}."
+    charts = {"ladder": intervals(rungs, against, summary, scale)}
     forgetting, calibration, abstain = (evidence.get(k) or {} for k in ("forgetting", "calibration", "abstain"))
     blocks = [b for b in forgetting.get("cka") or [] if b.get("value") is not None]
     if len(blocks) > 1 and not forgetting.get("unchanged"):
@@ -88,12 +85,12 @@ def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart
     if len(abstain.get("curve") or []) > 1:
         charts["abstain"] = _abstain(abstain)
     overall = report["metrics"]["test"][headline]["value"]
+    summary = f"{title} per slice with 95% intervals; the dashed line is that of all rows."
     for i, group in enumerate(views.slices(evidence)[0]):
-        rows = [
-            {"name": f"{s['slice']} ({s['count']:,})", "kind": "weak" if s["weak"] else "slice", **s[headline]}
-            for s in group["rows"]
-        ]
-        summary = f"{title} per slice with 95% intervals; the dashed line is that of all rows."
+        names = [f"{s['slice']} ({s['count']:,})" for s in group["rows"]]
+        kinds = ["weak" if s["weak"] else "slice" for s in group["rows"]]
+        known = zip(names, kinds, group["rows"], strict=True)
+        rows = [{"name": name, "kind": kind, **s[headline]} for name, kind, s in known]
         charts[f"slices-{i}"] = intervals(rows, overall, summary, scale)
     return charts
 
@@ -144,6 +141,7 @@ def _axis(field: str, title: str | None, scale: Encoding, **axis: Any) -> Encodi
 
 
 _WHOLE = {"domain": [0, 1], "nice": False}
+_DIAGONAL = {"type": "line", "color": "var(--muted)", "strokeDash": [4, 4], "strokeWidth": 1}
 _PERCENT = {"format": ".0%", "tickCount": 5}
 _BESIDE = ({"align": "right", "dx": -12}, {"align": "left", "dx": 12})
 
@@ -175,9 +173,7 @@ def intervals(rows: Sequence[dict[str, Any]], against: float | None, summary: st
     y = {"field": "i", "type": "ordinal", "axis": None, "scale": {"paddingInner": 0, "paddingOuter": 0.25}}
     by_colour, by_shape = ({"field": field, "type": "nominal", "scale": None} for field in ("colour", "shape"))
     bar = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": by_colour}
-    name, figure = (
-        {"text": {"field": field}, "y": y, "x": {"value": at}} for field, at in (("name", 0), ("text", "width"))
-    )
+    name, figure = ({"text": {"field": f}, "y": y, "x": {"value": v}} for f, v in (("name", 0), ("text", "width")))
     mark = {"x": x, "y": y, "color": by_colour, "shape": by_shape}
     rule = {"type": "rule", "strokeWidth": 3, "opacity": 0.45, "strokeCap": "round"}
     layers = [
@@ -218,9 +214,8 @@ def _line(points: Sequence[Any], axes: Encoding, colour: str, *, dashed: bool = 
 def similarity(blocks: Sequence[dict[str, Any]]) -> Chart:
     """Draw the similarity (`value`, 0 to 1) of each `block` to the base model's, from the input to the output."""
     names = [one_line(b["block"], 24) for b in blocks]
-    points = [
-        {"x": i, "y": b["value"], "said": f"{isolated(b['block'])}: {b['value']:.3f}"} for i, b in enumerate(blocks)
-    ]
+    said = [f"{isolated(b['block'])}: {b['value']:.3f}" for b in blocks]
+    points = [{"x": i, "y": b["value"], "said": said[i]} for i, b in enumerate(blocks)]
     # A Vega array literal, with everything but plain characters left out of the names.
     plain = ", ".join("'{}'".format("".join(c if c.isalnum() or c in " ._-" else "." for c in name)) for name in names)
     x = _axis(
@@ -252,9 +247,8 @@ def numbers(true: Any, answers: Any, there_are: bool) -> dict[str, Chart]:
         _axis(field, f"{name} number", {"domain": ends, "zero": False}, tickCount=5, format="~g")
         for field, name in (("x", "true"), ("y", "answered"))
     )
-    diagonal = {"type": "line", "color": "var(--muted)", "strokeDash": [4, 4], "strokeWidth": 1}
     layers = [
-        _layer(diagonal, {"x": x, "y": y}, [{"x": end, "y": end} for end in ends]),
+        _layer(_DIAGONAL, {"x": x, "y": y}, [{"x": end, "y": end} for end in ends]),
         _layer({"type": "point", "color": "var(--accent)", "size": 30}, {"x": x, "y": y}, points, said=True),
     ]
     return {"numbers": _chart("Answered against true numbers of the test rows.", layers, 360, 400)}
@@ -264,10 +258,9 @@ def reliability(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]
     """Draw how often answers were right against how sure the model was; a bin has count, confidence and accuracy."""
     x = _axis("x", "how sure the model was", _WHOLE, **_PERCENT)
     y = _axis("y", "how often it was right", _WHOLE, **_PERCENT)
-    diagonal = {"type": "line", "color": "var(--muted)", "strokeDash": [4, 4], "strokeWidth": 1}
     axes = {"x": x, "y": y}
     layers = [
-        _layer(diagonal, axes, [{"x": 0, "y": 0}, {"x": 1, "y": 1}]),
+        _layer(_DIAGONAL, axes, [{"x": 0, "y": 0}, {"x": 1, "y": 1}]),
         *_line(_bins("before", before), axes, "var(--base)", filled=False),
         *_line(_bins("after", after), axes, "var(--accent)"),
     ]

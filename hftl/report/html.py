@@ -103,14 +103,10 @@ def _marked(report: dict[str, Any], worst: dict[str, Any]) -> dict[str, Any]:
     mark, names = statements.output_of(report).mark, report["data"]["labels"]
     if mark is None:
         return worst
-    rows = [
-        {
-            **row,
-            "marked": {what: mark(row["content"].get("text", ""), row[what], names) for what in ("true", "predicted")},
-        }
-        for row in worst["rows"]
-    ]
-    return {**worst, "rows": rows}
+    texts = [row["content"].get("text", "") for row in worst["rows"]]
+    known = zip(worst["rows"], texts, strict=True)
+    pieces = [{what: mark(text, row[what], names) for what in ("true", "predicted")} for row, text in known]
+    return {**worst, "rows": [{**row, "marked": m} for row, m in zip(worst["rows"], pieces, strict=True)]}
 
 
 def _in_words(report: dict[str, Any], evidence: dict[str, Any]) -> list[dict[str, Any]]:

@@ -163,16 +163,13 @@ def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, 
     compared = Statement("That is the best model here that learns from this data alone.")
     others = [(name, other) for name, other in verdict.items() if isinstance(other, Mapping) and "label" in other]
     parts["look"], parts["title"] = _TITLES[kind]
+    undecided = kind == "UNDECIDED"
+    meaning = _undecided(verdict, rows, scale) if undecided else Statement(_MEANINGS[kind].format(margin=margin))
     return {
         **parts,
         "sentence": Statement(text, (verdict["against"],)),
         "details": [
-            compared
-            + (
-                _undecided(verdict, rows, scale)
-                if kind == "UNDECIDED"
-                else Statement(_MEANINGS[kind].format(margin=margin))
-            ),
+            compared + meaning,
             *(_other_score(verdict, output.written(what), other) for what, other in others),
         ],
         "advice": [a for a in verdict.get("advice") or [] if a["advice"] != MORE_TEST_ROWS],  # the details say it
@@ -308,23 +305,18 @@ def bounded(scores: Mapping[str, Any], key: str) -> str:
 
 def abstain(answers: Mapping[str, Any]) -> str:
     """Return what answering only when sure would bring."""
-    target, right, threshold = (
-        percent(answers["precision"], 0),
-        answers.get("test_precision"),
-        answers.get("threshold"),
-    )
+    target = percent(answers["precision"], 0)
+    right, threshold = answers.get("test_precision"), answers.get("threshold")
     if threshold is None:
         return f"No threshold reached the target of {target} right answers on the validation rows."
     if right is None:
         return f"No test row is answered with a confidence of at least {percent(threshold)}."
-    lead = (
-        f"If it only answers when at least {percent(threshold)} confident" if threshold else "If it answers everything"
-    )
-    rest = f", and it answers {percent(answers.get('coverage'))} of the rows" if threshold else ""
-    return (
-        f"{lead}, {percent(right['value'])} of its answers are right (95% interval {interval(right)}; target: {target})"
-        f"{rest}."
-    )
+    lead, rest = "If it answers everything", ""
+    if threshold:
+        lead = f"If it only answers when at least {percent(threshold)} confident"
+        rest = f", and it answers {percent(answers.get('coverage'))} of the rows"
+    share = f"{percent(right['value'])} of its answers are right (95% interval {interval(right)}; target: {target})"
+    return f"{lead}, {share}{rest}."
 
 
 def pooled(report: Mapping[str, Any]) -> str | None:

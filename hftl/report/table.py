@@ -22,8 +22,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
         Console(file=stream).print(table)
         return
     widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
-    lines = [
-        "  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in [header, *cells]
-    ]
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in [header, *cells]]
+    lines = ["  ".join(line).rstrip() for line in padded]
     stream.write("\n".join([title, *lines]) + "\n\n")
     stream.flush()

@@ -26,14 +26,10 @@ def ladder(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[
 def cards(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[str, str]]:
     """Return the headline figures: name, value, what stands below it."""
     test = report["metrics"]["test"]
-    entries = [
-        (
-            score_name(k, heads=True),
-            scale.value(test[k]["value"]),
-            f"95%: {scale.bounds(test[k]['low'], test[k]['high'])}",
-        )
-        for k, scale in statements.scales_of(report).items()
-    ]
+    entries = []
+    for k, scale in statements.scales_of(report).items():
+        below = f"95%: {scale.bounds(test[k]['low'], test[k]['high'])}"
+        entries.append((score_name(k, heads=True), scale.value(test[k]["value"]), below))
     forgetting, calibration = evidence.get("forgetting") or {}, evidence.get("calibration")
     if forgetting.get("unchanged"):
         entries.append(("Kept of the base", "All", "its body did not change"))
@@ -44,10 +40,8 @@ def cards(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[s
         before, after = (percent(calibration[when]["ece"]) for when in ("before", "after"))
         entries.append(("Calibration error", after, f"{before} before correction"))
     if evidence.get("conformal"):
-        level, width = (evidence["conformal"][key] for key in ("level", "width"))
-        entries.append(
-            ("A single answer", f"± {Scale(share=False).value(width)}", f"holds the truth in {percent(level, 0)}")
-        )
+        width, level = Scale(share=False).value(evidence["conformal"]["width"]), evidence["conformal"]["level"]
+        entries.append(("A single answer", f"± {width}", f"holds the truth in {percent(level, 0)}"))
     seconds, rows = report["timing"]["total_seconds"], report["data"]["rows"]["train"]
     entries.append(("Time", duration(seconds), f"{rows:,} training rows"))
     return [dict(zip(("name", "value", "below"), entry, strict=True)) for entry in entries]
@@ -69,10 +63,9 @@ def _ladder_in_words(report: dict[str, Any], evidence: dict[str, Any]) -> dict[s
     """Return the headline score of each rung as text."""
     headline = statements.headline_of(report)
     scale, rungs = statements.scales_of(report)[headline], evidence.get("ladder") or []
-    rows = [
-        [r["name"], scale.value(r[headline]["value"]), scale.bounds(*map(r[headline].get, ("low", "high")))]
-        for r in rungs
-    ]
+    scores = [r[headline] for r in rungs]
+    values = [(scale.value(score["value"]), scale.bounds(score["low"], score["high"])) for score in scores]
+    rows = [[r["name"], *value] for r, value in zip(rungs, values, strict=True)]
     return {"score": score_name(headline, heads=True), "rows": rows}
 
 
@@ -124,9 +117,8 @@ def findings(evidence: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 def _first_rows(rows: Mapping[str, list[int]], limit: int = 8) -> str:
     """Return the first rows of a finding in one line, by split."""
-    firsts = (
-        (split, [f"{row:,}" for row in numbers[:limit]], len(numbers)) for split, numbers in rows.items() if numbers
-    )
+    known = [(split, numbers) for split, numbers in rows.items() if numbers]
+    firsts = ((split, [f"{row:,}" for row in numbers[:limit]], len(numbers)) for split, numbers in known)
     return "; ".join(f"{split} {', '.join(first)}{', …' if size > limit else ''}" for split, first, size in firsts)
 
 

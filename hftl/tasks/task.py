@@ -259,12 +259,8 @@ class Output:
     mark: Function | None = None  # (text of a row, what is true or answered, names) -> its pieces: (text, name or "")
     # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
     mistaken: Function | None = None
-    fits: Function | None = (
-        None  # (Dataset of inputs, values, where): raises `DataError` where one does not fit its row
-    )
-    located: Function | None = (
-        None  # (`Answer`, row of a table of inputs) -> the `Answer` with where in the row things are
-    )
+    fits: Function | None = None  # (Dataset of inputs, values, where): raises `DataError` where one does not fit
+    located: Function | None = None  # (`Answer`, row of a table) -> the `Answer` with where in the row things are
     scale: Function | None = None  # train targets -> centre and deviation, by which they are standardised in training
 
     @property

@@ -61,9 +61,8 @@ def _stored(table: Dataset, column: str, base: Path) -> pa.ChunkedArray:
         return pa.chunked_array([pa.array([{"bytes": v, "path": None} for v in arrow.to_pylist()], kind)])
     if not isinstance(feature, Value) or "string" not in feature.dtype:
         holds = feature.dtype if isinstance(feature, Value) else type(feature).__name__
-        raise DataError(
-            f"the image column {column!r} holds {holds} values: images, bytes or paths of files are needed"
-        )
+        needed = "images, bytes or paths of files are needed"
+        raise DataError(f"the image column {column!r} holds {holds} values: {needed}")
     rows = [None if not path else {"bytes": None, "path": str(base / path)} for path in arrow.to_pylist()]
     return pa.chunked_array([pa.array(rows, kind)])
 
@@ -106,22 +105,19 @@ def fit_processor(model: Any, processor: Any, datasets: list[Dataset], config: M
     rounded up to a multiple of 32; a model that reads one size only keeps it. Raises `ConfigError` for a size that
     the model refuses.
     """
-    own = image_side(processor)
+    own, asked = image_side(processor), config.image_size
     if not _sizes(processor):  # timm's, whose steps are fixed by the checkpoint
-        if config.image_size not in (None, own):
-            raise ConfigError(
-                f"--image_size {config.image_size}: this model's processor makes {own} pixels and no other."
-            )
+        if asked not in (None, own):
+            raise ConfigError(f"--image_size {asked}: this model's processor makes {own} pixels and no other.")
         return nothing_left
-    if config.image_size is not None:
-        if config.image_size < _STEP or config.image_size % _STEP:
-            raise ConfigError(f"--image_size {config.image_size} is not a multiple of {_STEP}.")
-        if not _reads(model, config.image_size):
-            raise ConfigError(f"The model does not read images of {config.image_size} pixels; its size is {own}.")
-        set_image_side(processor, config.image_size)
+    if asked is not None:
+        if asked < _STEP or asked % _STEP:
+            raise ConfigError(f"--image_size {asked} is not a multiple of {_STEP}.")
+        if not _reads(model, asked):
+            raise ConfigError(f"The model does not read images of {asked} pixels; its size is {own}.")
+        set_image_side(processor, asked)
         return nothing_left
-    median = _median_short_side(datasets[0])
-    fitting = min(own, -(-median // _STEP) * _STEP)
+    fitting = min(own, -(-_median_short_side(datasets[0]) // _STEP) * _STEP)
     if fitting < own and _reads(model, fitting):
         set_image_side(processor, fitting)
     return nothing_left

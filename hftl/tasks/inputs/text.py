@@ -82,9 +82,8 @@ def read_texts(table: Dataset, column: str, where: str, faults: Faults, refuse_n
         raise _other_column(table, column, f"holds {kind_of(feature)} values, not text")
     missing = [row for row, text in enumerate(texts) if text is None or not text.strip()]
     if missing and faults != "keep":
-        raise DataError(
-            f"{where}: the text is missing or empty in {rows_named(missing)}: fill in or remove these rows"
-        )
+        rows = rows_named(missing)
+        raise DataError(f"{where}: the text is missing or empty in {rows}: fill in or remove these rows")
     present = (text for text in texts if text and text.strip())
     if refuse_numbers and len(missing) < len(texts) and all(_NUMBER.fullmatch(text) for text in present):
         raise _other_column(table, column, "holds numbers, not text")
@@ -126,11 +125,9 @@ def check(model: Any, tokenizer: Any, name: str) -> None:
     """
     if len(tokenizer) <= len(tokenizer.all_special_tokens):  # transformers makes one without tokens, and says nothing
         raise ModelError(f"{name} has no tokenizer files, such as tokenizer.json: every word would be unknown to it.")
-    length = tokenizer.model_max_length
+    length, needed = tokenizer.model_max_length, f"a number of at least {SHORTEST} is needed"
     if not isinstance(length, int | float) or length < SHORTEST:
-        raise ModelError(
-            f"{name} has a tokenizer whose model_max_length is {length!r}: a number of at least {SHORTEST} is needed."
-        )
+        raise ModelError(f"{name} has a tokenizer whose model_max_length is {length!r}: {needed}.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:

@@ -67,10 +67,8 @@ def labels_of(table: Dataset, column: str, where: str, known: Collection[str] | 
 
     Without `known`, "1.0" is the name "1" where all labels are whole numbers. With the names that are `known` already,
     those of train or of a model, a number takes the name that is the same number there, and "true" that of "True". A
-    quote that `no_formula` put before a name is taken off again.
-
-    Raises:
-        DataError: the labels are lists, many numbers with fractions, or of another kind that names no class.
+    quote that `no_formula` put before a name is taken off again. Raises `DataError` for lists, many numbers with
+    fractions, and values of another kind that names no class.
     """
     names = _raw_names(table, column, where, known is None)
     if known is None:
@@ -114,19 +112,15 @@ def _raw_names(table: Dataset, column: str, where: str, refuse_measured: bool) -
         )
     if not isinstance(feature, Value) or not re.match(r"u?int|bool|float", feature.dtype):
         raise DataError(f"{where}: the label column {column!r} holds {kind_of(feature)} values: need names")
-    values = [
-        None if value is None or (isinstance(value, float) and not math.isfinite(value)) else value for value in values
-    ]
-    return [None if v is None else str(int(v) if isinstance(v, float) and v.is_integer() else v) for v in values]
+    fractions = "float" in feature.dtype
+    values = [None if v is None or (fractions and not math.isfinite(v)) else v for v in values]
+    return [None if v is None else str(int(v) if fractions and v.is_integer() else v) for v in values]
 
 
 def class_names(parts: dict[str, list[str]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
     """Return the classes of train, in the order of the ClassLabel, else sorted (numbers by value), and notes.
 
-    `parts` holds the label of every row by split, "train" among them; `feature` is that of the label column.
-
-    Raises:
-        DataError: there are fewer than two classes, one has a single row, or train lacks one of another split.
+    Raises `DataError` when there are fewer than two classes, one has a single row, or train lacks one of another split.
     """
     counts = Counter(parts["train"])
     declared = declared_in(feature) or ()

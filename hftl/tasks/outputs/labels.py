@@ -70,9 +70,8 @@ def label_names(
     """
     counts = Counter(name for row in parts["train"] for name in row)
     by_value = all(name.removeprefix("-").isdecimal() for name in counts)
-    labels = tuple(n for n in declared_in(feature) or () if n in counts) or tuple(
-        sorted(counts, key=int if by_value else None)
-    )
+    declared = declared_in(feature) or sorted(counts, key=int if by_value else None)
+    labels = tuple(name for name in declared if name in counts)
     if len(labels) < 2:
         have = f"only the label {quoted(labels)}" if labels else "no label at all"
         raise DataError(f"the rows of train have {have} in the label column {column!r}: two different ones are needed")

@@ -82,7 +82,6 @@ def _unknown(values: Sequence[Any], known: Collection[str]) -> tuple[list[str], 
 
 def check_names(config: Any, name: str) -> None:
     """Raise `ModelError` for a model whose outputs have no names."""
-    if set(config.id2label) != set(range(config.num_labels)):
-        raise ModelError(
-            f"{name} does not number its labels from 0 in id2label of config.json: {config.id2label}"[:300]
-        )
+    names = config.id2label
+    if set(names) != set(range(config.num_labels)):
+        raise ModelError(f"{name} does not number its labels from 0 in id2label of config.json: {names}"[:300])

@@ -89,10 +89,8 @@ def scale_of(targets: np.ndarray) -> tuple[float, float]:
 def answers(outputs: np.ndarray, names: Sequence[str], width: float | None = None) -> list[Estimate]:
     """Return the answer to each row of [n, 1] outputs; `width` is half that of the conformal interval."""
     values = np.asarray(outputs, dtype=np.float64)[..., 0].tolist()
-    return [
-        Estimate(value, math.nan, None if width is None else {"low": value - width, "high": value + width})
-        for value in values
-    ]
+    ends = [None if width is None else {"low": value - width, "high": value + width} for value in values]
+    return [Estimate(value, math.nan, detail) for value, detail in zip(values, ends, strict=True)]
 
 
 def settle(outputs: np.ndarray, targets: np.ndarray, names: Sequence[str], asked: str) -> dict[str, Any]:

@@ -71,16 +71,14 @@ def tag_names(parts: dict[str, list[tuple[str, ...]]], feature: Any, column: str
     types = sorted({tag if plain else tag[2:] for tag in counts if tag != OUTSIDE})
     if len(types) + (OUTSIDE in counts) < 2:
         raise DataError(f"train holds no entities: every word has the tag {OUTSIDE!r} in the column {column!r}")
-    names = tuple(
-        [OUTSIDE] * (not plain or OUTSIDE in counts) + (types if plain else [f"{a}-{t}" for t in types for a in "BI"])
-    )
+    of_types = types if plain else [f"{letter}-{kind}" for kind in types for letter in "BI"]
+    names = (OUTSIDE, *of_types) if OUTSIDE in counts or not plain else tuple(of_types)
     refuse_unlearnt(parts, names, "tag", "tags")
     spans = sum(count for tag, count in counts.items() if tag[:2] == "B-")
     if plain:
         return names, [f"The tags ({column}) have no B- or I-: neighbours of one tag count as one entity."]
-    return names, [
-        f"{len(types)} types of entities, {spans:,} entities in train ({column}), learnt in BIO: an entity begins with B-."
-    ]
+    found = f"{len(types)} types of entities, {spans:,} entities in train ({column})"
+    return names, [f"{found}, learnt in BIO: an entity begins with B-."]
 
 
 def tag_ids(rows: Sequence[Sequence[str]], names: Sequence[str]) -> Ragged:
@@ -93,6 +91,5 @@ def check_lengths(inputs: Dataset, rows: Sequence[Any], where: str) -> None:
     """Raise `DataError` where a row has not one tag for every word."""
     for number, (words, tags) in enumerate(zip(inputs["words"][:], rows, strict=True)):
         if len(words) != len(tags):
-            raise DataError(
-                f"{where}: row {number} (counted from 0) has {len(words)} words and {len(tags)} tags: one for each is needed"
-            )
+            counts = f"{len(words)} words and {len(tags)} tags"
+            raise DataError(f"{where}: row {number} (counted from 0) has {counts}: one for each is needed")

@@ -19,7 +19,7 @@ from hftl.evaluation.span_scores import (
     span_statistics,
     type_confusion,
 )
-from hftl.tasks.outputs.classes import cross_entropy
+from hftl.tasks.outputs.classes import CLASSES, cross_entropy
 from hftl.tasks.outputs.names import check_names, index, late, recognised_by
 from hftl.tasks.outputs.tag_schemes import OUTSIDE, check_lengths, tag_ids, tag_names, tags_of
 from hftl.tasks.task import NOT_ASKED, Answer, Output, Ragged
@@ -99,10 +99,10 @@ def located(answer: Entities, row: dict[str, Any]) -> Entities:
     words, starts = row["words"], row["starts"]
     text, found = text_of(words, starts), []
     for entity in answer.value:
-        first, last = entity["start"], entity["end"] - 1
-        begin, end = starts[first], starts[last] + len(words[last])
+        last = entity["end"] - 1
+        begin, end = starts[entity["start"]], starts[last] + len(words[last])
         found.append(
-            {"start": begin, "end": end, "text": text[begin:end], "label": entity["label"], "score": entity["score"]}
+            {"start": begin, "end": end, "text": text[begin:end], **{k: entity[k] for k in ("label", "score")}}
         )
     return replace(answer, value=found, detail={**answer.detail, "text": text})
 
@@ -118,9 +118,8 @@ def worst_rows(outputs: Ragged, ids: Ragged, limit: int) -> list[dict[str, Any]]
     logits = torch.from_numpy(np.ascontiguousarray(outputs.values)).double()
     losses = Ragged(-logits.log_softmax(-1).numpy()[np.arange(len(logits)), ids.values], ids.starts)
     tags = decode(outputs)
-    wrong = [
-        (int((a != b).sum()), float(c.sum()), i) for i, (a, b, c) in enumerate(zip(tags, ids, losses, strict=True))
-    ]
+    rows = enumerate(zip(tags, ids, losses, strict=True))
+    wrong = [(int((answered != true).sum()), float(loss.sum()), i) for i, (answered, true, loss) in rows]
     worst = sorted((row for row in wrong if row[0]), reverse=True)[:limit]
     return [
         {"row": i, "true": [*map(int, ids[i])], "predicted": [*map(int, tags[i])], "wrong": count, "loss": loss}
@@ -180,8 +179,7 @@ def flatten(answer: Any, names: Sequence[str], row: Sequence[str]) -> np.ndarray
 
 def flat(answer: Entities, names: Sequence[str]) -> np.ndarray:
     """Return the probability of each word's tag, [words, K]."""
-    matrix: np.ndarray = np.zeros((len(answer.tags), len(names)))
-    places = index(names)
+    matrix, places = np.zeros((len(answer.tags), len(names))), index(names)
     matrix[np.arange(len(matrix)), [places[tag] for tag in answer.tags]] = answer.detail["scores"]
     return matrix
 
@@ -245,7 +243,8 @@ TAGS = Output(
     draw=drawn,
     tell=lambda answer: "" if answer.value else "No entity was found",
     explained=False,
-    words={
+    words=CLASSES.words
+    | {
         "does": "finds entities in {row}: it gives every word one of {n} tags",
         "learned": "{n} tags",
         "always": "It knows its {n} tags and no others: an entity of another type is missed, or taken for one of these.",
@@ -258,10 +257,7 @@ TAGS = Output(
         "per": " per tag",
         "guess": "the most frequent tag",
         "worst": "The rows with most wrong tags, of equals those of the highest loss.",
-        "loss": "loss {:.2f}",
         "ask": "Find entities",
-        "for": "speaks for",
-        "against": "speaks against",
         "call": ', aggregation_strategy="simple"',
         "code": "Each entity has a type, a score and its place in the text. Tags were learnt at the first piece of every "
         'word: `aggregation_strategy="first"` takes that tag for all of a word. `pipeline` cuts what is longer than the '
