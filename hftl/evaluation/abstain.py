@@ -20,11 +20,10 @@ def abstain_threshold(scores: RowScores, precision: float) -> float | None:
     """Return the smallest confidence from which on the rows (confidence >= threshold) have the target precision.
 
     0 when all rows together have it; None when no threshold reaches it on 1 / (1 - precision) rows, the fewest that may
-    hold one mistake (20 for 95%). The precision is the plain share of right rows, and the threshold the last one that
-    reaches the target, so other rows fall short of it somewhat more often than not where these are few: in 57% to 65%
-    of simulated cases with 100 rows (by half a point to a point in the mean), in 50% to 58% from 300 rows on. Rows of
-    equal confidence are accepted or refused together.
-    Raises `ConfigError` unless 0 < precision < 1.
+    hold one mistake (20 for 95%). It is the last one that reaches the target, so other rows fall short of it somewhat
+    more often than not where these are few: in 57% to 65% of simulated cases with 100 rows (by half a point to a point
+    in the mean), in 50% to 58% from 300 rows on. Rows of equal confidence are accepted or refused together. Raises
+    `ConfigError` unless 0 < precision < 1.
     """
     least = _least_rows(precision)
     confidence, accepted, hits = _accepted(scores)
