@@ -130,7 +130,7 @@ class Served:
 
 def length_note(tokenizer: Any, content: Any) -> str | None:
     """Return the sentence on a text that is longer than the model reads; None for what is read whole."""
-    limit = getattr(tokenizer, "model_max_length", None)
+    limit: Any = getattr(tokenizer, "model_max_length", None)
     if isinstance(content, dict):
         full = len(tokenizer(*content.values(), truncation=True)["input_ids"]) >= limit
         both = f"The texts reach the {limit:,} tokens that the model reads of both; what is beyond does not count."

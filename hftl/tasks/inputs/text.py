@@ -25,7 +25,7 @@ from hftl.data.columns import (
 )
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, DataError, ModelError
-from hftl.tasks.task import Faults, Finish, Fitted, Inputs, Ragged
+from hftl.tasks.task import Faults, Finish, Fitted, Inputs, Ragged, Read
 
 
 _NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*")
@@ -64,9 +64,7 @@ def _by_name_or_type(table: Dataset, label: str | None) -> str | None:
     return max(lengths, key=lambda name: lengths[name], default=None)
 
 
-def read(
-    table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool
-) -> tuple[Dataset, np.ndarray, list[str]]:
+def read(table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool) -> Read:
     """Return the column as "text", verbatim, the numbers of its rows (all), and what was skipped (nothing).
 
     Raises `DataError`, naming rows, for a column without strings and texts that are missing or empty.
@@ -248,7 +246,7 @@ def _sides(rows: Sequence[Row]) -> Iterator[list[list[str]]]:
     """Yield what the tokenizer takes of some rows at a time: the texts, of pairs the first ones and the second ones."""
     for start in range(0, len(rows), _CHUNK):
         chunk = rows[start : start + _CHUNK]
-        yield [list(chunk)] if isinstance(chunk[0], str) else list(map(list, zip(*chunk, strict=True)))  # type: ignore[list-item]
+        yield [list(chunk)] if isinstance(chunk[0], str) else list(map(list, zip(*chunk, strict=True)))  # type: ignore[arg-type]
 
 
 def _tokenize(rows: Sequence[Row], tokenizer: Any) -> dict[str, list[list[int]]]:

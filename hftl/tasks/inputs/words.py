@@ -26,7 +26,7 @@ from hftl.data.splits import Splits
 from hftl.data.tagged import split_words, starts_of
 from hftl.errors import DataError, ModelError
 from hftl.tasks.inputs import text
-from hftl.tasks.task import Faults, Finish, Fitted, Ragged
+from hftl.tasks.task import Faults, Finish, Fitted, Ragged, Read
 
 
 _CHUNK = 2048  # rows per tokenizer call
@@ -47,9 +47,7 @@ def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,
     return None if column is None else (column,)
 
 
-def read(
-    table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool
-) -> tuple[Dataset, np.ndarray, list[str]]:
+def read(table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool) -> Read:
     """Return "words" and where each of them "starts", the numbers of the rows (all), and what was skipped (nothing).
 
     Texts are split by `split_words`. Raises `DataError` for other values, and for rows without words unless `faults`

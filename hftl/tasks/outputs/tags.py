@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hftl.data.columns import TAG_NAMES
 from hftl.data.tagged import text_of
@@ -22,7 +23,7 @@ from hftl.evaluation.span_scores import (
 from hftl.tasks.outputs.classes import CLASSES, cross_entropy
 from hftl.tasks.outputs.names import check_names, index, late, recognised_by
 from hftl.tasks.outputs.tag_schemes import OUTSIDE, check_lengths, tag_ids, tag_names, tags_of
-from hftl.tasks.task import NOT_ASKED, Answer, Output, Ragged
+from hftl.tasks.task import NOT_ASKED, Answer, Output, Ragged, Summed
 
 
 NOTHING = "no entity"
@@ -54,9 +55,7 @@ def rarest(ids: Ragged, names: Sequence[str]) -> tuple[np.ndarray, int]:
     return np.array(strata, dtype=np.int64), len(names)
 
 
-def word_loss(
-    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None, smoothing: float = 0.0
-) -> tuple[torch.Tensor, int]:
+def word_loss(logits: Tensor, labels: Tensor, weights: Any = None, smoothing: float = 0.0) -> Summed:
     """Return the sum over the words that are asked for of [b, places, K] logits, and how many these are.
 
     Stock token heads take the mean over a batch, which is wrong under accumulation (FACTS.md, trap 16).
