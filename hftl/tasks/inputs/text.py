@@ -335,7 +335,7 @@ def length_facts(lengths: np.ndarray, rows: int, used: int) -> dict[str, Any]:
     """Return what `hftl plan` says of the lengths in tokens of so many rows, of which `used` tokens are read."""
     low, high = int(lengths.min()), int(lengths.max())
     edges = np.unique(np.linspace(low, high + 1, min(_BINS, high - low + 1) + 1).astype(int))
-    counts = np.histogram(lengths, edges)[0]
+    bins = zip(edges[:-1], edges[1:], np.histogram(lengths, edges)[0], strict=True)
     longer = int((lengths > used).sum())
     return {
         "texts": rows,
@@ -343,10 +343,7 @@ def length_facts(lengths: np.ndarray, rows: int, used: int) -> dict[str, Any]:
         "median": float(np.median(lengths)),
         "p95": float(np.percentile(lengths, 95)),
         "max": high,
-        "histogram": [
-            {"from": int(a), "to": int(b) - 1, "texts": int(n)}
-            for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
-        ],
+        "histogram": [{"from": int(a), "to": int(b) - 1, "texts": int(n)} for a, b, n in bins],
         "max_seq_length": used,
         "truncated": longer,
         "truncated_share": longer / rows,

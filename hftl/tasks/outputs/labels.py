@@ -135,12 +135,8 @@ def configured(config: Any) -> Output:
     if values.shape != (config.num_labels,) or not ((values > 0) & (values < 1)).all():
         raise ModelError(f"config.json has thresholds that are not {config.num_labels} numbers between 0 and 1.")
     cuts = np.log(values / (1 - values))
-    return replace(
-        LABELS,
-        decode=partial(decode, cuts=cuts),
-        answers=partial(answers, cuts=cuts),
-        worst=partial(worst_label_rows, thresholds=values),
-    )
+    worst = partial(worst_label_rows, thresholds=values)
+    return replace(LABELS, decode=partial(decode, cuts=cuts), answers=partial(answers, cuts=cuts), worst=worst)
 
 
 def check_labels(config: Any, name: str) -> None:

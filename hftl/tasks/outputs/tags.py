@@ -100,9 +100,8 @@ def located(answer: Entities, row: dict[str, Any]) -> Entities:
     for entity in answer.value:
         last = entity["end"] - 1
         begin, end = starts[entity["start"]], starts[last] + len(words[last])
-        found.append(
-            {"start": begin, "end": end, "text": text[begin:end], **{k: entity[k] for k in ("label", "score")}}
-        )
+        place = {"start": begin, "end": end, "text": text[begin:end]}
+        found.append({**place, "label": entity["label"], "score": entity["score"]})
     return replace(answer, value=found, detail={**answer.detail, "text": text})
 
 
@@ -120,10 +119,8 @@ def worst_rows(outputs: Ragged, ids: Ragged, limit: int) -> list[dict[str, Any]]
     rows = enumerate(zip(tags, ids, losses, strict=True))
     wrong = [(int((answered != true).sum()), float(loss.sum()), i) for i, (answered, true, loss) in rows]
     worst = sorted((row for row in wrong if row[0]), reverse=True)[:limit]
-    return [
-        {"row": i, "true": [*map(int, ids[i])], "predicted": [*map(int, tags[i])], "wrong": count, "loss": loss}
-        for count, loss, i in worst
-    ]
+    said = {i: {"true": [*map(int, ids[i])], "predicted": [*map(int, tags[i])]} for _, _, i in worst}
+    return [{"row": i, **said[i], "wrong": count, "loss": loss} for count, loss, i in worst]
 
 
 def _some(features: dict[str, Ragged], ids: Ragged, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
