@@ -211,4 +211,4 @@ def _split_labels(table: Dataset, config: DataConfig) -> tuple[Dataset, bool]:
     values = [value or "" for value in table[column][:]]
     lists = [[part.strip() for part in value.split(separator) if part.strip()] for value in values]
     order = table.column_names
-    return _with_lists(table, column, lists).select_columns(order), any(separator in value for value in values)
+    return _with_lists(table, str(column), lists).select_columns(order), any(separator in value for value in values)

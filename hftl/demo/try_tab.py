@@ -64,17 +64,11 @@ def _answer_panel(served: Served, with_feedback: bool) -> Panel:
         every_label = html("", "all-labels")
         with gr.Accordion("Why?", elem_id="why-panel", visible=served.output.explained):
             why = html("", "why", min_height=80)
-            options: dict[str, Any] = {
-                "label": "Why another label?",
-                "elem_id": "why-label",
-                "visible": len(labels) > 1,
-            }
-            why_label = gr.Dropdown(labels, value=None, **options)
+            options: dict[str, Any] = {"elem_id": "why-label", "visible": len(labels) > 1}
+            why_label = gr.Dropdown(labels, label="Why another label?", value=None, **options)
         with gr.Group(visible=with_feedback, elem_id="feedback"):
-            choices: dict[str, Any] = {
-                "choices": [*labels, NONE_OF_THESE],
-                "multiselect": served.output.link == "sigmoid",
-            }
+            several = served.output.link == "sigmoid"
+            choices: dict[str, Any] = {"choices": [*labels, NONE_OF_THESE], "multiselect": several}
             chooser = gr.Number if served.output.link == "none" else partial(gr.Dropdown, **choices)
             right = chooser(
                 value=None,

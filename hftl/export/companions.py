@@ -58,15 +58,12 @@ def _write_tokenizer(folder: Path, tokenizer: Any, name: str, overlap: int) -> N
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)  # tokenizers written in Python have none
     if backend is None:
-        raise ModelError(
-            f"{name} cannot be exported: its {type(tokenizer).__name__} is written in Python, and predict.py needs one "
-            "that the tokenizers library can run."
-        )
+        why = f"its {type(tokenizer).__name__} is written in Python"
+        needed = "predict.py needs one that the tokenizers library can run"
+        raise ModelError(f"{name} cannot be exported: {why}, and {needed}.")
     if tokenizer.model_max_length > _NO_LIMIT:
-        raise ModelError(
-            f"{name} cannot be exported: its tokenizer knows no longest text. "
-            "Set model_max_length in tokenizer_config.json."
-        )
+        why = "its tokenizer knows no longest text. Set model_max_length in tokenizer_config.json"
+        raise ModelError(f"{name} cannot be exported: {why}.")
     tokenizer.save_pretrained(folder)
     alone = type(backend).from_str(backend.to_str())  # settings of the copy, not of the tokenizer in use
     alone.no_padding()

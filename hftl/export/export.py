@@ -153,12 +153,8 @@ def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | No
     files = {"onnx fp32": work / MODEL, "onnx int8": work / INT8}
     batches = {size: feeds_of(predictor, table, size) for size in BATCHES}
     measured = latency(predictor.model, {name: file for name, file in files.items() if file.is_file()}, batches)
-    return {
-        "files": {p.name: p.stat().st_size for p in sorted(work.glob("*.onnx*"))},
-        "parity": parity,
-        "int8": judged,
-        "latency": {"rows": len(feeds), **measured},
-    }
+    sizes = {p.name: p.stat().st_size for p in sorted(work.glob("*.onnx*"))}
+    return {"files": sizes, "parity": parity, "int8": judged, "latency": {"rows": len(feeds), **measured}}
 
 
 def torch_probabilities(predictor: Predictor, table: Dataset, feeds: list[Feed]) -> np.ndarray:

@@ -42,10 +42,9 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
     evidence: dict[str, Any] = report.get("evidence") or {}
     matrix = None if rows.probabilities is None else confusion(rows)
     templates = files("hftl.report").joinpath("templates")
-    ours = {
-        name: templates.joinpath(f"page.{kind}").read_text(encoding="utf-8").replace("\r\n", "\n")
-        for name, kind in (("style", "css"), ("script", "js"))
-    }
+    kinds = {"style": "css", "script": "js"}
+    ours = {name: templates.joinpath(f"page.{kind}").read_text(encoding="utf-8") for name, kind in kinds.items()}
+    ours = {name: text.replace("\r\n", "\n") for name, text in ours.items()}
     hashes = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in ours.items()}
     sections = evidence_sections(report, evidence, list(rows.labels), matrix)
     return (
@@ -58,7 +57,7 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
             rows_open=True,
             stages=views.stages(report),
             interpolation=statements.interpolation(report),
-            worst=_marked(report, _with_content(_in_words(report, evidence), rows.test_content, views.MAX_WORST)),
+            worst=_worst(report, evidence, rows.test_content),
             meanings=_meanings(report),
             curves=curve_scales(report),
             suspects=_with_content(evidence.get("suspects") or [], rows.train_content, views.MAX_SUSPECTS),
@@ -98,38 +97,24 @@ def _with_content(entries: list[dict[str, Any]], read: Callable[[int], Any], lim
     return {"rows": rows, "more": max(0, len(entries) - limit)}
 
 
-def _marked(report: dict[str, Any], worst: dict[str, Any]) -> dict[str, Any]:
-    """Return the worst rows with what is true and what was answered as pieces of the row, where an output has such."""
-    mark, names = statements.output_of(report).mark, report["data"]["labels"]
-    if mark is None:
-        return worst
-    texts = [row["content"].get("text", "") for row in worst["rows"]]
-    known = zip(worst["rows"], texts, strict=True)
-    pieces = [{what: mark(text, row[what], names) for what in ("true", "predicted")} for row, text in known]
-    return {**worst, "rows": [{**row, "marked": m} for row, m in zip(worst["rows"], pieces, strict=True)]}
-
-
-def _in_words(report: dict[str, Any], evidence: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the worst rows with what is true, what was answered, and how wrong that is in words."""
+def _worst(report: dict[str, Any], evidence: dict[str, Any], read: Callable[[int], Any]) -> dict[str, Any]:
+    """Return the worst rows with what is true, what was answered, and how wrong that is in words; `marked` has the first
+    two as pieces of the row, where an output has such.
+    """
     output, names = statements.output_of(report), report["data"]["labels"]
-    return [
-        {
-            **row,
-            **{f"{what}_words": output.say(row[what], names) for what in ("true", "predicted")},
-            "loss_words": output.words["loss"].format(row["loss"]),
-        }
-        for row in evidence.get("worst_rows") or []
-    ]
+    worst = _with_content(evidence.get("worst_rows") or [], read, views.MAX_WORST)
+    for row in worst["rows"]:
+        row["loss_words"], text = output.words["loss"].format(row["loss"]), row["content"].get("text", "")
+        row |= {f"{what}_words": output.say(row[what], names) for what in ("true", "predicted")}
+        if output.mark is not None:
+            row["marked"] = {what: output.mark(text, row[what], names) for what in ("true", "predicted")}
+    return worst
 
 
 def _meanings(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what each score of the report is called and says."""
-    words = statements.output_of(report).words
-    return [
-        (statements.score_name(name, heads=True), MEANINGS[name].format(**words))
-        for name in statements.scores_of(report)
-        if name in MEANINGS
-    ]
+    words, names = statements.output_of(report).words, [n for n in statements.scores_of(report) if n in MEANINGS]
+    return [(statements.score_name(name, heads=True), MEANINGS[name].format(**words)) for name in names]
 
 
 def _page_data(rows: PageRows, matrix: Confusion | None) -> dict[str, Any]:

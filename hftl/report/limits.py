@@ -36,11 +36,8 @@ def limits(report: Mapping[str, Any]) -> list[Statement]:
     origin = "its own data" if data["name"] == LOCAL else data["name"]
     classes, tests = len(data["labels"]), data["rows"]["test"]
     skipped, cut = data.get("skipped_count"), data.get("cut")
-    findings = [
-        f"{_FINDINGS[f['check']]} ({f['count']:,})"
-        for f in evidence.get("doctor") or []
-        if f["level"] in ("WARN", "FAIL") and f["check"] in _FINDINGS and f["count"]
-    ]
+    found = [f for f in evidence.get("doctor") or [] if f["level"] in ("WARN", "FAIL") and f["count"]]
+    findings = [f"{_FINDINGS[f['check']]} ({f['count']:,})" for f in found if f["check"] in _FINDINGS]
     return [
         Statement(output_of(report).words["always"].format(n=classes, rows=rows, row=inputs.noun)),
         Statement(f"The figures hold for {rows} like those of {{}}. On other {rows} it was not tested.", (origin,)),
@@ -79,13 +76,11 @@ def _weak_classes(report: Mapping[str, Any]) -> list[Statement]:
     more = f" and {len(few) - WEAKEST} more" if len(few) > WEAKEST else ""
     small = f"Fewer than {FEW_ROWS} test {words['units']}, hence uncertain figures: {counts}{more}."
     untested, name, names = len(classes) - len(tested), words["name"], words["names"]
+    unit = words["units"].removesuffix("s")
     return [
         *_where(weak, f"The {names} with the lowest F1: {figures}.", tuple(c["label"] for c in weak)),
         *_where(few, small, tuple(c["label"] for c in few[:WEAKEST])),
-        *_where(
-            untested,
-            f"{counted(untested, f'{name} has', f'{names} have')} no test {words['units'].removesuffix('s')} at all.",
-        ),
+        *_where(untested, f"{counted(untested, f'{name} has', f'{names} have')} no test {unit} at all."),
     ]
 
 

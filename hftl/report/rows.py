@@ -35,8 +35,8 @@ class PageRows:
     """The test rows' outcome, and how to get at the content of any row.
 
     `references`, `predictions` (class ids) and `probabilities` (of the predicted class, 0 to 1) are [n], in the order
-    of the test split; numbers without probabilities are drawn, and None is for answers that are neither. `test_content(i)` and `train_content(i)` return the text of row i
-    of that split, or its image.
+    of the test split; numbers without probabilities are drawn, and None is for answers that are neither.
+    `test_content(i)` and `train_content(i)` return the text of row i of that split, or its image.
     """
 
     labels: Sequence[str]

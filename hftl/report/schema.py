@@ -97,13 +97,15 @@ _FORGETTING = {
     "original_head": {"kind": word, **_all(number, "loss_before loss_after")},
 }
 _CALIBRATION = {
-    "temperature": number,
-    "before": _SURENESS,
-    "after": _SURENESS,
-    "bins_before": _BINS,
-    "bins_after": _BINS,
+    **{"temperature": number, "note": sentence, "before": _SURENESS, "after": _SURENESS},
+    **dict.fromkeys(("bins_before", "bins_after"), _BINS),
 }
-_THRESHOLD = {**_all(number, "precision threshold coverage"), "test_precision": _SCORE, "curve": [[number]]}
+_THRESHOLD = {
+    **_all(number, "precision threshold coverage"),
+    "note": sentence,
+    "test_precision": _SCORE,
+    "curve": [[number]],
+}
 _FINDING = {
     **{**_all(word, "check level"), "count": number, "by_split": {str: number}, "rows": {str: [number]}},
     "fix": private,  # what to do; may quote classes, files and rows
@@ -119,8 +121,8 @@ _EVIDENCE = {
     "ladder": [_RUNG],
     "verdict": _VERDICT,
     "forgetting": _FORGETTING,
-    "calibration": {**_CALIBRATION, "note": sentence},
-    "abstain": {**_THRESHOLD, "note": sentence},
+    "calibration": _CALIBRATION,
+    "abstain": _THRESHOLD,
     "conformal": {**_all(number, "level width"), "test_coverage": _SCORE},
     "slices": [{"by": word, "slice": group, **_all(number, "count weak"), **_SCORES}],
     "suspects": [{str: number}],

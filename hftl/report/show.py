@@ -76,11 +76,8 @@ def _evidence_rows(report: dict[str, Any], evidence: dict[str, Any]) -> list[tup
         sure = sum(s["confident"] for s in suspects)
         words = f"report.json names {len(suspects)} training rows, {sure} contradicted with confidence"
         rows.append(("labels to look at", words))
-    return rows + [
-        (f"doctor: {f['level']}", f"{f['check']} ({f['count']}): {f['fix']}")
-        for f in evidence["doctor"]
-        if f["level"] in ("WARN", "FAIL")
-    ]
+    findings = [f for f in evidence["doctor"] if f["level"] in ("WARN", "FAIL")]
+    return rows + [(f"doctor: {f['level']}", f"{f['check']} ({f['count']}): {f['fix']}") for f in findings]
 
 
 def parity_rows(parity: dict[str, Any], report: dict[str, Any] | None = None) -> list[tuple[str, str]]:
@@ -91,17 +88,11 @@ def parity_rows(parity: dict[str, Any], report: dict[str, Any] | None = None) ->
 
 def show_seeds(report: dict[str, Any], run_dir: str, news: Sequence[str] = ()) -> None:
     """Print mean and standard deviation over the seeds, `news`, and where the one that is kept lies now."""
-    seeds = report["seeds"]
-    rows = [
-        (
-            split,
-            score_name(metric),
-            f"{spread['mean']:.4f} ± {spread['std']:.4f}",
-            " ".join(f"{v:.4f}" for v in spread["values"]),
-        )
-        for split in ("test", "validation")
-        for metric, spread in seeds[split].items()
-    ]
+    seeds, rows = report["seeds"], []
+    for split in ("test", "validation"):
+        for metric, spread in seeds[split].items():
+            mean, values = f"{spread['mean']:.4f} ± {spread['std']:.4f}", (f"{v:.4f}" for v in spread["values"])
+            rows.append((split, score_name(metric), mean, " ".join(values)))
     title = f"{len(seeds['seeds'])} seeds; kept: {seeds['kept']}, the best on validation"
     print_table(title, ("split", "metric", "mean ± deviation", "by seed"), rows)
     _show_notes(news)

@@ -108,11 +108,8 @@ def findings(evidence: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     if evidence.get("doctor") is None:
         return None
     ordered = sorted(evidence["doctor"], key=lambda f: _LEVELS.get(f["level"], 1))[:MAX_FINDINGS]
-    return [
-        # "mend" was its name in reports written before 2026-12
-        {**f, "fix": f.get("fix", f.get("mend")), "rows": _first_rows(f.get("rows") or {})}
-        for f in ordered
-    ]
+    fixes = [f.get("fix", f.get("mend")) for f in ordered]  # "mend" was its name in reports written before 2026-12
+    return [{**f, "fix": fixes[i], "rows": _first_rows(f.get("rows") or {})} for i, f in enumerate(ordered)]
 
 
 def _first_rows(rows: Mapping[str, list[int]], limit: int = 8) -> str:

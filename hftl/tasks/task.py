@@ -22,6 +22,8 @@ from hftl.tasks.ragged import Ragged as Ragged
 
 NOT_ASKED = -100  # in place of a target: no answer is asked for there (transformers' own sign)
 Function = Callable[..., Any]  # what it takes and returns is said beside each field
+Read = tuple[Dataset, np.ndarray, list[str]]  # what `Inputs.read` returns
+Summed = tuple[torch.Tensor, int]  # of a loss: its sum, and over how many
 Faults = Literal["skip", "refuse", "keep"]  # what `Inputs.read` does about rows with no usable input
 
 

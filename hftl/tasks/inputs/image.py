@@ -21,7 +21,7 @@ from hftl.errors import ConfigError, DataError
 from hftl.paths import typed_path
 from hftl.surroundings import progress
 from hftl.tasks.inputs.augment import erase, jitter_colours, move_pixels
-from hftl.tasks.task import Encoded, Faults, Finish, Inputs, nothing_left
+from hftl.tasks.task import Encoded, Faults, Finish, Inputs, Read, nothing_left
 
 
 _SAMPLE = 200  # images whose size is looked at to choose the resolution
@@ -38,9 +38,7 @@ def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,
     return None if column is None else (column,)
 
 
-def read(
-    table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool
-) -> tuple[Dataset, np.ndarray, list[str]]:
+def read(table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool) -> Read:
     """Return the column as "image", the numbers of its rows, and "path: reason" for each that was left out."""
     stored = _stored(table, columns[0], base)
     images = arrow_table({"image": stored}, {"image": ImageFeature(decode=False)})

@@ -13,7 +13,7 @@ from hftl.data.columns import arrow_table, column_named, is_string, rows_named
 from hftl.errors import DataError
 from hftl.tasks.inputs.text import TEXT, read_texts, text_digest
 from hftl.tasks.inputs.text import find as find_text
-from hftl.tasks.task import Faults
+from hftl.tasks.task import Faults, Read
 
 
 # Names of the two columns in the wild, those of GLUE's sets and of their kin first.
@@ -50,9 +50,7 @@ def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,
     return None
 
 
-def read(
-    table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool
-) -> tuple[Dataset, np.ndarray, list[str]]:
+def read(table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool) -> Read:
     """Return the columns as "text" and "text_pair", verbatim, the numbers of the rows (all), and what was skipped: none.
 
     Raises `DataError`, naming rows, for a column without strings and a side that is missing or empty.

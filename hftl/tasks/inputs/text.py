@@ -25,7 +25,7 @@ from hftl.data.columns import (
 )
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, DataError, ModelError
-from hftl.tasks.task import Faults, Finish, Fitted, Inputs, Ragged
+from hftl.tasks.task import Faults, Finish, Fitted, Inputs, Ragged, Read
 
 
 _NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*")
@@ -64,9 +64,7 @@ def _by_name_or_type(table: Dataset, label: str | None) -> str | None:
     return max(lengths, key=lambda name: lengths[name], default=None)
 
 
-def read(
-    table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool
-) -> tuple[Dataset, np.ndarray, list[str]]:
+def read(table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool) -> Read:
     """Return the column as "text", verbatim, the numbers of its rows (all), and what was skipped (nothing).
 
     Raises `DataError`, naming rows, for a column without strings and texts that are missing or empty.
@@ -337,7 +335,7 @@ def length_facts(lengths: np.ndarray, rows: int, used: int) -> dict[str, Any]:
     """Return what `hftl plan` says of the lengths in tokens of so many rows, of which `used` tokens are read."""
     low, high = int(lengths.min()), int(lengths.max())
     edges = np.unique(np.linspace(low, high + 1, min(_BINS, high - low + 1) + 1).astype(int))
-    counts = np.histogram(lengths, edges)[0]
+    bins = zip(edges[:-1], edges[1:], np.histogram(lengths, edges)[0], strict=True)
     longer = int((lengths > used).sum())
     return {
         "texts": rows,
@@ -345,10 +343,7 @@ def length_facts(lengths: np.ndarray, rows: int, used: int) -> dict[str, Any]:
         "median": float(np.median(lengths)),
         "p95": float(np.percentile(lengths, 95)),
         "max": high,
-        "histogram": [
-            {"from": int(a), "to": int(b) - 1, "texts": int(n)}
-            for a, b, n in zip(edges[:-1], edges[1:], counts, strict=True)
-        ],
+        "histogram": [{"from": int(a), "to": int(b) - 1, "texts": int(n)} for a, b, n in bins],
         "max_seq_length": used,
         "truncated": longer,
         "truncated_share": longer / rows,

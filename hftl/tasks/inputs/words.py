@@ -14,7 +14,6 @@ from hftl.config import ModelConfig
 from hftl.data.columns import (
     TEXT_NAMES,
     WORD_NAMES,
-    arrow_table,
     column_named,
     columns_line,
     is_list,
@@ -26,7 +25,7 @@ from hftl.data.splits import Splits
 from hftl.data.tagged import split_words, starts_of
 from hftl.errors import DataError, ModelError
 from hftl.tasks.inputs import text
-from hftl.tasks.task import Faults, Finish, Fitted, Ragged
+from hftl.tasks.task import Faults, Finish, Fitted, Ragged, Read
 
 
 _CHUNK = 2048  # rows per tokenizer call
@@ -39,17 +38,12 @@ def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,
     others = [name for name in table.column_names if name != label]
     lists = [name for name in others if is_list(table.features[name])]
     texts = [name for name in others if is_string(table.features[name])]
-    column = (
-        named[0]
-        or column_named(table.select_columns(lists), WORD_NAMES)
-        or column_named(table.select_columns(texts), (*WORD_NAMES, *TEXT_NAMES))
-    )
+    column = named[0] or column_named(table.select_columns(lists), WORD_NAMES)
+    column = column or column_named(table.select_columns(texts), (*WORD_NAMES, *TEXT_NAMES))
     return None if column is None else (column,)
 
 
-def read(
-    table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool
-) -> tuple[Dataset, np.ndarray, list[str]]:
+def read(table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool) -> Read:
     """Return "words" and where each of them "starts", the numbers of the rows (all), and what was skipped (nothing).
 
     Texts are split by `split_words`. Raises `DataError` for other values, and for rows without words unless `faults`
@@ -80,8 +74,7 @@ def read(
 def _table(pairs: Sequence[tuple[list[str], list[int]]]) -> Dataset:
     """Return words and starts of every row as a table."""
     columns = {"words": [words for words, _ in pairs], "starts": [starts for _, starts in pairs]}
-    table: Dataset = Dataset.from_dict(columns, features=_FEATURES)
-    return arrow_table({name: table.with_format("arrow")[:].column(name) for name in columns}, dict(_FEATURES))
+    return Dataset.from_dict(columns, features=_FEATURES)
 
 
 def as_table(inputs: list[Any]) -> Dataset:
@@ -106,10 +99,8 @@ def check(model: Any, tokenizer: Any, name: str) -> None:
     """
     text.check(model, tokenizer, name)
     if not tokenizer.is_fast:
-        raise ModelError(
-            f"{name} has a slow tokenizer, which does not say which word a piece is of: save it as a fast one "
-            "(tokenizer.json), or choose another model."
-        )
+        advice = "save it as a fast one (tokenizer.json), or choose another model"
+        raise ModelError(f"{name} has a slow tokenizer, which does not say which word a piece is of: {advice}.")
     tokenizer.truncation_side = "right"  # windows are counted from the left
     backend = tokenizer.backend_tokenizer
     splitter = backend.pre_tokenizer

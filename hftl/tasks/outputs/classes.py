@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from datasets import ClassLabel, Dataset, Value
+from torch import Tensor
 
 from hftl.data.columns import (
     LABEL_NAMES,
@@ -28,7 +29,7 @@ from hftl.evaluation.metrics import COMPARED, SCORES, add_made_up, class_statist
 from hftl.evaluation.neighbours import nearest_neighbours
 from hftl.evaluation.row_scores import worst_rows
 from hftl.tasks.outputs.names import check_names, declared_in, index, late, recognised_by, refuse_unlearnt
-from hftl.tasks.task import Answer, Output
+from hftl.tasks.task import Answer, Output, Summed
 
 
 _PLAIN_NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?")  # "007" is a name
@@ -151,9 +152,7 @@ def class_ids(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
     return np.asarray([places[name] for name in names], dtype=np.int64)
 
 
-def cross_entropy(
-    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None, smoothing: float = 0.0
-) -> tuple[torch.Tensor, int]:
+def cross_entropy(logits: Tensor, labels: Tensor, weights: Any = None, smoothing: float = 0.0) -> Summed:
     """Return the sum over the rows of [n, K] logits, and n; `weights` is one factor per class [K]."""
     summed = F.cross_entropy(logits.float(), labels, weight=weights, reduction="sum", label_smoothing=smoothing)
     return summed, len(labels)
@@ -214,11 +213,7 @@ CLASSES = Output(
     ask=lambda labels: {"top_k": len(labels)},
     flatten=probabilities_of,
     flat=lambda answer, labels: [answer.detail[label] for label in labels],
-    cells=lambda answer: {
-        "prediction": answer.value,
-        "probability": answer.confidence,
-        "probabilities": answer.probabilities,
-    },
+    cells=lambda a: {"prediction": a.value, "probability": a.confidence, "probabilities": a.probabilities},
     widget="Label",
     draw=lambda answer: answer.detail,
     words={

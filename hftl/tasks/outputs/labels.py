@@ -1,7 +1,7 @@
 """Several labels for one row, or none: each is yes or no by itself, from its own threshold on."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from datasets import Dataset
 from scipy.special import expit
+from torch import Tensor
 
 from hftl.data.columns import quoted
 from hftl.errors import DataError, ModelError
@@ -26,7 +27,7 @@ from hftl.evaluation.label_scores import (
 )
 from hftl.tasks.outputs.classes import CLASSES, Probable
 from hftl.tasks.outputs.names import declared_in, index, late, lists_in, recognised_by, refuse_unlearnt
-from hftl.tasks.task import Output
+from hftl.tasks.task import Output, Summed
 
 
 USUAL_THRESHOLD = 0.5
@@ -45,9 +46,7 @@ class LabelSet(Probable):
         return tuple(self.value)
 
 
-def sets_of(
-    table: Dataset, column: str, where: str, known: Collection[Any] | None = None
-) -> list[tuple[str, ...] | None]:
+def sets_of(table: Dataset, column: str, where: str, known: Any = None) -> list[tuple[str, ...] | None]:
     """Return the names of each row's labels, () for a row that has none of them; None where nothing is said.
 
     Raises `DataError` for a column that does not hold lists of names.
@@ -61,9 +60,7 @@ def sets_of(
     return sets
 
 
-def label_names(
-    parts: dict[str, list[tuple[str, ...]]], feature: Any, column: str
-) -> tuple[tuple[str, ...], list[str]]:
+def label_names(parts: dict[str, list[Any]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
     """Return the labels of train, in the order of the ClassLabel, else sorted, and notes.
 
     Raises `DataError` when there are fewer than two labels, or train lacks one of another split.
@@ -99,9 +96,7 @@ def rarest(matrix: np.ndarray, labels: Sequence[str]) -> tuple[np.ndarray, int]:
     return np.where(matrix.any(axis=1), rarity.argmax(axis=1), len(labels)), len(labels) + 1
 
 
-def binary_cross_entropy(
-    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None, smoothing: float = 0.0
-) -> tuple[torch.Tensor, int]:
+def binary_cross_entropy(logits: Tensor, targets: Tensor, weights: Any = None, smoothing: float = 0.0) -> Summed:
     """Return the sum over the decisions of [n, L] logits, and how many there are."""
     targets = targets.float() * (1 - smoothing) + smoothing / 2
     return F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="sum"), targets.numel()
@@ -140,12 +135,8 @@ def configured(config: Any) -> Output:
     if values.shape != (config.num_labels,) or not ((values > 0) & (values < 1)).all():
         raise ModelError(f"config.json has thresholds that are not {config.num_labels} numbers between 0 and 1.")
     cuts = np.log(values / (1 - values))
-    return replace(
-        LABELS,
-        decode=partial(decode, cuts=cuts),
-        answers=partial(answers, cuts=cuts),
-        worst=partial(worst_label_rows, thresholds=values),
-    )
+    worst = partial(worst_label_rows, thresholds=values)
+    return replace(LABELS, decode=partial(decode, cuts=cuts), answers=partial(answers, cuts=cuts), worst=worst)
 
 
 def check_labels(config: Any, name: str) -> None:

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
+from torch import Tensor
 
 from hftl.data.columns import kind_of, refuse_missing
 from hftl.data.columns import numbers_of as numbers_in
@@ -22,7 +22,7 @@ from hftl.evaluation.number_scores import (
     worst_number_rows,
 )
 from hftl.tasks.outputs.names import late
-from hftl.tasks.task import Answer, Output
+from hftl.tasks.task import Answer, Output, Summed
 
 
 LEVEL = 0.9  # share of rows whose target a conformal interval holds
@@ -73,9 +73,7 @@ def _recognise(values: Sequence[Any], names: Sequence[str], where: str, column: 
     return np.asarray(values, dtype=np.float64)
 
 
-def squared_error(
-    outputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None, smoothing: float = 0.0
-) -> tuple[torch.Tensor, int]:
+def squared_error(outputs: Tensor, targets: Tensor, weights: Any = None, smoothing: float = 0.0) -> Summed:
     """Return the sum over the rows of [n, 1] outputs, and n."""
     return ((outputs[..., 0].float() - targets.float()) ** 2).sum(), len(targets)
 
@@ -122,10 +120,6 @@ def _tell(answer: Any) -> str:
     return f"{answer.value:.4g}; for {LEVEL:.0%} of rows the truth lies between {answer.low:.4g} and {answer.high:.4g}"
 
 
-def _cells(answer: Any) -> dict[str, Any]:
-    return {"prediction": answer.value, "low": answer.low, "high": answer.high}
-
-
 NUMBER = Output(
     problem_type="regression",
     link="none",
@@ -151,7 +145,7 @@ NUMBER = Output(
     ask=lambda names: {"function_to_apply": "none"},
     flatten=lambda answer, names, row: [answer["score"] if isinstance(answer, dict) else answer[0]["score"]],
     flat=lambda answer, names: [answer.value],
-    cells=_cells,
+    cells=lambda answer: {"prediction": answer.value, "low": answer.low, "high": answer.high},
     widget="Number",
     draw=lambda answer: answer.value,
     words={

@@ -1,7 +1,7 @@
 """Tags as they come: read from any of their schemes into BIO, named, and refused where they do not fit their words."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -15,9 +15,7 @@ OUTSIDE = "O"
 _LETTERS = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}  # of BIOES, BILOU and BMES, and what they are in BIO
 
 
-def tags_of(
-    table: Dataset, column: str, where: str, known: Collection[Any] | None = None
-) -> list[tuple[str, ...] | None]:
+def tags_of(table: Dataset, column: str, where: str, known: Any = None) -> list[tuple[str, ...] | None]:
     """Return the tags of every row's words in BIO, where an entity always begins with B-; None where there are none.
 
     IOB1 (B- only between neighbours), BIOES and BILOU are turned into it: `pipeline` joins no others to entities. Tags

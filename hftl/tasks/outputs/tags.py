@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hftl.data.columns import TAG_NAMES
 from hftl.data.tagged import text_of
@@ -22,7 +23,7 @@ from hftl.evaluation.span_scores import (
 from hftl.tasks.outputs.classes import CLASSES, cross_entropy
 from hftl.tasks.outputs.names import check_names, index, late, recognised_by
 from hftl.tasks.outputs.tag_schemes import OUTSIDE, check_lengths, tag_ids, tag_names, tags_of
-from hftl.tasks.task import NOT_ASKED, Answer, Output, Ragged
+from hftl.tasks.task import NOT_ASKED, Answer, Output, Ragged, Summed
 
 
 NOTHING = "no entity"
@@ -54,9 +55,7 @@ def rarest(ids: Ragged, names: Sequence[str]) -> tuple[np.ndarray, int]:
     return np.array(strata, dtype=np.int64), len(names)
 
 
-def word_loss(
-    logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None, smoothing: float = 0.0
-) -> tuple[torch.Tensor, int]:
+def word_loss(logits: Tensor, labels: Tensor, weights: Any = None, smoothing: float = 0.0) -> Summed:
     """Return the sum over the words that are asked for of [b, places, K] logits, and how many these are.
 
     Stock token heads take the mean over a batch, which is wrong under accumulation (FACTS.md, trap 16).
@@ -101,9 +100,8 @@ def located(answer: Entities, row: dict[str, Any]) -> Entities:
     for entity in answer.value:
         last = entity["end"] - 1
         begin, end = starts[entity["start"]], starts[last] + len(words[last])
-        found.append(
-            {"start": begin, "end": end, "text": text[begin:end], **{k: entity[k] for k in ("label", "score")}}
-        )
+        place = {"start": begin, "end": end, "text": text[begin:end]}
+        found.append({**place, "label": entity["label"], "score": entity["score"]})
     return replace(answer, value=found, detail={**answer.detail, "text": text})
 
 
@@ -121,10 +119,8 @@ def worst_rows(outputs: Ragged, ids: Ragged, limit: int) -> list[dict[str, Any]]
     rows = enumerate(zip(tags, ids, losses, strict=True))
     wrong = [(int((answered != true).sum()), float(loss.sum()), i) for i, (answered, true, loss) in rows]
     worst = sorted((row for row in wrong if row[0]), reverse=True)[:limit]
-    return [
-        {"row": i, "true": [*map(int, ids[i])], "predicted": [*map(int, tags[i])], "wrong": count, "loss": loss}
-        for count, loss, i in worst
-    ]
+    said = {i: {"true": [*map(int, ids[i])], "predicted": [*map(int, tags[i])]} for _, _, i in worst}
+    return [{"row": i, **said[i], "wrong": count, "loss": loss} for count, loss, i in worst]
 
 
 def _some(features: dict[str, Ragged], ids: Ragged, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
