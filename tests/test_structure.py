@@ -44,25 +44,25 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2210,  # its own files, without folders
-    "hftl/cli": 950,
-    "hftl/data": 1320,
-    "hftl/demo": 1600,
-    "hftl/doctor": 1590,
-    "hftl/evaluation": 2640,
-    "hftl/evidence": 1030,
-    "hftl/export": 890,
+    "hftl": 2310,  # its own files, without folders
+    "hftl/cli": 990,
+    "hftl/data": 1780,
+    "hftl/demo": 1770,
+    "hftl/doctor": 1620,
+    "hftl/evaluation": 3620,
+    "hftl/evidence": 1060,
+    "hftl/export": 1040,
     "hftl/forgetting": 590,
     "hftl/methods": 650,
-    "hftl/models": 1010,
+    "hftl/models": 1040,
     "hftl/planning": 880,
-    "hftl/publishing": 2320,
-    "hftl/report": 2290,
-    "hftl/tasks": 1380,
-    "hftl/training": 2070,
-    "spaces_demo": 430,
+    "hftl/publishing": 2410,
+    "hftl/report": 2450,
+    "hftl/tasks": 2800,
+    "hftl/training": 2120,
+    "spaces_demo": 570,
 }
-MAX_FILES = 162
+MAX_FILES = 181
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }
