@@ -29,6 +29,15 @@ from hftl.tasks import CLASSES, INPUTS, TASKS, combinations, get_task
 from hftl.tasks.task import Inputs, Output, Task
 
 
+_GATHERED = "labels"  # the column that stands for `--label_columns`
+_TICKS: dict[Any, bool] = {
+    0: False,
+    1: True,
+    "0": False,
+    "1": True,
+    "0.0": False,
+    "1.0": True,
+}  # True and False are 1 and 0
 _log = logging.getLogger("hftl")
 
 
@@ -60,7 +69,8 @@ def find_columns(
     """
     inputs = INPUTS[inputs] if isinstance(inputs, str) else inputs
     kind, have = inputs.kind, columns_line(table)
-    named, label = [getattr(config, flag) for flag in inputs.flags], config.label_column
+    named = [getattr(config, flag) for flag in inputs.flags]
+    label = _GATHERED if config.label_columns and _GATHERED in table.column_names else config.label_column
     asked = [*zip(inputs.flags, named, strict=True), ("label_column", label if need_label else None)]
     for option, column in asked:
         if column is not None and column not in table.column_names:
@@ -180,7 +190,7 @@ def as_lists(source: Source, config: DataConfig) -> Source:
 
 
 def _one_column(table: Dataset, names: Sequence[str], where: str) -> Dataset:
-    """Return the table with the names of the columns that hold 1, as lists in "labels", instead of the columns."""
+    """Return the table with the names of the columns that hold 1 as a column of lists, instead of the columns."""
     lacking = [name for name in names if name not in table.column_names]
     if lacking:
         hint = did_you_mean(lacking[0], table.column_names)
@@ -189,12 +199,12 @@ def _one_column(table: Dataset, names: Sequence[str], where: str) -> Dataset:
         raise DataError(f"label_columns names one column, {names[0]!r}: one for each label is needed, or label_column")
     columns = {name: table[name][:] for name in names}
     for name, values in columns.items():
-        wrong = [row for row, value in enumerate(values) if value not in (0, 1)]
+        wrong = [row for row, value in enumerate(values) if value not in _TICKS]
         if wrong:
             found = f"{values[wrong[0]]!r} in {rows_named(wrong)}"
             raise DataError(f"{where}: the column {name!r} holds {found}: label_columns hold 0 or 1")
-    lists = [[name for name in names if columns[name][row]] for row in range(len(table))]
-    return _with_lists(table.remove_columns(list(names)), "labels", lists)
+    lists = [[name for name in names if _TICKS[columns[name][row]]] for row in range(len(table))]
+    return _with_lists(table.remove_columns(list(names)), _GATHERED, lists)
 
 
 def _with_lists(table: Dataset, column: str, lists: list[list[str]]) -> Dataset:

@@ -75,7 +75,7 @@ def test_a_pair_is_what_its_flags_name():
     refused(data, "one text of the pair", "2 rows (counted from 0: 3, 7)", text_column="a", text_pair_column="b")
 
 
-def test_labels_in_three_forms():
+def test_labels_in_three_forms(tmp_path):
     frame = labelled()
     task, lists = settled(frame)
     joined = frame.assign(labels=["|".join(row) for row in frame["labels"]])
@@ -87,6 +87,9 @@ def test_labels_in_three_forms():
         assert other.output is LABELS is task.output
         assert splits.labels == lists.labels == ("blue", "green", "red")
         assert splits.train["label"][:] == lists.train["label"][:]
+    columns.assign(label="another column").to_csv(tmp_path / "columns.csv", index=False)
+    _, splits = settled(tmp_path / "columns.csv", label_columns=("blue", "green", "red"))
+    assert splits.train["label"][:] == lists.train["label"][:]
     row = lists.train[0]
     assert [lists.labels[i] for i in np.flatnonzero(row["label"])] == frame["labels"][row["row"]]
     assert any("have no label" in note for note in lists.warnings)
