@@ -46,7 +46,7 @@ _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
     "hftl": 2310,  # its own files, without folders
     "hftl/cli": 990,
-    "hftl/data": 1780,
+    "hftl/data": 1790,
     "hftl/demo": 1770,
     "hftl/doctor": 1620,
     "hftl/evaluation": 3620,

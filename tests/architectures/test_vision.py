@@ -21,6 +21,7 @@ from hftl.methods.plan import Given, write_probe
 from hftl.models.heads import fold_temperature, output_linears
 from hftl.models.load import load_model
 from hftl.tasks import get_task
+from hftl.tasks.task import Encoded
 from hftl.training.features import Passer
 from tests.architectures.contract import FLAGS, check_contract
 from tests.architectures.vision_models import MODELS, SIDE, build_vision
@@ -81,7 +82,7 @@ def test_logits_of_two_heads_are_the_probe(checkpoint, name):
     assert len(loaded.outputs) == 2
     rng = np.random.default_rng(0)
     pixels = torch.from_numpy(rng.normal(size=(5, 3, SIDE, SIDE)).astype(np.float32))
-    encoded = _Rows(pixels)
+    encoded = Encoded({"pixels": pixels.numpy()}, np.zeros(5, dtype=np.int64))
     features = Passer(_collate, use_cpu=True).features(loaded.model, loaded.outputs, encoded, "")["native"]
     widths = [loaded.model.get_submodule(output).in_features for output in loaded.outputs]
     assert features.shape == (5, sum(widths))
@@ -95,19 +96,11 @@ def test_logits_of_two_heads_are_the_probe(checkpoint, name):
     assert torch.allclose(_logits(loaded.model, pixels), wanted / 2, atol=1e-4)
 
 
-class _Rows(torch.utils.data.Dataset):
-    def __init__(self, pixels: torch.Tensor):
-        self.pixels, self.lengths = pixels, np.ones(len(pixels), dtype=np.int64)
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return self.pixels[index]
-
-
-def _collate(items: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {"pixel_values": torch.stack(items), "labels": torch.zeros(len(items), dtype=torch.long)}
+def _collate(items: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+    return {
+        "pixel_values": torch.from_numpy(np.stack([item["pixels"] for item in items])),
+        "labels": torch.zeros(len(items), dtype=torch.long),
+    }
 
 
 def _logits(model: Any, pixels: torch.Tensor) -> torch.Tensor:

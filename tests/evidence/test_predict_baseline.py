@@ -105,4 +105,4 @@ def test_the_majority_class_alone(tmp_path):
     save_baseline(constant_baseline(CLASS, np.array([0, 1, 1]), range(1)), tmp_path / "baseline", ["a", "b"])
     assert load_predictor(tmp_path / "baseline").predict(["any text"])[0].label == "b"
     (tmp_path / "report.json").write_text(json.dumps({"schema_version": 1, "task": "image-classification"}))
-    assert load_predictor(tmp_path / "baseline").task.input_column == "image"
+    assert load_predictor(tmp_path / "baseline").task.inputs.kind == "image"

@@ -89,7 +89,7 @@ def test_masks_are_fifteen_percent_of_the_words(folder):
     words = list(range(60, 100))
     rows = [[cls, *words, sep], [cls, 61, sep], [cls, sep], [cls, mask, 62, sep], [cls, *words[:20], sep]]
     masked, targets = mask_tokens(encoded_texts(rows, np.zeros(5, dtype=int)), tokenizer)
-    assert masked.labels.tolist() == [0, 1, 2]  # nothing to mask in the third, a mask already in the fourth
+    assert masked.targets.tolist() == [0, 1, 2]  # nothing to mask in the third, a mask already in the fourth
     assert [(ids == mask).sum() for ids in masked.arrays["input_ids"]] == [6, 1, 3]
     assert [(row != -100).sum() for row in targets] == [6, 1, 3]
     for ids, original, wanted in zip(masked.arrays["input_ids"], [rows[0], rows[1], rows[4]], targets, strict=True):
