@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.data import SequentialSampler
 from transformers import PreTrainedModel, Trainer
 
 from hftl.methods.plan import Plan, Stage
@@ -47,6 +48,15 @@ class GroupedTrainer(Trainer):
             return super().get_eval_dataloader(eval_dataset)
         finally:
             self.args.dataloader_drop_last = drop_last
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """Evaluate windows of words in their order, by which they are joined to rows again.
+
+        With batches of similar length, Trainer would take the evaluation rows by length, too, and never say in which order.
+        """
+        if getattr(eval_dataset, "units", None) is None:
+            return super()._get_eval_sampler(eval_dataset)
+        return SequentialSampler(eval_dataset)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         """Write checkpoints with the parameter names of the model in memory.

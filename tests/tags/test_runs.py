@@ -169,6 +169,16 @@ def test_two_processes_are_exact(folder, whole):
     assert history[0] == history[1]
 
 
+def test_scores_while_training_are_those_of_the_rows(folder):
+    """Trainer takes evaluation rows by length where batches are of similar length: windows would meet other rows' tags."""
+    data = Dataset.from_list(sentences(60, long=6))
+    result = run(folder, "bert", "full", data=data, name="by-length", max_steps=-1, num_train_epochs=1)
+    history = [entry for stage in result.report["stages"] for entry in stage["history"] if "eval_f1" in entry]
+    validation = result.report["metrics"]["validation"]
+    for name in ("f1", "macro_f1", "strict_f1"):
+        assert history[-1][f"eval_{name}"] == pytest.approx(validation[name]["value"]), name
+
+
 def test_stored_states_give_the_same_run(folder):
     data = Dataset.from_list(sentences(40, long=3))
     flags = {"max_steps": -1, "num_train_epochs": 4, "lora_dropout": 0.0, "learning_rate": 1e-3, "data": data}
