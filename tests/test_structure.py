@@ -59,7 +59,7 @@ BUDGETS = {
     "hftl/publishing": 2410,
     "hftl/report": 2450,
     "hftl/tasks": 2800,
-    "hftl/training": 2120,
+    "hftl/training": 2130,
     "spaces_demo": 570,
 }
 MAX_FILES = 181

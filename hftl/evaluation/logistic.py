@@ -65,17 +65,19 @@ def fit_probe(
     seed: int,
     class_weights: np.ndarray | None = None,
     no_bias: Collection[str] = (),
+    large: int = LARGE,
 ) -> Probe:
     """Choose pooling and C by 3-fold cross-validation on at most 3,000 rows, then fit once on all rows.
 
     With two rows in every class it is two folds; with one there is nothing to hold out, and C is 1 on native features.
     `features` maps pooling to [n, d]; `pooling` is auto, native or mean; `class_weights` is one factor per class.
-    `no_bias` names the poolings whose head is a Linear without bias: their regression has no intercept.
+    `no_bias` names the poolings whose head is a Linear without bias: their regression has no intercept. `large` is
+    `fit_logistic`'s.
     """
     rows = cv_rows(labels, seed)
     some, folds = labels[rows], held_out_folds(len(rows), seed, labels[rows])
     score = partial(_cv_scores, labels=some, folds=folds, class_weights=class_weights)
-    fit = partial(fit_logistic, labels=labels, num_labels=num_labels, class_weights=class_weights)
+    fit = partial(fit_logistic, labels=labels, num_labels=num_labels, class_weights=class_weights, large=large)
     return choose_and_fit(features, pooling, no_bias, rows, len(rows), score, fit)
 
 
@@ -165,8 +167,10 @@ def fit_logistic(
     class_weights: np.ndarray | None = None,
     *,
     intercept: bool = True,
+    large: int = LARGE,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (weight [classes, d], bias [classes]) on raw features, at the optimum of scikit-learn's objective.
+    """Return (weight [classes, d], bias [classes]) on raw features, at the optimum of scikit-learn's objective, or near
+    it from `large` rows x classes on.
 
     A class without rows gets a bias that no input outweighs. Two classes are written as two opposite halves: the
     same probabilities. Without `intercept` the bias is zero for all: the solution for a head that has none.
@@ -174,7 +178,7 @@ def fit_logistic(
     sample_weight = None if class_weights is None else class_weights[labels]
     with threads(len(labels) * num_labels), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The number of unique classes")  # a few rows of many classes
-        if len(labels) * num_labels >= LARGE:
+        if len(labels) * num_labels >= large:
             classes, codes = np.unique(labels, return_inverse=True)
             mean, scale = moments(features, centre=intercept)
             coef, shift = fit_in_chunks(features, codes, c, sample_weight, (mean, scale), intercept=intercept)
