@@ -65,7 +65,7 @@ def fit_probe(
     seed: int,
     class_weights: np.ndarray | None = None,
     no_bias: Collection[str] = (),
-    large: int = LARGE,
+    large: int | None = None,
 ) -> Probe:
     """Choose pooling and C by 3-fold cross-validation on at most 3,000 rows, then fit once on all rows.
 
@@ -167,10 +167,10 @@ def fit_logistic(
     class_weights: np.ndarray | None = None,
     *,
     intercept: bool = True,
-    large: int = LARGE,
+    large: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (weight [classes, d], bias [classes]) on raw features, at the optimum of scikit-learn's objective, or near
-    it from `large` rows x classes on.
+    it from `large` rows x classes on (default: `LARGE`).
 
     A class without rows gets a bias that no input outweighs. Two classes are written as two opposite halves: the
     same probabilities. Without `intercept` the bias is zero for all: the solution for a head that has none.
@@ -178,7 +178,7 @@ def fit_logistic(
     sample_weight = None if class_weights is None else class_weights[labels]
     with threads(len(labels) * num_labels), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The number of unique classes")  # a few rows of many classes
-        if len(labels) * num_labels >= large:
+        if len(labels) * num_labels >= (large or LARGE):
             classes, codes = np.unique(labels, return_inverse=True)
             mean, scale = moments(features, centre=intercept)
             coef, shift = fit_in_chunks(features, codes, c, sample_weight, (mean, scale), intercept=intercept)
