@@ -306,7 +306,7 @@ def test_truncated_and_oversized_images(tmp_path, monkeypatch):
 # Real sets of other tasks
 
 
-@pytest.mark.parametrize(("name", "words"), [("nlupp_multilabel", "several labels per row"), ("wnut17", "")])
+@pytest.mark.parametrize(("name", "words"), [("nlupp_multilabel", "several labels for a row"), ("wnut17", "")])
 def test_real_sets_of_other_tasks(name, words):
     if not (SHARED / name).is_dir():
         pytest.skip(f"{name} is not in ../shared/data")

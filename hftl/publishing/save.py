@@ -10,7 +10,7 @@ import transformers
 from peft import PeftModel
 
 from hftl.config import read_yaml
-from hftl.errors import ConfigError
+from hftl.errors import ConfigError, RunError
 from hftl.models import pooled
 from hftl.models.load import Loaded
 from hftl.paths import usual_modes
@@ -87,7 +87,12 @@ def model_files(folder: Path, *, weights: bool = True) -> list[Path]:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy one file: weights as a hard link where that is possible, JSON without the folders that it was loaded from."""
+    """Copy one file: weights as a hard link where that is possible, JSON without the folders that it was loaded from.
+
+    Raises `RunError` for a file that may not be read.
+    """
+    if source.is_file() and not os.access(source, os.R_OK):  # a hard link would be made, and fail its reader
+        raise RunError(f"{source} cannot be read: you have no permission.")
     if source.suffix == ".safetensors":
         try:
             os.link(source.resolve(), target)  # gigabytes, not twice on the disk

@@ -22,6 +22,7 @@ from hftl.errors import ConfigError, RunError
 from hftl.predict import load
 from hftl.publishing.bundle import BundleOptions, build_bundle
 from hftl.publishing.public_report import public_config, public_report
+from hftl.publishing.save import copy_file
 from hftl.run_data import Artifact, open_artifact
 from tests.hub.cards import card_problems
 from tests.runs import SMALL, checkpoint, subprocess_env, text_frame, tiny_run
@@ -379,3 +380,12 @@ def test_links_are_used_where_they_can_be(text_run, tmp_path, monkeypatch):
     copied = tmp_path / "copied" / "model.safetensors"
     assert not copied.samefile(weights)
     assert copied.read_bytes() == weights.read_bytes()
+
+
+def test_weights_that_may_not_be_read(tmp_path, monkeypatch):
+    """A hard link of them is made all the same, and whoever reads it fails."""
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    monkeypatch.setattr("hftl.publishing.save.os.access", lambda *_: False)
+    with pytest.raises(RunError, match="cannot be read: you have no permission"):
+        copy_file(tmp_path / "model.safetensors", tmp_path / "copy.safetensors")
+    assert not (tmp_path / "copy.safetensors").exists()
