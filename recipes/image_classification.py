@@ -7,11 +7,10 @@ Several:  accelerate launch --config_file accelerate_configs/multi_gpu.yaml -m r
 Every flag of `hftl train image-classification` works. Measured results with their commands: recipes/README.md.
 """
 
-import sys
 from typing import Any
 
 from hftl.adapt import Result, adapt
-from hftl.cli import run_command
+from hftl.cli import run_recipe
 
 
 TASK = "image-classification"
@@ -29,9 +28,7 @@ def run(**overrides: Any) -> Result:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the recipe from the command line."""
-    words = sys.argv[1:] if argv is None else argv
-    defaults = [word for name, value in DEFAULTS.items() for word in (f"--{name}", value)]
-    sys.exit(run_command(["train", TASK, *defaults, *words]))
+    run_recipe(TASK, DEFAULTS, argv)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ Two usual columns, such as sentence1 and sentence2 or question and answer, are f
 Every flag of `hftl train text-classification` works. Measured results with their commands: recipes/README.md.
 """
 
-import sys
 from typing import Any
 
 from hftl.adapt import Result, adapt
-from hftl.cli import run_command
+from hftl.cli import run_recipe
 
 
 TASK = "text-classification"
@@ -30,9 +29,7 @@ def run(**overrides: Any) -> Result:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the recipe from the command line."""
-    words = sys.argv[1:] if argv is None else argv
-    defaults = [word for name, value in DEFAULTS.items() for word in (f"--{name}", value)]
-    sys.exit(run_command(["train", TASK, *defaults, *words]))
+    run_recipe(TASK, DEFAULTS, argv)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ To add a verb, write a function under `@verb(...)` in one of the files here; its
 
 import os
 import sys
+from collections.abc import Mapping
+from typing import NoReturn
 
 from typer import Exit, TyperException
 from typer.main import get_command
@@ -27,6 +29,12 @@ def execute(words: list[str]) -> None:
             _HFTL.invoke(context)
     except TyperException as error:
         raise ConfigError(f"{error.format_message().rstrip('.')}. See hftl --help.") from None
+
+
+def run_recipe(task: str, defaults: Mapping[str, str], argv: list[str] | None) -> NoReturn:
+    """Run `hftl train` for a recipe and exit: its `defaults`, then the flags of `argv` (None: of the shell)."""
+    flags = [word for name, value in defaults.items() for word in (f"--{name}", value)]
+    sys.exit(run_command(["train", task, *flags, *(sys.argv[1:] if argv is None else argv)]))
 
 
 def run_command(argv: list[str]) -> int:

@@ -20,7 +20,7 @@ class ChecksFailedError(HftlError):
 
 
 _DOCTOR = {
-    "task": Flag("text-classification or image-classification (default: found from the data)"),
+    "task": Flag(f"one of {', '.join(TASK_NAMES)} (default: found from the data)"),
     **COLUMNS,
     "method": Flag("judge the number of rows for this method (default: the task's own)"),
     "fix": Flag("new folder for the cleaned data and changes.log, the log of every change"),

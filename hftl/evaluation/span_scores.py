@@ -196,7 +196,13 @@ SCORES: Scores = {
     "precision": _half(metrics.micro("precision")),
     "recall": _half(metrics.micro("recall")),
 }
-COMPARED = ("f1", "macro_f1", "strict_f1")  # those with an interval and a verdict, the headline first
+COMPARED = (
+    "f1",
+    "precision",
+    "recall",
+    "macro_f1",
+    "strict_f1",
+)  # those with an interval and a verdict, the headline first
 
 
 def per_type(answers: Iterable[Any], targets: Iterable[Any], names: Sequence[str]) -> list[dict[str, Any]]:

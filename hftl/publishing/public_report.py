@@ -66,7 +66,7 @@ def public_report(report: dict[str, Any], config: dict[str, Any] | None = None) 
     evidence = public.get("evidence")
     if evidence:
         for finding in evidence.get("doctor") or []:
-            finding.pop("mend", None)  # the name of "fix" in reports written before 2026-12
+            finding.pop("mend", None)  # what older reports call "fix"
             finding["fix"] = ""  # may quote classes, files and rows
         inputs = task_of(report).inputs
         natural = {name for name, *_ in inputs.groups(Dataset.from_dict({column: [] for column in inputs.columns}))}

@@ -108,7 +108,7 @@ def findings(evidence: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     if evidence.get("doctor") is None:
         return None
     ordered = sorted(evidence["doctor"], key=lambda f: _LEVELS.get(f["level"], 1))[:MAX_FINDINGS]
-    fixes = [f.get("fix", f.get("mend")) for f in ordered]  # "mend" was its name in reports written before 2026-12
+    fixes = [f.get("fix", f.get("mend")) for f in ordered]  # older reports call it "mend"
     return [{**f, "fix": fixes[i], "rows": _first_rows(f.get("rows") or {})} for i, f in enumerate(ordered)]
 
 
