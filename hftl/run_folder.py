@@ -13,6 +13,7 @@ from hftl.atomic import check_folder, partial_of, put_in_place, write_new
 from hftl.errors import RunError
 
 
+_ENDING = re.compile(r"\.(csv|tsv|jsonl?|parquet|txt|conllu?|iob2?|bio(es)?)$", re.IGNORECASE)
 CONTROL = "control"  # of a partial folder: what `--control scratch` needs to go on
 # What this process may write, by absolute path: the lock, and the folders that were made for it.
 _CLAIMS: dict[Path, tuple[FileLock, list[Path]]] = {}
@@ -59,10 +60,12 @@ def _release_all() -> None:
 
 
 def default_output_dir(data_name: str, model: str, method: str, *, claimed: bool) -> Path:
-    """Return runs/<data>-<model>-<method>, with a number where that is taken; with `claimed`, as `claim` does."""
-    words = "-".join(
-        re.sub(r"[^A-Za-z0-9._]+", "-", Path(str(w)).name).strip("-.") or "data" for w in (data_name, model, method)
-    )
+    """Return runs/<data>-<model>-<method>, with a number where that is taken; with `claimed`, as `claim` does.
+
+    A file of data goes without its ending.
+    """
+    names = [re.sub(_ENDING, "", Path(data_name).name), *(Path(str(word)).name for word in (model, method))]
+    words = "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "data" for name in names)
     path = Path("runs") / words
     number = 2
     while path.exists() or (claimed and not _is_ours(path)):

@@ -161,7 +161,7 @@ def test_default_output_dir_counts_up(capsys, place, tmp_path, monkeypatch):
     words = ["train", "text-classification", "--data", place / "t.csv", "--model", place / "bert", "--method", "probe"]
     words += ["--evidence", "off"]
     folders = [hftl(capsys, *words, "--json").json["run_dir"] for _ in range(2)]
-    assert folders == ["runs/t.csv-bert-probe", "runs/t.csv-bert-probe-2"]
+    assert folders == ["runs/t-bert-probe", "runs/t-bert-probe-2"]
 
 
 def test_evidence_off(capsys, place, tmp_path):

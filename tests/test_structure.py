@@ -44,12 +44,12 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2310,  # its own files, without folders
-    "hftl/cli": 990,
+    "hftl": 2320,  # its own files, without folders
+    "hftl/cli": 1000,
     "hftl/data": 1790,
     "hftl/demo": 1770,
     "hftl/doctor": 1620,
-    "hftl/evaluation": 3620,
+    "hftl/evaluation": 3630,
     "hftl/evidence": 1060,
     "hftl/export": 1040,
     "hftl/forgetting": 590,
@@ -58,7 +58,7 @@ BUDGETS = {
     "hftl/planning": 880,
     "hftl/publishing": 2410,
     "hftl/report": 2450,
-    "hftl/tasks": 2800,
+    "hftl/tasks": 2810,
     "hftl/training": 2130,
     "spaces_demo": 570,
 }

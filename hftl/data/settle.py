@@ -162,6 +162,8 @@ def settle_task(name: str, table: Dataset, config: DataConfig) -> Task:
     if config.problem_type is not None:
         problem = config.problem_type
     elif is_list(feature):
+        if isinstance(getattr(feature, "feature", None), dict):
+            raise DataError(f"the column {label!r} holds marked spans: they are for the task token-classification")
         problem = "multi_label_classification"
     elif not isinstance(feature, ClassLabel) and is_measured(numbers_of(table, str(label)) or []):
         problem = "regression"

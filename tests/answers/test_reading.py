@@ -1,5 +1,7 @@
 """Which answer the columns of the data speak for, and what is said of columns that do not go with it."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,7 +51,7 @@ def test_the_columns_say_what_is_answered(tmp_path):
     assert settled(few)[1].labels == ("1", "1.5", "2")
     assert kinds(few, problem_type="regression") == ("text", "number")
     whole = few.assign(label=range(40))
-    refused(whole, "40 of 40 classes have a single row")
+    refused(whole, "40 of 40 classes have a single row", "To learn a number: --problem_type regression")
     assert kinds(whole, problem_type="regression") == ("text", "number")
 
 
@@ -153,5 +155,8 @@ def test_the_task_is_found(tmp_path):
     assert find_task(DataConfig(data=paired())) == TEXT
     assert find_task(DataConfig(data="sample:digits")) == "image-classification"
     assert find_task(DataConfig(data=str(tiny_images(tmp_path / "images")))) == "image-classification"
+    spans = [{"text": f"Ada is {i}", "entities": [{"start": 0, "end": 3, "label": "PER"}]} for i in range(9)]
+    (tmp_path / "spans.jsonl").write_text("\n".join(map(json.dumps, spans)))
+    assert find_task(DataConfig(data=str(tmp_path / "spans.jsonl"))) == "token-classification"
     with pytest.raises(DataError, match="column found"):
         find_task(DataConfig(data=pd.DataFrame({"a": [1, 2], "b": [3, 4]})))

@@ -51,7 +51,7 @@ def test_runs_without_a_name(place: Path, tmp_path: Path) -> None:
         for rate in ("1e-3", "1e-4")
     ]
     assert [run.wait(timeout=240) for run in runs] == [0, 0]
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"t.csv-bert-full", "t.csv-bert-full-2"}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"t-bert-full", "t-bert-full-2"}
     configs = [(path / "config.yaml").read_text() for path in (tmp_path / "runs").iterdir()]
     assert sum("learning_rate: 0.001" in config for config in configs) == 1
 

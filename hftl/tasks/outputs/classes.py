@@ -136,6 +136,8 @@ def class_names(parts: dict[str, list[str]], feature: Any, column: str) -> tuple
     if single:
         wrong_column = len(single) * 2 > len(labels) > 2
         advice = "is this the right column (--label-column)?" if wrong_column else "add rows of them or remove them"
+        if wrong_column and all(_PLAIN_NUMBER.fullmatch(name) for name in labels):
+            advice += " To learn a number: --problem_type regression"
         raise DataError(
             f"{len(single)} of {len(labels)} classes {'have' if len(single) > 1 else 'has'} a single row in train: "
             f"{quoted(single)}, in {which}: {advice}"
