@@ -123,7 +123,7 @@ def number_between(answer: Any, config: dict[str, Any], report: dict[str, Any], 
         return f'<p class="hf-note hf-none">{remark}</p>' if remark else ""
     around = f"{answer - width:.4g} to {answer + width:.4g}"
     share = f"holds the truth for {percent(level)} of rows" if _is_number(level) else "should hold the truth"
-    return note(f"{answer:.4g}", f"The interval {around} {share}.", remark)
+    return note(f"{answer:.4g}", f"The interval {around} {share}", remark)
 
 
 def evidence(report: dict[str, Any]) -> str:

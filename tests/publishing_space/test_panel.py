@@ -154,6 +154,6 @@ def test_labels_above_their_thresholds():
 def test_a_number_and_its_interval():
     config = {"conformal_width": 0.5, "conformal_level": 0.9}
     shown = panel.number_between(2.25, config, {}, "cut")
-    assert "<b>2.25</b> 1.75 to 2.75: the truth lies there for 90.0% of rows. cut" in shown
+    assert "<b>2.25</b> The interval 1.75 to 2.75 holds the truth for 90.0% of rows. cut" in shown
     assert panel.number_between(2.25, {}, {}, "") == ""
     assert panel.number_between(2.25, {"conformal_width": "x"}, {}, "cut") == '<p class="hf-note hf-none">cut</p>'
