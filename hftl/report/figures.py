@@ -9,7 +9,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -209,6 +209,67 @@ def _line(points: Sequence[Any], axes: Encoding, colour: str, *, dashed: bool = 
         _layer({"type": "line", "color": colour, **dash}, axes, points),
         _layer({"type": "point", "color": colour, **dot}, {**axes, **sized}, points, said=True),
     ]
+
+
+def frontier(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the points {x, value} that none beats in `value` at the same or a smaller `x`, the cheapest first."""
+    ordered = sorted(points, key=lambda p: (p["x"], -p["value"]))
+    return [p for i, p in enumerate(ordered) if all(p["value"] > q["value"] for q in ordered[:i])]
+
+
+def pareto(rows: Sequence[dict[str, Any]], title: str, write: Callable[[float], str], scale: Scale = _SHARE) -> Chart:
+    """Draw what a score costs: `rows` hold name, kind, cost > 0, value, low and high, and may hold `size` for the mark.
+
+    A dashed line joins those that none beats at the same or a smaller cost. `title` is the cost's, `write` says one.
+    """
+    points = [{**row, "x": row["cost"], "label": row["name"], "at": write(row["cost"])} for row in rows]
+    best = frontier(points)
+    summary = f"{scale.heading} against {title}. None is cheaper and better than {', '.join(isolated(p['name']) for p in best)}."
+    return scatter(points, [("var(--muted)", best)], (title, scale.name), summary, scale)
+
+
+def scatter(
+    points: Sequence[dict[str, Any]],
+    lines: Sequence[tuple[str, Sequence[dict[str, Any]]]],
+    titles: tuple[str, str],
+    summary: str,
+    scale: Scale = _SHARE,
+) -> Chart:
+    """Draw scores with their intervals over x > 0, on a logarithmic axis, and dashed lines (colour, {x, value}).
+
+    `points` hold name, kind, x, `at` (x in words), value, low and high, and may hold `size` for the mark and a `label`.
+    """
+    ends = [f(p["x"] for part in (points, *(line for _, line in lines)) for p in part) for f in (min, max)]
+    bottom, top = min(p["low"] for p in points), max(p["high"] for p in points)
+    step, below = 0.06 * (top - bottom or 1), math.inf  # a line of text, as a part of the axis of scores
+    values = []
+    for point in sorted(points, key=lambda p: -p["value"]):
+        colour, shape = _MARKS.get(point["kind"], _MARKS["slice"])
+        text, low, high = scale.values(point["value"], point["low"], point["high"])
+        said = f"{isolated(point['name'])}, {point['at']}: {text}, 95% interval {low} to {high}"
+        label = one_line(point.get("label", ""), 24)
+        below = min(point["value"], below - step) if label else below  # names of equal scores stand apart
+        right = math.log(point["x"] / ends[0]) > 0.6 * math.log(ends[1] / ends[0])
+        words = {"label": label, "beside": below if label else point["value"], "right": right, "said": said}
+        values.append({**point, **words, "colour": colour, "shape": shape})
+    log = {"type": "log", "domain": [ends[0] / 1.25, ends[1] * 1.25], "nice": False}
+    x = _axis("x", titles[0], log, grid=False, labelSeparation=8)
+    ticks = _PERCENT if scale.share else {"tickCount": 5}
+    y = _axis("value", titles[1], {"zero": False, "nice": False, "domain": [bottom - step, top + step]}, **ticks)
+    by_colour, by_shape = ({"field": field, "type": "nominal", "scale": None} for field in ("colour", "shape"))
+    mark = {"x": x, "y": y, "color": by_colour, "shape": by_shape}
+    if any("size" in point for point in points):
+        mark["size"] = {"field": "size", "type": "quantitative", "scale": {"range": [40, 400], "zero": True}}
+    rule = {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": by_colour}
+    written = {"x": x, "y": {**y, "field": "beside"}, "text": {"field": "label"}}
+    names = [[v for v in values if v["right"] == right] for right in (True, False)]
+    layers = [
+        *(_layer({**_DIAGONAL, "color": colour}, {"x": x, "y": y}, line) for colour, line in lines),
+        _layer({"type": "rule", "strokeWidth": 2, "opacity": 0.45}, rule, values),
+        _layer({"type": "point", "size": 90}, mark, values, said=True),
+        *(_layer({"type": "text", **side}, written, part) for side, part in zip(_BESIDE, names, strict=True)),
+    ]
+    return _chart(summary, layers, 340)
 
 
 def similarity(blocks: Sequence[dict[str, Any]]) -> Chart:

@@ -41,19 +41,13 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
     """Return the page of the run that lies in `run_dir` as HTML."""
     evidence: dict[str, Any] = report.get("evidence") or {}
     matrix = None if rows.probabilities is None else confusion(rows)
-    templates = files("hftl.report").joinpath("templates")
-    kinds = {"style": "css", "script": "js"}
-    ours = {name: templates.joinpath(f"page.{kind}").read_text(encoding="utf-8") for name, kind in kinds.items()}
-    ours = {name: text.replace("\r\n", "\n") for name, text in ours.items()}
-    hashes = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in ours.items()}
     sections = evidence_sections(report, evidence, list(rows.labels), matrix)
     return (
         environment()
         .get_template("page.html")
         .render(
             **sections,
-            **{name: Markup(text) for name, text in ours.items()},
-            hashes=hashes,
+            **inlined(),
             rows_open=True,
             stages=views.stages(report),
             interpolation=statements.interpolation(report),
@@ -69,6 +63,16 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
             data=_page_data(rows, matrix),
         )
     )
+
+
+def inlined() -> dict[str, Any]:
+    """Return what every page holds: `style` and `script`, and the `hashes` by which its policy allows these alone."""
+    templates = files("hftl.report").joinpath("templates")
+    kinds = {"style": "css", "script": "js"}
+    ours = {name: templates.joinpath(f"page.{kind}").read_text(encoding="utf-8") for name, kind in kinds.items()}
+    ours = {name: text.replace("\r\n", "\n") for name, text in ours.items()}
+    hashes = {name: base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for name, text in ours.items()}
+    return {**{name: Markup(text) for name, text in ours.items()}, "hashes": hashes}
 
 
 def evidence_sections(

@@ -119,9 +119,9 @@
   };
   for (const kind of ["pointermove", "pointerdown", "scroll"]) document.addEventListener(kind, point);
 
-  const copy = document.getElementById("copy");
-  copy.hidden = !navigator.clipboard;
-  copy.addEventListener("click", () => navigator.clipboard
+  const copy = document.getElementById("copy");  // there is none where no command is
+  if (copy) copy.hidden = !navigator.clipboard;
+  copy?.addEventListener("click", () => navigator.clipboard
     .writeText(document.getElementById("command").textContent)
     .then(() => { copy.textContent = "Copied"; }, () => { copy.textContent = "Not allowed"; }));
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));

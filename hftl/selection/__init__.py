@@ -1,0 +1,1 @@
+"""Questions before and after a run: which model, which method, how many rows."""

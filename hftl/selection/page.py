@@ -1,0 +1,52 @@
+"""The page of a selection: sections of a chart and a table each, in the look of report.html, in one file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hftl
+from hftl.atomic import write_new
+from hftl.report.figures import Chart
+from hftl.report.html import drawn, environment, inlined
+
+
+Cell = str | tuple[str, str]  # what it says, or that and its range below
+
+
+@dataclass(frozen=True)
+class Section:
+    """A question, how to read what answers it, and a chart, a table, or both."""
+
+    id: str  # a plain word, which the navigation shows
+    heading: str
+    read: Any  # a text, or a `Statement` where it names something of the data
+    chart: Chart | None = None
+    legend: Sequence[tuple[str, str, str]] = ()  # class, path and words, as the macro `legend` takes them
+    heads: Sequence[str] = ()  # of the table; those of numbers begin with >
+    rows: Sequence[Sequence[Cell]] = ()  # the first cell of each is a name
+    notes: Sequence[str] = ()
+    command: str = ""  # of one section at most
+
+
+def write_page(path: Path, title: str, lede: Any, sections: Sequence[Section]) -> None:
+    """Write the page of the verb that `path` is named after, such as compare.html, whole or not at all.
+
+    `title` may hold names of the data; `lede` is a text or a `Statement`. Charts that cannot be drawn leave a line that
+    says why.
+    """
+    page = environment().get_template("selection.html")
+    write_new(
+        path,
+        page.render(
+            **inlined(),
+            verb=path.stem,
+            title=title,
+            lede=lede,
+            sections=sections,
+            navigation=[(section.id, section.id.capitalize(), True) for section in sections],
+            charts=drawn({section.id: section.chart for section in sections if section.chart}),
+            version=hftl.__version__,
+            data={},
+        ),
+    )
