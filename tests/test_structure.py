@@ -21,7 +21,7 @@ LAYERS = (
         "hftl.surroundings",
         "hftl.config",
     ),
-    ("hftl.hub_errors", "hftl.models.packaged", "hftl.models.efficientnet_lite"),
+    ("hftl.hub_errors", "hftl.models.packaged", "hftl.models.efficientnet_lite", "hftl.models.quantized_e5"),
     ("hftl.evaluation",),  # figures of arrays: it knows no data, no task and no model
     ("hftl.data",),
     ("hftl.tasks",),
@@ -55,7 +55,7 @@ BUDGETS = {
     "hftl/export": 1040,
     "hftl/forgetting": 590,
     "hftl/methods": 650,
-    "hftl/models": 1040,
+    "hftl/models": 1210,
     "hftl/planning": 880,
     "hftl/publishing": 2410,
     "hftl/report": 2560,
@@ -64,7 +64,7 @@ BUDGETS = {
     "hftl/training": 2130,
     "spaces_demo": 570,
 }
-MAX_FILES = 184
+MAX_FILES = 185
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

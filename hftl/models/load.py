@@ -21,7 +21,7 @@ from hftl.hub_errors import hub_errors
 from hftl.models.classes import check_loaded, check_positions, classifier_config, load_into
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
-from hftl.models.packaged import PACKAGED, find_packaged, packaged_as
+from hftl.models.packaged import PACKAGED, find_packaged, is_installed, packaged_as
 from hftl.paths import typed_path
 from hftl.surroundings import hub_reachable
 from hftl.tasks.task import Task
@@ -97,10 +97,10 @@ def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
         return Checkpoint(name, name, "cache", revision, True)
     if not hub_reachable():
         why = "offline mode is on" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
+        usable = ["a model folder", *filter(is_installed, PACKAGED)]
         raise ModelError(
             f"{name} is neither a folder nor in the Hub cache, and {why}."
-            f"{_similar_folders(folder) or did_you_mean(name, PACKAGED)} "
-            f"Usable now: a model folder, or {', '.join(PACKAGED)}."
+            f"{_similar_folders(folder) or did_you_mean(name, PACKAGED)} Usable now: {', '.join(usable)}."
         )
     return Checkpoint(name, name, "hub", revision, False)
 

