@@ -57,6 +57,17 @@ def new_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def disk_errors(path: Path, instead: str = "") -> Iterator[None]:
+    """Turn what the disk refuses inside, while `path` is written, into a `RunError`; `instead` says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # not the disk's
+            raise
+        raise RunError(f"{path} cannot be written: {error.strerror}. {instead}".rstrip()) from None
+
+
 def write_new(path: Path, text: str) -> None:
     """Write a file of text that nobody ever reads half."""
     with new_file(path) as partial:

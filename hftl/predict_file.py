@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hftl.atomic import new_file, partial_of
+from hftl.atomic import disk_errors, new_file, partial_of
 from hftl.config import data_config
 from hftl.data.columns import no_formula
 from hftl.data.load import load_rows
@@ -61,7 +61,7 @@ def predict_data(predictor: Predictor, flags: dict[str, Any]) -> Answered:
         columns[column] = [one[name] for one in cells]
         names.append(column)
     if output is not None:
-        _write(columns, output)
+        write_table(columns, output)
     return Answered([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], names)
 
 
@@ -76,17 +76,15 @@ def _checked_output(name: str) -> Path:
     return output
 
 
-def _write(columns: dict[str, list[Any]], output: Path) -> None:
+def write_table(columns: dict[str, list[Any]], output: Path) -> None:
+    """Write a CSV; a text that a spreadsheet would run is quoted. Raises `RunError` for what the disk refuses."""
     columns = {name: _as_json(values) for name, values in columns.items()}
     rows = [[_cell(value) for value in row] for row in zip(*columns.values(), strict=True)]
     # a lone carriage return is not quoted before Python 3.13, and would end the row for every reader
     risky = any("\r" in cell for row in rows for cell in row if isinstance(cell, str))
-    try:
-        with new_file(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if risky else csv.QUOTE_MINIMAL)
-            writer.writerows([[no_formula(name) for name in columns], *rows])
-    except OSError as error:
-        raise RunError(f"{output} cannot be written: {error.strerror or error}.") from None
+    with disk_errors(output), new_file(output) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL if risky else csv.QUOTE_MINIMAL)
+        writer.writerows([[no_formula(name) for name in columns], *rows])
 
 
 def _as_json(values: list[Any]) -> list[Any]:

@@ -100,7 +100,7 @@ def run_splits(run: Path, data: str | None = None) -> Splits:
     return load_task(config.task, config.data, report["seed"] if report else config.train_seed)[1]
 
 
-def some_rows(artifact: Artifact, inputs: Inputs, count: int = 64, data: str | None = None) -> RealRows:
+def some_rows(artifact: Artifact, inputs: Inputs, count: int, data: str | None = None) -> RealRows:
     """Return `count` real inputs (fewer when there are fewer): test rows of the run, else of a packaged sample.
 
     The rows are spread evenly over the split, which may be sorted by class. `data` names other data to read instead

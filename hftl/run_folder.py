@@ -9,11 +9,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hftl.atomic import check_folder, partial_of, put_in_place, write_new
+from hftl.atomic import check_folder, disk_errors, partial_of, put_in_place, write_new
 from hftl.errors import RunError
 
 
 _ENDING = re.compile(r"\.(csv|tsv|jsonl?|parquet|txt|conllu?|iob2?|bio(es)?)$", re.IGNORECASE)
+_ANOTHER = "Choose another --output_dir."
 CONTROL = "control"  # of a partial folder: what `--control scratch` needs to go on
 # What this process may write, by absolute path: the lock, and the folders that were made for it.
 _CLAIMS: dict[Path, tuple[FileLock, list[Path]]] = {}
@@ -30,14 +31,13 @@ def claim(output_dir: Path) -> None:
     lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
     made = [parent for parent in path.parents if not parent.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        with disk_errors(output_dir, _ANOTHER):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock.acquire()
     except Timeout:
         raise RunError(
             f"Another process is writing {output_dir} at this moment. Wait for it, or choose another --output_dir."
         ) from None
-    except OSError as error:
-        raise RunError(f"{output_dir} cannot be written: {error.strerror}. Choose another --output_dir.") from None
     _CLAIMS[path] = (lock, made)
 
 
@@ -136,12 +136,10 @@ def open_partial(output_dir: Path, config_yaml: str, rows: dict[str, Any], *, re
             raise RunError(f"{folder} was begun with other {what}. Use the same ones, or --overwrite to start anew.")
         return folder
     _remove(folder)
-    try:
+    with disk_errors(folder, _ANOTHER):
         folder.mkdir(parents=True)
         (folder / "rows.json").write_text(identity, encoding="utf-8")
         write_new(folder / "config.yaml", config_yaml)  # what a kill cuts off would pass for other flags
-    except OSError as error:
-        raise RunError(f"{folder} cannot be written: {error.strerror}. Choose another --output_dir.") from None
     return folder
 
 

@@ -11,20 +11,22 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from typing import Annotated, Any
 
 from typer import Argument, Exit, Option, Typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from hftl.config import KIND_WORDS, PROBLEM_TYPES, TASK_NAMES, convert
+from hftl.config import ALIASES, COLUMN_FLAGS, KIND_WORDS, OWN_FLAGS, TASK_NAMES, convert
 from hftl.errors import ConfigError, did_you_mean
+from hftl.methods import METHODS
 from hftl.surroundings import quiet_libraries
 
 
 WIDTH = 119  # columns of the help, at most
 TRAIN, USE, LIST = PANELS = ("Train", "Use a trained model", "What there is")  # of verbs, in `hftl --help`
 NAMES_ONLY = "Training, every field of transformers.TrainingArguments"  # a panel that lists its flags without a text
+_NARROW = 40  # characters of the values of a flag; longer lists may be broken into lines at their commas
 _SWITCH = "on|off"  # metavar of a flag that may stand alone, though its value is a text
 
 
@@ -56,16 +58,30 @@ class Flag:
         )
 
 
+def own_flag(field: Field, panel: str = "Flags") -> Flag:
+    """Return a field of hftl's configs as a flag: its text, its other name, the values that it takes, its default."""
+    kind, choices, default = field.metadata["kind"], field.metadata["choices"], field.default
+    if kind is bool:
+        choices, default = ("on", "off"), "on" if default else "off"
+    if field.name == "method":
+        choices = tuple(METHODS)
+    also = tuple(alias for alias, name in ALIASES.items() if name == field.name)
+    joined = "|".join(choices)
+    values = [joined if len(joined) <= _NARROW else ", ".join(choices)] if choices else []
+    values += [f"default: {default}"] if default is not None else []
+    text = " ".join([field.metadata["help"], *(f"(also --{alias})" for alias in also)])
+    return Flag(
+        f"{text} [{'; '.join(values)}]" if values else text,
+        kind=list[str] if kind is tuple else str,
+        switch=kind is bool,
+        also=also,
+        choices=choices,
+        panel=panel,
+    )
+
+
 JSON = {"json": Flag("print one JSON document and nothing else on stdout", bool)}
-COLUMNS = {
-    "text_column": Flag("column with the text"),
-    "text_pair_column": Flag("column with the second text of a pair"),
-    "image_column": Flag("column with the image"),
-    "label_column": Flag("column with the label"),
-    "label_columns": Flag("several labels: columns of 0 and 1, one for each label", list[str]),
-    "label_separator": Flag("several labels: what stands between them in the label column"),
-    "problem_type": Flag("what a label is (default: found by its values)", choices=PROBLEM_TYPES),
-}
+COLUMNS = {name: own_flag(OWN_FLAGS[name]) for name in COLUMN_FLAGS}
 RunOrModel = Annotated[str, Argument(metavar="RUN_OR_MODEL", help="one run, model folder or Hub id")]
 
 

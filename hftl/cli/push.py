@@ -58,7 +58,7 @@ def push(
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from hftl.publishing.hub_repository import PushOptions, check_options, usable_token
 
-    options = PushOptions(run, repo_id, include_examples=include_examples or 0, **flags)
+    options = PushOptions(run, repo_id, include_examples=include_examples or 0, online=not dry_run, **flags)
     check_options(options)
     if not dry_run:
         usable_token(options)
@@ -66,7 +66,7 @@ def push(
     from hftl.report.show import parity_rows
 
     with on_stderr():
-        options = replace(options, license=_license(options, online=not dry_run))
+        options = replace(options, license=_license(options))
         if not dry_run:
             with _ends_on_sigterm():
                 pushed = push_run(options, lambda bundle: _agree(bundle, options, yes))
@@ -81,7 +81,7 @@ def push(
         print(*filter(None, (pushed.url, pushed.space_url)), sep="\n")
 
 
-def _license(options: PushOptions, *, online: bool) -> str | None:
+def _license(options: PushOptions) -> str | None:
     """Return the licence that was given; where none follows and somebody is there, ask for it."""
     from hftl.publishing.hub import finished_run
     from hftl.publishing.metadata import check_license, choose_license, known_license
@@ -90,7 +90,7 @@ def _license(options: PushOptions, *, online: bool) -> str | None:
         return options.license
     report = finished_run(options.run).report
     assert report is not None
-    known = known_license(report, online=online)
+    known = known_license(report, online=options.online)
     try:
         choose_license(known.base, known.data)
         return None
@@ -126,7 +126,7 @@ def _show(options: PushOptions, as_json: bool) -> None:
     from hftl.publishing.hub import bundled, finished_run, show_rows
     from hftl.report.table import print_table
 
-    with bundled(finished_run(options.run), options, online=False) as bundle:
+    with bundled(finished_run(options.run), options) as bundle:
         sizes = {name: (bundle.folder / name).stat().st_size for name in bundle.files}
         if as_json:
             values = {"repo_id": options.repo_id, "public": options.public, "revision": options.revision}

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 
 from typer import Argument
 
-from hftl.cli.command import JSON, NAMES_ONLY, TRAIN, Flag, Verb, on_stderr, print_json, verb
+from hftl.cli.command import JSON, NAMES_ONLY, TRAIN, Flag, Verb, on_stderr, own_flag, print_json, verb
 from hftl.config import (
-    ALIASES,
     OWN_FLAGS,
     OWNED,
     SECTIONS,
@@ -23,33 +22,10 @@ from hftl.config import (
     trainer_fields,
 )
 from hftl.errors import ConfigError, RunError
-from hftl.methods import METHODS, check_name
+from hftl.methods import check_name
 
 
-_NARROW = 40  # characters of the values of a flag; longer lists may be broken into lines at their commas
 _TITLES = ("Data", "Model", "Method", "Run")  # of the sections of a config
-
-
-def _own_flag(field: dataclasses.Field, title: str) -> Flag:
-    """What the help says of a field: its text, the flag's other name, the values that it takes, and its default."""
-    kind, choices, default = field.metadata["kind"], field.metadata["choices"], field.default
-    if kind is bool:
-        choices, default = ("on", "off"), "on" if default else "off"
-    if field.name == "method":
-        choices = tuple(METHODS)
-    also = tuple(alias for alias, name in ALIASES.items() if name == field.name)
-    joined = "|".join(choices)
-    values = [joined if len(joined) <= _NARROW else ", ".join(choices)] if choices else []
-    values += [f"default: {default}"] if default is not None else []
-    text = " ".join([field.metadata["help"], *(f"(also --{alias})" for alias in also)])
-    return Flag(
-        f"{text} [{'; '.join(values)}]" if values else text,
-        kind=list[str] if kind is tuple else str,
-        switch=kind is bool,
-        also=also,
-        choices=choices,
-        panel=title,
-    )
 
 
 def _trainer_flag(name: str, kind: str) -> Flag:
@@ -65,7 +41,7 @@ def _trainer_flag(name: str, kind: str) -> Flag:
 
 
 _FLAGS = {
-    field.name: _own_flag(field, title)
+    field.name: own_flag(field, title)
     for title, section in zip(_TITLES, SECTIONS, strict=True)
     for field in dataclasses.fields(section)
 }

@@ -16,7 +16,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict, Features, Image, List, Value
 from PIL import Image as PilImage
 
-from hftl.data.tagged import split_words
+from hftl.data.words import split_words
 from hftl.errors import DataError, did_you_mean
 
 

@@ -2,13 +2,10 @@
 
 import ast
 import re
-import unicodedata
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from datasets import Dataset, List, Value
 
 from hftl.data.columns import (
@@ -21,55 +18,13 @@ from hftl.data.columns import (
     is_string,
     records_table,
 )
+from hftl.data.words import split_words
 from hftl.errors import DataError
 
 
 CONLL_SUFFIXES = (".conll", ".conllu", ".iob", ".iob2", ".bio", ".bioes", ".txt")
 _LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 _KEYS = (("start", "start_offset"), ("end", "end_offset"), ("label", "type", "tag"))  # of a span
-_JOINERS = "\u200c\u200d"  # inside words of Persian, Hindi and their kin
-
-
-def split_words(line: str) -> tuple[list[str], list[int]]:
-    """Return the words of a text and where each begins: runs of letters and digits, and single marks.
-
-    Vowel signs and accents belong to their letter. Chinese and Japanese characters are words of their own, since
-    nothing between them says where one ends.
-    """
-    kinds = [_kind(character) for character in line]
-    words, starts = [], []
-    for kind, run in groupby(range(len(line)), key=lambda i: kinds[i]):
-        places = list(run)
-        if kind == "word":
-            words.append(line[places[0] : places[-1] + 1])
-            starts.append(places[0])
-        elif kind == "mark":
-            words += [line[i] for i in places]
-            starts += places
-    return words, starts
-
-
-def _kind(character: str) -> str:
-    category = unicodedata.category(character)
-    if category[0] in "LNM" or character in _JOINERS or character == "_":
-        wide = "\u3040" <= character <= "\u30ff" or "\u3400" <= character <= "\u9fff" or character >= "\U00020000"
-        return "mark" if wide and category[0] == "L" else "word"
-    return "space" if category[0] in "ZC" or character.isspace() else "mark"
-
-
-def starts_of(words: Sequence[str]) -> list[int]:
-    """Return where each word begins when a space stands between every two."""
-    ends = np.cumsum([len(word) + 1 for word in words])
-    return [0, *ends[:-1].tolist()] if len(words) else []
-
-
-def text_of(words: Sequence[str], starts: Sequence[int]) -> str:
-    """Return the words at their places in one text, with spaces between them."""
-    parts, at = [], 0
-    for word, start in zip(words, starts, strict=True):
-        parts.append(" " * (start - at) + word)
-        at = start + len(word)
-    return "".join(parts)
 
 
 def read_conll(path: Path, text: str) -> Dataset:

@@ -1,6 +1,5 @@
 """The tab where a file, or many images, are classified at once: a table or image files in, a CSV out."""
 
-import csv
 import secrets
 from collections import Counter
 from collections.abc import Callable
@@ -9,11 +8,11 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from hftl.data.columns import no_formula
 from hftl.demo.feedback import as_text
 from hftl.demo.looks import html, piece, with_messages
 from hftl.demo.served import Served, refuse_addresses
 from hftl.errors import DataError
+from hftl.predict_file import write_table
 from hftl.report.statements import counted
 from hftl.report.visible import one_line
 
@@ -87,16 +86,10 @@ def classify(
 
 
 def write_csv(path: Path, rows: list[BatchRow]) -> None:
-    """Write the inputs, prediction, and what goes with it; a text that a spreadsheet would run is quoted."""
-    names = columns_of(rows)
-    with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*rows[0].inputs, *names])
-        for row in rows:
-            sure = "" if row.not_sure is None else str(row.not_sure).lower()
-            known = {"prediction": no_formula(row.prediction), "not_sure": sure}
-            known |= {name: f"{value:.6f}" for name, value in row.more.items()}
-            writer.writerow([*map(no_formula, row.inputs.values()), *(known.get(name, "") for name in names)])
+    """Write the inputs, prediction, and what goes with it."""
+    sure = {None: "", False: "false", True: "true"}
+    cells = [{**row.inputs, "prediction": row.prediction, **row.more, "not_sure": sure[row.not_sure]} for row in rows]
+    write_table({name: [row.get(name) for row in cells] for name in (*rows[0].inputs, *columns_of(rows))}, path)
 
 
 def columns_of(rows: list[BatchRow]) -> list[str]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hftl.config import COLUMN_FLAGS, data_config
 from hftl.doctor.findings import Finding, Records
 from hftl.doctor.input_checks import (
     conflicting_labels,
@@ -24,15 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "doctor", "doctor_splits"]
 
-COLUMN_FLAGS = (
-    "text_column",
-    "text_pair_column",
-    "image_column",
-    "label_column",
-    "label_columns",
-    "label_separator",
-    "problem_type",
-)
 FLAGS = (*COLUMN_FLAGS, "method", "fix")
 
 
@@ -43,8 +35,8 @@ def doctor(data: Any, task: str | None = None, **flags: Any) -> list[Finding]:
         data: a file, a folder, `sample:<name>`, a Hub id, a Dataset, a DatasetDict or a DataFrame.
         task: "text-classification" or "image-classification"; told by the data when left out.
         flags: `text_column`, `text_pair_column`, `image_column`, `label_column`, `label_columns`, `label_separator`,
-            `problem_type`; `method`, for which `too_few_rows` is judged; `fix`, a new
-            folder to write the cleaned data and the log of changes to.
+            `problem_type`; `method`, for which `too_few_rows` is judged; `fix`, a new folder to write the cleaned
+            data and the log of changes to.
 
     Raises:
         ConfigError: there is no such flag, task or method.
@@ -56,8 +48,7 @@ def doctor(data: Any, task: str | None = None, **flags: Any) -> list[Finding]:
 
 def examine_source(data: Any, task: str | None = None, **flags: Any) -> "tuple[Opened, list[Finding], list[Finding]]":
     """Return the opened data, what `doctor` returns, and what is left of it after `fix` (the same without it)."""
-    from hftl.config import data_config
-    from hftl.doctor.fix import check_out, fix  # these two late: with them comes torch
+    from hftl.doctor.fix import check_out, fix  # late, both: with them comes torch
     from hftl.doctor.reading import open_source
 
     for name in flags:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from datasets import ClassLabel, Dataset, Value
 
-from hftl.atomic import check_folder, new_folder
+from hftl.atomic import check_folder, disk_errors, new_folder
 from hftl.data.images import IMAGE_SUFFIXES, open_image
 from hftl.doctor.findings import NO_KEY, NO_LABEL, Records
 from hftl.doctor.input_checks import repeats
@@ -73,18 +73,15 @@ def fix(opened: Opened, out: Path) -> Records:
     """
     changes = decide(opened.records)
     order = _order(changes)
-    try:
-        with new_folder(out) as folder:
-            lines = [json.dumps(entry, ensure_ascii=False) for entry in changes.log]
-            (folder / LOG_NAME).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            write = _write_images if any(one.own_file for one in opened.records.facts) else _write_rows
-            for split, positions in order.items():
-                write(opened, split, positions, changes.label[positions], folder)
-            for name in set(opened.source.tables) - set(opened.named.values()):
-                unused = folder / "unused" / re.sub(r"[^\w-]+", "_", name) / "rows.parquet"
-                _write_table(opened.source.tables[name], unused)
-    except OSError as error:
-        raise RunError(f"{out} cannot be written: {error.strerror or error}. Give --fix another folder.") from None
+    with disk_errors(out, "Give --fix another folder."), new_folder(out) as folder:
+        lines = [json.dumps(entry, ensure_ascii=False) for entry in changes.log]
+        (folder / LOG_NAME).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write = _write_images if any(one.own_file for one in opened.records.facts) else _write_rows
+        for split, positions in order.items():
+            write(opened, split, positions, changes.label[positions], folder)
+        for name in set(opened.source.tables) - set(opened.named.values()):
+            unused = folder / "unused" / re.sub(r"[^\w-]+", "_", name) / "rows.parquet"
+            _write_table(opened.source.tables[name], unused)
     return opened.records.take(np.concatenate(list(order.values())), changes.label)
 
 

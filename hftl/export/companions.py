@@ -4,6 +4,7 @@ import json
 from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,9 @@ _NO_LIMIT = 100_000  # tokenizers that know no limit report a number beyond any 
 
 
 def write_companions(folder: Path, predictor: Predictor, name: str) -> None:
-    """Write predict.py (of entities also predict_words.py), predict.json (the labels, how they are answered, an image
-    model's steps), the processor's files and config.json.
+    """Write predict.py (of entities also predict_words.py and words.py), predict.json, the processor's files and config.json.
 
+    predict.json holds the labels, how they are answered, and what is done to an image before.
     Characters of a label that a terminal would obey (tabs, line ends, escapes) become spaces in predict.json;
     config.json keeps the labels as they are. Raises `ModelError` for a processor that predict.py cannot stand for.
     """
@@ -46,9 +47,12 @@ def write_companions(folder: Path, predictor: Predictor, name: str) -> None:
         processor.save_pretrained(folder)
     _write_config(folder, predictor.model.config)
     (folder / "predict.json").write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    for script in ("predict.py", *(("predict_words.py",) if overlap else ())):
-        template = files("hftl.export") / "templates" / script
-        (folder / script).write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+    scripts = [
+        "export/templates/predict.py",
+        *(["export/templates/predict_words.py", "data/words.py"] if overlap else []),
+    ]
+    for script in scripts:
+        copyfile(str(files("hftl") / script), folder / Path(script).name)
 
 
 def _write_tokenizer(folder: Path, tokenizer: Any, name: str, overlap: int) -> None:

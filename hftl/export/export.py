@@ -6,8 +6,6 @@ import logging
 import math
 import platform
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +16,9 @@ import torch
 import transformers
 from datasets import Dataset
 
-from hftl.atomic import check_folder, new_folder
+from hftl.atomic import check_folder, disk_errors, new_folder
 from hftl.data.splits import Splits
-from hftl.errors import ConfigError, ModelError, RunError
+from hftl.errors import ConfigError, ModelError
 from hftl.export.companions import write_companions
 from hftl.export.graph import LINKS, OPSET, check_packages, export_graph, session
 from hftl.export.int8 import CALIBRATION_BATCH, CALIBRATION_ROWS, is_convolutional, quantise_dynamic, quantise_static
@@ -87,7 +85,7 @@ def export(
     predictor = _load(artifact)
     splits = quality_splits(artifact, predictor.task, predictor.labels, data) if int8 else None
     rows = parity_rows(artifact, predictor.task, data)
-    with new_export(folder) as work:
+    with disk_errors(folder, "Choose another --output_dir."), new_folder(folder, _MARK) as work:
         write_companions(work, predictor, artifact.name)
         graph = export_graph(predictor, work / MODEL)
         values = {**_describe(artifact, predictor, graph), **_check(work, predictor, rows, splits, max_drop)}
@@ -118,18 +116,6 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
     """Raise `RunError` when the export cannot be written, or would destroy something that was not given up."""
     what = {"kind": "an export of hftl", "proof": _REPORT}
     check_folder(folder, "--output_dir", "my-onnx", **what, marks=(_MARK,), overwrite=overwrite)
-
-
-@contextmanager
-def new_export(folder: Path) -> Iterator[Path]:
-    """Give a folder to fill, which becomes `folder` at the end. Raises `RunError` when the disk refuses."""
-    try:
-        with new_folder(folder, _MARK) as work:
-            yield work
-    except OSError as error:
-        if error.errno is None:  # not the disk's
-            raise
-        raise RunError(f"{folder} cannot be written: {error.strerror}. Choose another --output_dir.") from None
 
 
 def _load(artifact: Artifact) -> Predictor:
@@ -170,7 +156,7 @@ def torch_probabilities(predictor: Predictor, table: Dataset, feeds: list[Feed])
 def _add_int8(work: Path, predictor: Predictor, splits: Splits, feeds: list[Feed], max_drop: float) -> dict[str, Any]:
     """Write model_int8.onnx and return its figures. Raises `ModelError` when it loses more than `max_drop`."""
     calibration_rows = 0
-    if is_convolutional(work / MODEL):
+    if is_convolutional(predictor.model):
         numbers, _ = spread(splits.train, predictor.task.inputs, CALIBRATION_ROWS)
         calibration_rows = len(numbers)
         batches = feeds_of(predictor, splits.train.select(numbers), min(CALIBRATION_BATCH, calibration_rows))

@@ -5,11 +5,10 @@ Static quantisation for convolutional networks, where dynamic quantisation was s
 activation ranges come from calibration rows. docs/edge.md says what was tried.
 """
 
-from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
+from torch import nn
 
 from hftl.export.graph import quiet
 from hftl.export.rows import Feed
@@ -23,16 +22,10 @@ _STATIC_OPS = ["Conv", "Clip", "Relu", "Add"]
 _FIRST = 3
 
 
-def is_convolutional(graph: Path) -> bool:
+def is_convolutional(model: nn.Module) -> bool:
     """True when more than half of the weights are those of convolutions."""
-    import onnx
-
-    model = onnx.load(str(graph), load_external_data=False).graph
-    users = {name: node.op_type for node in model.node for name in node.input}
-    sizes: Counter[bool] = Counter()
-    for tensor in model.initializer:
-        sizes[users.get(tensor.name) == "Conv"] += int(np.prod(tensor.dims))
-    return sizes[True] > sizes[False]
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    return 2 * sum(c.weight.numel() for c in convolutions) > sum(p.numel() for p in model.parameters())
 
 
 def quantise_dynamic(source: Path, target: Path) -> str:

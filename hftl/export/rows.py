@@ -15,7 +15,7 @@ from hftl.data.load import load_task
 from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError, ModelError
 from hftl.predict import Predictor
-from hftl.publishing.parity import as_json, fresh
+from hftl.publishing.parity import ROWS, as_json, fresh
 from hftl.run_data import Artifact, RealRows, run_splits, some_rows, spread
 from hftl.surroundings import progress
 from hftl.tasks.task import Ragged, Task
@@ -35,12 +35,12 @@ json.dump({"rows": rows.tolist(), "foreign": [m for m in question["foreign"] if 
 """
 
 
-def parity_rows(artifact: Artifact, task: Task, data: str | None, count: int = 64) -> RealRows:
-    """Return real inputs: test rows of `data`, else of the run, else of a packaged sample. Raises `DataError`."""
+def parity_rows(artifact: Artifact, task: Task, data: str | None) -> RealRows:
+    """Return some real inputs: test rows of `data`, else of the run, else of a packaged sample. Raises `DataError`."""
     folder = _folder_of_config(artifact)
     if data is None or folder is not None:
-        return some_rows(dataclasses.replace(artifact, run=folder), task.inputs, count, data)
-    _, inputs = spread(_splits(artifact, task, data).test, task.inputs, count)
+        return some_rows(dataclasses.replace(artifact, run=folder), task.inputs, ROWS, data)
+    _, inputs = spread(_splits(artifact, task, data).test, task.inputs, ROWS)
     return RealRows(inputs, "test rows of --data", own=True)
 
 

@@ -14,6 +14,7 @@ from hftl.hub_errors import hub_errors
 from hftl.models.classes import WRAPPED
 from hftl.models.pooled import OWN_CLASSES
 from hftl.publishing.card import CardOptions, Example, card_text
+from hftl.publishing.hub_repository import PushOptions
 from hftl.publishing.metadata import Licence, choose_license, eval_entries, known_license, write_eval_results
 from hftl.publishing.public_report import (
     check_clean,
@@ -36,17 +37,6 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 @dataclass(frozen=True)
-class BundleOptions:
-    """What to publish, and how."""
-
-    adapter_only: bool = False  # the LoRA adapter at the root instead of the whole model
-    include_examples: int = 0  # test rows that the card shows to everyone
-    license: str | None = None  # identifier of the Hub; None inherits it from base model and data
-    repo_id: str | None = None  # ns/name, which the card's commands name
-    online: bool = True  # ask the Hub for licences and leaderboards when it can be reached
-
-
-@dataclass(frozen=True)
 class Bundle:
     """A folder ready to be published."""
 
@@ -58,14 +48,13 @@ class Bundle:
     base: tuple[str, str | None] | None  # Hub id and commit of the base model, when it is on the Hub
 
 
-def build_bundle(artifact: Artifact, folder: Path, options: BundleOptions | None = None) -> Bundle:
+def build_bundle(artifact: Artifact, folder: Path, options: PushOptions) -> Bundle:
     """Write into `folder`, which must be empty or absent, exactly what one commit publishes.
 
     Weights are hard links where the file system allows it: do not change them in place. Raises `RunError` for what
     is no run of hftl or must not be published, `ConfigError` for a licence that is not known and for an adapter that
     cannot stand alone, and `DataError` when examples are asked for and the data are not there.
     """
-    options = options or BundleOptions()
     report = artifact.report
     if report is None:
         raise RunError(f"{artifact.name} has no report.json of hftl: publish a run folder.")

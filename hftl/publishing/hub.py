@@ -17,7 +17,7 @@ from hftl.atomic import partial_of
 from hftl.errors import DataError, RunError
 from hftl.hub_errors import FULL_DISK, HubError, plain, push_errors
 from hftl.paths import typed_path
-from hftl.publishing.bundle import Bundle, BundleOptions, build_bundle
+from hftl.publishing.bundle import Bundle, build_bundle
 from hftl.publishing.hub_repository import (
     PushOptions,
     Target,
@@ -30,7 +30,7 @@ from hftl.publishing.hub_repository import (
 )
 from hftl.publishing.parity import DownloadError, ParityError, check_pushed, is_pooled, keep_parity, unchecked
 from hftl.publishing.public_report import public_name
-from hftl.publishing.space import push_space
+from hftl.publishing.space import Serves, push_space
 from hftl.report.visible import one_line
 from hftl.run_data import Artifact, open_artifact
 
@@ -94,19 +94,12 @@ def push(options: PushOptions, agree: Callable[[Bundle], None] | None = None) ->
         pushed = Pushed(url, commit.oid, repo_id, revision, commit.pr_url, parity, None)
         if options.space is None:
             return pushed
-        serves: dict[str, Any] = {
-            "revision": revision,
-            "pooled": is_pooled(artifact.folder),
-            "license": bundle.license.id,
-        }
+        serves = Serves(repo_id, revision, is_pooled(artifact.folder), bundle.license.id)
         try:
-            return replace(
-                pushed, space_url=push_space(api, options.space, repo_id, private=not options.public, **serves)
-            )
+            return replace(pushed, space_url=push_space(api, options.space, serves, private=not options.public))
         except HubError as error:
-            raise HubError(
-                f"The model is at {url} (commit {commit.oid[:12]}), but its Space failed: {error}"
-            ) from error
+            at = f"{url} (commit {commit.oid[:12]})"
+            raise HubError(f"The model is at {at}, but its Space failed: {error}") from error
 
 
 def finished_run(run: str | Path) -> Artifact:
@@ -131,19 +124,16 @@ def finished_run(run: str | Path) -> Artifact:
 
 
 @contextmanager
-def bundled(artifact: Artifact, options: PushOptions, *, online: bool = True) -> Iterator[Bundle]:
+def bundled(artifact: Artifact, options: PushOptions) -> Iterator[Bundle]:
     """Build what the commit will hold, in a folder that is removed afterwards whatever happens."""
     assert artifact.run is not None
     assert artifact.report is not None
     # What an earlier push was checked with belongs to that push, and would make every push differ from the last.
     parity = {where: one for where, one in (artifact.report.get("parity") or {}).items() if where != "hub"}
     source = replace(artifact, report={**artifact.report, "parity": parity})
-    content = BundleOptions(
-        options.adapter_only, options.include_examples, options.license, options.repo_id, online=online
-    )
     try:
         with tempfile.TemporaryDirectory(prefix="hftl-push-", dir=_beside(artifact.run)) as work:
-            yield build_bundle(source, Path(work) / "bundle", content)
+            yield build_bundle(source, Path(work) / "bundle", options)
     except OSError as error:
         if error.errno not in FULL_DISK:
             raise

@@ -74,12 +74,13 @@ class PushOptions:
     public: bool = False  # a new repository is private otherwise; one that exists stays as it is
     revision: str | None = None  # a branch, made when it is missing; None: main
     create_pr: bool = False  # open a pull request instead
-    adapter_only: bool = False  # the LoRA adapter without the base model
+    adapter_only: bool = False  # the LoRA adapter at the root instead of the whole model
     license: str | None = None  # identifier of the Hub, needed when it does not follow from base model and data
     include_examples: int = 0  # test rows that stand in the card; nothing else of the data leaves the machine
     space: str | None = None  # namespace/name of a Space that serves the model
     commit_message: str | None = None
     token: str | None = None  # None: that of HF_TOKEN or `hf auth login`
+    online: bool = True  # ask the Hub for licences and leaderboards when it can be reached
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from huggingface_hub import (
     hf_hub_download,
     try_to_load_from_cache,
 )
+from huggingface_hub.repocard import metadata_load
 
 from hftl.data.samples import SAMPLES
 from hftl.errors import ConfigError, did_you_mean
@@ -150,10 +151,8 @@ def _of_model(model: dict[str, Any], online: bool) -> Source:
         stated = PACKAGED[name].license
         return Source("base model", name, license_id(stated), stated)
     if model["source"] == "folder":
-        readme = folder / "README.md"
-        text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else None
-        return _from_card("base model", folder.resolve().name, text)
-    return _from_card("base model", name, _hub_text(name, "README.md", model.get("revision"), "model", online))
+        return _from_card("base model", folder.resolve().name, folder / "README.md")
+    return _from_card("base model", name, _hub_file(name, "README.md", model.get("revision"), "model", online))
 
 
 def _of_data(name: str, online: bool) -> Source:
@@ -163,10 +162,10 @@ def _of_data(name: str, online: bool) -> Source:
     data = hub_data(name)
     if data is None:  # a file, a folder or a table in memory: the report keeps the last part of their path
         return Source("data", name, None)
-    return _from_card("data", data.id, _hub_text(data.id, "README.md", data.revision, "dataset", online))
+    return _from_card("data", data.id, _hub_file(data.id, "README.md", data.revision, "dataset", online))
 
 
-def _hub_text(name: str, file: str, revision: str | None, kind: str, online: bool) -> str | None:
+def _hub_file(name: str, file: str, revision: str | None, kind: str, online: bool) -> Path | None:
     """Return a file of a repository, out of the Hub cache, else from the Hub; None where it cannot be had."""
     try:
         path = try_to_load_from_cache(name, file, revision=revision, repo_type=kind)
@@ -174,19 +173,17 @@ def _hub_text(name: str, file: str, revision: str | None, kind: str, online: boo
             if not online or not hub_reachable():
                 return None
             path = hf_hub_download(name, file, revision=revision, repo_type=kind)
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError):  # no such repository or file, no access, no text
+        return Path(path)
+    except (OSError, ValueError):  # no such repository or file, no access
         return None
 
 
-def _from_card(what: str, name: str, card: str | None) -> Source:
+def _from_card(what: str, name: str, card: Path | None) -> Source:
     """Read the metadata at the top of a card; one that cannot be read says nothing."""
-    block = re.match(r"\s*---\r?\n(.*?)\r?\n---\s*(\r?\n|$)", card or "", re.DOTALL)
     try:
-        fields = yaml.safe_load(block[1]) if block else None
-    except yaml.YAMLError:
-        fields = None
-    fields = fields if isinstance(fields, dict) else {}
+        fields = (metadata_load(card) if card is not None else None) or {}
+    except (OSError, ValueError, yaml.YAMLError):
+        fields = {}
     stated = fields.get("license")
     several = [str(one) for one in stated] if isinstance(stated, list) else [str(stated)] if stated else []
     if several == ["other"] and fields.get("license_name"):
@@ -300,9 +297,10 @@ def eval_entries(report: dict[str, Any], repo_id: str | None = None, *, online: 
 def _task_id(data: HubData, split: str, online: bool) -> str | None:
     """Look the task up in the data set's eval.yaml; None where there is none that can be read, or no such task."""
     try:
-        fields = yaml.safe_load(_hub_text(data.id, "eval.yaml", data.revision, "dataset", online) or "")
+        path = _hub_file(data.id, "eval.yaml", data.revision, "dataset", online)
+        fields = yaml.safe_load(path.read_text(encoding="utf-8")) if path else {}
         tasks = [task for task in fields["tasks"] if isinstance(task, dict)]
-    except (yaml.YAMLError, TypeError, KeyError):
+    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError):
         return None  # a data set without leaderboard, the usual case
     target = (data.config or "default", split)
     ids = (t.get("id") for t in tasks if (t.get("config", "default"), t.get("split", "test")) == target)

@@ -51,6 +51,7 @@ class Place:
     own_code: bool  # a class of hftl's own, whose modelling file hftl itself wrote
     revision: str | None = None  # commit of a repository, which is downloaded again; None for a folder
     base: tuple[str, str | None] | None = None  # name and revision, of an adapter alone
+    token: str | None = None  # to download with, in place of the user's own
 
 
 def check_saved(
@@ -62,31 +63,23 @@ def check_saved(
     return compare(Place(str(folder), task, labels, is_pooled(folder)), RealRows(inputs, OWN_ROWS, own=True), answers)
 
 
-def check_folder(artifact: Artifact, data: str | None = None) -> dict[str, Any]:
-    """Check the model folder of an artifact against what hftl answers; see `compare`."""
-    predictor = load(artifact.folder)
-    rows = some_rows(artifact, predictor.task.inputs, ROWS, data)
-    place = Place(str(artifact.folder), predictor.task, predictor.labels, is_pooled(artifact.folder))
-    return compare(place, rows, predictor.predict(rows.inputs))
-
-
 def check_pushed(
     artifact: Artifact,
     repo_id: str,
-    commit: str,
+    commit: str | None,
     *,
     adapter_of: tuple[str, str | None] | None = None,
     token: str | None = None,
 ) -> dict[str, Any]:
     """Download a repository again and check it against the artifact that was pushed; see `compare`.
 
-    `adapter_of` is (name, revision) of the base model when the repository holds an adapter alone. A `token` downloads
-    in place of the user's own.
+    Without a `commit` it is a folder of this machine that is checked.
+    `adapter_of` is (name, revision) of the base model when the repository holds an adapter alone.
     """
     predictor = load(artifact.folder)
     rows = some_rows(artifact, predictor.task.inputs, ROWS)
-    place = Place(repo_id, predictor.task, predictor.labels, is_pooled(artifact.folder), commit, adapter_of)
-    return compare(place, rows, predictor.predict(rows.inputs), token)
+    place = Place(repo_id, predictor.task, predictor.labels, is_pooled(artifact.folder), commit, adapter_of, token)
+    return compare(place, rows, predictor.predict(rows.inputs))
 
 
 def keep_parity(artifact: Artifact, where: str, result: dict[str, Any]) -> str | None:
@@ -114,7 +107,7 @@ def is_pooled(folder: Path) -> bool:
     return fields.get("model_type") in OWN_CLASSES
 
 
-def compare(place: Place, rows: RealRows, answers: Sequence[Answer], token: str | None = None) -> dict[str, Any]:
+def compare(place: Place, rows: RealRows, answers: Sequence[Answer]) -> dict[str, Any]:
     """Answer `rows` in a fresh process by plain transformers and hold that against hftl's own `answers` to them.
 
     Returns rows, origin, labels_equal, max_difference, tolerance, seconds and note. Raises `ParityError` when the
@@ -125,7 +118,7 @@ def compare(place: Place, rows: RealRows, answers: Sequence[Answer], token: str 
     """
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="hftl-parity-") as work:
-        reply = _ask(place, rows, Path(work), token)
+        reply = _ask(place, rows, Path(work))
     if isinstance(reply, int):
         why = f"the fresh process was ended by signal {reply} (too little memory for a second copy?)"
         return unchecked(len(rows.inputs), rows.origin, why)
@@ -185,7 +178,7 @@ def unchecked(rows: int, origin: str, why: str) -> dict[str, Any]:
     return {"rows": rows, "origin": origin, **figures, "note": f"not checked: {why}"}
 
 
-def _ask(place: Place, rows: RealRows, work: Path, token: str | None) -> dict[str, Any] | int:
+def _ask(place: Place, rows: RealRows, work: Path) -> dict[str, Any] | int:
     """Return the labels and what `pipeline` answers to each row, or the number of the signal that ended the process."""
     task = place.task
     question = {
@@ -203,7 +196,7 @@ def _ask(place: Place, rows: RealRows, work: Path, token: str | None) -> dict[st
         "download_to": str(work / "hub"),
         "rows": [as_json(row, work / f"{i}.png") for i, row in enumerate(rows.inputs)],
     }
-    done = fresh([str(fresh_process.__file__)], question, _environment(place, work, token))
+    done = fresh([str(fresh_process.__file__)], question, _environment(place, work))
     if done.returncode < 0:
         return -done.returncode
     lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -235,7 +228,7 @@ def as_json(row: Any, file: Path) -> Any:
     return str(file)
 
 
-def _environment(place: Place, work: Path, token: str | None) -> dict[str, str]:
+def _environment(place: Place, work: Path) -> dict[str, str]:
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -244,7 +237,7 @@ def _environment(place: Place, work: Path, token: str | None) -> dict[str, str]:
     return {
         **inherited,
         **({} if place.revision else {"HF_HUB_OFFLINE": "1"}),
-        **({} if token is None else {"HF_TOKEN": token}),
+        **({} if place.token is None else {"HF_TOKEN": place.token}),
         "CUDA_VISIBLE_DEVICES": "",
         "OMP_NUM_THREADS": str(torch.get_num_threads()),
         "HF_MODULES_CACHE": str(work / "modules"),

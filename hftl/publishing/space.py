@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,26 @@ _SERVES = "SERVES: dict[str, str] = {}\n"  # the line of app.py that a push fill
 _TITLE = 100  # characters
 
 
-def space_folder(
-    target: Path,
-    model_id: str,
-    revision: str | None = None,
-    *,
-    title: str | None = None,
-    pooled: bool = False,
-    license: str | None = None,
-) -> Path:
-    """Write the files of a Space that serves `model_id` into `target`, and return it.
+@dataclass(frozen=True)
+class Serves:
+    """What a Space serves."""
 
-    `title` is the model's name by default. `license` is an identifier of the Hub. `pooled` says that the model's class
-    is a file of its repository, which runs only with TRUST_REMOTE_CODE=1; `revision` is a commit, branch or tag of it.
+    model_id: str
+    revision: str | None = None  # a commit, branch or tag
+    pooled: bool = False  # its class is a file of its repository, which runs only with TRUST_REMOTE_CODE=1
+    license: str | None = None  # identifier of the Hub
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The variables of the Space; anyone may read them, so a token is never among them."""
+        values = {"MODEL_ID": self.model_id, "REVISION": self.revision}
+        values |= {"TRUST_REMOTE_CODE": "1" if self.pooled else None}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def space_folder(target: Path, serves: Serves, title: str | None = None) -> Path:
+    """Write the files of a Space into `target`, and return it; `title` is the model's name by default.
+
     Raises `HubError` when this installation has no app: it lies inside the installed package, or in a checkout.
     """
     package = Path(__file__).resolve().parents[1]
@@ -48,36 +56,21 @@ def space_folder(
     target.mkdir(parents=True, exist_ok=True)
     for name in APP_FILES:
         shutil.copyfile(sources[0] / name, target / name)
-    values = _variables(model_id, revision, pooled)
+    model_id, values = serves.model_id, serves.variables
     app = app.replace(_SERVES, f"SERVES: dict[str, str] = {values!r}\n", 1)
     (target / "app.py").write_text(app, encoding="utf-8")
     card = SpaceCard((sources[0] / "README.md").read_text(encoding="utf-8"))
     data: Any = card.data
     data.title = one_line(title or model_id.split("/")[-1], _TITLE)
-    data.models, data.license = [model_id], license
+    data.models, data.license = [model_id], serves.license
     set_here = "".join(f"- `{name}` = `{value}`\n" for name, value in values.items())
     about = f"Serves [{model_id}](https://huggingface.co/{model_id}). Its variables:\n\n{set_here}"
     (target / "README.md").write_text(f"---\n{data.to_yaml()}\n---\n\n{about}\n{card.text.lstrip()}", encoding="utf-8")
     return target
 
 
-def _variables(model_id: str, revision: str | None, pooled: bool) -> dict[str, str]:
-    """Return the variables of the Space; anyone may read them, so a token is never among them."""
-    values = {"MODEL_ID": model_id, "REVISION": revision, "TRUST_REMOTE_CODE": "1" if pooled else None}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def push_space(
-    api: HfApi,
-    space_id: str,
-    model_id: str,
-    *,
-    private: bool = True,
-    revision: str | None = None,
-    pooled: bool = False,
-    license: str | None = None,
-) -> str:
-    """Make or update the Space that serves `model_id`, in one commit, and return its address.
+def push_space(api: HfApi, space_id: str, serves: Serves, *, private: bool = True) -> str:
+    """Make or update the Space, in one commit, and return its address.
 
     Hardware and secrets are left as they are. A Hub that refuses the variables is a note, since app.py has them as its
     defaults. Raises `ConfigError` for a name that the Hub does not take, and `HubError` when the Hub refuses, when
@@ -86,7 +79,7 @@ def push_space(
     check_repo_id(space_id, "--space")
     with push_errors(space_id, "pushing the Space"), tempfile.TemporaryDirectory(prefix="hftl-space-") as work:
         title = space_id.rpartition("/")[2]
-        folder = space_folder(Path(work), model_id, revision, title=title, pooled=pooled, license=license)
+        folder = space_folder(Path(work), serves, title)
         info = find_repository(api, space_id, "space")
         if info is not None:
             names = {sibling.rfilename for sibling in info.siblings or []}
@@ -99,16 +92,14 @@ def push_space(
         make = partial(api.create_repo, **where, space_sdk="gradio", private=private, exist_ok=True)
         url = persist(make, f"making the Space {space_id}")
         try:
-            _set_variables(
-                api, space_id, _variables(model_id, revision, pooled)
-            )  # before the app, which starts at once
+            _set_variables(api, space_id, serves.variables)  # before the app, which starts at once
         except (HfHubHTTPError, HubError) as error:
             say(
-                f"Note: the variables of {space_id} could not be set ({plain(str(error))}). The Space serves {model_id} "
+                f"Note: the variables of {space_id} could not be set ({plain(str(error))}). The Space serves {serves.model_id} "
                 f"all the same, unless it has other variables already: {constants.ENDPOINT}/spaces/{space_id}/settings"
             )
         operations = [CommitOperationAdd(name, folder / name) for name in (*APP_FILES, "README.md")]
-        message = f"Serve {model_id} with hftl's app"
+        message = f"Serve {serves.model_id} with hftl's app"
         commit = partial(api.create_commit, **where, operations=operations, commit_message=message)
         persist(commit, f"sending the Space {space_id}")
     return str(url)

@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
+from hftl.atomic import disk_errors, new_folder
 from hftl.cli import VERBS, execute
 from hftl.errors import HftlError, ModelError, RunError
 from hftl.export import export
-from hftl.export.export import check_output, new_export
+from hftl.export.export import check_output
 from hftl.publishing.parity import ParityError
 from tests.runs import tiny_run
 from tests.tiny import build
@@ -98,7 +99,7 @@ def test_overwrite_replaces_and_a_leftover_is_cleared(tmp_path):
     (out / "export.json").write_text("{}")
     (out / "model_int8.onnx").write_text("old")
     check_output(out, overwrite=True)
-    with new_export(out) as work:
+    with new_folder(out, ".hftl-export") as work:
         assert (out / "model_int8.onnx").exists()  # until the new one is whole
         (work / "model.onnx").write_text("new")
     assert {p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")} == {"out", "out/model.onnx"}
@@ -107,7 +108,8 @@ def test_overwrite_replaces_and_a_leftover_is_cleared(tmp_path):
 def test_a_full_disk_is_one_line(tmp_path):
     with (
         pytest.raises(RunError, match=r"out cannot be written: No space left on device") as error,
-        new_export(tmp_path / "out"),
+        disk_errors(tmp_path / "out"),
+        new_folder(tmp_path / "out"),
     ):
         raise OSError(28, "No space left on device")
     one_line(error)

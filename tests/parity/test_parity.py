@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from hftl.models.pooled import MeanPooledForSequenceClassification
 from hftl.predict import load
-from hftl.publishing.parity import TOLERANCE, ParityError, check_folder, judge
+from hftl.publishing.parity import TOLERANCE, ParityError, check_pushed, judge
 from hftl.report.show import parity_rows
 from hftl.run_data import Artifact, open_artifact
 from tests.runs import split_folder, tiny_run
@@ -25,6 +25,10 @@ def text(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("text")
     data = str(split_folder(folder / "data", 40, 70))
     return tiny_run("bert", "lora", folder, data=data, evidence=True).run_dir
+
+
+def check_folder(artifact):
+    return check_pushed(artifact, str(artifact.folder), None)
 
 
 @pytest.fixture

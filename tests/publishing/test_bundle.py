@@ -20,7 +20,8 @@ from hftl.adapt import adapt
 from hftl.config import build_config, read_yaml
 from hftl.errors import ConfigError, RunError
 from hftl.predict import load
-from hftl.publishing.bundle import BundleOptions, build_bundle
+from hftl.publishing.bundle import build_bundle
+from hftl.publishing.hub_repository import PushOptions
 from hftl.publishing.public_report import public_config, public_report
 from hftl.publishing.save import copy_file
 from hftl.run_data import Artifact, open_artifact
@@ -39,7 +40,7 @@ IMAGE_FILES = {
     "report.json",
 }
 ADAPTER = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
-MIT = BundleOptions(license="mit", repo_id="someone/model", online=False)
+MIT = PushOptions("run", "someone/model", license="mit", online=False)
 
 
 def private(folder: Path) -> Path:

@@ -10,7 +10,8 @@ import pytest
 
 from hftl.methods import METHODS
 from hftl.predict import load
-from hftl.publishing.bundle import BundleOptions, build_bundle
+from hftl.publishing.bundle import build_bundle
+from hftl.publishing.hub_repository import PushOptions
 from hftl.run_data import open_artifact
 from tests.hub.cards import card_problems
 from tests.publishing.test_bundle import on_hub, run_code, snippets
@@ -33,7 +34,7 @@ def test_published_and_used(tmp_path, family, method, flags):
     home = tmp_path / "home-of-alice"
     home.mkdir()
     run = tiny_run(family, method, home, **flags).run_dir
-    options = BundleOptions(license="mit", repo_id="someone/model", online=False)
+    options = PushOptions("run", "someone/model", license="mit", online=False)
     whole = build_bundle(on_hub(open_artifact(run), "tiny/base"), tmp_path / "someone" / "model", options)
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "base").symlink_to(checkpoint(family, home))
@@ -72,7 +73,7 @@ def test_published_and_used(tmp_path, family, method, flags):
 
 def test_the_same_run_gives_the_same_bundle(tmp_path: Path):
     run = tiny_run("bert", "probe", tmp_path).run_dir
-    options = BundleOptions(license="mit", repo_id="a/b", online=False)
+    options = PushOptions("run", "a/b", license="mit", online=False)
     both = [build_bundle(open_artifact(run), tmp_path / name, options) for name in ("one", "two")]
     assert both[0].files == both[1].files
     for name in both[0].files:

@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from hftl.errors import ConfigError
 from hftl.hub_errors import HubError
-from hftl.publishing.space import push_space, space_folder
+from hftl.publishing.space import Serves, push_space, space_folder
 from tests.hub.cards import card_problems
 from tests.hub.target import HubTarget, target_fixture
 
@@ -41,7 +41,9 @@ def test_pins_are_those_of_the_project():
 
 @pytest.mark.parametrize("source", ["checkout", "made"])
 def test_the_header_is_what_the_hub_takes(source, tmp_path):
-    folder = ROOT / "spaces_demo" if source == "checkout" else space_folder(tmp_path / "s", "me/x", license="mit")
+    folder = (
+        ROOT / "spaces_demo" if source == "checkout" else space_folder(tmp_path / "s", Serves("me/x", license="mit"))
+    )
     content = (folder / "README.md").read_text(encoding="utf-8")
     assert card_problems(content, "space") == ([], [])
     data = header(content)
@@ -54,7 +56,7 @@ def test_the_header_is_what_the_hub_takes(source, tmp_path):
 
 
 def test_the_folder_names_its_model_and_nothing_of_this_machine(tmp_path):
-    made = space_folder(tmp_path / "s", "me/x", "v1", title='a: "b"\n---\nc', pooled=True, license="apache-2.0")
+    made = space_folder(tmp_path / "s", Serves("me/x", "v1", True, "apache-2.0"), title='a: "b"\n---\nc')
     assert {p.name for p in made.iterdir()} == FILES
     for name in FILES - {"README.md", "app.py"}:
         assert (made / name).read_bytes() == (ROOT / "spaces_demo" / name).read_bytes()
@@ -68,13 +70,13 @@ def test_the_folder_names_its_model_and_nothing_of_this_machine(tmp_path):
     assert card.data.title.startswith('a: "b"')
     assert "- `MODEL_ID` = `me/x`\n- `REVISION` = `v1`\n- `TRUST_REMOTE_CODE` = `1`\n" in card.text
     assert str(tmp_path) not in card.content
-    assert "license" not in header(space_folder(tmp_path / "t", "me/x").joinpath("README.md").read_text())
+    assert "license" not in header(space_folder(tmp_path / "t", Serves("me/x")).joinpath("README.md").read_text())
 
 
 def test_a_space_is_one_commit_and_its_variables(target: HubTarget):
     space, model = target.new_repo("space", "space"), f"{target.namespace}/model"
     with target.api() as api:
-        address = push_space(api, space, model, revision="v1", pooled=True, license="mit")
+        address = push_space(api, space, Serves(model, "v1", pooled=True, license="mit"))
     server = target.loopback()
     assert address == f"{server.url}/spaces/{space}"
     found = server.repository(space, "spaces")
@@ -98,7 +100,7 @@ def test_a_hub_that_keeps_no_variables(target: HubTarget, monkeypatch, capsys):
 
     monkeypatch.setattr(HfApi, "get_space_variables", refuse)
     with target.api() as api:
-        push_space(api, space, "me/one")
+        push_space(api, space, Serves("me/one"))
     server = target.loopback()
     assert "'me/one'" in server.files(space, kind="spaces")["app.py"].decode()
     assert "could not be set" in capsys.readouterr().err
@@ -108,12 +110,12 @@ def test_pushing_again_changes_what_changed(target: HubTarget):
     space = target.new_repo("again", "space")
     server = target.loopback()
     with target.api() as api:
-        push_space(api, space, "me/one", pooled=True)
+        push_space(api, space, Serves("me/one", pooled=True))
         before = len(server.requests)
-        push_space(api, space, "me/one", pooled=True)
+        push_space(api, space, Serves("me/one", pooled=True))
         asked = server.requests[before:]
         assert not [path for method, path in asked if "variables" in path and method != "GET"]
-        push_space(api, space, "me/two")
+        push_space(api, space, Serves("me/two"))
     values = {name: v["value"] for name, v in server.repository(space, "spaces").variables.items()}
     assert values == {"MODEL_ID": "me/two"}
     assert header(server.files(space, kind="spaces")["README.md"].decode())["models"] == ["me/two"]
@@ -126,7 +128,7 @@ def test_another_space_is_left_alone(target: HubTarget):
         for name, content in (("app.py", b"print()"), ("README.md", b"---\nsdk: gradio\ntags:\n- mine\n---\n")):
             api.upload_file(path_or_fileobj=content, path_in_repo=name, repo_id=space, repo_type="space")
         with pytest.raises(HubError, match="was not made by hftl"):
-            push_space(api, space, "me/one")
+            push_space(api, space, Serves("me/one"))
     assert target.loopback().files(space, kind="spaces")["app.py"] == b"print()"
     assert not target.loopback().repository(space, "spaces").variables
 
@@ -134,25 +136,25 @@ def test_another_space_is_left_alone(target: HubTarget):
 def test_visibility_is_never_changed(target: HubTarget):
     space = target.new_repo("seen", "space")
     with target.api() as api:
-        push_space(api, space, "me/one", private=False)
+        push_space(api, space, Serves("me/one"), private=False)
         assert not target.loopback().repository(space, "spaces").private
         with pytest.raises(HubError, match="is public"):
-            push_space(api, space, "me/one", private=True)
+            push_space(api, space, Serves("me/one"), private=True)
 
 
 def test_faults_are_one_line(target: HubTarget):
     server = target.loopback()
     with target.api() as api:
         with pytest.raises(ConfigError, match="--space"):
-            push_space(api, "no name", "me/one")
+            push_space(api, "no name", Serves("me/one"))
         with pytest.raises(HubError, match="may not write") as caught:
-            push_space(api, "watched/space", "me/one")
+            push_space(api, "watched/space", Serves("me/one"))
         assert "\n" not in str(caught.value)
         server.fail("POST", "/repos/create", 403)
         space = target.new_repo("fault", "space")
         with pytest.raises(HubError, match=r"\(403"):
-            push_space(api, space, "me/one")
-        push_space(api, space, "me/one")  # and again, when it is over
+            push_space(api, space, Serves("me/one"))
+        push_space(api, space, Serves("me/one"))  # and again, when it is over
     assert "app.py" in server.files(space, kind="spaces")
 
 
@@ -161,7 +163,7 @@ def test_a_hub_without_variables_serves_the_model_all_the_same(status: int, targ
     server, space = target.loopback(), target.new_repo(f"plain{status}", "space")
     server.fail("POST", "/variables", status)
     with target.api() as api:
-        push_space(api, space, "me/one", revision="v1", pooled=True)
+        push_space(api, space, Serves("me/one", revision="v1", pooled=True))
     said = capsys.readouterr().err
     assert said.startswith("Note: the variables of ")
     assert "removed or renamed" not in said

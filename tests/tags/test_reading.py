@@ -8,7 +8,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from hftl.config import build_config
 from hftl.data.load import load_rows, load_task
-from hftl.data.tagged import split_words
+from hftl.data.words import split_words
 from hftl.errors import DataError
 from hftl.tasks import get_task
 from hftl.tasks.outputs.tag_schemes import in_bio, scheme_of

@@ -6,10 +6,11 @@ import transformers
 from datasets import Dataset
 
 from hftl.config import ModelConfig
+from hftl.data.words import answered
 from hftl.errors import ModelError
 from hftl.models.load import load_model
 from hftl.tasks import get_task
-from hftl.tasks.inputs.words import WORDS, answered, as_table, overlap_of
+from hftl.tasks.inputs.words import WORDS, as_table, overlap_of
 from tests.architectures.text_models import build_text
 from tests.tags.sentences import sentences
 

@@ -1,85 +1,46 @@
-"""What predict.py needs beside to find entities: words of texts, windows of long ones, and tags joined to entities."""
+"""What predict.py needs beside to find entities: the tags of the words of a text, joined to entities."""
 
-import unicodedata
-from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
-
-
-def kind(c):
-    category = unicodedata.category(c)
-    if category[0] in "LNM" or c in "\u200c\u200d_":
-        wide = "\u3040" <= c <= "\u30ff" or "\u3400" <= c <= "\u9fff" or c >= "\U00020000"
-        return "mark" if wide and category[0] == "L" else "word"
-    return "space" if category[0] in "ZC" or c.isspace() else "mark"
-
-
-def split_words(text):
-    """Words and where they start: runs of letters and digits, and single marks. A list of words is taken as it is."""
-    if not isinstance(text, str):
-        return list(text), np.cumsum([0, *(len(word) + 1 for word in text)])[:-1].tolist()
-    words, starts = [], []
-    for name, run in groupby(range(len(text)), key=lambda i: kind(text[i])):
-        places = list(run)
-        for part in [places] if name == "word" else [[i] for i in places] if name == "mark" else []:
-            words.append(text[part[0] : part[-1] + 1])
-            starts.append(part[0])
-    return words, starts
-
-
-def first_pieces(windows, words, stride):
-    """(window, place) of the first piece of every word, in the window that shows most on its narrower side."""
-    best, before = {}, None
-    for number, ids in enumerate(windows):
-        content = [place for place, word in enumerate(ids) if word is not None]
-        for k, place in enumerate(content):
-            if ids[place] != before:
-                sides = (k if number else np.inf, len(content) - 1 - k if number < len(windows) - 1 else np.inf)
-                if min(sides) > best.get(ids[place], (-1,))[0]:
-                    best[ids[place]] = (min(sides), number, place)
-            before = ids[place]
-        at = len(content) - stride - 1
-        before = ids[content[at]] if number < len(windows) - 1 and at >= 0 else None
-    return [best[word][1:] if word in best else None for word in range(words)]
+from words import answered, split_words, starts_of, text_of
 
 
 def by_row(inputs, graph, names):
-    """For every text its words, where they start, and the probability of every tag, [words, tags]."""
+    """For every text, or list of words, its words, where they start, and the probability of every tag, [words, tags]."""
     tokenizer = Tokenizer.from_file(str(Path(__file__).resolve().with_name("tokenizer.json")))
     stride, width = (tokenizer.truncation or {}).get("stride", 0), len(names)
+    even = np.full(width, 1 / width)  # of a word of which the tokenizer leaves nothing
     for text in inputs:
-        words, starts = split_words(text)
+        words, starts = split_words(text) if isinstance(text, str) else (list(text), starts_of(text))
         encoding = tokenizer.encode(words, is_pretokenized=True)
         windows = [encoding, *encoding.overflowing]
-        answers = []
-        for window in windows:  # each runs on its own, so that none is padded
-            ids = np.array([window.ids], dtype=np.int64)
+        rows = []
+        for window, places in zip(windows, answered([w.word_ids for w in windows], len(words), stride), strict=True):
+            ids = np.array([window.ids], dtype=np.int64)  # each window runs on its own, so that none is padded
             feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-            answers.append(graph.run(["probabilities"], feed)[0][0])
-        places = first_pieces([window.word_ids for window in windows], len(words), stride)
-        even = np.full(width, 1 / width)  # the tokenizer leaves nothing of such a word
-        rows = [even if place is None else answers[place[0]][place[1]] for place in places]
+            tags = graph.run(["probabilities"], feed)[0][0]
+            rows += [even if place < 0 else tags[place] for place in places]
         yield words, starts, np.array(rows).reshape(-1, width)
 
 
 def entities(words, starts, rows, names):
     """(type, score, start, end, text): words of one type that follow each other, up to the next B-."""
-    found, before = [], None
-    for word, start, row in zip(words, starts, rows, strict=True):
+    runs, before = [], None
+    for number, row in enumerate(rows):
         tag = names[row.argmax()] if np.ptp(row) > 0 or "O" not in names else "O"
-        name = tag[2:] if tag[:2] in ("B-", "I-") else tag
-        if tag == "O":
-            before = None
-            continue
-        if name == before and not tag.startswith("B-"):
-            old, scores, begin, end, text = found.pop()
-            found.append((old, [*scores, row.max()], begin, start + len(word), text + " " * (start - end) + word))
-        else:
-            found.append((name, [row.max()], start, start + len(word), word))
+        name = None if tag == "O" else tag[2:] if tag[:2] in ("B-", "I-") else tag
+        if name is not None and (name != before or tag.startswith("B-")):
+            runs.append((name, []))
+        if name is not None:
+            runs[-1][1].append(number)
         before = name
-    return [(name, float(np.mean(scores)), *rest) for name, scores, *rest in found]
+    for name, run in runs:
+        first, end = run[0], run[-1] + 1
+        begin = starts[first]
+        text = text_of(words[first:end], [start - begin for start in starts[first:end]])
+        yield name, float(rows[first:end].max(axis=1).mean()), begin, begin + len(text), text
 
 
 def lines(inputs, graph, names):

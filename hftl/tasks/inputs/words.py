@@ -22,7 +22,7 @@ from hftl.data.columns import (
     rows_named,
 )
 from hftl.data.splits import Splits
-from hftl.data.tagged import split_words, starts_of
+from hftl.data.words import answered, split_words, starts_of
 from hftl.errors import DataError, ModelError
 from hftl.tasks.inputs import text
 from hftl.tasks.task import Faults, Finish, Fitted, Ragged, Read
@@ -155,35 +155,6 @@ def encode(dataset: Dataset, tokenizer: Any) -> dict[str, Any]:
             places += answered([windows.encodings[i].word_ids for i in mine], len(chunk[row]), stride)
             rows += [start + row] * len(mine)
     return {"input_ids": Ragged.of(ids), "units": Ragged.of(places), "rows": np.array(rows, dtype=np.int64)}
-
-
-def answered(windows: Sequence[Sequence[int | None]], words: int, stride: int) -> list[list[int]]:
-    """Return for every window the places of the first pieces that it answers, in the order of the words.
-
-    `windows` tell which word each token is of, None for the model's own marks; neighbours share `stride` tokens.
-    """
-    best: dict[int, tuple[float, int, int]] = {}  # word → tokens on the narrower side, window, place
-    before: int | None = None  # the word of the token before this window
-    for number, of_token in enumerate(windows):
-        content = [place for place, word in enumerate(of_token) if word is not None]
-        last = len(content) - 1
-        for k, place in enumerate(content):
-            word = of_token[place]
-            if word != before:  # a first piece
-                left = k if number else np.inf  # where the row begins or ends there is nothing more to see
-                right = last - k if number < len(windows) - 1 else np.inf
-                if word not in best or min(left, right) > best[word][0]:
-                    best[word] = (min(left, right), number, place)  # type: ignore[index]
-            before = word
-        if number < len(windows) - 1:
-            at = len(content) - stride - 1
-            before = of_token[content[at]] if at >= 0 else None
-    places: list[list[int]] = [[] for _ in windows]
-    window = 0
-    for word in range(words):
-        _, window, place = best.get(word, (0.0, window, -1))
-        places[window].append(place)
-    return places
 
 
 def smallest_batch(model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:

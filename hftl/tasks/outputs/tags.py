@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hftl.data.columns import TAG_NAMES
-from hftl.data.tagged import text_of
+from hftl.data.words import text_of
 from hftl.evaluation.neighbours import nearest_neighbours
 from hftl.evaluation.span_scores import (
     COMPARED,
