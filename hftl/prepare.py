@@ -88,7 +88,11 @@ def prepare(config: RunConfig) -> Prepared:
 
     Raises `DataError` and `ModelError` for what cannot be used.
     """
-    task, splits = load_task(config.task, config.data, config.train_seed)
+    return prepare_on(config, *load_task(config.task, config.data, config.train_seed))
+
+
+def prepare_on(config: RunConfig, task: Task, splits: Splits) -> Prepared:
+    """Do the same with data that are loaded already."""
     _check_output(task, config)
     set_seed(config.train_seed)
     loaded = load_model(task, config.model, splits.labels)

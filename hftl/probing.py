@@ -1,6 +1,7 @@
 """What every run begins with: frozen features of the train and validation rows, and the probe fitted on them."""
 
 import hashlib
+import warnings
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -120,6 +121,18 @@ def first_probe(ready: Prepared, features: Features) -> Probe:
         probe = ready.task.output.probe(*rows, head_pooling(config), config.train_seed, ready.weights, no_bias)
     fitted: Probe = broadcast_from_main(probe)
     return fitted
+
+
+def probe_of(features: dict[str, Any], targets: Any, learn: np.ndarray, ready: Prepared) -> Probe:
+    """Fit a probe on the rows numbered `learn` alone, with the pooling and the penalty that these choose."""
+    known = {pooling: values[learn] for pooling, values in features.items()}
+    no_bias, seed = without_bias(ready.loaded.model, ready.loaded.output), ready.config.train_seed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of classes with few rows
+        probe: Probe = ready.task.output.probe(
+            known, targets[learn], len(ready.splits.labels), "auto", seed, no_bias=no_bias
+        )
+    return probe
 
 
 def mean_pooled(loaded: Loaded, labels: tuple[str, ...]) -> Loaded:

@@ -45,26 +45,26 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2330,  # its own files, without folders
+    "hftl": 2350,  # its own files, without folders
     "hftl/cli": 990,
     "hftl/data": 1830,
     "hftl/demo": 1760,
     "hftl/doctor": 1610,
     "hftl/evaluation": 3630,
     "hftl/evidence": 1060,
-    "hftl/export": 980,
+    "hftl/export": 990,
     "hftl/forgetting": 590,
     "hftl/methods": 650,
     "hftl/models": 1210,
     "hftl/planning": 880,
     "hftl/publishing": 2380,
     "hftl/report": 2560,
-    "hftl/selection": 70,
+    "hftl/selection": 150,
     "hftl/tasks": 2810,
     "hftl/training": 2130,
     "spaces_demo": 570,
 }
-MAX_FILES = 186
+MAX_FILES = 187
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

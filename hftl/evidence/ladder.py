@@ -1,7 +1,6 @@
 """The ladder: what simpler models reach on the very same test rows, from the majority class up to the run's method."""
 
 import time
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from hftl.evidence.before import RandomFeatures
 from hftl.evidence.scene import Scene
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared
+from hftl.probing import probe_of
 from hftl.surroundings import progress
 from hftl.tasks.ragged import in_memory, in_order, values_of
 from hftl.tasks.scores import gap, gap_interval, measure, score_answers
@@ -182,7 +182,8 @@ def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) 
     for learn, held in progress(folds, "probe against baseline", "fold", CV_FOLDS):
         a, b = places[learn], places[held]
         held_out.append(held)
-        by_probe.append(_held_out(features, targets, a, b, ready))
+        probe = probe_of(features, targets, a, ready)
+        by_probe.append(task.output.decode(probe.logits(features[probe.pooling][b])))
         train, test = (Rows(ready.splits.train.select(rows[part]), ready.train.take(rows[part])) for part in (a, b))
         best = best_baseline(no_pretraining_baselines(task, train, test))
         name = best.name
@@ -190,16 +191,5 @@ def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) 
     scored = (targets[places], labels)
     output = task.output
     both = [in_order(parts, held_out) for parts in (by_probe, by_baseline)]
-    probe, baseline = (measure(output, answers, *scored)[output.headline] for answers in both)
-    return Comparison(len(places), name, probe, baseline, gap_interval(output, both[0], both[1], *scored))
-
-
-def _held_out(
-    features: dict[str, np.ndarray], targets: Any, learn: np.ndarray, held: np.ndarray, ready: Prepared
-) -> Any:
-    known = {pooling: values[learn] for pooling, values in features.items()}
-    no_bias, seed = without_bias(ready.loaded.model, ready.loaded.output), ready.config.train_seed
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        probe = ready.task.output.probe(known, targets[learn], len(ready.splits.labels), "auto", seed, no_bias=no_bias)
-    return ready.task.output.decode(probe.logits(features[probe.pooling][held]))
+    ours, plain = (measure(output, answers, *scored)[output.headline] for answers in both)
+    return Comparison(len(places), name, ours, plain, gap_interval(output, both[0], both[1], *scored))

@@ -33,7 +33,7 @@ def latency(model: Any, files: dict[str, Path], batches: dict[int, list[Feed]]) 
     runs: dict[str, Callable[[Feed], Any]] = {"torch fp32": lambda feed: model(**to_tensors(feed))}
     runs |= {name: partial(session(file, threads).run, ["logits"]) for name, file in files.items()}
     with torch.inference_mode():
-        return {"threads": threads, "batches": {name: _time(run, batches, name) for name, run in runs.items()}}
+        return {"threads": threads, "batches": {name: time_batches(run, batches, name) for name, run in runs.items()}}
 
 
 def to_tensors(feed: Feed) -> dict[str, torch.Tensor]:
@@ -41,14 +41,17 @@ def to_tensors(feed: Feed) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array) for name, array in feed.items()}
 
 
-def _time(run: Callable[[Feed], Any], batches: dict[int, list[Feed]], title: str) -> dict[str, dict[str, float]]:
+def time_batches(
+    run: Callable[[Any], Any], batches: dict[int, list[Any]], title: str, seconds_each: float = _SECONDS
+) -> dict[str, dict[str, float]]:
+    """Return p50_ms, p95_ms and rows_per_second of calls with the batches, by size, after about `seconds_each` of calls."""
     timings = {}
     for size in progress(list(batches), f"timing {title}", "batch size"):
         for i in range(_WARM_UP):
             run(batches[size][i % len(batches[size])])
         seconds: list[float] = []
         start = time.perf_counter()
-        while len(seconds) < _CALLS and (len(seconds) < _LEAST or time.perf_counter() - start < _SECONDS):
+        while len(seconds) < _CALLS and (len(seconds) < _LEAST or time.perf_counter() - start < seconds_each):
             before = time.perf_counter()
             run(batches[size][len(seconds) % len(batches[size])])
             seconds.append(time.perf_counter() - before)

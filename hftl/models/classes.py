@@ -59,6 +59,15 @@ def classifier_config(config: Any, auto_model: Any, labels: dict[str, Any]) -> A
     return kind(**{k: v for k, v in fields.items() if k in names}, **labels)
 
 
+def makes_classifier(model_type: str, auto_model: Any) -> bool:
+    """Can a checkpoint of this type, by transformers' name, be loaded as the Auto class of a task, or into one?"""
+    if model_type not in CONFIG_MAPPING:
+        return False
+    config: Any = CONFIG_MAPPING[model_type]
+    wrapped = model_type in WRAPPED and classifier_config(config(), auto_model, {}) is not None
+    return wrapped or config in auto_model._model_mapping
+
+
 def own_class_note(model: Any) -> list[str]:
     """Say how a run that ends in a class of hftl's own is loaded."""
     if not isinstance(model, PooledForImageClassification):

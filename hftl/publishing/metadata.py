@@ -33,7 +33,7 @@ _FREE = """
     cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 etalab-2.0 isc ms-pl
     odc-by openmdw-1.0 postgresql ncsa unlicense zlib pddl
 """
-_PERMISSIVE = frozenset(_FREE.split())
+PERMISSIVE = frozenset(_FREE.split())
 _NO_ANSWER = frozenset({"cc", "unknown", "other"})  # a family, or nothing: says too little to be carried over
 # The identifiers that the Hub takes: https://huggingface.co/docs/hub/repositories-licenses
 _TERMS = """
@@ -44,7 +44,7 @@ _TERMS = """
     osl-3.0 ofl-1.1 lgpl-lr deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1 llama3.2
     llama3.3 llama4 grok2-community gemma
 """
-LICENSES = _PERMISSIVE | _NO_ANSWER | frozenset(_TERMS.split())
+LICENSES = PERMISSIVE | _NO_ANSWER | frozenset(_TERMS.split())
 # score of the report -> (metric id on the Hub, arguments of its computation)
 METRICS: dict[str, tuple[str | None, dict[str, Any] | None]] = {
     "accuracy": ("accuracy", None),
@@ -142,10 +142,11 @@ def known_license(report: dict[str, Any], *, online: bool = True) -> Known:
     Asked are the packaged checkpoints and samples, the README of a local model folder, the Hub cache and, with
     `online`, the Hub. Data in local files have no licence that could be read.
     """
-    return Known(_of_model(report["model"], online), _of_data(str(report["data"]["name"]), online))
+    return Known(license_of_model(report["model"], online), _of_data(str(report["data"]["name"]), online))
 
 
-def _of_model(model: dict[str, Any], online: bool) -> Source:
+def license_of_model(model: dict[str, Any], online: bool) -> Source:
+    """Return what is known of a model's licence; `model` is that part of a report: name, source, revision."""
     name, folder = str(model["name"]), Path(str(model["name"])).expanduser()
     if model["source"] == "packaged" and name in PACKAGED:
         stated = PACKAGED[name].license
@@ -210,7 +211,7 @@ def choose_license(base: Source, data: Source, given: str | None = None) -> Lice
                 f"The {source.what} {source.name} is under {source.id}, which allows no derived works to be shared: "
                 "add --license ID if you may publish the model."
             )
-    strict = {str(source.id): source for source in (data, base) if source.id not in _PERMISSIVE}
+    strict = {str(source.id): source for source in (data, base) if source.id not in PERMISSIVE}
     if len(strict) > 1:
         raise ConfigError(
             f"The base model {base.name} is under {base.id} and the data {data.name} under {data.id}, which ask for "
@@ -228,7 +229,7 @@ def _unknown(source: Source) -> str:
 
 def _given(base: Source, data: Source) -> str:
     """Say what was given past: terms of base and data that hold beside any other licence."""
-    strict = [s for s in (base, data) if s.id is not None and s.id not in _PERMISSIVE and s.id not in _NO_ANSWER]
+    strict = [s for s in (base, data) if s.id is not None and s.id not in PERMISSIVE and s.id not in _NO_ANSWER]
     if not strict:
         return "chosen by the publisher"
     terms = " and ".join(f"the {s.what} {s.name} is under {s.id}" for s in strict)

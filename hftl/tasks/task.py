@@ -232,6 +232,7 @@ class Output:
     worst: Function  # (outputs, targets, limit) -> the rows that are most wrong, each a dict with row, true, predicted
     probe: Function  # a closed-form head on frozen features, see `fit_probe` of `hftl.evaluation.logistic`
     neighbours: Function  # (train features, targets, test features) -> answers of the most similar rows
+    columns: Function  # (targets, names) -> numbers [units, k]: what a linear model of all units is regressed on
     plain: Function  # (kinds of features, train rows, targets, test rows) -> baselines without pretraining
     parts: tuple[str, ...]  # of the evidence, those that mean something here, in the order of the page
     ask: Function  # names -> what `pipeline` is given with a row to answer with all of them: {"top_k": 5}, else {}

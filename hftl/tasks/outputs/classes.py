@@ -210,6 +210,7 @@ CLASSES = Output(
     worst=worst_rows,
     probe=late("logistic", "fit_probe"),
     neighbours=nearest_neighbours,
+    columns=lambda ids, labels: np.eye(len(labels))[ids],
     plain=late("linear_baselines", "class_baselines"),
     parts=("forgetting", "calibration", "abstain", "slices", "confusion", "worst_rows", "suspects", "doctor"),
     ask=lambda labels: {"top_k": len(labels)},

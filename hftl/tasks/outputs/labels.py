@@ -184,6 +184,7 @@ LABELS = replace(
     worst=worst_label_rows,
     probe=late("probes", "fit_label_probe"),
     neighbours=_neighbours,
+    columns=lambda matrix, labels: np.asarray(matrix),
     plain=late("linear_baselines", "label_baselines"),
     parts=("forgetting", "calibration", "slices", "worst_rows", "doctor"),
     cells=lambda answer: {"prediction": [*answer.value], "probabilities": answer.probabilities},

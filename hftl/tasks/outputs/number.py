@@ -140,6 +140,7 @@ NUMBER = Output(
     worst=worst_number_rows,
     probe=late("probes", "fit_number_probe"),
     neighbours=late("neighbours", "neighbour_means"),
+    columns=lambda targets, names: np.asarray(targets).reshape(-1, 1),
     plain=late("linear_baselines", "number_baselines"),
     parts=("forgetting", "conformal", "slices", "worst_rows", "doctor"),
     ask=lambda names: {"function_to_apply": "none"},

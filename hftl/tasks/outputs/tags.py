@@ -233,6 +233,7 @@ TAGS = Output(
     worst=worst_rows,
     probe=_probe,
     neighbours=_neighbours,
+    columns=lambda ids, names: np.eye(len(names))[ids.values],
     plain=_plain,
     parts=("forgetting", "calibration", "slices", "type_confusion", "worst_rows", "doctor"),
     ask=lambda names: {"ignore_labels": [], "is_split_into_words": True},
