@@ -10,7 +10,7 @@ from hftl.config import RunConfig
 from hftl.data.load import load_task
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError
-from hftl.methods import FROZEN_BODY
+from hftl.methods import MAY_POOL, get_method
 from hftl.models.classes import own_class_note
 from hftl.models.heads import states_by_token
 from hftl.models.load import Loaded, load_model
@@ -116,6 +116,12 @@ def _check_output(task: Task, config: RunConfig) -> None:
         raise ConfigError(
             f"--class_weights weighs classes against each other, and {what} are no classes. Leave it out."
         )
+    method = get_method(str(config.method.method))
+    if method.group > 1 and task.output.alike is None:
+        raise ConfigError(
+            f"--method {method.name} compares rows by their classes or labels, and this run learns {what}. "
+            "Use --method probe, lora or full."
+        )
     if task.output.link != "sigmoid" and config.method.thresholds != "0.5":
         raise ConfigError(f"--thresholds is for several labels, and this run learns {what}. Leave it out.")
     if config.training.get("label_smoothing_factor") and task.output.link == "none":
@@ -124,7 +130,7 @@ def _check_output(task: Task, config: RunConfig) -> None:
 
 def _check_pooling(task: Task, loaded: Loaded, config: RunConfig) -> None:
     """Raise `ConfigError` for a pooling that the features cannot have."""
-    wants_mean = config.method.pooling == "mean" and config.method.method in FROZEN_BODY
+    wants_mean = config.method.pooling == "mean" and config.method.method in MAY_POOL
     if wants_mean and not ("mean" in task.inputs.poolings and states_by_token(loaded.model, loaded.processor)):
         raise ConfigError(
             f"--pooling mean averages the states of a text's tokens, and {loaded.name} does not put out one for each. "

@@ -11,7 +11,7 @@ import numpy as np
 from hftl.config import RunConfig
 from hftl.errors import ModelError
 from hftl.evaluation.logistic import Probe
-from hftl.methods import FROZEN_BODY
+from hftl.methods import MAY_POOL
 from hftl.methods.plan import Plan
 from hftl.models.heads import pool_mean, states_by_token, without_bias
 from hftl.models.load import Loaded
@@ -19,8 +19,8 @@ from hftl.prepare import Prepared
 from hftl.tasks.ragged import values_of
 from hftl.training.cache import cache_key, cached_arrays, preprocessing, weights_hash
 from hftl.training.features import Beside, Encoded, Passer
+from hftl.training.stages import closed_form
 from hftl.training.states import state_maker
-from hftl.training.world import broadcast_from_main, is_main_process
 
 
 Features = dict[str, dict[str, Any]]  # part → pooling → [n, d]; of units by row
@@ -108,19 +108,14 @@ def shares_pass(config: RunConfig) -> bool:
 
 def head_pooling(config: RunConfig) -> str:
     """The pooling that the head of the run may read: native, mean, or auto for the better of the two."""
-    return config.method.pooling if config.method.method in FROZEN_BODY else "native"
+    return config.method.pooling if config.method.method in MAY_POOL else "native"
 
 
 def first_probe(ready: Prepared, features: Features) -> Probe:
-    """Fit the probe for the head of the model on the main process; the others get its solution."""
+    """Fit the probe for the head of the model."""
     loaded, config = ready.loaded, ready.config
     no_bias = without_bias(loaded.model, loaded.output)
-    probe: Probe | None = None
-    if is_main_process():
-        rows = (features["train"], ready.train.targets, len(ready.splits.labels))
-        probe = ready.task.output.probe(*rows, head_pooling(config), config.train_seed, ready.weights, no_bias)
-    fitted: Probe = broadcast_from_main(probe)
-    return fitted
+    return closed_form(features["train"], ready.stage_data, head_pooling(config), config.train_seed, no_bias)
 
 
 def probe_of(features: dict[str, Any], targets: Any, learn: np.ndarray, ready: Prepared) -> Probe:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hftl.evidence.scene import Scene
-from hftl.methods import FROZEN_BODY
+from hftl.methods import MAY_POOL
 from hftl.report.report import SCHEMA_VERSION
 from hftl.tasks.scores import score
 
@@ -23,14 +23,13 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
     output, names = ready.task.output, splits.labels
     truth = {"test": scene.targets, "validation": ready.validation.targets}
     cut = {"rows": ready.cut, "of": len(ready.train) + len(ready.validation)}
-    frozen = config.method.method in FROZEN_BODY
     return {
         "schema_version": SCHEMA_VERSION,
         "task": config.task,
         "problem_type": output.problem_type,
         "inputs": ready.task.inputs.kind,
         "method": config.method.method,
-        "pooling": probe.pooling if frozen else "native",
+        "pooling": probe.pooling if config.method.method in MAY_POOL else "native",
         "model": {
             "name": loaded.name,
             "source": loaded.source,

@@ -2,6 +2,7 @@
 
 from hftl.config import MethodConfig, RunConfig
 from hftl.errors import ConfigError, did_you_mean
+from hftl.methods.contrastive import CONTRASTIVE
 from hftl.methods.full import FULL
 from hftl.methods.gradual import GRADUAL
 from hftl.methods.head import HEAD
@@ -11,8 +12,9 @@ from hftl.methods.probe import PROBE
 from hftl.methods.wise import WISE
 
 
-METHODS: dict[str, Method] = {method.name: method for method in (PROBE, HEAD, LORA, FULL, GRADUAL, WISE)}
+METHODS: dict[str, Method] = {method.name: method for method in (PROBE, HEAD, CONTRASTIVE, LORA, FULL, GRADUAL, WISE)}
 FROZEN_BODY = tuple(name for name, method in METHODS.items() if method.frozen_body)
+MAY_POOL = tuple(name for name, method in METHODS.items() if method.may_pool)
 
 
 def get_method(name: str) -> Method:
@@ -44,6 +46,9 @@ def check_combination(config: RunConfig) -> None:
         raise ConfigError("--thaw_every sets the epochs of each stage, --num_train_epochs shares them out: give one.")
     if method.init_head == "random" and get_method(str(name)).needs_probe:
         raise ConfigError(f"--init_head random makes no sense with --method {name}, which is made of the probe.")
+    group, size = get_method(str(name)).group, config.training.get("per_device_train_batch_size", 0)
+    if size % group:
+        raise ConfigError(f"--per_device_train_batch_size is a multiple of {group}, the rows that {name} compares.")
     for flag, given in (("control", config.control != "none"), ("retain", config.retain is not None)):
         if given and not config.evidence:
             raise ConfigError(

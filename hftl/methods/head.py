@@ -26,5 +26,6 @@ HEAD = Method(
     head,
     rows=8,  # as for the probe
     frozen_body=True,
+    may_pool=True,
     deepspeed=True,
 )

@@ -53,6 +53,11 @@ class Stage:
     epochs: float | None = None  # instead of a share
     solve: Solve | None = None  # sets the weights of the model, instead of training
     start: int | None = None  # number of the earlier stage whose weights `solve` gets
+    # Instead of the output's loss of answers: (what the head reads [n, d], how alike the rows are [n, n]) → loss per row
+    # [n]. Such a stage has nothing to validate; `group` rows are drawn together, from different strata and twice or more
+    # from each, and stand beside each other.
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    group: int = 1
 
     @property
     def trainable(self) -> tuple[str, ...]:
@@ -89,6 +94,7 @@ class Given:
     start: dict[str, Tensor] | None = None  # the weights at the end of the stage number `Stage.start`
     score: Callable[[Any], float] | None = None  # of a model on the validation rows; more is better
     metric: str = ""  # the name of that score
+    fit: Callable[[], Any] | None = None  # a new probe, on the features of the model as it is now
 
 
 Solve = Callable[[Plan, Given], dict[str, Any] | None]  # sets weights; returns what the report says about it
@@ -119,8 +125,10 @@ class Method:
     build: Callable[[Loaded, MethodConfig, int], Plan]  # (model, flags, number of training rows) → plan
     rows: int  # of a class (median), below which the doctor warns
     flags: tuple[str, ...] = ()  # flags of hftl that not every method reads
-    frozen_body: bool = False  # may end in the mean-pooled class; the others always save the stock class
+    frozen_body: bool = False
+    may_pool: bool = False  # may end in the mean-pooled class; the others always save the stock class
     by_gradient: bool = True
+    group: int = 1  # so many rows are compared with each other, by `Output.alike`
     needs_probe: bool = False  # makes no sense with `--init_head random`
     deepspeed: bool = False  # takes one DeepSpeed engine and no more, and writes no weights after it
     check: Callable[[Loaded, MethodConfig], object] | None = None  # raises ConfigError, and costs no forward pass

@@ -16,6 +16,7 @@ PROBE = Method(
     probe,
     rows=8,  # the fewest at which SetFit (Tunstall et al. 2022) reports few-shot results
     frozen_body=True,
+    may_pool=True,
     by_gradient=False,
     needs_probe=True,
 )

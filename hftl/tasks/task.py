@@ -231,6 +231,8 @@ class Output:
     units: Function | None = None
     worst: Function  # (outputs, targets, limit) -> the rows that are most wrong, each a dict with row, true, predicted
     probe: Function  # a closed-form head on frozen features, see `fit_probe` of `hftl.evaluation.logistic`
+    # Targets [n, ...] -> how alike the rows are, [n, n] from 0 to 1; None: rows are not compared by them.
+    alike: Function | None = None
     neighbours: Function  # (train features, targets, test features) -> answers of the most similar rows
     columns: Function  # (targets, names) -> numbers [units, k]: what a linear model of all units is regressed on
     plain: Function  # (kinds of features, train rows, targets, test rows) -> baselines without pretraining

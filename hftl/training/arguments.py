@@ -79,9 +79,13 @@ def stage_arguments(plan: Plan, stage: Stage, config: RunConfig, best_metric: st
         "remove_unused_columns": False,
         "label_names": ["labels"],
     }
+    if stage.loss is not None:  # nothing is answered yet
+        values |= {"eval_strategy": "no", "load_best_model_at_end": False}
     if "eval_steps" in config.training and "save_steps" not in config.training:
         values["save_steps"] = config.training["eval_steps"]
     values["num_train_epochs"] = stage_epochs(plan, stage, config)
+    if "num_train_epochs" in config.training and "max_steps" not in config.training:
+        values["max_steps"] = -1  # the method's own number of steps gives way
     if values.get("max_steps", -1) > 0:
         values["max_steps"] = max(1, round(values["max_steps"] * stage.share))
     return TrainingArguments(**values)

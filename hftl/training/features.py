@@ -1,7 +1,7 @@
 """Forward passes outside Trainer, sharded over the processes: frozen features, and the logits of a finished model."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,26 @@ def _answered(model: Any, batch: Batch) -> Any:
             "A text holds the model's own end mark (</s>), so that the model cannot tell where the text ends. "
             "Remove the mark from the texts."
         ) from error
+
+
+@contextmanager
+def head_watched(model: Any, outputs: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """Collect, in each forward pass, what the Linears named `outputs` read, by name, and the body's last "states"."""
+    seen: dict[str, Any] = {}
+    with ExitStack() as hooks:
+        hooks.enter_context(model.base_model.register_forward_hook(lambda _, __, out: seen.update(states=out[0])))
+        for name in outputs:
+            linear = model.get_submodule(name)
+            note = linear.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0]}))
+            hooks.enter_context(note)
+        yield seen
+
+
+def read_by_head(model: Any, outputs: tuple[str, ...], seen: dict[str, Any], batch: Batch) -> torch.Tensor:
+    """Return what the head read of each row, side by side, [n, d], from what `head_watched` collected."""
+    by_token = any(seen[name].dim() == 3 for name in outputs)
+    counts = counted_tokens(model, batch) if by_token else None
+    return torch.cat([pick_features(seen[name], counts) for name in outputs], dim=1)
 
 
 @dataclass(frozen=True)
@@ -140,31 +160,20 @@ class Passer:
         `native` is the input of the Linears named `outputs`, side by side; `mean` the average of the body's last
         states over the tokens that are not padding. `beside` is `StateMaker.beside`.
         """
-        seen: dict[str, torch.Tensor] = {}
-        hooks = [model.base_model.register_forward_hook(lambda _, __, out: seen.update(states=out[0]))]
-        for name in outputs:
-            linear = model.get_submodule(name)
-            hooks.append(linear.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0]})))
 
         def read(_: Any, batch: Batch) -> Batch:
             mask = batch.get("attention_mask")
-            counts = counted_tokens(model, batch)
             if encoded.units is None:
-                parts = [pick_features(seen[name], counts) for name in outputs]
+                picked = {"native": read_by_head(model, outputs, seen, batch)}
             else:
-                parts = [asked(seen[name], batch) for name in outputs]
-            picked = {"native": torch.cat(parts, dim=1)}
+                picked = {"native": torch.cat([asked(seen[name], batch) for name in outputs], dim=1)}
             if mean and mask is not None:
                 weights = mask.unsqueeze(-1).float()
                 picked["mean"] = (seen["states"].float() * weights).sum(1) / weights.sum(1).clamp(min=1e-9)
             return picked
 
-        try:
-            with beside(encoded) if beside else nullcontext() as also:
-                return self.outputs(model, encoded, read, title, also)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with head_watched(model, outputs) as seen, beside(encoded) if beside else nullcontext() as also:
+            return self.outputs(model, encoded, read, title, also)
 
     def logits(self, model: Any, encoded: Encoded, title: str) -> Any:
         """Return the logits [n, labels]; of units, by row."""

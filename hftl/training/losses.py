@@ -69,7 +69,7 @@ class LossGuard(TrainerCallback):
         """The loss, kept until the end of the step."""
         value = self._loss(outputs, labels, num_items_in_batch)
         if value.requires_grad:
-            count = (labels != NOT_ASKED).sum() if labels.dim() > 1 and not labels.is_floating_point() else len(labels)
+            count = (labels != NOT_ASKED).sum()
             share = count / (count if num_items_in_batch is None else num_items_in_batch)
             self._pending.append((self._taken, value.detach() / share))
             self._taken += 1

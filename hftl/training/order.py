@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -56,3 +57,30 @@ class SeededEpochs(TrainerCallback):
         sampler = getattr(batches, "batch_sampler", batches).sampler  # on several processes accelerate wraps it
         if isinstance(sampler, LengthGroupedSampler):
             sampler.generator = torch.Generator().manual_seed(self._rows.seed + epoch)
+
+
+class Together(Sampler[int]):
+    """Row numbers in groups of `size`: of as many strata as have room for two rows each, all alike often.
+
+    An epoch is whole steps of `per_step` rows, so that every process has its share of each. The rows follow from the
+    seed and the epoch, which the data loader tells; a stratum of too few rows has them more than once.
+    """
+
+    def __init__(self, strata: np.ndarray, size: int, per_step: int, seed: int):
+        self.rows = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+        self.size, self.seed, self.epoch = size, seed, 0
+        self.count = -(-len(strata) // per_step) * per_step
+
+    def __len__(self) -> int:
+        return self.count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go on with the rows of this epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        for _ in range(self.count // self.size):
+            strata = np.resize(rng.permutation(len(self.rows))[: self.size // 2], self.size)
+            for stratum, times in zip(*np.unique(strata, return_counts=True), strict=True):
+                yield from np.resize(rng.permutation(self.rows[stratum]), times).tolist()

@@ -3,14 +3,17 @@
 import json
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
 from hftl.atomic import write_new
@@ -23,10 +26,10 @@ from hftl.tasks.scores import mean_loss, measure
 from hftl.training.arguments import smaller_batch, stage_arguments
 from hftl.training.cache import drop_states, weights_hash
 from hftl.training.checkpoints import Interruptible, stage_running, train_on
-from hftl.training.features import predict_logits
+from hftl.training.features import Passer, head_watched, predict_logits, read_by_head
 from hftl.training.losses import LossGuard, make_loss
-from hftl.training.order import Numbered, SeededEpochs
-from hftl.training.precision import runs_on_cpu, without_autocast
+from hftl.training.order import Numbered, SeededEpochs, Together
+from hftl.training.precision import choose_bf16, runs_on_cpu, without_autocast
 from hftl.training.replay import first_tensor
 from hftl.training.states import StageData, StateCache, stage_inputs, store
 from hftl.training.trainer import GroupedTrainer, pin_frozen, set_trainable
@@ -169,7 +172,7 @@ def _without_gradient(plan: Plan, stage: Stage, given: Given) -> StageReport:
 def _given(fit: _Fit, stage: Stage, probe: Probe) -> Given:
     """What the stage may rest on. The score is the one by which Trainer keeps the best checkpoint."""
     if stage.start is None:
-        return Given(probe)
+        return Given(probe, fit=partial(_new_probe, fit))
     data, flags = fit.data, fit.config.training
     rows, collate = data.validation, data.collate
     metric = str(flags.get("metric_for_best_model", fit.best_metric)).removeprefix("eval_")
@@ -188,6 +191,25 @@ def _given(fit: _Fit, stage: Stage, probe: Probe) -> Given:
     return Given(probe, load_file(fit.work / f"stage-{stage.start}.safetensors"), score, metric)
 
 
+def _new_probe(fit: _Fit) -> Probe:
+    """The probe on the features that the model has now. All processes call this together."""
+    plan, data, config = fit.plan, fit.data, fit.config
+    passer = Passer(data.collate, runs_on_cpu(config.training), choose_bf16(config.training))
+    rows = replace(data.train, augment=False)
+    features = passer.features(plan.model, plan.outputs, rows, "features")
+    return closed_form(features, data, "native", config.train_seed, without_bias(plan.model, plan.output))
+
+
+def closed_form(features: dict[str, Any], data: StageData, pooling: str, seed: int, no_bias: tuple[str, ...]) -> Probe:
+    """Fit the probe on the train rows' `features`, by pooling, on the main process; the others get its solution."""
+    probe: Probe | None = None
+    if is_main_process():
+        rows = (features, data.train.targets, len(data.labels))
+        probe = data.output.probe(*rows, pooling, seed, data.class_weights, no_bias)
+    fitted: Probe = broadcast_from_main(probe)
+    return fitted
+
+
 def _with_room(fit: _Fit, stage: Stage, folder: Path, notes: list[str]) -> StageReport:
     """Run the stage; after out-of-memory again from its start, with half the batch and twice the accumulation."""
     plan = fit.plan
@@ -197,17 +219,19 @@ def _with_room(fit: _Fit, stage: Stage, folder: Path, notes: list[str]) -> Stage
     while True:
         rows = args.per_device_train_batch_size
         try:
-            return _by_gradient(plan, stage, fit, args)
+            with _loss(plan, stage, fit.data, args) as loss:
+                return _by_gradient(plan, stage, fit, args, loss)
         except Exception as error:
             if not should_reduce_batch_size(error) and not isinstance(error, MemoryError):
                 raise
-            if args.world_size > 1 or rows == 1:
+            if args.world_size > 1 or rows == stage.group:
                 raise TrainingError(
                     f"Out of memory at {rows} rows a step. Lower --per_device_train_batch_size and raise "
                     "--gradient_accumulation_steps as much, lower --max_seq_length or --image_size, or use --method lora "
                     "or --train_top."
                 ) from None
-        size, steps = smaller_batch(rows, args.gradient_accumulation_steps)
+        groups, steps = smaller_batch(rows // stage.group, args.gradient_accumulation_steps)
+        size = groups * stage.group
         notes.append(
             f"{stage.name}: out of memory at {rows} rows; went on from the stage's start with {size} rows x {steps} "
             "accumulation steps, the same effective batch."
@@ -220,7 +244,27 @@ def _with_room(fit: _Fit, stage: Stage, folder: Path, notes: list[str]) -> Stage
         args.per_device_eval_batch_size = min(args.per_device_eval_batch_size, size)
 
 
-def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments) -> StageReport:
+@contextmanager
+def _loss(plan: Plan, stage: Stage, data: StageData, args: TrainingArguments) -> Iterator[Callable]:
+    """The loss of the answers, or the stage's own of what the head reads; exact under accumulation and on many ranks."""
+    if stage.loss is None:
+        yield make_loss(args.label_smoothing_factor, data.class_weights, data.output.loss)
+        return
+    compare, alike = stage.loss, data.output.alike
+    assert alike is not None
+
+    def loss(_: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        rows = compare(read_by_head(plan.model, plan.outputs, seen, seen["batch"]), alike(labels))
+        return rows.mean() * labels.numel() / (labels.numel() if num_items_in_batch is None else num_items_in_batch)
+
+    with (
+        head_watched(plan.model, plan.outputs) as seen,
+        plan.model.register_forward_pre_hook(lambda _, __, batch: seen.update(batch=batch), with_kwargs=True),
+    ):
+        yield loss
+
+
+def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, loss: Callable) -> StageReport:
     data, config = fit.data, fit.config
     set_trainable(plan.model, stage.trainable)
     set_seed(config.train_seed)  # so that a stage starts alike whatever ran before it
@@ -230,7 +274,6 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments) -
     per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     if args.world_size > 1 and len(inputs.train) >= per_step:
         args.dataloader_drop_last = True  # accelerate would repeat rows to fill the last batch
-    loss = make_loss(args.label_smoothing_factor, data.class_weights, data.output.loss)
     guard = LossGuard(inputs.collate, loss, data.output.chance(data.labels))
     rows = Numbered(inputs.train, config.train_seed)
     callbacks: list[TrainerCallback] = [guard, SeededEpochs(rows), Interruptible()]
@@ -252,6 +295,10 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments) -
         callbacks=callbacks,
     )
     trainer.stage_groups = inputs.groups
+    if stage.loss is not None:
+        assert data.output.strata is not None
+        strata, _ = data.output.strata(data.train.targets, data.labels)
+        trainer.order = Together(strata, stage.group, per_step, config.train_seed)
     try:
         train_on(trainer, Path(str(args.output_dir)))
     finally:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import SequentialSampler
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer
 
 from hftl.methods.plan import Plan, Stage
@@ -20,6 +20,7 @@ class GroupedTrainer(Trainer):
     """Trainer with the stage's parameter groups; the optimizer class and its arguments stay Trainer's own."""
 
     stage_groups: Groups = ()
+    order: Sampler | None = None  # of the training rows, instead of Trainer's
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Build one group per (stage group, decayed or not), so that biases and norms keep their zero weight decay."""
@@ -48,6 +49,10 @@ class GroupedTrainer(Trainer):
             return super().get_eval_dataloader(eval_dataset)
         finally:
             self.args.dataloader_drop_last = drop_last
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        """Follow the stage's own order where it has one."""
+        return super()._get_train_sampler(train_dataset) if self.order is None else self.order
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         """Evaluate windows of words in their order, by which they are joined to rows again.

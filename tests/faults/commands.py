@@ -31,6 +31,13 @@ KINDS: dict[str, dict[str, object]] = {
     "max_steps": {**TEXT, "method": "full", "max_steps": 8},
     "wise": {**TEXT, "method": "wise", "num_train_epochs": 9, "early_stopping_patience": 1},
     "early stop": {**TEXT, "method": "full", "num_train_epochs": 9, "early_stopping_patience": 1},
+    "contrastive": {
+        **TEXT,
+        "method": "contrastive",
+        "max_steps": 9,
+        "save_steps": 4,
+        "per_device_train_batch_size": 16,
+    },
 }
 
 

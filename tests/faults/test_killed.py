@@ -98,6 +98,8 @@ def test_gradual_run_is_also_killed_while(moment: str, server: Server, undisturb
         ("max_steps", killed(f"{TRAINER}._finalize_training")),
         also("early stop", killed(f"{TRAINER}._finalize_training")),
         ("wise", killed("hftl.methods.wise:between", 5)),
+        ("contrastive", killed(f"{TRAINER}.training_step", 7)),
+        also("contrastive", killed("hftl.training.stages:closed_form")),
         also("wise", killed("hftl.training.stages:save_file", 3, "after")),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0].rpartition(":")[2],

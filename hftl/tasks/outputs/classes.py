@@ -209,6 +209,7 @@ CLASSES = Output(
     units=lambda logits, ids: (logits, ids),
     worst=worst_rows,
     probe=late("logistic", "fit_probe"),
+    alike=lambda ids: (ids[:, None] == ids[None]).float(),
     neighbours=nearest_neighbours,
     columns=lambda ids, labels: np.eye(len(labels))[ids],
     plain=late("linear_baselines", "class_baselines"),

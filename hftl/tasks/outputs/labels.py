@@ -96,6 +96,13 @@ def rarest(matrix: np.ndarray, labels: Sequence[str]) -> tuple[np.ndarray, int]:
     return np.where(matrix.any(axis=1), rarity.argmax(axis=1), len(labels)), len(labels) + 1
 
 
+def overlap(sets: Tensor) -> Tensor:
+    """Return the shared labels of every two rows of [n, L] over those that one of them has, [n, n]; 1 without any."""
+    shared = sets @ sets.T
+    either = sets.sum(1)[:, None] + sets.sum(1)[None] - shared
+    return torch.where(either > 0, shared / either.clamp(min=1), 1.0)
+
+
 def binary_cross_entropy(logits: Tensor, targets: Tensor, weights: Any = None, smoothing: float = 0.0) -> Summed:
     """Return the sum over the decisions of [n, L] logits, and how many there are."""
     targets = targets.float() * (1 - smoothing) + smoothing / 2
@@ -183,6 +190,7 @@ LABELS = replace(
     units=row_units,
     worst=worst_label_rows,
     probe=late("probes", "fit_label_probe"),
+    alike=overlap,
     neighbours=_neighbours,
     columns=lambda matrix, labels: np.asarray(matrix),
     plain=late("linear_baselines", "label_baselines"),

@@ -1,0 +1,70 @@
+"""`contrastive`: the body learns which rows are alike, then the probe is fitted on its new features (SetFit)."""
+
+from typing import Any
+
+from hftl.config import MethodConfig
+from hftl.methods.plan import Given, Group, Loaded, Method, Plan, Stage, Tensor, is_convnet, probe_stage, write_probe
+from hftl.methods.probe import PROBE
+
+
+GROUP = 16  # rows that are compared with each other
+TEMPERATURE = 0.1  # Khosla et al. 2020, section 4.4
+
+
+def contrastive(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
+    """First rows of a class are drawn together and others apart, then the probe is fitted (Tunstall et al. 2022, SetFit).
+
+    Of each group of rows all pairs count, so that few steps do: the loss is Khosla et al.'s (2020, supervised
+    contrastive learning), on what the head reads.
+    """
+    (head,) = probe_stage(loaded.model, loaded.outputs).groups
+    body = tuple(name for name, _ in loaded.model.named_parameters() if name not in head.parameters)
+    convnet = is_convnet(loaded.model)
+    defaults = {
+        "learning_rate": 1e-3 if convnet else 1e-4,
+        "max_steps": 60,
+        "per_device_train_batch_size": 2 * GROUP,
+        "save_strategy": "steps",  # an epoch of a few rows is a step or two
+        "save_steps": 50,
+        "warmup_steps": 0.1,
+        "lr_scheduler_type": "linear",
+        "weight_decay": 0.01,
+    }
+    pairs = Stage("pairs", (Group("body", body, 1.0),), 1.0, loss=pull_together, group=GROUP)
+    new_probe = Stage("probe", (head,), 0.0, solve=fit_and_write)
+    return Plan(loaded.model, loaded.outputs, loaded.layers, (pairs, new_probe), defaults)
+
+
+def pull_together(features: Tensor, alike: Tensor) -> Tensor:
+    """Return the loss of each row, [n]: features [n, d] of alike rows should be closer than others of their group.
+
+    `alike` [n, n] is from 0 to 1; only rows of the same `GROUP` are compared. A row without a like one counts 0.
+    """
+    import torch
+    from torch.nn.functional import normalize
+
+    groups = normalize(features.float(), dim=1).view(-1, GROUP, features.shape[1])
+    own = torch.eye(GROUP, dtype=torch.bool, device=features.device)
+    cosines = (groups @ groups.mT / TEMPERATURE).masked_fill(own, -torch.inf)
+    shares = torch.stack([alike[i : i + GROUP, i : i + GROUP] for i in range(0, len(alike), GROUP)])
+    shares = shares.masked_fill(own, 0)
+    shares = shares / shares.sum(2, keepdim=True).clamp(min=1e-9)
+    return -(shares * cosines.log_softmax(2).masked_fill(own, 0)).sum(2).flatten()
+
+
+def fit_and_write(plan: Plan, given: Given) -> dict[str, Any] | None:
+    """Fit the probe on the features that the body has now, and write it into the head."""
+    assert given.fit is not None
+    return write_probe(plan, Given(given.fit()))
+
+
+CONTRASTIVE = Method(
+    "contrastive",
+    "the body learns which rows are alike, then the probe: for a few rows of each class (SetFit)",
+    "all layers trained to tell rows of different classes apart, then a simple classifier on top",
+    contrastive,
+    rows=PROBE.rows,
+    may_pool=True,
+    group=GROUP,
+    needs_probe=True,
+)
