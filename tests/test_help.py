@@ -63,7 +63,7 @@ def test_help_shows_values_and_defaults(capsys):
         if field.metadata["kind"] is bool:
             assert found == [f"on|off; default: {'on' if field.default else 'off'}"], name
         elif name == "method":
-            assert found == ["|".join(METHODS)]
+            assert found == [", ".join(METHODS)]
         elif field.metadata["choices"]:
             choices, default = field.metadata["choices"], field.default
             joined = "|".join(choices) if len("|".join(choices)) <= 40 else ", ".join(choices)

@@ -1,7 +1,5 @@
 """`contrastive`: the body learns which rows are alike, then the probe is fitted on its new features (SetFit)."""
 
-from typing import Any
-
 from hftl.config import MethodConfig
 from hftl.methods.plan import Given, Group, Loaded, Method, Plan, Stage, Tensor, is_convnet, probe_stage, write_probe
 from hftl.methods.probe import PROBE
@@ -52,10 +50,10 @@ def pull_together(features: Tensor, alike: Tensor) -> Tensor:
     return -(shares * cosines.log_softmax(2).masked_fill(own, 0)).sum(2).flatten()
 
 
-def fit_and_write(plan: Plan, given: Given) -> dict[str, Any] | None:
+def fit_and_write(plan: Plan, given: Given) -> None:
     """Fit the probe on the features that the body has now, and write it into the head."""
     assert given.fit is not None
-    return write_probe(plan, Given(given.fit()))
+    write_probe(plan, Given(given.fit()))
 
 
 CONTRASTIVE = Method(
