@@ -15,13 +15,14 @@ from hftl.evidence.control import train_scratch
 from hftl.evidence.document import build_report
 from hftl.evidence.gather import calibrate, gather
 from hftl.evidence.page import write_run_page
-from hftl.evidence.scene import Final, Outcome, Scene, Seen
+from hftl.evidence.scene import Final, Outcome, Scene
 from hftl.forgetting.measure import forgetting, with_kept
 from hftl.methods import check_combination, check_method, get_method
 from hftl.methods.adapters import without_adapters
+from hftl.methods.auto import AUTO
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import Prepared, prepare
-from hftl.probing import first_probe, frozen_features, mean_pooled, rows_identity, states_beside
+from hftl.probing import Seen, frozen_features, plan_on, rows_identity, states_beside
 from hftl.publishing.parity import check_saved
 from hftl.publishing.save import merge_adapter, save_final, write_card
 from hftl.report.report import write_report
@@ -38,12 +39,14 @@ from hftl.run_folder import (
     release,
 )
 from hftl.seeds import run_seeds, seeds_folder
+from hftl.selection.race import Trained, race
+from hftl.selection.race_plan import stored_race, with_race
 from hftl.tasks import get_task
 from hftl.training.arguments import check_arguments, check_fits
 from hftl.training.checkpoints import heed_signals
 from hftl.training.features import predict_logits
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.stages import Fitted, fit_plan
+from hftl.training.stages import fit_plan
 from hftl.training.world import broadcast_from_main, check_strategy, check_world, current_strategy, is_main_process
 
 
@@ -119,7 +122,7 @@ def run(config: RunConfig) -> Result:
 
     With `resume`, a run that is finished already is returned as it is.
     """
-    config = complete(config, claimed=True)
+    config = stored_race(complete(config, claimed=True))
     check_combination(config)
     output_dir = config.output_dir
     assert output_dir is not None
@@ -145,7 +148,9 @@ def run(config: RunConfig) -> Result:
 def _run_claimed(config: RunConfig) -> Result:
     check_arguments(config, get_task(config.task).output)
     check_world(runs_on_cpu(config.training))
-    config = replace(config, output_dir=broadcast_from_main(config.output_dir))  # rank 0 chose a free name
+    config = stored_race(
+        replace(config, output_dir=broadcast_from_main(config.output_dir))
+    )  # rank 0 chose a free name
     half = choose_bf16(config.training)
     check_strategy(str(config.method.method), *current_strategy(), half=half, seeds=config.seeds)
     if config.seeds == 1:
@@ -161,12 +166,18 @@ def _run(config: RunConfig) -> Result:
         ready = run.step("data", _prepare)
         base = run.step("base", see_base, ready) if config.evidence else None
         seen = run.step("features", _see, ready)
-        fitted = run.step("train", _fit, ready, seen)
+        trained = run.step("train", _fit, ready, seen)
+        run, ready, seen, fitted = (
+            trained.run,
+            trained.ready,
+            trained.seen,
+            trained.fitted,
+        )  # after a race: the winner's
         control = run.step("control", train_scratch, ready, seen, base) if config.control == "scratch" else None
         final = run.step("finish", _finish, ready, seen)
         ready = replace(ready, task=ready.task.answering_by(final.model.config))
         outcome = run.step("score", _score, ready, base, final)  # the only place where the test rows are answered
-        scene = Scene(run, ready, seen, fitted, outcome, base, control)
+        scene = Scene(run, ready, seen, fitted, outcome, base, control, selection=trained.selection)
         if base is not None:
             scene = run.step("forgetting", _look_back, scene, base)
         report = run.on_main(_ship, scene)
@@ -189,28 +200,26 @@ def _see(run: Run, ready: Prepared) -> Seen:
     with without_adapters(plan.model):
         beside = states_beside(plan, (ready.rows_to_train_on, ready.validation), ready.collate, config)
         features, origin = frozen_features(ready, parts, beside=beside)
-    probe = first_probe(ready, features)
-    if probe.pooling == "mean":
-        loaded = mean_pooled(loaded, ready.splits.labels)
-        plan = build_plan(loaded, config.method, len(ready.train))
-    seen = Seen(loaded, features, origin, probe, plan)
+    seen = plan_on(ready, features, origin, plan)
     if is_main_process():
-        show_plan(plan, config.training.get("learning_rate", seen.learning_rate))
+        show_plan(seen.plan, config.training.get("learning_rate", seen.learning_rate))
     return seen
 
 
-def _fit(run: Run, ready: Prepared, seen: Seen) -> Fitted:
-    """Run the plan's stages in the folder of the run."""
+def _fit(run: Run, ready: Prepared, seen: Seen) -> Trained:
+    """Run the plan's stages in the folder of the run, or the race that chooses a plan."""
     identity = {
         **rows_identity(ready.train, ready.validation),
         "labels": list(ready.splits.labels),
         "weights": ready.identity,
     }
+    racing = run.config.method.method == AUTO.name
+    run = with_race(run, ready) if racing else run
     run.open_folder(identity)
-    chosen = {part: arrays[seen.probe.pooling] for part, arrays in seen.features.items()}
-    data = replace(ready.stage_data, train_features=chosen["train"], validation_features=chosen["validation"])
     with run.nothing_useless():
-        return fit_plan(seen.plan, seen.probe, data, run.config, run.work)
+        if racing:
+            return race(run, ready, seen)
+        return Trained(run, ready, seen, fit_plan(seen.plan, seen.probe, seen.data(ready), run.config, run.work))
 
 
 def _finish(run: Run, ready: Prepared, seen: Seen) -> Final:

@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from hftl.config import RunConfig
 from hftl.errors import ModelError
 from hftl.evaluation.logistic import Probe
-from hftl.methods import MAY_POOL
+from hftl.methods import MAY_POOL, get_method
 from hftl.methods.plan import Plan
 from hftl.models.heads import pool_mean, states_by_token, without_bias
 from hftl.models.load import Loaded
@@ -20,10 +20,32 @@ from hftl.tasks.ragged import values_of
 from hftl.training.cache import cache_key, cached_arrays, preprocessing, weights_hash
 from hftl.training.features import Beside, Encoded, Passer
 from hftl.training.stages import closed_form
-from hftl.training.states import state_maker
+from hftl.training.states import StageData, state_maker
 
 
 Features = dict[str, dict[str, Any]]  # part → pooling → [n, d]; of units by row
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the frozen model says of the train and validation rows, and what is to be done with it."""
+
+    loaded: Loaded  # with the head that the run trains
+    features: Features
+    origin: str  # of the features: "computed", or from the cache
+    probe: Probe
+    plan: Plan
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The rate that the method proposes; None where nothing is learned by gradient."""
+        rate: float | None = self.plan.defaults.get("learning_rate")
+        return rate
+
+    def data(self, ready: Prepared) -> StageData:
+        """What the stages train and validate on, with the features that the head reads."""
+        train, validation = (self.features[part][self.probe.pooling] for part in ("train", "validation"))
+        return replace(ready.stage_data, train_features=train, validation_features=validation)
 
 
 def frozen_features(
@@ -128,6 +150,22 @@ def probe_of(features: dict[str, Any], targets: Any, learn: np.ndarray, ready: P
             known, targets[learn], len(ready.splits.labels), "auto", seed, no_bias=no_bias
         )
     return probe
+
+
+def plan_on(
+    ready: Prepared, features: Features, origin: str, plan: Plan | None = None, probe: Probe | None = None
+) -> Seen:
+    """Return the plan of the run's method for its model, with the probe that its head starts from.
+
+    `plan` is that for the stock head, and `probe` fitted on the features that this head may read, where they are known.
+    """
+    loaded, config, build = ready.loaded, ready.config, get_method(str(ready.config.method.method))
+    probe = first_probe(ready, features) if probe is None else probe
+    if probe.pooling == "mean":
+        loaded = mean_pooled(loaded, ready.splits.labels)
+        plan = build(loaded, config.method, len(ready.train))
+    plan = plan or build(loaded, config.method, len(ready.train))
+    return Seen(loaded, features, origin, probe, plan)
 
 
 def mean_pooled(loaded: Loaded, labels: tuple[str, ...]) -> Loaded:

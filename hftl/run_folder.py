@@ -147,7 +147,7 @@ def close_partial(output_dir: Path) -> None:
     """Drop what only a restart needs, and give the folder its final name."""
     folder = partial_of(output_dir)
     (folder / "stage.json").unlink(missing_ok=True)  # first: it says that the weights of a stage are here
-    for name in ("checkpoints", CONTROL):
+    for name in ("checkpoints", "race", CONTROL):
         shutil.rmtree(folder / name, ignore_errors=True)
     for leftover in [
         *folder.glob("stage-*.safetensors"),

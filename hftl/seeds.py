@@ -16,6 +16,7 @@ from hftl.publishing.save import write_card
 from hftl.report.report import write_report
 from hftl.report.show import show_seeds
 from hftl.run_folder import check_output
+from hftl.selection.race_plan import stored_race
 from hftl.tasks import task_of
 from hftl.training.world import broadcast_from_main, is_main_process, wait_for_all
 
@@ -45,7 +46,7 @@ def run_seeds(config: RunConfig, run_one: Callable[[RunConfig], dict[str, Any]])
         seed = config.train_seed + i
         folder = seeds_folder(output_dir) / f"seed-{seed}"
         training = {**config.training, "seed": seed}
-        one = replace(config, training=training, output_dir=folder, seeds=1, overwrite=not config.resume)
+        one = stored_race(replace(config, training=training, output_dir=folder, seeds=1, overwrite=not config.resume))
         configs[seed] = one
         finished = broadcast_from_main(_finished(folder, (one, config)) if is_main_process() else None)
         if isinstance(finished, RunError):

@@ -34,7 +34,10 @@ LAYERS = (
     ("hftl.doctor",),
     ("hftl.predict", "hftl.predict_file", "hftl.run_data"),
     ("hftl.publishing", "hftl.export", "hftl.demo"),
-    ("hftl.run", "hftl.seeds", "hftl.prepare", "hftl.probing", "hftl.forgetting", "hftl.evidence"),
+    ("hftl.run", "hftl.prepare", "hftl.probing", "hftl.forgetting", "hftl.evidence"),
+    ("hftl.planning.costs", "hftl.planning.recommend"),
+    ("hftl.selection.race", "hftl.selection.race_plan", "hftl.selection.race_policy", "hftl.selection.judge"),
+    ("hftl.seeds",),
     ("hftl.adapt", "hftl.planning"),
     ("hftl.selection",),
     ("hftl.cli",),
@@ -45,26 +48,26 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2350,  # its own files, without folders
+    "hftl": 2400,  # its own files, without folders
     "hftl/cli": 990,
     "hftl/data": 1830,
     "hftl/demo": 1760,
     "hftl/doctor": 1610,
     "hftl/evaluation": 3630,
-    "hftl/evidence": 1060,
+    "hftl/evidence": 1030,
     "hftl/export": 990,
     "hftl/forgetting": 590,
     "hftl/methods": 750,
     "hftl/models": 1210,
-    "hftl/planning": 880,
+    "hftl/planning": 900,
     "hftl/publishing": 2380,
-    "hftl/report": 2560,
-    "hftl/selection": 150,
-    "hftl/tasks": 2810,
-    "hftl/training": 2220,
+    "hftl/report": 2710,
+    "hftl/selection": 890,
+    "hftl/tasks": 2790,
+    "hftl/training": 2270,
     "spaces_demo": 570,
 }
-MAX_FILES = 188
+MAX_FILES = 194
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

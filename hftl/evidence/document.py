@@ -55,6 +55,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
             "cv_accuracy": probe.cv_accuracy,
             "features": scene.seen.origin,
         },
+        "selection": scene.selection,
         "stages": [asdict(stage) for stage in scene.fitted.stages],
         "timing": {f"{name}_seconds": round(run.seconds[name], 3) for name in ("features", "train")},
         "environment": {

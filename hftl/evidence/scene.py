@@ -6,31 +6,11 @@ from typing import Any
 import numpy as np
 
 from hftl.evaluation.calibration import Temperature
-from hftl.evaluation.logistic import Probe
 from hftl.evidence.before import Base
-from hftl.methods.plan import Plan
-from hftl.models.load import Loaded
 from hftl.prepare import Prepared
-from hftl.probing import Features
+from hftl.probing import Seen
 from hftl.run import Run
 from hftl.training.stages import Fitted
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What the frozen model says of the train and validation rows, and what is to be done with it."""
-
-    loaded: Loaded  # with the head that the run trains
-    features: Features
-    origin: str  # of the features: "computed", or from the cache
-    probe: Probe
-    plan: Plan
-
-    @property
-    def learning_rate(self) -> float | None:
-        """The rate that the method proposes; None where nothing is learned by gradient."""
-        rate: float | None = self.plan.defaults.get("learning_rate")
-        return rate
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +55,7 @@ class Scene:
     base: Base | None  # this and what follows: None without evidence
     control: Control | None = None
     forgetting: dict[str, Any] | None = None
+    selection: dict[str, Any] | None = None  # what a race found out
 
     @property
     def before(self) -> Base:

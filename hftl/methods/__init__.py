@@ -2,6 +2,7 @@
 
 from hftl.config import MethodConfig, RunConfig
 from hftl.errors import ConfigError, did_you_mean
+from hftl.methods.auto import AUTO
 from hftl.methods.contrastive import CONTRASTIVE
 from hftl.methods.full import FULL
 from hftl.methods.gradual import GRADUAL
@@ -12,7 +13,9 @@ from hftl.methods.probe import PROBE
 from hftl.methods.wise import WISE
 
 
-METHODS: dict[str, Method] = {method.name: method for method in (PROBE, HEAD, CONTRASTIVE, LORA, FULL, GRADUAL, WISE)}
+METHODS: dict[str, Method] = {
+    method.name: method for method in (AUTO, PROBE, HEAD, CONTRASTIVE, LORA, FULL, GRADUAL, WISE)
+}
 FROZEN_BODY = tuple(name for name, method in METHODS.items() if method.frozen_body)
 MAY_POOL = tuple(name for name, method in METHODS.items() if method.may_pool)
 

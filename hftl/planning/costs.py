@@ -362,7 +362,7 @@ def seconds(
             beside = shares_pass(ready.config) and not cached[part] and not augmented
             states += 0.0 if beside else views * passes[part]
     final = passes["train"] / len(ready.train) * (len(ready.splits.test) + len(ready.validation))
-    stages = [_stage_seconds(cost, len(ready.validation)) for cost in costs]
+    stages = [stage_seconds(cost, len(ready.validation)) for cost in costs]
     times = [regression, states, final, *(s[k] for s in stages for k in ("train_seconds", "evaluation_seconds"))]
     return {
         "note": "Estimates from a few timed batches on this machine as busy as it is now; early stopping may end sooner.",
@@ -377,7 +377,8 @@ def seconds(
     }
 
 
-def _stage_seconds(cost: StageCost, validation_rows: int) -> dict[str, Any]:
+def stage_seconds(cost: StageCost, validation_rows: int) -> dict[str, Any]:
+    """Estimate the seconds of a stage; None for what could not be measured."""
     step = train = evaluation = None
     if cost.measured is not None:
         accumulation = cost.args.gradient_accumulation_steps if cost.args else 1

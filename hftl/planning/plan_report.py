@@ -12,6 +12,7 @@ from hftl.errors import ConfigError
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.ladder import compare
 from hftl.methods import check_combination, check_method, get_method
+from hftl.methods.auto import AUTO
 from hftl.methods.plan import Plan, Stage, full_defaults, is_convnet
 from hftl.models.heads import without_bias
 from hftl.models.layers import is_under
@@ -33,6 +34,8 @@ from hftl.planning.recommend import Facts, duration, recommend
 from hftl.prepare import Prepared, prepare
 from hftl.probing import head_pooling, mean_pooled
 from hftl.report.table import print_table
+from hftl.selection.race_plan import plan_race, race_table
+from hftl.selection.race_policy import race_seconds
 from hftl.tasks import get_task
 from hftl.training.arguments import check_arguments, check_fits, smaller_batch
 from hftl.training.precision import choose_bf16, runs_on_cpu
@@ -72,6 +75,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     kept = cost.row_bytes * (ready.train.count + ready.validation.count)
     needed = {**_memory(plan, costs, machine), "cache": {"features_bytes": kept, "states_bytes": cache.size}}
     times = seconds(ready, costs, cache, cost, regression)
+    race = _race(ready, times) if config.method.method == AUTO.name else None
     facts = Facts(
         rows_per_class=ready.rows_per_name,
         gap=compared.gap if compared else None,
@@ -99,6 +103,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
         "stages": [_stage(ready, plan, c) for c in costs],
         "memory": needed,
         "time": times,
+        "race": race,
         "recommendation": _recommendation(facts, compared),
         "notes": [*ready.splits.warnings, *ready.notes, *([cache.note] if cache.note else []), *_notes(costs)],
     }
@@ -113,6 +118,14 @@ def _first_probe(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarr
     no_bias = without_bias(ready.loaded.model, ready.loaded.output)
     probe = ready.task.output.probe(*known, head_pooling(config), config.train_seed, ready.weights, no_bias)
     return probe.pooling, probe.seconds + probe.fit_seconds * (len(ready.train.targets) / len(rows) - 1)
+
+
+def _race(ready: Prepared, times: dict[str, Any]) -> dict[str, Any]:
+    """Return the race that the run would begin; its time is added to `times`."""
+    race = asdict(plan_race(ready))
+    times["race_seconds"] = race_seconds(list(race["seconds"].values()))
+    times["total_seconds"] += times["race_seconds"]
+    return race
 
 
 def _describe_data(ready: Prepared) -> dict[str, Any]:
@@ -277,6 +290,7 @@ def show_plan_report(report: dict[str, Any]) -> None:
         *_data_tables(report),
         *_stage_tables(report),
         *_memory_tables(report["memory"]),
+        *([race_table(report["race"])] if report["race"] else []),
         _time_table(report["time"]),
         *_advice_tables(report["recommendation"]),
         *(_note("Note", note) for note in report["notes"]),
@@ -363,6 +377,8 @@ def _time_table(times: dict[str, Any]) -> _Table:
             rows.append((f"train: {stage['name']}", stage["steps"], step, stage["train_seconds"]))
             rows.append((f"validate: {stage['name']}", "", "", stage["evaluation_seconds"]))
     seeds = "" if times["seeds"] == 1 else f"{times['seeds']} seeds "
+    if "race_seconds" in times:
+        rows.append(("the race, at most", "", "", times["race_seconds"]))
     rows.append(("predict validation and test", "", "", times["prediction_seconds"]))
     rows.append((f"{seeds}in all", "", "", times["total_seconds"]))
     table = [(part, steps, step, duration(took)) for part, steps, step, took in rows]

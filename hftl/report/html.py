@@ -18,7 +18,8 @@ from markupsafe import Markup, escape
 from hftl.evaluation.calibration import merged_bins
 from hftl.evaluation.scale import MEANINGS
 from hftl.report import statements, views
-from hftl.report.figures import Chart, curve_scales, draw, figures, numbers
+from hftl.report.charts import Chart, draw
+from hftl.report.figures import curve_scales, figures, numbers
 from hftl.report.rows import Confusion, PageRows, confusion, page_content, rows_to_show
 from hftl.report.visible import isolated, one_line, visible
 
@@ -51,6 +52,8 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
             rows_open=True,
             stages=views.stages(report),
             interpolation=statements.interpolation(report),
+            race=statements.race(report),
+            trials=views.trials(report),
             worst=_worst(report, evidence, rows.test_content),
             meanings=_meanings(report),
             curves=curve_scales(report),

@@ -115,6 +115,7 @@ _STAGE = {
     **_all(number, "trainable_parameters seconds steps epochs"),
     "learning_rates": {str: number},
     "history": [{str: number}],
+    "paused": number,
     "interpolation": {"metric": word, "alpha": number, "curve": [{str: number}]},
 }
 _EVIDENCE = {
@@ -131,6 +132,19 @@ _EVIDENCE = {
     "worst_rows": [{str: ids}],  # positions and figures, no content
     "doctor": [_FINDING],
     "seconds": number,
+}
+_SELECTION = {
+    "trials": [
+        {
+            **_all(sentence, "name reason"),
+            "method": word,
+            **_all(number, "learning_rate score low high seconds dropped_at"),
+            "looks": [{str: number}],
+        }
+    ],
+    **_all(sentence, "winner baseline averaged"),
+    "metric": word,
+    **_all(number, "validation_rows wise_alpha ended_early budget_seconds spent_seconds"),
 }
 REPORT: dict[str, Any] = {
     **_all(word, "task problem_type inputs method pooling"),
@@ -149,6 +163,7 @@ REPORT: dict[str, Any] = {
     "baselines": [_RUNG],
     "per_class": [{"label": label, **_all(number, "precision recall f1 support")}],
     "probe": {"C": number, **_all(word, "pooling features"), "cv_accuracy": {str: {str: number}}},
+    "selection": _SELECTION,
     "stages": [_STAGE],
     "seeds": {"seeds": [number], "kept": number, **dict.fromkeys(("test", "validation"), _SPREADS)},
     "timing": {str: number},

@@ -35,6 +35,9 @@ def show_result(report: dict[str, Any], run_dir: str) -> None:
     print_table(f"Test, {report['data']['rows']['test']} rows", ("model", *(score_name(k) for k in names)), rows)
     if evidence:
         print_table("Evidence", ("", ""), [*_evidence_rows(report, evidence), *parity_rows(report["parity"], report)])
+    race = statements.race(report)
+    if race:
+        print_table("Race", ("",), [(str(race),)])
     mixture = statements.interpolation(report)
     if mixture:
         head = ("share of the tuned weights", f"validation {mixture['metric']}", "kept of the base")

@@ -357,3 +357,37 @@ def interpolation(report: dict[str, Any]) -> dict[str, Any] | None:
         return None
     rows = [(f"{p['alpha']:.1f}", number(p["score"]), percent(p.get("kept"))) for p in mixture["curve"]]
     return {"metric": score_name(mixture["metric"]), "alpha": f"{mixture['alpha']:.1f}", "rows": rows}
+
+
+def race_scale(selection: Mapping[str, Any]) -> Scale:
+    """Return how the scores of a race are written; the log-loss counts from 0 downwards."""
+    loss = selection["metric"] == "log_loss"
+    return Scale("minus the log loss" if loss else score_name(selection["metric"]), share=not loss)
+
+
+def race(report: Mapping[str, Any]) -> Statement | None:
+    """Return who won the race of `--method auto`, how surely, and what became of its weights; None without a race."""
+    selection = report.get("selection")
+    if not selection:
+        return None
+    probe, *others = selection["trials"]
+    rows = counted(int(selection["validation_rows"]), "validation row", "validation rows")
+    by = race_scale(selection).name
+    if selection["baseline"]:
+        return Statement(
+            "On {} {}, which knows no pretraining, is better than every trial: do not transfer. final/ holds the probe, and "
+            "baseline/ lies beside it.",
+            (rows, selection["baseline"]),
+        )
+    if not others:
+        return Statement("Nothing else could race: the probe stays.")
+    field = (
+        f"{len(others)} {'way' if len(others) == 1 else 'ways'} to train raced against the probe, by {by} on {rows}."
+    )
+    if selection["winner"] == probe["name"]:
+        return Statement(f"{field} The probe stays: no other is surely better.")
+    mixed = f" Its weights are the {selection['averaged']} looks." if selection["averaged"] else ""
+    alpha = selection["wise_alpha"]
+    if alpha is not None and alpha < 1:
+        mixed += f" They were mixed with those of the base: {alpha:g} of them are tuned."
+    return Statement(f"{field} {{}} won.{mixed}", (selection["winner"],))

@@ -141,3 +141,15 @@ def reproduction(report: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:
             ("Time", f"{times}, of which evidence {duration(evidence)}" if evidence else times),
         ],
     }
+
+
+def trials(report: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """Return the trials of a race: name, score, its interval, time, and what became of it."""
+    selection, rows = report.get("selection") or {"trials": []}, []
+    for trial in selection["trials"]:
+        scale = statements.race_scale(selection)
+        end = f"dropped at rung {trial['dropped_at']}: {trial['reason']}" if trial["dropped_at"] else trial["reason"]
+        end = "won" if trial["name"] == selection["winner"] else end or "raced to the end"
+        value, low, high = scale.values(trial["score"], trial["low"], trial["high"])
+        rows.append((trial["name"], value, f"{low} to {high}", statements.duration(trial["seconds"]), end))
+    return rows

@@ -7,7 +7,7 @@ from typing import Any
 
 import hftl
 from hftl.atomic import write_new
-from hftl.report.figures import Chart
+from hftl.report.charts import Chart
 from hftl.report.html import drawn, environment, inlined
 
 

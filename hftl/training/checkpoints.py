@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ _in_stage = False
 
 class StageOver(Exception):  # noqa: N818  no fault: how Trainer's loop is left
     """The checkpoint is that of the stage's last step."""
+
+
+class Paused(Exception):  # noqa: N818  as above
+    """The stage has reached the step at which somebody wants to look at the model; its checkpoint is written."""
 
 
 def train_on(trainer: Trainer, folder: Path) -> None:
@@ -155,3 +159,33 @@ class Interruptible(TrainerCallback):
             (folder / _MARK).touch()
         if not control.should_training_stop and state.global_step < state.max_steps:
             end_if_asked()
+
+
+class PauseAt(TrainerCallback):
+    """Leaves Trainer's loop with `Paused` after a step, or once `late` says so, with a checkpoint to go on from.
+
+    It comes after `Interruptible`, which marks the checkpoint as whole.
+    """
+
+    def __init__(self, step: int, late: Callable[[], bool]):
+        self.step, self._late = step, late
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Make the group in which the processes agree on the step, whose clocks differ."""
+        self._group = on_the_cpu()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Leave at once where the checkpoint is that of the step, or of a later one."""
+        if self.step <= state.global_step < state.max_steps:
+            raise Paused
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        """Ask for the checkpoint."""
+        if largest(state.global_step >= self.step or self._late(), self._group):
+            self.step = state.global_step
+            control.should_save = True  # at the stage's end as well: harmless there
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Leave, unless the stage is at its end anyway."""
+        self.on_epoch_begin(args, state, control)

@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from hftl.models.heads import unfold_scale, without_bias
 from hftl.tasks.scores import mean_loss, measure
 from hftl.training.arguments import smaller_batch, stage_arguments
 from hftl.training.cache import drop_states, weights_hash
-from hftl.training.checkpoints import Interruptible, stage_running, train_on
+from hftl.training.checkpoints import Interruptible, PauseAt, Paused, stage_running, train_on
 from hftl.training.features import Passer, head_watched, predict_logits, read_by_head
 from hftl.training.losses import LossGuard, make_loss
 from hftl.training.order import Numbered, SeededEpochs, Together
@@ -50,6 +50,7 @@ class StageReport:
     reads: str = ""  # what it trained on: "rows", cached "states" or "features"
     weights: str = ""  # hash of the weights at its end, equal on all processes
     interpolation: dict[str, Any] | None = None  # what a stage between two earlier results found
+    paused: bool = False  # before its end
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Fitted:
 
     stages: list[StageReport]
     notes: list[str]
+    states: list[str] = field(default_factory=list)  # keys of stored states, where a pause may be followed by more
 
 
 @dataclass(frozen=True)
@@ -70,30 +72,37 @@ class _Fit:
     best_metric: str
     work: Path
     states: StateCache | None
+    pause: PauseAt | None
 
 
-def fit_plan(plan: Plan, probe: Probe, data: StageData, config: RunConfig, work: Path) -> Fitted:
+def fit_plan(
+    plan: Plan, probe: Probe, data: StageData, config: RunConfig, work: Path, pause: PauseAt | None = None
+) -> Fitted:
     """Run the stages in order; `plan.model` holds the result. Finished stages are in `work` and are not run again.
 
-    Raises `TrainingError` when the loss is no number, `Preempted` after SIGTERM.
+    With `pause`, the gradient stage stops there, what follows it without gradient is done for a look, and the next call
+    goes on from the checkpoint, on a fresh plan. Raises `TrainingError` when the loss is no number, `Preempted` after
+    SIGTERM.
     """
     scale = data.output.scale(data.train.targets) if data.output.scale else None
     if scale is None:
-        return _fit_stages(plan, probe, data, config, work)
+        return _fit_stages(plan, probe, data, config, work, pause)
     centre, deviation = (0.0 if without_bias(plan.model, plan.output) else scale[0]), scale[1]
-    fitted = _fit_stages(plan, probe.scaled(centre, deviation), data.scaled(centre, deviation), config, work)
+    fitted = _fit_stages(plan, probe.scaled(centre, deviation), data.scaled(centre, deviation), config, work, pause)
     for output in plan.outputs:  # so that the model answers in the units of the data
         unfold_scale(plan.model, output, centre, deviation)
     return fitted
 
 
-def _fit_stages(plan: Plan, probe: Probe, data: StageData, config: RunConfig, work: Path) -> Fitted:
+def _fit_stages(
+    plan: Plan, probe: Probe, data: StageData, config: RunConfig, work: Path, pause: PauseAt | None
+) -> Fitted:
     # Rank 0 alone writes that list, below; the others must not find a stage in it that they have yet to run.
     done = broadcast_from_main(_read_done(work) if is_main_process() else None)
     reports, notes = [StageReport(**entry) for entry in done["stages"]], done["notes"]
     first = len(reports)
     states, note = store(plan, data, config, done["states"]) if first < len(plan.stages) else (None, "")
-    fit = _Fit(plan, data, config, data.output.best, work, states)
+    fit = _Fit(plan, data, config, data.output.best, work, states, pause)
     notes += [note] if note and note not in notes else []
     reads_states = states is not None if done["states"] is None else done["states"]  # decided once: they are rounded
     if is_main_process():
@@ -107,6 +116,11 @@ def _fit_stages(plan: Plan, probe: Probe, data: StageData, config: RunConfig, wo
                 report = _without_gradient(plan, stage, _given(fit, stage, probe))
             else:
                 report = _with_room(fit, stage, work / "checkpoints" / f"stage-{i}", notes)
+            if report.paused:
+                for following in plan.stages[i + 1 :]:
+                    _without_gradient(plan, following, _given(fit, following, probe))
+                seconds = round(time.perf_counter() - start, 3)
+                return Fitted([*reports, replace(report, seconds=seconds)], notes, states.keys if states else [])
             weights = _same_on_all(plan.model)
             reports.append(replace(report, weights=weights, seconds=round(time.perf_counter() - start, 3)))
             if is_main_process():
@@ -279,6 +293,7 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
     callbacks: list[TrainerCallback] = [guard, SeededEpochs(rows), Interruptible()]
     if args.load_best_model_at_end:
         callbacks.append(EarlyStoppingCallback(config.method.early_stopping_patience))
+    callbacks += [fit.pause] if fit.pause else []
     hook = pin_frozen(inputs.module, plan, stage)
     trainer = GroupedTrainer(
         model=inputs.module,
@@ -299,8 +314,11 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
         assert data.output.strata is not None
         strata, _ = data.output.strata(data.train.targets, data.labels)
         trainer.order = Together(strata, stage.group, per_step, config.train_seed)
+    paused = False
     try:
         train_on(trainer, Path(str(args.output_dir)))
+    except Paused:
+        paused = True
     finally:
         hook.remove()
         without_autocast(inputs.module)
@@ -308,4 +326,4 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
     rates = {g.name: args.learning_rate * g.rate for g in stage.groups}
     history = [{k: float(v) for k, v in entry.items()} for entry in trainer.state.log_history]
     steps, epochs = trainer.state.global_step, float(trainer.state.epoch or 0)
-    return StageReport(stage.name, trainable, rates, 0.0, steps, epochs, history, inputs.reads)
+    return StageReport(stage.name, trainable, rates, 0.0, steps, epochs, history, inputs.reads, paused=paused)

@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 
-from hftl.report.figures import draw, figures, intervals, learning_curve, reliability, similarity
+from hftl.report.charts import draw, intervals
+from hftl.report.figures import figures, learning_curve, reliability, similarity
 from tests.report_page.example import bins, evidence, report, score, stage, text_rows
 
 
@@ -112,7 +113,7 @@ def test_too_little_address_space_is_said(tmp_path):
     """The engine reserves 64 GB and aborts where it may not: its own process ends, this one goes on."""
     code = (
         "import json, resource; resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
-        "from hftl.report.figures import draw\n"
+        "from hftl.report.charts import draw\n"
         "print(json.dumps(draw([{'data': {'values': [{'a': 1}]}, 'mark': 'point'}])))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

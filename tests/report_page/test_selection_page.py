@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from hftl.report.figures import draw, frontier, pareto
+from hftl.report.charts import draw, frontier, pareto
 from hftl.report.statements import duration
 from hftl.selection.page import Section, write_page
 from tests.report_page.example import score

@@ -1,0 +1,76 @@
+"""How a race ranks models by their answers to the validation rows: a score, and the same resamples for all of them."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from hftl.evaluation.bootstrap import Interval, ends
+from hftl.evaluation.calibration import fit_temperature
+from hftl.evaluation.row_scores import row_scores
+from hftl.prepare import Prepared
+from hftl.selection.race_policy import ENOUGH_OF_A_CLASS, ENOUGH_ROWS
+
+
+DRAWS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a model scores, higher being better, on the validation rows and on resamples of them, [draws]."""
+
+    score: float
+    draws: np.ndarray
+    outputs: Any = None  # what the model put out, where it is still at hand
+
+    def beats(self, other: "Look") -> float:
+        """Return in which share of the draws this one is better, ties counted half."""
+        return float((self.draws > other.draws).mean() + 0.5 * (self.draws == other.draws).mean())
+
+    @property
+    def interval(self) -> Interval:
+        """The score with its 95% percentile interval."""
+        return Interval(self.score, *ends(self.draws))
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Ranks by `metric`: a score of the output, or "log_loss" (then scores are minus the loss)."""
+
+    ready: Prepared
+    metric: str
+
+    def look(self, outputs: np.ndarray) -> Look:
+        """Score what a model puts out for the validation rows, [n, ...].
+
+        The log-loss is that at the model's best temperature: confidence is set afterwards, and is no reason to drop.
+        """
+        output, targets = self.ready.task.output, self.ready.validation.targets
+        if self.metric == "log_loss":
+            assert output.units is not None
+            logits, true = output.units(outputs, targets)
+            losses = row_scores(logits, true, fit_temperature(logits, true).value).loss
+            return Look(float(-losses.mean()), -(_counts(len(losses)) @ losses) / len(losses), outputs)
+        return replace(self.of_answers(output.decode(outputs)), outputs=outputs)
+
+    def of_answers(self, answers: np.ndarray) -> Look:
+        """Score answers, also those of a model that has no probabilities; by the headline score if `metric` needs them."""
+        output, labels = self.ready.task.output, self.ready.splits.labels
+        statistics = output.statistics(answers, self.ready.validation.targets, labels)
+        score = output.scores[output.headline if self.metric == "log_loss" else self.metric]
+        counts = _counts(statistics.shape[0])
+        return Look(float(score(statistics.sum(axis=0)[None])[0]), score(counts @ statistics))
+
+
+def judge_of(ready: Prepared) -> Judge:
+    """Rank by the score that early stopping follows, or by the log-loss where the validation rows are few for it."""
+    output, targets = ready.task.output, ready.validation.targets
+    counts = output.counts(targets, ready.splits.labels)
+    few = len(targets) < ENOUGH_ROWS or float(np.median(counts)) < ENOUGH_OF_A_CLASS
+    return Judge(ready, "log_loss" if few and output.single else output.best)
+
+
+def _counts(rows: int) -> np.ndarray:
+    """How often each row is drawn in each resample, [draws, rows]: the same for every model, so that they are paired."""
+    counts: np.ndarray = np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=DRAWS)
+    return counts.astype(np.float32)

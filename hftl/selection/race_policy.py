@@ -1,0 +1,112 @@
+"""The policy of `--method auto`: who races, for how long, and who is dropped. Every number of it stands here."""
+
+import math
+from dataclasses import dataclass
+
+from hftl.config import MethodConfig
+from hftl.errors import ConfigError
+from hftl.methods import METHODS
+from hftl.methods.plan import Loaded
+
+
+# Training rows of a class (median) up to which they are few, and some. SetFit (Tunstall et al. 2022) reports its gains
+# over fine-tuning at 8 rows a class and less of them at 64.
+FEW, SOME = 8, 64
+ETA = 3  # of the trials of a rung one in three goes on (Jamieson and Talwalkar 2016; Li et al. 2018, Hyperband)
+# Looks as shares of a trial's steps. A third of the schedule before the first drop: rates rank early as they do late
+# only once the warm-up is over. Four trials or more are dropped in two rungs.
+SHORT_RUNGS, LONG_RUNGS = (1 / 3, 1.0), (1 / 6, 1 / 2, 1.0)
+AVERAGED = (0.8, 0.9, 1.0)  # where the winner's weights are kept for averaging, at the low end of its schedule
+SURE = 0.85  # share of paired draws in which the winner beats the probe, or else the probe stays
+LEVEL = 0.75  # up to this share two trials are level, and the cheaper goes on
+CHEAPER = 0.8  # of the other's seconds, or less
+BUDGET_OF_FULL, BUDGET_MOST = 2.0, 3600.0  # the default: at most twice what `full` takes, and at most an hour
+LONGEST = 4.0  # times a method's own steps that a large budget may lengthen them to
+SHORTEST = 40  # steps; a race of shorter trials would measure the warm-up
+OVER = 1.2  # times the budget at which the clock ends a race
+# Validation rows, and rows of a class, from which macro F1 ranks trials; with fewer, one row moves it by more than the
+# trials differ, and the log-loss ranks them.
+ENOUGH_ROWS, ENOUGH_OF_A_CLASS = 200, 10
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A method at a rate, which is relative to the method's own."""
+
+    method: str
+    factor: float = 1.0
+    train_top: int | None = None
+
+
+def candidates(rows_per_class: float, loaded: Loaded, config: MethodConfig) -> list[Candidate]:
+    """Return who races, the most promising first. What the model cannot be trained by is left out."""
+    third = max(1, round(len(loaded.layers.modules) / 3))
+    if rows_per_class <= FEW:
+        race = [Candidate("contrastive"), Candidate("full", 2.0)]
+    elif rows_per_class <= SOME:
+        race = [Candidate("full"), Candidate("contrastive"), Candidate("lora"), Candidate("full", train_top=third)]
+    else:
+        race = [Candidate("full"), Candidate("full", 2.0), Candidate("lora"), Candidate("lora", 2.0)]
+    return [one for one in race if _possible(one, loaded, config)]
+
+
+def _possible(candidate: Candidate, loaded: Loaded, config: MethodConfig) -> bool:
+    if candidate.method not in METHODS:
+        return False
+    try:
+        METHODS[candidate.method].refuse(loaded, config)
+    except ConfigError:
+        return False
+    return True
+
+
+def rungs_of(trials: int) -> tuple[float, ...]:
+    """Return the shares of their steps at which so many trials are looked at."""
+    return (1.0,) if trials == 1 else SHORT_RUNGS if trials <= ETA else LONG_RUNGS
+
+
+def survivors(trials: int) -> int:
+    """Return how many of so many trials go on after a rung."""
+    return math.ceil(trials / ETA)
+
+
+def race_seconds(costs: list[float]) -> float:
+    """Return what a race takes at most, where `costs` are the seconds of each whole trial: the dearest go on."""
+    total, done, racing = 0.0, 0.0, sorted(costs, reverse=True)
+    for share in rungs_of(len(costs)):
+        total += (share - done) * sum(racing)
+        racing, done = racing[: survivors(len(racing))], share
+    return total
+
+
+def fitting(names: list[str], costs: dict[str, float], steps: dict[str, int], budget: float) -> list[str]:
+    """Return the first of `names` that a budget allows to race, shortened to `SHORTEST` steps at most; none may fit.
+
+    `costs` are the seconds and `steps` the steps of whole trials. A trial that is short by itself may stay so.
+    """
+    names = list(names)
+    while names:
+        stretch = budget / race_seconds([costs[name] for name in names])
+        if stretch >= 1 or stretch * min(steps[name] for name in names) >= SHORTEST:
+            return names
+        names.pop()
+    return names
+
+
+def shortest(costs: dict[str, float], steps: dict[str, int]) -> float:
+    """Return the seconds of the shortest race there is."""
+    return min(cost * min(1.0, SHORTEST / steps[name]) for name, cost in costs.items())
+
+
+def parse_budget(text: str) -> float:
+    """Return the seconds of a budget such as 600, 10m or 2h. Raises `ConfigError` for anything else."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number = text.strip().lower()
+    unit = units.get(number[-1:], 0.0)
+    try:
+        seconds = float(number[:-1]) * unit if unit else float(number)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"--budget {text} is no length of time: give seconds (600), minutes (10m) or hours (2h).")
+    return seconds

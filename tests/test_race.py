@@ -1,0 +1,128 @@
+"""`--method auto`: its winner is the run that it would be alone, and a killed or a shared race ends with the same bits."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from hftl.adapt import run
+from hftl.config import build_config, read_yaml
+from hftl.errors import ConfigError
+from hftl.selection import race as racing
+from hftl.selection import race_policy as policy
+from hftl.selection.judge import Look
+from hftl.selection.race_plan import Trial
+from tests.runs import SMALL, checkpoint, split_folder, subprocess_env, tiny_data, tiny_run, weights
+
+
+LOOKS = "full@0.0005/3/6/9=2.0 lora@0.0005/3/6/9=1.0 full@0.0002/3/6/9=2.0 full:1@0.0005/3/6/9=1.0"
+
+
+@pytest.fixture
+def unmixed(monkeypatch):
+    """The winner stays as it was trained, and wins."""
+    monkeypatch.setattr(policy, "AVERAGED", (1.0,))
+    monkeypatch.setattr(policy, "SURE", 0.0)
+    monkeypatch.setattr(racing, "ALPHAS", (1.0,))
+
+
+def test_the_winner_is_the_run_that_its_method_would_be_alone(tmp_path, unmixed):
+    auto = tiny_run("bert", "auto", tmp_path, race=LOOKS, budget="1h", max_steps=-1)
+    trials = {trial["name"]: trial for trial in auto.report["selection"]["trials"]}
+    won = trials[auto.report["selection"]["winner"]]
+    alone = tiny_run(
+        "bert",
+        won["method"],
+        tmp_path,
+        "alone",
+        learning_rate=won["learning_rate"],
+        train_top=1 if "top" in won["name"] else None,
+        max_steps=9,
+        eval_strategy="no",
+    )
+    assert auto.report["method"] == won["method"]
+    ours, theirs = (weights(run.run_dir, "bert") for run in (auto, alone))
+    assert not {n: float((theirs[n] - t).abs().max()) for n, t in ours.items() if not theirs[n].equal(t)}
+    assert sum(trial["dropped_at"] is not None for trial in trials.values()) == 3
+    assert all(trial["reason"] for trial in trials.values() if trial["dropped_at"])
+
+
+def test_config_of_a_race_repeats_it(tmp_path):
+    first = tiny_run("bert", "auto", tmp_path, budget="10m")
+    values = {**read_yaml(first.run_dir / "config.yaml"), **SMALL}
+    assert "@" in values["race"]
+    data = {"data": tiny_data("bert", tmp_path), "output_dir": tmp_path / "again"}
+    again = run(build_config(values.pop("task"), {**values, **data}))
+    ours, theirs = (weights(one.run_dir, "bert") for one in (first, again))
+    assert not {n: float((theirs[n] - t).abs().max()) for n, t in ours.items() if not theirs[n].equal(t)}
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_same_choices(tmp_path):
+    split_folder(tmp_path / "two", 32, other=13)
+    model = checkpoint("bert", tmp_path, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    flags = {"data": tmp_path / "two", "model": model, "method": "auto", "use_cpu": "true", "bf16": "false"}
+    flags |= {"evidence": "off", "race": LOOKS, "budget": "1h", "train_sampling_strategy": "random", "cache": "off"}
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    chosen = []
+    for name, rows, start in (("alone", 8, []), ("pair", 4, launch)):
+        more = {**flags, "output_dir": tmp_path / name, "per_device_train_batch_size": rows}
+        words = [str(w) for k, v in more.items() for w in (f"--{k}", v)]
+        command = [sys.executable, *start, "-m", "hftl", "train", "text-classification", *words]
+        done = subprocess.run(command, capture_output=True, text=True, env=subprocess_env(), timeout=300)
+        assert done.returncode == 0, done.stderr[-3000:]
+        chosen.append(json.loads((tmp_path / name / "report.json").read_text())["selection"])
+    alone, pair = chosen
+    assert [t["name"] for t in pair["trials"]] == [t["name"] for t in alone["trials"]]
+    scores = [[t["score"] for t in one["trials"]] for one in chosen]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-3)
+    assert (pair["winner"], pair["wise_alpha"]) == (alone["winner"], alone["wise_alpha"])
+
+
+def test_a_tie_goes_to_the_cheaper_and_a_clear_gap_does_not():
+    draws = np.random.default_rng(0).normal(size=1000)
+    a, b, c = (Trial(name, 1e-3, (1, 2)) for name in ("full", "lora", "probe"))
+    looks = {a: Look(0.80, draws + 0.80), b: Look(0.79, draws[::-1] + 0.79), c: Look(-4.0, draws - 4.0)}
+    seconds = {a.name: 10.0, b.name: 5.0, c.name: 1.0}
+    kept, reasons = racing.choose(looks, seconds, 1)
+    assert kept == [b]
+    assert reasons[a].startswith("level with lora")
+    assert reasons[c].startswith("behind lora")
+    assert racing.choose(looks, {**seconds, b.name: 9.0}, 1)[0] == [a]  # hardly cheaper
+
+
+@pytest.mark.parametrize("text", ["soon", "10x", "-5", "0", "nan", "inf", ""])
+def test_budgets_that_are_none(text):
+    with pytest.raises(ConfigError, match="no length of time"):
+        policy.parse_budget(text)
+
+
+def test_budgets():
+    assert [policy.parse_budget(text) for text in ("600", "10m", "2h", "90s", " 1.5H ")] == [600, 600, 7200, 90, 5400]
+
+
+def test_a_race_takes_what_its_rungs_add_up_to():
+    assert policy.race_seconds([60.0]) == 60
+    assert policy.race_seconds([60.0, 60.0]) == pytest.approx(20 + 60)  # both to a third, one of them to the end
+    assert policy.race_seconds([60.0] * 4) == pytest.approx(4 * 10 + 2 * 20 + 30)
+    assert policy.race_seconds([120.0, 60.0]) == pytest.approx(20 + 120)  # the dearer one goes on
+
+
+def test_a_small_budget_lets_fewer_race(tmp_path):
+    costs, steps = {"a": 100.0, "b": 100.0, "c": 100.0}, {"a": 100, "b": 100, "c": 100}
+    assert policy.fitting(list(costs), costs, steps, 200.0) == ["a", "b", "c"]
+    assert policy.fitting(list(costs), costs, steps, 60.0) == ["a", "b"]  # 40 steps each are the shortest
+    assert policy.fitting(list(costs), costs, steps, 10.0) == []
+    with pytest.raises(
+        ConfigError, match=r"--budget 0\.001 allows nothing beyond the probe: the shortest race takes about"
+    ):
+        tiny_run("bert", "auto", tmp_path, budget="0.001", max_steps=400)
+
+
+def test_flags_of_a_race_are_for_auto_alone(tmp_path):
+    with pytest.raises(ConfigError, match="--budget is for --method auto, not for full"):
+        tiny_run("bert", "full", tmp_path, budget="10m")
+    with pytest.raises(ConfigError, match=r"is no race: config\.yaml"):
+        tiny_run("bert", "auto", tmp_path, race="full@1e-3/9/3=1", budget="1h")
