@@ -93,7 +93,7 @@ def plan_race(ready: Prepared) -> Race:
     measured: dict[tuple[str, int | None], tuple[float, int, float]] = {}
     trials: dict[str, Trial] = {}
     costs: dict[str, float] = {}
-    for one in policy.candidates(ready.rows_per_name, ready.loaded, method):
+    for one in policy.candidates(ready):
         key = (one.method, one.train_top)
         measured[key] = measured.get(key) or broadcast_from_main(_measure(ready, one))
         rate, steps, seconds = measured[key]

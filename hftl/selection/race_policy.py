@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass
 
-from hftl.config import MethodConfig
 from hftl.errors import ConfigError
 from hftl.methods import METHODS
-from hftl.methods.plan import Loaded
+from hftl.methods.plan import Method
+from hftl.prepare import Prepared
 
 
 # Training rows of a class (median) up to which they are few, and some. SetFit (Tunstall et al. 2022) reports its gains
@@ -38,23 +38,24 @@ class Candidate:
     train_top: int | None = None
 
 
-def candidates(rows_per_class: float, loaded: Loaded, config: MethodConfig) -> list[Candidate]:
+def candidates(ready: Prepared) -> list[Candidate]:
     """Return who races, the most promising first. What the model cannot be trained by is left out."""
-    third = max(1, round(len(loaded.layers.modules) / 3))
-    if rows_per_class <= FEW:
+    third = max(1, round(len(ready.loaded.layers.modules) / 3))
+    if ready.rows_per_name <= FEW:
         race = [Candidate("contrastive"), Candidate("full", 2.0)]
-    elif rows_per_class <= SOME:
+    elif ready.rows_per_name <= SOME:
         race = [Candidate("full"), Candidate("contrastive"), Candidate("lora"), Candidate("full", train_top=third)]
     else:
         race = [Candidate("full"), Candidate("full", 2.0), Candidate("lora"), Candidate("lora", 2.0)]
-    return [one for one in race if _possible(one, loaded, config)]
+    return [one for one in race if _possible(METHODS[one.method], ready)]
 
 
-def _possible(candidate: Candidate, loaded: Loaded, config: MethodConfig) -> bool:
-    if candidate.method not in METHODS:
+def _possible(method: Method, ready: Prepared) -> bool:
+    rows = ready.config.training.get("per_device_train_batch_size", method.group)
+    if rows % method.group or (method.group > 1 and ready.task.output.alike is None):
         return False
     try:
-        METHODS[candidate.method].refuse(loaded, config)
+        method.refuse(ready.loaded, ready.config.method)
     except ConfigError:
         return False
     return True
