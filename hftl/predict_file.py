@@ -14,7 +14,7 @@ from hftl.data.load import load_rows
 from hftl.errors import RunError
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load_predictor
-from hftl.tasks.scores import score
+from hftl.tasks.scores import lines, score
 
 
 _log = logging.getLogger("hftl")
@@ -120,5 +120,5 @@ def evaluate_data(run: str, flags: dict[str, Any]) -> dict[str, Any]:
         "rows": len(logits),
         "skipped": list(rows.skipped),
         "metrics": score(output, logits, *truth),
-        "per_class": output.table(output.decode(logits), *truth) if output.table else [],
+        "per_class": lines(output, output.decode(logits), *truth),
     }

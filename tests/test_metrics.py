@@ -7,7 +7,8 @@ import pytest
 from sklearn import metrics as sk
 
 from hftl.errors import DataError
-from hftl.evaluation.metrics import combined_metrics, compute_metrics, metric_classes, per_class
+from hftl.tasks import CLASSES, LABELS, NUMBER
+from hftl.tasks.scores import as_metric, lines, measure
 from tests.paired import log_loss
 
 
@@ -15,6 +16,15 @@ def random_ids(rows, classes, seed=0):
     rng = np.random.default_rng(seed)
     references = rng.integers(0, classes, rows)
     return np.where(rng.random(rows) < 0.6, references, rng.integers(0, classes, rows)), references
+
+
+def compute_metrics(predictions, references):
+    names, codes = np.unique(np.stack([predictions, references]), return_inverse=True)
+    return measure(CLASSES, *codes.reshape(2, -1), names)
+
+
+def per_class(predictions, references, labels):
+    return lines(CLASSES, predictions, references, labels)
 
 
 def sklearn_scores(predictions, references):
@@ -59,47 +69,33 @@ def test_a_second_call_does_not_remember_the_first():
     assert compute_metrics(np.array([0, 1]), np.array([0, 1]))["accuracy"] == 1.0
 
 
-def test_metrics_are_evaluate_metrics_that_take_batches():
+def test_scores_are_an_evaluate_metric_that_takes_batches():
     import evaluate
 
-    assert all(issubclass(cls, evaluate.Metric) for cls in metric_classes().values())
     predictions, references = random_ids(100, 4)
-    combined = combined_metrics()
+    combined = evaluate.combine([as_metric(CLASSES, "abcd")])
     for start in range(0, 100, 32):
         combined.add_batch(predictions=predictions[start : start + 32], references=references[start : start + 32])
     assert combined.compute() == pytest.approx(sklearn_scores(predictions, references), abs=1e-12)
+    sets = as_metric(LABELS, "ab").compute(predictions=[[1, 0], [0, 0]], references=[[1, 0], [0, 1]])
+    assert (sets["exact"], sets["micro_precision"]) == (0.5, 1.0)
+    numbers = as_metric(NUMBER, ("price",)).compute(predictions=[1.5, 2.0], references=[1.0, 2.0])
+    assert numbers["mae"] == 0.25
 
 
-def test_metrics_need_no_network_and_write_no_file(tmp_path):
+def test_the_metric_needs_no_network_and_writes_no_file(tmp_path):
     code = (
         "import socket\n"
         "def refuse(*a, **k): raise AssertionError('network')\n"
         "socket.socket.connect = refuse\n"
-        "import numpy as np\n"
-        "from hftl.evaluation.metrics import compute_metrics\n"
-        "assert compute_metrics(np.array([0, 1]), np.array([0, 0]))['accuracy'] == 0.5\n"
+        "from hftl.tasks import CLASSES\n"
+        "from hftl.tasks.scores import as_metric\n"
+        "import sys; assert 'evaluate' not in sys.modules\n"
+        "assert as_metric(CLASSES, 'ab').compute(predictions=[0, 1], references=[0, 0])['accuracy'] == 0.5\n"
     )
     env = {**os.environ, "HF_HOME": str(tmp_path / "hf"), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", code], check=True, env=env, timeout=120)
     assert not list(tmp_path.rglob("*.arrow"))
-
-
-def test_importing_the_module_does_not_import_evaluate():
-    code = "import sys, hftl.evaluation.metrics; sys.exit('evaluate' in sys.modules or 'torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-
-
-@pytest.mark.parametrize(
-    ("predictions", "references", "message"),
-    [
-        ([0, 1], [0], "one per row"),
-        ([[0.1, 0.9]], [1], "one per row"),
-        ([0.1, 0.9], [0, 1], "whole class ids"),
-    ],
-)
-def test_bad_input_is_named(predictions, references, message):
-    with pytest.raises(DataError, match=message):
-        compute_metrics(np.array(predictions), np.array(references))
 
 
 def test_per_class_equals_sklearn_report():
@@ -120,11 +116,6 @@ def test_per_class_lists_classes_that_never_occur():
     rows = per_class(np.array([0, 0]), np.array([0, 0]), ["seen", "unseen"])
     assert rows[0] == {"label": "seen", "precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 2}
     assert rows[1] == {"label": "unseen", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
-
-
-def test_per_class_refuses_ids_without_a_label():
-    with pytest.raises(DataError, match="0 to 1"):
-        per_class(np.array([0, 2]), np.array([0, 1]), ["a", "b"])
 
 
 def test_log_loss_equals_sklearn():

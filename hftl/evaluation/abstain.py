@@ -56,8 +56,6 @@ def risk_coverage(scores: RowScores, points: int = 100) -> list[list[float]]:
     Coverage is the share of rows from some confidence on, precision how many of them are right (El-Yaniv and Wiener
     2010, as 1 - risk). The points lie at even steps of coverage, as far as equal confidences allow.
     """
-    if points < 1:
-        raise ConfigError(f"points must be 1 or more, got {points}.")
     _, accepted, hits = _accepted(scores)
     rows = accepted[-1]
     steps = np.ceil(np.arange(1, points + 1) * rows / points)

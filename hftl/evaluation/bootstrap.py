@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from scipy.special import betaincinv, ndtr, ndtri
 
-from hftl.errors import ConfigError, DataError
+from hftl.errors import DataError
 
 
 Label = Literal["POSITIVE", "NEGATIVE", "NEUTRAL"]
@@ -155,10 +155,8 @@ def intervals(
 
     With very few rows the interval need not contain the value. Where all resamples are 1, or all 0, it has no width
     whatever the number of rows: it is then the exact one of a share (24 of 24: from 85.8%). It speaks of the choice of
-    test rows only. Raises `ConfigError` for fewer than one resample or a level outside 0 to 1.
+    test rows only.
     """
-    if resamples < 1 or not 0 < level < 1:
-        raise ConfigError(f"resamples must be 1 or more and level between 0 and 1, got {resamples} and {level}.")
     kinds = kinds_of(statistics)
     parts = []
     for counts in resampled(kinds, resamples, np.random.default_rng(seed)):
@@ -226,10 +224,8 @@ def paired_differences(
     The interval is a paired bootstrap, with `made_up` of one row more, which one model has right and the other wrong, by
     a coin. p is that of `exact_p`, else the share of `resamples` random swaps of the two answers, row by row, that put
     the gap as far from 0 (Noreen 1989). Where p is 5% or more, the interval is stretched to hold 0: a verdict has both
-    behind it. Raises `ConfigError` for fewer than one resample.
+    behind it.
     """
-    if resamples < 1:
-        raise ConfigError(f"resamples must be 1 or more, got {resamples}.")
     kinds = kinds_of(sparse.hstack([sparse.csr_array(method), sparse.csr_array(baseline)], format="csr"))
     rows, coins, swaps = np.random.default_rng(seed).spawn(3)
     gaps = _gaps(kinds.sums, scores)[:, 0]

@@ -8,7 +8,6 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import minimize_scalar
 
-from hftl.errors import ConfigError
 from hftl.evaluation.bootstrap import Interval, chunks, ends, kinds_of, resampled
 from hftl.evaluation.row_scores import RowScores, check_logits, row_scores
 
@@ -29,17 +28,12 @@ _MAX_VALUES = 5_000_000  # logits that the fit looks at (40 MB): 5,000 rows of 1
 
 @dataclass(frozen=True)
 class Temperature:
-    """The number to divide the logits by; 1 when it is not `fitted`, and `reason` says in words why so or not so.
-
-    The log losses (nats) are those of held-out validation rows in cross-validation; None where none were computed.
-    """
+    """The number to divide the logits by; 1 when it is not `fitted`, and `reason` says in words why so or not so."""
 
     value: float
     fitted: bool
     reason: str
     rows: int  # validation rows that were looked at
-    log_loss_before: float | None = None
-    log_loss_after: float | None = None
 
 
 def fit_temperature(validation_logits: np.ndarray, validation_references: np.ndarray, seed: int = 0) -> Temperature:
@@ -64,12 +58,12 @@ def fit_temperature(validation_logits: np.ndarray, validation_references: np.nda
     before, after = _cross_validate(shifted)
     if after >= before:
         reason = f"No temperature lowers the log loss of held-out validation rows ({before:.4f} without one)."
-        return Temperature(1.0, False, reason, rows, before, after)
+        return Temperature(1.0, False, reason, rows)
     value = _best_temperature(shifted)
     reason = f"Lowers the log loss of held-out validation rows from {before:.4f} to {after:.4f}."
     if not 1.01 * LOWEST < value < HIGHEST / 1.01:
         reason += f" It is at the bound of the search, {LOWEST:g} to {HIGHEST:g}."
-    return Temperature(value, True, reason, rows, before, after)
+    return Temperature(value, True, reason, rows)
 
 
 def _losses(shifted: np.ndarray, temperature: float) -> np.ndarray:
@@ -170,8 +164,6 @@ def ece_with_interval(scores: RowScores, bins: int = BINS, seed: int = 0) -> tup
 
 
 def _bin_of(confidence: np.ndarray, bins: int) -> np.ndarray:
-    if bins < 1:
-        raise ConfigError(f"bins must be 1 or more, got {bins}.")
     return np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], confidence, side="left")
 
 

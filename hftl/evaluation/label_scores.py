@@ -3,7 +3,6 @@
 Answers and targets are [n, labels] of 0 and 1, outputs are logits [n, labels]: one yes or no for each label.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from scipy.special import expit, ndtri
 from hftl.errors import DataError
 from hftl.evaluation import metrics
 from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Corrected, Interval, Scores, bounded, chunks, corrected_levels
-from hftl.evaluation.row_scores import worst_first
 
 
 _MAX_OPERATIONS = 300_000_000  # rows times labels times resamples of the mean average precision: some five seconds
@@ -24,13 +22,6 @@ _FEWEST_RESAMPLES = 50  # a deviation of so many draws is known to 10%
 # 20% of rows positive, five strengths of signal, 150 draws): from 10 on F1 on new rows rises by .02 to .2 over that at
 # 0.5, and one choice in ten loses .03 at most; at 5 it loses up to .07.
 FEWEST_POSITIVE = 10
-
-
-def decode_labels(outputs: np.ndarray, thresholds: np.ndarray | None = None) -> np.ndarray:
-    """Return 0 or 1 [n, labels]: is the probability of the label above its threshold, 0.5 unless told otherwise?"""
-    logits = np.asarray(outputs, dtype=np.float64)
-    above = logits > 0 if thresholds is None else expit(logits) > np.asarray(thresholds)
-    return above.astype(np.int64)
 
 
 def label_statistics(answers: Any, targets: Any) -> sparse.csr_array:
@@ -76,11 +67,6 @@ SCORES: Scores = {
     "micro_recall": _of_pairs(metrics.micro("recall")),
 }
 COMPARED = ("micro_f1", "macro_f1", "exact")  # those with an interval and a verdict, the headline first
-
-
-def per_label(answers: Any, targets: Any, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return label, precision, recall, f1 and support of each label, as `per_class` does."""
-    return metrics.table_of(label_statistics(answers, targets)[:, :-2], names)
 
 
 def mean_average_precision(
@@ -158,23 +144,11 @@ def choose_thresholds(outputs: np.ndarray, targets: np.ndarray, fewest: int = FE
     return np.clip(thresholds, 1e-9, 1 - 1e-9)
 
 
-def worst_label_rows(
-    outputs: np.ndarray, targets: np.ndarray, limit: int, thresholds: np.ndarray | None = None
-) -> list[dict[str, Any]]:
-    """Return row, true and predicted (ids of labels) and loss of `worst_first`: the log loss in nats, summed over labels."""
-    _, true = _paired(outputs, targets)
+def row_losses(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the log loss in nats, summed over the labels of each row, [n]."""
     logits = np.asarray(outputs, dtype=np.float64)
-    predicted = decode_labels(logits, thresholds) != 0
-    loss = np.logaddexp(0, np.where(true, -logits, logits)).sum(axis=1)
-    return [
-        {
-            "row": row,
-            "true": np.flatnonzero(true[row]).tolist(),
-            "predicted": np.flatnonzero(predicted[row]).tolist(),
-            "loss": float(loss[row]),
-        }
-        for row in worst_first(loss, (predicted != true).any(axis=1), limit)
-    ]
+    losses: np.ndarray = np.logaddexp(0, np.where(np.asarray(targets) != 0, -logits, logits)).sum(axis=1)
+    return losses
 
 
 def row_units(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,14 +3,11 @@
 Sums are [b, 3 names]: how often each name is true, predicted, and both at once.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import sparse
-
-from hftl.evaluation.row_scores import paired_ids
 
 
 Score = Callable[[np.ndarray], np.ndarray]  # sums [b, s] → scores [b]
@@ -94,56 +91,14 @@ def add_made_up(sums: np.ndarray, rows: np.ndarray, right: np.ndarray) -> None:
     predicted += share
 
 
-def compute_metrics(predictions: Any, references: Any) -> dict[str, float]:
-    """Return the `SCORES` of class ids [n] against true class ids [n], whatever integers these are."""
-    names, codes = np.unique(np.stack(paired_ids(predictions, references)), return_inverse=True)
-    predicted, true = codes.reshape(2, -1)
-    statistics = class_statistics(predicted, true, len(names))
-    return {name: total(statistics, score) for name, score in SCORES.items()}
-
-
-def per_class(predictions: np.ndarray, references: np.ndarray, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Return label, precision, recall, f1 (float) and support (int, true rows) for each class, in `labels` order.
-
-    `labels[i]` is the name of class id i. A class that never occurs has zeros.
-    """
-    predicted, true = paired_ids(predictions, references, len(labels))
-    return table_of(class_statistics(predicted, true, len(labels)), labels)
-
-
 def table_of(statistics: Any, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Return a line of `per_class` for each name, of the statistics [n, 3 names] of all rows."""
+    """Return label, precision, recall, f1 and support (true decisions) of each name, of statistics [n, 3 names].
+
+    A name that never occurs has zeros.
+    """
     parts = np.split(np.asarray(statistics.sum(axis=0)), 3)
     table = {name: share(*of(*parts)) for name, of in _SHARES.items()}
     return [
         {"label": label, **{name: float(values[i]) for name, values in table.items()}, "support": int(parts[0][i])}
         for i, label in enumerate(labels)
     ]
-
-
-@functools.cache
-def metric_classes() -> dict[str, type]:
-    """Return an `evaluate.Metric` subclass for each of the `SCORES`, of int64 class ids; nothing comes from the Hub."""
-    import datasets
-    import evaluate  # here, for it takes six seconds: it brings torch and transformers in
-
-    class ClassMetric(evaluate.Metric):
-        key = ""
-
-        def _info(self) -> Any:
-            ids = datasets.Features({name: datasets.Value("int64") for name in ("predictions", "references")})
-            return evaluate.MetricInfo(
-                description=f"{self.key} of class ids", citation="", inputs_description="class ids", features=ids
-            )
-
-        def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
-            return {self.key: compute_metrics(predictions, references)[self.key]}
-
-    return {key: type(key.title().replace("_", ""), (ClassMetric,), {"key": key}) for key in SCORES}
-
-
-def combined_metrics() -> Any:
-    """Return an `evaluate.combine` of the four, in memory: else all processes contend for a locked file in the cache."""
-    import evaluate
-
-    return evaluate.combine([cls(keep_in_memory=True) for cls in metric_classes().values()])

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from scipy import sparse, stats
 
-from hftl.errors import ConfigError, DataError
+from hftl.errors import DataError
 from hftl.evaluation.bootstrap import LEVEL, Corrected, Interval, Scores, proportion_interval
 from hftl.evaluation.metrics import share, total
-from hftl.evaluation.row_scores import worst_first
 
 
 _FLAT = 1e-12  # a variance that is this share of the squares is rounding: all values are equal
@@ -100,8 +99,6 @@ def conformal_width(residuals: Any, level: float) -> float | None:
     Split conformal prediction (Vovk, Gammerman and Shafer 2005; Lei et al., JASA 2018): the ceil((n + 1) level)-th
     smallest of the absolute `residuals` [n] of rows that the model did not learn from. None for too few: 19 for 95%.
     """
-    if not 0 < level < 1:
-        raise ConfigError(f"level must be between 0 and 1, got {level}.")
     sizes = np.sort(np.abs(np.asarray(residuals, dtype=np.float64)))
     rank = math.ceil((len(sizes) + 1) * level - 1e-9)
     return float(sizes[rank - 1]) if rank <= len(sizes) else None
@@ -111,13 +108,3 @@ def coverage(answers: Any, targets: Any, width: float) -> Interval:
     """Return the share of the targets that lie within `width` of the answers, with its exact interval."""
     predicted, true = paired_numbers(answers, targets)
     return proportion_interval(int((abs(predicted - true) <= width).sum()), len(true))
-
-
-def worst_number_rows(outputs: Any, targets: Any, limit: int) -> list[dict[str, Any]]:
-    """Return row, true, predicted and loss of `worst_first`: the size of the error, in the unit of the targets."""
-    predicted, true = paired_numbers(outputs, targets)
-    error = abs(predicted - true)
-    return [
-        {"row": i, "true": float(true[i]), "predicted": float(predicted[i]), "loss": float(error[i])}
-        for i in worst_first(error, error > 0, limit)
-    ]

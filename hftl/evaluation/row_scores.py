@@ -1,4 +1,4 @@
-"""What the logits of each test row come to, in one pass: class, probability and loss; and the mistakes among them."""
+"""What the logits of each test row come to, in one pass: class, probability and loss; and which class is taken for which."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -69,70 +69,22 @@ def _score_chunk(logits: np.ndarray, true: np.ndarray, temperature: float) -> tu
 
 def check_logits(logits: Any, references: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return both as arrays, the ids as int64. Raises `DataError` unless they are [n, k] and n ids below k, n >= 1."""
-    scores = np.asarray(logits)
+    scores, ids = np.asarray(logits), np.asarray(references)
     if scores.ndim != 2 or 0 in scores.shape:
         raise DataError(f"logits must have shape [rows, classes], at least one each, got {scores.shape}.")
-    return scores, check_ids("references", references, len(scores), scores.shape[1])
-
-
-def check_ids(name: str, ids: Any, rows: int, classes: int | None = None) -> np.ndarray:
-    """Return `ids` as int64 [rows]. Raises `DataError` for another shape, for other than whole numbers, and for ids
-    outside 0 to `classes` - 1.
-    """
-    array = np.asarray(ids)
-    if array.shape != (rows,):
-        raise DataError(f"{name} must be {rows} class ids, one per row, got an array of shape {array.shape}.")
-    if array.dtype.kind not in "iub" and rows:
-        raise DataError(f"{name} must be whole class ids, got {array.dtype}.")
-    if classes is not None and rows and not 0 <= array.min() <= array.max() < classes:
+    if ids.shape != scores.shape[:1] or ids.dtype.kind not in "iub":
+        raise DataError(f"references must be {len(scores)} class ids, got {ids.dtype} of shape {ids.shape}.")
+    if not 0 <= ids.min() <= ids.max() < scores.shape[1]:
         raise DataError(
-            f"{name} hold class ids {array.min()} to {array.max()}, but the classes are 0 to {classes - 1}."
+            f"references hold ids {ids.min()} to {ids.max()}, and the classes are 0 to {scores.shape[1] - 1}."
         )
-    return array.astype(np.int64)
-
-
-def paired_ids(predictions: Any, references: Any, classes: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return class ids [n] and true ones as `check_ids` does."""
-    true = check_ids("references", references, len(np.atleast_1d(references)), classes)
-    return check_ids("predictions", predictions, len(true), classes), true
+    return scores, ids.astype(np.int64)
 
 
 def confusion(predictions: np.ndarray, references: np.ndarray, n_classes: int) -> list[tuple[int, int, int]]:
     """Return the cells of the confusion matrix that are not 0, as (true, predicted, count) in that order.
 
-    There are at most as many as rows, where the matrix of 1,000 classes would have a million. Raises `DataError` for
-    class ids [n] that do not pair up or are not below `n_classes`.
+    There are at most as many as rows [n], where the matrix of 1,000 classes would have a million.
     """
-    predicted, true = paired_ids(predictions, references, n_classes)
-    cells, counts = np.unique(true * n_classes + predicted, return_counts=True)
+    cells, counts = np.unique(references * n_classes + predictions, return_counts=True)
     return [(int(c // n_classes), int(c % n_classes), int(n)) for c, n in zip(cells, counts, strict=True)]
-
-
-def worst_first(loss: np.ndarray, wrong: np.ndarray, limit: int) -> list[int]:
-    """Return the at most `limit` rows that are `wrong` [n], by falling `loss` [n], of equal ones the first row first.
-
-    Raises `ConfigError` for a limit below 0.
-    """
-    if limit < 0:
-        raise ConfigError(f"limit must be 0 or more, got {limit}.")
-    order = np.argsort(-loss, kind="stable")
-    rows: list[int] = order[wrong[order]][:limit].tolist()
-    return rows
-
-
-def worst_rows(logits: np.ndarray, references: np.ndarray, limit: int) -> list[dict[str, Any]]:
-    """Return row, true, predicted, loss (nats), probability (of the predicted class) and true_probability of
-    `worst_first`, of logits [n, classes] and class ids [n].
-    """
-    scores = row_scores(logits, references)
-    columns = {
-        "true": scores.true,
-        "predicted": scores.predicted,
-        "loss": scores.loss,
-        "probability": scores.confidence,
-        "true_probability": scores.true_probability,
-    }
-    return [
-        {"row": row, **{name: column[row].item() for name, column in columns.items()}}
-        for row in worst_first(scores.loss, ~scores.correct, limit)
-    ]

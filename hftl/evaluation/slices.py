@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from scipy import sparse, stats
 
-from hftl.errors import ConfigError, DataError
 from hftl.evaluation.bootstrap import RESAMPLES, Interval, intervals, kinds_of, left_out, proportion_interval
 from hftl.evaluation.metrics import total
 
@@ -45,10 +44,6 @@ def by_quantiles(by: str, values: Sequence[float] | np.ndarray, unit: str = "", 
     Slices are named by their values ("12 to 40 characters"). Equal values stay together; NaN is a slice of its own.
     """
     numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1:
-        raise DataError(f"The values of a slice must be a list of numbers, got an array of shape {numbers.shape}.")
-    if parts < 1:
-        raise ConfigError(f"parts must be 1 or more, got {parts}.")
     known = ~np.isnan(numbers)
     codes = np.full(len(numbers), -1, dtype=np.int64)
     names: list[str] = []
@@ -72,8 +67,6 @@ def by_values(by: str, values: Sequence[Any], limit: int = 20) -> Grouping:
     Beyond the `limit` most frequent ones the rows form one slice; None and NaN form another. Names are the values' text,
     cut at 80 characters; like all data they must be escaped where they are shown.
     """
-    if limit < 1:
-        raise ConfigError(f"limit must be 1 or more, got {limit}.")
     texts = [MISSING if v is None or (isinstance(v, float) and math.isnan(v)) else str(v) for v in values]
     if not texts:
         return Grouping(by, np.empty(0, dtype=np.int64), ())
@@ -91,14 +84,14 @@ def right_slices(groupings: Sequence[Grouping], right: np.ndarray) -> list[Slice
 
     A slice is `weak` when its exact interval lies below the share of all rows at the level 1 - .05 / slices
     (Bonferroni): if none were weaker, one would be called so in at most 1 of 20 reports. Groupings that put all rows
-    into one slice are left out. Raises `DataError` when a grouping does not pair up with the rows.
+    into one slice are left out.
     """
 
     def judge(inside: np.ndarray, count: int, tail: float) -> tuple[Interval, bool]:
         hits = int(right[inside].sum())
         return proportion_interval(hits, count), proportion_interval(hits, count, 1 - tail).high < right.mean()
 
-    return _slices(groupings, len(right), judge)
+    return _slices(groupings, judge)
 
 
 def score_slices(
@@ -126,17 +119,15 @@ def score_slices(
         behind = (gap if smaller else -gap) > error * float(stats.t.isf(tail / 2, max(1, count - 1)))
         return interval, behind and count > 1
 
-    return _slices(groupings, rows.shape[0], judge)
+    return _slices(groupings, judge)
 
 
 def _slices(
-    groupings: Sequence[Grouping], rows: int, judge: Callable[[np.ndarray, int, float], tuple[Interval, bool]]
+    groupings: Sequence[Grouping], judge: Callable[[np.ndarray, int, float], tuple[Interval, bool]]
 ) -> list[Slice]:
     """Judge each slice that has rows, of the groupings that have two of them or more; `judge` gets its rows [n] bool."""
     cells = []
     for grouping in groupings:
-        if grouping.codes.shape != (rows,):
-            raise DataError(f"The slices by {grouping.by} have {len(grouping.codes)} rows, the predictions {rows}.")
         inside = [(grouping.by, name, grouping.codes == i) for i, name in enumerate(grouping.names)]
         inside = [cell for cell in inside if cell[2].any()]
         cells += inside if len(inside) > 1 else []

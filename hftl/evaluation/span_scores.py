@@ -22,25 +22,6 @@ from hftl.evaluation.bootstrap import Corrected, Scores
 O, B, I, E, S = range(5)  # noqa: E741
 _LETTER = {"B": B, "I": I, "E": E, "S": S, "L": E, "U": S}
 _BEFORE, _AFTER = re.compile(r"([BIESLU])(?:[-_](.+))?", re.DOTALL), re.compile(r"(.+)-([BIESLU])", re.DOTALL)
-_SAME, _OTHER, _ANY = (1,), (0,), (0, 1)  # is the tag before it of the same type?
-# seqeval's schemes (seqeval.scheme, 1.2.2): (letters before, letters here, types) where a span starts, where it goes
-# on, and where one that does not go on has ended as it should.
-_Patterns = tuple[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]], ...]
-_EVERY = (O, B, I, E, S)
-_SCHEMES: dict[str, tuple[_Patterns, _Patterns, _Patterns]] = {
-    "IOB2": (((_EVERY, (B,), _ANY),), (((B, I), (I,), _SAME),), (((B, I), (O, B), _ANY), ((B, I), (I,), _OTHER))),
-    "IOBES": (((_EVERY, (B, S), _ANY),), (((B, I), (I, E), _SAME),), (((S, E), _EVERY, _ANY),)),
-    "IOE2": (
-        (((O, E), (I, E), _ANY), ((I,), (I, E), _OTHER)),
-        (((I,), (I, E), _SAME),),
-        (((E,), _EVERY, _ANY),),
-    ),
-    "IOB1": (
-        (((O, B), (I,), _ANY), ((I,), (I,), _OTHER), ((B, I), (B,), _SAME)),
-        (((B, I), (I,), _SAME),),
-        (((I,), (O, B), _ANY), ((B, I), (I,), _OTHER), ((B,), (O,), _ANY), ((B,), (B,), _SAME)),
-    ),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,23 +45,6 @@ def read_tags(names: Sequence[str]) -> Tags:
     types = tuple(sorted({kind or "_" for letter, kind in pairs if letter != "O"}))
     kinds = [types.index(kind or "_") if letter != "O" else -1 for letter, kind in pairs]
     return Tags(np.array([_LETTER.get(letter, O) for letter, _ in pairs]), np.array(kinds), types)
-
-
-def scheme_of(names: Sequence[str], rows: Iterable[Sequence[int]] = ()) -> str:
-    """Return the scheme of the tags: IOBES (BILOU too), IOE2, or IOB2; but IOB1 where most spans of the true `rows`
-    begin with an I, or no tag has another letter.
-    """
-    tags = read_tags(names)
-    letters = {*tags.letters.tolist()} - {O}
-    if S in letters or {B, E} <= letters:
-        return "IOBES"
-    if E in letters:
-        return "IOE2"
-    if B not in letters:
-        return "IOB1"
-    flat = _Flat.of(rows, tags)
-    first = flat.letters[_lenient(flat)[:, 1]]
-    return "IOB1" if 2 * np.count_nonzero(first == I) > len(first) else "IOB2"
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,48 +81,33 @@ def _lenient(flat: _Flat) -> np.ndarray:
     return np.stack([flat.kinds[last], latest[last - 1], last], axis=1)
 
 
-def _strict(flat: _Flat, scheme: str) -> np.ndarray:
-    """Return the spans [m, 3] as seqeval's `mode="strict"` finds them: those that keep to the scheme."""
-    before, here = flat.letters[:-1], flat.letters[1:]
-    same = (flat.kinds[:-1] == flat.kinds[1:]).astype(np.int64)
-    starts, inside, ends = (_table(patterns)[before, here, same] for patterns in _SCHEMES[scheme])
-    breaks = np.flatnonzero(~inside) + 1  # places that do not go on with what is before them
-    first = np.flatnonzero(starts) + 1
+def _strict(flat: _Flat) -> np.ndarray:
+    """Return the spans [m, 3] as seqeval's `mode="strict"` finds them in IOB2: a B and the I of its type that follow."""
+    first = np.flatnonzero(flat.letters == B)
+    goes_on = (flat.letters[1:] == I) & (flat.kinds[1:] == flat.kinds[:-1])
+    breaks = np.flatnonzero(~goes_on) + 1
     after = breaks[np.searchsorted(breaks, first, side="right")]  # there is one: the last place is an O
-    free = np.ones(len(first), dtype=bool)
-    free[1:] = first[1:] >= after[:-1]  # a place inside of a span starts no other
-    found = free & ends[after - 1]
-    return np.stack([flat.kinds[first[found]], first[found], after[found] - 1], axis=1)
+    return np.stack([flat.kinds[first], first, after - 1], axis=1)
 
 
-def _table(patterns: _Patterns) -> np.ndarray:
-    table = np.zeros((len(_EVERY), len(_EVERY), 2), dtype=bool)
-    for before, here, same in patterns:
-        table[np.ix_(before, here, same)] = True
-    return table
-
-
-def entities(tags: Sequence[str], scheme: str | None = None) -> list[tuple[str, int, int]]:
+def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     """Return (type, first, last) of the spans in one row of tags, as seqeval's `get_entities` does, whatever scheme the
-    tags break; or of those that keep to the `scheme` ("IOB2", "IOBES", "IOE2", "IOB1"), as its `mode="strict"` does.
+    tags keep to or break.
     """
     names = sorted(set(tags))
     read = read_tags(names)
-    flat = _Flat.of([[names.index(tag) for tag in tags]], read)
-    spans = _lenient(flat) if scheme is None else _strict(flat, scheme)
+    spans = _lenient(_Flat.of([[names.index(tag) for tag in tags]], read))
     return [(read.types[kind], first - 1, last - 1) for kind, first, last in spans.tolist()]
 
 
 def span_statistics(answers: Iterable[Any], targets: Iterable[Any], names: Sequence[str]) -> sparse.csr_array:
     """Return [n, 6 types]: how many spans of each type are true, predicted and both, and then the same strictly.
 
-    Raises `DataError` unless the rows are equally long and hold ids of `names`.
+    Tags of which none has a B, such as parts of speech, have no scheme to keep to. Raises `DataError` unless the rows are equally long and hold ids of `names`.
     """
-    targets = list(targets)
     tags, true, predicted = _pair(answers, targets, names)
-    scheme = scheme_of(names, targets)
     parts = []
-    for find in (_lenient, lambda flat: _strict(flat, scheme)):
+    for find in (_lenient, _strict if B in tags.letters else _lenient):
         first, second = find(true), find(predicted)
         parts += [first, second, first[_among(first, second)]]
     columns = np.concatenate([spans[:, 0] + i * len(tags.types) for i, spans in enumerate(parts)])
@@ -196,19 +145,7 @@ SCORES: Scores = {
     "precision": _half(metrics.micro("precision")),
     "recall": _half(metrics.micro("recall")),
 }
-COMPARED = (
-    "f1",
-    "precision",
-    "recall",
-    "macro_f1",
-    "strict_f1",
-)  # those with an interval and a verdict, the headline first
-
-
-def per_type(answers: Iterable[Any], targets: Iterable[Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return label (the type), precision, recall, f1 and support of the spans of each type, as `per_class` does."""
-    types = read_tags(names).types
-    return metrics.table_of(span_statistics(answers, targets, names)[:, : 3 * len(types)], types)
+COMPARED = ("f1", "precision", "recall", "macro_f1", "strict_f1")  # with an interval and a verdict, headline first
 
 
 def type_confusion(answers: Iterable[Any], targets: Iterable[Any], names: Sequence[str]) -> list[tuple[int, int, int]]:

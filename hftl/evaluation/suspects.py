@@ -9,9 +9,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from hftl.errors import ConfigError, DataError
 from hftl.evaluation.folds import threads
-from hftl.evaluation.row_scores import check_ids, check_logits, row_scores
+from hftl.evaluation.logistic import standardise
+from hftl.evaluation.row_scores import check_logits, row_scores
 
 
 MIN_CLASS_ROWS = 3  # a probe that has seen one row of a class knows nothing of it
@@ -49,13 +49,9 @@ def suspect_labels(
     .79 and .68); .69 and .67 when flipped to the class with the most similar mean (self-confidence: .62 and .66). `c`
     hardly matters from .001 to .1.
 
-    Rows of classes with fewer than 3 rows sit out; of very many rows a sample is looked at. Raises `DataError` for
-    features that are not finite or do not pair up with the labels.
+    Rows of classes with fewer than 3 rows sit out; of very many rows a sample is looked at.
     """
-    x = np.asarray(features)
-    if x.ndim != 2 or 0 in x.shape or not np.isfinite(x).all():
-        raise DataError(f"Features must be finite numbers [rows, d], at least one each, got an array of {x.shape}.")
-    y = check_ids("labels", labels, len(x), n_classes)
+    x, y = np.asarray(features), np.asarray(labels)
     counts = np.bincount(y, minlength=n_classes)
     classes, rows = np.flatnonzero(counts >= MIN_CLASS_ROWS), np.flatnonzero(counts[y] >= MIN_CLASS_ROWS)
     if len(rows) * len(classes) > LOOKED_AT:
@@ -83,10 +79,8 @@ def out_of_fold_logits(
     `labels` [n] are 0 to k - 1, with at least two rows of each class, so that every regression knows all of them. The
     features are standardised. Loosely converged: the order of the suspects needs no last digit.
     """
-    if folds < 2 or c <= 0:
-        raise ConfigError(f"folds must be 2 or more and c above 0, got {folds} and {c}.")
     k = int(labels.max()) + 1
-    x = _standardise(features)
+    x = standardise(features, centre=True)[0].astype(np.float32)
     logits = np.empty((len(x), k), dtype=np.float32)
     # lbfgs stops on the size of the mean gradient, which at the start is about one over the number of classes
     model = LogisticRegression(C=c, max_iter=_MAX_ITERATIONS, tol=min(1e-3, 0.1 / k))
@@ -97,14 +91,6 @@ def out_of_fold_logits(
             values = model.fit(x[fit], labels[fit]).decision_function(x[held])
             logits[held] = np.stack([-values / 2, values / 2], axis=1) if k == 2 else values
     return logits
-
-
-def _standardise(features: np.ndarray) -> np.ndarray:
-    """Return [n, d] float32 of mean 0 and deviation 1; features that hardly vary become 0."""
-    x = (features - features.mean(0, dtype=np.float64)).astype(np.float32)
-    scale = np.sqrt(np.einsum("ij,ij->j", x, x, dtype=np.float64) / len(x))
-    x *= np.where(scale < 1e-8, 0, 1 / np.maximum(scale, 1e-8))
-    return x
 
 
 def rank_suspects(logits: np.ndarray, labels: np.ndarray, limit: int | None = None) -> list[Suspect]:

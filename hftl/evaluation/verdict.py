@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Difference, Interval, difference, ends, resampled_sums
+from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Difference, Interval, difference, resampled_sums
 from hftl.evaluation.scale import Scale
 
 
@@ -101,16 +101,6 @@ def accuracy_difference(
     drawn = resampled_sums([[1, 0], [-1, 0], [0, 1], [0, 0]], [wins, losses, 1, n - wins - losses], rng, n, resamples)
     made_up = 2 * rng.binomial(drawn[:, 1], 0.5) - drawn[:, 1]
     return difference((wins - losses) / n, (drawn[:, 0] + made_up) / n, paired_p(method, baseline))
-
-
-def paired_gap(probe: np.ndarray, baseline: np.ndarray) -> Interval:
-    """Accuracy of `probe` minus that of `baseline`, right or wrong per row [n], with 95% paired bootstrap bounds.
-
-    The bounds speak of the choice of rows, not of the folds, so they are a little narrow.
-    """
-    n, (wins, losses) = len(probe), _wins(probe, baseline)
-    drawn = resampled_sums([1, -1, 0], [wins, losses, n - wins - losses], np.random.default_rng(0))
-    return Interval((wins - losses) / n, *ends(drawn / n))
 
 
 def stands(gap: Interval, baseline: str, scale: Scale = _ACCURACY) -> str:

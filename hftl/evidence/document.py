@@ -10,7 +10,7 @@ import torch
 from hftl.evidence.scene import Scene
 from hftl.methods import MAY_POOL
 from hftl.report.report import SCHEMA_VERSION
-from hftl.tasks.scores import score
+from hftl.tasks.scores import lines, score
 
 
 PACKAGES = ("hftl", "torch", "transformers", "peft", "accelerate", "datasets", "scikit-learn")
@@ -48,7 +48,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
         },
         "metrics": {part: score(output, outcome.logits[part], true, names) for part, true in truth.items()},
         "baselines": _baselines(evidence),
-        "per_class": output.table(scene.answers, scene.targets, names) if output.table else [],
+        "per_class": lines(output, scene.answers, scene.targets, names),
         "probe": {
             "C": probe.C,
             "pooling": probe.pooling,

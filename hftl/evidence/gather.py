@@ -25,7 +25,7 @@ from hftl.models.heads import fold_temperature
 from hftl.prepare import Prepared
 from hftl.tasks.ragged import in_memory
 from hftl.tasks.scores import compare as compare_answers
-from hftl.tasks.scores import gap
+from hftl.tasks.scores import gap, worst_rows
 from hftl.training.features import predict_logits
 from hftl.training.world import broadcast_from_main
 
@@ -157,7 +157,9 @@ def _type_confusion(scene: Scene) -> dict[str, Any]:
 
 
 def _worst_rows(scene: Scene) -> list[dict[str, Any]]:
-    return _numbered(scene.ready.task.output.worst(scene.outcome.logits["test"], scene.targets, WORST), scene.test)
+    return _numbered(
+        worst_rows(scene.ready.task.output, scene.outcome.logits["test"], scene.targets, WORST), scene.test
+    )
 
 
 def _suspects(scene: Scene) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from hftl.evaluation import CV_FOLDS
 from hftl.evaluation.baselines import Baseline, best_baseline
+from hftl.evaluation.bootstrap import Interval
 from hftl.evaluation.logistic import Probe
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.advice import Pretraining
@@ -20,7 +21,7 @@ from hftl.prepare import Prepared
 from hftl.probing import probe_of
 from hftl.surroundings import progress
 from hftl.tasks.ragged import in_memory, in_order, values_of
-from hftl.tasks.scores import gap, gap_interval, measure, score_answers
+from hftl.tasks.scores import gap, measure, score_answers
 from hftl.tasks.task import Encoded, Output, Task
 
 
@@ -192,4 +193,6 @@ def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) 
     output = task.output
     both = [in_order(parts, held_out) for parts in (by_probe, by_baseline)]
     ours, plain = (measure(output, answers, *scored)[output.headline] for answers in both)
-    return Comparison(len(places), name, ours, plain, gap_interval(output, both[0], both[1], *scored))
+    difference = gap(output, both[0], both[1], *scored)
+    interval = Interval(difference.gap, difference.low, difference.high)
+    return Comparison(len(places), name, ours, plain, interval)

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from hftl.evaluation.bootstrap import Difference, Interval, Label, Scores, intervals, paired_differences
+from hftl.evaluation.metrics import table_of
 from hftl.evaluation.row_scores import row_scores
-from hftl.evaluation.verdict import Verdict, accuracy_difference, paired_gap, paired_p, verdict_of
+from hftl.evaluation.verdict import Verdict, accuracy_difference, paired_p, verdict_of
 from hftl.tasks.task import Output
 
 
@@ -34,6 +35,55 @@ def score(output: Output, outputs: np.ndarray, targets: Any, names: Sequence[str
     if output.units is not None:
         document["log_loss"] = mean_loss(output, outputs, targets)
     return document
+
+
+def lines(output: Output, answers: Any, targets: Any, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return label, precision, recall, f1 and support for each class, label or type; nothing for an output without."""
+    if output.lines is None:
+        return []
+    of = output.lines(names)
+    return table_of(output.statistics(answers, targets, names)[:, : 3 * len(of)], of)
+
+
+def worst_rows(output: Output, outputs: Any, targets: Any, limit: int) -> list[dict[str, Any]]:
+    """Return row, true, predicted, loss and the like of the at most `limit` rows that are most wrong.
+
+    Those of which most is wrong come first, of equals the one of the highest loss, then the first.
+    """
+    answers = output.decode(outputs)
+    wrong, columns = output.errors(outputs, answers, targets)
+    order = np.lexsort([-columns["loss"], -wrong])
+    return [
+        {
+            "row": row,
+            "true": output.coded(targets[row]),
+            "predicted": output.coded(answers[row]),
+            **{name: values[row].item() for name, values in columns.items()},
+        }
+        for row in order[wrong[order] > 0][:limit].tolist()
+    ]
+
+
+def as_metric(output: Output, names: Sequence[str]) -> Any:
+    """Return an `evaluate.Metric` of all scores of answers with these names, which needs no Hub and writes no file.
+
+    It takes answers and targets in batches, as ids of classes, rows of 0 and 1, or numbers.
+    """
+    import evaluate  # late: it takes six seconds
+    from datasets import Features, List, Value
+
+    kinds = (Value("float64"),) if output.link == "none" else (Value("int64"), List(Value("int64")))
+    features = [Features({"predictions": kind, "references": kind}) for kind in kinds]
+
+    class Scores(evaluate.Metric):  # type: ignore[misc]
+        def _info(self) -> Any:
+            words = f"the scores of {output.problem_type}"
+            return evaluate.MetricInfo(words, citation="", features=features, inputs_description=words)
+
+        def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+            return measure(output, np.asarray(predictions), np.asarray(references), names)
+
+    return Scores(keep_in_memory=True)
 
 
 def mean_loss(output: Output, outputs: np.ndarray, targets: Any) -> float:
@@ -73,17 +123,6 @@ def gap(output: Output, method: Any, baseline: Any, targets: Any, names: Sequenc
     first, second = (output.statistics(answers, targets, names) for answers in (method, baseline))
     scores = {output.headline: output.scores[output.headline]}
     return paired_differences(first, second, scores, {}, output.made_up)[output.headline]
-
-
-def gap_interval(output: Output, method: Any, baseline: Any, targets: Any, names: Sequence[str]) -> Interval:
-    """Return by how much the headline score of the method is higher, with bounds but without a test: for held-out rows
-    of several folds, whose models differ.
-    """
-    is_right = output.right.get(output.headline)
-    if is_right is not None:
-        return paired_gap(is_right(method, targets), is_right(baseline, targets))
-    difference = gap(output, method, baseline, targets, names)
-    return Interval(difference.gap, difference.low, difference.high)
 
 
 def _compared(output: Output) -> Scores:

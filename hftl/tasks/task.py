@@ -225,11 +225,15 @@ class Output:
     # Scores that are a share of right rows -> (answers, targets) -> [n] bool.
     right: dict[str, Function] = field(default_factory=dict)
     made_up: MadeUp | None = None  # the row that a paired interval draws beside the others, for such scores
-    table: Function | None = None  # (answers, targets, names) -> a line of figures for every name
+    # names -> of what the statistics begin with the counts of true, predicted and both, a table of the report has a line.
+    lines: Function | None = None
     # (outputs, targets) -> logits [u, k] and class ids [u] of every decision: calibration, log loss; None: no
     # probability is answered.
     units: Function | None = None
-    worst: Function  # (outputs, targets, limit) -> the rows that are most wrong, each a dict with row, true, predicted
+    # (outputs, answers, targets) -> how much of each row is wrong [n], 0: nothing; and columns [n] of the worst rows, with
+    # its "loss".
+    errors: Function
+    coded: Function = lambda target: np.asarray(target).tolist()  # the target of a row or an answer -> it in JSON
     probe: Function  # a closed-form head on frozen features, see `fit_probe` of `hftl.evaluation.logistic`
     # Targets [n, ...] -> how alike the rows are, [n, n] from 0 to 1; None: rows are not compared by them.
     alike: Function | None = None
@@ -252,7 +256,7 @@ class Output:
     # wrong a row is; "ask": to ask for an answer; "for" and "against": what parts of a row do; "call" and "code": what
     # `pipeline` is called with in the code of a card, and what it gives.
     words: dict[str, str]
-    say: Function  # (the target of a row, or `true` or `predicted` of a worst row, names) -> it in words
+    say: Function  # (the target of a row, also as `coded`, names) -> it in words
     tell: Function = lambda answer: ""  # `Answer` -> it in a sentence, where the component does not say it; else ""
     explained: bool = True  # can `hftl demo` show what in a row speaks for an answer?
     beside: Function | None = None  # (outputs, targets) -> `Interval`s of scores that are no function of sums, by name

@@ -3,7 +3,6 @@ import pytest
 from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 
-from hftl.errors import ConfigError
 from hftl.evaluation import bootstrap, calibration
 from hftl.evaluation.calibration import ece_with_interval, merged_bins, reliability_bins
 from hftl.evaluation.row_scores import row_scores
@@ -109,11 +108,6 @@ def test_chunks_do_not_change_the_interval(monkeypatch):
 def test_one_row():
     interval, _ = ece_with_interval(row_scores(np.array([[800.0, 0]]), np.array([0])))
     assert (interval.low, interval.value, interval.high) == (0.0, 0.0, 0.0)
-
-
-def test_bad_input_is_refused():
-    with pytest.raises(ConfigError, match="bins"):
-        ece_with_interval(row_scores(np.zeros((1, 2)), np.array([0])), bins=0)
 
 
 def test_small_bins_are_merged_for_the_plot():

@@ -70,10 +70,10 @@ def test_many_rows_and_classes_stay_small():
     [
         (np.zeros(3), [0, 0, 0], "rows, classes"),
         (np.zeros((0, 3)), [], "at least one"),
-        (np.zeros((2, 3)), [0], "one per row"),
+        (np.zeros((2, 3)), [0], "2 class ids"),
         (np.zeros((2, 3)), [0, 3], "0 to 2"),
         (np.zeros((2, 3)), [-100, 0], "0 to 2"),
-        (np.zeros((2, 3)), [0.0, 1.0], "whole"),
+        (np.zeros((2, 3)), [0.0, 1.0], "float64"),
         (np.array([[0, np.nan]]), [0], "finite"),
         (np.array([[0, np.inf]]), [0], "finite"),
     ],

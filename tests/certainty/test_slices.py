@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from hftl.errors import ConfigError, DataError
+from hftl.errors import DataError
 from hftl.evaluation.bootstrap import proportion_interval
 from hftl.evaluation.slices import MISSING, OTHER, Grouping, by_quantiles, by_values, right_slices
 from tests.certainty.cases import plain
@@ -108,15 +108,3 @@ def test_what_compares_nothing_is_left_out():
     assert right_slices([by_values("mode", [])], right[:0]) == []
     unused = Grouping("part", np.array([0, 2]), ("a", "never", "b"))
     assert [s.name for s in right_slices([unused], right)] == ["a", "b"]
-
-
-def test_bad_input_is_refused():
-    right = np.array([True, True])
-    with pytest.raises(DataError, match="by source have 3 rows"):
-        right_slices([by_values("source", ["a", "b", "c"])], right)
-    with pytest.raises(ConfigError, match="parts"):
-        by_quantiles("a", [1], parts=0)
-    with pytest.raises(ConfigError, match="limit"):
-        by_values("a", [1], limit=0)
-    with pytest.raises(DataError, match="list of numbers"):
-        by_quantiles("a", [[1]])

@@ -6,7 +6,6 @@ import pytest
 from scipy.special import softmax
 
 from hftl.config import build_config
-from hftl.errors import ConfigError, DataError
 from hftl.evaluation.suspects import out_of_fold_logits, rank_suspects, suspect_labels
 from hftl.models.packaged import MINILM, is_installed
 from hftl.prepare import prepare
@@ -143,27 +142,6 @@ def test_features_that_do_not_vary_and_scales_do_not_matter():
     assert [s.row for s in suspect_labels(dull, labels, 4)] == expected
     scaled = features.astype(np.float64) * np.geomspace(1e-3, 1e6, 20) + 1e3
     assert [s.row for s in suspect_labels(scaled, labels, 4)][:5] == expected[:5]
-
-
-@pytest.mark.parametrize(
-    ("features", "labels", "message"),
-    [
-        (np.zeros(3), [0, 1, 0], "rows, d"),
-        (np.zeros((0, 3)), [], "at least one"),
-        (np.full((3, 2), np.nan), [0, 1, 0], "finite"),
-        (np.zeros((3, 2)), [0, 1], "one per row"),
-        (np.zeros((3, 2)), [0, 1, 2], "0 to 1"),
-    ],
-)
-def test_bad_input_is_named(features, labels, message):
-    with pytest.raises(DataError, match=message):
-        suspect_labels(features, np.array(labels), 2)
-
-
-@pytest.mark.parametrize("options", [{"folds": 1}, {"c": 0}])
-def test_bad_options_are_refused(options):
-    with pytest.raises(ConfigError):
-        suspect_labels(*clusters(30, 2), 2, **options)
 
 
 def minilm_features(data, **flags):

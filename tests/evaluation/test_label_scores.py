@@ -5,20 +5,19 @@ import pytest
 from scipy.special import expit
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, log_loss, precision_score, recall_score
 
-from hftl.errors import ConfigError, DataError
+from hftl.errors import DataError
 from hftl.evaluation.bootstrap import intervals
 from hftl.evaluation.label_scores import (
     COMPARED,
     SCORES,
     choose_thresholds,
-    decode_labels,
     label_statistics,
     mean_average_precision,
-    per_label,
     row_units,
-    worst_label_rows,
 )
 from hftl.evaluation.row_scores import row_scores
+from hftl.tasks import LABELS
+from hftl.tasks.scores import lines, worst_rows
 
 
 def some_labels(rows=120, labels=6, seed=0, ties=False):
@@ -36,7 +35,7 @@ def scores_of(answers, targets):
 @pytest.mark.parametrize("seed", range(5))
 def test_equal_scikit_learn(seed):
     outputs, targets = some_labels(seed=seed)
-    answers = decode_labels(outputs)
+    answers = LABELS.decode(outputs)
     occurs = (answers + targets).any(axis=0)
     assert scores_of(answers, targets) == pytest.approx(
         {
@@ -47,7 +46,7 @@ def test_equal_scikit_learn(seed):
             "micro_recall": recall_score(targets, answers, average="micro"),
         }
     )
-    table = per_label(answers, targets, list("abcdef"))
+    table = lines(LABELS, answers, targets, list("abcdef"))
     assert [line["f1"] for line in table] == pytest.approx(f1_score(targets, answers, average=None, zero_division=0))
     assert [line["support"] for line in table] == targets.sum(axis=0).tolist()
 
@@ -64,7 +63,7 @@ def test_nothing_true_and_nothing_answered():
 
 def test_intervals_hold_the_values():
     outputs, targets = some_labels()
-    answers = decode_labels(outputs)
+    answers = LABELS.decode(outputs)
     bounds = intervals(label_statistics(answers, targets), {name: SCORES[name] for name in COMPARED}, resamples=300)
     for name, value in scores_of(answers, targets).items():
         if name in COMPARED:
@@ -104,7 +103,7 @@ def test_the_bootstrap_of_average_precision_equals_drawing_rows(monkeypatch):
 def test_thresholds_are_the_best_of_all():
     outputs, targets = some_labels(rows=120, seed=5)
     thresholds = choose_thresholds(outputs, targets)
-    answers = decode_labels(outputs, thresholds)
+    answers = expit(outputs) > thresholds
     probabilities = expit(outputs)
     for label in range(6):
         y, p = targets[:, label], probabilities[:, label]
@@ -121,13 +120,13 @@ def test_thresholds_of_even_and_of_saturated_outputs():
     assert choose_thresholds(np.where(targets, 3.0, -3.0), targets) == pytest.approx([0.5])
     assert choose_thresholds(np.zeros((40, 1)), targets) == pytest.approx([0.25])
     both = np.where(targets, 1000.0, -1000.0)
-    assert (decode_labels(both, choose_thresholds(both, targets)) == targets).all()
+    assert ((expit(both) > choose_thresholds(both, targets)) == targets).all()
 
 
 def test_worst_rows_and_units():
     outputs, targets = some_labels()
-    worst = worst_label_rows(outputs, targets, 1000)
-    wrong = (decode_labels(outputs) != targets).any(axis=1)
+    worst = worst_rows(LABELS, outputs, targets, 1000)
+    wrong = (LABELS.decode(outputs) != targets).any(axis=1)
     assert len(worst) == wrong.sum()
     first = worst[0]
     p = expit(outputs[first["row"]])
@@ -135,7 +134,5 @@ def test_worst_rows_and_units():
     assert [row["loss"] for row in worst] == sorted((row["loss"] for row in worst), reverse=True)
     assert first["true"] == np.flatnonzero(targets[first["row"]]).tolist()
     assert first["predicted"] == np.flatnonzero(outputs[first["row"]] > 0).tolist()
-    with pytest.raises(ConfigError):
-        worst_label_rows(outputs, targets, -1)
     logits, ids = row_units(outputs, targets)
     assert row_scores(logits, ids).loss.mean() == pytest.approx(log_loss(targets.ravel(), expit(outputs).ravel()))

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hftl.evaluation.bootstrap import Difference
-from hftl.evaluation.verdict import Comparison, Verdict, accuracy_difference, kind_of, paired_gap
+from hftl.evaluation.bootstrap import Difference, Interval
+from hftl.evaluation.verdict import Comparison, Verdict, accuracy_difference, kind_of
 from hftl.evidence.advice import (
     CLOSER_DOMAIN,
     FINE_TUNE,
@@ -150,7 +150,8 @@ def test_plan_and_train_agree_on_120_images():
     assert (found.label, found.kind, round(100 * found.gap, 1)) == ("NEUTRAL", "UNDECIDED", 20.8)
     assert 24 < found.rows_needed < 500
     probe = rng.random(96) < 0.75
-    rivals = Comparison(96, "colour histogram", 0.75, 0.5, paired_gap(probe, probe & (rng.random(96) < 0.67)))
+    gap = accuracy_difference(probe, probe & (rng.random(96) < 0.67))
+    rivals = Comparison(96, "colour histogram", 0.75, 0.5, Interval(gap.gap, gap.low, gap.high))
     plan = planning.recommend(planning.Facts(32, rivals.gap, rivals.baseline, 10.0, True, True))
     facts = replace(FACTS, n_test=24, rows_per_class=32, probe_over_baseline=LEVEL, cross_validated=rivals)
     steps = advise(found, facts)

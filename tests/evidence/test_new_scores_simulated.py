@@ -12,6 +12,7 @@ from scipy.stats import norm, spearmanr
 
 from hftl.evaluation import label_scores, number_scores, span_scores
 from hftl.evaluation.bootstrap import intervals, paired_differences
+from hftl.tasks import LABELS
 from tests.thin import thin
 
 
@@ -71,7 +72,7 @@ def population(kind, *settings):
         module = number_scores
     elif kind == "labels":
         outputs, targets = labels(*settings)
-        pair = [label_scores.label_statistics(label_scores.decode_labels(z), targets) for z in outputs]
+        pair = [label_scores.label_statistics(LABELS.decode(z), targets) for z in outputs]
         module = label_scores
     else:
         answers, targets, names = tags(*settings)

@@ -11,9 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from hftl.evaluation.metrics import per_class
 from hftl.tasks import CLASSES as ONE_CLASS
-from hftl.tasks.scores import score
+from hftl.tasks.scores import lines, score
 from hftl.training.features import predict_logits
 from tests.small_data import encoded_texts
 
@@ -52,7 +51,7 @@ def main() -> None:
     assert logits.shape == (ROWS, CLASSES)
     names = [f"class {i}" for i in range(CLASSES)]
     scores = score(ONE_CLASS, logits, rows.labels, names)
-    classes = per_class(logits.argmax(-1), rows.labels, names)
+    classes = lines(ONE_CLASS, logits.argmax(-1), rows.labels, names)
     assert len(classes) == CLASSES
     print(json.dumps({"forward": forward, "all": peak() - before, "accuracy": scores["accuracy"]["value"]}))
 

@@ -14,7 +14,7 @@ from hftl.data.load import load_task
 from hftl.evaluation.number_scores import coverage
 from hftl.evidence.page import write_page_of
 from hftl.report.views import statements_of
-from hftl.tasks.scores import compare, score, score_answers
+from hftl.tasks.scores import compare, score, score_answers, worst_rows
 from hftl.tasks.task import Ragged
 from tests.tags.sentences import sentences
 from tests.tiny import build, tiny_text_rows
@@ -116,7 +116,7 @@ def made_run(folder: Path, kind: str, inputs: str = "text") -> Path:
         for rung, given in answers.items()
     ]
     verdict = compare(output, answers["method"], answers["no-pretraining"], targets, names).document()
-    worst = [{**row, "source_row": row["row"]} for row in output.worst(ours, targets, 20)]
+    worst = [{**row, "source_row": row["row"]} for row in worst_rows(output, ours, targets, 20)]
     evidence: dict[str, Any] = {
         "ladder": rungs,
         "verdict": {**verdict, "against": "TF-IDF", "cross_validation": None, "advice": []},

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from hftl.evaluation.verdict import paired_gap
 from hftl.methods import METHODS
 from hftl.planning import costs, plan_report
 from hftl.planning.costs import pick_batches
@@ -114,15 +113,3 @@ def test_too_few_rows_to_compare(folder):
     assert report["recommendation"]["comparison"] is None
     assert report["recommendation"]["method"] == "probe"
     assert report["recommendation"]["rows_per_class"] == 4
-
-
-def test_paired_gap_is_the_bootstrap_of_the_difference():
-    rng = np.random.default_rng(1)
-    probe, baseline = rng.random(400) < 0.8, rng.random(400) < 0.7
-    gap = paired_gap(probe, baseline)
-    drawn = rng.integers(0, 400, size=(4000, 400))
-    differences = (probe.astype(float) - baseline)[drawn].mean(1)
-    assert gap.value == pytest.approx(probe.mean() - baseline.mean())
-    assert gap.low == pytest.approx(np.quantile(differences, 0.025), abs=0.01)
-    assert gap.high == pytest.approx(np.quantile(differences, 0.975), abs=0.01)
-    assert paired_gap(probe, probe).value == 0

@@ -88,13 +88,14 @@ def test_accelerate_launch_on_cpu_is_refused(folder: Path) -> None:
 
 
 def test_metrics_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hftl.evaluation.metrics import compute_metrics
+    from hftl.tasks import CLASSES
+    from hftl.tasks.scores import as_metric
 
     def refuse(*_: Any) -> None:
         raise AssertionError("a connection was opened")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    found = compute_metrics(np.array([0, 1, 1]), np.array([0, 1, 0]))
+    found = as_metric(CLASSES, "ab").compute(predictions=[0, 1, 1], references=[0, 1, 0])
     assert found["accuracy"] == pytest.approx(2 / 3)
 
 

@@ -25,9 +25,9 @@ from hftl.data.columns import (
     shortened,
 )
 from hftl.errors import DataError, ModelError
-from hftl.evaluation.metrics import COMPARED, SCORES, add_made_up, class_statistics, per_class
+from hftl.evaluation.metrics import COMPARED, SCORES, add_made_up, class_statistics
 from hftl.evaluation.neighbours import nearest_neighbours
-from hftl.evaluation.row_scores import worst_rows
+from hftl.evaluation.row_scores import row_scores
 from hftl.tasks.outputs.names import check_names, declared_in, index, late, recognised_by, refuse_unlearnt
 from hftl.tasks.task import Answer, Output, Summed
 
@@ -168,6 +168,13 @@ def predictions(logits: np.ndarray, labels: Sequence[str]) -> list[Prediction]:
     ]
 
 
+def errors(logits: np.ndarray, answers: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return which answers are wrong, and loss, probability of the answer and of the truth: see `Output.errors`."""
+    rows = row_scores(logits, ids)
+    sure = {"probability": rows.confidence, "true_probability": rows.true_probability}
+    return (answers != ids).astype(np.int64), {"loss": rows.loss, **sure}
+
+
 def probabilities_of(answer: Sequence[dict[str, Any]], labels: Sequence[str], row: Any = None) -> list[float]:
     """Return the probability of every label from what `pipeline` answers to a row with `top_k` labels."""
     by_label = {one["label"]: one["score"] for one in answer}
@@ -205,9 +212,9 @@ CLASSES = Output(
     best="macro_f1",
     right={"accuracy": lambda ids, true: np.asarray(ids) == np.asarray(true)},
     made_up=add_made_up,
-    table=per_class,
+    lines=lambda labels: labels,
     units=lambda logits, ids: (logits, ids),
-    worst=worst_rows,
+    errors=errors,
     probe=late("logistic", "fit_probe"),
     alike=lambda ids: (ids[:, None] == ids[None]).float(),
     neighbours=nearest_neighbours,

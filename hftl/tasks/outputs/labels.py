@@ -21,9 +21,8 @@ from hftl.evaluation.label_scores import (
     choose_thresholds,
     label_statistics,
     mean_average_precision,
-    per_label,
+    row_losses,
     row_units,
-    worst_label_rows,
 )
 from hftl.tasks.outputs.classes import CLASSES, Probable
 from hftl.tasks.outputs.names import declared_in, index, late, lists_in, recognised_by, refuse_unlearnt
@@ -142,8 +141,7 @@ def configured(config: Any) -> Output:
     if values.shape != (config.num_labels,) or not ((values > 0) & (values < 1)).all():
         raise ModelError(f"config.json has thresholds that are not {config.num_labels} numbers between 0 and 1.")
     cuts = np.log(values / (1 - values))
-    worst = partial(worst_label_rows, thresholds=values)
-    return replace(LABELS, decode=partial(decode, cuts=cuts), answers=partial(answers, cuts=cuts), worst=worst)
+    return replace(LABELS, decode=partial(decode, cuts=cuts), answers=partial(answers, cuts=cuts))
 
 
 def check_labels(config: Any, name: str) -> None:
@@ -186,9 +184,9 @@ LABELS = replace(
     best="micro_f1",
     right={"exact": lambda sets, true: (np.asarray(sets) == np.asarray(true)).all(axis=1)},
     made_up=None,
-    table=per_label,
     units=row_units,
-    worst=worst_label_rows,
+    errors=lambda outputs, sets, true: ((sets != true).any(axis=1) * 1, {"loss": row_losses(outputs, true)}),
+    coded=lambda row: np.flatnonzero(row).tolist(),
     probe=late("probes", "fit_label_probe"),
     alike=overlap,
     neighbours=_neighbours,

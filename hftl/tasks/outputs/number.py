@@ -19,7 +19,6 @@ from hftl.evaluation.number_scores import (
     conformal_width,
     number_statistics,
     spearman,
-    worst_number_rows,
 )
 from hftl.tasks.outputs.names import late
 from hftl.tasks.task import Answer, Output, Summed
@@ -137,7 +136,7 @@ NUMBER = Output(
     scores=SCORES,
     compared=COMPARED,
     best="r2",
-    worst=worst_number_rows,
+    errors=lambda outputs, values, true: ((values != true) * 1, {"loss": abs(values - true)}),
     probe=late("probes", "fit_number_probe"),
     neighbours=late("neighbours", "neighbour_means"),
     columns=lambda targets, names: np.asarray(targets).reshape(-1, 1),

@@ -11,11 +11,11 @@ from torch import Tensor
 from hftl.data.columns import TAG_NAMES
 from hftl.data.words import text_of
 from hftl.evaluation.neighbours import nearest_neighbours
+from hftl.evaluation.row_scores import row_scores
 from hftl.evaluation.span_scores import (
     COMPARED,
     SCORES,
     entities,
-    per_type,
     read_tags,
     span_statistics,
     type_confusion,
@@ -114,16 +114,12 @@ def drawn(answer: Entities) -> dict[str, Any]:
     return {"text": answer.detail["text"], "entities": entities}
 
 
-def worst_rows(outputs: Ragged, ids: Ragged, limit: int) -> list[dict[str, Any]]:
-    """Return the rows with most wrong tags, of equals the one of the highest loss; `true` and `predicted` are tag ids."""
-    logits = torch.from_numpy(np.ascontiguousarray(outputs.values)).double()
-    losses = Ragged(-logits.log_softmax(-1).numpy()[np.arange(len(logits)), ids.values], ids.starts)
-    tags = decode(outputs)
-    rows = enumerate(zip(tags, ids, losses, strict=True))
-    wrong = [(int((answered != true).sum()), float(loss.sum()), i) for i, (answered, true, loss) in rows]
-    worst = sorted((row for row in wrong if row[0]), reverse=True)[:limit]
-    said = {i: {"true": [*map(int, ids[i])], "predicted": [*map(int, tags[i])]} for _, _, i in worst}
-    return [{"row": i, **said[i], "wrong": count, "loss": loss} for count, loss, i in worst]
+def errors(outputs: Ragged, tags: Ragged, ids: Ragged) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return how many tags of each row are wrong, that again, and the summed loss of its words: see `Output.errors`."""
+    losses = row_scores(outputs.values, ids.values).loss
+    row = np.repeat(np.arange(len(ids)), ids.lengths)
+    wrong = np.bincount(row, tags.values != ids.values, minlength=len(ids)).astype(np.int64)
+    return wrong, {"wrong": wrong, "loss": np.bincount(row, losses, minlength=len(ids))}
 
 
 def _some(features: dict[str, Ragged], ids: Ragged, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -228,9 +224,9 @@ TAGS = Output(
     scores=SCORES,
     compared=COMPARED,
     best="f1",
-    table=per_type,
+    lines=lambda names: read_tags(names).types,
     units=lambda outputs, ids: (outputs.values, ids.values),
-    worst=worst_rows,
+    errors=errors,
     probe=_probe,
     neighbours=_neighbours,
     columns=lambda ids, names: np.eye(len(names))[ids.values],
