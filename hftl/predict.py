@@ -42,7 +42,7 @@ class Predictor:
     labels: tuple[str, ...]
 
     def logits(self, table: Dataset, *, use_cpu: bool = False) -> Any:
-        """Return [n, classes] in fp32 for a table with the task's input columns; of a baseline, log-probabilities."""
+        """Return [n, classes] in fp32 for a table with the task's input columns."""
         if len(table) == 0:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         rows: Any
@@ -58,11 +58,7 @@ class Predictor:
             return predict_logits(self.model, rows, collate, use_cpu=use_cpu or runs_on_cpu({}), title="predict")
         if self.processor is not None and self.task.inputs.raw is not None:
             rows = self.task.inputs.raw(rows)
-        # A label that no training row had has no probability at all; its logarithm must be a number all the same.
-        if self.task.output.link != "softmax":
-            return self.model.outputs(rows)
-        least = np.finfo(np.float32).tiny
-        return np.log(np.maximum(self.model.predict_proba(rows), least)).astype(np.float32)
+        return self.model.outputs(rows).astype(np.float32)
 
     def predict(self, inputs: Sequence[Any]) -> list[Any]:
         """Return one `Answer` per text, pair of texts, or image (a path or a PIL image): of a classifier a `Prediction`.

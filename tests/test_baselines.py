@@ -179,13 +179,6 @@ def test_tfidf_on_banking77():
     assert np.mean(labels.categories[baseline.predictions] == test["label"]) > 0.9
 
 
-def test_labels_must_pair_up():
-    with pytest.raises(DataError, match="one label per training row"):
-        linear_baseline("tfidf", ["a text"], np.array([0, 1]), ["b"])
-    with pytest.raises(DataError, match="one label per training row"):
-        majority_class(np.array([], dtype=int), 3)
-
-
 def digits():
     images, labels = load_digits(return_X_y=True)
     pixels = np.round(images * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
@@ -255,10 +248,8 @@ def test_raw_pixel_edge_cases():
     assert linear_baseline("raw_pixels", pixels, labels, pixels[:0]).predictions.shape == (0,)
     black = np.zeros_like(pixels)
     assert len(set(linear_baseline("raw_pixels", black, labels, black).predictions)) == 1
-    with pytest.raises(DataError, match="one size"):
+    with pytest.raises(DataError, match="Resize them"):
         linear_baseline("raw_pixels", pixels, labels, pixels[:, :5])
-    with pytest.raises(DataError, match="one size"):
-        linear_baseline("raw_pixels", pixels[..., 0], labels, pixels[..., 0])
 
 
 def test_colour_shares_equal_numpy_histograms():
@@ -291,7 +282,7 @@ def test_colour_histogram_edge_cases():
     pixels, labels = bright_and_dark(10)
     assert linear_baseline("colour_histogram", pixels, np.full(10, 3), pixels).predictions.tolist() == [3] * 10
     assert linear_baseline("colour_histogram", pixels, labels, pixels[:0]).predictions.shape == (0,)
-    with pytest.raises(DataError, match="one size"):
+    with pytest.raises(DataError, match="Resize them"):
         linear_baseline("colour_histogram", pixels, labels, pixels[:, :5])
 
 

@@ -2,12 +2,11 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, softmax
 from threadpoolctl import threadpool_limits
 
 from hftl.errors import DataError
@@ -18,7 +17,8 @@ from hftl.evaluation.number_scores import number_statistics, r2
 
 
 _CV_LABELS = 10  # the most frequent ones, on which the penalty of all is chosen
-_PREDICT_ROWS = 4096  # scores of so many rows at once: 33 MB with 1,000 classes
+_PREDICT_ROWS = 4096  # features of so many rows at once
+_NEVER = -1e4  # a logit whose exponential is 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,41 +45,22 @@ class LinearModel:
 
     def predict(self, inputs: Any) -> np.ndarray:
         """Return the class id of every input [n]; of labels 0 or 1 [n, labels], of numbers the number [n]."""
-        answers: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-            "softmax": lambda outputs: self.arrays["classes"][outputs.argmax(axis=1)],
-            "sigmoid": lambda outputs: (outputs > 0).astype(np.int64),
-            "none": lambda outputs: outputs[:, 0].astype(np.float64),
-        }
-        return np.concatenate([answers[self.link](outputs) for outputs in self._outputs(inputs)])
-
-    def predict_proba(self, inputs: Any) -> np.ndarray:
-        """Return probabilities [n, labels] in float32; 0 for a class that no training row had.
-
-        Raises `DataError` for a model that answers with numbers.
-        """
-        classes = self.arrays["classes"]
-        if self.link == "none":
-            raise DataError(f"{self.name or self.kind} answers with numbers, which have no probability.")
-        probabilities = np.zeros((len(inputs), len(self.labels) or classes.max() + 1), dtype=np.float32)
-        start = 0
-        for outputs in self._outputs(inputs):
-            part = expit(outputs) if self.link == "sigmoid" else softmax(outputs, axis=1)
-            probabilities[start : start + len(outputs), classes] = part
-            start += len(outputs)
-        return probabilities
+        outputs = self.outputs(inputs)
+        if self.link == "softmax":
+            return outputs.argmax(axis=1)
+        return (outputs > 0).astype(np.int64) if self.link == "sigmoid" else outputs[:, 0].astype(np.float64)
 
     def outputs(self, inputs: Any) -> np.ndarray:
-        """Return what the model puts out for every input, [n, k] in float32: logits, or the number [n, 1]."""
-        none = np.zeros((0, len(self.arrays["bias"])), dtype=np.float32)
-        return np.concatenate([none, *self._outputs(inputs)]).astype(np.float32)
+        """Return what the model puts out for every input: logits [n, labels], or the number [n, 1].
 
-    def _outputs(self, inputs: Any) -> Iterator[np.ndarray]:
-        """Yield logits, or numbers [m, 1], of some inputs after others; of no inputs one part without rows."""
-        if len(inputs) == 0:
-            yield np.zeros((0, len(self.arrays["bias"])), dtype=np.float32)
+        A class that no training row had has a probability of 0.
+        """
+        weight, bias, classes = (self.arrays[name] for name in ("weight", "bias", "classes"))
+        outputs = np.full((len(inputs), len(self.labels) or classes.max() + 1), _NEVER, dtype=bias.dtype)
         for start in range(0, len(inputs), _PREDICT_ROWS):
             features = self.features(inputs[start : start + _PREDICT_ROWS])
-            yield np.asarray(features @ self.arrays["weight"].T) + self.arrays["bias"]
+            outputs[start : start + _PREDICT_ROWS, classes] = np.asarray(features @ weight.T) + bias
+        return outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +95,6 @@ class Goal:
     """What a linear model answers with, and how well: what differs between classes, labels and numbers."""
 
     name: str  # of the baseline that looks at nothing of the inputs
-    axes: int  # of targets: [n], or [n, labels]
     settings: dict[str, str]  # the model's link, where it is not softmax
     constant: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]  # targets → bias and classes [k] of that baseline
     typical: Callable[[np.ndarray], Any]  # targets → its answer to a row
@@ -152,7 +132,6 @@ def _most_frequent_set(targets: np.ndarray) -> np.ndarray:
 # The most frequent class, of equals the smallest; the most frequent set, of equals the first in order; the mean.
 CLASS = Goal(
     name="majority class",
-    axes=1,
     settings={},
     constant=_class_shares,
     typical=_most_frequent,
@@ -160,7 +139,6 @@ CLASS = Goal(
 )
 LABEL_SET = Goal(
     name="most frequent labels",
-    axes=2,
     settings={"link": "sigmoid"},
     constant=_label_shares,
     typical=_most_frequent_set,
@@ -168,7 +146,6 @@ LABEL_SET = Goal(
 )
 NUMBER = Goal(
     name="mean",
-    axes=1,
     settings={"link": "none"},
     constant=lambda targets: (np.array([targets.mean()]), np.arange(1)),
     typical=np.mean,
@@ -192,18 +169,10 @@ class Recipe:
     goal: Goal = CLASS
 
 
-def checked_targets(goal: Goal, train_targets: Any, rows: int) -> np.ndarray:
-    """Return the targets as an array. Raises `DataError` unless there is one of the goal's for each of some rows."""
-    targets = np.asarray(train_targets)
-    if targets.ndim != goal.axes or len(targets) != rows or rows == 0:
-        raise DataError(f"A baseline needs one label per training row: got {targets.shape} labels for {rows} rows.")
-    return targets
-
-
 def constant_baseline(goal: Goal, train_targets: Any, test: Any, name: str = "") -> Baseline:
     """Return the baseline that looks at nothing of the `test` inputs: it answers with the most frequent target, or the mean."""
     started = time.perf_counter()
-    targets = checked_targets(goal, train_targets, len(train_targets))
+    targets = np.asarray(train_targets)
     bias, classes = goal.constant(targets)
     arrays = {"weight": np.zeros((len(bias), 0), dtype=np.float32), "bias": bias, "classes": classes}
     rows, folds = goal.folds(targets)
@@ -218,11 +187,10 @@ def constant_baseline(goal: Goal, train_targets: Any, test: Any, name: str = "")
 def fit_baseline(recipe: Recipe, train: Any, train_targets: Any, test: Any) -> Baseline:
     """Fit the recipe on the training inputs, with C by cross-validation on them, and predict the test inputs.
 
-    Inputs with nothing to count, or targets that are all alike, give the baseline that looks at nothing. Raises
-    `DataError` unless there is one target for each of one or more training rows.
+    Inputs with nothing to count, or targets that are all alike, give the baseline that looks at nothing.
     """
     started, goal = time.perf_counter(), recipe.goal
-    targets = checked_targets(goal, train_targets, len(train))
+    targets = np.asarray(train_targets)
     alike = len(np.unique(targets, axis=0)) < 2
     width = targets.shape[1] if targets.ndim == 2 else len(np.unique(targets)) if goal is CLASS else 1
     learned = None if alike else recipe.learn(train, width)

@@ -201,11 +201,6 @@ def linear_baseline(kind: str, train: Any, targets: np.ndarray, test: Any, goal:
     width, channels] of one size.
     """
     recipe = _RECIPES[kind]
-    if not kind.startswith("tfidf") and (train.ndim != 4 or test.shape[1:] != train.shape[1:]):
-        raise DataError(
-            "Pixels must be [n, height, width, channels] of one size in train and test: "
-            f"got {train.shape} and {test.shape}."
-        )
     if goal is LABEL_SET:
         name, of_one = f"{recipe.name}, one per label", recipe.regression
         recipe = replace(recipe, name=name, regression=lambda *how: OnePerLabel(of_one(*how)), goal=goal)

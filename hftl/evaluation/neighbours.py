@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hftl.errors import DataError
 from hftl.evaluation.folds import some_rows
 
 
@@ -22,8 +21,7 @@ def nearest_neighbours(
 
     Features are [n, d], labels [n] class ids from 0. Of equally frequent labels the one with the higher summed
     similarity wins. k is 1, 5, 10 or 20: the best, of equals the smallest, when at most 3,000 of the training rows are
-    predicted from all others. Raises `DataError` for no training rows, shapes that do not pair up, and values that are
-    not finite.
+    predicted from all others.
     """
     classes, codes = np.unique(np.asarray(train_labels), return_inverse=True)
 
@@ -36,7 +34,7 @@ def nearest_neighbours(
             winners[i] = of_class.reshape(len(near), len(classes)).argmax(axis=1)
         return winners
 
-    features = _pair(train_features, test_features, np.asarray(train_labels), 1)
+    features = _directions(train_features), _directions(test_features)
     return classes[_by_best_k(*features, codes, len(classes), seed, vote, lambda voted, true: voted != true)]
 
 
@@ -46,10 +44,10 @@ def neighbour_means(
     """Return for the test rows the mean [m, ...] of the targets [n, ...] of their k most similar training rows (cosine).
 
     Of labels, 0 and 1, it is the share of those rows that have each. k has the smallest squared error; it is chosen as
-    `nearest_neighbours` does, which tells what is raised.
+    `nearest_neighbours` does.
     """
     targets = np.asarray(train_targets, dtype=np.float64)
-    features = _pair(train_features, test_features, targets)
+    features = _directions(train_features), _directions(test_features)
     flat = targets.reshape(len(targets), -1)
 
     def mean(near: np.ndarray, similar: np.ndarray, ks: tuple[int, ...]) -> np.ndarray:
@@ -64,24 +62,9 @@ def _column(rows: np.ndarray) -> np.ndarray:
     return np.arange(len(rows))[:, None]
 
 
-def _pair(
-    train_features: np.ndarray, test_features: np.ndarray, targets: np.ndarray, axes: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    train, test = _directions(train_features), _directions(test_features)
-    paired = targets.shape[:1] == (len(train),) and axes in (None, targets.ndim)
-    if len(train) == 0 or not paired or train.shape[1] != test.shape[1]:
-        raise DataError(
-            "Neighbours need training rows with one label each, and features of one width: got features of "
-            f"{train.shape} and {test.shape} with labels of {targets.shape}."
-        )
-    return train, test
-
-
 def _directions(features: np.ndarray) -> np.ndarray:
     """Return the rows [n, d] float32 at length one; a row of zeros stays, and is similar to nothing."""
     x: np.ndarray = np.array(features, dtype=np.float32)
-    if x.ndim != 2 or not np.isfinite(x).all():
-        raise DataError(f"Features must be finite numbers [rows, d], got an array of {x.shape}.")
     for start in range(0, len(x), _CHUNK_ROWS):  # in place: of many rows every further copy would show
         rows = x[start : start + _CHUNK_ROWS]
         for order in (np.inf, 2):  # the largest value first: squares of large values overflow

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from hftl.errors import DataError
 from hftl.evaluation.baselines import Baseline, finish
 from hftl.evaluation.folds import held_out_folds
 
@@ -36,10 +35,7 @@ class WordTags:
 
 
 def fit_word_tags(rows: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> WordTags:
-    """Count the tags [words] of the words in each row; of equally frequent tags of a word the smallest id.
-
-    Raises `DataError` unless there is a tag for every word, of one word at least.
-    """
+    """Count the tags [words] of the words in each row; of equally frequent tags of a word the smallest id."""
     words: dict[str, Counter[int]] = defaultdict(Counter)
     lower: dict[str, Counter[int]] = defaultdict(Counter)
     for row, ids in _pairs(rows, tags):
@@ -62,10 +58,7 @@ def _most(counts: Counter[int]) -> int:
 
 
 def _pairs(rows: Sequence[Sequence[str]], tags: Sequence[Sequence[int]]) -> list[tuple[list[str], list[int]]]:
-    pairs = [([*map(str, row)], np.asarray(ids).tolist()) for row, ids in zip(rows, tags, strict=False)]
-    if len(rows) != len(tags) or any(len(row) != len(ids) for row, ids in pairs) or not any(row for row, _ in pairs):
-        raise DataError("A baseline of tags needs a tag for every word of every row, and one word at least.")
-    return pairs
+    return [([*map(str, row)], np.asarray(ids).tolist()) for row, ids in zip(rows, tags, strict=True)]
 
 
 def outside_everywhere(tags: Sequence[Sequence[int]], test: Sequence[Sequence[str]]) -> Baseline:

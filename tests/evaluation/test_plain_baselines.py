@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score, r2_score
 
@@ -57,7 +58,7 @@ def test_labels_of_texts():
             .predict(tfidf.model.features(new))
         )
         assert (theirs == tfidf.predictions[:, label]).mean() > 0.98
-    probabilities = tfidf.model.predict_proba(new)
+    probabilities = expit(tfidf.model.outputs(new))
     assert ((probabilities > 0.5) == tfidf.predictions).all()
     assert probabilities[:, 3].max() < 0.01
 
@@ -74,8 +75,6 @@ def test_numbers_of_texts():
     assert best_baseline([mean, tfidf]) is tfidf
     theirs = Ridge(1 / tfidf.model.settings["C"]).fit(tfidf.model.features(texts), numbers)
     np.testing.assert_allclose(theirs.predict(tfidf.model.features(new)), tfidf.predictions, rtol=1e-3)
-    with pytest.raises(DataError, match="no probability"):
-        tfidf.model.predict_proba(new)
 
 
 def test_images():
@@ -100,9 +99,6 @@ def test_targets_that_are_all_alike_and_few():
     assert np.isfinite(two[1].predictions).all()
     assert constant_baseline(LABEL_SET, targets, []).predictions.shape == (0, 4)
     assert constant_baseline(NUMBER, numbers, []).predictions.shape == (0,)
-    for bad in (targets[:, 0], targets[:3]):
-        with pytest.raises(DataError):
-            plain_baselines(LABEL_SET, ("tfidf",), texts, bad, texts)
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -129,10 +125,6 @@ def test_each_word_has_its_most_frequent_tag():
     answers = model.predict([["Paris", "paris", "PARIS", "may", "May", "unknown"], []])
     assert answers[0].tolist() == [1, 2, 1, 0, 1, 0]
     assert answers[1].tolist() == []
-    with pytest.raises(DataError):
-        fit_word_tags([["a", "b"]], [[1]])
-    with pytest.raises(DataError):
-        fit_word_tags([[]], [[]])
 
 
 def test_tag_baselines_saved_and_read_again(tmp_path):

@@ -3,7 +3,6 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 
-from hftl.errors import DataError
 from hftl.evaluation import neighbours
 from hftl.evaluation.neighbours import KS, nearest_neighbours
 
@@ -58,18 +57,3 @@ def test_small_and_odd_inputs():
     assert huge.tolist() == nearest_neighbours(train, labels, train).tolist()
     train[3] = 0  # similar to nothing, and no division by zero
     assert np.isin(nearest_neighbours(train, labels, np.zeros((2, 8))), labels).all()
-
-
-@pytest.mark.parametrize(
-    ("train", "labels", "test"),
-    [
-        (np.empty((0, 3)), [], np.ones((1, 3))),
-        (np.ones((2, 3)), [1], np.ones((1, 3))),
-        (np.ones((2, 3)), [1, 0], np.ones((1, 4))),
-        (np.full((2, 3), np.nan), [1, 0], np.ones((1, 3))),
-        (np.ones(3), [1, 0, 1], np.ones((1, 3))),
-    ],
-)
-def test_bad_data_is_refused(train, labels, test):
-    with pytest.raises(DataError):
-        nearest_neighbours(train, np.array(labels), test)

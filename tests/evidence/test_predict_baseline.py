@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from datasets import Dataset
+from scipy.special import softmax
 
 from hftl.config import DataConfig
 from hftl.data.load import load_splits
@@ -54,7 +55,7 @@ def test_texts(text, capsys):
     done = hftl(capsys, "predict", "--json", text / "baseline", *words)
     assert (done.code, done.err) == (0, "")
     saved = load_baseline(text / "baseline")
-    expected = saved.predict_proba(words)
+    expected = softmax(saved.outputs(words), axis=1)
     assert [row["prediction"] for row in done.json] == [saved.labels[i] for i in saved.predict(words)]
     found = np.array([[row["probabilities"][name] for name in saved.labels] for row in done.json])
     assert found == pytest.approx(expected, abs=1e-6)

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from scipy.special import softmax
 
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.baselines import CLASS, constant_baseline
@@ -19,10 +20,11 @@ LABELS = ["a", "<b>", "never seen", "ü\n"]
 WORDS = {0: "goal match team", 1: "court judge law", 3: "étoile 星 <planet>\u2028 \ud800"}
 SCRIPT = """
 import json, sys, numpy as np
+from scipy.special import softmax
 from hftl.evaluation.saved_baseline import load_baseline
 inputs = json.load(open(sys.argv[2])) if sys.argv[2].endswith(".json") else np.load(sys.argv[2])
 loaded = load_baseline(sys.argv[1])
-np.savez(sys.argv[3], predictions=loaded.predict(inputs), probabilities=loaded.predict_proba(inputs))
+np.savez(sys.argv[3], predictions=loaded.predict(inputs), probabilities=softmax(loaded.outputs(inputs), axis=1))
 assert "torch" not in sys.modules
 """
 
@@ -77,7 +79,9 @@ def test_predicts_the_same_in_a_fresh_process(kind, tmp_path):
 
 def test_majority_probabilities_are_the_shares(tmp_path):
     save_baseline(constant_baseline(CLASS, np.array([3, 1, 3]), range(0)), tmp_path, LABELS)
-    np.testing.assert_allclose(load_baseline(tmp_path).predict_proba(["x"]), [[0, 1 / 3, 0, 2 / 3]], atol=1e-6)
+    np.testing.assert_allclose(
+        softmax(load_baseline(tmp_path).outputs(["x"]), axis=1), [[0, 1 / 3, 0, 2 / 3]], atol=1e-6
+    )
 
 
 def test_images_of_another_size_are_refused(tmp_path):
