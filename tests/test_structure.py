@@ -48,18 +48,18 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2400,  # its own files, without folders
+    "hftl": 2390,  # its own files, without folders
     "hftl/cli": 990,
     "hftl/data": 1830,
     "hftl/demo": 1760,
     "hftl/doctor": 1610,
-    "hftl/evaluation": 3390,
-    "hftl/evidence": 1040,
+    "hftl/evaluation": 3320,
+    "hftl/evidence": 1060,
     "hftl/export": 990,
     "hftl/forgetting": 590,
-    "hftl/methods": 750,
+    "hftl/methods": 960,
     "hftl/models": 1210,
-    "hftl/planning": 900,
+    "hftl/planning": 790,
     "hftl/publishing": 2380,
     "hftl/report": 2710,
     "hftl/selection": 890,

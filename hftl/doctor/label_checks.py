@@ -11,6 +11,7 @@ from hftl.data.columns import quoted
 from hftl.doctor.findings import NO_LABEL, Finding, Records, as_sentence, warned
 from hftl.evaluation import RARE
 from hftl.methods import METHODS
+from hftl.methods.policy import Facts, recommend
 
 
 # Rows per class (median) below which a method is short of data.
@@ -134,7 +135,8 @@ def too_few_rows(records: Records, method: str | None) -> Finding:
         return Finding("too_few_rows")
     few = int((present < ENOUGH[name]).sum())
     who = f"--method {name}" if method else f"{name}, the default method here"
-    instead = "more rows help more than another method" if METHODS[name].frozen_body else "use --method probe"
+    best = recommend(Facts(median)).method
+    instead = "more rows help more than another method" if METHODS[name].frozen_body else f"use --method {best}"
     rarest = quoted([records.labels[i] for i in np.argsort(counts, kind="stable") if 0 < counts[i] < ENOUGH[name]][:3])
     fix = f"{median:g} rows per class (median) are few for {who}, which wants {ENOUGH[name]} (rarest: {rarest}): {instead}."
     return Finding("too_few_rows", "WARN", few, {"train": few}, {}, fix)

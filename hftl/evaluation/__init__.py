@@ -5,7 +5,4 @@ CV_FOLDS = 3
 # Rows times classes from which more threads pay. Below, they wait for each other in spinning loops: on a machine with
 # other work the cross-validation of a probe took 20 s instead of 0.5 s.
 THREADS_PAY = 300_000
-# Up to so many rows per class are few. SetFit (Tunstall et al. 2022, table 2, from memory): tuned RoBERTa-large is 19
-# points behind sentence embeddings with a regression at 8 rows per class, and 6 behind at 64.
-FEW_PER_CLASS = 32
 RARE = 5.0  # `--class_weights auto` weighs when the largest class has more than so many times the rows of the smallest

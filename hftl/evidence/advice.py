@@ -1,17 +1,17 @@
-"""What to try when transfer did not pay: a pure function of the verdict and a few facts."""
+"""What to try next: a pure function of the verdict and a few facts. The choice of a method is `hftl.methods.policy`'s."""
 
 from dataclasses import dataclass
 
-from hftl.evaluation import FEW_PER_CLASS
 from hftl.evaluation.bootstrap import Difference, Interval
 from hftl.evaluation.scale import Scale
 from hftl.evaluation.verdict import MOST_ROWS, Comparison, Verdict, stands
-from hftl.methods import FROZEN_BODY
+from hftl.methods import FROZEN_BODY, policy
+from hftl.methods.policy import FEW, LOWER_RATE, RATE_STEP, Course, learns_more, look_at
 
 
 CLOSER_DOMAIN = "take a model from a closer domain"
 FINE_TUNE = "fine-tune instead of freezing the features"
-LOWER_RATE = "lower the learning rate, or give lower layers lower rates"
+ALL_LAYERS = "let every layer learn"
 MORE_LABELS = "label more rows"
 MORE_TEST_ROWS = "test on more rows"
 NO_TRANSFER = "do not transfer: use the baseline"
@@ -59,10 +59,18 @@ class Facts:
     per: str = " per class"  # of `Output.words`, as those below
     guess: str = "the most frequent class"
     given: str = "label"
+    course: Course | None = None  # of the training; None where nothing was learned by gradient
+    full_seconds: float | None = None  # as the policy's facts, as the next
+    width: int | None = None
 
-    def rows(self, more: str = "") -> str:
-        """Return how many training rows speak for each answer, in words."""
-        return f"{self.rows_per_class:g} {more}rows{self.per}"
+    @property
+    def choice(self) -> policy.Facts:
+        """What the policy makes its choice by."""
+        compared = self.cross_validated
+        gap, name = (compared.gap, compared.baseline) if compared else (None, "")
+        return policy.Facts(
+            self.rows_per_class, gap, name, self.full_seconds, width=self.width, scale=self.scale, per=self.per
+        )
 
     def in_words(self, gap: Difference) -> str:
         """Return a difference of scores with its interval."""
@@ -75,21 +83,24 @@ class Advice:
 
     advice: str
     reason: str
+    flags: str = ""  # for the next `hftl train`
 
 
 def advise(verdict: Verdict, facts: Facts) -> list[Advice]:
-    """Return what to try after a NEGATIVE or NEUTRAL verdict, the most promising first; nothing after a POSITIVE one.
+    """Return what to try, the most promising first, each only where the figures speak for it; after a POSITIVE verdict
+    too, for what worked may work better.
 
-    The guide's answers to negative transfer, each only where the figures speak for it. "Use the baseline" comes last,
-    after NEGATIVE and EQUIVALENT verdicts alone, and never for a baseline that is behind.
+    The guide's answers to negative transfer follow the other verdicts. "Use the baseline" comes last, after NEGATIVE
+    and EQUIVALENT verdicts alone, and never for a baseline that is behind.
     """
-    if verdict.label == "POSITIVE":
-        return []
+    lower = _lower_rate(facts)
+    course = [] if facts.course is None or lower else [Advice(*step) for step in look_at(facts.course)]
     steps = (
         _more_test_rows(verdict, facts),
-        _lower_rate(facts),
-        _fine_tune(verdict, facts),
-        _closer_domain(facts),
+        lower,
+        *course,
+        _more_to_learn(verdict, facts),
+        _closer_domain(facts) if verdict.label != "POSITIVE" else None,
         _more_labels(facts),
         _no_transfer(verdict, facts),
     )
@@ -136,19 +147,24 @@ def _lower_rate(facts: Facts) -> Advice | None:
         LOWER_RATE,
         f"{facts.method}{rate} reaches {facts.scale.value(facts.score)}, less than the probe on the frozen features "
         f"({facts.scale.value(probe)}; {facts.in_words(gap)}): training spoiled features that were better before.",
+        "" if facts.learning_rate is None else f"--learning_rate {facts.learning_rate / RATE_STEP:.1g}",
     )
 
 
-def _fine_tune(verdict: Verdict, facts: Facts) -> Advice | None:
-    if facts.method not in FROZEN_BODY or facts.rows_per_class <= FEW_PER_CLASS:
+def _more_to_learn(verdict: Verdict, facts: Facts) -> Advice | None:
+    best = learns_more(facts.choice, facts.method)
+    if best is None:
         return None
-    beside = {"EQUIVALENT": "as good as", "UNDECIDED": "not shown to beat", None: "below"}[verdict.kind]
-    return Advice(
-        FINE_TUNE,
+    flags = f"--method {best.method}"
+    if facts.method not in FROZEN_BODY:
+        return Advice(ALL_LAYERS if best.method == "full" else FINE_TUNE, best.reason, flags)
+    stand = {"EQUIVALENT": "as good as", "UNDECIDED": "not shown to beat"}
+    beside = stand.get(str(verdict.kind), "above" if verdict.label == "POSITIVE" else "below")
+    reached = (
         f"Frozen features reach {facts.scale.value(facts.score)}, {beside} {facts.baseline_name} "
-        f"({facts.scale.value(facts.baseline)}), and {facts.rows()} are enough to let the "
-        f"layers learn (more than {FEW_PER_CLASS}).",
+        f"({facts.scale.value(facts.baseline)})."
     )
+    return Advice(FINE_TUNE, f"{reached} {best.reason}", flags)
 
 
 def _closer_domain(facts: Facts) -> Advice | None:
@@ -176,13 +192,10 @@ def _neighbours(facts: Facts) -> str:
 
 
 def _more_labels(facts: Facts) -> Advice | None:
-    if facts.rows_per_class > FEW_PER_CLASS:
+    if not facts.choice.few:
         return None
-    return Advice(
-        MORE_LABELS,
-        f"With {facts.rows('training ')} (up to {FEW_PER_CLASS} are few) every method here "
-        "is held back by the labels.",
-    )
+    held = f"With {facts.rows_per_class:g} training rows{facts.per} (up to {FEW} are few)"
+    return Advice(MORE_LABELS, f"{held} every method here is held back by the labels.")
 
 
 def _no_transfer(verdict: Verdict, facts: Facts) -> Advice | None:

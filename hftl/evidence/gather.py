@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from hftl.evaluation.verdict import Comparison
 from hftl.evidence.advice import Facts, advise
 from hftl.evidence.ladder import Ladder, Rung, build_ladder, compare
 from hftl.evidence.scene import Final, Scene
+from hftl.methods import policy
 from hftl.methods.plan import Plan
 from hftl.models.heads import fold_temperature
 from hftl.prepare import Prepared
@@ -81,14 +82,15 @@ def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
 
 
 def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
-    output = scene.ready.task.output
+    ready = scene.ready
+    output, one_pass = ready.task.output, scene.run.seconds["score"] / len(scene.targets) * len(ready.train)
 
     def over(rung: Rung, other: Rung) -> Difference:
         return gap(output, rung.answers, other.answers, *scene.truth)
 
     return Facts(
         method=str(scene.run.config.method.method),
-        rows_per_class=scene.ready.rows_per_name,
+        rows_per_class=ready.rows_per_name,
         n_test=len(scene.targets),
         score=ladder.method.score,
         baseline=ladder.best.score,
@@ -102,9 +104,20 @@ def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
         pretraining=ladder.pretraining,
         learning_rate=scene.learning_rate,
         cross_validated=compared,
+        course=_course(scene),
+        full_seconds=policy.full_seconds(ready.loaded, scene.run.config, one_pass),
+        width=policy.width_of(ready.loaded),
         scale=output.written(),
         **{name: output.words[name] for name in ("per", "guess", "given")},
     )
+
+
+def _course(scene: Scene) -> policy.Course | None:
+    """How the training went; its own loss says nothing where it was weighted or smoothed."""
+    output, run = scene.ready.task.output, scene.run
+    course = policy.course_of([asdict(s) for s in scene.fitted.stages], output.best, scene.learning_rate)
+    plain = scene.ready.weights is None and not run.config.training.get("label_smoothing_factor")
+    return course if plain or course is None else replace(course, train_loss=None)
 
 
 def _calibration(scene: Scene) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from hftl.config import MethodConfig
 from hftl.errors import ConfigError
 from hftl.methods.plan import Loaded, Method, Plan, Stage, decayed_groups, full_defaults, plan_of, top_in_words
+from hftl.methods.policy import FEW
 
 
 FEW_RATE_FACTOR = 10  # biases or norms alone: 1e-4 to 1e-3 in BitFit (Ben Zaken et al. 2022, appendix) against 2e-5
@@ -63,7 +64,7 @@ FULL = Method(
     "probe, then every layer at low rates, lower towards the input",
     "all layers trained, the lower ones more gently",
     full,
-    rows=32,  # the recommendation of `hftl plan`, whose file names the source
+    rows=FEW + 1,
     flags=("train_top", "train_norms", "train_bias", "layer_decay"),
     deepspeed=True,
 )

@@ -12,6 +12,7 @@ from hftl.methods.plan import (
     plan_of,
     top_in_words,
 )
+from hftl.methods.policy import FEW
 
 
 def gradual(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
@@ -44,6 +45,6 @@ GRADUAL = Method(
     "probe, head, then the blocks thawed from the top, one stage after another (ULMFiT)",
     "layers trained from the top down, one stage after another",
     gradual,
-    rows=32,  # as for full
+    rows=FEW + 1,
     flags=("thaw_to", "thaw_every", "layer_decay"),
 )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from hftl.config import MethodConfig
 from hftl.methods.plan import Group, Loaded, Method, Plan, Stage, full_defaults, is_convnet, plan_of, top_in_words
+from hftl.methods.policy import FEW
 
 
 RATE_CONVNET = 3e-3  # ten times full's would be too much: a convnet's full rate is high already
@@ -46,7 +47,7 @@ LORA = Method(
     "probe, then low-rank adapters on every layer: few parameters, a small adapter file",
     "small trainable adapters inside the frozen model",
     lora,
-    rows=32,  # as for full
+    rows=FEW + 1,
     flags=("train_top",),
     deepspeed=True,
     check=_targets,

@@ -11,9 +11,10 @@ from hftl.config import RunConfig
 from hftl.errors import ConfigError
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.ladder import compare
-from hftl.methods import check_combination, check_method, get_method
+from hftl.methods import check_combination, check_method, get_method, policy
 from hftl.methods.auto import AUTO
-from hftl.methods.plan import Plan, Stage, full_defaults, is_convnet
+from hftl.methods.plan import Plan, Stage
+from hftl.methods.policy import duration
 from hftl.models.heads import without_bias
 from hftl.models.layers import is_under
 from hftl.planning.costs import (
@@ -30,7 +31,6 @@ from hftl.planning.costs import (
     stage_costs,
     time_features,
 )
-from hftl.planning.recommend import Facts, duration, recommend
 from hftl.prepare import Prepared, prepare
 from hftl.probing import head_pooling, mean_pooled
 from hftl.report.table import print_table
@@ -41,9 +41,6 @@ from hftl.training.arguments import check_arguments, check_fits, smaller_batch
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.world import check_strategy, check_world, current_strategy
 
-
-# Forward passes that a step of all layers costs: the backward one counts twice (Kaplan et al. 2020, 2.1).
-FULL_STEP = 3
 
 _Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]  # title, header, rows
 
@@ -60,8 +57,6 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     ready = prepare(config)
     check_fits(config, ready.loaded.model, len(ready.train))
     check_method(config.method, ready.loaded)
-    convnet = is_convnet(ready.loaded.model)
-    full_epochs = full_defaults(ready.loaded, config.method)[1]["num_train_epochs"]
     cost = time_features(ready)
     rows, features = comparison_features(ready, cost)
     pooling, regression = _first_probe(ready, rows, features)
@@ -76,13 +71,13 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
     needed = {**_memory(plan, costs, machine), "cache": {"features_bytes": kept, "states_bytes": cache.size}}
     times = seconds(ready, costs, cache, cost, regression)
     race = _race(ready, times) if config.method.method == AUTO.name else None
-    facts = Facts(
+    facts = policy.Facts(
         rows_per_class=ready.rows_per_name,
         gap=compared.gap if compared else None,
         baseline=compared.baseline if compared else "",
-        full_seconds=_full_seconds(ready, cost, times, full_epochs),
+        full_seconds=_full_seconds(ready, cost, times),
         full_fits=_would_fit(parameters, needed),
-        convnet=convnet,
+        width=policy.width_of(ready.loaded),
         scale=ready.task.output.written(),
         per=ready.task.output.words["per"],
     )
@@ -183,21 +178,21 @@ def learns(plan: Plan, stage: Stage) -> str:
     return f"{', '.join(parts)} and the head"
 
 
-def _full_seconds(ready: Prepared, cost: FeatureCost, times: dict[str, Any], epochs: float) -> float:
+def _full_seconds(ready: Prepared, cost: FeatureCost, times: dict[str, Any]) -> float:
     """Fine-tuning of every layer: as measured where that is the plan, else from the forward pass."""
     method, measured = ready.config.method, times["stages"][-1]["train_seconds"]
     whole = method.method == "full" and method.train_top is None and not (method.train_norms or method.train_bias)
     if whole and measured is not None:
         return float(measured)
-    return FULL_STEP * float(ready.config.training.get("num_train_epochs", epochs)) * cost.seconds(ready.train)
+    return policy.full_seconds(ready.loaded, ready.config, cost.seconds(ready.train))
 
 
-def _recommendation(facts: Facts, compared: Comparison | None) -> dict[str, Any]:
+def _recommendation(facts: policy.Facts, compared: Comparison | None) -> dict[str, Any]:
     figures = asdict(compared) if compared else None
     if figures:
         figures["difference"] = figures.pop("gap")
     return {
-        **asdict(recommend(facts)),
+        **asdict(policy.recommend(facts)),
         "rows_per_class": facts.rows_per_class,
         "comparison": figures,
         "score": facts.scale.name,

@@ -70,7 +70,8 @@ def _evidence_rows(report: dict[str, Any], evidence: dict[str, Any]) -> list[tup
     verdict, forgetting, suspects = evidence["verdict"], evidence.get("forgetting"), evidence.get("suspects")
     kind = f" ({verdict['kind'].lower()})" if verdict["kind"] else ""
     rows = [(f"{verdict['label']} transfer{kind}", str(statements.banner(report, evidence)["sentence"]))]
-    rows += [("advice", f"{a['advice']}: {a['reason']}") for a in verdict["advice"]]
+    steps = (((a["advice"], a["flags"]), a["reason"]) for a in verdict["advice"])
+    rows += [("next", f"{' '.join(filter(None, step))}: {reason}") for step, reason in steps]
     if forgetting:
         rows.append(("kept of the base", str(statements.kept_of_base(forgetting))))
     rows += [(name, str(said)) for name, said in statements.certainty_by_name(evidence)]

@@ -8,7 +8,6 @@ from hftl.evaluation.verdict import Comparison, Verdict, accuracy_difference, ki
 from hftl.evidence.advice import (
     CLOSER_DOMAIN,
     FINE_TUNE,
-    LOWER_RATE,
     MORE_LABELS,
     MORE_TEST_ROWS,
     NO_TRANSFER,
@@ -17,7 +16,8 @@ from hftl.evidence.advice import (
     advise,
     undecided,
 )
-from hftl.planning import recommend as planning
+from hftl.methods.policy import HIGHER_RATE, LONGER, LOWER_RATE, Course, recommend
+from hftl.methods.policy import Facts as Choice
 from tests.paired import compare_paired
 
 
@@ -47,8 +47,29 @@ def advice(found, facts):
     return [step.advice for step in advise(found, facts)]
 
 
-def test_positive_needs_none():
-    assert advise(verdict("POSITIVE", 0.1, 0.05, 0.15), FACTS) == []
+BETTER = verdict("POSITIVE", 0.1, 0.05, 0.15)
+
+
+def test_what_worked_may_work_better():
+    first, *rest = advise(BETTER, FACTS)
+    assert not rest
+    assert (first.advice, first.flags) == (FINE_TUNE, "--method full")
+    assert first.reason == (
+        "Frozen features reach 91.0%, above raw pixels + logistic regression (97.0%). 125 rows per class (above 32) carry "
+        "all layers."
+    )
+    assert advice(BETTER, replace(FACTS, rows_per_class=8)) == [MORE_LABELS]
+    assert advice(BETTER, replace(FACTS, method="full")) == []
+    assert [step.flags for step in advise(BETTER, replace(FACTS, method="lora"))] == ["--method full"]
+
+
+def test_the_course_of_the_training_is_looked_at():
+    course = Course((1.0, 0.8, 0.7), (0.5, 0.6, 0.7), 0.9, 30, 2e-4)
+    tuned = replace(FACTS, method="full", course=course)
+    assert advice(BETTER, tuned) == advice(AHEAD, tuned)[1:3] == [HIGHER_RATE, LONGER]
+    spoiled = replace(tuned, learning_rate=2e-4, method_over_probe=WORSE)
+    assert advice(BETTER, spoiled) == [LOWER_RATE]  # a higher rate would spoil more
+    assert advise(BETTER, spoiled)[0].flags == "--learning_rate 7e-05"
 
 
 def test_frozen_features_far_from_the_data():
@@ -152,7 +173,7 @@ def test_plan_and_train_agree_on_120_images():
     probe = rng.random(96) < 0.75
     gap = accuracy_difference(probe, probe & (rng.random(96) < 0.67))
     rivals = Comparison(96, "colour histogram", 0.75, 0.5, Interval(gap.gap, gap.low, gap.high))
-    plan = planning.recommend(planning.Facts(32, rivals.gap, rivals.baseline, 10.0, True, True))
+    plan = recommend(Choice(32, rivals.gap, rivals.baseline, 10.0, True))
     facts = replace(FACTS, n_test=24, rows_per_class=32, probe_over_baseline=LEVEL, cross_validated=rivals)
     steps = advise(found, facts)
     assert plan.method == "probe"

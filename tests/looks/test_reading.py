@@ -90,7 +90,7 @@ def test_advice_speaks_of_the_score():
     said = {step.advice: step.reason for step in advise(verdict, facts)}
     assert said[NO_TRANSFER].startswith("TF-IDF + ridge regression is better by 0.200 in R2 (95% 0.100 to 0.300)")
     every = " ".join(said.values())
-    assert "100 rows are enough" in every
+    assert "100 rows (above 32) carry all layers" in every
     assert "class" not in every
     assert "accuracy" not in every
 
