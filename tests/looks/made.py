@@ -14,7 +14,7 @@ from hftl.data.load import load_task
 from hftl.evaluation.number_scores import coverage
 from hftl.evidence.page import write_page_of
 from hftl.report.views import statements_of
-from hftl.tasks.scores import compare, score, score_answers, worst_rows
+from hftl.tasks.scores import compare, lines, score, score_answers, worst_rows
 from hftl.tasks.task import Ragged
 from tests.tags.sentences import sentences
 from tests.tiny import build, tiny_text_rows
@@ -140,7 +140,7 @@ def made_run(folder: Path, kind: str, inputs: str = "text") -> Path:
         "data": {"name": "data.jsonl", "labels": list(names), "origins": {}, "skipped": [], "cut": None,
                  "rows": {k: len(getattr(splits, k)) for k in ("train", "validation", "test")}},
         "metrics": {part: score(output, ours, targets, names) for part in ("test", "validation")},
-        "baselines": [], "per_class": output.table(answers["method"], targets, names) if output.table else [],
+        "baselines": [], "per_class": lines(output, answers["method"], targets, names),
         "probe": {"C": 1.0, "pooling": "native", "cv_accuracy": {}, "features": "computed"}, "stages": stages,
         "timing": {"train_seconds": 1.0, "total_seconds": 4.0},
         "environment": {"versions": {"hftl": "0.1.0"}, "device": "cpu", "processes": 1, "threads": 1},
