@@ -97,7 +97,7 @@ def history(losses, scores, train=1.0):
         ((1.0, 0.8, 0.7), (0.5, 0.7, 0.7), 0.3, [(LONGER, "--max_steps 60")]),
         ((1.0, 0.8, 0.79), (0.5, 0.6, 0.7), 0.9, []),  # no more than 2% at the end
         ((1.0, 0.8, 0.7), (0.5, 0.8, 0.7), 0.9, []),  # the score fell
-        ((0.5, 0.6, 0.7), (0.8, 0.7, 0.7), 0.1, [(LOWER_RATE, "--learning_rate 7e-05")]),
+        ((0.5, 0.6, 0.7), (0.8, 0.7, 0.7), 0.1, [(LOWER_RATE, "--learning_rate 6.7e-05")]),
         ((0.5, 0.6, 0.7), (0.7, 0.7, 0.8), 0.1, []),  # surer of its errors, and yet better
         ((0.5, 0.52, 0.53), (0.8, 0.7, 0.7), 0.1, []),
         ((0.5, 0.7), (0.8, 0.7), 0.1, []),  # two looks are few

@@ -147,7 +147,7 @@ def _lower_rate(facts: Facts) -> Advice | None:
         LOWER_RATE,
         f"{facts.method}{rate} reaches {facts.scale.value(facts.score)}, less than the probe on the frozen features "
         f"({facts.scale.value(probe)}; {facts.in_words(gap)}): training spoiled features that were better before.",
-        "" if facts.learning_rate is None else f"--learning_rate {facts.learning_rate / RATE_STEP:.1g}",
+        "" if facts.learning_rate is None else f"--learning_rate {facts.learning_rate / RATE_STEP:.2g}",
     )
 
 

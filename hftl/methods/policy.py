@@ -193,13 +193,13 @@ def look_at(course: Course) -> list[tuple[str, str, str]]:
         by_heart = (
             f"{fell}, and the training loss ({course.train_loss:.3g}) is no lower: little is learnt by heart yet."
         )
-        return [(HIGHER_RATE, by_heart, f"--learning_rate {RATE_STEP * rate:.1g}"), longer]
+        return [(HIGHER_RATE, by_heart, f"--learning_rate {RATE_STEP * rate:.2g}"), longer]
     spoiled = len(losses) > 2 and losses[0] == min(losses) and scores[0] == max(scores) > scores[-1]
     if spoiled and losses[-1] > (1 + RISE) * losses[0]:
         rose = (
             f"The validation loss was lowest at the first look and rose from {losses[0]:.3g} to {losses[-1]:.3g} since"
         )
         return [
-            (LOWER_RATE, f"{rose}: at {rate:.2g} the model moves too fast.", f"--learning_rate {rate / RATE_STEP:.1g}")
+            (LOWER_RATE, f"{rose}: at {rate:.2g} the model moves too fast.", f"--learning_rate {rate / RATE_STEP:.2g}")
         ]
     return []

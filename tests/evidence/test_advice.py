@@ -69,7 +69,7 @@ def test_the_course_of_the_training_is_looked_at():
     assert advice(BETTER, tuned) == advice(AHEAD, tuned)[1:3] == [HIGHER_RATE, LONGER]
     spoiled = replace(tuned, learning_rate=2e-4, method_over_probe=WORSE)
     assert advice(BETTER, spoiled) == [LOWER_RATE]  # a higher rate would spoil more
-    assert advise(BETTER, spoiled)[0].flags == "--learning_rate 7e-05"
+    assert advise(BETTER, spoiled)[0].flags == "--learning_rate 6.7e-05"
 
 
 def test_frozen_features_far_from_the_data():
