@@ -30,14 +30,10 @@ from hftl.tasks.task import Inputs, Output, Task
 
 
 _GATHERED = "labels"  # the column that stands for `--label_columns`
-_TICKS: dict[Any, bool] = {
-    0: False,
-    1: True,
-    "0": False,
-    "1": True,
-    "0.0": False,
-    "1.0": True,
-}  # True and False are 1 and 0
+_TICKS: dict[Any, bool] = {  # True and False are 1 and 0
+    **dict.fromkeys((0, "0", "0.0"), False),
+    **dict.fromkeys((1, "1", "1.0"), True),
+}
 _log = logging.getLogger("hftl")
 
 

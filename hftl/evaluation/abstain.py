@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from hftl.errors import ConfigError
 from hftl.evaluation.bootstrap import Interval, proportion_interval
 from hftl.evaluation.row_scores import RowScores, row_scores
 
@@ -22,8 +21,7 @@ def abstain_threshold(scores: RowScores, precision: float) -> float | None:
     0 when all rows together have it; None when no threshold reaches it on 1 / (1 - precision) rows, the fewest that may
     hold one mistake (20 for 95%). It is the last one that reaches the target, so other rows fall short of it somewhat
     more often than not where these are few: in 57% to 65% of simulated cases with 100 rows (by half a point to a point
-    in the mean), in 50% to 58% from 300 rows on. Rows of equal confidence are accepted or refused together. Raises
-    `ConfigError` unless 0 < precision < 1.
+    in the mean), in 50% to 58% from 300 rows on. Rows of equal confidence are accepted or refused together.
     """
     least = _least_rows(precision)
     confidence, accepted, hits = _accepted(scores)
@@ -37,8 +35,6 @@ def abstain_threshold(scores: RowScores, precision: float) -> float | None:
 
 
 def _least_rows(precision: float) -> int:
-    if not 0 < precision < 1:
-        raise ConfigError(f"The target precision must lie between 0 and 1, such as 0.95, got {precision}.")
     return math.ceil(1 / (1 - precision) - 1e-9)
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import brier_score_loss
 
-from hftl.errors import ConfigError, DataError
+from hftl.errors import DataError
 from hftl.evaluation import row_scores as module
 from hftl.evaluation.row_scores import row_scores
 from tests.certainty.cases import drawn_logits
@@ -81,9 +81,3 @@ def test_many_rows_and_classes_stay_small():
 def test_bad_input_is_named(logits, labels, message):
     with pytest.raises(DataError, match=message):
         row_scores(logits, np.array(labels))
-
-
-@pytest.mark.parametrize("temperature", [0, -1, np.inf, np.nan])
-def test_bad_temperatures_are_refused(temperature):
-    with pytest.raises(ConfigError, match="above 0"):
-        row_scores(np.zeros((1, 2)), np.array([0]), temperature)
