@@ -76,6 +76,7 @@ def test_more_is_to_learn_only_above_the_method():
     assert [learns_more(MODERATE, name) is not None for name in ("probe", "head", "gradual", "lora", "full")] == [
         True, True, True, True, False,
     ]  # fmt: skip
+    assert learns_more(replace(MODERATE, full_seconds=PATIENCE + 1), "probe") is None  # a head is no more
     few = replace(MODERATE, rows_per_class=8)
     assert learns_more(few, "probe") is learns_more(few, "full") is learns_more(MODERATE, "wise") is None
 

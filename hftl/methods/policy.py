@@ -28,7 +28,11 @@ FULL_STEP = (
     3  # forward passes that a step of all layers costs: the backward one counts twice (Kaplan et al. 2020, 2.1)
 )
 NO_TRANSFER = "do not transfer"
-LADDER = ("probe", "head", "gradual", "lora", "full")  # the methods that the rules speak of, more and more learning
+LADDER = (
+    ("probe", "head"),
+    ("gradual", "lora"),
+    ("full",),
+)  # the methods that the rules speak of: more and more learns
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,9 @@ def width_of(loaded: Loaded) -> int | None:
 
 def learns_more(facts: Facts, method: str) -> Recommendation | None:
     """Return the recommendation where more would learn than by `method`; None where it is enough, or not of the rules."""
-    best = recommend(facts)
-    known = {method, best.method} <= set(LADDER)
-    return best if known and LADDER.index(best.method) > LADDER.index(method) else None
+    best, steps = recommend(facts), {name: step for step, names in enumerate(LADDER) for name in names}
+    known = {method, best.method} <= steps.keys()
+    return best if known and steps[best.method] > steps[method] else None
 
 
 def duration(seconds: float | None) -> str:

@@ -225,7 +225,8 @@ class Output:
     # Scores that are a share of right rows -> (answers, targets) -> [n] bool.
     right: dict[str, Function] = field(default_factory=dict)
     made_up: MadeUp | None = None  # the row that a paired interval draws beside the others, for such scores
-    # names -> of what the statistics begin with the counts of true, predicted and both, a table of the report has a line.
+    # names -> what a table of the report has a line for: the statistics begin with how often each is true, predicted and
+    # both at once. None: there is no such table.
     lines: Function | None = None
     # (outputs, targets) -> logits [u, k] and class ids [u] of every decision: calibration, log loss; None: no
     # probability is answered.
