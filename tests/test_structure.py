@@ -35,7 +35,7 @@ LAYERS = (
     ("hftl.predict", "hftl.predict_file", "hftl.run_data"),
     ("hftl.publishing", "hftl.export", "hftl.demo"),
     ("hftl.run", "hftl.prepare", "hftl.probing", "hftl.forgetting", "hftl.evidence"),
-    ("hftl.planning.costs", "hftl.planning.recommend"),
+    ("hftl.planning.costs",),
     ("hftl.selection.race", "hftl.selection.race_plan", "hftl.selection.race_policy", "hftl.selection.judge"),
     ("hftl.seeds",),
     ("hftl.adapt", "hftl.planning"),
@@ -50,7 +50,7 @@ _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
     "hftl": 2390,  # its own files, without folders
     "hftl/cli": 990,
-    "hftl/data": 1830,
+    "hftl/data": 1820,
     "hftl/demo": 1760,
     "hftl/doctor": 1610,
     "hftl/evaluation": 3320,

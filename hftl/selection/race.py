@@ -23,8 +23,8 @@ from hftl.evaluation.baselines import best_baseline
 from hftl.evaluation.logistic import Probe
 from hftl.evidence.ladder import Rows, no_pretraining_baselines
 from hftl.methods.plan import Given, Tensor, write_probe
+from hftl.methods.policy import NO_TRANSFER, duration
 from hftl.methods.wise import ALPHAS, between
-from hftl.planning.recommend import NO_TRANSFER, duration
 from hftl.prepare import Prepared
 from hftl.probing import Seen, head_pooling, plan_on
 from hftl.report.table import print_table

@@ -10,8 +10,8 @@ from hftl.config import RunConfig, read_yaml
 from hftl.errors import ConfigError
 from hftl.methods import get_method
 from hftl.methods.auto import AUTO
+from hftl.methods.policy import duration
 from hftl.planning.costs import choose_cache, stage_costs, stage_seconds
-from hftl.planning.recommend import duration
 from hftl.prepare import Prepared
 from hftl.report.table import print_table
 from hftl.run import Run
