@@ -94,8 +94,9 @@ def history(losses, scores, train=1.0):
     ("losses", "scores", "train", "steps"),
     [
         ((1.0, 0.8, 0.7), (0.5, 0.6, 0.7), 0.9, [(HIGHER_RATE, "--learning_rate 0.0006"), (LONGER, "--max_steps 60")]),
-        ((1.0, 0.8, 0.7), (0.5, 0.6, 0.7), 0.3, [(LONGER, "--max_steps 60")]),
-        ((1.0, 0.8, 0.7), (0.5, 0.7, 0.7), 0.3, [(LONGER, "--max_steps 60")]),
+        ((1.0, 0.8, 0.7), (0.5, 0.6, 0.7), 0.3, [(HIGHER_RATE, "--learning_rate 0.0006"), (LONGER, "--max_steps 60")]),
+        ((1.0, 0.8, 0.75), (0.5, 0.7, 0.7), 0.3, [(LONGER, "--max_steps 60")]),  # it slowed
+        ((1.0, 0.8), (0.5, 0.7), 0.3, [(LONGER, "--max_steps 40")]),
         ((1.0, 0.8, 0.79), (0.5, 0.6, 0.7), 0.9, []),  # no more than 2% at the end
         ((1.0, 0.8, 0.7), (0.5, 0.8, 0.7), 0.9, []),  # the score fell
         ((0.5, 0.6, 0.7), (0.8, 0.7, 0.7), 0.1, [(LOWER_RATE, "--learning_rate 6.7e-05")]),
@@ -113,7 +114,7 @@ def test_a_course_without_looks_or_its_own_loss():
     stages = history((1.0, 0.8, 0.7), (0.5, 0.6, 0.7), 0.9)
     assert course_of(stages, "f1", None) is course_of(history((1.0,), (0.5,)), "f1", 1e-3) is None
     assert course_of([{"steps": 0, "history": []}], "f1", 1e-3) is None
-    weighted = replace(course_of(stages, "f1", 2e-4), train_loss=None)
+    weighted = replace(course_of(stages, "f1", 2e-4), losses=(1.0, 0.8, 0.75), train_loss=None)
     assert [step[0] for step in look_at(weighted)] == [LONGER]
     assert course_of(stages, "f1", 2e-4) == Course((1.0, 0.8, 0.7), (0.5, 0.6, 0.7), 0.9, 30, 2e-4)
 

@@ -93,12 +93,10 @@ def advise(verdict: Verdict, facts: Facts) -> list[Advice]:
     The guide's answers to negative transfer follow the other verdicts. "Use the baseline" comes last, after NEGATIVE
     and EQUIVALENT verdicts alone, and never for a baseline that is behind.
     """
-    lower = _lower_rate(facts)
-    course = [] if facts.course is None or lower else [Advice(*step) for step in look_at(facts.course)]
+    course: list[Advice | None] = [Advice(*step) for step in look_at(facts.course)] if facts.course else []
     steps = (
         _more_test_rows(verdict, facts),
-        lower,
-        *course,
+        *(course or [_lower_rate(facts)]),  # what still improves is not spoiled
         _more_to_learn(verdict, facts),
         _closer_domain(facts) if verdict.label != "POSITIVE" else None,
         _more_labels(facts),

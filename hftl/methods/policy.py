@@ -181,23 +181,23 @@ def look_at(course: Course) -> list[tuple[str, str, str]]:
     """Return what to try next by the course of a training: (advice, reason, flags).
 
     - Still improving (Prechelt 1998, "Early stopping - but when?"): the last look has the lowest validation loss, by
-      `FALL` at least, and no lower score than any before. More steps are asked for; and a higher rate where the training
-      loss is no lower than the validation loss, so that nothing is learnt by heart yet (Smith 2018, "A disciplined
-      approach", section 4: underfitting).
+      `FALL` at least, and no lower score than any before. More steps are asked for.
+    - And too slow (Smith 2018, "A disciplined approach", section 4: underfitting): the training loss is no lower than the
+      validation loss, or of three looks or more the last brought half of what the second did. A higher rate is asked for.
     - Gone too far: loss and score were best at the first of three looks or more, and the loss rose by `RISE` since. A
       lower rate keeps more of what was pretrained (Mosbach et al. 2021).
     """
     losses, scores, rate = course.losses, course.scores, course.learning_rate
-    improving = losses[-1] == min(losses) and losses[-1] <= (1 - FALL) * losses[-2] and scores[-1] == max(scores)
-    if improving:
+    if losses[-1] == min(losses) and losses[-1] <= (1 - FALL) * losses[-2] and scores[-1] == max(scores):
         fell = f"The validation loss was still falling at the end ({losses[-2]:.3g} to {losses[-1]:.3g})"
         longer = (LONGER, f"{fell}: twice the steps may bring more.", f"--max_steps {2 * course.steps}")
-        if course.train_loss is None or course.train_loss < losses[-1]:
-            return [longer]
-        by_heart = (
-            f"{fell}, and the training loss ({course.train_loss:.3g}) is no lower: little is learnt by heart yet."
-        )
-        return [(HIGHER_RATE, by_heart, f"--learning_rate {RATE_STEP * rate:.2g}"), longer]
+        slow = ""
+        if course.train_loss is not None and course.train_loss >= losses[-1]:
+            slow = f"the training loss ({course.train_loss:.3g}) is no lower: little is learnt by heart yet"
+        elif len(losses) > 2 and losses[-2] - losses[-1] >= (losses[0] - losses[1]) / 2:
+            slow = f"has hardly slowed since the first looks ({losses[0]:.3g} to {losses[1]:.3g})"
+        higher = (HIGHER_RATE, f"{fell}, and {slow}.", f"--learning_rate {RATE_STEP * rate:.2g}")
+        return [higher, longer] if slow else [longer]
     spoiled = len(losses) > 2 and losses[0] == min(losses) and scores[0] == max(scores) > scores[-1]
     if spoiled and losses[-1] > (1 + RISE) * losses[0]:
         rose = (

@@ -67,9 +67,10 @@ def test_the_course_of_the_training_is_looked_at():
     course = Course((1.0, 0.8, 0.7), (0.5, 0.6, 0.7), 0.9, 30, 2e-4)
     tuned = replace(FACTS, method="full", course=course)
     assert advice(BETTER, tuned) == advice(AHEAD, tuned)[1:3] == [HIGHER_RATE, LONGER]
-    spoiled = replace(tuned, learning_rate=2e-4, method_over_probe=WORSE)
-    assert advice(BETTER, spoiled) == [LOWER_RATE]  # a higher rate would spoil more
-    assert advise(BETTER, spoiled)[0].flags == "--learning_rate 6.7e-05"
+    behind = replace(tuned, learning_rate=2e-4, method_over_probe=WORSE)
+    assert advice(BETTER, behind) == [HIGHER_RATE, LONGER]  # behind its probe, but not spoiled: it still improves
+    spoiled = replace(behind, course=replace(course, scores=(0.7, 0.7, 0.6)))
+    assert [(step.advice, step.flags) for step in advise(BETTER, spoiled)] == [(LOWER_RATE, "--learning_rate 6.7e-05")]
 
 
 def test_frozen_features_far_from_the_data():
