@@ -102,9 +102,7 @@ def recommend(facts: Facts) -> Recommendation:
         ),
     )
     fitting = (Recommendation(method, _sentence(reason)) for holds, method, reason in rules if holds)
-    known = (
-        "" if facts.full_seconds is None else f", and the time is there (about {duration(facts.full_seconds)} here)"
-    )
+    known = "" if facts.full_seconds is None else f"; the time is there (about {duration(facts.full_seconds)} here)"
     carry = f"{beside}{rows} (above {FEW}) carry all layers{known}."
     return next(fitting, Recommendation("full", _sentence(carry)))
 
