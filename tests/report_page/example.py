@@ -165,7 +165,7 @@ def evidence(rows: PageRows, label: str = "POSITIVE", **more: Any) -> dict[str, 
             "kind": None,
             "rows_needed": None,
             "cross_validation": None,
-            "advice": [{"advice": "Gather more labels.", "reason": "The interval is wide."}],
+            "advice": [{"advice": "train longer", "reason": "The loss still fell.", "flags": "--max_steps 90"}],
         },
         "forgetting": {
             "kept": 0.978,

@@ -35,7 +35,7 @@ def hostile_run(n: int = 80) -> tuple[dict, PageRows]:
     for one, name in zip(found["ladder"], HOSTILE, strict=False):
         one["name"] = name
     found["verdict"]["against"] = HOSTILE[0]
-    found["verdict"]["advice"] = [{"advice": bad, "reason": HOSTILE[0]}]
+    found["verdict"]["advice"] = [{"advice": bad, "reason": HOSTILE[0], "flags": bad}]
     for one in found["slices"]:
         one["slice"] = one["by"] = bad
     found["forgetting"].update(

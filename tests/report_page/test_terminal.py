@@ -30,6 +30,10 @@ def test_kept_is_a_figure_only_where_it_was_measured(capfd, tmp_path):
     assert said == "The body of the base model did not change: all of it is kept."
 
 
+def test_what_to_try_next(capfd, tmp_path):
+    assert shown(capfd, tmp_path)["next"] == "train longer --max_steps 90: The loss still fell."
+
+
 def test_abstain(capfd, tmp_path):
     assert shown(capfd, tmp_path)["abstain"] == (
         "If it only answers when at least 83.0% confident, 95.3% of its answers are right (95% interval 93.3 to 97.3%; "
