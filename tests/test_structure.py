@@ -48,7 +48,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2390,  # its own files, without folders
+    "hftl": 2400,  # its own files, without folders
     "hftl/cli": 990,
     "hftl/data": 1820,
     "hftl/demo": 1760,
@@ -62,12 +62,12 @@ BUDGETS = {
     "hftl/planning": 790,
     "hftl/publishing": 2380,
     "hftl/report": 2710,
-    "hftl/selection": 890,
+    "hftl/selection": 1160,
     "hftl/tasks": 2840,
     "hftl/training": 2270,
     "spaces_demo": 570,
 }
-MAX_FILES = 194
+MAX_FILES = 196
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

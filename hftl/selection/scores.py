@@ -59,7 +59,7 @@ class Rank:
     """Where a model stands among others on the same rows: its score, what it lacks to the best, and its place."""
 
     score: Interval
-    behind: Interval  # the best's score minus its own, or the other way round where less is better
+    behind: Interval  # the best's score minus its own
     low: int  # 1 is the best; the 95% interval
     high: int
 
@@ -67,7 +67,8 @@ class Rank:
 def rank_models(
     output: Output, answers: Sequence[Any], targets: Any, names: Sequence[str], seed: int = 0
 ) -> list[Rank]:
-    """Rank models by the headline score of their answers to the same rows, with intervals by a bootstrap over rows.
+    """Rank models by the headline score, of which more is better, of their answers to the same rows; the intervals are a
+    bootstrap's over rows.
 
     A place counts how many models are better in a resample, and equal ones may stand in any order.
     """
@@ -82,14 +83,12 @@ def rank_models(
     rng = np.random.default_rng(seed)
     drawn = np.concatenate([scores_of(c @ kinds.statistics) for c in resampled(kinds, RESAMPLES, rng)], axis=1)
     own = scores_of(kinds.sums)[:, 0]
-    sign = -1.0 if output.headline in output.smaller else 1.0
-    best = int((sign * own).argmax())
+    best = int(own.argmax())
     ranks = []
     for i in range(count):
-        better, equal = (sign * drawn > sign * drawn[i]).sum(axis=0), (drawn == drawn[i]).sum(axis=0)
-        gaps = sign * (drawn[best] - drawn[i])
-        low, high = ends(gaps)
+        better, equal = (drawn > drawn[i]).sum(axis=0), (drawn == drawn[i]).sum(axis=0)
+        low, high = ends(drawn[best] - drawn[i])
         places = np.quantile(better + 1, 0.025, method="lower"), np.quantile(better + equal, 0.975, method="higher")
-        behind = Interval(float(sign * (own[best] - own[i])), low, high)
+        behind = Interval(float(own[best] - own[i]), low, high)
         ranks.append(Rank(bounded(float(own[i]), drawn[i], len(kinds.of_row)), behind, int(places[0]), int(places[1])))
     return ranks
