@@ -116,7 +116,9 @@ class MethodConfig:
         ("none", "light", "default", "strong"),
     )
     no_flip: bool = _flag(False, bool, "images: never mirror (digits, text, left and right hands)")
-    early_stopping_patience: int = _flag(3, int, "stop after so many evaluations without a better one")
+    early_stopping_patience: int | None = _flag(
+        None, int, "stop after so many evaluations without a better one, and keep the best (default: keep the last)"
+    )
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,6 @@ OWNED = {
     "enable_jit_checkpoint": "SIGTERM and Ctrl-C always write a checkpoint",
     "save_only_model": "--resume needs the optimizer's state, which goes when the run is finished",
     "prediction_loss_only": "the scores of the validation rows are always needed",
-    "load_best_model_at_end": "the best checkpoint by --metric_for_best_model is always kept",
     "auto_find_batch_size": "a batch that does not fit is always split, with accumulation in its place",
     "ignore_data_skip": "a run that is resumed goes on with the rows that it had not seen",
     "label_names": "hftl calls the targets of a batch `labels`",

@@ -202,7 +202,7 @@ def _without_gradient(plan: Plan, stage: Stage, given: Given) -> StageReport:
 
 
 def _given(fit: _Fit, stage: Stage, probe: Probe) -> Given:
-    """What the stage may rest on. The score is the one by which Trainer keeps the best checkpoint."""
+    """What the stage may rest on. The score is the one by which Trainer would keep the best checkpoint."""
     if stage.start is None:
         return Given(probe, fit=partial(_new_probe, fit))
     data, flags = fit.data, fit.config.training
@@ -309,7 +309,7 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
     guard = LossGuard(inputs.collate, loss, data.output.chance(data.labels))
     rows = Numbered(inputs.train, config.train_seed)
     callbacks: list[TrainerCallback] = [guard, SeededEpochs(rows), Interruptible()]
-    if args.load_best_model_at_end:
+    if config.method.early_stopping_patience is not None and args.load_best_model_at_end:
         callbacks.append(EarlyStoppingCallback(config.method.early_stopping_patience))
     callbacks += [fit.pause] if fit.pause else []
     hook = pin_frozen(inputs.module, plan, stage)
