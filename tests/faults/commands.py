@@ -30,6 +30,8 @@ KINDS: dict[str, dict[str, object]] = {
     "resnet on states": {**IMAGES, **BY_STEPS, "num_train_epochs": 8, "train_top": 2, "cache": "on"},
     "max_steps": {**TEXT, "method": "full", "max_steps": 8},
     "wise": {**TEXT, "method": "wise", "num_train_epochs": 9, "early_stopping_patience": 1},
+    "labels": {**TEXT, "data": "labels.csv", "label_separator": "|", "method": "full", "num_train_epochs": 3},
+    "pairs": {**TEXT, "data": "pairs.csv", "method": "full", "num_train_epochs": 3},
     "auto": {**TEXT, "method": "auto", "budget": "1h", "num_train_epochs": 2},  # 9 steps a trial, in rungs of 2 and 6
     "early stop": {**TEXT, "method": "full", "num_train_epochs": 9, "early_stopping_patience": 1},
     "contrastive": {

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tests.faults.commands import Server
@@ -14,7 +15,13 @@ from tests.tiny import build, tiny_images
 @pytest.fixture(scope="package")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faults")
-    text_frame(60).to_csv(folder / "t.csv", index=False)
+    rows = text_frame(60)
+    rows.to_csv(folder / "t.csv", index=False)
+    rows.assign(label=rows["label"] + "|" + rows["label"].iloc[::-1].to_numpy()).to_csv(
+        folder / "labels.csv", index=False
+    )
+    pairs = {"sentence1": rows["text"], "sentence2": rows["text"].iloc[::-1].to_numpy(), "label": rows["label"]}
+    pd.DataFrame(pairs).to_csv(folder / "pairs.csv", index=False)
     build("bert", folder / "bert")  # dropout is on
     build("resnet", folder / "resnet")
     tiny_images(folder / "images", per_class=12)

@@ -49,6 +49,8 @@ def checkpoints(folder: Path) -> list[str]:
         pytest.param("resnet", 7, "stage-1 checkpoint-7", marks=pytest.mark.slow),
         ("resnet on states", 7, "stage-1 checkpoint-7"),
         ("gradual", 12 + 9, "stage-2 checkpoint-9"),
+        ("labels", 8, "stage-1 checkpoint-8"),
+        ("pairs", 8, "stage-1 checkpoint-8"),
     ],
 )
 def test_stopped_in_a_stage(
