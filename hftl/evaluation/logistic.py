@@ -57,15 +57,16 @@ class Probe:
         """Return the solution for targets from which `centre` was subtracted, divided by `deviation`."""
         return replace(self, weight=self.weight / deviation, bias=(self.bias - centre) / deviation)
 
-    def softened(self, features: np.ndarray, spread: float) -> "Probe":
-        """Return the solution whose logits over `features` [n, d] deviate by at most `spread` from the mean of a row.
+    def softened(self, features: np.ndarray, norm: float, spread: float) -> "Probe":
+        """Return the solution with smaller weights, down to `norm` per class on average: it answers as before, less surely.
 
-        It answers as before, and less surely.
+        The logits over `features` [n, d] keep a deviation of `spread` from the mean of their row, if they have it.
         """
         known = self.bias > ABSENT / 2
         logits = self.logits(np.asarray(features[:CV_ROWS]))[:, known]
         deviation = float((logits - logits.mean(axis=1, keepdims=True)).std())
-        factor = min(1.0, spread / max(deviation, 1e-9))
+        length = float(np.linalg.norm(self.weight[known], axis=1).mean())
+        factor = min(1.0, max(norm / max(length, 1e-9), spread / max(deviation, 1e-9)))
         return replace(self, weight=self.weight * factor, bias=np.where(known, self.bias * factor, self.bias))
 
 
