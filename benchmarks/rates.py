@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -25,9 +25,8 @@ from sklearn.model_selection import train_test_split
 
 from hftl.adapt import complete
 from hftl.config import build_config
-from hftl.methods import get_method
 from hftl.prepare import prepare
-from hftl.probing import first_probe, frozen_features
+from hftl.probing import first_probe, frozen_features, plan_on
 from hftl.surroundings import quiet_libraries
 from hftl.tasks.scores import mean_loss, measure
 from hftl.training import stages
@@ -132,11 +131,12 @@ def train(cell: Cell, folder: Path) -> dict[str, Any]:
     ready = prepare(config)
     features, _ = frozen_features(ready, {"train": ready.train, "validation": ready.validation})
     probe = first_probe(ready, features)
-    plan = get_method(cell.method)(copy.deepcopy(ready.loaded), config.method, len(ready.train))
+    seen = plan_on(replace(ready, loaded=copy.deepcopy(ready.loaded)), features, "", probe=probe)
+    plan = seen.plan
     stages.SeededEpochs = Looks  # type: ignore[misc]
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as work:
-        stages.fit_plan(plan, probe, ready.stage_data, config, Path(work))
+        stages.fit_plan(plan, probe, seen.data(ready), config, Path(work))
     seconds = time.perf_counter() - start
     test = ready.task.encode(ready.splits.test, ready.loaded.processor)
     passer = Passer(ready.collate, ready.use_cpu, ready.bf16)

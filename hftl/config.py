@@ -84,7 +84,7 @@ class ModelConfig:
 class MethodConfig:
     """Which weights learn, and the knobs of the methods."""
 
-    method: str | None = _flag(None, str, "how to train, see `hftl methods` (default: lora for text, full for images)")
+    method: str | None = _flag(None, str, "how to train, see `hftl methods` (default: auto)")
     budget: str | None = _flag(
         None, str, "auto: time to race for, 600 (seconds), 10m or 2h (default: twice that of full)"
     )

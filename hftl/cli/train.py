@@ -23,6 +23,7 @@ from hftl.config import (
 )
 from hftl.errors import ConfigError, RunError
 from hftl.methods import check_name
+from hftl.methods.auto import AUTO
 
 
 _TITLES = ("Data", "Model", "Method", "Run")  # of the sections of a config
@@ -70,6 +71,8 @@ def _config(target: str | None, flags: dict[str, Any], example: str) -> RunConfi
         verb = " ".join(example.split()[:2])
         raise ConfigError(f"{verb} needs one TASK or config.yaml, or --data alone, such as: {example}")
     typed = {name: value for name, value in flags.items() if value is not None}
+    if "method" in typed:  # what was measured for the race of the run that is repeated is of no other method
+        values = {name: value for name, value in values.items() if name not in AUTO.flags}
     values |= {
         name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in typed.items()
     }

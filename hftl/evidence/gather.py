@@ -105,7 +105,7 @@ def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
         learning_rate=scene.learning_rate,
         cross_validated=compared,
         course=_course(scene),
-        full_seconds=policy.full_seconds(ready.loaded, scene.run.config, one_pass),
+        full_seconds=policy.full_seconds(ready.loaded, scene.run.config, len(ready.train), one_pass),
         width=policy.width_of(ready.loaded),
         scale=output.written(),
         **{name: output.words[name] for name in ("per", "guess", "given")},

@@ -24,7 +24,7 @@ def full(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     normalisation layers (Frankle et al. 2021 show how much those alone can do), `--train_bias` all but its biases
     (BitFit, Ben Zaken et al. 2022).
     """
-    decay, defaults = full_defaults(loaded, config)
+    decay, defaults = full_defaults(loaded, config, n_train)
     groups = decayed_groups(loaded.layers, decay, top=config.train_top)
     name = "full" if config.train_top is None else top_in_words(loaded.layers, config.train_top)
     few = _norms_and_biases(loaded.model, config)

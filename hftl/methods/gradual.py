@@ -23,7 +23,7 @@ def gradual(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     lowest learning block runs once: its states are cached. The paper divides the rate by 2.6 per layer of three;
     here the decay is `full`'s, made for 6 to 24 blocks; `--layer_decay 0.385` is the paper's.
     """
-    decay, usual = full_defaults(loaded, config)
+    decay, usual = full_defaults(loaded, config, n_train)
     tops: list[int | None] = list(range(1, (config.thaw_to or len(loaded.layers.blocks) - 1) + 1))
     if config.thaw_to is None:
         tops.append(None)

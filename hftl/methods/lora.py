@@ -23,7 +23,7 @@ def lora(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     learning = [name for name, p in model.named_parameters() if p.requires_grad]
     adapters = tuple(name for name in learning if ".lora_" in name)
     head = tuple(name for name in learning if ".lora_" not in name)
-    _, usual = full_defaults(loaded, config)
+    _, usual = full_defaults(loaded, config, n_train)
     convnet = is_convnet(loaded.model)
     defaults = {
         **usual,

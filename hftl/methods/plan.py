@@ -5,6 +5,7 @@ Nothing heavy is imported before a plan is built, so that help and typos, which 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ DECAY_CONVNET = 0.9
 RATE_TEXT = 5e-5
 RATE_VIT = 5e-5
 RATE_CONVNET = 5e-4  # AdamW on EfficientNet-Lite0: .987 on digits after 6 epochs (1e-3: .985 after 10)
+LEAST_STEPS, MOST_TIMES = 200, 3  # steps that few rows get, by up to so many times the usual epochs
 HEAD_RATE = 3.0  # times the top block's, for what the checkpoint lacked
 
 
@@ -177,8 +179,11 @@ def is_convnet(model: nn.Module) -> bool:
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
 
 
-def full_defaults(loaded: Loaded, config: MethodConfig) -> tuple[float, dict[str, Any]]:
-    """Return the layer-wise decay, which `--layer_decay` overrides, and defaults for TrainingArguments."""
+def full_defaults(loaded: Loaded, config: MethodConfig, n_train: int) -> tuple[float, dict[str, Any]]:
+    """Return the layer-wise decay, which `--layer_decay` overrides, and defaults for TrainingArguments.
+
+    A training is so many epochs, or of few rows so many more that it has `LEAST_STEPS`.
+    """
     convnet = is_convnet(loaded.model)
     if convnet:
         rate, decay, epochs, batch = RATE_CONVNET, DECAY_CONVNET, 10, 32
@@ -187,9 +192,10 @@ def full_defaults(loaded: Loaded, config: MethodConfig) -> tuple[float, dict[str
     else:
         width = getattr(loaded.model.config, "hidden_size", 768)  # not every config calls it so
         rate, decay, epochs, batch = RATE_TEXT * max(1.0, 768 / width), DECAY_TEXT, 3, 16
+    longer = min(LEAST_STEPS * batch / n_train, MOST_TIMES * epochs)
     arguments = {
         "learning_rate": rate,
-        "num_train_epochs": epochs,
+        "num_train_epochs": float(max(epochs, math.ceil(longer))),
         "per_device_train_batch_size": batch,
         "warmup_steps": 0.1,
         "lr_scheduler_type": "cosine" if convnet else "linear",

@@ -111,9 +111,9 @@ def _sentence(text: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def full_seconds(loaded: Loaded, config: RunConfig, one_pass: float) -> float:
-    """Estimate how long fine-tuning every layer takes, from the seconds of one forward pass over the training rows."""
-    usual = full_defaults(loaded, config.method)[1]["num_train_epochs"]
+def full_seconds(loaded: Loaded, config: RunConfig, n_train: int, one_pass: float) -> float:
+    """Estimate how long fine-tuning every layer takes, from the seconds of one forward pass over the `n_train` rows."""
+    usual = full_defaults(loaded, config.method, n_train)[1]["num_train_epochs"]
     return FULL_STEP * float(config.training.get("num_train_epochs", usual)) * one_pass
 
 

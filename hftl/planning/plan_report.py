@@ -184,7 +184,7 @@ def _full_seconds(ready: Prepared, cost: FeatureCost, times: dict[str, Any]) -> 
     whole = method.method == "full" and method.train_top is None and not (method.train_norms or method.train_bias)
     if whole and measured is not None:
         return float(measured)
-    return policy.full_seconds(ready.loaded, ready.config, cost.seconds(ready.train))
+    return policy.full_seconds(ready.loaded, ready.config, len(ready.train), cost.seconds(ready.train))
 
 
 def _recommendation(facts: policy.Facts, compared: Comparison | None) -> dict[str, Any]:

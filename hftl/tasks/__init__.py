@@ -26,7 +26,6 @@ TASKS: dict[str, Task] = {
             CLASSES,
             auto_model="AutoModelForSequenceClassification",
             default_model="distilbert/distilbert-base-uncased",
-            default_method="lora",
             pipeline_options={"truncation": True},
         ),
         Task(
@@ -36,7 +35,6 @@ TASKS: dict[str, Task] = {
             CLASSES,
             auto_model="AutoModelForImageClassification",
             default_model="google/vit-base-patch16-224-in21k",
-            default_method="full",
         ),
         Task(
             "token-classification",
@@ -45,7 +43,6 @@ TASKS: dict[str, Task] = {
             TAGS,
             auto_model="AutoModelForTokenClassification",
             default_model="distilbert/distilbert-base-uncased",
-            default_method="lora",
         ),
     )
 }

@@ -302,7 +302,7 @@ class Task:
     output: Output
     auto_model: str  # name of the transformers Auto class
     default_model: str
-    default_method: str
+    default_method: str = "auto"  # of one with a probe
     pipeline_options: dict[str, Any] = field(default_factory=dict)
 
     def answering_by(self, config: Any) -> "Task":
