@@ -105,7 +105,7 @@ def fit_plan(
 def _start(plan: Plan, probe: Probe, data: StageData) -> Probe:
     """Return the probe as a body that learns starts from it, with weights that are not too large for that."""
     moves = any(stage.solve is None and not stage.body_frozen and stage.loss is None for stage in plan.stages)
-    if not moves or not data.output.single or data.train_features is None:
+    if not moves or data.output.link != "softmax" or data.train_features is None:
         return probe
     return probe.softened(values_of(data.train_features), START_NORM, START_SPREAD)
 
