@@ -14,7 +14,7 @@ from hftl.selection import race as racing
 from hftl.selection import race_policy as policy
 from hftl.selection.judge import Look
 from hftl.selection.race_plan import Trial
-from tests.runs import SMALL, checkpoint, split_folder, subprocess_env, tiny_data, tiny_run, weights
+from tests.runs import SMALL, checkpoint, split_folder, subprocess_env, text_frame, tiny_data, tiny_run, weights
 
 
 LOOKS = "full@0.0005/3/6/9=2.0 lora@0.0005/3/6/9=1.0 full@0.0002/3/6/9=2.0 full:1@0.0005/3/6/9=1.0"
@@ -126,3 +126,31 @@ def test_flags_of_a_race_are_for_auto_alone(tmp_path):
         tiny_run("bert", "full", tmp_path, budget="10m")
     with pytest.raises(ConfigError, match=r"is no race: config\.yaml"):
         tiny_run("bert", "auto", tmp_path, race="full@1e-3/9/3=1", budget="1h")
+
+
+def test_the_clock_ends_a_race_and_the_report_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr(policy, "OVER", 0.0)
+    monkeypatch.setattr(policy, "SURE", 0.0)
+    run = tiny_run("bert", "auto", tmp_path, race=LOOKS, budget="1h", max_steps=-1)
+    selection = run.report["selection"]
+    assert selection["ended_early"]
+    assert run.report["stages"][-1]["paused"]
+    assert any("The clock ended the race" in warning for warning in run.report["warnings"])
+    first, *others = [trial for trial in selection["trials"] if trial["name"] != "probe"]
+    assert selection["winner"] == first["name"]
+    assert [trial["score"] for trial in others] == [None] * 3
+    assert {trial["reason"] for trial in others} == {racing.UNSEEN}
+
+
+def test_no_transfer_leaves_the_probe_and_the_baseline(tmp_path):
+    """Words alone tell the classes, and the checkpoint is random: on validation TF-IDF beats all that is trained."""
+    run = tiny_run(
+        "bert", "auto", tmp_path, data=text_frame(400), race=LOOKS, budget="1h", max_steps=-1, evidence=True
+    )
+    selection = run.report["selection"]
+    assert (selection["winner"], run.report["method"]) == ("do not transfer", "probe")
+    assert selection["baseline"] == run.report["evidence"]["verdict"]["against"]
+    assert (run.run_dir / "baseline" / "config.json").is_file()
+    page = (run.run_dir / "report.html").read_text()
+    assert "do not transfer" in page
+    assert all(trial["name"] in page for trial in selection["trials"])

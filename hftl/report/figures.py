@@ -178,6 +178,7 @@ def _race(selection: dict[str, Any] | None) -> dict[str, Chart]:
             "value": trial["score"],
         }
         for trial in selection["trials"]
+        if trial["score"] is not None
     ]
     charts = {"cost": pareto(rows, "seconds", duration, scale)}
     lines = {

@@ -150,6 +150,9 @@ def trials(report: dict[str, Any]) -> list[tuple[str, str, str, str, str]]:
         scale = statements.race_scale(selection)
         end = f"dropped at rung {trial['dropped_at']}: {trial['reason']}" if trial["dropped_at"] else trial["reason"]
         end = "won" if trial["name"] == selection["winner"] else end or "raced to the end"
-        value, low, high = scale.values(trial["score"], trial["low"], trial["high"])
-        rows.append((trial["name"], value, f"{low} to {high}", statements.duration(trial["seconds"]), end))
+        scores = [trial[key] for key in ("score", "low", "high")]
+        value, low, high = ("",) * 3 if None in scores else scale.values(*scores)
+        rows.append(
+            (trial["name"], value, f"{low} to {high}" if value else "", statements.duration(trial["seconds"]), end)
+        )
     return rows

@@ -41,6 +41,7 @@ from hftl.training.world import broadcast_from_main, is_main_process, wait_for_a
 
 
 FOLDER = "race"  # of a run that works: what a killed race goes on from
+UNSEEN = "the clock ended the race before this look"
 OVER = "The clock ended the race: it was over its budget of {budget}. The best model until then was taken."
 PROBE = "probe"
 
@@ -142,7 +143,7 @@ def race(run: Run, ready: Prepared, seen: Seen) -> Trained:
     track = _Track(run, ready, seen, read_race(str(config.race), policy.parse_budget(str(config.budget))))
     to_beat = track.judge.look(seen.probe.logits(_validation(seen)))
     probe = _Tuned(replace(ready.config, method=replace(config, method=PROBE, budget=None, race=None)), seen, to_beat)
-    entries = [_entry(track, PROBE, probe, seen.probe.seconds)]
+    entries = [_entry(track, None, to_beat)]
     best, name = probe, PROBE
     finalist, dropped = _halve(track)
     if finalist is not None:
@@ -153,7 +154,7 @@ def race(run: Run, ready: Prepared, seen: Seen) -> Trained:
         reason = (
             "" if best is tuned else f"better than the probe in {share:.0%} of the draws, and not in {policy.SURE:.0%}"
         )
-        entries.append(_entry(track, finalist.name, tuned, track.seconds.get(finalist.name, 0.0), reason=reason))
+        entries.append(_entry(track, finalist, tuned.look, why=reason))
     baseline = _better_baseline(track, best)
     if baseline is not None:
         best = probe
@@ -194,21 +195,20 @@ def _validation(seen: Seen) -> Any:
 
 
 def _entry(
-    track: _Track, name: str, model: "_Tuned", seconds: float, rung: int | None = None, reason: str = ""
+    track: _Track, trial: Trial | None, look: Look | None, rung: int | None = None, why: str = ""
 ) -> dict[str, Any]:
-    """A trial as report.json has it."""
-    rate = model.config.training.get("learning_rate") if name != PROBE else None
-    score = model.look.interval
+    """A trial as report.json has it; None stands for the probe, and for a look that the clock did not allow."""
+    name = trial.name if trial else PROBE
+    score = look.interval if look else None
     return {
         "name": name,
-        "method": model.config.method.method,
-        "learning_rate": rate,
-        "score": score.value,
-        "low": score.low,
-        "high": score.high,
-        "seconds": round(seconds, 3),
+        "method": trial.method if trial else PROBE,
+        "learning_rate": trial.learning_rate if trial else None,
+        **{key: getattr(score, key) if score else None for key in ("low", "high")},
+        "score": score.value if score else None,
+        "seconds": round(track.seconds.get(name, 0.0) if trial else track.seen.probe.seconds, 3),
         "dropped_at": rung,
-        "reason": reason,
+        "reason": why,
         "looks": [
             {"step": int(key.rpartition("/")[2]), "score": look.score}
             for key, look in track.looks.items()
@@ -227,19 +227,10 @@ def _halve(track: _Track) -> tuple[Trial | None, list[dict[str, Any]]]:
             looks[trial] = track.look_at(trial, trial.look(rung))
             if track.ended_early:
                 break
-        racing = [trial for trial in racing if trial in looks]
+        dropped += [_entry(track, trial, None, rung + 1, UNSEEN) for trial in racing if trial not in looks]
+        racing = list(looks)
         kept, reasons = choose(looks, track.race.seconds, 1 if track.ended_early else policy.survivors(len(racing)))
-        dropped += [
-            _entry(
-                track,
-                t.name,
-                _Tuned(t.config(track.ready.config), track.seen, looks[t]),
-                track.seconds[t.name],
-                rung + 1,
-                why,
-            )
-            for t, why in reasons.items()
-        ]
+        dropped += [_entry(track, trial, looks[trial], rung + 1, why) for trial, why in reasons.items()]
         _show(track, rung, looks, kept)
         racing, rung = kept, rung + 1
     return (racing[0] if racing else None), dropped
