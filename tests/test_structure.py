@@ -53,7 +53,7 @@ BUDGETS = {
     "hftl/data": 1820,
     "hftl/demo": 1760,
     "hftl/doctor": 1610,
-    "hftl/evaluation": 3320,
+    "hftl/evaluation": 3330,
     "hftl/evidence": 1060,
     "hftl/export": 990,
     "hftl/forgetting": 590,
@@ -62,9 +62,15 @@ BUDGETS = {
     "hftl/planning": 790,
     "hftl/publishing": 2380,
     "hftl/report": 2710,
-    "hftl/selection": 1160,
-    "hftl/tasks": 2840,
-    "hftl/training": 2270,
+<<<<<<< HEAD
+    "hftl/selection": 1150,
+    "hftl/tasks": 2830,
+    "hftl/training": 2300,
+=======
+    "hftl/selection": 1150,
+    "hftl/tasks": 2830,
+    "hftl/training": 2300,
+>>>>>>> 0125ed4 (Budgets)
     "spaces_demo": 570,
 }
 MAX_FILES = 196
