@@ -18,7 +18,7 @@ def test_json_is_one_document(capsys, folder):
     done = hftl(capsys, "plan", "text-classification", *words, "--learning_rate", "1e-4", "--json")
     assert done.code == 0, done.err
     assert len(done.out.splitlines()) == 1
-    keys = {"task", "method", "model", "data", "tokens", "stages", "memory", "time", "recommendation", "notes"}
+    keys = {"task", "method", "model", "data", "tokens", "stages", "memory", "time", "race", "recommendation", "notes"}
     assert set(done.json) == keys
     assert done.json["stages"][-1]["learning_rates"]["adapters"] == 1e-4
 
@@ -27,7 +27,9 @@ def test_tables_on_stdout(capsys, folder):
     words = ["--data", folder / "images", "--model", checkpoint("resnet", folder)]
     done = hftl(capsys, "plan", "image-classification", *words)
     assert done.code == 0, done.err
-    for title in ("Data: images", "Labels", "Stages of full", "Memory of", "Time.", "Recommended: "):
+    assert "Race for at most" in done.out
+    assert "the race, at most" in done.out
+    for title in ("Data: images", "Labels", "Stages of auto", "Memory of", "Time.", "Recommended: "):
         assert title in done.out
 
 
@@ -96,4 +98,4 @@ def test_real_weights_get_a_recommendation(capsys, folder):
     assert found["method"] == "probe"
     assert found["comparison"]["difference"]["low"] > 0
     assert done.json["model"]["parameters"] == 22_717_451
-    assert done.json["stages"][-1]["steps"] == 3 * math.ceil(300 / 16)
+    assert done.json["stages"][-1]["steps"] == 9 * math.ceil(300 / 16)  # three times the epochs, for so few rows
