@@ -62,15 +62,9 @@ BUDGETS = {
     "hftl/planning": 790,
     "hftl/publishing": 2380,
     "hftl/report": 2710,
-<<<<<<< HEAD
     "hftl/selection": 1150,
     "hftl/tasks": 2830,
     "hftl/training": 2300,
-=======
-    "hftl/selection": 1150,
-    "hftl/tasks": 2830,
-    "hftl/training": 2300,
->>>>>>> 0125ed4 (Budgets)
     "spaces_demo": 570,
 }
 MAX_FILES = 196
