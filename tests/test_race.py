@@ -104,10 +104,16 @@ def test_budgets():
 
 
 def test_a_race_takes_what_its_rungs_add_up_to():
-    assert policy.race_seconds([60.0]) == 60
-    assert policy.race_seconds([60.0, 60.0]) == pytest.approx(20 + 60)  # both to a third, one of them to the end
-    assert policy.race_seconds([60.0] * 4) == pytest.approx(4 * 10 + 2 * 20 + 30)
-    assert policy.race_seconds([120.0, 60.0]) == pytest.approx(20 + 120)  # the dearer one goes on
+    assert policy.race_seconds([60.0], (1.0,)) == 60
+    assert policy.race_seconds([60.0, 60.0], policy.SHORT_RUNGS) == pytest.approx(20 + 60)  # both to a third, one on
+    assert policy.race_seconds([60.0] * 4, policy.LONG_RUNGS) == pytest.approx(4 * 10 + 2 * 20 + 30)
+    assert policy.race_seconds([120.0, 60.0], policy.SHORT_RUNGS) == pytest.approx(20 + 120)  # the dearer one goes on
+
+
+def test_nobody_is_dropped_where_there_is_time_for_all():
+    assert policy.rungs_of([60.0, 20.0], 90.0) == (1.0,)
+    assert policy.rungs_of([60.0, 60.0], 90.0) == policy.SHORT_RUNGS
+    assert policy.rungs_of([60.0] * 4, 90.0) == policy.LONG_RUNGS
 
 
 def test_a_small_budget_lets_fewer_race(tmp_path):

@@ -26,10 +26,10 @@ else:
 DECAY_TEXT = 0.9  # AutoGluon's default for text; Zhang et al. 2021 ("Revisiting Few-sample BERT") use 0.95 to 0.9
 DECAY_VIT = 0.75  # BEiT and MAE fine-tuning
 DECAY_CONVNET = 0.9
-# Rates at width 768; narrower models need higher ones. A rule of thumb, not measured here: `make run` uses 2e-4.
-RATE_TEXT = 5e-5
+# Rates, measured on 500 and 2,000 rows (benchmarks/rates.py; docs/log.md, 2026-11-27). Narrower encoders want higher ones.
+RATE_TEXT, WIDTH_POWER = 1e-4, 1.5  # at width 768, and how it falls with the width: 2.8e-4 at 384
 RATE_VIT = 5e-5
-RATE_CONVNET = 5e-4  # AdamW on EfficientNet-Lite0: .987 on digits after 6 epochs (1e-3: .985 after 10)
+RATE_CONVNET = 1e-3
 LEAST_STEPS, MOST_TIMES = 200, 3  # steps that few rows get, by up to so many times the usual epochs
 HEAD_RATE = 3.0  # times the top block's, for what the checkpoint lacked
 
@@ -191,7 +191,7 @@ def full_defaults(loaded: Loaded, config: MethodConfig, n_train: int) -> tuple[f
         rate, decay, epochs, batch = RATE_VIT, DECAY_VIT, 5, 32
     else:
         width = getattr(loaded.model.config, "hidden_size", 768)  # not every config calls it so
-        rate, decay, epochs, batch = RATE_TEXT * max(1.0, 768 / width), DECAY_TEXT, 3, 16
+        rate, decay, epochs, batch = RATE_TEXT * (768 / width) ** WIDTH_POWER, DECAY_TEXT, 3, 16
     longer = min(LEAST_STEPS * batch / n_train, MOST_TIMES * epochs)
     arguments = {
         "learning_rate": rate,

@@ -35,7 +35,7 @@ from hftl.prepare import Prepared, prepare
 from hftl.probing import head_pooling, mean_pooled
 from hftl.report.table import print_table
 from hftl.selection.race_plan import plan_race, race_table
-from hftl.selection.race_policy import race_seconds
+from hftl.selection.race_policy import race_seconds, rungs_of
 from hftl.tasks import get_task
 from hftl.training.arguments import check_arguments, check_fits, smaller_batch
 from hftl.training.precision import choose_bf16, runs_on_cpu
@@ -118,7 +118,7 @@ def _first_probe(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarr
 def _race(ready: Prepared, times: dict[str, Any]) -> dict[str, Any]:
     """Return the race that the run would begin; its time is added to `times`."""
     race = asdict(plan_race(ready))
-    times["race_seconds"] = race_seconds(list(race["seconds"].values()))
+    times["race_seconds"] = race_seconds(costs := list(race["seconds"].values()), rungs_of(costs, race["budget"]))
     times["total_seconds"] += times["race_seconds"]
     return race
 

@@ -9,7 +9,7 @@ from hftl.evaluation.bootstrap import Interval, ends
 from hftl.evaluation.calibration import fit_temperature
 from hftl.evaluation.row_scores import row_scores
 from hftl.prepare import Prepared
-from hftl.selection.race_policy import ENOUGH_OF_A_CLASS, ENOUGH_ROWS
+from hftl.selection.race_policy import ENOUGH_ROWS
 
 
 DRAWS = 1000
@@ -65,8 +65,7 @@ class Judge:
 def judge_of(ready: Prepared) -> Judge:
     """Rank by the score that early stopping follows, or by the log-loss where the validation rows are few for it."""
     output, targets = ready.task.output, ready.validation.targets
-    counts = output.counts(targets, ready.splits.labels)
-    few = len(targets) < ENOUGH_ROWS or float(np.median(counts)) < ENOUGH_OF_A_CLASS
+    few = len(targets) < ENOUGH_ROWS
     return Judge(ready, "log_loss" if few and output.single else output.best)
 
 

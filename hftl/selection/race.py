@@ -22,6 +22,7 @@ from hftl.config import RunConfig
 from hftl.evaluation.baselines import best_baseline
 from hftl.evaluation.logistic import Probe
 from hftl.evidence.ladder import Rows, no_pretraining_baselines
+from hftl.methods import get_method
 from hftl.methods.plan import Given, Tensor, write_probe
 from hftl.methods.policy import NO_TRANSFER, duration
 from hftl.methods.wise import ALPHAS, between
@@ -218,21 +219,27 @@ def _entry(
 
 
 def _halve(track: _Track) -> tuple[Trial | None, list[dict[str, Any]]]:
-    """Train all trials to each look in turn and drop most of them; return who is left, and the entries of the others."""
+    """Train all trials to each look in turn and drop most of them; return who is left, and the entries of the others.
+
+    A single one that is left trains to its end in `_finish`.
+    """
     racing, dropped = list(track.race.trials), []
-    rung = 0
-    while len(racing) > 1 and not track.ended_early:
+    last = max((len(trial.looks) for trial in racing), default=0) - 1
+    for rung in range(last + 1):
+        if track.ended_early or len(racing) == 1:
+            break
         looks = {}
         for trial in racing:
+            if rung == last:
+                _keep_weights(track, trial)
             looks[trial] = track.look_at(trial, trial.look(rung))
             if track.ended_early:
                 break
         dropped += [_entry(track, trial, None, rung + 1, UNSEEN) for trial in racing if trial not in looks]
-        racing = list(looks)
-        kept, reasons = choose(looks, track.race.seconds, 1 if track.ended_early else policy.survivors(len(racing)))
+        one = track.ended_early or rung == last
+        racing, reasons = choose(looks, track.race.seconds, 1 if one else policy.survivors(len(racing)))
         dropped += [_entry(track, trial, looks[trial], rung + 1, why) for trial, why in reasons.items()]
-        _show(track, rung, looks, kept)
-        racing, rung = kept, rung + 1
+        _show(track, rung, looks, racing)
     return (racing[0] if racing else None), dropped
 
 
@@ -277,24 +284,32 @@ def _show(track: _Track, rung: int, looks: dict[Trial, Look], kept: list[Trial])
 
 def _finish(track: _Track, trial: Trial) -> _Tuned:
     """Train the winner to its end, then average its weights where that does not cost any score."""
-    learned: list[dict[str, Tensor]] = []
-    for share in policy.AVERAGED[:-1]:
-        step = round(trial.looks[-1] * share)
-        if trial.looks[-2:-1] < (step,) < trial.looks[-1:] and not track.ended_early:
-            learned.append(_kept(track, trial, step))
+    if not track.ended_early:
+        _keep_weights(track, trial)
     ready, seen, fitted = track.train_to(trial, trial.looks[-1])
     track.ended_early |= bool(broadcast_from_main(track.late()))
-    last = track.score(seen.plan.model)
-    tuned = _Tuned(ready.config, seen, last, fitted)
-    if track.ended_early or seen.plan.stages[-1].solve is not None:
+    tuned = _Tuned(ready.config, seen, track.score(seen.plan.model), fitted)
+    if track.ended_early or get_method(trial.method).group > 1:
         return tuned
+    learned = [load_file(path) for path in _kept(track, trial).values() if broadcast_from_main(path.is_file())]
     return _mixed(track, trial, _averaged(track, tuned, learned))
 
 
-def _kept(track: _Track, trial: Trial, step: int) -> dict[str, Tensor]:
-    """What the trial has learned at `step`, which is stored in its folder."""
-    path = track.folder(trial) / f"weights-{step}.safetensors"
-    if not broadcast_from_main(path.is_file()):
+def _kept(track: _Track, trial: Trial) -> dict[int, Path]:
+    """Where the weights before the end are kept for averaging, by step; none of a method whose head is fitted at its end."""
+    if get_method(trial.method).group > 1:
+        return {}
+    steps = {round(trial.looks[-1] * share) for share in policy.AVERAGED[:-1]}
+    first = trial.looks[-2] if len(trial.looks) > 1 else 0
+    between = [step for step in sorted(steps) if first < step < trial.looks[-1]]
+    return {step: track.folder(trial) / f"weights-{step}.safetensors" for step in between}
+
+
+def _keep_weights(track: _Track, trial: Trial) -> None:
+    """Store what the trial has learned at the steps before its end, where it can be averaged."""
+    for step, path in _kept(track, trial).items():
+        if broadcast_from_main(path.is_file() or f"{trial.name}/{trial.looks[-1]}" in track.looks):
+            continue
         _, seen, _ = track.train_to(trial, step)
         state, names = seen.plan.model.state_dict(), seen.plan.stages[-1].trainable
         if is_main_process():
@@ -302,7 +317,6 @@ def _kept(track: _Track, trial: Trial, step: int) -> dict[str, Tensor]:
             path.with_suffix(".new").replace(path)
         track.save()
         wait_for_all()
-    return load_file(path)
 
 
 def _averaged(track: _Track, tuned: _Tuned, learned: list[dict[str, Tensor]]) -> _Tuned:

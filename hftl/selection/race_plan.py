@@ -108,13 +108,13 @@ def plan_race(ready: Prepared) -> Race:
             f"{policy.shortest(costs, {n: t.looks[0] for n, t in trials.items()}):.0f} s. Give a longer one, or use "
             "--method probe."
         )
-    stretch = budget / policy.race_seconds([costs[name] for name in names]) if names else 0.0
-    stretch = min(stretch, policy.LONGEST if asked and not fixed else 1.0)
-    shares, raced = policy.rungs_of(len(names)), []
+    taken = [costs[name] for name in names]
+    longer = policy.stretch(taken, budget, policy.LONGEST if asked and not fixed else 1.0) if names else 0.0
+    shares, raced = policy.rungs_of([longer * cost for cost in taken], budget), []
     for trial in (trials[name] for name in names):
-        looks = sorted({max(1, round(trial.looks[0] * stretch * share)) for share in shares})
+        looks = sorted({max(1, round(trial.looks[0] * longer * share)) for share in shares})
         raced.append(replace(trial, looks=tuple(looks)))
-    return Race(tuple(raced), budget, {name: costs[name] * stretch for name in names})
+    return Race(tuple(raced), budget, {name: costs[name] * longer for name in names})
 
 
 def stored_race(config: RunConfig) -> RunConfig:
