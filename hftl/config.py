@@ -9,6 +9,7 @@ import dataclasses
 import importlib.util
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -241,12 +242,23 @@ def build_config(task: object, values: dict[str, Any]) -> RunConfig:
             training[key] = value
     if "seed" in own:
         training["seed"] = own["seed"]
+    if "budget" in own:
+        parse_budget(own["budget"])
     sections: list[Any] = [
         section(**{f.name: own[f.name] for f in dataclasses.fields(section) if f.name in own}) for section in SECTIONS
     ]
     data, model, method, output = sections
     training = _training_values(training) if training else {}
     return RunConfig(task=task, data=data, model=model, method=method, training=training, **vars(output))
+
+
+def parse_budget(text: str) -> float:
+    """Return the seconds of a budget such as 600, 10m or 2h. Raises `ConfigError` for anything else."""
+    parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text.lower())
+    seconds = float(parts[1]) * {"m": 60, "h": 3600}.get(parts[2], 1) if parts else 0.0
+    if seconds == 0:
+        raise ConfigError(f"--budget {text} is no length of time: give seconds (600), minutes (10m) or hours (2h).")
+    return seconds
 
 
 def data_config(values: dict[str, Any]) -> DataConfig:

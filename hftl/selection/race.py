@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hftl.atomic import write_new
-from hftl.config import RunConfig
+from hftl.config import RunConfig, parse_budget
 from hftl.evaluation.baselines import best_baseline
 from hftl.evaluation.logistic import Probe
 from hftl.evidence.ladder import Rows, no_pretraining_baselines
@@ -141,7 +141,7 @@ def race(run: Run, ready: Prepared, seen: Seen) -> Trained:
     All processes call this together. Raises `Preempted` after SIGTERM; `--resume` goes on with the looks that are there.
     """
     config = run.config.method
-    track = _Track(run, ready, seen, read_race(str(config.race), policy.parse_budget(str(config.budget))))
+    track = _Track(run, ready, seen, read_race(str(config.race), parse_budget(str(config.budget))))
     to_beat = track.judge.look(seen.probe.logits(_validation(seen)))
     probe = _Tuned(replace(ready.config, method=replace(config, method=PROBE, budget=None, race=None)), seen, to_beat)
     entries = [_entry(track, None, to_beat)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from hftl.config import RunConfig, read_yaml
+from hftl.config import RunConfig, parse_budget, read_yaml
 from hftl.errors import ConfigError
 from hftl.methods import get_method
 from hftl.methods.auto import AUTO
@@ -89,7 +89,7 @@ def plan_race(ready: Prepared) -> Race:
     Raises `ConfigError` for a budget in which nothing can race.
     """
     method, typed = ready.config.method, ready.config.training
-    asked = policy.parse_budget(method.budget) if method.budget else None
+    asked = parse_budget(method.budget) if method.budget else None
     measured: dict[tuple[str, int | None], tuple[float, int, float]] = {}
     trials: dict[str, Trial] = {}
     costs: dict[str, float] = {}
@@ -133,7 +133,7 @@ def stored_race(config: RunConfig) -> RunConfig:
 def with_race(run: Run, ready: Prepared) -> Run:
     """Return the run with the table of its race in the config, so that config.yaml repeats it. Prints the table."""
     method = run.config.method
-    table = read_race(method.race, policy.parse_budget(method.budget or "1h")) if method.race else plan_race(ready)
+    table = read_race(method.race, parse_budget(method.budget or "1h")) if method.race else plan_race(ready)
     if is_main_process():
         show_race(table)
     budget = method.budget or f"{table.budget:.1f}"

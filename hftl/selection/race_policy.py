@@ -109,17 +109,3 @@ def fitting(names: list[str], costs: dict[str, float], steps: dict[str, int], bu
 def shortest(costs: dict[str, float], steps: dict[str, int]) -> float:
     """Return the seconds of the shortest race there is."""
     return min(cost * min(1.0, SHORTEST / steps[name]) for name, cost in costs.items())
-
-
-def parse_budget(text: str) -> float:
-    """Return the seconds of a budget such as 600, 10m or 2h. Raises `ConfigError` for anything else."""
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number = text.strip().lower()
-    unit = units.get(number[-1:], 0.0)
-    try:
-        seconds = float(number[:-1]) * unit if unit else float(number)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise ConfigError(f"--budget {text} is no length of time: give seconds (600), minutes (10m) or hours (2h).")
-    return seconds
