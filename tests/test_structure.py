@@ -48,7 +48,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2400,  # its own files, without folders
+    "hftl": 2410,  # its own files, without folders
     "hftl/cli": 990,
     "hftl/data": 1820,
     "hftl/demo": 1760,
@@ -62,7 +62,7 @@ BUDGETS = {
     "hftl/planning": 790,
     "hftl/publishing": 2380,
     "hftl/report": 2710,
-    "hftl/selection": 1170,
+    "hftl/selection": 1160,
     "hftl/tasks": 2830,
     "hftl/training": 2300,
     "spaces_demo": 570,
