@@ -53,9 +53,7 @@ class DataConfig:
     text_column: str | None = _flag(None, str, "column with the text (default: found by name and type)")
     text_pair_column: str | None = _flag(None, str, "column with the second text of a pair (default: found by name)")
     label_column: str | None = _flag(None, str, "column with the label (default: found by name)")
-    label_columns: tuple[str, ...] | None = _flag(
-        None, tuple, "several labels: columns of 0 and 1, one for each label"
-    )
+    label_columns: tuple[str, ...] | None = _flag(None, tuple, "several labels: columns of 0 and 1, one for each")
     label_separator: str | None = _flag(None, str, "several labels: what stands between them in the label column")
     problem_type: str | None = _flag(None, str, "what a label is (default: found by its values)", PROBLEM_TYPES)
     image_column: str | None = _flag(None, str, "column with the image (default: found by type)")
@@ -118,7 +116,7 @@ class MethodConfig:
     )
     no_flip: bool = _flag(False, bool, "images: never mirror (digits, text, left and right hands)")
     early_stopping_patience: int | None = _flag(
-        None, int, "stop after so many evaluations without a better one, and keep the best (default: keep the last)"
+        None, int, "stop after so many looks without a better one; keep the best"
     )
 
 
