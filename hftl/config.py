@@ -129,9 +129,7 @@ class OutputConfig:
     resume: bool = _flag(False, bool, "go on with the run that was cut off in <output_dir>.partial")
     seeds: int = _flag(1, int, "train with so many seeds, report mean and deviation, keep the best on validation")
     evidence: bool = _flag(True, bool, "off: skip baselines, verdict, forgetting, calibration, parity, report.html")
-    control: str = _flag(
-        "none", str, "scratch: also train from random weights, with the same budget", ("none", "scratch")
-    )
+    control: str = _flag("none", str, "scratch: also train from random weights, as long", ("none", "scratch"))
     target_precision: float = _flag(0.95, float, "share of right answers that the abstain threshold aims at")
     retain: str | None = _flag(
         None, str, "retention set for forgetting: file, folder, sample:<name>, Hub id (default: a packaged sample)"

@@ -48,7 +48,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2410,  # its own files, without folders
+    "hftl": 2400,  # its own files, without folders
     "hftl/cli": 990,
     "hftl/data": 1820,
     "hftl/demo": 1760,
