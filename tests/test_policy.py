@@ -26,6 +26,7 @@ from hftl.methods.policy import (
     recommend,
 )
 from tests.doctor.tables import examined, table
+from tests.runs import text_frame, tiny_run
 
 
 ABOVE, LEVEL, BELOW = Gap(0.05, 0.02, 0.08), Gap(-0.01, -0.03, 0.01), Gap(-0.05, -0.08, -0.02)
@@ -147,3 +148,15 @@ def test_doctor_plan_and_advice_agree(rows, gap, width):
     assert (advice.MORE_LABELS in steps) == (finding.level == "WARN")
     if plan.method == NO_TRANSFER:
         assert advice.NO_TRANSFER in steps
+
+
+def test_the_course_of_a_real_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("HFTL_CACHE", str(tmp_path / "cache"))
+    options = {"max_steps": -1, "num_train_epochs": 3, "learning_rate": 1e-4, "data": text_frame(60)}
+    report = tiny_run("bert", "full", tmp_path, **options).report
+    (stage,) = [stage for stage in report["stages"] if stage["steps"]]
+    course = course_of(report["stages"], "macro_f1", 1e-4)
+    assert (len(course.losses), len(course.scores), course.steps) == (3, 3, stage["steps"])
+    logged = [entry["loss"] for entry in stage["history"] if "loss" in entry]
+    assert min(logged) <= course.train_loss <= max(logged)
+    assert course.losses[-1] == next(e["eval_loss"] for e in reversed(stage["history"]) if "eval_loss" in e)

@@ -52,6 +52,7 @@ def test_every_part_is_there(family: str, method: str, folder: Path) -> None:
     report = json.loads((run.run_dir / "report.json").read_text())
     evidence = report["evidence"]
     assert set(evidence) == PARTS
+    assert all(set(step) == {"advice", "reason", "flags"} for step in evidence["verdict"]["advice"])
     kinds = [rung["kind"] for rung in evidence["ladder"]]
     assert kinds[0] == "majority"
     assert kinds[-1] == "method"
