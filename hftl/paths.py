@@ -24,6 +24,12 @@ def usual_modes(folder: Path) -> None:
             file.chmod(mode)
 
 
+def bare_name(name: str) -> str:
+    """Return a name without the folders of this machine: of what lies there, the last part of its path."""
+    path = typed_path(name)
+    return path.resolve().name if path.exists() else name
+
+
 def typed_path(text: str | Path) -> Path:
     """Return the path that a person typed, with ~ filled in; there may be nothing at it.
 

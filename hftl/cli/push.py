@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -68,8 +66,9 @@ def push(
     with on_stderr():
         options = replace(options, license=_license(options))
         if not dry_run:
-            with _ends_on_sigterm():
-                pushed = push_run(options, lambda bundle: _agree(bundle, options, yes))
+            # SIGTERM unwinds like Ctrl-C, so that temporary folders go; a shell reports it as 143
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+            pushed = push_run(options, lambda bundle: _agree(bundle, options, yes))
     if dry_run:
         _show(options, json)
     elif json:
@@ -140,17 +139,3 @@ def _show(options: PushOptions, as_json: bool) -> None:
         print(f"README.md\n\n{bundle.card}")
         show_rows(bundle)
         print("Nothing was sent (--dry_run).", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _ends_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM unwind like Ctrl-C, so that temporary folders go; a shell reports it as 143."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -123,6 +123,7 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
         raise ConfigError("--max_drop is for --int8: the fp32 export must equal the model.")
     from hftl.export import export as export_model
     from hftl.export.timing import HEADER, table_rows
+    from hftl.report.statements import compared, counted
     from hftl.report.table import print_table
     from hftl.tasks import get_task
 
@@ -132,16 +133,11 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     if json:
         print_json({**values, "output_dir": str(report.output_dir)})
         return
-    threads, parity = values["latency"]["threads"], values["parity"]
-    plural = "s" * (threads > 1)
-    title = f"{values['model']['name']}: {threads} thread{plural}, time by batch size, accuracy on validation"
+    threads = counted(values["latency"]["threads"], "thread", "threads")
+    title = f"{values['model']['name']}: {threads}, time by batch size, accuracy on validation"
     print_table(title, HEADER, table_rows(values), stdout=True)
     task = get_task(values["task"], values["problem_type"], values["rows"])
-    what, _, differ = task.output.words["same"].partition(", ")
-    print(
-        f"predict.py gives the {what.removesuffix(',')} of the PyTorch model on {parity['rows']} rows ({parity['origin']}); "
-        f"{differ or 'they'} differ by at most {parity['max_difference']:.1g}."
-    )
+    print(compared("onnx", values["parity"], task.output.words["same"]))
     example: Any = task.inputs.example
     words = example.values() if isinstance(example, dict) else [example]
     print(f"Try it: python {report.output_dir / 'predict.py'} {shlex.join(words)}")

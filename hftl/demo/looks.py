@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from hftl.errors import HftlError, reraise_in_tests
 from hftl.predict import Predictor
+from hftl.publishing.public_report import public_name
 from hftl.report import statements
 from hftl.report.figures import figures
 from hftl.report.html import drawn, environment, evidence_sections
@@ -93,10 +94,11 @@ def report_html(template: str, name: str, predictor: Predictor, report: dict[str
 
 def _header(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:
     look, sentence = statements.headline(report, evidence)
-    base, words = str(report["model"]["name"]), statements.METHODS.get(str(report["method"]), "")
-    base = base.rstrip("/").rsplit("/", 1)[-1] if report["model"]["source"] == "folder" else base
-    return {"look": look, "sentence": sentence, "base": base, "method_words": words, "report": report,
-            "learned": statements.learned(report)}  # fmt: skip
+    return {
+        **{"look": look, "sentence": sentence, "base": public_name(report["model"]), "report": report},
+        "method_words": statements.METHODS.get(str(report["method"]), ""),
+        "learned": statements.learned(report),
+    }
 
 
 def _evidence(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from hftl.data.settle import find_columns
 from hftl.data.sources import DATA_SUFFIXES, data_errors, read_file
 from hftl.demo.explain import why_image, why_text
 from hftl.errors import DataError, HftlError
-from hftl.paths import typed_path
+from hftl.paths import bare_name
 from hftl.predict import Predictor
 from hftl.publishing.parity import as_json
 from hftl.report.visible import one_line
@@ -85,8 +85,7 @@ class Served:
     @property
     def name(self) -> str:
         """The Hub id, or the name of the run's or model's folder: no path of the machine."""
-        path = typed_path(self.artifact.name)
-        return (self.artifact.run or path).resolve().name if path.exists() else self.artifact.name
+        return bare_name(str(self.artifact.run or self.artifact.name))
 
     @property
     def inputs(self) -> Inputs:

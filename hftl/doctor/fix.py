@@ -18,7 +18,7 @@ from datasets import ClassLabel, Dataset, Value
 from hftl.atomic import check_folder, disk_errors, new_folder
 from hftl.data.images import IMAGE_SUFFIXES, open_image
 from hftl.doctor.findings import NO_KEY, NO_LABEL, Records
-from hftl.doctor.input_checks import repeats
+from hftl.doctor.input_checks import copies_of, repeats
 from hftl.doctor.label_checks import is_sorted, merged_names, missing_labels
 from hftl.doctor.reading import Opened
 from hftl.errors import RunError
@@ -150,10 +150,9 @@ def _drop_leaks(changes: Changes) -> None:
     """Leave out of train what stands in validation or test, and out of validation what stands in test."""
     records = changes.records
     for code, split in enumerate(records.splits[:-1]):
-        for later in range(len(records.splits) - 1, code, -1):
-            theirs = records.key[(records.split == later) & changes.stays & (records.key != NO_KEY)]
-            rows = np.flatnonzero(records.within(split) & changes.stays & np.isin(records.key, theirs))
-            changes.drop(rows, "cross_split_duplicates", f"stands in {records.splits[later]} too")
+        for later in reversed(records.splits[code + 1 :]):
+            rows = copies_of(records, records.within(split) & changes.stays, records.within(later) & changes.stays)
+            changes.drop(rows, "cross_split_duplicates", f"stands in {later} too")
 
 
 def _order(changes: Changes) -> dict[str, np.ndarray]:

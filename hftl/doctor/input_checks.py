@@ -42,19 +42,15 @@ def _beside(records: Records, group: np.ndarray, later: int) -> str:
     return "such as " + " and ".join(f"{records.splits[records.split[i]]} {records.row[i]}" for i in pair)
 
 
-def standing_earlier(records: Records) -> dict[str, np.ndarray]:
-    """Return, for validation and test, the positions whose input also stands in a split before it."""
-    copies = {}
-    for code, split in enumerate(records.splits[1:], start=1):
-        earlier = records.key[records.split < code]
-        here = np.flatnonzero((records.split == code) & (records.key != NO_KEY))
-        copies[split] = here[np.isin(records.key[here], earlier[earlier != NO_KEY])]
-    return copies
+def copies_of(records: Records, mask: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the positions among `mask` [n] whose input stands among `others` [n] too."""
+    return np.flatnonzero(mask & (records.key != NO_KEY) & np.isin(records.key, records.key[others]))
 
 
 def cross_split_duplicates(records: Records) -> Finding:
     """Count the rows of validation that stand in train, and those of test that stand in train or validation."""
-    copies = standing_earlier(records)
+    numbered = list(enumerate(records.splits))[1:]
+    copies = {split: copies_of(records, records.split == code, records.split < code) for code, split in numbered}
     positions = np.concatenate([*copies.values(), np.empty(0, dtype=np.int64)])
     if not len(positions):
         return Finding("cross_split_duplicates")

@@ -14,8 +14,6 @@ from hftl.methods import METHODS
 from hftl.methods.policy import Facts, recommend
 
 
-# Rows per class (median) below which a method is short of data.
-ENOUGH = {name: method.rows for name, method in METHODS.items()}
 # Rows count as sorted when the runs of equal labels are at least half way from the number that a random order has to
 # that of a sorted one, by a margin that chance does not give (standard deviations of the number of runs).
 _HALF_WAY, _SORTED_DEVIATIONS = 0.5, 4.0
@@ -130,15 +128,16 @@ def too_few_rows(records: Records, method: str | None) -> Finding:
         return records.finding("too_few_rows", "FAIL", rows, fix)
     present = counts[counts > 0]
     name = method or records.default_method
+    enough = METHODS[name].rows  # per class (median), below which the method is short of data
     median = float(np.median(present)) if len(present) else 0.0
-    if median >= ENOUGH[name]:
+    if median >= enough:
         return Finding("too_few_rows")
-    few = int((present < ENOUGH[name]).sum())
+    few = int((present < enough).sum())
     who = f"--method {name}" if method else f"{name}, the default method here"
     best = recommend(Facts(median)).method
     instead = "more rows help more than another method" if METHODS[name].frozen_body else f"use --method {best}"
-    rarest = quoted([records.labels[i] for i in np.argsort(counts, kind="stable") if 0 < counts[i] < ENOUGH[name]][:3])
-    fix = f"{median:g} rows per class (median) are few for {who}, which wants {ENOUGH[name]} (rarest: {rarest}): {instead}."
+    rarest = quoted([records.labels[i] for i in np.argsort(counts, kind="stable") if 0 < counts[i] < enough][:3])
+    fix = f"{median:g} rows per class (median) are few for {who}, which wants {enough} (rarest: {rarest}): {instead}."
     return Finding("too_few_rows", "WARN", few, {"train": few}, {}, fix)
 
 

@@ -24,7 +24,7 @@ from hftl.export.graph import LINKS, OPSET, check_packages, export_graph, sessio
 from hftl.export.int8 import CALIBRATION_BATCH, CALIBRATION_ROWS, is_convolutional, quantise_dynamic, quantise_static
 from hftl.export.rows import Feed, feeds_of, outputs_of, parity_rows, probabilities, quality_splits, run_predict
 from hftl.export.timing import BATCHES, latency, to_tensors
-from hftl.paths import typed_path
+from hftl.paths import bare_name, typed_path
 from hftl.predict import Predictor, load
 from hftl.publishing.parity import judge, keep_parity
 from hftl.run_data import Artifact, RealRows, open_artifact, spread
@@ -192,7 +192,6 @@ def _add_int8(work: Path, predictor: Predictor, splits: Splits, feeds: list[Feed
 
 def _describe(artifact: Artifact, predictor: Predictor, graph: dict[str, Any]) -> dict[str, Any]:
     """What was exported, with no path of this machine."""
-    folder = artifact.run or typed_path(artifact.name)
     return {
         "schema_version": 1,
         "format": "onnx",
@@ -201,7 +200,7 @@ def _describe(artifact: Artifact, predictor: Predictor, graph: dict[str, Any]) -
         "problem_type": predictor.task.output.problem_type,
         "rows": predictor.task.inputs.kind,
         "model": {
-            "name": folder.resolve().name if folder.is_dir() else artifact.name,
+            "name": bare_name(str(artifact.run or artifact.name)),
             "architecture": type(predictor.model).__name__,
             "parameters": sum(p.numel() for p in predictor.model.parameters()),
             "labels": len(predictor.labels),

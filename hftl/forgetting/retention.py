@@ -13,7 +13,7 @@ from hftl.data.settle import find_columns
 from hftl.data.sources import read_source
 from hftl.data.splits import sample
 from hftl.errors import DataError
-from hftl.paths import typed_path
+from hftl.paths import bare_name
 from hftl.prepare import Prepared
 from hftl.tasks import INPUTS, TASKS
 from hftl.tasks.outputs.classes import labels_of
@@ -58,7 +58,7 @@ def choose_retention(ready: Prepared) -> Retention | str:
     if not problems:
         return retention
     if ready.config.retain:
-        raise DataError(f"--retain {_public_name(name)}: {problems[0]}")
+        raise DataError(f"--retain {bare_name(name)}: {problems[0]}")
     return f"There is no retention set: {problems[0]}"
 
 
@@ -99,17 +99,11 @@ def _choose(name: str, ready: Prepared) -> Retention:
     if left_out:
         notes.append(f"{left_out} rows of the retention set that the run trains on are left out.")
     kind = "own" if own else "given" if ready.config.retain else "stand-in"
-    return Retention(_public_name(name), encoded, kind, tuple(notes), left_out)
+    return Retention(bare_name(name), encoded, kind, tuple(notes), left_out)
 
 
 def _keys(table: Dataset, inputs: Inputs) -> list[bytes | None]:
     return [inputs.key(value) for value in inputs.values(table)]
-
-
-def _public_name(name: str) -> str:
-    """The name without the folders of this machine."""
-    path = typed_path(name)
-    return path.resolve().name if path.exists() else name
 
 
 def _config(name: str, ready: Prepared) -> DataConfig:
