@@ -194,7 +194,7 @@ def _prepare(run: Run) -> Prepared:
 
 def _see(run: Run, ready: Prepared) -> Seen:
     """One forward pass over train and validation: the frozen features and, where the plan reads them, the states."""
-    config, loaded, build_plan = run.config, ready.loaded, get_method(str(run.config.method.method))
+    config, loaded, build_plan = ready.config, ready.loaded, get_method(str(ready.config.method.method))
     plan = build_plan(loaded, config.method, len(ready.train))
     parts = {"train": ready.train, "validation": ready.validation}
     with without_adapters(plan.model):
@@ -219,7 +219,7 @@ def _fit(run: Run, ready: Prepared, seen: Seen) -> Trained:
     with run.nothing_useless():
         if racing:
             return race(run, ready, seen)
-        return Trained(run, ready, seen, fit_plan(seen.plan, seen.probe, seen.data(ready), run.config, run.work))
+        return Trained(run, ready, seen, fit_plan(seen.plan, seen.probe, seen.data(ready), ready.config, run.work))
 
 
 def _finish(run: Run, ready: Prepared, seen: Seen) -> Final:

@@ -62,6 +62,7 @@ class DataConfig:
     validation_size: float = _flag(0.1, float, "share of train to validate on when the data has no validation split")
     test_size: float = _flag(0.2, float, "share to test on when the data has no test split")
     slice_column: str | None = _flag(None, str, "column whose values the report scores apart, such as the source")
+    group_column: str | None = _flag(None, str, "column of what rows share, such as the person: no cut divides them")
     shots: int | None = _flag(None, int, "train on so many rows of every class, drawn by --seed")
     strict: bool = _flag(False, bool, "a broken image is an error instead of being skipped and named")
     seed: int = _flag(42, int, "seed of the splits, the head and the training")
@@ -108,16 +109,21 @@ class MethodConfig:
     lora_alpha: int | None = _flag(None, int, "lora: scale (default: twice the rank)")
     lora_dropout: float = _flag(0.05, float, "lora: dropout")
     lora_target_modules: tuple[str, ...] | None = _flag(None, tuple, "lora: names or suffixes of the layers to adapt")
-    augment: str = _flag(
-        "light",
+    augment: str | None = _flag(
+        None,
         str,
-        "images: none; light (when not given, full and lora): shift, scale, flip; default: rotate, colours; strong: more",
+        "images: none; light (when not given): shift, scale, flip if it does no harm; default: rotate, colours; strong: more",
         ("none", "light", "default", "strong"),
     )
     no_flip: bool = _flag(False, bool, "images: never mirror (digits, text, left and right hands)")
     early_stopping_patience: int | None = _flag(
         None, int, "stop after so many looks without a better one; keep the best"
     )
+
+    @property
+    def augmentation(self) -> str:
+        """The preset by which images are augmented."""
+        return self.augment or "light"
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from transformers import set_seed
 
-from hftl.config import RunConfig
+from hftl.config import MethodConfig, RunConfig
 from hftl.data.load import load_task
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError
-from hftl.methods import MAY_POOL, get_method
+from hftl.evaluation.mirror import in_words, turned
+from hftl.methods import FROZEN_BODY, MAY_POOL, get_method
 from hftl.models.classes import own_class_note
 from hftl.models.heads import states_by_token
 from hftl.models.load import Loaded, load_model
@@ -36,6 +37,7 @@ class Prepared:
     weights: np.ndarray | None  # one factor per class
     notes: list[str]
     cut: int  # rows that are longer than the model reads
+    turned: str = ""  # which classes a mirror makes of each other, where the user asked to mirror all the same
 
     @property
     def strata(self) -> tuple[np.ndarray, int]:
@@ -69,7 +71,7 @@ class Prepared:
     @property
     def augmented(self) -> bool:
         """Are the training rows augmented?"""
-        return self.task.inputs.augmentable and self.config.method.augment != "none"
+        return self.task.inputs.augmentable and self.config.method.augmentation != "none"
 
     @property
     def rows_to_train_on(self) -> Encoded:
@@ -99,14 +101,29 @@ def prepare_on(config: RunConfig, task: Task, splits: Splits) -> Prepared:
     _check_pooling(task, loaded, config)
     notes = task.inputs.settle(loaded.model, loaded.processor, loaded.name)
     finish = task.inputs.fit(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
-    collate = task.collator(loaded.processor, not config.method.no_flip, config.method.augment)
     train, validation = (task.encode(part, loaded.processor) for part in (splits.train, splits.validation))
     fitted = finish([train.lengths, validation.lengths])
     notes += [*fitted.notes, *own_class_note(loaded.model)]
+    mirrored = _turned(config.method, task, train, splits.labels)
+    if mirrored and config.method.augment is None:
+        notes.append(f"{mirrored}: training does not mirror. With --augment light it would.")
+        config, mirrored = replace(config, method=replace(config.method, no_flip=True)), ""
+    elif mirrored:
+        notes.append(f"{mirrored}: mirroring makes wrong examples of them. Add --no_flip.")
+    collate = task.collator(loaded.processor, not config.method.no_flip, config.method.augmentation)
     known = (config.method.class_weights, train.targets, len(splits.labels))
     weights, remarks = class_weights(*known) if task.output.single else (None, [])
     rows = (collate, train, validation, weights_hash(loaded.model))
-    return Prepared(config, task, splits, loaded, *rows, weights, [*notes, *remarks], fitted.cut)
+    return Prepared(config, task, splits, loaded, *rows, weights, [*notes, *remarks], fitted.cut, mirrored)
+
+
+def _turned(method: MethodConfig, task: Task, train: Encoded, labels: tuple[str, ...]) -> str:
+    """Return which classes the augmentation would make of each other by mirroring, in words; "" for none."""
+    thumbs = task.inputs.thumbs
+    learns = method.method not in FROZEN_BODY and method.augmentation != "none"  # from augmented images
+    if thumbs is None or method.no_flip or not learns or not task.output.single:
+        return ""
+    return in_words(turned(labels, thumbs(train), train.targets))
 
 
 def _check_output(task: Task, config: RunConfig) -> None:

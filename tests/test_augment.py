@@ -52,7 +52,7 @@ def augmented(images: torch.Tensor, preset: str, flip: bool = True) -> torch.Ten
 def test_flag_offers_the_presets():
     choices = MethodConfig.__dataclass_fields__["augment"].metadata["choices"]
     assert choices == tuple(PRESETS)
-    assert MethodConfig().augment == "light"
+    assert MethodConfig().augmentation == "light"
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -4,6 +4,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -215,9 +216,28 @@ def shortened(name: str) -> str:
 
 def slice_values(table: Dataset, column: str | None, where: str) -> list[str] | None:
     """Return the values of the column by which the report scores rows apart, as text; None when none was named."""
+    values = _cells(table, column, where, "slice_column")
+    return None if values is None else ["(missing)" if value is None else str(value) for value in values]
+
+
+def group_values(table: Dataset, column: str | None, where: str) -> list[str | None] | None:
+    """Return the group of every row; None when no column was named. Of a column "file_name" it is the `name_stem`."""
+    values = _cells(table, column, where, "group_column") or []
+    group = name_stem if column == "file_name" else str
+    return None if column is None else [None if value is None else group(value) for value in values]
+
+
+def name_stem(name: str) -> str:
+    """Return the name of a file without its ending and the counter before that: "a/obj12_003.jpg" is "a/obj12"."""
+    path = PurePath(name)
+    stem = re.sub(r"[\W_]*\d+\W*$", "", path.stem)
+    return str(path.with_name(stem)) if stem else name
+
+
+def _cells(table: Dataset, column: str | None, where: str, flag: str) -> list[Any] | None:
     if column is None:
         return None
     if column not in table.column_names:
         have = ", ".join(table.column_names)
-        raise DataError(f"{where} has no column {column!r} for --slice_column; it has: {have}")
-    return ["(missing)" if value is None else str(value) for value in table[column][:]]
+        raise DataError(f"{where} has no column {column!r} for --{flag}; it has: {have}")
+    return list(table[column][:])

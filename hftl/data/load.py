@@ -12,10 +12,10 @@ import pyarrow as pa
 from datasets import Dataset, Features, Value
 
 from hftl.config import DataConfig
-from hftl.data.columns import arrow_table, quoted, refuse_missing, slice_values
+from hftl.data.columns import arrow_table, group_values, quoted, refuse_missing, slice_values
 from hftl.data.settle import Columns, as_lists, find_columns, settle_task, train_of
 from hftl.data.sources import data_errors, read_source
-from hftl.data.splits import Rows, Source, Splits, cut, pick_shots, recognise_splits, sample, together
+from hftl.data.splits import Rows, Source, Splits, cut, joined, pick_shots, recognise_splits, sample, together
 from hftl.errors import DataError
 from hftl.tasks import CLASSES, INPUTS, TASKS
 from hftl.tasks.task import Inputs, Output, Task
@@ -31,7 +31,8 @@ class _Part:
     inputs: Dataset  # the canonical input columns alone
     values: list[Any]  # of the label column, by `Output.read`
     rows: np.ndarray
-    slices: list[str] | None  # values of --slice_column
+    slices: list[str] | None  # values of --slice_column, of all rows of the source
+    groups: list[str | None] | None  # values of --group_column
 
 
 def load_task(name: str, config: DataConfig, draw_seed: int | None = None) -> tuple[Task, Splits]:
@@ -122,6 +123,7 @@ class _Loading:
         values = {split: part.values for split, part in parts.items()}
         labels, remarks = self.output.names(values, train.features[label], label)
         tables, origins = self._cut_and_sample(parts, named, labels, draw_seed)
+        remarks = [*remarks, *self._shared_groups(parts, named)]
         facts = {"labels": labels, "name": source.name, "origins": origins}
         whole = {split: named[split] for split, part in parts.items() if len(tables[split]) == len(part.rows)}
         return Splits(**tables, **facts, skipped=tuple(skipped), warnings=(*notes, *remarks), whole=whole)
@@ -149,7 +151,8 @@ class _Loading:
                 "Replace them, or remove the class"
             )
         slices = slice_values(table, self.config.slice_column, name)
-        return _Part(inputs, usable, rows, None if slices is None else [slices[row] for row in rows])
+        groups = group_values(table, self.config.group_column, name)
+        return _Part(inputs, usable, rows, slices, groups and [groups[row] for row in rows])
 
     def _read(self, source: Source, name: str, columns: Sequence[str], refuse_numbers: bool) -> Any:
         """Return the canonical input columns of the rows that can be used, their row numbers, and what was left out."""
@@ -169,19 +172,23 @@ class _Loading:
         rows = {split: np.arange(len(values)) for split, values in targets.items()}
         origins = {split: f"the source's {named[split]} split" for split in parts}
         home = {split: split for split in parts}
-        keys: list[bytes | None] = []  # equal for rows that hold the same input, so that copies are kept together
+        keys: list[Any] = []  # equal for rows that hold the same input, so that copies are kept together
         if not {"test", "validation"} <= parts.keys():
             inputs = parts["train"].inputs
             batches = (inputs.select(range(i, min(i + _ROWS, len(inputs)))) for i in range(0, len(inputs), _ROWS))
             keys = [self.inputs.key(row) for batch in batches for row in self.inputs.values(batch)]
+        groups = parts["train"].groups
+        keys = joined(groups, keys).tolist() if groups is not None and keys else keys
         for stage, (split, share) in enumerate((("test", config.test_size), ("validation", config.validation_size))):
             if split in parts:
                 continue
             here = rows["train"]
-            left, taken = cut(strata["train"][here], classes, share, config.seed + stage)
+            units = None if groups is None else np.array(keys)[here]
+            left, taken = cut(strata["train"][here], classes, share, config.seed + stage, units)
             rows["train"], rows[split] = together(here[left], here[taken], keys)
             home[split] = "train"
-            origins[split] = f"cut from train: {share:.0%}, stratified, seed {config.seed}"
+            what = f"{share:.0%}" if groups is None else f"{share:.0%} of its groups"
+            origins[split] = f"cut from train: {what}, stratified, seed {config.seed}"
             origins["train"] = f"the source's {named['train']} split, less what was cut off"
         tables = {}
         for split in ("train", "validation", "test"):
@@ -198,6 +205,18 @@ class _Loading:
                 origins[split] += f"; {config.shots} rows of every class, seed {draw_seed}"
             tables[split] = _labelled(parts[home[split]], targets[home[split]], here[sampled])
         return tables, origins
+
+    def _shared_groups(self, parts: dict[str, _Part], named: dict[str, str]) -> list[str]:
+        """Return a note for each split of the source that holds rows of groups which one before it has too."""
+        notes, before = [], set[str | None]()
+        for split, part in parts.items():
+            again = [group for group in part.groups or () if group is not None and group in before]
+            before.update(part.groups or ())
+            count = f"{len(again)} rows of {named[split]!r} are of {len({*again})} groups"
+            notes += (
+                [f"{count} that a split before it has too (--group_column): expect less of new ones"] if again else []
+            )
+        return notes
 
     def _strata(self, targets: Any, labels: Sequence[str]) -> tuple[np.ndarray, int]:
         """Return the stratum of every row, and how many there are."""
@@ -244,7 +263,7 @@ def _labelled(part: _Part, targets: Any, rows: np.ndarray) -> Dataset:
     columns |= {"label": labels, "row": part.rows[rows]}
     if part.slices is not None:
         features["slice"] = Value("string")
-        columns["slice"] = pa.array([part.slices[row] for row in rows], pa.string())
+        columns["slice"] = pa.array([part.slices[row] for row in part.rows[rows]], pa.string())
     return arrow_table(columns, features)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from hftl.errors import DataError
 
@@ -122,22 +124,31 @@ def _pick(labels: np.ndarray, quota: np.ndarray, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(picked)).astype(np.int64)
 
 
-def cut(labels: np.ndarray, classes: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def cut(
+    labels: np.ndarray, classes: int, share: float, seed: int, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the positions (left, cut) of a stratified cut of `share` of the rows, at least one.
 
-    Every class keeps a row, so a class of two rows may be absent from what is cut. Raises `DataError` when no class has
-    a row to spare.
+    Every class keeps a row, so a class of two rows may be absent from what is cut. With `groups` [n] the same is done
+    with groups in the place of rows, each of its most frequent class. Raises `DataError` when no class has one to spare.
     """
+    unit, of_row = "rows", np.arange(len(labels))
+    if groups is not None:
+        unit, of_row = "groups", np.unique(groups, return_inverse=True)[1]
+        table = np.zeros((of_row.max() + 1, classes), dtype=np.int64)
+        np.add.at(table, (of_row, labels), 1)
+        labels = table.argmax(axis=1)
     counts = np.bincount(labels, minlength=classes)
     spare = np.maximum(counts - 1, 0)
     if not spare.sum():
         raise DataError(
-            f"too few rows: {len(labels)} rows in {classes} classes leave none to cut off for validation and test: "
-            "add rows, or give validation and test splits of your own"
+            f"too few {unit}: {len(labels)} {unit} in {classes} classes leave none to cut off for validation and test: "
+            f"add {unit}, or give validation and test splits of your own"
         )
     size = max(1, int(np.floor(share * len(labels) + 0.5)))
     taken = _pick(labels, allocate(counts, size, np.zeros_like(counts), spare, seed), seed)
-    return np.setdiff1d(np.arange(len(labels)), taken), taken
+    inside = np.isin(of_row, taken)
+    return np.flatnonzero(~inside), np.flatnonzero(inside)
 
 
 def together(left: np.ndarray, taken: np.ndarray, keys: Sequence[bytes | None]) -> tuple[np.ndarray, np.ndarray]:
@@ -151,6 +162,17 @@ def together(left: np.ndarray, taken: np.ndarray, keys: Sequence[bytes | None]) 
     if copies.all():
         return left, taken
     return np.sort(np.concatenate([left, taken[copies]])), taken[~copies]
+
+
+def joined(*views: Sequence[Any]) -> np.ndarray:
+    """Return a number per row [n], equal for rows that share a value of any view, also by way of others; None is no value."""
+    rows, ends = np.arange(len(views[0])), []
+    for view in views:
+        first: dict[Any, int] = {}
+        ends += [row if value is None else first.setdefault(value, row) for row, value in enumerate(view)]
+    graph = coo_array((np.ones(len(ends)), (np.tile(rows, len(views)), ends)), shape=(len(rows), len(rows)))
+    numbers: np.ndarray = connected_components(graph, directed=False)[1]
+    return numbers
 
 
 def sample(labels: np.ndarray, classes: int, limit: int | None, seed: int, every_class: bool) -> np.ndarray:

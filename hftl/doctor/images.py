@@ -17,13 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from datasets import Dataset
 from PIL import Image as PILImage
 from scipy.fft import dctn
 
+from hftl.data.columns import name_stem
 from hftl.data.images import decode_image, in_threads, open_image
-from hftl.doctor.findings import SERIOUS, Facts, Feature, Finding, Kind, Records, warned
+from hftl.doctor.findings import NO_LABEL, SERIOUS, Facts, Feature, Finding, Kind, Records, warned
 from hftl.doctor.texts import group_near
+from hftl.evaluation.mirror import in_words, turned
+from hftl.report.statements import counted
 
 
 if TYPE_CHECKING:
@@ -46,6 +50,7 @@ TINY = 32  # pixels: the smallest side that hftl reads images at
 _STRETCHED = 5.0  # times as long as wide
 _USUAL_MODES = ("RGB", "L", "P", "1")
 _ONE_COLOUR = 1.0  # standard deviation of grey: one colour and nothing else
+_NAMES = 3  # of groups to a class, below which they are only another word for it
 OF_NAMES = ("the wording of the file name", "the number in the file name")
 
 
@@ -167,6 +172,39 @@ def _oddities(image: ImageFacts) -> list[str]:
     return [name for name, is_so in odd.items() if is_so]
 
 
+def mirror_images(records: Records) -> Finding:
+    """Count the classes that a mirror makes of each other, by their names or their grey thumbs; no model is asked."""
+    seen = np.intersect1d(records.where(lambda one: one.thumb is not None), np.flatnonzero(records.label != NO_LABEL))
+    thumbs = np.array([records.facts[i].thumb for i in seen]) if records.classes else None
+    said = turned(records.labels, thumbs, records.label[seen])
+    if not said:
+        return Finding("mirror_images")
+    fix = f"{in_words(said)}: if left and right matter here, train with --no_flip."
+    return Finding("mirror_images", "WARN", len(said), fix=fix)
+
+
+def file_groups(records: Records) -> Finding:
+    """Count the groups that the names of image files tell ("obj12_003.jpg" is of "obj12"): of those in several splits
+    the images, if there are any.
+
+    A name that all images of a class share tells none: there must be three names to a class, and two images to a name.
+    """
+    own = records.where(lambda one: one.own_file)
+    stems = [name_stem("/".join(Path(records.facts[i].path).parts[-2:])) for i in own]
+    frame = pd.DataFrame({"stem": stems, "label": records.label[own], "split": records.split[own]})
+    by_stem = frame.groupby("stem")
+    several = frame["stem"][by_stem["label"].transform("size") > 1]
+    if 2 * len(several) <= len(frame) or frame.groupby("label")["stem"].nunique().median() < _NAMES:
+        return Finding("file_groups")
+    advice = f"--group_column file_name keeps the images of each ({several.iloc[0]!r:.42}, ...) on one side of a cut"
+    across = by_stem["split"].transform("nunique").to_numpy() > 1
+    if not across.any():
+        return Finding("file_groups", "INFO", several.nunique(), fix=f"File names tell groups: {advice}.")
+    many = counted(frame["stem"][across].nunique(), "group lies", "groups lie")
+    fix = f"By file names {many} in several splits, which makes the scores too good: {advice}."
+    return records.finding("file_groups", "WARN", own[across], fix)
+
+
 def near_groups(facts: Sequence[ImageFacts], quick: bool) -> np.ndarray | None:
     """Return the groups of images that look the same, or None where a quick look decoded none."""
     thumbs = [one.thumb for one in facts if one.thumb is not None]
@@ -230,7 +268,7 @@ IMAGES = Kind(
     name="image",
     look=look,
     check_of_faults="broken_images",
-    checks=(broken_images, tiny_or_odd_images),
+    checks=(broken_images, tiny_or_odd_images, mirror_images, file_groups),
     groups=near_groups,
     alike="images that look alike",
     features=features,

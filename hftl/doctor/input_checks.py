@@ -106,6 +106,7 @@ def near_duplicates(records: Records) -> Finding | None:
     every[first] = group
     fix = (
         f"Look at them ({records.kind.alike}, {_beside(records, every, again[0])}): copies in test make the scores too good, "
-        "copies in train count twice."
+        "copies in train count twice. A column that says which rows belong together keeps them on one side of a cut "
+        "(--group_column)."
     )
     return records.finding("near_duplicates", "WARN", again, fix)

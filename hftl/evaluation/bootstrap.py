@@ -245,6 +245,22 @@ def paired_differences(
     return {name: difference(gaps[i], resampled_gaps[i], p[name]) for i, name in enumerate(scores)}
 
 
+def unpaired_p(first: Any, second: Any, score: Callable[[np.ndarray], np.ndarray], times: int = RESAMPLES) -> float:
+    """Return how probable it is that a score of two sets of rows lies as far apart by chance: a permutation test.
+
+    Statistics [n, s] and [m, s] add up over rows. All rows together are divided at random into sets of these sizes.
+    """
+    kinds = kinds_of(sparse.vstack([sparse.csr_array(part) for part in (first, second)], format="csr"))
+    rng, total, size = np.random.default_rng(0), kinds.sums, first.shape[0]
+    one = kinds_of(first).sums
+    gap = abs(score(one) - score(total - one))[0] - 1e-12
+    extreme = 0
+    for draws in chunks(times, len(kinds.counts)):
+        sums = rng.multivariate_hypergeometric(kinds.counts, size, size=draws, method="marginals") @ kinds.statistics
+        extreme += int((abs(score(sums) - score(total - sums)) >= gap).sum())
+    return (extreme + 1) / (times + 1)
+
+
 def difference(gap: float, drawn: np.ndarray, p: float) -> Difference:
     """Return what a gap, its resamples [b] and its p-value say together."""
     low, high = ends(drawn)

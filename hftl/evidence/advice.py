@@ -14,6 +14,7 @@ FINE_TUNE = "fine-tune instead of freezing the features"
 ALL_LAYERS = "let every layer learn"
 MORE_LABELS = "label more rows"
 MORE_TEST_ROWS = "test on more rows"
+NO_FLIP = "do not mirror: --no_flip"
 NO_TRANSFER = "do not transfer: use the baseline"
 
 # Pretraining that is shown to bring no more than this hardly helps: it brings tens of points as a rule. Ours.
@@ -62,6 +63,7 @@ class Facts:
     course: Course | None = None  # of the training; None where nothing was learned by gradient
     full_seconds: float | None = None  # as the policy's facts, as the next
     width: int | None = None
+    turned: str = ""  # which classes a mirror makes of each other, where the training mirrored
 
     @property
     def choice(self) -> policy.Facts:
@@ -95,6 +97,7 @@ def advise(verdict: Verdict, facts: Facts) -> list[Advice]:
     """
     course: list[Advice | None] = [Advice(*step) for step in look_at(facts.course)] if facts.course else []
     steps = (
+        Advice(NO_FLIP, f"{facts.turned}: mirrored, they are wrong examples.") if facts.turned else None,
         _more_test_rows(verdict, facts),
         *(course or [_lower_rate(facts)]),  # what still improves is not spoiled
         _more_to_learn(verdict, facts),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from hftl.evidence.scene import Scene
+from hftl.evidence.shifts import shifts
 from hftl.methods import MAY_POOL
 from hftl.report.report import SCHEMA_VERSION
 from hftl.tasks.scores import lines, score
@@ -22,6 +23,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
     config, splits, loaded, model = run.config, ready.splits, scene.seen.loaded, outcome.final.model
     output, names = ready.task.output, splits.labels
     truth = {"test": scene.targets, "validation": ready.validation.targets}
+    shares, notes = shifts(scene)
     cut = {"rows": ready.cut, "of": len(ready.train) + len(ready.validation)}
     return {
         "schema_version": SCHEMA_VERSION,
@@ -43,6 +45,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
             "rows": {k: len(getattr(splits, k)) for k in ("train", "validation", "test")},
             "origins": splits.origins,
             "source_splits": splits.whole,
+            "class_shares": shares,
             "skipped": list(splits.skipped),
             "cut": {**cut, "tokens": loaded.processor.model_max_length} if ready.cut else None,
         },
@@ -65,7 +68,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
             "threads": torch.get_num_threads(),
         },
         "seed": config.train_seed,  # of a `--seeds` run: the one whose weights are kept
-        "warnings": [*splits.warnings, *ready.notes, *scene.fitted.notes, *run.notes],
+        "warnings": [*splits.warnings, *ready.notes, *scene.fitted.notes, *run.notes, *notes],
         "evidence": evidence,
         "parity": {},  # what was checked so far: "final", "hub", "onnx"
     }

@@ -108,6 +108,7 @@ def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
         full_seconds=policy.full_seconds(ready.loaded, scene.run.config, len(ready.train), one_pass),
         width=policy.width_of(ready.loaded),
         scale=output.written(),
+        turned=scene.ready.turned,
         **{name: output.words[name] for name in ("per", "guess", "given")},
     )
 

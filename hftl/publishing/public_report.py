@@ -28,7 +28,8 @@ _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "add
 _HIDDEN_ALLOWED = ".eval_results"
 _APART = rb"(?<![\w.-])"  # so that a part of a repository's address is not taken for a folder at the top of the disk
 _PLACES = ("output_dir", "overwrite", "resume")
-_COLUMNS = ("text_column", "image_column", "label_column", "slice_column")  # names out of the user's own table
+# names out of the user's own table
+_COLUMNS = ["text_column", "image_column", "label_column", "slice_column", "group_column"]
 _TRAINING_WORDS = """
     eval_strategy half_precision_backend logging_strategy lr_scheduler_type metric_for_best_model optim save_strategy
     train_sampling_strategy

@@ -156,6 +156,7 @@ REPORT: dict[str, Any] = {
         "rows": {str: number},
         "origins": _all(sentence, "train validation test"),
         "source_splits": {str: word},
+        "class_shares": {"p": number, "classes": [{"label": label, **_all(number, "train test")}]},
         "skipped": private,  # names of files
         "cut": _all(number, "rows of tokens"),  # how many texts of how many end at that length
     },

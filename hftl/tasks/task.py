@@ -186,6 +186,7 @@ class Inputs:
     derived: tuple[str, ...] = ()  # columns that `read` makes beside those, for `Output.located`
     padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
     augmentable: bool = False
+    thumbs: Function | None = None  # Encoded -> grey [n, side, side], where augmenting may mirror a row
     caveat: str = ""  # what the limits of a model say was not recorded of such rows; "": nothing
 
     @property

@@ -153,7 +153,7 @@ def state_maker(
     if anatomy is None or not replays_exactly(plan.model, anatomy, sorted(epochs), sample):
         return without(mode, "this model's layers cannot be run from stored states")
     passer = Passer(collate, runs_on_cpu(config.training), choose_bf16(config.training))
-    augmentation = {"augment": config.method.augment, "no_flip": config.method.no_flip}
+    augmentation = {"augment": config.method.augmentation, "no_flip": config.method.no_flip}
     return StateMaker(plan, anatomy, sorted(epochs), passer, views, augmentation), ""
 
 

@@ -27,6 +27,7 @@ from hftl.tasks.task import Encoded, Faults, Finish, Inputs, Read, nothing_left
 _SAMPLE = 200  # images whose size is looked at to choose the resolution
 _STEP = 32  # convnets here halve the side five times; other sizes are padded differently by different code
 _SIZES = 8  # that are named
+_THUMB = 32  # pixels a side, at least
 
 
 def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,)) -> tuple[str, ...] | None:
@@ -231,6 +232,15 @@ def collator(processor: Any, flip: bool = True, augment: str = "light") -> Any:
     return collate
 
 
+def grey_thumbs(encoded: Encoded) -> np.ndarray:
+    """Return the images in grey, 32 to 63 pixels a side, or as they are, [n, side, side]."""
+    pixels: Any = encoded.arrays["pixels"]
+    step = max(1, pixels.shape[-1] // _THUMB)
+    side = pixels.shape[-1] // step
+    blocks = pixels[:, :, : side * step, : side * step].reshape(len(pixels), 3, side, step, side, step)
+    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
+
+
 def smallest_batch(model: Any, processor: Any) -> dict[str, torch.Tensor]:
     """One black image, enough to see which module runs when."""
     return {"pixel_values": torch.tensor(_run(processor, [Image.new("RGB", (64, 64))])).float()}
@@ -293,4 +303,5 @@ IMAGE = Inputs(
     sample="sample:digits",
     box="Image",
     augmentable=True,
+    thumbs=grey_thumbs,
 )
