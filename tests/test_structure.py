@@ -48,13 +48,13 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2400,  # its own files, without folders
-    "hftl/cli": 990,
-    "hftl/data": 1820,
+    "hftl": 2430,  # its own files, without folders
+    "hftl/cli": 980,
+    "hftl/data": 1880,
     "hftl/demo": 1760,
-    "hftl/doctor": 1610,
-    "hftl/evaluation": 3330,
-    "hftl/evidence": 1060,
+    "hftl/doctor": 1640,
+    "hftl/evaluation": 3410,
+    "hftl/evidence": 1130,
     "hftl/export": 990,
     "hftl/forgetting": 590,
     "hftl/methods": 970,
@@ -63,11 +63,11 @@ BUDGETS = {
     "hftl/publishing": 2380,
     "hftl/report": 2710,
     "hftl/selection": 1160,
-    "hftl/tasks": 2830,
+    "hftl/tasks": 2850,
     "hftl/training": 2300,
     "spaces_demo": 570,
 }
-MAX_FILES = 196
+MAX_FILES = 198
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }
