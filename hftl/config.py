@@ -85,9 +85,7 @@ class MethodConfig:
     """Which weights learn, and the knobs of the methods."""
 
     method: str | None = _flag(None, str, "how to train, see `hftl methods` (default: auto)")
-    budget: str | None = _flag(
-        None, str, "auto: time to race for, 600 (seconds), 10m or 2h (default: twice that of full)"
-    )
+    budget: str | None = _flag(None, str, "auto: time to race, 600 (seconds), 10m or 2h (default: twice that of full)")
     race: str | None = _flag(None, str, "auto: the trials and their steps, as config.yaml of a run holds them")
     pooling: str = _flag("auto", str, "probe and head: which features of a text", ("auto", "native", "mean"))
     layer_decay: float | None = _flag(None, float, "full: rate of each layer relative to the one above it")
@@ -116,9 +114,7 @@ class MethodConfig:
         ("none", "light", "default", "strong"),
     )
     no_flip: bool = _flag(False, bool, "images: never mirror (digits, text, left and right hands)")
-    early_stopping_patience: int | None = _flag(
-        None, int, "stop after so many looks without a better one; keep the best"
-    )
+    early_stopping_patience: int | None = _flag(None, int, "stop after so many looks without a better one, keep it")
 
     @property
     def augmentation(self) -> str:
@@ -162,10 +158,15 @@ _IN_MEMORY = "(in memory: "  # what config.yaml says of data that has no name
 SECTIONS = (DataConfig, ModelConfig, MethodConfig, OutputConfig)
 OWN_FLAGS = {f.name: f for section in SECTIONS for f in dataclasses.fields(section)}
 # Of data that are only read, not cut into splits.
-COLUMN_FLAGS = (
-    *("text_column", "text_pair_column", "image_column"),
-    *("label_column", "label_columns", "label_separator", "problem_type"),
-)
+COLUMN_FLAGS = [
+    "text_column",
+    "text_pair_column",
+    "image_column",
+    "label_column",
+    "label_columns",
+    "label_separator",
+    "problem_type",
+]
 ALIASES = {
     "model_name_or_path": "model",
     "dataset_name": "data",
