@@ -158,15 +158,8 @@ _IN_MEMORY = "(in memory: "  # what config.yaml says of data that has no name
 SECTIONS = (DataConfig, ModelConfig, MethodConfig, OutputConfig)
 OWN_FLAGS = {f.name: f for section in SECTIONS for f in dataclasses.fields(section)}
 # Of data that are only read, not cut into splits.
-COLUMN_FLAGS = [
-    "text_column",
-    "text_pair_column",
-    "image_column",
-    "label_column",
-    "label_columns",
-    "label_separator",
-    "problem_type",
-]
+_COLUMNS = "text_column text_pair_column image_column label_column label_columns label_separator problem_type"
+COLUMN_FLAGS = _COLUMNS.split()
 ALIASES = {
     "model_name_or_path": "model",
     "dataset_name": "data",

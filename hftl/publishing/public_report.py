@@ -29,7 +29,7 @@ _HIDDEN_ALLOWED = ".eval_results"
 _APART = rb"(?<![\w.-])"  # so that a part of a repository's address is not taken for a folder at the top of the disk
 _PLACES = ("output_dir", "overwrite", "resume")
 # names out of the user's own table
-_COLUMNS = ["text_column", "image_column", "label_column", "slice_column", "group_column"]
+_COLUMNS = "text_column image_column label_column slice_column group_column"
 _TRAINING_WORDS = """
     eval_strategy half_precision_backend logging_strategy lr_scheduler_type metric_for_best_model optim save_strategy
     train_sampling_strategy
@@ -107,7 +107,7 @@ def public_config(config: dict[str, Any], report: dict[str, Any]) -> dict[str, A
 
     Kept are hftl's own flags but for places and the names of columns, and numbers and well-known words of the others.
     """
-    words = {"task", *OWN_FLAGS, *_TRAINING_WORDS.split()} - {*_PLACES, *_COLUMNS}
+    words = {"task", *OWN_FLAGS, *_TRAINING_WORDS.split()} - {*_PLACES, *_COLUMNS.split()}
     values = {
         k: v for k, v in config.items() if k in words or (isinstance(v, bool | int | float) and k not in _PLACES)
     }
