@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlparse
@@ -50,6 +51,7 @@ def quiet_libraries() -> None:
     import datasets
     from transformers.utils import logging
 
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # peft asks for it
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         logging.set_verbosity_error()
     if hide_bars():
