@@ -27,7 +27,7 @@ DECAY_TEXT = 0.9  # AutoGluon's default for text; Zhang et al. 2021 ("Revisiting
 DECAY_VIT = 0.75  # BEiT and MAE fine-tuning
 DECAY_CONVNET = 0.9
 # Rates, measured on 500 and 2,000 rows (benchmarks/rates.py; docs/log.md, 2026-11-27). Narrower encoders want higher ones.
-RATE_TEXT, WIDTH_POWER = 1e-4, 1.5  # at width 768, and how it falls with the width: 2.8e-4 at 384
+RATE_TEXT, WIDTH_POWER = 7e-5, 1.5  # at width 768, and how it falls with the width: 2e-4 at 384
 RATE_VIT = 5e-5
 RATE_CONVNET = 1e-3
 LEAST_STEPS, MOST_TIMES = 200, 3  # steps that few rows get, by up to so many times the usual epochs

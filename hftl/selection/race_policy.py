@@ -12,7 +12,7 @@ from hftl.prepare import Prepared
 # Training rows of a class (median) up to which they are few, and some. SetFit (Tunstall et al. 2022) reports its gains
 # over fine-tuning at 8 rows a class and less of them at 64.
 FEW, SOME = 8, 64
-LOWER = 0.4  # the other rate of `full`, relative to its own
+LOWER = 0.5  # the other rate of `full`, relative to its own
 ETA = 3  # of the trials of a rung one in three goes on (Jamieson and Talwalkar 2016; Li et al. 2018, Hyperband)
 # Looks as shares of a trial's steps. A third of the schedule before the first drop: rates rank early as they do late
 # only once the warm-up is over. Four trials or more are dropped in two rungs.
