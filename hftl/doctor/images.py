@@ -179,8 +179,8 @@ def mirror_images(records: Records) -> Finding:
     said = turned(records.labels, thumbs, records.label[seen])
     if not said:
         return Finding("mirror_images")
-    fix = f"{in_words(said)}: if left and right matter here, train with --no_flip."
-    return Finding("mirror_images", "WARN", len(said), fix=fix)
+    fix = f"{in_words(said)}: training does not mirror them; beside a typed --augment, add --no_flip."
+    return Finding("mirror_images", "INFO", len(said), fix=fix)
 
 
 def file_groups(records: Records) -> Finding:

@@ -17,7 +17,6 @@ _FINDINGS = {  # check of the doctor -> what its count counts
     "broken_images": "images that could not be read",
     "tiny_or_odd_images": "images of an unusual size or kind",
     "file_groups": "images of a group, by their file names, that lies in several splits, which flatters the test",
-    "mirror_images": "classes that a mirror makes of each other",
     "exact_duplicates": "rows that repeat another of their split",
     "cross_split_duplicates": "rows of validation or test that an earlier split holds too, which flatters the test",
     "near_duplicates": "rows that are nearly the same as another",
