@@ -51,7 +51,7 @@ def quiet_libraries() -> None:
     import datasets
     from transformers.utils import logging
 
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # peft asks for it
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # peft asks
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         logging.set_verbosity_error()
     if hide_bars():
