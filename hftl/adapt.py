@@ -9,14 +9,14 @@ from typing import Any
 
 from hftl.config import RunConfig, build_config, data_config, to_yaml
 from hftl.data.settle import find_task
-from hftl.errors import DataError
+from hftl.errors import DataError, TrainingError
 from hftl.evidence.before import Base, see_base
 from hftl.evidence.control import train_scratch
 from hftl.evidence.document import build_report
 from hftl.evidence.gather import calibrate, gather
 from hftl.evidence.page import write_run_page
 from hftl.evidence.scene import Final, Outcome, Scene
-from hftl.forgetting.measure import forgetting, with_kept
+from hftl.forgetting.measure import forgetting, keeps, with_kept
 from hftl.methods import check_combination, check_method, get_method
 from hftl.methods.adapters import without_adapters
 from hftl.methods.auto import AUTO
@@ -152,7 +152,10 @@ def _run_claimed(config: RunConfig) -> Result:
         replace(config, output_dir=broadcast_from_main(config.output_dir))
     )  # rank 0 chose a free name
     half = choose_bf16(config.training)
-    check_strategy(str(config.method.method), *current_strategy(), half=half, seeds=config.seeds)
+    strategy = current_strategy()
+    check_strategy(str(config.method.method), *strategy, half=half, seeds=config.seeds)
+    if config.method.soup and strategy[0] == "DEEPSPEED":
+        raise TrainingError("--soup writes weights that a DeepSpeed engine holds. Use multi_gpu.yaml instead.")
     if config.seeds == 1:
         return _run(config)
     report = run_seeds(config, lambda one: _run(one).report)
@@ -166,7 +169,7 @@ def _run(config: RunConfig) -> Result:
         ready = run.step("data", _prepare)
         base = run.step("base", see_base, ready) if config.evidence else None
         seen = run.step("features", _see, ready)
-        trained = run.step("train", _fit, ready, seen)
+        trained = run.step("train", _fit, ready, seen, base)
         run, ready, seen, fitted = (
             trained.run,
             trained.ready,
@@ -206,7 +209,7 @@ def _see(run: Run, ready: Prepared) -> Seen:
     return seen
 
 
-def _fit(run: Run, ready: Prepared, seen: Seen) -> Trained:
+def _fit(run: Run, ready: Prepared, seen: Seen, base: Base | None) -> Trained:
     """Run the plan's stages in the folder of the run, or the race that chooses a plan."""
     identity = {
         **rows_identity(ready.train, ready.validation),
@@ -215,11 +218,14 @@ def _fit(run: Run, ready: Prepared, seen: Seen) -> Trained:
     }
     racing = run.config.method.method == AUTO.name
     run = with_race(run, ready) if racing else run
+    data = seen.data(ready)
+    if base is not None and run.config.method.keep is not None:
+        data = replace(data, kept=keeps(base.retention, ready))
     run.open_folder(identity)
     with run.nothing_useless():
         if racing:
             return race(run, ready, seen)
-        return Trained(run, ready, seen, fit_plan(seen.plan, seen.probe, seen.data(ready), ready.config, run.work))
+        return Trained(run, ready, seen, fit_plan(seen.plan, seen.probe, data, ready.config, run.work))
 
 
 def _finish(run: Run, ready: Prepared, seen: Seen) -> Final:

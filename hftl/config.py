@@ -25,8 +25,8 @@ TASK_NAMES = {
     "token-classification": "a tag for every word: entities in a text",
 }
 
-
 SHORTLISTS = ("small", "base", "large", "multilingual", "long")  # of `hftl pick`, in hftl/selection/shortlist.csv
+BY_GRADIENT = ("loss", "soup")  # flags of the methods that answer training rows by gradient
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")  # transformers' words
 
 
@@ -98,9 +98,7 @@ class MethodConfig:
     class_weights: str = _flag(
         "none", str, "balanced: rare classes count more; auto: if some are rare", ("auto", "balanced", "none")
     )
-    thresholds: str = _flag(
-        "0.5", str, "several labels: from which probability on a row has one; auto: one for each label"
-    )
+    thresholds: str = _flag("0.5", str, "several labels: from which probability on a row has one; auto: one for each")
     cache: str = _flag("auto", str, "states under what learns, once instead of every epoch", ("auto", "on", "off"))
     cache_views: int = _flag(4, int, "images: augmented views per row in that cache")
     lora_r: int = _flag(16, int, "lora: rank")
@@ -114,6 +112,9 @@ class MethodConfig:
         ("none", "light", "default", "strong"),
     )
     no_flip: bool = _flag(False, bool, "images: never mirror (digits, text, left and right hands)")
+    keep: float | None = _flag(None, float, "wise: only mixtures that keep at least this share of the base")
+    loss: str | None = _flag(None, str, "answer as if all classes were equally frequent", ("logit_adjusted",))
+    soup: int | None = _flag(None, int, "average the weights of the last so many evaluations, if that does not lose")
     early_stopping_patience: int | None = _flag(None, int, "stop after so many looks without a better one, keep it")
 
     @property
@@ -194,7 +195,7 @@ _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0":
 # Of flags whose value could be read and yet make no sense; (low, high) are themselves allowed.
 _TINY = 1e-12
 _COUNTS = (
-    "max_train_samples max_eval_samples train_top thaw_to cache_views shots lora_r lora_alpha early_stopping_patience "
+    "max_train_samples max_eval_samples train_top thaw_to cache_views shots lora_r lora_alpha early_stopping_patience soup "
     "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps save_total_limit"
 )
 _ABOVE_0 = "thaw_every num_train_epochs logging_steps eval_steps save_steps"
@@ -205,7 +206,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(_FROM_0.split(), (0, math.inf)),
     **dict.fromkeys(("validation_size", "test_size", "target_precision"), (_TINY, 1 - _TINY)),
     **dict.fromkeys(("lora_dropout", "adam_beta1", "adam_beta2"), (0, 1 - _TINY)),
-    "layer_decay": (_TINY, 1),
+    **dict.fromkeys(("layer_decay", "keep"), (_TINY, 1)),
     "label_smoothing_factor": (0, 1),
     "seed": (0, 2**32 - 1),
     "seeds": (1, 100),

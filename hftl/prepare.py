@@ -133,6 +133,10 @@ def _check_output(task: Task, config: RunConfig) -> None:
         raise ConfigError(
             f"--class_weights weighs classes against each other, and {what} are no classes. Leave it out."
         )
+    if not task.output.single and config.method.loss is not None:
+        raise ConfigError(f"--loss {config.method.loss} is for classes, and this run learns {what}. Leave it out.")
+    if config.method.loss is not None and config.method.class_weights != "none":
+        raise ConfigError("--loss and --class_weights both make rare classes count more: give one.")
     method = get_method(str(config.method.method))
     if method.group > 1 and task.output.alike is None:
         raise ConfigError(

@@ -3,6 +3,7 @@
 import hashlib
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -167,6 +168,23 @@ def forgetting(before: Before, model: Any, ready: Prepared) -> dict[str, Any]:
     return dict(broadcast_from_main(document))
 
 
+def keeps(before: Before, ready: Prepared) -> Callable[[Any], float]:
+    """Return what tells `kept` of `forgetting`, and no more, of a model. Raises `DataError` without rows, or for few."""
+    rows = before.retention
+    if isinstance(rows, str) or before.states is None:
+        raise DataError(f"--keep needs retention rows, by --retain: {rows}")
+    base = np.asarray(before.states[FINAL])
+    kept_share(base, base)  # before training: it raises for few rows
+
+    def kept(model: Any) -> float:
+        if _same_body(before.body, model):
+            return 1.0
+        after = block_states(model, ready.loaded, rows.encoded, _passer(ready))
+        return float(broadcast_from_main(kept_share(base, after[FINAL]).value.value))
+
+    return kept
+
+
 def _document(result: dict[str, Any], retention: Retention | str, before: float, after: float) -> dict[str, Any]:
     rows = retention if isinstance(retention, Retention) else None
     notes = [result.pop("note", ""), *(rows.notes if rows else ())]
@@ -194,7 +212,7 @@ def with_kept(fitted: Fitted, before: Before, kept: dict[str, Any], model: Any, 
     """
     *earlier, last = fitted.stages
     mixture = last.interpolation
-    if mixture is None or kept["kept"] is None:
+    if mixture is None or kept["kept"] is None or "kept" in mixture["curve"][0]:
         return fitted
     shares = {0.0: 1.0, mixture["alpha"]: kept["kept"]}
     if 1.0 not in shares:

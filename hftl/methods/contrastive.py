@@ -1,7 +1,7 @@
 """`contrastive`: the body learns which rows are alike, then the probe is fitted on its new features (SetFit)."""
 
 from hftl.config import MethodConfig
-from hftl.methods.plan import Given, Group, Loaded, Method, Plan, Stage, Tensor, is_convnet, probe_stage, write_probe
+from hftl.methods.plan import Given, Group, Loaded, Method, Plan, Stage, Tensor, probe_stage, write_probe
 from hftl.methods.probe import PROBE
 
 
@@ -17,9 +17,8 @@ def contrastive(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     """
     (head,) = probe_stage(loaded.model, loaded.outputs).groups
     body = tuple(name for name, _ in loaded.model.named_parameters() if name not in head.parameters)
-    convnet = is_convnet(loaded.model)
     defaults = {
-        "learning_rate": 1e-3 if convnet else 1e-4,
+        "learning_rate": 1e-4,
         "max_steps": 60,
         "per_device_train_batch_size": 2 * GROUP,
         "save_strategy": "steps",  # an epoch of a few rows is a step or two
@@ -43,11 +42,10 @@ def pull_together(features: Tensor, alike: Tensor) -> Tensor:
 
     groups = normalize(features.float(), dim=1).view(-1, GROUP, features.shape[1])
     own = torch.eye(GROUP, dtype=torch.bool, device=features.device)
-    cosines = (groups @ groups.mT / TEMPERATURE).masked_fill(own, -torch.inf)
-    shares = torch.stack([alike[i : i + GROUP, i : i + GROUP] for i in range(0, len(alike), GROUP)])
-    shares = shares.masked_fill(own, 0)
-    shares = shares / shares.sum(2, keepdim=True).clamp(min=1e-9)
-    return -(shares * cosines.log_softmax(2).masked_fill(own, 0)).sum(2).flatten()
+    nearness = (groups @ groups.mT / TEMPERATURE).masked_fill(own, -torch.inf).log_softmax(2).masked_fill(own, 0)
+    blocks = alike.view(len(groups), GROUP, len(groups), GROUP).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+    pulls = blocks.masked_fill(own, 0)
+    return -((pulls * nearness).sum(2) / pulls.sum(2).clamp(min=1e-9)).flatten()
 
 
 def fit_and_write(plan: Plan, given: Given) -> None:

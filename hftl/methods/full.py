@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from hftl.config import MethodConfig
+from hftl.config import BY_GRADIENT, MethodConfig
 from hftl.errors import ConfigError
 from hftl.methods.plan import Loaded, Method, Plan, Stage, decayed_groups, full_defaults, plan_of, top_in_words
 from hftl.methods.policy import FEW
@@ -65,6 +65,6 @@ FULL = Method(
     "all layers trained, the lower ones more gently",
     full,
     rows=FEW + 1,
-    flags=("train_top", "train_norms", "train_bias", "layer_decay"),
+    flags=("train_top", "train_norms", "train_bias", "layer_decay", *BY_GRADIENT),
     deepspeed=True,
 )

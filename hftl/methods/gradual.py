@@ -1,6 +1,6 @@
 """`gradual`: the head, then the blocks thawed from the top, one stage after another (ULMFiT)."""
 
-from hftl.config import MethodConfig
+from hftl.config import BY_GRADIENT, MethodConfig
 from hftl.methods.plan import (
     Loaded,
     Method,
@@ -46,5 +46,5 @@ GRADUAL = Method(
     "layers trained from the top down, one stage after another",
     gradual,
     rows=FEW + 1,
-    flags=("thaw_to", "thaw_every", "layer_decay"),
+    flags=("thaw_to", "thaw_every", "layer_decay", *BY_GRADIENT),
 )

@@ -1,6 +1,6 @@
 """`head`: replace the head and train it alone by gradient, the guide's "feature extraction" with Trainer's options."""
 
-from hftl.config import MethodConfig
+from hftl.config import BY_GRADIENT, MethodConfig
 from hftl.methods.plan import Loaded, Method, Plan, head_stage, plan_of
 
 
@@ -27,5 +27,6 @@ HEAD = Method(
     rows=8,  # as for the probe
     frozen_body=True,
     may_pool=True,
+    flags=BY_GRADIENT,
     deepspeed=True,
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hftl.config import MethodConfig
+from hftl.config import BY_GRADIENT, MethodConfig
 from hftl.methods.plan import Group, Loaded, Method, Plan, Stage, full_defaults, is_convnet, plan_of, top_in_words
 from hftl.methods.policy import FEW
 
@@ -50,7 +50,7 @@ LORA = Method(
     "small trainable adapters inside the frozen model",
     lora,
     rows=FEW + 1,
-    flags=("train_top",),
+    flags=("train_top", *BY_GRADIENT),
     deepspeed=True,
     check=_targets,
 )

@@ -96,6 +96,7 @@ class Given:
     start: dict[str, Tensor] | None = None  # the weights at the end of the stage number `Stage.start`
     score: Callable[[Any], float] | None = None  # of a model on the validation rows; more is better
     metric: str = ""  # the name of that score
+    kept: Callable[[Any], float] | None = None  # the share of the base that a model keeps, on the retention rows
     fit: Callable[[], Any] | None = None  # a new probe, on the features of the model as it is now
 
 

@@ -1,6 +1,7 @@
 """`wise`: `full`, then the best point between the probe-headed base and the tuned weights (WiSE-FT)."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from hftl.config import MethodConfig
@@ -19,14 +20,15 @@ def wise(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     """
     plan = full(loaded, config, n_train)
     probe, tuning = plan.stages
-    mixing = Stage("interpolation", tuning.groups, 0.0, solve=interpolate, start=0)
+    mixing = Stage("interpolation", tuning.groups, 0.0, solve=partial(interpolate, keep=config.keep), start=0)
     return replace(plan, stages=(probe, tuning, mixing))
 
 
-def interpolate(plan: Plan, given: Given) -> dict[str, Any]:
+def interpolate(plan: Plan, given: Given, keep: float | None = None) -> dict[str, Any]:
     """Give the model the weights of the best alpha: of equal scores the smallest, which keeps most of the base.
 
-    Returns the metric, that alpha and the curve of scores. Costs a forward pass over the validation rows per alpha.
+    With `keep`, of those alone that keep this share of the base; alpha 0 keeps all. Returns the metric, that alpha and
+    the curve of scores. Costs a forward pass over the validation rows per alpha, with `keep` over the retention rows too.
     """
     assert given.start is not None
     assert given.score is not None
@@ -34,8 +36,13 @@ def interpolate(plan: Plan, given: Given) -> dict[str, Any]:
     curve = []
     for alpha in ALPHAS:
         plan.model.load_state_dict(between(given.start, tuned, alpha))
-        curve.append({"alpha": alpha, "score": given.score(plan.model)})
-    best = max(curve, key=lambda point: (point["score"], -point["alpha"]))
+        point = {"alpha": alpha, "score": given.score(plan.model)}
+        if keep is not None:
+            assert given.kept is not None
+            point["kept"] = given.kept(plan.model)
+        curve.append(point)
+    allowed = [point for point in curve if keep is None or point["kept"] >= keep]
+    best = max(allowed, key=lambda point: (point["score"], -point["alpha"]))
     plan.model.load_state_dict(between(given.start, tuned, best["alpha"]))
     return {"metric": given.metric, "alpha": best["alpha"], "curve": curve}
 
@@ -56,6 +63,6 @@ WISE = Method(
     "all layers trained, then mixed with the model they started from",
     wise,
     rows=FULL.rows,
-    flags=FULL.flags,
+    flags=(*FULL.flags, "keep"),
     needs_probe=True,
 )

@@ -9,6 +9,7 @@ are averaged. Nothing here sees a test row.
 import copy
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from hftl.selection import race_policy as policy
 from hftl.selection.judge import Judge, Look, judge_of
 from hftl.selection.race_plan import Race, Trial, read_race
 from hftl.tasks.ragged import in_memory
+from hftl.training.averaging import greedy_soup
 from hftl.training.cache import drop_states
 from hftl.training.checkpoints import PauseAt
 from hftl.training.features import predict_logits
@@ -320,20 +322,20 @@ def _keep_weights(track: _Track, trial: Trial) -> None:
 
 
 def _averaged(track: _Track, tuned: _Tuned, learned: list[dict[str, Tensor]]) -> _Tuned:
-    """Greedy soup of the winner's last weights (Wortsman et al. 2022, Model soups, recipe 1), the very last ones first."""
+    """Average the winner's last weights, the very last ones first."""
+    if not learned:
+        return tuned
     model = tuned.seen.plan.model
-    soup = [{name: model.state_dict()[name].detach().cpu().clone() for name in (learned[-1] if learned else {})}]
-    look = tuned.look
-    for state in reversed(learned):
-        mixture = {name: sum(s[name] for s in (*soup, state)) / (len(soup) + 1) for name in state}
-        model.load_state_dict(mixture, strict=False)
-        tried = track.score(model)
-        if broadcast_from_main(tried.score >= look.score):
-            soup, look = [*soup, state], tried
-    if learned:
-        best = {name: sum(s[name] for s in soup) / len(soup) for name in learned[-1]}
-        model.load_state_dict(best, strict=False)
-    return replace(tuned, look=look, averaged=f"mean of {len(soup)}" if len(soup) > 1 else None)
+    last = {name: model.state_dict()[name].detach().cpu().clone() for name in learned[-1]}
+
+    def score(state: Mapping[str, Tensor]) -> float:
+        model.load_state_dict(state, strict=False)
+        return float(broadcast_from_main(track.score(model).score))
+
+    soup, members = greedy_soup([last, *reversed(learned)], score)
+    model.load_state_dict(soup, strict=False)
+    averaged = f"mean of {len(members)}" if len(members) > 1 else None
+    return replace(tuned, look=track.score(model), averaged=averaged)
 
 
 def _mixed(track: _Track, trial: Trial, tuned: _Tuned) -> _Tuned:

@@ -113,13 +113,18 @@ class LossGuard(TrainerCallback):
 
 
 def make_loss(
-    label_smoothing: float, weights: np.ndarray | None = None, row_loss: Callable[..., Any] = CLASSES.loss
+    label_smoothing: float,
+    weights: np.ndarray | None = None,
+    row_loss: Callable[..., Any] = CLASSES.loss,
+    counts: np.ndarray | None = None,
 ) -> Any:
     """Return a `compute_loss_func`: `row_loss`, summed, over the number of rows of the whole global batch.
 
     The stock BERT and DistilBERT losses multiply the gradient by the accumulation steps (transformers issue 47688);
     this one is exact under accumulation and on several processes. `weights` is one factor per class [K], with mean 1
-    over the training rows; validation losses are neither weighted nor smoothed.
+    over the training rows. With `counts` of the classes [K], their logarithms are added to the logits: the loss whose
+    best answers are those for equally frequent classes (Menon et al. 2021, equation 10, tau 1). Validation losses are
+    neither weighted, smoothed nor adjusted.
     """
 
     def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
@@ -128,6 +133,8 @@ def make_loss(
         weight = (
             None if weights is None or not training else torch.tensor(weights, dtype=torch.float32).to(logits.device)
         )
+        if counts is not None and training:
+            logits = logits + torch.tensor(counts).log().to(logits)
         summed, count = row_loss(logits, labels, weight, label_smoothing if training else 0.0)
         return summed / (count if num_items_in_batch is None else num_items_in_batch)
 

@@ -39,6 +39,7 @@ class StageData:
     validation_features: Any = None
     class_weights: np.ndarray | None = None
     output: Output = CLASSES
+    kept: Callable[[Any], float] | None = None  # the share of the base that a model keeps, where `--keep` asks for it
 
     def scaled(self, centre: float, deviation: float) -> "StageData":
         """Return the same with the targets, which are numbers, standardised."""
