@@ -184,8 +184,8 @@ def _race(selection: dict[str, Any] | None) -> dict[str, Chart]:
     lines = {
         t["name"]: [{"x": k["step"], "y": k["score"]} for k in t["looks"]] for t in selection["trials"] if t["looks"]
     }
-    if not lines:
-        return charts
+    if all(len(points) < 2 for points in lines.values()):
+        return charts  # a point is no curve
     x = axis("x", "step", {"zero": True}, grid=False, tickCount=5, format="~s")
     y = axis(
         "y", f"validation {scale.name}", {"zero": False}, tickCount=5, **({"format": ".0%"} if scale.share else {})

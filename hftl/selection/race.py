@@ -291,6 +291,8 @@ def _finish(track: _Track, trial: Trial) -> _Tuned:
     ready, seen, fitted = track.train_to(trial, trial.looks[-1])
     track.ended_early |= bool(broadcast_from_main(track.late()))
     tuned = _Tuned(ready.config, seen, track.score(seen.plan.model), fitted)
+    if not track.ended_early:
+        track.looks[f"{trial.name}/{trial.looks[-1]}"] = tuned.look
     if track.ended_early or get_method(trial.method).group > 1:
         return tuned
     learned = [load_file(path) for path in _kept(track, trial).values() if broadcast_from_main(path.is_file())]
