@@ -48,7 +48,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2445,  # its own files, without folders
+    "hftl": 2440,  # its own files, without folders
     "hftl/cli": 980,
     "hftl/data": 1880,
     "hftl/demo": 1760,
@@ -57,14 +57,14 @@ BUDGETS = {
     "hftl/evidence": 1130,
     "hftl/export": 990,
     "hftl/forgetting": 610,
-    "hftl/methods": 975,
+    "hftl/methods": 980,
     "hftl/models": 1210,
     "hftl/planning": 790,
     "hftl/publishing": 2380,
-    "hftl/report": 2712,
+    "hftl/report": 2710,
     "hftl/selection": 1160,
     "hftl/tasks": 2850,
-    "hftl/training": 2415,
+    "hftl/training": 2420,
     "spaces_demo": 570,
 }
 MAX_FILES = 199
