@@ -9,7 +9,6 @@ are averaged. Nothing here sees a test row.
 import copy
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from hftl.selection import race_policy as policy
 from hftl.selection.judge import Judge, Look, judge_of
 from hftl.selection.race_plan import Race, Trial, read_race
 from hftl.tasks.ragged import in_memory
-from hftl.training.averaging import greedy_soup
+from hftl.training.averaging import State, greedy_soup
 from hftl.training.cache import drop_states
 from hftl.training.checkpoints import PauseAt
 from hftl.training.features import predict_logits
@@ -324,16 +323,16 @@ def _keep_weights(track: _Track, trial: Trial) -> None:
 
 
 def _averaged(track: _Track, tuned: _Tuned, learned: list[dict[str, Tensor]]) -> _Tuned:
-    """Average the winner's last weights, the very last ones first."""
+    """The greedy soup of the winner's last weights, the very last ones first; `learned` holds the earlier ones."""
+    model = tuned.seen.plan.model
     if not learned:
         return tuned
-    model = tuned.seen.plan.model
-    last = {name: model.state_dict()[name].detach().cpu().clone() for name in learned[-1]}
 
-    def score(state: Mapping[str, Tensor]) -> float:
-        model.load_state_dict(state, strict=False)
+    def score(state: State) -> float:
+        model.load_state_dict(dict(state), strict=False)
         return float(broadcast_from_main(track.score(model).score))
 
+    last = {name: model.state_dict()[name].detach().cpu().clone() for name in learned[-1]}
     soup, members = greedy_soup([last, *reversed(learned)], score)
     model.load_state_dict(soup, strict=False)
     averaged = f"mean of {len(members)}" if len(members) > 1 else None
