@@ -1,8 +1,8 @@
 """`python -m benchmarks.options DATA [--table]`: when the best checkpoint, a soup, an average or another loss pays.
 
 DATA is a folder of labelled sets. Each cell trains on at most 500 rows, looks at the model five times, and scores on
-at most 600 test rows: the last weights, their greedy soup with those of the last three looks by 100 validation rows
-(`--soup 3`), and the exponential averages of all steps. The losses are compared by `head`, which is cheap. "long tail" is banking77 with 60 rows of its first class and 2 of its 30th. Cells are appended to the file as
+at most 600 test rows: the last weights, their greedy soup with those of the three looks before by 100 validation rows,
+and the exponential averages of all steps. The losses are compared by `head`, which is cheap. "long tail" is banking77 with 60 rows of its first class and 2 of its 30th. Cells are appended to the file as
 they end, so that the benchmark goes on where it stopped.
 """
 
@@ -26,13 +26,16 @@ from hftl.methods import get_method
 from hftl.prepare import prepare
 from hftl.probing import first_probe, frozen_features
 from hftl.tasks.scores import measure
-from hftl.training import averaging, stages
+from hftl.training import stages
+from hftl.training.averaging import State, greedy_soup
 from hftl.training.features import Passer
+from hftl.training.order import SeededEpochs
+from hftl.training.replay import OnFeatures
 
 
 DECAYS = (0.95, 0.99)
 TAIL = "long tail"
-ROWS, VALIDATION, TEST = 500, 100, 600
+ROWS, VALIDATION, TEST, LOOKS = 500, 100, 600, 5
 
 
 @dataclass(frozen=True)
@@ -53,20 +56,23 @@ CELLS = (
 )
 
 
-class Watched(averaging.Snapshots):
-    """Snapshots, and exponential averages of every step beside them."""
+class Watched(SeededEpochs):
+    """Keeps the weights of the looks, and exponential averages of every step."""
 
-    def __init__(self, folder: Path, count: int):
-        super().__init__(folder, count)
-        self.averages: dict[float, dict[str, Any]] = {}
+    def __init__(self, rows: Any):
+        super().__init__(rows)
+        self.looks: list[State] = []
+        self.averages: dict[float, State] = {}
         LAST.append(self)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        """Move each average towards the weights."""
-        now = averaging.what_learns(model)
+        """Move each average towards the weights; copy them at a look."""
+        now = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
         for decay in DECAYS:
             before = self.averages.get(decay, now)
             self.averages[decay] = {name: before[name].lerp(value, 1 - decay) for name, value in now.items()}
+        if state.global_step % (args.max_steps // LOOKS) == 0:
+            self.looks.append(now)
 
 
 LAST: list[Watched] = []
@@ -103,44 +109,34 @@ def train(cell: Cell, folder: Path) -> dict[str, Any]:
     place = folder / ("banking77" if cell.data == TAIL else cell.data)
     values = {
         "data": tables(place, cell.data == TAIL), "model": LITE0 if image else MINILM, "method": cell.method,
-        "eval_strategy": "steps", "soup": 3, "output_dir": "unused", "evidence": False,
+        "eval_strategy": "no", "max_steps": 300 if cell.method == "head" else 150, "output_dir": "unused",
         "loss": cell.loss or None, "class_weights": cell.class_weights, "pooling": "native",
         **({"image_size": 96} if image else {"max_seq_length": 64}),
     }  # fmt: skip
-    if cell.method == "full":
-        values |= {"max_steps": 150, "eval_steps": 30, "learning_rate": 1e-3 if image else 2e-4}
-    else:
-        values |= {"max_steps": 300, "eval_steps": 60}
     config = complete(build_config("image-classification" if image else "text-classification", values))
     ready = prepare(config)
     features, _ = frozen_features(ready, {"train": ready.train, "validation": ready.validation})
     plan = get_method(cell.method)(ready.loaded, config.method, len(ready.train))
     test = ready.task.encode(ready.splits.test, ready.loaded.processor)
     passer = Passer(ready.collate, ready.use_cpu, ready.bf16)
-    figures: dict[str, Any] = {}
-
-    def look(name: str) -> None:
-        output = ready.task.output
-        answers = output.decode(passer.logits(plan.model, test, "test"))
-        figures[name] = measure(output, answers, test.targets, ready.splits.labels)
-
-    def add_soup(module: Any, snapshots: Any, step: int, score: Any) -> dict[str, Any]:
-        look("last")
-        soup = averaging.add_soup(module, snapshots, step, score)
-        look("soup")
-        for decay, state in LAST.pop().averages.items():
-            averaging.put_back(module, state)
-            look(f"ema {decay}")
-            figures[f"ema {decay}"]["validation"] = score()
-        return soup
-
-    stages.Snapshots, stages.add_soup = Watched, add_soup  # type: ignore[misc]
+    output, labels = ready.task.output, ready.splits.labels
     rows = {f"{part}_features": features[part]["native"] for part in ("train", "validation")}
+    stages.SeededEpochs = Watched  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as work:
-        fitted = stages.fit_plan(
-            plan, first_probe(ready, features), replace(ready.stage_data, **rows), config, Path(work)
-        )
-    return {**asdict(cell), "soup": fitted.stages[-1].soup, "test": figures}
+        data = replace(ready.stage_data, **rows)
+        stages.fit_plan(plan, first_probe(ready, features), data, config, Path(work))
+    linear = OnFeatures(plan.model.get_submodule(plan.output)) if cell.method == "head" else plan.model
+
+    def scores(state: State, part: Any) -> dict[str, float]:
+        linear.load_state_dict(state, strict=False)
+        return measure(output, output.decode(passer.logits(plan.model, part, "rows")), part.targets, labels)
+
+    watched = LAST.pop()
+    last, *others = reversed(watched.looks)
+    soup, members = greedy_soup([last, *others[:3]], lambda state: scores(state, ready.validation)[output.best])
+    candidates = {"last": last, "soup": soup, **{f"ema {decay}": mean for decay, mean in watched.averages.items()}}
+    figures = {name: scores(state, test) for name, state in candidates.items()}
+    return {**asdict(cell), "members": members, "test": figures}
 
 
 def show(path: Path) -> None:
@@ -148,7 +144,7 @@ def show(path: Path) -> None:
     for line in path.read_text().splitlines():
         one = json.loads(line)
         scores = "; ".join(f"{n} {s['accuracy']:.3f} {s['macro_f1']:.3f}" for n, s in one["test"].items())
-        steps = f"steps {one['soup']['steps']} of the soup"
+        steps = f"{len(one['members'])} looks in the soup"
         print(
             one["data"],
             one["method"],

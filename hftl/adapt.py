@@ -9,7 +9,7 @@ from typing import Any
 
 from hftl.config import RunConfig, build_config, data_config, to_yaml
 from hftl.data.settle import find_task
-from hftl.errors import DataError, TrainingError
+from hftl.errors import DataError
 from hftl.evidence.before import Base, see_base
 from hftl.evidence.control import train_scratch
 from hftl.evidence.document import build_report
@@ -152,10 +152,7 @@ def _run_claimed(config: RunConfig) -> Result:
         replace(config, output_dir=broadcast_from_main(config.output_dir))
     )  # rank 0 chose a free name
     half = choose_bf16(config.training)
-    strategy = current_strategy()
-    check_strategy(str(config.method.method), *strategy, half=half, seeds=config.seeds)
-    if config.method.soup and strategy[0] == "DEEPSPEED":
-        raise TrainingError("--soup writes weights that a DeepSpeed engine holds. Use multi_gpu.yaml instead.")
+    check_strategy(str(config.method.method), *current_strategy(), half=half, seeds=config.seeds)
     if config.seeds == 1:
         return _run(config)
     report = run_seeds(config, lambda one: _run(one).report)

@@ -26,7 +26,7 @@ TASK_NAMES = {
 }
 
 SHORTLISTS = ("small", "base", "large", "multilingual", "long")  # of `hftl pick`, in hftl/selection/shortlist.csv
-BY_GRADIENT = ("loss", "soup")  # flags of the methods that answer training rows by gradient
+BY_GRADIENT = ("loss",)  # flags of the methods that answer training rows by gradient
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")  # transformers' words
 
 
@@ -114,7 +114,6 @@ class MethodConfig:
     no_flip: bool = _flag(False, bool, "images: never mirror (digits, text, left and right hands)")
     keep: float | None = _flag(None, float, "wise: only mixtures that keep at least this share of the base")
     loss: str | None = _flag(None, str, "answer as if all classes were equally frequent", ("logit_adjusted",))
-    soup: int | None = _flag(None, int, "average the weights of the last so many evaluations, if that does not lose")
     early_stopping_patience: int | None = _flag(None, int, "stop after so many looks without a better one, keep it")
 
     @property
@@ -195,7 +194,7 @@ _TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0":
 # Of flags whose value could be read and yet make no sense; (low, high) are themselves allowed.
 _TINY = 1e-12
 _COUNTS = (
-    "max_train_samples max_eval_samples train_top thaw_to cache_views shots lora_r lora_alpha early_stopping_patience soup "
+    "max_train_samples max_eval_samples train_top thaw_to cache_views shots lora_r lora_alpha early_stopping_patience "
     "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps save_total_limit"
 )
 _ABOVE_0 = "thaw_every num_train_epochs logging_steps eval_steps save_steps"

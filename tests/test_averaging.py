@@ -1,4 +1,4 @@
-"""`--soup`, `--keep` and `--loss`: what is averaged, what a mixture may forget, and what rare classes count."""
+"""Soups, `--keep` and `--loss`: what is averaged, what a mixture may forget, and what rare classes count."""
 
 from pathlib import Path
 from typing import Any
@@ -6,16 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from hftl.errors import ConfigError
 from hftl.methods import wise
 from hftl.methods.plan import Given, Plan
 from hftl.models.layers import Layers
-from hftl.training import averaging, stages
-from hftl.training.averaging import greedy_soup, mean_of
+from hftl.training.averaging import greedy_soup
 from hftl.training.losses import make_loss
-from tests.runs import tiny_run, weights
+from tests.runs import text_frame, tiny_run
 
 
 FLAGS: dict[str, Any] = {"max_steps": -1, "num_train_epochs": 5, "learning_rate": 5e-3, "augment": "none"}
@@ -51,50 +49,9 @@ def test_a_state_joins_where_it_does_not_hurt() -> None:
     assert float(greedy_soup(states, lambda state: 0.0)[0]["w"]) == pytest.approx(np.mean([3.0, 9.0, -2.0, 1.2]))
 
 
-@pytest.mark.parametrize("method", ["full", "lora"])
-def test_the_run_ends_in_the_mean_of_the_steps_that_it_names(
-    method: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    taken: dict[int, dict[str, torch.Tensor]] = {}
-
-    def spied(module: Any, snapshots: Any, best: int, score: Any) -> Any:
-        taken.update({step: load_file(path) for step, path in snapshots.paths().items()})
-        taken[best] = averaging.what_learns(module)
-        monkeypatch.setattr(
-            averaging, "greedy_soup", lambda states, score: greedy_soup(states, lambda s: score(s) * 0)
-        )
-        ended = averaging.add_soup(module, snapshots, best, score)
-        after = averaging.what_learns(module)
-        assert all(torch.allclose(after[name], value) for name, value in mean_of(list(taken.values())).items())
-        return ended
-
-    monkeypatch.setattr(stages, "add_soup", spied)
-    run = _run(folder, f"mean-{method}", method, soup=3)
-    soup = run.report["stages"][-1]["soup"]
-    evaluated = [e["step"] for e in run.report["stages"][-1]["history"] if "eval_loss" in e]
-    assert set(evaluated[-3:]) <= set(taken)
-    assert soup["steps"] == sorted(taken)
-    assert soup["score"] == run.report["metrics"]["validation"]["macro_f1"]["value"]
-    assert any("--soup" in note for note in run.report["warnings"])
-
-
-def test_a_soup_does_not_lose_on_validation(folder: Path) -> None:
-    plain, run = _run(folder, "plain"), _run(folder, "soup", soup=4)
-    soup = run.report["stages"][-1]["soup"]
-    assert soup["before"] == plain.report["metrics"]["validation"]["macro_f1"]["value"]
-    assert soup["score"] >= soup["before"]
-    if len(soup["steps"]) == 1:
-        first, second = weights(plain.run_dir, "bert"), weights(run.run_dir, "bert")
-        assert all(torch.equal(first[name], second[name]) for name in first)
-
-
 @pytest.mark.parametrize(
     ("method", "flags", "says"),
     [
-        ("probe", {"soup": 3}, "--soup is for --method"),
-        ("contrastive", {"soup": 3, "per_device_train_batch_size": 16}, "--soup is for --method"),
-        ("full", {"soup": 3, "eval_strategy": "no"}, "evaluates nothing"),
-        ("full", {"soup": 0}, "a number from 1"),
         ("full", {"keep": 0.9}, "--keep is for --method wise"),
         ("wise", {"keep": 0.9}, "--evidence off"),
         ("probe", {"loss": "logit_adjusted"}, "--loss is for --method"),
@@ -156,3 +113,15 @@ def test_adjusted_logits_answer_for_equally_frequent_classes() -> None:
         assert float(plain) == pytest.approx(np.log(3))  # a validation loss is as it was
     assert best[0] == pytest.approx(counts / 100, abs=1e-3)
     assert best[1] == pytest.approx(np.full(3, 1 / 3), abs=1e-3)
+
+
+def test_rare_classes_are_answered_more_often(folder: Path) -> None:
+    frame = text_frame(120)
+    rare = frame[frame.label == "class_2"]
+    frame = frame.drop(rare.index[5:])
+    runs = [
+        _run(folder, f"loss-{loss}", "head", data=frame, loss=loss, num_train_epochs=20, pooling="native")
+        for loss in (None, "logit_adjusted")
+    ]
+    shares = [[p.probabilities["class_2"] for p in run.predict(list(frame.text))] for run in runs]
+    assert np.mean(shares[1]) > np.mean(shares[0]) + 0.02

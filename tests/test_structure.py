@@ -56,7 +56,7 @@ BUDGETS = {
     "hftl/evaluation": 3410,
     "hftl/evidence": 1130,
     "hftl/export": 990,
-    "hftl/forgetting": 610,
+    "hftl/forgetting": 605,
     "hftl/methods": 980,
     "hftl/models": 1210,
     "hftl/planning": 790,
@@ -64,7 +64,7 @@ BUDGETS = {
     "hftl/report": 2710,
     "hftl/selection": 1160,
     "hftl/tasks": 2850,
-    "hftl/training": 2420,
+    "hftl/training": 2335,
     "spaces_demo": 570,
 }
 MAX_FILES = 199

@@ -49,8 +49,6 @@ def check_combination(config: RunConfig) -> None:
         raise ConfigError("--thaw_every sets the epochs of each stage, --num_train_epochs shares them out: give one.")
     if method.init_head == "random" and get_method(str(name)).needs_probe:
         raise ConfigError(f"--init_head random makes no sense with --method {name}, which is made of the probe.")
-    if method.soup is not None and config.training.get("eval_strategy") == "no":
-        raise ConfigError("--soup averages what was evaluated, and --eval_strategy no evaluates nothing: give one.")
     group, size = get_method(str(name)).group, config.training.get("per_device_train_batch_size", 0)
     if size % group:
         raise ConfigError(f"--per_device_train_batch_size is a multiple of {group}, the rows that {name} compares.")

@@ -117,7 +117,6 @@ _STAGE = {
     "history": [{str: number}],
     "paused": number,
     "interpolation": {"metric": word, "alpha": number, "curve": [{str: number}]},
-    "soup": {"metric": word, "steps": [number], "before": number, "score": number},
 }
 _EVIDENCE = {
     "ladder": [_RUNG],

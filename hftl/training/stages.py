@@ -14,7 +14,7 @@ import numpy as np
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainerState, TrainingArguments, set_seed
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
 
 from hftl.atomic import write_new
 from hftl.config import RunConfig
@@ -24,8 +24,7 @@ from hftl.methods.plan import Given, Plan, Stage
 from hftl.models.heads import unfold_scale, without_bias
 from hftl.tasks.ragged import values_of
 from hftl.tasks.scores import mean_loss, measure
-from hftl.training.arguments import keeps_best, smaller_batch, stage_arguments
-from hftl.training.averaging import Snapshots, add_soup, soup_in_words
+from hftl.training.arguments import smaller_batch, stage_arguments
 from hftl.training.cache import drop_states, weights_hash
 from hftl.training.checkpoints import Interruptible, PauseAt, Paused, stage_running, train_on
 from hftl.training.features import Passer, head_watched, predict_logits, read_by_head
@@ -60,7 +59,6 @@ class StageReport:
     weights: str = ""  # hash of the weights at its end, equal on all processes
     interpolation: dict[str, Any] | None = None  # what a stage between two earlier results found
     paused: bool = False  # before its end
-    soup: dict[str, Any] | None = None  # the steps whose weights were averaged, and the scores before and after
 
 
 @dataclass(frozen=True)
@@ -202,21 +200,16 @@ def _without_gradient(plan: Plan, stage: Stage, given: Given) -> StageReport:
 
 
 def _given(fit: _Fit, stage: Stage, probe: Probe) -> Given:
-    """What the stage may rest on."""
+    """What the stage may rest on. The score is the one by which Trainer would keep the best checkpoint."""
     if stage.start is None:
         return Given(probe, fit=partial(_new_probe, fit))
-    return Given(probe, load_file(fit.work / f"stage-{stage.start}.safetensors"), *_score(fit), fit.data.kept)
-
-
-def _score(fit: _Fit) -> tuple[Callable[[nn.Module], float], str]:
-    """The score of a model on the validation rows, more being better, by which Trainer would keep the best checkpoint."""
     data, flags = fit.data, fit.config.training
     rows, collate = data.validation, data.collate
     metric = str(flags.get("metric_for_best_model", fit.best_metric)).removeprefix("eval_")
     sign = 1 if flags.get("greater_is_better", not metric.endswith("loss")) else -1
 
     def score(model: nn.Module) -> float:
-        logits = predict_logits(model, rows, collate, use_cpu=runs_on_cpu(flags), title="mixed weights")
+        logits = predict_logits(model, rows, collate, use_cpu=runs_on_cpu(flags), title="interpolation")
         values = {
             **measure(data.output, data.output.decode(logits), rows.targets, data.labels),
             "loss": mean_loss(data.output, logits, rows.targets),
@@ -225,7 +218,7 @@ def _score(fit: _Fit) -> tuple[Callable[[nn.Module], float], str]:
             raise TrainingError(f"--metric_for_best_model {metric} cannot be told; there are {', '.join(values)}.")
         return sign * float(values[metric])
 
-    return score, metric
+    return Given(probe, load_file(fit.work / f"stage-{stage.start}.safetensors"), score, metric, data.kept)
 
 
 def _new_probe(fit: _Fit) -> Probe:
@@ -257,9 +250,7 @@ def _with_room(fit: _Fit, stage: Stage, folder: Path, notes: list[str]) -> Stage
         rows = args.per_device_train_batch_size
         try:
             with _loss(plan, stage, fit.data, args, fit.config.method.loss is not None) as loss:
-                report = _by_gradient(plan, stage, fit, args, loss)
-            notes += [soup_in_words(stage.name, report.soup)] if report.soup else []
-            return report
+                return _by_gradient(plan, stage, fit, args, loss)
         except Exception as error:
             if not should_reduce_batch_size(error) and not isinstance(error, MemoryError):
                 raise
@@ -319,8 +310,6 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
     callbacks: list[TrainerCallback] = [guard, SeededEpochs(rows), Interruptible()]
     if config.method.early_stopping_patience is not None and args.load_best_model_at_end:
         callbacks.append(EarlyStoppingCallback(config.method.early_stopping_patience))
-    snapshots = Snapshots(Path(str(args.output_dir)), config.method.soup) if config.method.soup else None
-    callbacks += [snapshots] if snapshots else []
     callbacks += [fit.pause] if fit.pause else []
     hook = pin_frozen(inputs.module, plan, stage)
     trainer = GroupedTrainer(
@@ -354,15 +343,4 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
     rates = {g.name: args.learning_rate * g.rate for g in stage.groups}
     history = [{k: float(v) for k, v in entry.items()} for entry in trainer.state.log_history]
     steps, epochs = trainer.state.global_step, float(trainer.state.epoch or 0)
-    soup = _soup(fit, inputs.module, snapshots, trainer.state) if snapshots and not paused else None
-    return StageReport(
-        stage.name, trainable, rates, 0.0, steps, epochs, history, inputs.reads, paused=paused, soup=soup
-    )
-
-
-def _soup(fit: _Fit, module: nn.Module, snapshots: Snapshots, state: TrainerState) -> dict[str, Any]:
-    """Average what the stage learned with its last evaluations, where that does not lose on the validation rows."""
-    score, metric = _score(fit)
-    best = state.best_model_checkpoint if keeps_best(fit.config) else None
-    step = int(best.rpartition("-")[2]) if best else state.global_step
-    return {"metric": metric, **add_soup(module, snapshots, step, lambda: score(fit.plan.model))}
+    return StageReport(stage.name, trainable, rates, 0.0, steps, epochs, history, inputs.reads, paused=paused)

@@ -34,7 +34,6 @@ KINDS: dict[str, dict[str, object]] = {
     "pairs": {**TEXT, "data": "pairs.csv", "method": "full", "num_train_epochs": 3},
     "auto": {**TEXT, "method": "auto", "budget": "1h", "num_train_epochs": 2},  # 9 steps a trial, in rungs of 2 and 6
     "early stop": {**TEXT, "method": "full", "num_train_epochs": 9, "early_stopping_patience": 1},
-    "soup": {**TEXT, "method": "lora", "num_train_epochs": 3, "learning_rate": 5e-3, "soup": 2},
     "contrastive": {
         **TEXT,
         "method": "contrastive",

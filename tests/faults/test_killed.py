@@ -99,8 +99,6 @@ def test_gradual_run_is_also_killed_while(moment: str, server: Server, undisturb
         also("early stop", killed(f"{TRAINER}._finalize_training")),
         ("wise", killed("hftl.methods.wise:between", 5)),
         ("contrastive", killed(f"{TRAINER}.training_step", 7)),
-        ("soup", killed(f"{TRAINER}.training_step", 15)),
-        also("soup", killed("hftl.training.averaging:put_back", 2)),
         also("contrastive", killed("hftl.training.stages:closed_form")),
         also("wise", killed("hftl.training.stages:save_file", 3, "after")),
     ],
