@@ -46,12 +46,20 @@ def test_the_line_runs_from_the_probe_to_full(family: str, folder: Path, monkeyp
         assert result.report["metrics"]["validation"]["macro_f1"]["value"] == score
     assert found["metric"] == "macro_f1"
     assert found["alpha"] == ALPHAS[scores.index(max(scores))]  # the first, where several are the best
-    mixed = between(*ends, found["alpha"])
-    assert all(torch.equal(tensor, mixed[name]) for name, tensor in weights(run.run_dir, family).items())
-    for alpha, end in ((0.0, ends[0]), (1.0, ends[1])):
+    low, high = [], []
+    for alpha, end in ((0.0, low), (1.0, high)):
         monkeypatch.setattr(wise, "ALPHAS", (alpha,))
-        state = weights(_run(family, "wise", folder, f"{family}-at-{alpha}").run_dir, family)
-        assert all(torch.equal(tensor, end[name]) for name, tensor in state.items())
+        end.append(weights(_run(family, "wise", folder, f"{family}-at-{alpha}").run_dir, family))
+    assert all(torch.equal(tensor, ends[1][name]) for name, tensor in high[0].items())
+    # The head starts from the probe's with smaller weights, which answers alike; below it nothing differs.
+    head = [name for name, tensor in low[0].items() if not torch.equal(tensor, ends[0][name])]
+    assert all(name.startswith("classifier") for name in head)
+    if head:
+        first, probed = (end[name].flatten()[0] for end in (low[0], ends[0]) for name in head[:1])
+        assert 0 < first / probed < 1
+        assert all(torch.allclose(low[0][name], ends[0][name] * first / probed, atol=1e-5) for name in head)
+    mixed = between(low[0], ends[1], found["alpha"])
+    assert all(torch.equal(tensor, mixed[name]) for name, tensor in weights(run.run_dir, family).items())
 
 
 def test_every_weight_is_mixed_and_equal_ones_stay() -> None:
