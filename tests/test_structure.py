@@ -56,15 +56,15 @@ BUDGETS = {
     "hftl/evaluation": 3410,
     "hftl/evidence": 1130,
     "hftl/export": 990,
-    "hftl/forgetting": 605,
-    "hftl/methods": 980,
+    "hftl/forgetting": 610,
+    "hftl/methods": 970,
     "hftl/models": 1210,
     "hftl/planning": 790,
     "hftl/publishing": 2380,
     "hftl/report": 2710,
     "hftl/selection": 1160,
     "hftl/tasks": 2850,
-    "hftl/training": 2335,
+    "hftl/training": 2330,
     "spaces_demo": 570,
 }
 MAX_FILES = 199
