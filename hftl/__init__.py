@@ -17,6 +17,8 @@ _PUBLIC = {
     "export": "hftl.export",
     "push_to_hub": "hftl.publishing.hub",
     "launch_demo": "hftl.demo.app",
+    "compare": "hftl.selection.compare",
+    "curve": "hftl.selection.curve",
     "Predictor": "hftl.predict",
     "Prediction": "hftl.predict",
     "TASKS": "hftl.tasks",

@@ -112,9 +112,12 @@ def adapt(
     own (`hftl train --help`) and every field of `transformers.TrainingArguments`. Raises an `HftlError` (ConfigError,
     DataError, ModelError, RunError, TrainingError) whose text names the cause and the fix.
     """
-    values = {"data": data, "model": model, "method": method, "output_dir": output_dir, **flags}
-    name = find_task(data_config(values)) if task is None else get_task(task).name
-    return run(build_config(name, values))
+    return run(config_of(task, {"data": data, "model": model, "method": method, "output_dir": output_dir, **flags}))
+
+
+def config_of(task: str | None, values: dict[str, Any]) -> RunConfig:
+    """Return the run that `values` ask for, the task found from the data when it is None. Raises as `adapt` does."""
+    return build_config(find_task(data_config(values)) if task is None else get_task(task).name, values)
 
 
 def run(config: RunConfig) -> Result:

@@ -58,6 +58,7 @@ class DataConfig:
     problem_type: str | None = _flag(None, str, "what a label is (default: found by its values)", PROBLEM_TYPES)
     image_column: str | None = _flag(None, str, "column with the image (default: found by type)")
     max_train_samples: int | None = _flag(None, int, "train on at most so many rows, sampled stratified")
+    draw_seed: int | None = _flag(None, int, "seed of the rows that --max_train_samples draws (default: --seed)")
     max_eval_samples: int | None = _flag(None, int, "validate and test on at most so many rows each")
     validation_size: float = _flag(0.1, float, "share of train to validate on when the data has no validation split")
     test_size: float = _flag(0.2, float, "share to test on when the data has no test split")
@@ -207,7 +208,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("lora_dropout", "adam_beta1", "adam_beta2"), (0, 1 - _TINY)),
     **dict.fromkeys(("layer_decay", "keep"), (_TINY, 1)),
     "label_smoothing_factor": (0, 1),
-    "seed": (0, 2**32 - 1),
+    **dict.fromkeys(("seed", "draw_seed"), (0, 2**32 - 3)),  # up to 2 is added
     "seeds": (1, 100),
     "max_steps": (-1, math.inf),
     "dataloader_num_workers": (0, 64),

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from hftl.config import RunConfig, to_yaml
 from hftl.errors import HftlError, Preempted, RunError
 from hftl.run_folder import check_output, discard_partial, holds_training, is_resumable, open_partial, partial_of
+from hftl.training.memory import forget_peak, peak_bytes
 from hftl.training.precision import runs_on_cpu
 from hftl.training.world import broadcast_from_main, check_world, from_every_process, is_main_process, wait_for_all
 
@@ -31,6 +32,7 @@ class Run:
     use_cpu: bool
     start: float
     seconds: dict[str, float] = field(default_factory=dict)  # that each step took
+    peaks: dict[str, int | None] = field(default_factory=dict)  # the most bytes held in each, where the system says
     notes: list[str] = field(default_factory=list)  # for the report
 
     @property
@@ -40,10 +42,11 @@ class Run:
 
     def step(self, name: str, do: Callable[..., Any], *arguments: Any) -> Any:
         """Do one step on all processes, timed. An error of one process is raised on all of them."""
-        clock = time.perf_counter()
+        clock, watched = time.perf_counter(), forget_peak(self.use_cpu)
         value, problem = _attempt(do, self, *arguments)
         _raise_first(from_every_process(_sendable(problem)), problem)
         self.seconds[name] = time.perf_counter() - clock
+        self.peaks[name] = peak_bytes(self.use_cpu) if watched else None
         return value
 
     def on_main(self, do: Callable[..., Any], *arguments: Any) -> Any:

@@ -60,18 +60,19 @@ def _release_all() -> None:
 
 
 def default_output_dir(data_name: str, model: str, method: str, *, claimed: bool) -> Path:
-    """Return runs/<data>-<model>-<method>, with a number where that is taken; with `claimed`, as `claim` does.
-
-    A file of data goes without its ending.
-    """
-    names = [re.sub(_ENDING, "", Path(data_name).name), *(Path(str(word)).name for word in (model, method))]
-    words = "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "data" for name in names)
-    path = Path("runs") / words
+    """Return `named_folder`, with a number where that is taken; with `claimed`, as `claim` does."""
+    first = path = named_folder(data_name, model, method)
     number = 2
     while path.exists() or (claimed and not _is_ours(path)):
-        path = Path("runs") / f"{words}-{number}"
+        path = first.with_name(f"{first.name}-{number}")
         number += 1
     return path
+
+
+def named_folder(data_name: str, model: str, method: str) -> Path:
+    """Return runs/<data>-<model>-<method>. A file of data goes without its ending."""
+    names = [re.sub(_ENDING, "", Path(data_name).name), *(Path(str(word)).name for word in (model, method))]
+    return Path("runs") / "-".join(re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "data" for name in names)
 
 
 def _is_ours(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""`hftl train` and `hftl plan`: their flags are the fields of hftl's configs and of `transformers.TrainingArguments`."""
+"""`hftl train`, `plan`, `compare` and `curve`: their flags are the fields of hftl's configs and of `transformers.TrainingArguments`."""
 
 import dataclasses
 import os
@@ -62,8 +62,11 @@ class _TrainingVerb(Verb):
     trains = True
 
 
-def _config(target: str | None, flags: dict[str, Any], example: str) -> RunConfig:
-    """Return the run that a TASK or config.yaml and the flags ask for. Raises `ConfigError`."""
+def _asked(target: str | None, flags: dict[str, Any], example: str) -> tuple[str | None, dict[str, Any]]:
+    """Return the task, None where the data are to say it, and the values that a TASK or config.yaml and the flags give.
+
+    Raises `ConfigError` for what is wrong with them, before data is read.
+    """
     values: dict[str, Any] = {"task": target}
     if target is not None and target.endswith((".yaml", ".yml")):
         values = read_yaml(Path(target))
@@ -78,10 +81,16 @@ def _config(target: str | None, flags: dict[str, Any], example: str) -> RunConfi
     }
     check_name(values.get("method"))
     task = values.pop("task")
+    build_config(next(iter(TASK_NAMES)) if task is None else task, values)
+    return task, values
+
+
+def _config(target: str | None, flags: dict[str, Any], example: str) -> RunConfig:
+    """Return the run that a TASK or config.yaml and the flags ask for. Raises `ConfigError`."""
+    task, values = _asked(target, flags, example)
     if task is None:
         from hftl.data.settle import find_task  # late: reading data takes heavy imports
 
-        build_config(next(iter(TASK_NAMES)), values)  # wrong flags are told before data is read
         task = find_task(data_config(values))
     return build_config(task, values)
 
@@ -107,6 +116,55 @@ def train(target: Target = None, *, json: bool, **flags: Any) -> None:
             raise
     if json and is_main:
         print_json({"run_dir": str(result.run_dir), **result.report})
+
+
+_COMPARE = {
+    "methods": Flag("methods to compare, with commas between them (default: probe,lora,full)", panel="Method"),
+    **{name: flag for name, flag in _FLAGS.items() if name != "method"},
+}
+_CURVE = {
+    "method": Flag("methods, with commas between them [default: probe]", choices=tuple(METHODS), panel="Method"),
+    "sizes": Flag("how many sizes: all training rows, a half, a quarter ... [default: 5]", int, panel="Method"),
+    "draws": Flag("how often each size is drawn anew [default: 5]", int, panel="Method"),
+    **{name: flag for name, flag in _FLAGS.items() if name != "method"},
+}
+
+
+@verb(TRAIN, _COMPARE, "compare", cls=_TrainingVerb)
+def compare_methods(target: Target = None, *, json: bool, methods: str | None, **flags: Any) -> None:
+    """Adapt the model by several methods: what each reaches on the same test rows, what it costs, who wins where.
+
+    Runs that the same flags made in the folder are taken as they are, so that the same command goes on.
+
+    Example: hftl compare text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --methods probe,lora,full --seeds 3
+    """
+    task, values = _asked(target, flags, "hftl compare --data tickets.csv --methods probe,full")
+    from hftl.selection.compare import compare
+
+    with on_stderr():
+        document = compare(task, **values, **({} if methods is None else {"methods": methods}))
+    if json:
+        print_json(document)
+
+
+@verb(TRAIN, _CURVE, "curve", cls=_TrainingVerb)
+def curve(
+    target: Target = None, *, json: bool, method: str | None, sizes: int | None, draws: int | None, **flags: Any
+) -> None:
+    """Show how the score grows with the training rows, beside a baseline without pretraining.
+
+    The probe learns from features of one forward pass; each point of another method is a run of its own.
+
+    Example: hftl curve text-classification --data tickets.csv --model distilbert/distilbert-base-uncased
+    """
+    task, values = _asked(target, flags, "hftl curve --data tickets.csv")
+    from hftl.selection.curve import curve
+
+    own = {"method": method, "sizes": sizes, "draws": draws}
+    with on_stderr():
+        document = curve(task, **values | {name: value for name, value in own.items() if value is not None})
+    if json:
+        print_json(document)
 
 
 def _say_how_to_resume(output_dir: Path, flags: list[str]) -> None:

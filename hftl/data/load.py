@@ -194,9 +194,10 @@ class _Loading:
         for split in ("train", "validation", "test"):
             here, ids = rows[split], strata[home[split]][rows[split]]
             limit = config.max_train_samples if split == "train" else config.max_eval_samples
-            sampled = sample(ids, classes, limit, config.seed + 2, every_class=split == "train")
+            seed = config.seed if split != "train" or config.draw_seed is None else config.draw_seed
+            sampled = sample(ids, classes, limit, seed + 2, every_class=split == "train")
             if len(sampled) < len(here):
-                origins[split] += f"; {len(sampled)} of {len(here)} rows, stratified, seed {config.seed}"
+                origins[split] += f"; {len(sampled)} of {len(here)} rows, stratified, seed {seed}"
             if split == "train" and config.shots is not None:
                 if not self.output.single:
                     names = self.output.words["names"]

@@ -25,6 +25,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
     truth = {"test": scene.targets, "validation": ready.validation.targets}
     shares, notes = shifts(scene)
     cut = {"rows": ready.cut, "of": len(ready.train) + len(ready.validation)}
+    peaks = [run.peaks[name] for name in ("features", "train")]
     return {
         "schema_version": SCHEMA_VERSION,
         "task": config.task,
@@ -66,6 +67,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu ({platform.machine()})",
             "processes": run.processes,
             "threads": torch.get_num_threads(),
+            "peak_mb": None if None in peaks else round(max(peaks) / 1e6, 1),  # type: ignore[type-var,operator]
         },
         "seed": config.train_seed,  # of a `--seeds` run: the one whose weights are kept
         "warnings": [*splits.warnings, *ready.notes, *scene.fitted.notes, *run.notes, *notes],

@@ -27,6 +27,7 @@ from hftl.prepare import Prepared
 from hftl.tasks.ragged import in_memory
 from hftl.tasks.scores import compare as compare_answers
 from hftl.tasks.scores import gap, worst_rows
+from hftl.tasks.task import Inputs
 from hftl.training.features import predict_logits
 from hftl.training.world import broadcast_from_main
 
@@ -129,15 +130,20 @@ def _abstain(scene: Scene) -> dict[str, Any]:
     return abstain_report(*scene.certainty, scene.run.config.target_precision, scene.outcome.final.temperature.value)
 
 
-def _slices(scene: Scene) -> list[dict[str, Any]]:
-    """By what the inputs offer, such as text length or image size, and by the column that the user named."""
-    table, output = scene.test, scene.ready.task.output
+def groupings_of(table: Any, inputs: Inputs, column: str | None) -> list[Grouping]:
+    """Cut rows by what the inputs offer, such as text length or image size, and by the column that the user named."""
     groupings = [
         by_quantiles(name, values, unit) if unit else by_values(name, values)
-        for name, values, unit in scene.ready.task.inputs.groups(table)
+        for name, values, unit in inputs.groups(table)
     ]
     if "slice" in table.column_names:
-        groupings.append(by_values(str(scene.run.config.data.slice_column), table["slice"][:]))
+        groupings.append(by_values(str(column), table["slice"][:]))
+    return groupings
+
+
+def _slices(scene: Scene) -> list[dict[str, Any]]:
+    output = scene.ready.task.output
+    groupings = groupings_of(scene.test, scene.ready.task.inputs, scene.run.config.data.slice_column)
     return [
         {
             "by": s.by,

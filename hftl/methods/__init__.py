@@ -52,6 +52,8 @@ def check_combination(config: RunConfig) -> None:
     group, size = get_method(str(name)).group, config.training.get("per_device_train_batch_size", 0)
     if size % group:
         raise ConfigError(f"--per_device_train_batch_size is a multiple of {group}, the rows that {name} compares.")
+    if config.data.draw_seed is not None and config.data.max_train_samples is None:
+        raise ConfigError("--draw_seed is for the rows that --max_train_samples draws: give that one too, or neither.")
     parts = {"control": config.control != "none", "retain": config.retain is not None, "keep": method.keep is not None}
     for flag, given in parts.items():
         if given and not config.evidence:

@@ -168,7 +168,7 @@ REPORT: dict[str, Any] = {
     "stages": [_STAGE],
     "seeds": {"seeds": [number], "kept": number, **dict.fromkeys(("test", "validation"), _SPREADS)},
     "timing": {str: number},
-    "environment": {"versions": {str: word}, "device": sentence, **_all(number, "processes threads")},
+    "environment": {"versions": {str: word}, "device": sentence, **_all(number, "processes threads peak_mb")},
     "warnings": private,
     "evidence": _EVIDENCE,
     "parity": {str: {**_all(number, _CHECKED), "origin": word, "note": sentence}},

@@ -1,5 +1,6 @@
 """The page of a selection: sections of a chart and a table each, in the look of report.html, in one file."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ import hftl
 from hftl.atomic import write_new
 from hftl.report.charts import Chart
 from hftl.report.html import drawn, environment, inlined
+from hftl.report.statements import Statement
+from hftl.report.table import print_table
 
 
 Cell = str | tuple[str, str]  # what it says, or that and its range below
@@ -27,6 +30,18 @@ class Section:
     rows: Sequence[Sequence[Cell]] = ()  # the first cell of each is a name
     notes: Sequence[str] = ()
     command: str = ""  # of one section at most
+
+
+def write_selection(verb: str, title: str, document: dict[str, Any], sections: Sequence[Section]) -> None:
+    """Write VERB.json and VERB.html in the folder that `document` names, and print the first table on stderr."""
+    folder = Path(document["folder"])
+    lede = Statement("{} on {}.", (document["model"], document["data"]))
+    write_page(folder / f"{verb}.html", title, lede, sections)
+    write_new(folder / f"{verb}.json", json.dumps(document, ensure_ascii=False, indent=1))
+    first = sections[0]
+    rows = [[cell if isinstance(cell, str) else "{} ({})".format(*cell) for cell in row] for row in first.rows]
+    print_table(f"{title}: {lede}", [head.removeprefix(">").lower() for head in first.heads], rows)
+    print_table(f"Open {folder / verb}.html", ("",), [(note,) for note in first.notes])
 
 
 def write_page(path: Path, title: str, lede: Any, sections: Sequence[Section]) -> None:
