@@ -104,6 +104,11 @@ def check_folder(
     partial = partial_of(path)
     if partial.exists() and not (partial.is_dir() and _is_known(partial, marks)):
         raise RunError(f"{partial} is in the way and not {kind}. Choose another {flag}.")
+    check_parent(path, flag)
+
+
+def check_parent(path: Path, flag: str) -> None:
+    """Raise `RunError` when nothing can be made at `path`, which `flag` names."""
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent

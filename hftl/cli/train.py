@@ -123,9 +123,9 @@ _COMPARE = {
     **{name: flag for name, flag in _FLAGS.items() if name != "method"},
 }
 _CURVE = {
-    "method": Flag("methods, with commas between them [default: probe]", choices=tuple(METHODS), panel="Method"),
-    "sizes": Flag("how many sizes: all training rows, a half, a quarter ... [default: 5]", int, panel="Method"),
-    "draws": Flag("how often each size is drawn anew [default: 5]", int, panel="Method"),
+    "method": Flag("methods, with commas between them (default: probe)", panel="Method"),
+    "sizes": Flag("how many sizes: all training rows, a half, a quarter ... (default: 5)", int, panel="Method"),
+    "draws": Flag("how often each size is drawn anew (default: 5)", int, panel="Method"),
     **{name: flag for name, flag in _FLAGS.items() if name != "method"},
 }
 
@@ -136,7 +136,7 @@ def compare_methods(target: Target = None, *, json: bool, methods: str | None, *
 
     Runs that the same flags made in the folder are taken as they are, so that the same command goes on.
 
-    Example: hftl compare text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --methods probe,lora,full --seeds 3
+    Example: hftl compare text-classification --data tickets.csv --model roberta-base --methods probe,lora,full --seeds 3
     """
     task, values = _asked(target, flags, "hftl compare --data tickets.csv --methods probe,full")
     from hftl.selection.compare import compare

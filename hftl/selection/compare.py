@@ -16,10 +16,10 @@ from hftl.errors import ConfigError
 from hftl.evaluation.scale import MINUS, Scale
 from hftl.evaluation.slices import Grouping
 from hftl.evidence.gather import groupings_of
-from hftl.report.figures import intervals, pareto
+from hftl.report.charts import intervals, pareto
 from hftl.report.statements import duration, number, percent
 from hftl.selection.page import Cell, Section, write_selection
-from hftl.selection.trials import answers_of, named_methods, opened, report_of, trial
+from hftl.selection.trials import answers_of, in_folder, named_methods, report_of, trial
 from hftl.tasks.scores import gap, measure
 from hftl.tasks.task import Output
 
@@ -35,27 +35,27 @@ def compare(
     names = named_methods(methods)
     if len(names) < 2:
         raise ConfigError("A comparison needs two methods or more, such as --methods probe,full.")
-    with opened(config_of(task, values), "compare") as config:
-        trials = {name: trial(config, name, name, names) for name in names}
-        reports = {name: report_of(one) for name, one in trials.items()}
-        learned, splits = load_task(config.task, config.data, config.train_seed)
-        answers = {name: answers_of(one, reports[name], splits) for name, one in trials.items()}
-        output, truth = learned.output, (learned.output.gather(splits.test["label"][:]), splits.labels)
-        rows = sorted((_row(trials[k], reports[k], output.headline) for k in names), key=lambda row: -row["value"])
-        best = rows[0]["method"]
-        # Every method rests on the frozen features, whichever run computed them.
-        features = max(report["timing"]["features_seconds"] for report in reports.values())
-        for row in rows:
-            row["seconds"] = round(features + row["seconds"], 1)
-            against = None if row["method"] == best else gap(output, answers[row["method"]], answers[best], *truth)
-            row |= {f"{k}_against_best": getattr(against, k, None) for k in ("gap", "low", "high", "p")}
-        groupings = groupings_of(splits.test, learned.inputs, config.data.slice_column)
-        document = {
-            **{"data": splits.name, "model": reports[best]["model"]["name"], "folder": str(config.output_dir)},
-            **{"score": output.headline, "test_rows": len(splits.test), "best": best, "methods": rows},
-            "slices": _slices(output, {row["method"]: answers[row["method"]] for row in rows}, truth, groupings),
-        }
-        _write(document, output.written())
+    config = in_folder(config_of(task, values), "compare")
+    trials = {name: trial(config, name, name, names) for name in names}
+    reports = {name: report_of(one) for name, one in trials.items()}
+    learned, splits = load_task(config.task, config.data, config.train_seed)
+    answers = {name: answers_of(one, reports[name], splits) for name, one in trials.items()}
+    output, truth = learned.output, (learned.output.gather(splits.test["label"][:]), splits.labels)
+    rows = sorted((_row(trials[k], reports[k], output.headline) for k in names), key=lambda row: -row["value"])
+    best = rows[0]["method"]
+    # Every method rests on the frozen features, whichever run computed them.
+    features = max(report["timing"]["features_seconds"] for report in reports.values())
+    for row in rows:
+        row["seconds"] = round(features + row["seconds"], 1)
+        against = None if row["method"] == best else gap(output, answers[row["method"]], answers[best], *truth)
+        row |= {f"{k}_against_best": getattr(against, k, None) for k in ("gap", "low", "high", "p")}
+    groupings = groupings_of(splits.test, learned.inputs, config.data.slice_column)
+    document = {
+        **{"data": splits.name, "model": reports[best]["model"]["name"], "folder": str(config.output_dir)},
+        **{"score": output.headline, "test_rows": len(splits.test), "best": best, "methods": rows},
+        "slices": _slices(output, {row["method"]: answers[row["method"]] for row in rows}, truth, groupings),
+    }
+    _write(document, output.written())
     return document
 
 
@@ -65,7 +65,7 @@ def _row(config: RunConfig, report: dict[str, Any], headline: str) -> dict[str, 
     spread = seeds["test"][headline] if seeds else {}
     files = [path for path in (Path(str(config.output_dir)) / "final").rglob("*") if path.is_file()]
     return {
-        "method": report["method"],
+        "method": config.method.method,
         **report["metrics"]["test"][headline],
         **{"mean": spread.get("mean"), "sd": spread.get("std"), "seconds": report["timing"]["train_seconds"]},
         "peak_mb": report["environment"].get("peak_mb"),
@@ -132,7 +132,7 @@ def _write(document: dict[str, Any], scale: Scale) -> None:
     writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_new(Path(folder) / "compare.csv", table.getvalue())
+    write_new(Path(folder, "compare.csv"), table.getvalue())
     marks = [{**r, "name": r["method"], "kind": "method", "cost": max(r["seconds"], 0.1)} for r in rows]
     columns, names, chance = _columns(rows, scale), [row["method"] for row in rows], 0.05 / max(1, len(slices))
     scores = Section(

@@ -18,9 +18,9 @@ from hftl.evidence.ladder import Rows, no_pretraining_baselines
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared, prepare
 from hftl.probing import frozen_features
-from hftl.report.figures import scatter
+from hftl.report.charts import scatter
 from hftl.selection.page import Section, write_selection
-from hftl.selection.trials import answers_of, named_methods, opened, report_of, trial
+from hftl.selection.trials import answers_of, in_folder, named_methods, report_of, trial
 from hftl.surroundings import progress
 from hftl.tasks.ragged import in_memory
 from hftl.tasks.task import Output
@@ -51,24 +51,24 @@ def curve(
     config = replace(config_of(task, values), evidence=False)
     if config.data.shots is not None:
         raise ConfigError("A curve draws rows of its own: leave --shots out.")
-    with opened(config, "curve") as config:
-        ready = prepare(trial(config, "probe", "probe", methods))
-        subsets = subsets_of(ready, sizes, draws)
-        output, splits, n = ready.task.output, ready.splits, len(ready.train.targets)
-        truth, counts = (output.gather(splits.test["label"][:]), splits.labels), sorted({len(r) for _, r in subsets})
-        picks = np.random.default_rng(1).integers(0, draws, (draws, RESAMPLES))
-        scores: dict[str, np.ndarray] = {}
-        for name, answer in _answering(ready, config, methods).items():
-            tried = progress(subsets, name, "subset")
-            drawn = [(len(part[1]), resampled_score(output, answer(part), *truth)) for part in tried]
-            by_size = ([score for size, score in drawn if size == count] for count in counts)
-            scores[name] = np.stack([over_draws(np.stack(of_size), picks) for of_size in by_size])
-        document = {
-            **{"data": splits.name, "model": ready.loaded.name, "folder": str(config.output_dir)},
-            **{"score": output.headline, "test_rows": len(splits.test), "rows": n, "draws": draws},
-            **findings(scores, np.array(counts) / n, n),
-        }
-        _write(document, output.written())
+    config = in_folder(config, "curve")
+    ready = prepare(trial(config, "probe", "probe", methods))
+    subsets = subsets_of(ready, sizes, draws)
+    output, splits, n = ready.task.output, ready.splits, len(ready.train.targets)
+    truth, counts = (output.gather(splits.test["label"][:]), splits.labels), sorted({len(r) for _, r in subsets})
+    picks = np.random.default_rng(1).integers(0, draws, (draws, RESAMPLES))
+    scores: dict[str, np.ndarray] = {}
+    for name, answer in _answering(ready, config, methods).items():
+        tried = progress(subsets, name, "subset")
+        drawn = [(len(part[1]), resampled_score(output, answer(part), *truth)) for part in tried]
+        by_size = ([score for size, score in drawn if size == count] for count in counts)
+        scores[name] = np.stack([over_draws(np.stack(of_size), picks) for of_size in by_size])
+    document = {
+        **{"data": splits.name, "model": ready.loaded.name, "folder": str(config.output_dir)},
+        **{"score": output.headline, "test_rows": len(splits.test), "rows": n, "draws": draws},
+        **findings(scores, np.array(counts) / n, n),
+    }
+    _write(document, output.written())
     return document
 
 

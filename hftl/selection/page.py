@@ -35,6 +35,7 @@ class Section:
 def write_selection(verb: str, title: str, document: dict[str, Any], sections: Sequence[Section]) -> None:
     """Write VERB.json and VERB.html in the folder that `document` names, and print the first table on stderr."""
     folder = Path(document["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
     lede = Statement("{} on {}.", (document["model"], document["data"]))
     write_page(folder / f"{verb}.html", title, lede, sections)
     write_new(folder / f"{verb}.json", json.dumps(document, ensure_ascii=False, indent=1))

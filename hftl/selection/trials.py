@@ -2,18 +2,18 @@
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from hftl.adapt import complete, run
+from hftl.atomic import check_parent
 from hftl.config import MethodConfig, RunConfig
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, RunError
 from hftl.methods import check_combination, get_method
 from hftl.predict import load
-from hftl.run_folder import claim, named_folder, partial_of, release
+from hftl.run_folder import named_folder, partial_of
 from hftl.seeds import seeds_folder
 from hftl.tasks import get_task
 from hftl.tasks.scores import measure
@@ -21,35 +21,26 @@ from hftl.training.features import predict_logits
 from hftl.training.precision import runs_on_cpu
 
 
-@contextmanager
-def opened(config: RunConfig, verb: str) -> Iterator[RunConfig]:
-    """Yield the config with its folder, which nobody else writes meanwhile: runs/<data>-<model>-<verb> when left open.
+def in_folder(config: RunConfig, verb: str) -> RunConfig:
+    """Return the config with what was left open filled in, its folder being runs/<data>-<model>-<verb>.
 
     That name has no number, so that the same command goes on where it stopped. Raises `ConfigError` for several
-    processes, `RunError` for a folder that cannot be written or is a run.
+    processes, `RunError` for a folder that cannot be written or is something else.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(f"hftl {verb} runs in one process: start it without torchrun or accelerate launch.")
     name = config.data.data if isinstance(config.data.data, str) else "data"
     folder = config.output_dir or named_folder(name, config.model.model or get_task(config.task).default_model, verb)
-    config = complete(replace(config, output_dir=folder))
     if folder.is_file() or (folder / "report.json").is_file():
         raise RunError(f"{folder} is no folder of a {verb}. Choose another --output_dir.")
-    claim(folder)
-    try:
-        folder.mkdir(exist_ok=True)
-        yield config
-    finally:
-        release(folder)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+    check_parent(folder / verb, "--output_dir")
+    return complete(replace(config, output_dir=folder))
 
 
 def named_methods(names: Sequence[str] | str) -> tuple[str, ...]:
     """Return the methods of a list, or of names with commas between them, each once. Raises `ConfigError`."""
-    return tuple(
-        dict.fromkeys(get_method(name).name for name in (names.split(",") if isinstance(names, str) else names))
-    )
+    parts = names.split(",") if isinstance(names, str) else names
+    return tuple(dict.fromkeys(get_method(name.strip()).name for name in parts))
 
 
 def trial(config: RunConfig, method: str, name: str, methods: Sequence[str] = ()) -> RunConfig:
