@@ -48,13 +48,13 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2440,  # its own files, without folders
-    "hftl/cli": 980,
+    "hftl": 2460,  # its own files, without folders
+    "hftl/cli": 1030,
     "hftl/data": 1880,
     "hftl/demo": 1760,
     "hftl/doctor": 1640,
     "hftl/evaluation": 3410,
-    "hftl/evidence": 1130,
+    "hftl/evidence": 1140,
     "hftl/export": 990,
     "hftl/forgetting": 610,
     "hftl/methods": 970,
@@ -62,12 +62,12 @@ BUDGETS = {
     "hftl/planning": 790,
     "hftl/publishing": 2380,
     "hftl/report": 2710,
-    "hftl/selection": 1160,
+    "hftl/selection": 1700,
     "hftl/tasks": 2850,
     "hftl/training": 2330,
     "spaces_demo": 570,
 }
-MAX_FILES = 199
+MAX_FILES = 203
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }
