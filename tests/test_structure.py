@@ -57,14 +57,14 @@ BUDGETS = {
     "hftl/evidence": 1140,
     "hftl/export": 990,
     "hftl/forgetting": 610,
-    "hftl/methods": 970,
+    "hftl/methods": 980,
     "hftl/models": 1210,
     "hftl/planning": 790,
     "hftl/publishing": 2380,
     "hftl/report": 2710,
     "hftl/selection": 1700,
     "hftl/tasks": 2850,
-    "hftl/training": 2330,
+    "hftl/training": 2360,
     "spaces_demo": 570,
 }
 MAX_FILES = 203
