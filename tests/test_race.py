@@ -25,7 +25,7 @@ def unmixed(monkeypatch):
     """The winner stays as it was trained, and wins."""
     monkeypatch.setattr(policy, "AVERAGED", (1.0,))
     monkeypatch.setattr(policy, "SURE", 0.0)
-    monkeypatch.setattr(racing, "ALPHAS", (1.0,))
+    monkeypatch.setattr(policy, "MIXTURES", (1.0,))
 
 
 def test_the_winner_is_the_run_that_its_method_would_be_alone(tmp_path, unmixed):
@@ -105,9 +105,9 @@ def test_budgets():
 
 def test_a_race_takes_what_its_rungs_add_up_to():
     assert policy.race_seconds([60.0], (1.0,)) == 60
-    assert policy.race_seconds([60.0, 60.0], policy.SHORT_RUNGS) == pytest.approx(20 + 60)  # both to a third, one on
+    assert policy.race_seconds([60.0, 60.0], policy.SHORT_RUNGS) == pytest.approx(30 + 45)  # both to a quarter, one on
     assert policy.race_seconds([60.0] * 4, policy.LONG_RUNGS) == pytest.approx(4 * 10 + 2 * 20 + 30)
-    assert policy.race_seconds([120.0, 60.0], policy.SHORT_RUNGS) == pytest.approx(20 + 120)  # the dearer one goes on
+    assert policy.race_seconds([120.0, 60.0], policy.SHORT_RUNGS) == pytest.approx(45 + 90)  # the dearer one goes on
 
 
 def test_nobody_is_dropped_where_there_is_time_for_all():
@@ -119,7 +119,7 @@ def test_nobody_is_dropped_where_there_is_time_for_all():
 def test_a_small_budget_lets_fewer_race(tmp_path):
     costs, steps = {"a": 100.0, "b": 100.0, "c": 100.0}, {"a": 100, "b": 100, "c": 100}
     assert policy.fitting(list(costs), costs, steps, 200.0) == ["a", "b", "c"]
-    assert policy.fitting(list(costs), costs, steps, 60.0) == ["a", "b"]  # 40 steps each are the shortest
+    assert policy.fitting(list(costs), costs, steps, 55.0) == ["a", "b"]  # 40 steps each are the shortest
     assert policy.fitting(list(costs), costs, steps, 10.0) == []
     with pytest.raises(
         ConfigError, match=r"--budget 0\.001 allows nothing beyond the probe: the shortest race takes about"

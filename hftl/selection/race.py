@@ -25,7 +25,7 @@ from hftl.evidence.ladder import Rows, no_pretraining_baselines
 from hftl.methods import get_method
 from hftl.methods.plan import Given, Tensor, write_probe
 from hftl.methods.policy import NO_TRANSFER, duration
-from hftl.methods.wise import ALPHAS, between
+from hftl.methods.wise import between
 from hftl.prepare import Prepared
 from hftl.probing import Seen, head_pooling, plan_on
 from hftl.report.table import print_table
@@ -351,12 +351,12 @@ def _mixed(track: _Track, trial: Trial, tuned: _Tuned) -> _Tuned:
     write_probe(fresh.plan, Given(fresh.probe))
     base, end = (_state(m) for m in (fresh.plan.model, model))
     looks = {1.0: tuned.look}
-    for alpha in ALPHAS[:-1]:
+    for alpha in policy.MIXTURES[:-1]:
         model.load_state_dict(between(base, end, alpha))
         looks[alpha] = track.score(model)
     best = broadcast_from_main(max(looks, key=lambda alpha: (looks[alpha].score, -alpha)))
     model.load_state_dict(between(base, end, best))
-    curve = [{"alpha": alpha, "score": looks[alpha].score} for alpha in ALPHAS]
+    curve = [{"alpha": alpha, "score": looks[alpha].score} for alpha in sorted(looks)]
     assert tuned.fitted is not None
     stages = tuned.fitted.stages
     report = StageReport(

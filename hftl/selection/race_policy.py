@@ -14,10 +14,11 @@ from hftl.prepare import Prepared
 FEW, SOME = 8, 64
 LOWER = 0.5  # the other rate of `full`, relative to its own
 ETA = 3  # of the trials of a rung one in three goes on (Jamieson and Talwalkar 2016; Li et al. 2018, Hyperband)
-# Looks as shares of a trial's steps. A third of the schedule before the first drop: rates rank early as they do late
-# only once the warm-up is over. Four trials or more are dropped in two rungs.
-SHORT_RUNGS, LONG_RUNGS = (1 / 3, 1.0), (1 / 6, 1 / 2, 1.0)
+# Looks as shares of a trial's steps. A quarter of the schedule before the first drop: rates rank early as they do late
+# only once the warm-up, a tenth, is well over. Four trials or more are dropped in two rungs.
+SHORT_RUNGS, LONG_RUNGS = (1 / 4, 1.0), (1 / 6, 1 / 2, 1.0)
 AVERAGED = (0.8, 0.9, 1.0)  # where the winner's weights are kept for averaging, at the low end of its schedule
+MIXTURES = (0.2, 0.4, 0.6, 0.8, 1.0)  # shares of the tuned weights; a pass over the validation rows each
 SURE = 0.85  # share of paired draws in which the winner beats the probe, or else the probe stays
 LEVEL = 0.75  # up to this share two trials are level, and the cheaper goes on
 CHEAPER = 0.8  # of the other's seconds, or less
