@@ -48,7 +48,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2460,  # its own files, without folders
+    "hftl": 2450,  # its own files, without folders
     "hftl/cli": 1030,
     "hftl/data": 1880,
     "hftl/demo": 1760,
