@@ -15,6 +15,7 @@ _PUBLIC = {
     "load": "hftl.predict",
     "doctor": "hftl.doctor",
     "export": "hftl.export",
+    "pick": "hftl.selection.pick",
     "push_to_hub": "hftl.publishing.hub",
     "launch_demo": "hftl.demo.app",
     "compare": "hftl.selection.compare",

@@ -49,7 +49,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
     "hftl": 2450,  # its own files, without folders
-    "hftl/cli": 1030,
+    "hftl/cli": 1060,
     "hftl/data": 1880,
     "hftl/demo": 1760,
     "hftl/doctor": 1640,
@@ -62,12 +62,12 @@ BUDGETS = {
     "hftl/planning": 790,
     "hftl/publishing": 2380,
     "hftl/report": 2710,
-    "hftl/selection": 1700,
+    "hftl/selection": 1950,
     "hftl/tasks": 2850,
     "hftl/training": 2360,
     "spaces_demo": 570,
 }
-MAX_FILES = 203
+MAX_FILES = 205
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

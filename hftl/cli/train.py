@@ -14,6 +14,7 @@ from hftl.config import (
     OWN_FLAGS,
     OWNED,
     SECTIONS,
+    SHORTLISTS,
     TASK_NAMES,
     RunConfig,
     build_config,
@@ -163,6 +164,36 @@ def curve(
     own = {"method": method, "sizes": sizes, "draws": draws}
     with on_stderr():
         document = curve(task, **values | {name: value for name, value in own.items() if value is not None})
+    if json:
+        print_json(document)
+
+
+_WISHES = {
+    "models": Flag(
+        "models, with commas between them (default: a shortlist, and what lies on this machine)", panel="Model"
+    ),
+    "shortlist": Flag("models to look at [default: small]", choices=SHORTLISTS, panel="Model"),
+    "max_parameters": Flag("leave larger models out", int, panel="Model"),
+    "licence": Flag(
+        "permissive, or an identifier of the Hub: leave others out (also --license)", also=("license",), panel="Model"
+    ),
+    "language": Flag("code of a language, such as de: leave models out that do not read it", panel="Model"),
+    "race": Flag("train the finalists, by auto unless --method says otherwise", bool, panel="Model"),
+}
+
+
+@verb(TRAIN, {name: flag for name, flag in _FLAGS.items() if name != "model"} | _WISHES, "pick", cls=_TrainingVerb)
+def pick_model(target: Target = None, *, json: bool, **flags: Any) -> None:
+    """Rank pretrained models by what their frozen features say of the data, beside size, latency and licence.
+
+    Example: hftl pick text-classification --data tickets.csv --licence permissive --race
+    """
+    wishes = {name: flags.pop(name) for name in _WISHES}
+    task, values = _asked(target, flags, "hftl pick --data tickets.csv")
+    from hftl.selection.pick import pick
+
+    with on_stderr():
+        document = pick(task, **values | {name: value for name, value in wishes.items() if value is not None})
     if json:
         print_json(document)
 

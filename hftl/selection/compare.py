@@ -18,7 +18,7 @@ from hftl.evaluation.slices import Grouping
 from hftl.evidence.gather import groupings_of
 from hftl.report.charts import intervals, pareto
 from hftl.report.statements import duration, number, percent
-from hftl.selection.page import Cell, Section, write_selection
+from hftl.selection.page import Cell, Section, model_on, write_selection
 from hftl.selection.trials import answers_of, in_folder, named_methods, report_of, trial
 from hftl.tasks.scores import gap, measure
 from hftl.tasks.task import Output
@@ -163,4 +163,6 @@ def _write(document: dict[str, Any], scale: Scale) -> None:
             for s in slices
         ],
     )  # fmt: skip
-    write_selection("compare", "Methods compared", document, [scores, cost, *([where] if slices else [])])
+    write_selection(
+        "compare", "Methods compared", model_on(document), document, [scores, cost, *([where] if slices else [])]
+    )

@@ -19,7 +19,7 @@ from hftl.models.heads import without_bias
 from hftl.prepare import Prepared, prepare
 from hftl.probing import frozen_features
 from hftl.report.charts import scatter
-from hftl.selection.page import Section, write_selection
+from hftl.selection.page import Section, model_on, write_selection
 from hftl.selection.trials import answers_of, in_folder, named_methods, report_of, trial
 from hftl.surroundings import progress
 from hftl.tasks.ragged import in_memory
@@ -262,4 +262,4 @@ def _write(document: dict[str, Any], scale: Scale) -> None:
         ],
         notes=document["says"],
     )
-    write_selection("curve", "What more labels would bring", document, [grown])
+    write_selection("curve", "What more labels would bring", model_on(document), document, [grown])

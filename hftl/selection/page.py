@@ -32,17 +32,23 @@ class Section:
     command: str = ""  # of one section at most
 
 
-def write_selection(verb: str, title: str, document: dict[str, Any], sections: Sequence[Section]) -> None:
-    """Write VERB.json and VERB.html in the folder that `document` names, and print the first table on stderr."""
+def model_on(document: dict[str, Any]) -> Statement:
+    """Say which model and which data a document is about."""
+    return Statement("{} on {}.", (document["model"], document["data"]))
+
+
+def write_selection(
+    verb: str, title: str, lede: Statement, document: dict[str, Any], sections: Sequence[Section]
+) -> None:
+    """Write VERB.json and VERB.html in the folder that `document` names, and print the first section on stderr."""
     folder = Path(document["folder"])
     folder.mkdir(parents=True, exist_ok=True)
-    lede = Statement("{} on {}.", (document["model"], document["data"]))
     write_page(folder / f"{verb}.html", title, lede, sections)
     write_new(folder / f"{verb}.json", json.dumps(document, ensure_ascii=False, indent=1))
     first = sections[0]
     rows = [[cell if isinstance(cell, str) else "{} ({})".format(*cell) for cell in row] for row in first.rows]
     print_table(f"{title}: {lede}", [head.removeprefix(">").lower() for head in first.heads], rows)
-    print_table(f"Open {folder / verb}.html", ("",), [(note,) for note in first.notes])
+    print_table(f"Open {folder / verb}.html", ("",), [(line,) for line in (*first.notes, first.command) if line])
 
 
 def write_page(path: Path, title: str, lede: Any, sections: Sequence[Section]) -> None:
