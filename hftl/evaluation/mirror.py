@@ -52,7 +52,7 @@ def turned_by_pixels(thumbs: np.ndarray, targets: np.ndarray) -> list[tuple[int,
         queries = np.concatenate([straight[held], mirrored[held]])
         plain[held], after[held] = np.split(nearest_neighbours(straight[fit], targets[fit], queries), 2)
     classes, found = np.unique(targets).tolist(), []
-    for name in classes:
+    for name in classes if len(classes) > 1 else ():
         here = targets == name
         own, counts = int((after[here] == name).sum()), np.bincount(after[here & (after >= 0) & (after != name)])
         like = int(counts.argmax()) if len(counts) else name

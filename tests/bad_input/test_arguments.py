@@ -12,7 +12,7 @@ WRONG = (
     ("--warmup_steps -1", "--warmup_steps"),
     ("--label_smoothing_factor 5", "0 to 1"),
     ("--bf16 true --fp16 true", "At most one of fp16 and bf16"),
-    ("--save_strategy no", "--save_strategy"),
+    ("--save_strategy no --early_stopping_patience 2", "--save_strategy"),
     ("--save_strategy steps --save_steps 0", "--save_steps"),
     ("--logging_steps 0", "--logging_steps"),
     ("--dataloader_num_workers -1", "--dataloader_num_workers"),
