@@ -19,7 +19,12 @@ from hftl.models.heads import without_bias
 from hftl.prepare import Prepared, prepare
 from hftl.probing import frozen_features
 from hftl.report.charts import scatter
+<<<<<<< HEAD
 from hftl.selection.page import Section, model_on, write_selection
+=======
+from hftl.report.statements import counted
+from hftl.selection.page import Section, write_selection
+>>>>>>> 64a0a9b (Compare and curve: changelog, every key documented)
 from hftl.selection.trials import answers_of, in_folder, named_methods, report_of, trial
 from hftl.surroundings import progress
 from hftl.tasks.ragged import in_memory
@@ -247,7 +252,7 @@ def _write(document: dict[str, Any], scale: Scale) -> None:
     grown = Section(
         "rows",
         "How does the score grow with the rows?",
-        f"Each mark: the mean of {document['draws']} draws of so many training rows (all rows: one), on the same "
+        f"Each mark: the mean of {counted(document['draws'], 'draw', 'draws')} of so many training rows (all: one), on the same "
         f"{document['test_rows']:,} test rows; its bar: the 95% interval over draws and test rows. Dashed: {LAW}, {SOURCE}.",
         scatter(
             dots,

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from hftl.errors import DataError
 from hftl.evaluation.bootstrap import RESAMPLES
 from hftl.models.packaged import MINILM, is_installed
 from hftl.selection.curve import BASELINE, findings, fit_law, over_draws, subsets_of
+from tests.command import ROOT
 from tests.command import hftl as command
 from tests.selection.conftest import answer_of, words_of
 
@@ -150,6 +152,13 @@ def test_points_are_what_runs_reach(document, compared, folder):
 def test_the_same_command_takes_its_runs(document, folder, flags):
     own = {"method": "probe,full", "sizes": 3, "draws": 2, "output_dir": folder / "curve"}
     assert answer_of("curve", {**flags, **own}) == document
+
+
+def test_every_key_is_documented(document, compared):
+    words = set(re.findall(r"\w+", (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")))
+    parts = [document, *document["points"], document["fit"], *document["fit"]["curves"].values()]
+    parts += [compared, *compared["methods"], *compared["slices"]]
+    assert {key for part in parts for key in part} - {"probe", "full", BASELINE} <= words
 
 
 @pytest.mark.parametrize(
