@@ -19,12 +19,8 @@ from hftl.models.heads import without_bias
 from hftl.prepare import Prepared, prepare
 from hftl.probing import frozen_features
 from hftl.report.charts import scatter
-<<<<<<< HEAD
-from hftl.selection.page import Section, model_on, write_selection
-=======
 from hftl.report.statements import counted
-from hftl.selection.page import Section, write_selection
->>>>>>> 64a0a9b (Compare and curve: changelog, every key documented)
+from hftl.selection.page import Section, model_on, write_selection
 from hftl.selection.trials import answers_of, in_folder, named_methods, report_of, trial
 from hftl.surroundings import progress
 from hftl.tasks.ragged import in_memory
