@@ -18,7 +18,7 @@ from hftl.errors import ConfigError, did_you_mean
 from hftl.models.classes import makes_classifier
 from hftl.models.packaged import PACKAGED, is_installed, packaged_as
 from hftl.paths import typed_path
-from hftl.publishing.metadata import PERMISSIVE, check_license, license_of_model
+from hftl.publishing.metadata import LICENSES, PERMISSIVE, license_of_model
 from hftl.surroundings import hub_reachable
 from hftl.tasks.task import Task
 
@@ -58,8 +58,9 @@ class Wanted:
         if self.shortlist is not None and self.shortlist not in SHORTLISTS:
             hint = did_you_mean(self.shortlist, SHORTLISTS)
             raise ConfigError(f"--shortlist is one of {', '.join(SHORTLISTS)}, not {self.shortlist!r}.{hint}")
-        if self.licence not in (None, "permissive"):
-            check_license(str(self.licence))
+        if self.licence is not None and self.licence.lower() not in ("permissive", *LICENSES):
+            hint = did_you_mean(self.licence, ("permissive", *LICENSES))
+            raise ConfigError(f"--licence is permissive, or an identifier of the Hub, not {self.licence!r}.{hint}")
 
     def refusal(self, one: Candidate) -> str:
         """Say which of the wishes a candidate does not meet, as far as is known; "" where it meets all."""

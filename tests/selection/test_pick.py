@@ -182,7 +182,7 @@ def test_a_size_that_is_known_late_counts_as_well(tiny):
     [
         (["--shortlist", "tiny"], "--shortlist is one of small, base, large, multilingual, long"),
         (["--max_parameters", "many"], "max_parameters"),
-        (["--licence", "permisive"], "identifier of the Hub"),
+        (["--licence", "permisive"], "--licence is permissive, or an identifier of the Hub"),
         (["--max_parameters", "1000"], "more than --max_parameters 1,000"),
         (["--models", "nobody/nothing"], "nobody/nothing is neither a folder nor in the Hub cache"),
         (["--model", "a/b"], "no flag --model"),

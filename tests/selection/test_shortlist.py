@@ -143,6 +143,7 @@ def test_a_folder_is_known_by_its_files(tmp_path):
         ({"shortlist": "bas"}, "Did you mean 'base'"),
         ({"shortlist": "base", "models": ("a/b",)}, "give one of them"),
         ({"licence": "mitt"}, "Did you mean 'mit'"),
+        ({"licence": "permisive"}, "Did you mean 'permissive'"),
     ],
 )
 def test_wishes_that_make_no_sense(wishes, says):
