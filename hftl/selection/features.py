@@ -41,7 +41,7 @@ def look_at(one: Candidate, wanted: Wanted, config: RunConfig, task: Task, split
     """
     needed, free = 4 * (one.parameters or 0), free_memory(look_at_machine(runs_on_cpu(config.training)))
     if needed > ROOM * free:
-        raise ModelError(f"its weights need {needed / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} GB are free")
+        raise ModelError(f"the weights need {needed / 1e9:.1f} GB of memory, of which {free / 1e9:.1f} GB are free")
     ready = prepare_on(replace(config, model=replace(config.model, model=one.name)), task, splits)
     weights = list(ready.loaded.model.parameters())
     one = replace(one, parameters=sum(p.numel() for p in weights))

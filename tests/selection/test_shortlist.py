@@ -82,7 +82,7 @@ def test_without_a_hub_what_is_on_this_machine_is_left():
     chosen, left = candidates(TEXT, Wanted())
     assert chosen[0].name == MINILM.name
     assert all(one.local for one in chosen)
-    assert left["microsoft/deberta-v3-xsmall"] == "it is not on this machine, and the Hub cannot be reached"
+    assert left["microsoft/deberta-v3-xsmall"] == "not on this machine, and the Hub cannot be reached"
     assert names(IMAGE, shortlist="large") == [LITE0.name]
 
 
@@ -95,10 +95,10 @@ def test_wishes_leave_models_out_with_the_reason(monkeypatch):
     assert left["microsoft/deberta-v3-xsmall"] == "70,682,112 parameters are more than --max_parameters 30,000,000"
     assert "intfloat/multilingual-e5-small" in names(TEXT, language="de")
     _, left = candidates(TEXT, Wanted(language="de"))
-    assert left["BAAI/bge-small-en-v1.5"] == "it is not known to read the language 'de'"
+    assert left["BAAI/bge-small-en-v1.5"] == "not known to read the language 'de'"
     _, left = candidates(IMAGE, Wanted(licence="permissive"))
     assert left == dict.fromkeys(
-        ("google/mobilenet_v2_1.0_224", "apple/mobilevit-small"), "its licence is other, not permissive"
+        ("google/mobilenet_v2_1.0_224", "apple/mobilevit-small"), "the licence is other, not permissive"
     )
     assert "BAAI/bge-small-en-v1.5" not in names(TEXT, licence="apache-2.0")
 
@@ -112,7 +112,7 @@ def test_a_cached_checkpoint_counts_with_what_its_files_say(tmp_path):
     assert mine.parameters == sum(tensor.numel() for tensor in weights.values())
     chosen, left = candidates(TEXT, Wanted(licence="permissive"))
     assert "me/mine" in [one.name for one in chosen]
-    assert left["me/nothing-said"] == "its licence is not known, not permissive"
+    assert left["me/nothing-said"] == "the licence is not known, not permissive"
     assert not {"me/mine", "me/nothing-said"} & {*names(IMAGE, shortlist="base")}
 
 
