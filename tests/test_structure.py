@@ -62,7 +62,7 @@ BUDGETS = {
     "hftl/planning": 790,
     "hftl/publishing": 2380,
     "hftl/report": 2710,
-    "hftl/selection": 1960,
+    "hftl/selection": 1940,
     "hftl/tasks": 2850,
     "hftl/training": 2360,
     "spaces_demo": 570,
