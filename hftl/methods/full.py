@@ -5,8 +5,7 @@ from typing import Any
 
 from hftl.config import BY_GRADIENT, MethodConfig
 from hftl.errors import ConfigError
-from hftl.methods.plan import Loaded, Method, Plan, Stage, decayed_groups, full_defaults, plan_of, top_in_words
-from hftl.methods.policy import FEW
+from hftl.methods.plan import FEW, Loaded, Method, Plan, Stage, decayed_groups, full_defaults, plan_of, top_in_words
 
 
 FEW_RATE_FACTOR = 10  # biases or norms alone: 1e-4 to 1e-3 in BitFit (Ben Zaken et al. 2022, appendix) against 2e-5

@@ -2,6 +2,7 @@
 
 from hftl.config import BY_GRADIENT, MethodConfig
 from hftl.methods.plan import (
+    FEW,
     Loaded,
     Method,
     Plan,
@@ -12,7 +13,6 @@ from hftl.methods.plan import (
     plan_of,
     top_in_words,
 )
-from hftl.methods.policy import FEW
 
 
 def gradual(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:

@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 from hftl.config import BY_GRADIENT, MethodConfig
-from hftl.methods.plan import Group, Loaded, Method, Plan, Stage, full_defaults, is_convnet, plan_of, top_in_words
-from hftl.methods.policy import FEW
+from hftl.methods.plan import FEW, Group, Loaded, Method, Plan, Stage, full_defaults, is_convnet, plan_of, top_in_words
 
 
 RATE_CONVNET = 3e-3  # ten times full's would be too much: a convnet's full rate is high already

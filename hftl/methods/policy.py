@@ -12,12 +12,10 @@ from hftl.config import RunConfig
 from hftl.evaluation.bootstrap import Interval
 from hftl.evaluation.scale import Scale
 from hftl.evaluation.verdict import stands
+from hftl.methods.plan import FEW as FEW
 from hftl.methods.plan import Loaded, full_defaults
 
 
-# Up to so many rows per class are few. SetFit (Tunstall et al. 2022, table 2, from memory): tuned RoBERTa-large is 19
-# points behind sentence embeddings with a regression at 8 rows per class, and 6 behind at 64.
-FEW = 32
 # Up to so many, adapters do no worse than all layers in a wide model: LoRA loses when the data exceed its capacity (LoRA
 # Without Regret 2025), and VTAB-1k and GLUE have it level or ahead (ANCHORS.md, C and F).
 MANY = 500
