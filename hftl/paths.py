@@ -25,7 +25,7 @@ def usual_modes(folder: Path) -> None:
 
 
 def bare_name(name: str) -> str:
-    """Return a name without the folders of this machine: of what lies there, the last part of its path."""
+    """Return a name without the folders of this machine: of a path that exists here, only its last part."""
     path = typed_path(name)
     return path.resolve().name if path.exists() else name
 

@@ -152,7 +152,7 @@ def _drop_leaks(changes: Changes) -> None:
     for code, split in enumerate(records.splits[:-1]):
         for later in reversed(records.splits[code + 1 :]):
             rows = copies_of(records, records.within(split) & changes.stays, records.within(later) & changes.stays)
-            changes.drop(rows, "cross_split_duplicates", f"stands in {later} too")
+            changes.drop(rows, "cross_split_duplicates", f"is in {later} as well")
 
 
 def _order(changes: Changes) -> dict[str, np.ndarray]:
