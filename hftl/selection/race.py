@@ -37,7 +37,7 @@ from hftl.tasks.ragged import in_memory
 from hftl.training.averaging import State, greedy_soup
 from hftl.training.cache import drop_states
 from hftl.training.checkpoints import PauseAt
-from hftl.training.features import predict_logits
+from hftl.training.features import Passer
 from hftl.training.stages import Fitted, StageReport, fit_plan
 from hftl.training.world import broadcast_from_main, is_main_process, wait_for_all
 
@@ -128,9 +128,9 @@ class _Track:
         return self.judge.look(self.outputs(model))
 
     def outputs(self, model: Any) -> Any:
-        """What a model puts out for the validation rows."""
+        """What a model puts out for the validation rows, in the number format of the features that the probe reads."""
         ready = self.ready
-        return predict_logits(model, ready.validation, ready.collate, use_cpu=ready.use_cpu, title="race")
+        return Passer(ready.collate, ready.use_cpu, ready.bf16).logits(model, ready.validation, "race")
 
     def save(self) -> None:
         """Write what a resumed race begins with."""
