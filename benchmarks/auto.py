@@ -2,7 +2,7 @@
 
 DATA is a folder of labelled sets. On 500 training rows of each, a grid of eight trainings (probe, LoRA and full at three
 rates each, contrastive), its winner chosen by the validation rows, stands against `auto` with two seeds; on words and on
-several labels the grid has four. Cells are appended to the file as they end, so that the benchmark goes on where it
+several labels the grid has four. Beside them, for texts, the usual Trainer script with its defaults. Cells are appended to the file as they end, so that the benchmark goes on where it
 stopped. `--table` prints the result, which docs/auto.md holds. CPU seconds are those of all processes of a training,
 evidence left out on both sides.
 """
@@ -39,6 +39,7 @@ RATES = {  # around what is usual: (text, images)
     "full": ((1e-4, 2e-4, 5e-4), (5e-4, 1e-3, 2e-3)),
     "lora": ((5e-4, 1e-3, 2e-3), (1e-3, 3e-3, 1e-2)),
 }
+SCRIPT = "script"
 BEST = {"accuracy": "macro_f1"}  # by which a grid over classes is ranked on validation
 
 
@@ -53,7 +54,7 @@ class Cell:
 
 
 def cells() -> Iterator[Cell]:
-    """Set by set `auto` and its grid; then `auto` with the other seeds."""
+    """Set by set `auto`, its grid and the script; then `auto` with the other seeds."""
     for data, (task, _, score) in SETS.items():
         kind, whole = int(task == "image-classification"), score == "accuracy"
         yield Cell(data, "auto", None, SEEDS[0])
@@ -63,6 +64,8 @@ def cells() -> Iterator[Cell]:
             yield from (Cell(data, method, rate, SEEDS[0]) for rate in some)
         if whole:
             yield Cell(data, "contrastive", None, SEEDS[0])
+        if not kind:
+            yield Cell(data, SCRIPT, None, SEEDS[0])
     yield from (Cell(data, "auto", None, seed) for data in SETS for seed in SEEDS[1:])
 
 
@@ -73,6 +76,8 @@ def train(cell: Cell, folder: Path) -> dict[str, Any]:
 
     quiet_libraries()
     task, flags, score = SETS[cell.data]
+    if cell.method == SCRIPT:
+        return {**asdict(cell), "test": by_script(task, folder / cell.data), "cpu_seconds": cpu_seconds()}
     flags = {**flags, **({} if cell.rate is None else {"learning_rate": cell.rate})}
     with tempfile.TemporaryDirectory() as place:
         run = adapt(
@@ -86,7 +91,6 @@ def train(cell: Cell, folder: Path) -> dict[str, Any]:
             seed=cell.seed,
             **flags,
         )
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     figures = run.report["metrics"]
     validation = figures["validation"][BEST.get(score, score)]
     return {
@@ -94,24 +98,46 @@ def train(cell: Cell, folder: Path) -> dict[str, Any]:
         "test": run.metrics[score]["value"],
         "validation": validation["value"] if isinstance(validation, dict) else validation,
         "loss": figures["validation"].get("log_loss"),
-        "cpu_seconds": sum(usage.ru_utime + usage.ru_stime for usage in used),
+        "cpu_seconds": cpu_seconds(),
         "seconds": run.report["timing"]["total_seconds"],
         "selection": run.report["selection"],
     }
 
 
+def by_script(task: str, data: Path) -> float:
+    """Train as a copied script does, with Trainer's defaults, on the same rows; return the score of the test rows."""
+    from benchmarks.answers import script
+    from hftl.config import DataConfig
+    from hftl.data.load import load_task
+
+    with tempfile.TemporaryDirectory() as place:
+        loaded, splits = load_task(task, DataConfig(data=str(data), max_train_samples=ROWS, max_eval_samples=TEST), 42)
+        trainer, score = script(loaded, splits, 5e-5, place)
+        trainer.train()
+        return score()
+
+
+def cpu_seconds() -> float:
+    """Return what this process and those that it started have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
 def table(done: list[dict[str, Any]]) -> str:
     """Return per set: the grid's winner by validation, `auto`, how far it falls short, and its share of the CPU time."""
     lines = [
-        "| set | grid: winner by validation | its test score | best of the grid on test | auto, by seed | shortfall, points | CPU share |",
-        "|---|---|---|---|---|---|---|",
+        "| set | Trainer script | grid: winner by validation | its test score | best of the grid on test | auto, by seed | shortfall, points | CPU share |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     by_set: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for one in done:
         by_set[one["data"]].append(one)
     shortfalls, shares = [], []
     for data, rows in by_set.items():
-        grid, auto = ([r for r in rows if (r["method"] == "auto") is is_auto] for is_auto in (False, True))
+        by_hand = [f"{r['test']:.3f}" for r in rows if r["method"] == SCRIPT]
+        grid, auto = (
+            [r for r in rows if r["method"] != SCRIPT and (r["method"] == "auto") is own] for own in (False, True)
+        )
         if not grid or not auto:
             continue
         winner, best = (max(grid, key=lambda r, key=key: r[key]) for key in ("validation", "test"))
@@ -122,10 +148,10 @@ def table(done: list[dict[str, Any]]) -> str:
         found = ", ".join(f"{r['test']:.3f} ({r['selection']['winner']})" for r in auto)
         name = winner["method"] + (f" at {winner['rate']:g}" if winner["rate"] else "")
         lines.append(
-            f"| {data} | {name} of {len(grid)} | {winner['test']:.3f} | {best['test']:.3f} | {found} | {gap:+.1f} | {share:.2f} |"
+            f"| {data} | {' '.join(by_hand) or '-'} | {name} of {len(grid)} | {winner['test']:.3f} | {best['test']:.3f} | {found} | {gap:+.1f} | {share:.2f} |"
         )
     if shortfalls:
-        lines.append(f"| mean | | | | | {fmean(shortfalls):+.2f} | {fmean(shares):.2f} |")
+        lines.append(f"| mean | | | | | | {fmean(shortfalls):+.2f} | {fmean(shares):.2f} |")
     return "\n".join(lines)
 
 
