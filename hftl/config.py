@@ -131,7 +131,12 @@ class OutputConfig:
     overwrite: bool = _flag(False, bool, "replace a run folder that exists")
     resume: bool = _flag(False, bool, "go on with the run that was cut off in <output_dir>.partial")
     seeds: int = _flag(1, int, "train with so many seeds, report mean and deviation, keep the best on validation")
-    evidence: bool = _flag(True, bool, "off: skip baselines, verdict, forgetting, calibration, parity, report.html")
+    evidence: str = _flag(
+        "full",
+        str,
+        "quick: without random weights, forgetting and suspect labels; off: no baselines, parity or report.html either",
+        ("full", "quick", "off"),
+    )
     control: str = _flag("none", str, "scratch: also train from random weights, as long", ("none", "scratch"))
     target_precision: float = _flag(0.95, float, "share of right answers that the abstain threshold aims at")
     retain: str | None = _flag(
@@ -148,6 +153,11 @@ class RunConfig(OutputConfig):
     model: ModelConfig
     method: MethodConfig
     training: dict[str, Any] = field(default_factory=dict)  # TrainingArguments fields that the user typed
+
+    @property
+    def proves(self) -> bool:
+        """Is there any evidence?"""
+        return self.evidence != "off"
 
     @property
     def train_seed(self) -> int:
@@ -336,6 +346,8 @@ def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
     if name == "data" and str(value).startswith(_IN_MEMORY):
         raise ConfigError(f"The run had its data {value}: name a file, folder, sample or Hub id with --data.")
+    if name == "evidence" and str(value).lower() in _TRUTH:  # on and off, as of other switches
+        value = "full" if _TRUTH[str(value).lower()] else "off"
     try:
         result = convert(kind, value)
     except (TypeError, ValueError, OverflowError):

@@ -383,7 +383,7 @@ def _state(model: Any) -> dict[str, Tensor]:
 def _better_baseline(track: _Track, best: _Tuned) -> str | None:
     """The name of the baseline without pretraining that beats the run's model on the validation rows; None without one."""
     ready = track.ready
-    if not ready.config.evidence or not is_main_process():
+    if not ready.config.proves or not is_main_process():
         return broadcast_from_main(None)
     parts = (Rows(ready.splits.train, ready.train), Rows(ready.splits.validation, ready.validation))
     baseline = best_baseline(no_pretraining_baselines(ready.task, *parts))
