@@ -19,6 +19,8 @@ LAYERS = (
         "hftl.atomic",
         "hftl.paths",
         "hftl.surroundings",
+        "hftl.terminal",
+        "hftl.flag_values",
         "hftl.config",
     ),
     ("hftl.hub_errors", "hftl.models.packaged", "hftl.models.efficientnet_lite", "hftl.models.quantized_e5"),
