@@ -93,6 +93,17 @@ def test_a_tie_goes_to_the_cheaper_and_a_clear_gap_does_not():
     assert racing.choose(looks, {**seconds, b.name: 9.0}, 1)[0] == [a]  # hardly cheaper
 
 
+def test_the_loss_decides_only_where_the_score_leaves_it_open():
+    draws = np.random.default_rng(0).normal(size=1000)
+    probe = Look(0.80, draws, draws)
+    assert Look(0.81, draws + 0.1 * draws[::-1] + 0.05, draws + 1).sureness(probe) == 1.0  # ahead, and its loss is lower
+    assert Look(0.81, draws + 1, draws - 1).sureness(probe) == 1.0  # the score alone is sure
+    assert Look(0.79, draws - 1, draws + 1).sureness(probe) == 0.0  # the score speaks against it
+    assert Look(0.81, draws + 1e-9, None).sureness(probe) == 1.0  # no probabilities
+    level = Look(0.81, draws[::-1] + 0.1, draws - 1)
+    assert level.sureness(probe) == level.beats(probe) < policy.SURE
+
+
 @pytest.mark.parametrize("text", ["soon", "10x", "-5", "0", "nan", "inf", ""])
 def test_budgets_that_are_none(text):
     with pytest.raises(ConfigError, match="no length of time"):

@@ -1,6 +1,6 @@
 """How a race ranks models by their answers to the validation rows: a score, and the same resamples for all of them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,11 +21,23 @@ class Look:
 
     score: float
     draws: np.ndarray
+    losses: np.ndarray | None = None  # minus the log-loss on the same resamples, for classes
     outputs: Any = None  # what the model put out, where it is still at hand
 
     def beats(self, other: "Look") -> float:
         """Return in which share of the draws this one is better, ties counted half."""
-        return float((self.draws > other.draws).mean() + 0.5 * (self.draws == other.draws).mean())
+        return _share(self.draws, other.draws)
+
+    def sureness(self, other: "Look") -> float:
+        """Return the same, but by the log-loss where the score leaves it open and does not speak against this one.
+
+        Of classes the loss tells more from the same rows than which answers are right: every row has its say, also those
+        that both models get right.
+        """
+        share = self.beats(other)
+        if self.losses is None or other.losses is None or share < 0.5:
+            return share
+        return max(share, _share(self.losses, other.losses))
 
     @property
     def interval(self) -> Interval:
@@ -46,12 +58,15 @@ class Judge:
         The log-loss is that at the model's best temperature: confidence is set afterwards, and is no reason to drop.
         """
         output, targets = self.ready.task.output, self.ready.validation.targets
-        if self.metric == "log_loss":
+        scored, losses = self.of_answers(output.decode(outputs)), None
+        if output.single:
             assert output.units is not None
             logits, true = output.units(outputs, targets)
-            losses = row_scores(logits, true, fit_temperature(logits, true).value).loss
-            return Look(float(-losses.mean()), -(_counts(len(losses)) @ losses) / len(losses), outputs)
-        return replace(self.of_answers(output.decode(outputs)), outputs=outputs)
+            rows = row_scores(logits, true, fit_temperature(logits, true).value).loss
+            losses = -(_counts(len(rows)) @ rows) / len(rows)
+            if self.metric == "log_loss":
+                scored = Look(float(-rows.mean()), losses)
+        return Look(scored.score, scored.draws, losses, outputs)
 
     def of_answers(self, answers: np.ndarray) -> Look:
         """Score answers, also those of a model that has no probabilities; by the headline score if `metric` needs them."""
@@ -60,6 +75,10 @@ class Judge:
         score = output.scores[output.headline if self.metric == "log_loss" else self.metric]
         counts = _counts(statistics.shape[0])
         return Look(float(score(statistics.sum(axis=0)[None])[0]), score(counts @ statistics))
+
+
+def _share(ours: np.ndarray, theirs: np.ndarray) -> float:
+    return float((ours > theirs).mean() + 0.5 * (ours == theirs).mean())
 
 
 def judge_of(ready: Prepared) -> Judge:

@@ -37,7 +37,7 @@ from hftl.tasks.ragged import in_memory
 from hftl.training.averaging import State, greedy_soup
 from hftl.training.cache import drop_states
 from hftl.training.checkpoints import PauseAt
-from hftl.training.features import predict_logits
+from hftl.training.features import Passer
 from hftl.training.stages import Fitted, StageReport, fit_plan
 from hftl.training.world import broadcast_from_main, is_main_process, wait_for_all
 
@@ -73,7 +73,10 @@ class _Track:
         self._file.parent.mkdir(exist_ok=True)
         known = json.loads(self._file.read_text()) if self._file.is_file() and is_main_process() else {}
         known = broadcast_from_main(known)
-        self.looks = {name: Look(one["score"], np.array(one["draws"])) for name, one in known.get("looks", {}).items()}
+        self.looks = {
+            name: Look(one["score"], np.array(one["draws"]), None if one["losses"] is None else np.array(one["losses"]))
+            for name, one in known.get("looks", {}).items()
+        }
         self.seconds: dict[str, float] = known.get("seconds", {})
         self._before, self._start = float(known.get("spent", 0.0)), time.perf_counter()
 
@@ -125,14 +128,21 @@ class _Track:
         return self.judge.look(self.outputs(model))
 
     def outputs(self, model: Any) -> Any:
-        """What a model puts out for the validation rows."""
+        """What a model puts out for the validation rows, in the number format of the features that the probe reads."""
         ready = self.ready
-        return predict_logits(model, ready.validation, ready.collate, use_cpu=ready.use_cpu, title="race")
+        return Passer(ready.collate, ready.use_cpu, ready.bf16).logits(model, ready.validation, "race")
 
     def save(self) -> None:
         """Write what a resumed race begins with."""
         if is_main_process():
-            looks = {name: {"score": look.score, "draws": look.draws.tolist()} for name, look in self.looks.items()}
+            looks = {
+                name: {
+                    "score": look.score,
+                    "draws": look.draws.tolist(),
+                    "losses": None if look.losses is None else look.losses.tolist(),
+                }
+                for name, look in self.looks.items()
+            }
             write_new(self._file, json.dumps({"looks": looks, "seconds": self.seconds, "spent": self.spent}))
 
 
@@ -150,7 +160,7 @@ def race(run: Run, ready: Prepared, seen: Seen) -> Trained:
     finalist, dropped = _halve(track)
     if finalist is not None:
         tuned = _finish(track, finalist)
-        share = tuned.look.beats(to_beat)
+        share = tuned.look.sureness(to_beat)
         if broadcast_from_main(share >= policy.SURE):
             best, name = tuned, finalist.name
         reason = (
