@@ -57,14 +57,14 @@ class DataConfig:
     label_separator: str | None = _flag(None, str, "several labels: what stands between them in the label column")
     problem_type: str | None = _flag(None, str, "what a label is (default: found by its values)", PROBLEM_TYPES)
     image_column: str | None = _flag(None, str, "column with the image (default: found by type)")
-    max_train_samples: int | None = _flag(None, int, "train on at most so many rows, sampled stratified")
+    max_train_samples: int | None = _flag(None, int, "use at most N training rows, sampled by class")
     draw_seed: int | None = _flag(None, int, "seed of the rows that --max_train_samples draws (default: --seed)")
-    max_eval_samples: int | None = _flag(None, int, "validate and test on at most so many rows each")
+    max_eval_samples: int | None = _flag(None, int, "use at most N validation rows and N test rows")
     validation_size: float = _flag(0.1, float, "share of train to validate on when the data has no validation split")
     test_size: float = _flag(0.2, float, "share to test on when the data has no test split")
     slice_column: str | None = _flag(None, str, "column whose values the report scores apart, such as the source")
     group_column: str | None = _flag(None, str, "column of what rows share, such as the person: no cut divides them")
-    shots: int | None = _flag(None, int, "train on so many rows of every class, drawn by --seed")
+    shots: int | None = _flag(None, int, "train on N rows of every class, drawn by --seed")
     strict: bool = _flag(False, bool, "a broken image is an error instead of being skipped and named")
     seed: int = _flag(42, int, "seed of the splits, the head and the training")
 
@@ -91,11 +91,11 @@ class MethodConfig:
     pooling: str = _flag("auto", str, "probe and head: which features of a text", ("auto", "native", "mean"))
     layer_decay: float | None = _flag(None, float, "full: rate of each layer relative to the one above it")
     init_head: str = _flag("probe", str, "how the head starts: from the probe, or random", ("probe", "random"))
-    train_top: int | None = _flag(None, int, "full, lora: only the top so many blocks and the head learn")
+    train_top: int | None = _flag(None, int, "full, lora: train only the top N blocks and the head")
     train_norms: bool = _flag(False, bool, "full: of the body only the normalisation layers learn")
     train_bias: bool = _flag(False, bool, "full: of the body only the biases learn (BitFit)")
     thaw_every: float | None = _flag(None, float, "gradual: epochs per stage (default: the epochs shared out)")
-    thaw_to: int | None = _flag(None, int, "gradual: thaw the top so many blocks (default: all, and the stem)")
+    thaw_to: int | None = _flag(None, int, "gradual: thaw the top N blocks (default: all, and the stem)")
     class_weights: str = _flag(
         "none", str, "balanced: rare classes count more; auto: if some are rare", ("auto", "balanced", "none")
     )
@@ -115,7 +115,7 @@ class MethodConfig:
     no_flip: bool = _flag(False, bool, "images: never mirror (digits, text, left and right hands)")
     keep: float | None = _flag(None, float, "wise: only mixtures that keep at least this share of the base")
     loss: str | None = _flag(None, str, "answer as if all classes were equally frequent", ("logit_adjusted",))
-    early_stopping_patience: int | None = _flag(None, int, "stop after so many looks without a better one, keep it")
+    early_stopping_patience: int | None = _flag(None, int, "stop after N evaluations without a better one, and keep the best")
 
     @property
     def augmentation(self) -> str:
@@ -130,7 +130,7 @@ class OutputConfig:
     output_dir: Path | None = _flag(None, Path, "the run folder (default: runs/<data>-<model>-<method>)")
     overwrite: bool = _flag(False, bool, "replace a run folder that exists")
     resume: bool = _flag(False, bool, "go on with the run that was cut off in <output_dir>.partial")
-    seeds: int = _flag(1, int, "train with so many seeds, report mean and deviation, keep the best on validation")
+    seeds: int = _flag(1, int, "train with N seeds, report mean and deviation, keep the best on validation")
     evidence: str = _flag(
         "full",
         str,
