@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from hftl import terminal
 from hftl.config import RunConfig, build_config, data_config, to_yaml
 from hftl.data.settle import find_task
 from hftl.errors import DataError
@@ -14,7 +17,7 @@ from hftl.evidence.before import Base, see_base
 from hftl.evidence.control import train_scratch
 from hftl.evidence.document import build_report
 from hftl.evidence.gather import calibrate, gather
-from hftl.evidence.page import write_run_page
+from hftl.evidence.page import timed, write_run_page
 from hftl.evidence.scene import Final, Outcome, Scene
 from hftl.forgetting.measure import forgetting, keeps, with_kept
 from hftl.methods import check_combination, check_method, get_method
@@ -22,8 +25,8 @@ from hftl.methods.adapters import without_adapters
 from hftl.methods.auto import AUTO
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import Prepared, prepare
-from hftl.probing import Seen, frozen_features, plan_on, rows_identity, states_beside
-from hftl.publishing.parity import check_saved
+from hftl.probing import Seen, by_probe, frozen_features, plan_on, rows_identity, states_beside
+from hftl.publishing.parity import start_check
 from hftl.publishing.save import merge_adapter, save_final, write_card
 from hftl.report.report import write_report
 from hftl.report.show import show_plan, show_result
@@ -51,6 +54,8 @@ from hftl.training.world import broadcast_from_main, check_strategy, check_world
 
 
 _log = logging.getLogger("hftl")
+# Test rows that the model of a probe answers itself, beside those that its probe answers, and how far both may differ.
+CHECKED, TOLERANCE = 64, 1e-4
 PARTIAL_BATCHES = (
     "{processes} processes: each epoch drops the rows that do not fill the last global batch. Length groups are formed "
     "for the process's own batch size; --train_sampling_strategy random gives one process's batches."
@@ -167,7 +172,7 @@ def _run(config: RunConfig) -> Result:
     """Do one run. Each step takes what those before it returned, so that none can be done out of order."""
     with open_run(config) as run:
         ready = run.step("data", _prepare)
-        base = run.step("base", see_base, ready) if config.evidence else None
+        base = run.step("base", see_base, ready) if config.proves else None
         seen = run.step("features", _see, ready)
         trained = run.step("train", _fit, ready, seen, base)
         run, ready, seen, fitted = (
@@ -179,7 +184,9 @@ def _run(config: RunConfig) -> Result:
         control = run.step("control", train_scratch, ready, seen, base) if config.control == "scratch" else None
         final = run.step("finish", _finish, ready, seen)
         ready = replace(ready, task=ready.task.answering_by(final.model.config))
-        outcome = run.step("score", _score, ready, base, final)  # the only place where the test rows are answered
+        outcome = run.step(
+            "score", _score, ready, seen, base, final
+        )  # the only place where the test rows are answered
         scene = Scene(run, ready, seen, fitted, outcome, base, control, selection=trained.selection)
         if base is not None:
             scene = run.step("forgetting", _look_back, scene, base)
@@ -192,6 +199,8 @@ def _prepare(run: Run) -> Prepared:
     ready = prepare(run.config)
     check_fits(run.config, ready.loaded.model, len(ready.train))
     check_method(run.config.method, ready.loaded)
+    rows = [len(part) for part in (ready.splits.train, ready.splits.validation, ready.splits.test)]
+    terminal.sum_up("{:,} training, {:,} validation and {:,} test rows".format(*rows))
     return ready
 
 
@@ -204,7 +213,10 @@ def _see(run: Run, ready: Prepared) -> Seen:
         beside = states_beside(plan, (ready.rows_to_train_on, ready.validation), ready.collate, config)
         features, origin = frozen_features(ready, parts, beside=beside)
     seen = plan_on(ready, features, origin, plan)
-    if is_main_process():
+    terminal.sum_up(
+        f"of {len(ready.train) + len(ready.validation):,} rows{' (from the cache)' if seen.origin == 'cache' else ''}"
+    )
+    if is_main_process() and terminal.verbose:
         show_plan(seen.plan, config.training.get("learning_rate", seen.learning_rate))
     return seen
 
@@ -225,7 +237,9 @@ def _fit(run: Run, ready: Prepared, seen: Seen, base: Base | None) -> Trained:
     with run.nothing_useless():
         if racing:
             return race(run, ready, seen)
-        return Trained(run, ready, seen, fit_plan(seen.plan, seen.probe, data, ready.config, run.work))
+        fitted = fit_plan(seen.plan, seen.probe, data, ready.config, run.work)
+        terminal.sum_up(", ".join(stage.name for stage in fitted.stages))
+        return Trained(run, ready, seen, fitted)
 
 
 def _finish(run: Run, ready: Prepared, seen: Seen) -> Final:
@@ -233,7 +247,7 @@ def _finish(run: Run, ready: Prepared, seen: Seen) -> Final:
 
     How the model is to answer, such as its thresholds, is settled by the validation rows and saved in its config.
     """
-    final = calibrate(ready, seen.plan)
+    final = calibrate(ready, seen)
     settle = ready.task.output.settle
     if settle is not None:
         outputs = final.raw / final.temperature.value
@@ -242,10 +256,24 @@ def _finish(run: Run, ready: Prepared, seen: Seen) -> Final:
     return replace(final, model=merge_adapter(final.model, run.work / "adapter", seen.loaded))
 
 
-def _score(run: Run, ready: Prepared, base: Base | None, final: Final) -> Outcome:
+def _score(run: Run, ready: Prepared, seen: Seen, base: Base | None, final: Final) -> Outcome:
+    """Answer the test rows, a probe's from the features that the evidence has seen: then the model answers a few.
+
+    Where these are not the same, all rows pass through the model.
+    """
     test = base.test if base else ready.task.encode(ready.splits.test, ready.loaded.processor)
-    answered = predict_logits(final.model, test, ready.collate, use_cpu=run.use_cpu, title="test")
-    return Outcome(final, {"test": answered, "validation": final.raw / final.temperature.value})
+    known = by_probe(ready, seen, base.features) if base else None
+    rows = test if known is None else test.take(np.arange(min(CHECKED, len(test))))
+    start = time.perf_counter()
+    answered = predict_logits(final.model, rows, ready.collate, use_cpu=run.use_cpu, title="test")
+    seconds = (time.perf_counter() - start) / len(rows)
+    if known is not None:
+        known = known / final.temperature.value
+        same = broadcast_from_main(np.allclose(known[: len(rows)], answered, rtol=TOLERANCE, atol=TOLERANCE))
+        answered = (
+            known if same else predict_logits(final.model, test, ready.collate, use_cpu=run.use_cpu, title="test")
+        )
+    return Outcome(final, {"test": answered, "validation": final.raw / final.temperature.value}, seconds)
 
 
 def _look_back(_: Run, scene: Scene, base: Base) -> Scene:
@@ -262,16 +290,20 @@ def _ship(scene: Scene) -> dict[str, Any]:
     if run.processes > 1:
         run.notes.append(PARTIAL_BATCHES.format(processes=run.processes))
     final, test = run.work / "final", scene.outcome.logits["test"]
-    report = build_report(scene, gather(scene) if scene.base else None)
-    report["timing"]["total_seconds"] = round(time.perf_counter() - run.start, 3)
     save_final(model, scene.seen.loaded, final)
-    if scene.base:
-        report["parity"]["final"] = check_saved(final, ready.task, ready.splits.test, test, ready.splits.labels)
-    write_card(final, report)
-    if scene.base:
-        report = write_run_page(run.work / "report.html", report, ready, test)
-    write_report(run.work / "report.json", report)
-    close_partial(run.folder)
+    with terminal.step("evidence" if scene.base else "writing"):
+        check = start_check(final, ready.task, ready.splits.test, test, ready.splits.labels) if scene.base else None
+        report = build_report(scene, gather(scene) if scene.base else None)
+        report["timing"]["total_seconds"] = round(time.perf_counter() - run.start, 3)
+        if check is not None:
+            waiting = time.perf_counter()
+            report["parity"]["final"] = check.result()
+            report = timed(report, time.perf_counter() - waiting)
+        write_card(final, report)
+        if scene.base:
+            report = write_run_page(run.work / "report.html", report, ready, test)
+        write_report(run.work / "report.json", report)
+        close_partial(run.folder)
     show_result(report, str(run.folder))
     return report
 

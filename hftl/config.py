@@ -8,13 +8,13 @@ import ast
 import dataclasses
 import importlib.util
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hftl.errors import ConfigError, did_you_mean
+from hftl.flag_values import KIND_WORDS, TRUTH, check_bounds, convert, is_share
 from hftl.paths import typed_path
 
 
@@ -57,14 +57,14 @@ class DataConfig:
     label_separator: str | None = _flag(None, str, "several labels: what stands between them in the label column")
     problem_type: str | None = _flag(None, str, "what a label is (default: found by its values)", PROBLEM_TYPES)
     image_column: str | None = _flag(None, str, "column with the image (default: found by type)")
-    max_train_samples: int | None = _flag(None, int, "train on at most so many rows, sampled stratified")
+    max_train_samples: int | None = _flag(None, int, "use at most N training rows, sampled by class")
     draw_seed: int | None = _flag(None, int, "seed of the rows that --max_train_samples draws (default: --seed)")
-    max_eval_samples: int | None = _flag(None, int, "validate and test on at most so many rows each")
+    max_eval_samples: int | None = _flag(None, int, "use at most N validation rows and N test rows")
     validation_size: float = _flag(0.1, float, "share of train to validate on when the data has no validation split")
     test_size: float = _flag(0.2, float, "share to test on when the data has no test split")
     slice_column: str | None = _flag(None, str, "column whose values the report scores apart, such as the source")
     group_column: str | None = _flag(None, str, "column of what rows share, such as the person: no cut divides them")
-    shots: int | None = _flag(None, int, "train on so many rows of every class, drawn by --seed")
+    shots: int | None = _flag(None, int, "train on N rows of every class, drawn by --seed")
     strict: bool = _flag(False, bool, "a broken image is an error instead of being skipped and named")
     seed: int = _flag(42, int, "seed of the splits, the head and the training")
 
@@ -91,11 +91,11 @@ class MethodConfig:
     pooling: str = _flag("auto", str, "probe and head: which features of a text", ("auto", "native", "mean"))
     layer_decay: float | None = _flag(None, float, "full: rate of each layer relative to the one above it")
     init_head: str = _flag("probe", str, "how the head starts: from the probe, or random", ("probe", "random"))
-    train_top: int | None = _flag(None, int, "full, lora: only the top so many blocks and the head learn")
+    train_top: int | None = _flag(None, int, "full, lora: train only the top N blocks and the head")
     train_norms: bool = _flag(False, bool, "full: of the body only the normalisation layers learn")
     train_bias: bool = _flag(False, bool, "full: of the body only the biases learn (BitFit)")
     thaw_every: float | None = _flag(None, float, "gradual: epochs per stage (default: the epochs shared out)")
-    thaw_to: int | None = _flag(None, int, "gradual: thaw the top so many blocks (default: all, and the stem)")
+    thaw_to: int | None = _flag(None, int, "gradual: thaw the top N blocks (default: all, and the stem)")
     class_weights: str = _flag(
         "none", str, "balanced: rare classes count more; auto: if some are rare", ("auto", "balanced", "none")
     )
@@ -115,7 +115,7 @@ class MethodConfig:
     no_flip: bool = _flag(False, bool, "images: never mirror (digits, text, left and right hands)")
     keep: float | None = _flag(None, float, "wise: only mixtures that keep at least this share of the base")
     loss: str | None = _flag(None, str, "answer as if all classes were equally frequent", ("logit_adjusted",))
-    early_stopping_patience: int | None = _flag(None, int, "stop after so many looks without a better one, keep it")
+    early_stopping_patience: int | None = _flag(None, int, "stop after N evaluations without a better one, and keep the best")
 
     @property
     def augmentation(self) -> str:
@@ -130,8 +130,13 @@ class OutputConfig:
     output_dir: Path | None = _flag(None, Path, "the run folder (default: runs/<data>-<model>-<method>)")
     overwrite: bool = _flag(False, bool, "replace a run folder that exists")
     resume: bool = _flag(False, bool, "go on with the run that was cut off in <output_dir>.partial")
-    seeds: int = _flag(1, int, "train with so many seeds, report mean and deviation, keep the best on validation")
-    evidence: bool = _flag(True, bool, "off: skip baselines, verdict, forgetting, calibration, parity, report.html")
+    seeds: int = _flag(1, int, "train with N seeds, report mean and deviation, keep the best on validation")
+    evidence: str = _flag(
+        "full",
+        str,
+        "quick: without random weights, forgetting and suspect labels; off: no baselines, parity or report.html either",
+        ("full", "quick", "off"),
+    )
     control: str = _flag("none", str, "scratch: also train from random weights, as long", ("none", "scratch"))
     target_precision: float = _flag(0.95, float, "share of right answers that the abstain threshold aims at")
     retain: str | None = _flag(
@@ -148,6 +153,11 @@ class RunConfig(OutputConfig):
     model: ModelConfig
     method: MethodConfig
     training: dict[str, Any] = field(default_factory=dict)  # TrainingArguments fields that the user typed
+
+    @property
+    def proves(self) -> bool:
+        """Is there any evidence?"""
+        return self.evidence != "off"
 
     @property
     def train_seed(self) -> int:
@@ -186,32 +196,6 @@ OWNED = {
     "auto_find_batch_size": "a batch that does not fit is always split, with accumulation in its place",
     "ignore_data_skip": "a run that is resumed goes on with the rows that it had not seen",
     "label_names": "hftl calls the targets of a batch `labels`",
-}
-
-
-KIND_WORDS = {int: "a whole number", float: "a number", bool: "true or false (or on, off)", tuple: "names"}
-KIND_WORDS |= {str: "one value", Path: "one value"}
-_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-# Of flags whose value could be read and yet make no sense; (low, high) are themselves allowed.
-_TINY = 1e-12
-_COUNTS = (
-    "max_train_samples max_eval_samples train_top thaw_to cache_views shots lora_r lora_alpha early_stopping_patience "
-    "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps save_total_limit"
-)
-_ABOVE_0 = "thaw_every num_train_epochs logging_steps eval_steps save_steps"
-_FROM_0 = "learning_rate warmup_steps weight_decay max_grad_norm adam_epsilon neftune_noise_alpha"
-_BOUNDS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(_COUNTS.split(), (1, math.inf)),
-    **dict.fromkeys(_ABOVE_0.split(), (_TINY, math.inf)),
-    **dict.fromkeys(_FROM_0.split(), (0, math.inf)),
-    **dict.fromkeys(("validation_size", "test_size", "target_precision"), (_TINY, 1 - _TINY)),
-    **dict.fromkeys(("lora_dropout", "adam_beta1", "adam_beta2"), (0, 1 - _TINY)),
-    **dict.fromkeys(("layer_decay", "keep"), (_TINY, 1)),
-    "label_smoothing_factor": (0, 1),
-    **dict.fromkeys(("seed", "draw_seed"), (0, 2**32 - 3)),  # up to 2 is added
-    "seeds": (1, 100),
-    "max_steps": (-1, math.inf),
-    "dataloader_num_workers": (0, 64),
 }
 
 
@@ -303,39 +287,14 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
-def convert(kind: type, value: Any) -> Any:
-    """Return `value`, as typed in Python, YAML or a shell, as `kind`. Raises TypeError or ValueError."""
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-        if str(value).lower() not in _TRUTH:
-            raise ValueError(value)
-        return _TRUTH[str(value).lower()]
-    if kind is tuple and value is not True and value != "":
-        return tuple(str(v) for v in value) if isinstance(value, list | tuple) else tuple(str(value).split(","))
-    if isinstance(value, list | tuple | dict | bool) or value == "":  # a flag without a value is True
-        raise TypeError(value)
-    if kind is int and isinstance(value, float) and value != int(value):
-        raise ValueError(value)
-    return kind(str(value)) if kind is Path else kind(value)
-
-
-def _check_bounds(name: str, value: Any) -> None:
-    """Raise `ConfigError` for a number outside of its flag's range."""
-    low, high = _BOUNDS.get(name, (-math.inf, math.inf))
-    if not isinstance(value, int | float) or low <= value <= high:
-        return
-    above = "0 (not itself)" if low == _TINY else f"{low:g}"
-    below = "" if high == math.inf else " to 1 (not itself)" if high == 1 - _TINY else f" to {high:g}"
-    raise ConfigError(f"--{name} is a number from {above}{below or ' on'}, not {value}.")
-
-
 def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
     kind, choices = spec.metadata["kind"], spec.metadata["choices"]
     if name == "data" and not isinstance(value, bool | str):
         return str(value) if isinstance(value, Path) else value
     if name == "data" and str(value).startswith(_IN_MEMORY):
         raise ConfigError(f"The run had its data {value}: name a file, folder, sample or Hub id with --data.")
+    if name == "evidence" and str(value).lower() in TRUTH:  # on and off, as of other switches
+        value = "full" if TRUTH[str(value).lower()] else "off"
     try:
         result = convert(kind, value)
     except (TypeError, ValueError, OverflowError):
@@ -344,17 +303,10 @@ def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
     if choices and result not in choices:
         hint = did_you_mean(str(value), choices)
         raise ConfigError(f"--{name} is one of {', '.join(choices)}, not {value!r}.{hint}")
-    if name == "thresholds" and result != "auto" and not _is_share(result):
+    if name == "thresholds" and result != "auto" and not is_share(result):
         raise ConfigError(f"--thresholds is auto or a number between 0 and 1, not {result!r}.")
-    _check_bounds(name, result)
+    check_bounds(name, result)
     return result
-
-
-def _is_share(text: str) -> bool:
-    try:
-        return 0 < float(text) < 1
-    except ValueError:
-        return False
 
 
 def trainer_fields() -> dict[str, str]:
@@ -396,5 +348,5 @@ def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
         last = complaint.getvalue().strip().splitlines()[-1].split("error: ")[-1]
         raise ConfigError(f"A training flag has a wrong value: {last}.") from None
     for name in typed:
-        _check_bounds(name, parsed[name])
+        check_bounds(name, parsed[name])
     return {name: value for name, value in parsed.items() if name in typed}

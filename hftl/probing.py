@@ -168,6 +168,19 @@ def plan_on(
     return Seen(loaded, features, origin, probe, plan)
 
 
+def by_probe(ready: Prepared, seen: Seen, features: dict[str, np.ndarray]) -> np.ndarray | None:
+    """Return what a model whose head is the probe puts out for rows of these `features`, without another pass.
+
+    None where a stage by gradient follows, and where features are not in full precision, as on a GPU.
+    """
+    closed = all(stage.solve is not None and stage.start is None for stage in seen.plan.stages)
+    rows = features[seen.probe.pooling]
+    if not (closed and ready.use_cpu) or ready.bf16 or not isinstance(rows, np.ndarray):
+        return None
+    logits: np.ndarray = seen.probe.logits(np.asarray(rows)).astype(np.float32)
+    return logits
+
+
 def mean_pooled(loaded: Loaded, labels: tuple[str, ...]) -> Loaded:
     """The same encoder under the mean-pooled head, for a probe that reads it much better than the stock head would."""
     model = pool_mean(loaded.model, labels)

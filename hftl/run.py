@@ -11,6 +11,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from hftl import terminal
 from hftl.config import RunConfig, to_yaml
 from hftl.errors import HftlError, Preempted, RunError
 from hftl.run_folder import check_output, discard_partial, holds_training, is_resumable, open_partial, partial_of
@@ -20,6 +21,7 @@ from hftl.training.world import broadcast_from_main, check_world, from_every_pro
 
 
 MEBIBYTE = 2**20
+STEPS = {"base": "base model", "train": "training", "score": "test"}  # what people call them, where that differs
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +45,9 @@ class Run:
     def step(self, name: str, do: Callable[..., Any], *arguments: Any) -> Any:
         """Do one step on all processes, timed. An error of one process is raised on all of them."""
         clock, watched = time.perf_counter(), forget_peak(self.use_cpu)
-        value, problem = _attempt(do, self, *arguments)
-        _raise_first(from_every_process(_sendable(problem)), problem)
+        with terminal.step(STEPS.get(name, name)):
+            value, problem = _attempt(do, self, *arguments)
+            _raise_first(from_every_process(_sendable(problem)), problem)
         self.seconds[name] = time.perf_counter() - clock
         self.peaks[name] = peak_bytes(self.use_cpu) if watched else None
         return value

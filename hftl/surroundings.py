@@ -5,7 +5,6 @@ import signal
 import socket
 import sys
 import warnings
-from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlparse
 
@@ -39,24 +38,19 @@ def hide_bars() -> bool:
     return not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0"
 
 
-def progress(items: Iterable[Any], title: str, unit: str, total: int | None = None) -> Any:
-    """Return `items` behind a bar that vanishes when it is done."""
-    from tqdm import tqdm  # late: the command line's help imports this file
-
-    return tqdm(items, desc=title, unit=unit, total=total, leave=False, disable=hide_bars())
-
-
 def quiet_libraries() -> None:
-    """Silence the notices of the libraries, and their bars where nobody looks; a recipe imported them before."""
+    """Silence the notices and bars of the libraries, but for downloads that somebody watches; a recipe imported them before."""
     import datasets
+    from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
     warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)  # peft asks
     if "TRANSFORMERS_VERBOSITY" not in os.environ:
         logging.set_verbosity_error()
-    if hide_bars():
-        logging.disable_progress_bar()
-        datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    if not hide_bars():
+        enable_progress_bars()
 
 
 def hub_reachable(timeout: float = 1.5) -> bool:

@@ -36,7 +36,7 @@ def completed(line: str, capsys, monkeypatch) -> list[str]:
         ("hftl train --meth", ["--method"]),
         ("hftl train text-classification --method ", list(METHODS)),
         ("hftl train text-classification --pooling n", ["native"]),
-        ("hftl plan --evidence o", ["on", "off"]),
+        ("hftl plan --evidence q", ["quick"]),
         ("hftl train --bf16 ", ["true", "false"]),
         ("hftl train --push_to", []),  # refused, hence not offered
         ("hftl push --dry", ["--dry_run"]),

@@ -138,7 +138,7 @@ def test_broken_images_are_left_out_and_named(tmp_path):
 
 @pytest.mark.parametrize("hidden", [True, False])
 def test_progress_goes_to_stderr_where_someone_looks(hidden, capfd, monkeypatch):
-    monkeypatch.setattr("hftl.surroundings.hide_bars", lambda: hidden)
+    monkeypatch.setattr("hftl.terminal.hide_bars", lambda: hidden)
     tiny = [{"bytes": b, "path": None} for b in [_png(picture(0, 2))] * 501]
     table = Dataset.from_dict(
         {"image": tiny, "label": ["a", "b"] * 250 + ["a"]},

@@ -70,7 +70,7 @@ def test_help_shows_values_and_defaults(capsys):
             assert found == [joined if default is None else f"{joined}; default: {default}"], name
         else:
             assert found == ([] if field.default is None else [f"default: {field.default}"]), name
-    assert said["--evidence"].endswith("[on|off; default: on]")
+    assert said["--evidence"].endswith("[full|quick|off; default: full]")
     assert said["--seeds"].endswith("[default: 1]")
     assert "[" not in said["--json"]
 

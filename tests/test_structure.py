@@ -19,6 +19,8 @@ LAYERS = (
         "hftl.atomic",
         "hftl.paths",
         "hftl.surroundings",
+        "hftl.terminal",
+        "hftl.flag_values",
         "hftl.config",
     ),
     ("hftl.hub_errors", "hftl.models.packaged", "hftl.models.efficientnet_lite", "hftl.models.quantized_e5"),
@@ -48,26 +50,26 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2450,  # its own files, without folders
-    "hftl/cli": 1060,
+    "hftl": 2660,  # its own files, without folders
+    "hftl/cli": 1080,
     "hftl/data": 1880,
     "hftl/demo": 1760,
     "hftl/doctor": 1640,
     "hftl/evaluation": 3410,
-    "hftl/evidence": 1140,
+    "hftl/evidence": 1160,
     "hftl/export": 990,
     "hftl/forgetting": 610,
     "hftl/methods": 980,
     "hftl/models": 1210,
     "hftl/planning": 790,
-    "hftl/publishing": 2380,
-    "hftl/report": 2710,
-    "hftl/selection": 1940,
+    "hftl/publishing": 2390,
+    "hftl/report": 2780,
+    "hftl/selection": 1970,
     "hftl/tasks": 2850,
-    "hftl/training": 2360,
+    "hftl/training": 2410,
     "spaces_demo": 570,
 }
-MAX_FILES = 205
+MAX_FILES = 207
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

@@ -17,10 +17,12 @@ from typing import Annotated, Any
 from typer import Argument, Exit, Option, Typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from hftl.config import ALIASES, COLUMN_FLAGS, KIND_WORDS, OWN_FLAGS, TASK_NAMES, convert
+from hftl.config import ALIASES, COLUMN_FLAGS, OWN_FLAGS, TASK_NAMES
 from hftl.errors import ConfigError, did_you_mean
+from hftl.flag_values import KIND_WORDS, convert
 from hftl.methods import METHODS
 from hftl.surroundings import quiet_libraries
+from hftl.terminal import be_verbose
 
 
 WIDTH = 119  # columns of the help, at most
@@ -73,7 +75,7 @@ def own_flag(field: Field, panel: str = "Flags") -> Flag:
     return Flag(
         f"{text} [{'; '.join(values)}]" if values else text,
         kind=list[str] if kind is tuple else str,
-        switch=kind is bool,
+        switch=kind is bool or field.name == "evidence",
         also=also,
         choices=choices,
         panel=panel,
@@ -81,6 +83,7 @@ def own_flag(field: Field, panel: str = "Flags") -> Flag:
 
 
 JSON = {"json": Flag("print one JSON document and nothing else on stdout", bool)}
+VERBOSE = {"verbose": Flag("also print what trains, the whole ladder and all of the evidence", bool)}
 COLUMNS = {name: own_flag(OWN_FLAGS[name]) for name in COLUMN_FLAGS}
 RunOrModel = Annotated[str, Argument(metavar="RUN_OR_MODEL", help="one run, model folder or Hub id")]
 
@@ -91,16 +94,17 @@ def print_json(value: Any) -> None:
 
 
 @contextmanager
-def on_stderr() -> Iterator[None]:
+def on_stderr(*, verbose: bool = False) -> Iterator[None]:
     """Silence the notices of the libraries, and send what is printed to stderr: stdout is for results."""
     quiet_libraries()
+    be_verbose(verbose)
     with redirect_stdout(sys.stderr):
         yield
 
 
 Flags = dict[str, list[str]]  # the values of each flag; none where it stands alone
 _ON_OFF = ("true", "false", "on", "off")
-_ALSO = ("yes", "no", "1", "0")  # as transformers reads its own switches
+_ALSO = ("yes", "no", "1", "0", "full", "quick")  # as transformers reads its own switches; of --evidence
 
 
 def read_words(words: list[str], switches: Collection[str], *, one_target: bool = False) -> tuple[list[str], Flags]:

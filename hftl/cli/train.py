@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from typer import Argument
 
-from hftl.cli.command import JSON, NAMES_ONLY, TRAIN, Flag, Verb, on_stderr, own_flag, print_json, verb
+from hftl.cli.command import JSON, NAMES_ONLY, TRAIN, VERBOSE, Flag, Verb, on_stderr, own_flag, print_json, verb
 from hftl.config import (
     OWN_FLAGS,
     OWNED,
@@ -47,7 +47,7 @@ _FLAGS = {
     for title, section in zip(_TITLES, SECTIONS, strict=True)
     for field in dataclasses.fields(section)
 }
-_FLAGS |= JSON
+_FLAGS |= JSON | VERBOSE
 _FLAGS |= {name: _trainer_flag(name, kind) for name, kind in trainer_fields().items() if name not in OWN_FLAGS}
 Target = Annotated[
     str | None,
@@ -97,7 +97,7 @@ def _config(target: str | None, flags: dict[str, Any], example: str) -> RunConfi
 
 
 @verb(TRAIN, _FLAGS, cls=_TrainingVerb)
-def train(target: Target = None, *, json: bool, **flags: Any) -> None:
+def train(target: Target = None, *, json: bool, verbose: bool, **flags: Any) -> None:
     """Adapt a pretrained model to labelled data.
 
     Example: hftl train text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --method lora
@@ -106,7 +106,7 @@ def train(target: Target = None, *, json: bool, **flags: Any) -> None:
     from hftl.adapt import complete, run
 
     is_main = os.environ.get("RANK", "0") == "0"
-    with on_stderr():  # Trainer prints its log lines
+    with on_stderr(verbose=verbose):
         config = complete(config, claimed=True)
         assert config.output_dir is not None
         try:
@@ -132,7 +132,7 @@ _CURVE = {
 
 
 @verb(TRAIN, _COMPARE, "compare", cls=_TrainingVerb)
-def compare_methods(target: Target = None, *, json: bool, methods: str | None, **flags: Any) -> None:
+def compare_methods(target: Target = None, *, json: bool, verbose: bool, methods: str | None, **flags: Any) -> None:
     """Adapt the model by several methods: what each reaches on the same test rows, what it costs, who wins where.
 
     Runs that the same flags made in the folder are taken as they are, so that the same command goes on.
@@ -142,7 +142,7 @@ def compare_methods(target: Target = None, *, json: bool, methods: str | None, *
     task, values = _asked(target, flags, "hftl compare --data tickets.csv --methods probe,full")
     from hftl.selection.compare import compare
 
-    with on_stderr():
+    with on_stderr(verbose=verbose):
         document = compare(task, **values, **({} if methods is None else {"methods": methods}))
     if json:
         print_json(document)
@@ -150,7 +150,14 @@ def compare_methods(target: Target = None, *, json: bool, methods: str | None, *
 
 @verb(TRAIN, _CURVE, "curve", cls=_TrainingVerb)
 def curve(
-    target: Target = None, *, json: bool, method: str | None, sizes: int | None, draws: int | None, **flags: Any
+    target: Target = None,
+    *,
+    json: bool,
+    verbose: bool,
+    method: str | None,
+    sizes: int | None,
+    draws: int | None,
+    **flags: Any,
 ) -> None:
     """Show how the score grows with the training rows, beside a baseline without pretraining.
 
@@ -162,7 +169,7 @@ def curve(
     from hftl.selection.curve import curve
 
     own = {"method": method, "sizes": sizes, "draws": draws}
-    with on_stderr():
+    with on_stderr(verbose=verbose):
         document = curve(task, **values | {name: value for name, value in own.items() if value is not None})
     if json:
         print_json(document)
@@ -183,7 +190,7 @@ _WISHES = {
 
 
 @verb(TRAIN, {name: flag for name, flag in _FLAGS.items() if name != "model"} | _WISHES, "pick", cls=_TrainingVerb)
-def pick_model(target: Target = None, *, json: bool, **flags: Any) -> None:
+def pick_model(target: Target = None, *, json: bool, verbose: bool, **flags: Any) -> None:
     """Rank pretrained models by what their frozen features say of the data, beside size, latency and licence.
 
     Example: hftl pick text-classification --data tickets.csv --licence permissive --race
@@ -192,7 +199,7 @@ def pick_model(target: Target = None, *, json: bool, **flags: Any) -> None:
     task, values = _asked(target, flags, "hftl pick --data tickets.csv")
     from hftl.selection.pick import pick
 
-    with on_stderr():
+    with on_stderr(verbose=verbose):
         document = pick(task, **values | {name: value for name, value in wishes.items() if value is not None})
     if json:
         print_json(document)
@@ -212,7 +219,7 @@ def _say_how_to_resume(output_dir: Path, flags: list[str]) -> None:
 
 
 @verb(TRAIN, _FLAGS, cls=_TrainingVerb)
-def plan(target: Target = None, *, json: bool, **flags: Any) -> None:
+def plan(target: Target = None, *, json: bool, verbose: bool, **flags: Any) -> None:
     """Show what hftl train would do, need and take, and which method fits; nothing is trained.
 
     Example: hftl plan text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --method lora
@@ -223,7 +230,7 @@ def plan(target: Target = None, *, json: bool, **flags: Any) -> None:
     from hftl.adapt import complete
     from hftl.planning.plan_report import plan_report, show_plan_report
 
-    with on_stderr():
+    with on_stderr(verbose=verbose):
         report = plan_report(complete(config))
     if json:
         print_json(report)

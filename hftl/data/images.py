@@ -16,7 +16,7 @@ from PIL import ImageOps, UnidentifiedImageError
 
 from hftl.data.splits import Source, exact_split
 from hftl.errors import DataError
-from hftl.surroundings import progress
+from hftl.terminal import progress
 
 
 # fmt: off

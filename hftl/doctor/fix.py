@@ -24,7 +24,7 @@ from hftl.doctor.reading import Opened
 from hftl.errors import RunError
 from hftl.paths import typed_path
 from hftl.report.statements import counted
-from hftl.surroundings import progress
+from hftl.terminal import progress
 
 
 SEED = 42  # of the order that shuffled rows get

@@ -9,7 +9,7 @@ import pandas as pd
 
 from hftl.doctor.findings import NO_LABEL, Feature, Finding, Records, as_sentence
 from hftl.doctor.images import OF_NAMES
-from hftl.surroundings import progress
+from hftl.terminal import progress
 
 
 # Share of the majority class's errors that a feature alone must remove, in cross-validation, to be named; and by how

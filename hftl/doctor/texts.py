@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from hftl.doctor.findings import Facts, Feature, Finding, Kind, Records, as_sentence, warned
 from hftl.report.statements import counted
-from hftl.surroundings import progress
+from hftl.terminal import progress
 
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ _NAMES = {
 }
 # What each score that has an interval says; {name} is a class, a label, a type.
 MEANINGS = {
-    "accuracy": "The share of test rows that were answered rightly.",
+    "accuracy": "The share of test rows with the right answer.",
     "macro_f1": "The F1 of each {name}, averaged so that a rare {name} counts as much as a frequent one.",
     "micro_f1": "The F1 over all pairs of a row and a {name}: frequent {names} count the most.",
     "f1": "The F1 over the {names} there are: one is found when its type and all of its words are right.",

@@ -92,7 +92,7 @@ def advise(verdict: Verdict, facts: Facts) -> list[Advice]:
     """Return what to try, the most promising first, each only where the figures speak for it; after a POSITIVE verdict
     too, for what worked may work better.
 
-    The guide's answers to negative transfer follow the other verdicts. "Use the baseline" comes last, after NEGATIVE
+    Answers to negative transfer follow the other verdicts. "Use the baseline" comes last, after NEGATIVE
     and EQUIVALENT verdicts alone, and never for a baseline that is behind.
     """
     course: list[Advice | None] = [Advice(*step) for step in look_at(facts.course)] if facts.course else []

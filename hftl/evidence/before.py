@@ -11,6 +11,7 @@ import torch
 from hftl.data.splits import sample
 from hftl.doctor import Finding, doctor_splits
 from hftl.forgetting.measure import Before, look_at_base
+from hftl.methods import FROZEN_BODY
 from hftl.prepare import Prepared
 from hftl.probing import all_finite, frozen_features
 from hftl.run import Run
@@ -22,6 +23,8 @@ from hftl.training.world import is_main_process
 # Rows of the random-weights probe, train and test alike. It is there to show how much of the probe is pretraining and
 # how much is architecture, tens of points apart as a rule, and every row costs a forward pass that nothing else needs.
 RANDOM_ROWS = 400
+# A run that trains no body passes each row through it once: there a tenth of the rows, and this many at least.
+LEAST_RANDOM = 100
 _RANDOM_SEED = 0
 
 
@@ -54,13 +57,13 @@ def see_base(run: Run, ready: Prepared) -> Base:
 
     All processes call this together. Raises `DataError` for a `--retain` that cannot be used.
     """
-    start = time.perf_counter()
+    start, quick = time.perf_counter(), run.config.evidence == "quick"
     retention = look_at_base(ready)  # first: a wrong --retain costs no forward pass
     test = ready.task.encode(ready.splits.test, ready.loaded.processor)
     clock = time.perf_counter()
     features, _ = frozen_features(ready, {"test": test})
     features_seconds = time.perf_counter() - clock
-    random = _random_features(ready, test)
+    random = None if quick else _random_features(ready, test)
     findings: list[Finding] = []
     if is_main_process():
         findings = doctor_splits(ready.splits, ready.task, run.config.method.method)
@@ -78,8 +81,12 @@ def _random_features(ready: Prepared, test: Encoded) -> RandomFeatures | None:
     """None for an architecture whose random weights put out no numbers."""
     start = time.perf_counter()
     ids, classes = ready.strata
-    train_rows = sample(ids, classes, max(RANDOM_ROWS, classes), _RANDOM_SEED, every_class=True)
-    test_rows = sample(ready.strata_of(test)[0], classes, RANDOM_ROWS, _RANDOM_SEED, every_class=False)
+    count = RANDOM_ROWS
+    if ready.config.method.method in FROZEN_BODY:
+        passed = len(ready.train) + len(ready.validation) + len(test)
+        count = min(RANDOM_ROWS, max(LEAST_RANDOM, passed // 20))
+    train_rows = sample(ids, classes, max(count, classes), _RANDOM_SEED, every_class=True)
+    test_rows = sample(ready.strata_of(test)[0], classes, count, _RANDOM_SEED, every_class=False)
     parts = {"train": ready.train.take(train_rows), "test": test.take(test_rows)}
     model = random_weights(ready)
     features, _ = frozen_features(ready, parts, random=replace(ready.loaded, model=model))

@@ -21,9 +21,9 @@ from hftl.evidence.advice import Facts, advise
 from hftl.evidence.ladder import Ladder, Rung, build_ladder, compare
 from hftl.evidence.scene import Final, Scene
 from hftl.methods import policy
-from hftl.methods.plan import Plan
 from hftl.models.heads import fold_temperature
 from hftl.prepare import Prepared
+from hftl.probing import Seen, by_probe
 from hftl.tasks.ragged import in_memory
 from hftl.tasks.scores import compare as compare_answers
 from hftl.tasks.scores import gap, worst_rows
@@ -34,16 +34,19 @@ from hftl.training.world import broadcast_from_main
 
 WORST, SUSPECTS = 50, 100  # rows that the report names
 FEW_TEST_ROWS = 200  # below which an accuracy is known to 7 points at best: cross-validation on train knows more
+SLOW = ("suspects",)  # parts that `--evidence quick` leaves out
 FOLDER = "baseline"  # of the run: where the best baseline is saved when the transfer is not shown to be better
 
 
-def calibrate(ready: Prepared, plan: Plan) -> Final:
+def calibrate(ready: Prepared, seen: Seen) -> Final:
     """Fold a temperature into the head of the plan's model, so that plain `pipeline` has it.
 
     Adapters are not merged yet, so that the adapter folder gets the same head. Without evidence the temperature is 1.
     """
-    logits = predict_logits(plan.model, ready.validation, ready.collate, use_cpu=ready.use_cpu, title="validation")
-    if not ready.config.evidence or "calibration" not in ready.task.output.parts:
+    plan, logits = seen.plan, by_probe(ready, seen, seen.features["validation"])
+    if logits is None:
+        logits = predict_logits(plan.model, ready.validation, ready.collate, use_cpu=ready.use_cpu, title="validation")
+    if not ready.config.proves or "calibration" not in ready.task.output.parts:
         return Final(plan.model, Temperature(1.0, False, "not asked for", 0), logits)
     units = ready.task.output.units(logits, ready.validation.targets)  # type: ignore[misc]
     temperature = broadcast_from_main(fit_temperature(*units))
@@ -57,7 +60,9 @@ def gather(scene: Scene) -> dict[str, Any]:
     """Return the evidence, as docs/report.md lists it; save the baseline of a transfer that is not better."""
     start = time.perf_counter()
     evidence = _ladder_and_verdict(scene)
-    evidence |= {name: PARTS[name](scene) for name in scene.ready.task.output.parts}
+    quick = scene.run.config.evidence == "quick"
+    for name in scene.ready.task.output.parts:
+        evidence[name] = None if quick and name in SLOW else PARTS[name](scene)
     after = float(scene.forgetting["seconds_after"]) if scene.forgetting else 0.0
     return {**evidence, "seconds": round(scene.before.seconds + after + time.perf_counter() - start, 3)}
 
@@ -84,7 +89,7 @@ def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
 
 def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
     ready = scene.ready
-    output, one_pass = ready.task.output, scene.run.seconds["score"] / len(scene.targets) * len(ready.train)
+    output, one_pass = ready.task.output, scene.outcome.row_seconds * len(ready.train)
 
     def over(rung: Rung, other: Rung) -> Difference:
         return gap(output, rung.answers, other.answers, *scene.truth)

@@ -19,10 +19,10 @@ from hftl.evidence.scene import Scene
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared
 from hftl.probing import probe_of
-from hftl.surroundings import progress
 from hftl.tasks.ragged import in_memory, in_order, values_of
 from hftl.tasks.scores import gap, measure, score_answers
 from hftl.tasks.task import Encoded, Output, Task
+from hftl.terminal import progress
 
 
 # Spread of the random features under which their signal has died out: EfficientNet's is 1e-29 (batch norms that have

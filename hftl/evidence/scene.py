@@ -28,6 +28,7 @@ class Outcome:
 
     final: Final
     logits: dict[str, np.ndarray]
+    row_seconds: float  # that a forward pass takes for a row
 
     def raw(self, split: str) -> np.ndarray:
         """What it put out before the temperature."""

@@ -17,8 +17,8 @@ from hftl.errors import DataError, HftlError, ModelError
 from hftl.predict import Predictor
 from hftl.publishing.parity import ROWS, as_json, fresh
 from hftl.run_data import Artifact, RealRows, run_splits, some_rows, spread
-from hftl.surroundings import progress
 from hftl.tasks.task import Ragged, Task
+from hftl.terminal import progress
 
 
 Feed = dict[str, np.ndarray]  # a batch, as the graph reads it

@@ -11,7 +11,7 @@ import torch
 
 from hftl.export.graph import session
 from hftl.export.rows import Feed
-from hftl.surroundings import progress
+from hftl.terminal import progress
 
 
 BATCHES = (1, 8, 32)

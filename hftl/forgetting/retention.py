@@ -43,9 +43,11 @@ class Retention:
 def choose_retention(ready: Prepared) -> Retention | str:
     """Return at most 400 rows of `--retain` or of the packaged sample, stratified; or why there is no such sample.
 
-    Of a set with splits it is the test split, else the first one. Rows that the run trains on are left out. All
+    With `--evidence quick` only a `--retain` is read. Of a set with splits it is the test split, else the first one. Rows that the run trains on are left out. All
     processes call this together and decide alike. Raises `DataError` for a `--retain` that cannot be used.
     """
+    if ready.config.evidence == "quick" and ready.config.retain is None:
+        return "--evidence quick does not measure it."
     name = ready.config.retain or ready.task.inputs.sample
     retention: Retention | str
     try:

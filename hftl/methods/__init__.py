@@ -56,7 +56,7 @@ def check_combination(config: RunConfig) -> None:
         raise ConfigError("--draw_seed is for the rows that --max_train_samples draws: give that one too, or neither.")
     parts = {"control": config.control != "none", "retain": config.retain is not None, "keep": method.keep is not None}
     for flag, given in parts.items():
-        if given and not config.evidence:
+        if given and not config.proves:
             raise ConfigError(
                 f"--{flag} is a part of the evidence, which --evidence off skips: leave one of them out."
             )

@@ -1,4 +1,4 @@
-"""`head`: replace the head and train it alone by gradient, the guide's "feature extraction" with Trainer's options."""
+"""`head`: replace the head and train it alone by gradient, classic "feature extraction" with Trainer's options."""
 
 from hftl.config import BY_GRADIENT, MethodConfig
 from hftl.methods.plan import Loaded, Method, Plan, head_stage, plan_of

@@ -26,8 +26,8 @@ from hftl.methods.plan import Plan, Stage
 from hftl.paths import cache_dir
 from hftl.prepare import Prepared
 from hftl.probing import averages, features_key, frozen_features, shares_pass
-from hftl.surroundings import progress
 from hftl.tasks.ragged import in_memory
+from hftl.terminal import progress
 from hftl.training.arguments import stage_arguments
 from hftl.training.cache import is_cached, shortage
 from hftl.training.features import Encoded, Passer, batches_by_length

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,20 @@ class Place:
     token: str | None = None  # to download with, in place of the user's own
 
 
-def check_saved(
+def start_check(
     folder: Path, task: Task, test: Dataset, logits: np.ndarray, labels: tuple[str, ...]
-) -> dict[str, Any]:
-    """Check a folder just saved against the logits [test rows, labels] of the model in memory; see `compare`."""
+) -> Future[dict[str, Any]]:
+    """Begin to check a folder just saved against the logits [test rows, labels] of the model in memory.
+
+    The fresh process works beside this one; `result()` waits for it and is that of `compare`.
+    """
     numbers, inputs = spread(test, task.inputs, ROWS)
     answers = task.output.answers(logits[numbers], labels)
-    return compare(Place(str(folder), task, labels, is_pooled(folder)), RealRows(inputs, OWN_ROWS, own=True), answers)
+    place = Place(str(folder), task, labels, is_pooled(folder))
+    with_one = ThreadPoolExecutor(1)
+    check = with_one.submit(compare, place, RealRows(inputs, OWN_ROWS, own=True), answers)
+    with_one.shutdown(wait=False)
+    return check
 
 
 def check_pushed(

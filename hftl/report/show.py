@@ -1,15 +1,20 @@
 """What a person sees of a run on the terminal."""
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hftl import terminal
 from hftl.methods.plan import Plan
 from hftl.report import statements
 from hftl.report.limits import weak_slices
-from hftl.report.statements import score_name, scores_of
+from hftl.report.statements import counted, score_name, scores_of
 from hftl.report.table import print_table
 from hftl.report.views import ladder
+from hftl.report.visible import one_line
+from hftl.tasks import task_of
 
 
 def show_plan(plan: Plan, learning_rate: float | None) -> None:
@@ -27,7 +32,81 @@ def show_plan(plan: Plan, learning_rate: float | None) -> None:
 
 
 def show_result(report: dict[str, Any], run_dir: str) -> None:
-    """Print the ladder on the same test rows, the verdict, and where the run is."""
+    """Print the score, the verdict, at most three facts and what to do next; with `--verbose` the tables before."""
+    if terminal.verbose:
+        _show_tables(report)
+    evidence = report["evidence"] or {}
+    verdict, scale = statements.banner(report, evidence), statements.output_of(report).written()
+    test, score = report["data"]["rows"]["test"], report["metrics"]["test"][statements.headline_of(report)]
+    head = f"{scale.value(score['value'])} {scale.name}"
+    on = f"on {counted(test, 'test row', 'test rows')} (95% interval {scale.bounds(score['low'], score['high'])})"
+    title = f"{report['method']}, {one_line(report['model']['name'], 60)}, {one_line(report['data']['name'], 40)}"
+    said = f"{verdict['title']}: {verdict['sentence']}" if evidence else ""
+    show_box(title, (head, on), (verdict["look"], said), _facts(report, evidence), _following(report, run_dir))
+
+
+def _following(report: dict[str, Any], run_dir: str) -> list[str]:
+    """What to type next. A run has a page unless evidence is off, or the page could not be written."""
+    example, run = task_of(report).inputs.example, shlex.quote(run_dir)
+    one, *pair = example.values() if isinstance(example, dict) else [example]
+    words = [shlex.quote(one), *(f"--text_pair {shlex.quote(second)}" for second in pair)]
+    page = [f"open {run}/report.html"] if (Path(run_dir) / "report.html").is_file() else []
+    return [f"hftl predict {run} {' '.join(words)}", f"hftl demo {run}", *page]
+
+
+def _facts(report: dict[str, Any], evidence: dict[str, Any]) -> list[str]:
+    """At most three, the most important first: how it loads, what the race found, what was forgotten, what to try."""
+    pooling, race, forgetting = statements.pooled(report), statements.race(report), evidence.get("forgetting")
+    check, advice = report["parity"].get("final"), (evidence.get("verdict") or {}).get("advice") or []
+    facts = []
+    if pooling:
+        facts.append(
+            "Loads with trust_remote_code=True, since its head reads the mean of the tokens (--pooling native avoids it)."
+        )
+    elif check and check["labels_equal"]:
+        facts.append(f"Plain transformers loads it and answers {check['rows']} test rows alike.")
+    if race:
+        facts.append(str(race))
+    if forgetting and not forgetting.get("unchanged"):
+        facts.append(str(statements.kept_of_base(forgetting)))
+    if advice:
+        facts.append(f"To improve it: {' '.join(filter(None, (advice[0]['advice'], advice[0]['flags'])))}.")
+    notes = len(report["warnings"])
+    if notes:
+        facts.append(f"{counted(notes, 'note', 'notes')} in the report.")
+    return facts[:3]
+
+
+def show_box(
+    title: str, head: tuple[str, str], verdict: tuple[str, str], facts: Sequence[str], following: Sequence[str]
+) -> None:
+    """Print a result: in a box and in colour on a terminal, in plain lines otherwise."""
+    look, said = verdict
+    if not sys.stderr.isatty():
+        lines = [f"{title}: {' '.join(head)}", *filter(None, [said]), *facts]
+        terminal.say("\n".join(["", *lines]))
+        show_next(following)
+        return
+    from rich.console import Console, Group
+    from rich.panel import Panel
+    from rich.text import Text
+
+    colour = {"good": "green", "bad": "red", "neutral": "blue"}.get(look, "default")
+    body = [Text.assemble((head[0], "bold"), " ", head[1])]
+    body += [Text(said, style=colour)] if said else []
+    body += [Text(f"\u2022 {fact}") for fact in facts]
+    console = Console(file=sys.stderr)
+    console.print(Panel(Group(*body), title=Text(title), title_align="left", border_style=colour, expand=False))
+    show_next(following)
+
+
+def show_next(lines: Sequence[str]) -> None:
+    """Print commands to copy, never broken into lines."""
+    terminal.say("\n".join(["Next:", *(f"  {line}" for line in lines)]))
+
+
+def _show_tables(report: dict[str, Any]) -> None:
+    """Print the ladder on the same test rows and all of the evidence."""
     evidence = report["evidence"] or {}
     rungs = ladder(report, evidence)
     names = [name for name in scores_of(report) if name in rungs[0]]  # mean average precision needs more than answers
@@ -43,26 +122,11 @@ def show_result(report: dict[str, Any], run_dir: str) -> None:
         head = ("share of the tuned weights", f"validation {mixture['metric']}", "kept of the base")
         print_table(f"Between base and tuned model: {mixture['alpha']} was taken", head, mixture["rows"])
     _show_notes([*(f"{r['name']}: {r['note']}" for r in rungs if r["note"]), *report["warnings"]])
-    _show_place(report, run_dir, f" ({report['timing']['total_seconds']:.0f} s)")
 
 
 def _show_notes(notes: Sequence[str]) -> None:
     for note in notes:
         print_table("Note", ("",), [(note,)])
-
-
-def _show_place(report: dict[str, Any], run_dir: str, more: str = "") -> None:
-    """Say where the run is, and what loads it when plain `pipeline` does not.
-
-    It has a page unless evidence is off, or the page could not be written.
-    """
-    page = f"; open {run_dir}/report.html" if (Path(run_dir) / "report.html").is_file() else ""
-    lines = [(f"{run_dir}{more}; the model is in {run_dir}/final{page}",)]
-    pooling = statements.pooled(report)
-    if pooling:
-        loads = f'pipeline("{report["task"]}", model="{run_dir}/final", trust_remote_code=True)'
-        lines.append((f"{pooling}. Its class is a file of the model: {loads} loads it; --pooling native avoids it",))
-    print_table("Run", ("",), lines)
 
 
 def _evidence_rows(report: dict[str, Any], evidence: dict[str, Any]) -> list[tuple[str, str]]:
@@ -100,4 +164,4 @@ def show_seeds(report: dict[str, Any], run_dir: str, news: Sequence[str] = ()) -
     title = f"{len(seeds['seeds'])} seeds; kept: {seeds['kept']}, the best on validation"
     print_table(title, ("split", "metric", "mean ± deviation", "by seed"), rows)
     _show_notes(news)
-    _show_place(report, run_dir)
+    show_next(_following(report, run_dir))

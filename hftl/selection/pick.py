@@ -19,9 +19,9 @@ from hftl.selection.pick_page import write_pick
 from hftl.selection.scores import rank_models
 from hftl.selection.shortlist import Wanted, candidates
 from hftl.selection.trials import in_folder, report_of
-from hftl.surroundings import progress
 from hftl.tasks import get_task
 from hftl.tasks.task import Task
+from hftl.terminal import progress
 
 
 ROWS = 2000  # training rows that are looked at, unless --max_train_samples says otherwise

@@ -28,12 +28,13 @@ from hftl.methods.policy import NO_TRANSFER, duration
 from hftl.methods.wise import between
 from hftl.prepare import Prepared
 from hftl.probing import Seen, head_pooling, plan_on
-from hftl.report.table import print_table
 from hftl.run import Run
 from hftl.selection import race_policy as policy
 from hftl.selection.judge import Judge, Look, judge_of
 from hftl.selection.race_plan import Race, Trial, read_race
 from hftl.tasks.ragged import in_memory
+from hftl.terminal import clock, log
+from hftl.terminal import step as working
 from hftl.training.averaging import State, greedy_soup
 from hftl.training.cache import drop_states
 from hftl.training.checkpoints import PauseAt
@@ -104,7 +105,8 @@ class _Track:
         ready, seen = self.prepared(trial)
         folder = self.folder(trial)
         folder.mkdir(parents=True, exist_ok=True)
-        fitted = fit_plan(seen.plan, seen.probe, seen.data(ready), ready.config, folder, PauseAt(step, self.late))
+        with working(trial.name, logged=False):
+            fitted = fit_plan(seen.plan, seen.probe, seen.data(ready), ready.config, folder, PauseAt(step, self.late))
         self.states |= set(fitted.states)
         self.seconds[trial.name] = self.seconds.get(trial.name, 0.0) + time.perf_counter() - start
         return ready, seen, fitted
@@ -276,21 +278,11 @@ def choose(looks: dict[Trial, Look], seconds: dict[str, float], count: int) -> t
 
 
 def _show(track: _Track, rung: int, looks: dict[Trial, Look], kept: list[Trial]) -> None:
-    """Print what raced, what it has, and what is left."""
-    if not is_main_process():
-        return
-    left = max(0.0, track.race.budget - track.spent)
-    rows = [
-        (
-            trial.name,
-            f"{trial.look(rung)} of {trial.looks[-1]}",
-            f"{look.score:.4f}",
-            "goes on" if trial in kept else "dropped",
-        )
-        for trial, look in looks.items()
-    ]
-    title = f"Race by {track.judge.metric}: at most {duration(left)} left of {duration(track.race.budget)}"
-    print_table(title, ("trial", "steps", "score", ""), rows)
+    """Say what raced, what it has, and what is left."""
+    left = clock(max(0.0, track.race.budget - track.spent))
+    for trial, look in looks.items():
+        fate = f"goes on, {left} left at most" if trial in kept else "dropped"
+        log(f"{trial.name}, step {trial.look(rung)}/{trial.looks[-1]}, {track.judge.metric} {look.score:.4f}: {fate}")
 
 
 def _finish(track: _Track, trial: Trial) -> _Tuned:
@@ -393,7 +385,7 @@ def _state(model: Any) -> dict[str, Tensor]:
 def _better_baseline(track: _Track, best: _Tuned) -> str | None:
     """The name of the baseline without pretraining that beats the run's model on the validation rows; None without one."""
     ready = track.ready
-    if not ready.config.evidence or not is_main_process():
+    if not ready.config.proves or not is_main_process():
         return broadcast_from_main(None)
     parts = (Rows(ready.splits.train, ready.train), Rows(ready.splits.validation, ready.validation))
     baseline = best_baseline(no_pretraining_baselines(ready.task, *parts))

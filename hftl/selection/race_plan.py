@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from hftl import terminal
 from hftl.config import RunConfig, parse_budget, read_yaml
 from hftl.errors import ConfigError
 from hftl.methods import get_method
@@ -134,15 +135,14 @@ def with_race(run: Run, ready: Prepared) -> Run:
     """Return the run with the table of its race in the config, so that config.yaml repeats it. Prints the table."""
     method = run.config.method
     table = read_race(method.race, parse_budget(method.budget or "1h")) if method.race else plan_race(ready)
-    if is_main_process():
-        show_race(table)
+    if terminal.verbose and is_main_process():
+        print_table(*race_table(asdict(table)))
+    terminal.log(
+        f"{len(table.trials)} trials race against the probe for at most {duration(table.budget)}: "
+        + ", ".join(t.name for t in table.trials)
+    )
     budget = method.budget or f"{table.budget:.1f}"
     return replace(run, config=replace(run.config, method=replace(method, race=table.text, budget=budget)))
-
-
-def show_race(table: Race) -> None:
-    """Print who races, for how many steps, and about how long each would take to its end."""
-    print_table(*race_table(asdict(table)))
 
 
 def race_table(table: dict[str, Any]) -> tuple[str, tuple[str, ...], list[Any]]:

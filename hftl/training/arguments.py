@@ -20,7 +20,6 @@ from hftl.config import RunConfig
 from hftl.errors import ConfigError, HftlError
 from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import Layers
-from hftl.surroundings import hide_bars
 from hftl.tasks.task import Output
 from hftl.training.losses import make_loss
 from hftl.training.order import draws_from
@@ -75,7 +74,7 @@ def stage_arguments(plan: Plan, stage: Stage, config: RunConfig, best_metric: st
         "logging_steps": 10,
         "logging_nan_inf_filter": False,  # Trainer would hide a NaN loss behind the average
         "report_to": "none",
-        "disable_tqdm": hide_bars(),
+        "disable_tqdm": True,  # `Telling` says how far it is
         "seed": config.train_seed,
         "bf16": choose_bf16(config.training),
         "per_device_eval_batch_size": 64,

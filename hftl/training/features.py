@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader
 
 from hftl.errors import DataError
 from hftl.models.heads import counted_tokens, pick_features
-from hftl.surroundings import progress
 from hftl.tasks.task import NOT_ASKED
 from hftl.tasks.task import Encoded as Encoded
+from hftl.terminal import progress
 from hftl.training.checkpoints import end_if_asked
 from hftl.training.precision import autocast, exact_fp32
 

@@ -14,7 +14,7 @@ import numpy as np
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
 
 from hftl.atomic import write_new
 from hftl.config import RunConfig
@@ -33,7 +33,7 @@ from hftl.training.order import Numbered, SeededEpochs, Together
 from hftl.training.precision import choose_bf16, runs_on_cpu, without_autocast
 from hftl.training.replay import first_tensor
 from hftl.training.states import StageData, StateCache, stage_inputs, store
-from hftl.training.trainer import GroupedTrainer, pin_frozen, set_trainable
+from hftl.training.trainer import GroupedTrainer, Telling, pin_frozen, set_trainable
 from hftl.training.world import broadcast_from_main, from_every_process, is_main_process, wait_for_all
 
 
@@ -307,7 +307,9 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
         args.dataloader_drop_last = True  # accelerate would repeat rows to fill the last batch
     guard = LossGuard(inputs.collate, loss, data.output.chance(data.labels))
     rows = Numbered(inputs.train, config.train_seed)
-    callbacks: list[TrainerCallback] = [guard, SeededEpochs(rows), Interruptible()]
+    output = data.output
+    telling = Telling(output.headline, output.written(output.headline), logged=fit.pause is None)
+    callbacks: list[TrainerCallback] = [guard, SeededEpochs(rows), Interruptible(), telling]
     if config.method.early_stopping_patience is not None and args.load_best_model_at_end:
         callbacks.append(EarlyStoppingCallback(config.method.early_stopping_patience))
     callbacks += [fit.pause] if fit.pause else []
@@ -326,6 +328,7 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
         preprocess_logits_for_metrics=lambda logits, _: data.output.decode(first_tensor(logits)),
         callbacks=callbacks,
     )
+    trainer.remove_callback(PrinterCallback)  # dicts
     trainer.stage_groups = inputs.groups
     if stage.loss is not None:
         assert data.output.strata is not None

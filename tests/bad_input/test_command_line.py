@@ -56,7 +56,7 @@ def test_commands(capsys, words, says):
         (["--validation_size", "nan"], ["validation_size"]),
         (["--lora_r", "0", "--method", "lora"], ["lora_r"]),
         (["--evidence", "maybe"], ["--evidence is on or off, not 'maybe'"]),
-        (["--evidence=maybe"], ["--evidence needs true or false (or on, off)", "'maybe'"]),
+        (["--evidence=maybe"], ["--evidence is one of full, quick, off", "'maybe'"]),
         (["--strict=perhaps"], ["--strict needs true or false", "'perhaps'"]),
         (["--seed", "1e400"], ["--seed needs a whole number"]),
         (["--pooling", "men"], ["--pooling", "Did you mean 'mean'?"]),

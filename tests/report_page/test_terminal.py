@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
+from hftl import terminal
 from hftl.report.show import show_result
 from tests.report_page.example import evidence, report, score, text_rows
+
+
+@pytest.fixture(autouse=True)
+def tables(monkeypatch):
+    """`--verbose`."""
+    monkeypatch.setattr(terminal, "verbose", True)
 
 
 def shown(capfd: pytest.CaptureFixture, folder: Path, **changes: Any) -> dict[str, str]:

@@ -19,9 +19,9 @@ from hftl.data.images import check_images, decode_image, mode_and_size
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, DataError
 from hftl.paths import typed_path
-from hftl.surroundings import progress
 from hftl.tasks.inputs.augment import erase, jitter_colours, move_pixels
 from hftl.tasks.task import Encoded, Faults, Finish, Inputs, Read, nothing_left
+from hftl.terminal import progress
 
 
 _SAMPLE = 200  # images whose size is looked at to choose the resolution
