@@ -116,21 +116,22 @@ def test_budgets():
 
 def test_a_race_takes_what_its_rungs_add_up_to():
     assert policy.race_seconds([60.0], (1.0,)) == 60
-    assert policy.race_seconds([60.0, 60.0], policy.SHORT_RUNGS) == pytest.approx(30 + 45)  # both to a quarter, one on
+    assert policy.race_seconds([60.0, 60.0], (1 / 4, 1.0)) == pytest.approx(30 + 45)  # both to a quarter, one on
     assert policy.race_seconds([60.0] * 4, policy.LONG_RUNGS) == pytest.approx(4 * 10 + 2 * 20 + 30)
-    assert policy.race_seconds([120.0, 60.0], policy.SHORT_RUNGS) == pytest.approx(45 + 90)  # the dearer one goes on
+    assert policy.race_seconds([120.0, 60.0], (1 / 4, 1.0)) == pytest.approx(45 + 90)  # the dearer one goes on
 
 
 def test_nobody_is_dropped_where_there_is_time_for_all():
     assert policy.rungs_of([60.0, 20.0], 90.0) == (1.0,)
-    assert policy.rungs_of([60.0, 60.0], 90.0) == policy.SHORT_RUNGS
+    assert policy.rungs_of([60.0, 60.0], 90.0) == (1 / 2, 1.0)  # the first drop comes as late as the budget allows
+    assert policy.rungs_of([60.0] * 3, 90.0) == (1 / 4, 1.0)
     assert policy.rungs_of([60.0] * 4, 90.0) == policy.LONG_RUNGS
 
 
 def test_a_small_budget_lets_fewer_race(tmp_path):
     costs, steps = {"a": 100.0, "b": 100.0, "c": 100.0}, {"a": 100, "b": 100, "c": 100}
     assert policy.fitting(list(costs), costs, steps, 200.0) == ["a", "b", "c"]
-    assert policy.fitting(list(costs), costs, steps, 55.0) == ["a", "b"]  # 40 steps each are the shortest
+    assert policy.fitting(list(costs), costs, steps, 60.0) == ["a", "b"]  # 40 steps each are the shortest
     assert policy.fitting(list(costs), costs, steps, 10.0) == []
     with pytest.raises(
         ConfigError, match=r"--budget 0\.001 allows nothing beyond the probe: the shortest race takes about"
