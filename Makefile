@@ -13,6 +13,8 @@ help: ## show this list
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install -q $(TORCH) -c constraints.txt
 	.venv/bin/pip install -q -e '.[offline,multilingual,demo,export,dev]' -c constraints.txt
+	@# type checkers and editors do not follow the import hook of an editable install, but they read a .pth
+	$(PY) -c "import site; open(site.getsitepackages()[0] + '/hftl-checkout.pth', 'w').write('$(CURDIR)\n')"
 	touch .venv/ready
 
 setup: .venv/ready ## make .venv and install everything, pinned

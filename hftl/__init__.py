@@ -8,9 +8,11 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Public names are imported when first used: `import hftl` and `hftl --help` stay fast.
+# Public names are imported when first used: `import hftl` and `hftl --help` stay fast. `python -m tests.write_stubs` tells
+# type checkers of them.
 _PUBLIC = {
     "adapt": "hftl.adapt",
+    "plan": "hftl.adapt",
     "Result": "hftl.adapt",
     "load": "hftl.predict",
     "doctor": "hftl.doctor",

@@ -4,13 +4,15 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from hftl import terminal
-from hftl.config import RunConfig, build_config, data_config, to_yaml
+from hftl.config import TASK_NAMES, RunConfig, build_config, to_yaml
 from hftl.data.settle import find_task
 from hftl.errors import DataError
 from hftl.evidence.before import Base, see_base
@@ -23,11 +25,13 @@ from hftl.forgetting.measure import forgetting, keeps, with_kept
 from hftl.methods import check_combination, check_method, get_method
 from hftl.methods.adapters import without_adapters
 from hftl.methods.auto import AUTO
+from hftl.objects import data_with, flags_in, for_python, model_name
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import Prepared, prepare
 from hftl.probing import Seen, by_probe, frozen_features, plan_on, rows_identity, states_beside
 from hftl.publishing.parity import start_check
 from hftl.publishing.save import merge_adapter, save_final, write_card
+from hftl.report.notebook import in_html, in_lines
 from hftl.report.report import write_report
 from hftl.report.show import show_plan, show_result
 from hftl.run import Run, open_run
@@ -45,9 +49,11 @@ from hftl.seeds import run_seeds, seeds_folder
 from hftl.selection.race import Trained, race
 from hftl.selection.race_plan import stored_race, with_race
 from hftl.tasks import get_task
+from hftl.tasks.ragged import values_of
 from hftl.training.arguments import check_arguments, check_fits
 from hftl.training.checkpoints import heed_signals
 from hftl.training.features import predict_logits
+from hftl.training.hooks import NO_HOOKS, Compute, Hooks, hooks_for
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.stages import fit_plan
 from hftl.training.world import broadcast_from_main, check_strategy, check_world, current_strategy, is_main_process
@@ -60,6 +66,10 @@ PARTIAL_BATCHES = (
     "{processes} processes: each epoch drops the rows that do not fill the last global batch. Length groups are formed "
     "for the process's own batch size; --train_sampling_strategy random gives one process's batches."
 )
+
+
+if TYPE_CHECKING:
+    from hftl.flags import Flags, PlanFlags
 
 
 @dataclass(frozen=True)
@@ -76,13 +86,24 @@ class Result:
         evidence: dict[str, Any] | None = self.report["evidence"]
         return evidence
 
-    def load(self) -> Predictor:
-        """Load the run's model."""
+    def __repr__(self) -> str:
+        return in_lines(self.report, self.run_dir)
+
+    def _repr_html_(self) -> str:
+        return in_html(self.report, self.run_dir)
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The run's model, loaded when it is first asked for and then kept."""
         return load(self.run_dir)
 
-    def predict(self, inputs: Sequence[Any]) -> list[Prediction]:
-        """Predict texts, or image paths or PIL images."""
-        return self.load().predict(inputs)
+    def load(self) -> Predictor:
+        """Return `predictor`."""
+        return self.predictor
+
+    def predict(self, inputs: Any) -> list[Prediction]:
+        """Return one answer per input, as `Predictor.predict` does."""
+        return self.predictor.predict(inputs)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:
         """Publish the run on the Hub, private by default; `options` are those of `hftl.publishing.hub.push_to_hub`."""
@@ -103,29 +124,81 @@ class Result:
         return export(self.run_dir, **options)
 
 
+@for_python
 def adapt(
     task: str | None = None,
     data: Any = None,
-    model: str | None = None,
+    model: str | Path | PreTrainedModel | None = None,
     method: str | None = None,
     output_dir: str | Path | None = None,
-    **flags: Any,
+    *,
+    processing_class: Any = None,
+    eval_dataset: Any = None,
+    args: TrainingArguments | None = None,
+    callbacks: Sequence[TrainerCallback | type[TrainerCallback]] | None = None,
+    compute_metrics: Compute | None = None,
+    **flags: "Unpack[Flags]",
 ) -> Result:
     """Adapt a pretrained model to labelled data and return the finished run.
 
-    `task` is found from the data when it is None. `data` is a file, a folder, `sample:<name>`, a Hub id, a Dataset, a DatasetDict or a DataFrame. `flags` are hftl's
-    own (`hftl train --help`) and every field of `transformers.TrainingArguments`. Raises an `HftlError` (ConfigError,
-    DataError, ModelError, RunError, TrainingError) whose text names the cause and the fix.
+    Args:
+        task: "text-classification", "image-classification" or "token-classification"; by default the data tell.
+        data: a file, a folder, `sample:<name>` or a Hub id; a Dataset, a DataFrame, a list of dicts or `(X, y)`; or a
+            dict of these by split (`DatasetDict` included). Splits that are missing are cut off train.
+        model: a folder, a packaged checkpoint or a Hub id. A model object is saved in a folder of the cache first,
+            which config.yaml then names.
+        method: which weights learn, see `hftl.METHODS` (default: "auto", a race).
+        output_dir: where the run goes, a folder that is not there yet (default: runs/<data>-<model>-<method>).
+        processing_class: the tokenizer or image processor of a model object; it needs one.
+        eval_dataset: the validation rows, beside `data` in memory or one file.
+        args: what differs from Trainer's own defaults counts as a flag; the flags of this call come before it.
+        callbacks: called by the Trainer of each stage that learns by gradient.
+        compute_metrics: from an `EvalPrediction` of logits to numbers by name, for each look at the validation rows and
+            for the report. hftl's own scores of the same names stay.
+        flags: hftl's own, listed below, and every field of `transformers.TrainingArguments`, such as
+            `num_train_epochs` (epochs), `learning_rate` or `per_device_train_batch_size` (rows).
+
+    Raises:
+        ConfigError: a flag, a value or an object is wrong, or means nothing for this run.
+        DataError: the data cannot be found, read or learnt from.
+        ModelError: the model cannot be found, or cannot do the task.
+        RunError: the run folder is in the way, or cannot be written.
+        TrainingError: the loss is no number.
+
+    Example:
+        >>> result = adapt(data="sample:wikipedia-topics", model="all-MiniLM-L6-v2", method="probe")
+        >>> result.metrics["accuracy"]["value"]
+        >>> result.predict(["The orchestra played a symphony."])[0].label
     """
-    return run(config_of(task, {"data": data, "model": model, "method": method, "output_dir": output_dir, **flags}))
+    named = {"method": method, "output_dir": output_dir, "model": model_name(model, processing_class), **flags}
+    named = {name: value for name, value in named.items() if value is not None or name in flags}
+    config = config_of(task, {"data": data_with(data, eval_dataset), **flags_in(args, named)})
+    return run(
+        config, hooks_for(config.method.method or get_task(config.task).default_method, callbacks, compute_metrics)
+    )
+
+
+@for_python
+def plan(task: str | None = None, **flags: "Unpack[PlanFlags]") -> dict[str, Any]:
+    """Return what `adapt` with these arguments would do, need (bytes) and take (seconds), and which method fits.
+
+    Nothing is trained; docs/plan.md explains the values. Raises as `adapt` does.
+
+    Example:
+        >>> plan(data="sample:digits", model="efficientnet-lite0", method="probe")["recommendation"]["method"]
+    """
+    from hftl.planning.plan_report import plan_report  # late: a run needs none of it
+
+    return plan_report(complete(config_of(task, {**flags})))
 
 
 def config_of(task: str | None, values: dict[str, Any]) -> RunConfig:
     """Return the run that `values` ask for, the task found from the data when it is None. Raises as `adapt` does."""
-    return build_config(find_task(data_config(values)) if task is None else get_task(task).name, values)
+    config = build_config(next(iter(TASK_NAMES)) if task is None else task, values)  # a wrong flag costs no reading
+    return replace(config, task=find_task(config.data)) if task is None else config
 
 
-def run(config: RunConfig) -> Result:
+def run(config: RunConfig, hooks: Hooks = NO_HOOKS) -> Result:
     """Do one run, or one for each of `--seeds`; SIGTERM and Ctrl-C end it with `Preempted` and what `--resume` needs.
 
     With `resume`, a run that is finished already is returned as it is.
@@ -148,12 +221,12 @@ def run(config: RunConfig) -> Result:
                     "%s holds nothing to go on with: the run starts from the beginning.", partial_of(output_dir)
                 )
         with heed_signals():
-            return _run_claimed(config)
+            return _run_claimed(config, hooks)
     finally:
         release(output_dir)
 
 
-def _run_claimed(config: RunConfig) -> Result:
+def _run_claimed(config: RunConfig, hooks: Hooks) -> Result:
     check_arguments(config, get_task(config.task).output)
     check_world(runs_on_cpu(config.training))
     config = stored_race(
@@ -162,15 +235,15 @@ def _run_claimed(config: RunConfig) -> Result:
     half = choose_bf16(config.training)
     check_strategy(str(config.method.method), *current_strategy(), half=half, seeds=config.seeds)
     if config.seeds == 1:
-        return _run(config)
-    report = run_seeds(config, lambda one: _run(one).report)
+        return _run(config, hooks)
+    report = run_seeds(config, lambda one: _run(one, hooks).report)
     assert config.output_dir is not None
     return Result(report["metrics"]["test"], report, config.output_dir)
 
 
-def _run(config: RunConfig) -> Result:
+def _run(config: RunConfig, hooks: Hooks) -> Result:
     """Do one run. Each step takes what those before it returned, so that none can be done out of order."""
-    with open_run(config) as run:
+    with open_run(config, hooks) as run:
         ready = run.step("data", _prepare)
         base = run.step("base", see_base, ready) if config.proves else None
         seen = run.step("features", _see, ready)
@@ -213,6 +286,8 @@ def _see(run: Run, ready: Prepared) -> Seen:
         beside = states_beside(plan, (ready.rows_to_train_on, ready.validation), ready.collate, config)
         features, origin = frozen_features(ready, parts, beside=beside)
     seen = plan_on(ready, features, origin, plan)
+    tried = seen.probe.logits(values_of(features["validation"][seen.probe.pooling]))
+    run.hooks.metrics(tried, ready.validation.targets)  # what fails, fails before the training
     terminal.sum_up(
         f"of {len(ready.train) + len(ready.validation):,} rows{' (from the cache)' if seen.origin == 'cache' else ''}"
     )
@@ -230,7 +305,7 @@ def _fit(run: Run, ready: Prepared, seen: Seen, base: Base | None) -> Trained:
     }
     racing = run.config.method.method == AUTO.name
     run = with_race(run, ready) if racing else run
-    data = seen.data(ready)
+    data = replace(seen.data(ready), hooks=run.hooks)
     if base is not None and run.config.method.keep is not None:
         data = replace(data, kept=keeps(base.retention, ready))
     run.open_folder(identity)

@@ -115,7 +115,9 @@ class MethodConfig:
     no_flip: bool = _flag(False, bool, "images: never mirror (digits, text, left and right hands)")
     keep: float | None = _flag(None, float, "wise: only mixtures that keep at least this share of the base")
     loss: str | None = _flag(None, str, "answer as if all classes were equally frequent", ("logit_adjusted",))
-    early_stopping_patience: int | None = _flag(None, int, "stop after N evaluations without a better one, and keep the best")
+    early_stopping_patience: int | None = _flag(
+        None, int, "stop after N evaluations without a better one, and keep the best"
+    )
 
     @property
     def augmentation(self) -> str:

@@ -1,17 +1,21 @@
 """Load a finished run, its baseline or any model of one of the tasks, and let it answer rows."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
+import pandas as pd
 import torch
 import transformers
 from datasets import Dataset
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from hftl.errors import DataError, ModelError
+from hftl.config import DataConfig, data_config
+from hftl.data.columns import as_rows
+from hftl.data.load import load_rows
+from hftl.errors import ConfigError, DataError, ModelError, did_you_mean
 from hftl.evaluation.baselines import LinearModel
 from hftl.evaluation.saved_baseline import is_baseline, load_baseline
 from hftl.evaluation.word_tags import WordTags
@@ -21,12 +25,19 @@ from hftl.models.load import find_checkpoint, load_adapted
 from hftl.models.pooled import OWN_CLASSES, own_auto_model
 from hftl.paths import typed_path
 from hftl.run_data import read_report
+from hftl.surroundings import quietly
 from hftl.tasks import TASKS, combinations, get_task, task_of
 from hftl.tasks.outputs.classes import Prediction as Prediction
+from hftl.tasks.outputs.classes import Probable
 from hftl.tasks.ragged import Ragged
+from hftl.tasks.scores import lines, score
 from hftl.tasks.task import Task
 from hftl.training.features import predict_logits
 from hftl.training.precision import runs_on_cpu
+
+
+if TYPE_CHECKING:
+    from hftl.flags import ColumnFlags
 
 
 _SURE = 100.0  # a logit beside which all others have no probability
@@ -40,6 +51,11 @@ class Predictor:
     processor: Any
     task: Task
     labels: tuple[str, ...]
+    threshold: float | None = None  # the confidence from which on the run answers as rightly as it was to
+
+    def __call__(self, inputs: Any) -> list[Prediction]:
+        """Do as `predict` does."""
+        return self.predict(inputs)
 
     def logits(self, table: Dataset, *, use_cpu: bool = False) -> Any:
         """Return [n, classes] in fp32 for a table with the task's input columns."""
@@ -60,16 +76,32 @@ class Predictor:
             rows = self.task.inputs.raw(rows)
         return self.model.outputs(rows).astype(np.float32)
 
-    def predict(self, inputs: Sequence[Any]) -> list[Any]:
-        """Return one `Answer` per text, pair of texts, or image (a path or a PIL image): of a classifier a `Prediction`.
+    def predict(self, inputs: Any) -> list[Prediction]:
+        """Return one `Answer` per row: of a classifier a `Prediction` with `label`, `probability` and `probabilities`.
 
-        Raises `DataError` for anything else.
+        Args:
+            inputs: a list, array or Series of what the model reads (texts, dicts of two texts, lists of words, images: PIL,
+                uint8 pixels or paths), or a DataFrame.
+
+        Raises:
+            DataError: the inputs are anything else.
+
+        Example:
+            >>> answers = hftl.load("runs/tickets").predict(["my card was stolen"])
+            >>> answers[0].label, answers[0].probability, answers[0].not_sure
         """
         if isinstance(inputs, str | Path | dict):
             inputs = [inputs]
-        if not isinstance(inputs, Sequence) or isinstance(inputs, bytes):
+        if isinstance(inputs, pd.DataFrame):
+            rows = load_rows(self.task.inputs, DataConfig(data=inputs, strict=True), None, self.task.output)
+            return self.predict_table(rows.table)
+        if not isinstance(inputs, Sequence | np.ndarray | pd.Series) or isinstance(inputs, bytes):
             raise DataError(f"predict takes a list of inputs, not {type(inputs).__name__}.")
-        return self.predict_table(self.task.inputs.table(list(inputs)))
+        return self.predict_table(self.task.inputs.table(as_rows(inputs)))
+
+    def __reduce__(self) -> Any:
+        """Pickle all but the task, whose functions cannot be: the model's config tells it."""
+        return _of_model, (self.model, self.processor, self.labels, self.threshold)
 
     def predict_table(self, table: Dataset) -> list[Any]:
         """Return one `Answer` per row."""
@@ -77,13 +109,69 @@ class Predictor:
         answers: list[Any] = output.answers(self.logits(table), self.labels)
         if output.located is not None:
             answers = [output.located(answer, row) for answer, row in zip(answers, table, strict=True)]
+        if self.threshold is not None:
+            answers = [replace(answer, not_sure=answer.confidence < self.threshold) for answer in answers]
         return answers
 
+    def predict_proba(self, inputs: Any) -> np.ndarray:
+        """Return the probability of every one of `labels` for every input, [n, labels]: as `predict` takes them.
 
+        Raises `ConfigError` where no probability of a label is answered: of numbers and tags.
+        """
+        answers = self.predict(inputs)
+        if not all(isinstance(answer, Probable) for answer in answers):
+            raise ConfigError(f"{self.task.output.words['names'].capitalize()} have no probabilities: use predict.")
+        rows = [[answer.probabilities[label] for label in self.labels] for answer in answers]
+        return np.array(rows).reshape(len(rows), len(self.labels))
+
+    @quietly()
+    def evaluate(self, data: Any, **columns: "Unpack[ColumnFlags]") -> dict[str, Any]:
+        """Score the model on labelled rows.
+
+        Args:
+            data: whatever `adapt` takes; of several splits it is test, else the first one.
+            columns: the names of the columns, where they are not the usual ones, as `adapt` takes them.
+
+        Returns:
+            "rows" (how many), "skipped" (broken images), "metrics" (each a number, or one with its 95% interval) and
+            "per_class".
+
+        Raises:
+            ConfigError: there is no such flag.
+            DataError: the data cannot be read, or hold a label that the model does not know.
+
+        Example:
+            >>> hftl.load("runs/tickets").evaluate(frame)["metrics"]["accuracy"]["value"]
+        """
+        known = {f.name for f in fields(DataConfig)}
+        wrong = [name for name in columns if name not in known]
+        if wrong:
+            raise ConfigError(f"evaluate has no flag {wrong[0]!r}.{did_you_mean(wrong[0], known)}")
+        output, names = self.task.output, self.labels
+        rows = load_rows(self.task.inputs, data_config({"data": data, **columns}), names, output)
+        logits = self.logits(rows.table)
+        return {
+            "rows": len(logits),
+            "skipped": list(rows.skipped),
+            "metrics": score(output, logits, rows.labels, names),
+            "per_class": lines(output, output.decode(logits), rows.labels, names),
+        }
+
+
+@quietly()
 def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
     """Load a run folder, a model folder or a Hub id. A modelling file in it is never executed.
 
-    Raises `ModelError` when there is no such model, or it is no classifier that hftl knows.
+    Args:
+        run_or_model: such as "runs/tickets", "runs/tickets/final" or "name/model".
+        revision: branch, tag or commit of a Hub model.
+
+    Raises:
+        ModelError: there is no such model, or it is no classifier that hftl knows.
+
+    Example:
+        >>> predictor = hftl.load("runs/tickets")
+        >>> predictor(["my card was stolen"])[0].label
     """
     if not isinstance(run_or_model, str | Path) or not str(run_or_model):
         raise ModelError(f"A run folder, a model folder or a Hub id is needed, not {run_or_model!r}.")
@@ -120,7 +208,21 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
         if not torch.isfinite(answer).all():
             raise ModelError(f"{name} puts out numbers that are not finite: its weights are broken.")
     names = {int(i): str(label) for i, label in model.config.id2label.items()}
-    return Predictor(model, processor, task, tuple(names[i] for i in range(len(names))))
+    labels = tuple(names[i] for i in range(len(names)))
+    return Predictor(model, processor, task, labels, _threshold(Path(checkpoint.path)))
+
+
+def _of_model(model: Any, processor: Any, labels: tuple[str, ...], threshold: float | None) -> Predictor:
+    task = _task_of(model.config.to_dict(), "the pickle").answering_by(model.config)
+    return Predictor(model, processor, task, labels, threshold)
+
+
+def _threshold(folder: Path) -> float | None:
+    """Return the confidence below which a run is not sure, by the report beside its model."""
+    places = [folder.parent / "report.json"] if folder.name == "final" else []
+    report = next(filter(None, map(read_report, [*places, folder / "report.json"])), None) or {}
+    abstain = (report.get("evidence") or {}).get("abstain") or {}
+    return abstain.get("threshold")
 
 
 def _task_of(fields: dict[str, Any], name: str) -> Task:

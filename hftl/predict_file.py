@@ -14,7 +14,6 @@ from hftl.data.load import load_rows
 from hftl.errors import RunError
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load_predictor
-from hftl.tasks.scores import lines, score
 
 
 _log = logging.getLogger("hftl")
@@ -112,13 +111,5 @@ def _plain(table: Any) -> dict[str, list[Any]]:
 
 def evaluate_data(run: str, flags: dict[str, Any]) -> dict[str, Any]:
     """Score a run on labelled rows: metrics with intervals, and per class. Raises `DataError` for unknown labels."""
-    predictor = load_predictor(run, flags.get("revision"))
-    rows = load_rows(predictor.task.inputs, data_config(flags), predictor.labels, predictor.task.output)
-    logits = predictor.logits(rows.table)
-    truth, output = (rows.labels, predictor.labels), predictor.task.output
-    return {
-        "rows": len(logits),
-        "skipped": list(rows.skipped),
-        "metrics": score(output, logits, *truth),
-        "per_class": lines(output, output.decode(logits), *truth),
-    }
+    data = dict(vars(data_config(flags)))
+    return load_predictor(run, flags.get("revision")).evaluate(data.pop("data"), **data)

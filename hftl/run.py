@@ -15,6 +15,7 @@ from hftl import terminal
 from hftl.config import RunConfig, to_yaml
 from hftl.errors import HftlError, Preempted, RunError
 from hftl.run_folder import check_output, discard_partial, holds_training, is_resumable, open_partial, partial_of
+from hftl.training.hooks import NO_HOOKS, Hooks
 from hftl.training.memory import forget_peak, peak_bytes
 from hftl.training.precision import runs_on_cpu
 from hftl.training.world import broadcast_from_main, check_world, from_every_process, is_main_process, wait_for_all
@@ -36,6 +37,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)  # that each step took
     peaks: dict[str, int | None] = field(default_factory=dict)  # the most bytes held in each, where the system says
     notes: list[str] = field(default_factory=list)  # for the report
+    hooks: Hooks = NO_HOOKS
 
     @property
     def work(self) -> Path:
@@ -100,12 +102,12 @@ def _raise_first(problems: list[Exception | None], own: Exception | None) -> Non
 
 
 @contextmanager
-def open_run(config: RunConfig) -> Iterator[Run]:
+def open_run(config: RunConfig, hooks: Hooks) -> Iterator[Run]:
     """Check that the run can be written and yield it. Raises `RunError` for what a full disk cuts off."""
     assert config.output_dir is not None
     check_output(config.output_dir, overwrite=config.overwrite, resume=config.resume)
     use_cpu = runs_on_cpu(config.training)
-    run = Run(config, config.output_dir, check_world(use_cpu), use_cpu, time.perf_counter())
+    run = Run(config, config.output_dir, check_world(use_cpu), use_cpu, time.perf_counter(), hooks=hooks)
     try:
         yield run
         wait_for_all()

@@ -5,10 +5,13 @@ import signal
 import socket
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlparse
 
 
+_LIBRARIES = r"(transformers|datasets|peft|torch|accelerate|huggingface_hub|sklearn)(\.|$)"
 _interrupted = False
 
 
@@ -51,6 +54,37 @@ def quiet_libraries() -> None:
     datasets.disable_progress_bars()
     if not hide_bars():
         enable_progress_bars()
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Silence the notices, bars and warnings of the libraries while a function of Python's runs, and then no longer.
+
+    What the user set up stays: the verbosity of transformers where it is not the usual one, filters of warnings that the
+    command line of Python names, and every logger but those of transformers.
+    """
+    import datasets
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    bars = [
+        logging.enable_progress_bar if logging.is_progress_bar_enabled() else logging.disable_progress_bar,
+        datasets.disable_progress_bars if datasets.are_progress_bars_disabled() else datasets.enable_progress_bars,
+        disable_progress_bars if are_progress_bars_disabled() else enable_progress_bars,  # the first changes these too
+    ]
+    with warnings.catch_warnings():
+        if not sys.warnoptions:
+            warnings.filterwarnings("ignore", module=_LIBRARIES)
+        quiet_libraries()
+        if verbosity != logging.WARNING:
+            logging.set_verbosity(verbosity)
+        try:
+            yield
+        finally:
+            logging.set_verbosity(verbosity)
+            for restore in bars:
+                restore()
 
 
 def hub_reachable(timeout: float = 1.5) -> bool:

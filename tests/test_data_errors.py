@@ -107,7 +107,7 @@ def test_shards_that_do_not_go_together(tmp_path):
     refused(tmp_path, "2 files of train", "different columns")
 
 
-@pytest.mark.parametrize("data", [None, 3, "", ["a"]])
+@pytest.mark.parametrize("data", [None, 3, "", ("a",)])
 def test_things_that_are_no_data(data):
     refused(data, "give a path", "Hub id")
 

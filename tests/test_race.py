@@ -96,7 +96,9 @@ def test_a_tie_goes_to_the_cheaper_and_a_clear_gap_does_not():
 def test_the_loss_decides_only_where_the_score_leaves_it_open():
     draws = np.random.default_rng(0).normal(size=1000)
     probe = Look(0.80, draws, draws)
-    assert Look(0.81, draws + 0.1 * draws[::-1] + 0.05, draws + 1).sureness(probe) == 1.0  # ahead, and its loss is lower
+    assert (
+        Look(0.81, draws + 0.1 * draws[::-1] + 0.05, draws + 1).sureness(probe) == 1.0
+    )  # ahead, and its loss is lower
     assert Look(0.81, draws + 1, draws - 1).sureness(probe) == 1.0  # the score alone is sure
     assert Look(0.79, draws - 1, draws + 1).sureness(probe) == 0.0  # the score speaks against it
     assert Look(0.81, draws + 1e-9, None).sureness(probe) == 1.0  # no probabilities

@@ -14,7 +14,7 @@ MAX_LINES, MAX_FUNCTION = 400, 60
 
 # From the ground up: a module imports from its own line and those above it.
 LAYERS = (
-    ("hftl", "hftl.errors"),  # the package itself imports nothing before it is asked to
+    ("hftl", "hftl.errors", "hftl.flags"),  # the package itself imports nothing before it is asked to
     (
         "hftl.atomic",
         "hftl.paths",
@@ -40,9 +40,10 @@ LAYERS = (
     ("hftl.planning.costs",),
     ("hftl.selection.race", "hftl.selection.race_plan", "hftl.selection.race_policy", "hftl.selection.judge"),
     ("hftl.seeds",),
+    ("hftl.objects",),
     ("hftl.adapt", "hftl.planning"),
     ("hftl.selection",),
-    ("hftl.cli",),
+    ("hftl.cli", "hftl.sklearn"),
     ("hftl.__main__",),
 )
 # (importer, imported): known crossings, each with its reason.

@@ -143,7 +143,7 @@ def compare_methods(target: Target = None, *, json: bool, verbose: bool, methods
     from hftl.selection.compare import compare
 
     with on_stderr(verbose=verbose):
-        document = compare(task, **values, **({} if methods is None else {"methods": methods}))
+        document = compare(task, **values | ({} if methods is None else {"methods": methods}))
     if json:
         print_json(document)
 

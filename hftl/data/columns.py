@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, Features, Image, LargeList, List, Value
@@ -81,6 +82,41 @@ def records_table(records: Any, name: str) -> Dataset:
         raise DataError(f"{name} cannot be parsed: a list of records such as {{'text': ..., 'label': ...}} is needed")
     keys = dict.fromkeys(key for record in records for key in record)
     return _columns_table({key: [record.get(key) for record in records] for key in keys}, name)
+
+
+def as_rows(values: Any) -> list[Any]:
+    """Return X or y, as scikit-learn takes them, as a list; the rows of a DataFrame are dicts, pixels (uint8) images."""
+    if isinstance(values, pd.DataFrame):
+        return values.to_dict("records")
+    pixels = isinstance(values, np.ndarray) and values.dtype == np.uint8 and values.ndim > 2
+    rows = values.tolist() if isinstance(values, np.ndarray | pd.Series) and not pixels else [*values]
+    return [PILImage.fromarray(row) if isinstance(row, np.ndarray) and row.dtype == np.uint8 else row for row in rows]
+
+
+def labelled_table(inputs: Any, labels: Any, kind: str) -> Dataset:
+    """Return X and y as a Dataset with the usual names of columns.
+
+    X holds texts, images, paths of images (where `kind` is "image"), lists of words, or dicts; or it is a DataFrame.
+    Raises `DataError` for anything else, and where y is not as long.
+    """
+    rows, targets = as_rows(inputs), as_rows(labels)
+    if len(rows) != len(targets):
+        raise DataError(f"X has {len(rows)} rows and y has {len(targets)}: they go together")
+    rows = [row if isinstance(row, dict) else {_name_of(row, kind): row} for row in rows]
+    if any("label" in row for row in rows):
+        raise DataError("X has a column 'label', and y are the labels: leave it out of X")
+    return records_table([{**row, "label": y} for row, y in zip(rows, targets, strict=True)], "(X, y)")
+
+
+def _name_of(row: Any, kind: str) -> str:
+    """Return what a column of such rows is called."""
+    if isinstance(row, str | None):
+        return "image" if kind == "image" else "text"
+    if isinstance(row, PILImage.Image):
+        return "image"
+    if isinstance(row, list) and all(isinstance(word, str) for word in row):
+        return "tokens"
+    raise DataError(f"X holds {row!r:.60}: texts, images (PIL, or uint8 pixels), lists of words or dicts are needed")
 
 
 def _columns_table(columns: dict[str, list[Any]], name: str) -> Dataset:

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets, load_from_disk
 from datasets.table import InMemoryTable
 
-from hftl.data.columns import frame_table, is_usual_name, records_table
+from hftl.data.columns import frame_table, is_usual_name, labelled_table, records_table
 from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images, image_table, read_image_tree
 from hftl.data.splits import Source, split_of
 from hftl.data.tagged import CONLL_SUFFIXES, as_words, read_conll, with_spans
@@ -88,14 +88,14 @@ def _read_source(data: Any, kind: str) -> Source:
     if isinstance(data, (IterableDataset, IterableDatasetDict)):
         raise DataError("the data set is a stream: load it without streaming=True")
     if isinstance(data, Mapping):
-        return Source({str(name): _as_table(table) for name, table in data.items()}, "a DatasetDict")
-    if isinstance(data, (Dataset, pd.DataFrame)):
-        return Source({"train": _as_table(data)}, "a DataFrame" if isinstance(data, pd.DataFrame) else "a Dataset")
+        parts = {str(name): _read_source(part, kind) for name, part in data.items()}
+        several = [name for name, part in parts.items() if len(part.tables) != 1]
+        if several:
+            raise DataError(f"the split {several[0]!r} has splits of its own: name one table for it")
+        tables = {name: next(iter(part.tables.values())) for name, part in parts.items()}
+        return Source(tables, "a DatasetDict", bases={name: part.base for name, part in parts.items()})
     if not isinstance(data, (str, Path)) or not str(data):
-        raise DataError(
-            f"the data is {data!r:.60}, a {type(data).__name__}: give a path, a 'sample:' name, a Hub id, "
-            "a Dataset, a DatasetDict or a DataFrame"
-        )
+        return Source({"train": _as_table(data, kind)}, f"a {type(data).__name__}")
     name, path = str(data), typed_path(data)
     if name.startswith("sample:"):
         from hftl.data.samples import load_sample  # late: nothing else needs the sample data
@@ -116,13 +116,20 @@ def _read_source(data: Any, kind: str) -> Source:
     return Source(_load_hub(name, hint), name)
 
 
-def _as_table(data: Any) -> Dataset:
-    """Return any table-like object as a plain Dataset."""
+def _as_table(data: Any, kind: str) -> Dataset:
+    """Return a table in memory as a plain Dataset. Raises `DataError` for what is none."""
     if isinstance(data, Dataset):
         return data.with_format(None)
     if isinstance(data, pd.DataFrame):
         return frame_table(data, "the DataFrame")
-    raise DataError(f"a split is a {type(data).__name__}: a Dataset or a DataFrame is needed")
+    if isinstance(data, list):
+        return records_table(with_spans(data) if kind == "sentence" else data, "the list")
+    if isinstance(data, tuple) and len(data) == 2:
+        return labelled_table(*data, kind)
+    raise DataError(
+        f"the data is {data!r:.60}, of the type {type(data).__name__}: give a path, a 'sample:' name, a Hub id, a Dataset, a "
+        "DatasetDict, a DataFrame, a list of dicts, (X, y), or a dict of these by split"
+    )
 
 
 def _load_hub(name: str, hint: str) -> dict[str, Dataset]:

@@ -124,7 +124,7 @@ class Served:
     def predict(self, contents: list[Any]) -> list[Answer]:
         """Predict, one call at a time over all threads."""
         with _ONE_AT_A_TIME:
-            return self.predictor.predict(contents)
+            return [*self.predictor.predict(contents)]
 
 
 def length_note(tokenizer: Any, content: Any) -> str | None:

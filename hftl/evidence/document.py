@@ -50,7 +50,10 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
             "skipped": list(splits.skipped),
             "cut": {**cut, "tokens": loaded.processor.model_max_length} if ready.cut else None,
         },
-        "metrics": {part: score(output, outcome.logits[part], true, names) for part, true in truth.items()},
+        "metrics": {
+            part: run.hooks.metrics(outcome.logits[part], true) | score(output, outcome.logits[part], true, names)
+            for part, true in truth.items()
+        },
         "baselines": _baselines(evidence),
         "per_class": lines(output, scene.answers, scene.targets, names),
         "probe": {

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from hftl.errors import ConfigError
 from hftl.evaluation.scale import MINUS, Scale
 from hftl.evaluation.slices import Grouping
 from hftl.evidence.gather import groupings_of
+from hftl.objects import for_python
 from hftl.report.charts import intervals, pareto
 from hftl.report.statements import duration, number, percent
 from hftl.selection.page import Cell, Section, model_on, write_selection
@@ -24,8 +25,13 @@ from hftl.tasks.scores import gap, measure
 from hftl.tasks.task import Output
 
 
+if TYPE_CHECKING:
+    from hftl.flags import RunFlags
+
+
+@for_python
 def compare(
-    task: str | None = None, methods: Sequence[str] | str = ("probe", "lora", "full"), **values: Any
+    task: str | None = None, methods: Sequence[str] | str = ("probe", "lora", "full"), **values: "Unpack[RunFlags]"
 ) -> dict[str, Any]:
     """Adapt a model by each of `methods` and return what they reach and cost, as docs/compare.md lists it.
 
@@ -35,7 +41,7 @@ def compare(
     names = named_methods(methods)
     if len(names) < 2:
         raise ConfigError("A comparison needs two methods or more, such as --methods probe,full.")
-    config = in_folder(config_of(task, values), "compare")
+    config = in_folder(config_of(task, {**values}), "compare")
     trials = {name: trial(config, name, name, names) for name in names}
     reports = {name: report_of(one) for name, one in trials.items()}
     learned, splits = load_task(config.task, config.data, config.train_seed)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from hftl.evaluation.bootstrap import RESAMPLES, ends, kinds_of, resampled
 from hftl.evaluation.scale import Scale
 from hftl.evidence.ladder import Rows, no_pretraining_baselines
 from hftl.models.heads import without_bias
+from hftl.objects import for_python
 from hftl.prepare import Prepared, prepare
 from hftl.probing import frozen_features
 from hftl.report.charts import scatter
@@ -25,6 +26,10 @@ from hftl.selection.trials import answers_of, in_folder, named_methods, report_o
 from hftl.tasks.ragged import in_memory
 from hftl.tasks.task import Output
 from hftl.terminal import progress
+
+
+if TYPE_CHECKING:
+    from hftl.flags import RunFlags
 
 
 LAW = "a - b rows^-c"
@@ -37,8 +42,13 @@ _RATES = np.geomspace(0.05, 2.0, 200)  # c: from nearly a line in log n to a cur
 _Subset = tuple[int, np.ndarray]  # number of the draw, positions among the training rows
 
 
+@for_python
 def curve(
-    task: str | None = None, method: Sequence[str] | str = "probe", sizes: int = 5, draws: int = 5, **values: Any
+    task: str | None = None,
+    method: Sequence[str] | str = "probe",
+    sizes: int = 5,
+    draws: int = 5,
+    **values: "Unpack[RunFlags]",
 ) -> dict[str, Any]:
     """Return how the score of methods, and of the baseline, grows with the training rows, as docs/compare.md lists it.
 
@@ -49,7 +59,7 @@ def curve(
     for flag, value, low in (("sizes", sizes, FEWEST), ("draws", draws, 1)):
         if not low <= value <= 20:
             raise ConfigError(f"--{flag} is a number from {low} to 20, not {value}.")
-    config = replace(config_of(task, values), evidence="off")
+    config = replace(config_of(task, {**values}), evidence="off")
     if config.data.shots is not None:
         raise ConfigError("A curve draws rows of its own: leave --shots out.")
     config = in_folder(config, "curve")

@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from hftl.adapt import config_of
 from hftl.config import DataConfig, MethodConfig, ModelConfig, RunConfig
@@ -13,6 +13,7 @@ from hftl.data.load import load_task
 from hftl.errors import DataError, ModelError, TrainingError
 from hftl.methods import check_combination
 from hftl.methods.auto import AUTO
+from hftl.objects import for_python
 from hftl.run_folder import named_folder
 from hftl.selection.features import Seen, look_at
 from hftl.selection.pick_page import write_pick
@@ -24,14 +25,19 @@ from hftl.tasks.task import Task
 from hftl.terminal import progress
 
 
+if TYPE_CHECKING:
+    from hftl.flags import PickFlags
+
+
 ROWS = 2000  # training rows that are looked at, unless --max_train_samples says otherwise
 # The kinds whose frozen features say least of what fine-tuning makes of them: they learned to fill in or to find words,
 # not to sum up a text (ANCHORS.md, F; docs/pick.md). One of them is always among the finalists.
 _UNDERRATED = ("deberta", "deberta-v2", "roberta", "xlm-roberta", "camembert")
 
 
+@for_python
 def pick(
-    task: str | None = None, models: Sequence[str] | str = (), race: bool = False, **values: Any
+    task: str | None = None, models: Sequence[str] | str = (), race: bool = False, **values: "Unpack[PickFlags]"
 ) -> dict[str, Any]:
     """Rank pretrained models for the data and return what pick.json holds, as docs/pick.md lists it.
 
@@ -40,11 +46,10 @@ def pick(
     an `HftlError` as `adapt` does, and `ConfigError` when no model is left.
     """
     listed = models.split(",") if isinstance(models, str) else models
-    wanted = Wanted(
-        tuple(name.strip() for name in listed),
-        **{f.name: values.pop(f.name) for f in fields(Wanted) if f.name in values},
-    )
-    config = config_of(task, values)
+    names, flags = {f.name for f in fields(Wanted)}, dict(values)
+    wishes: dict[str, Any] = {name: flags.pop(name) for name in names & flags.keys()}
+    wanted = Wanted(tuple(name.strip() for name in listed), **wishes)
+    config = config_of(task, flags)
     data_name = config.data.data if isinstance(config.data.data, str) else "data"
     folder = config.output_dir or named_folder(data_name, wanted.shortlist or "models", "pick")
     method = replace(config.method, method=config.method.method or (AUTO.name if race else None))

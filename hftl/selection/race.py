@@ -75,7 +75,9 @@ class _Track:
         known = json.loads(self._file.read_text()) if self._file.is_file() and is_main_process() else {}
         known = broadcast_from_main(known)
         self.looks = {
-            name: Look(one["score"], np.array(one["draws"]), None if one["losses"] is None else np.array(one["losses"]))
+            name: Look(
+                one["score"], np.array(one["draws"]), None if one["losses"] is None else np.array(one["losses"])
+            )
             for name, one in known.get("looks", {}).items()
         }
         self.seconds: dict[str, float] = known.get("seconds", {})

@@ -131,6 +131,7 @@ class Answer:
     value: Any
     confidence: float
     detail: Any  # such as the probability of every label
+    not_sure: bool | None = None  # is the confidence below the run's threshold? None where it has none
 
 
 class Fitted(NamedTuple):

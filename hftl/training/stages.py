@@ -14,7 +14,14 @@ import numpy as np
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import EarlyStoppingCallback, PrinterCallback, TrainerCallback, TrainingArguments, set_seed
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PrinterCallback,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from hftl.atomic import write_new
 from hftl.config import RunConfig
@@ -24,6 +31,7 @@ from hftl.methods.plan import Given, Plan, Stage
 from hftl.models.heads import unfold_scale, without_bias
 from hftl.tasks.ragged import values_of
 from hftl.tasks.scores import mean_loss, measure
+from hftl.tasks.task import Encoded
 from hftl.training.arguments import smaller_batch, stage_arguments
 from hftl.training.cache import drop_states, weights_hash
 from hftl.training.checkpoints import Interruptible, PauseAt, Paused, stage_running, train_on
@@ -310,9 +318,11 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
     output = data.output
     telling = Telling(output.headline, output.written(output.headline), logged=fit.pause is None)
     callbacks: list[TrainerCallback] = [guard, SeededEpochs(rows), Interruptible(), telling]
+    kept = data.output.decode if data.hooks.compute_metrics is None else lambda logits: logits
     if config.method.early_stopping_patience is not None and args.load_best_model_at_end:
         callbacks.append(EarlyStoppingCallback(config.method.early_stopping_patience))
     callbacks += [fit.pause] if fit.pause else []
+    callbacks += data.hooks.callbacks
     hook = pin_frozen(inputs.module, plan, stage)
     trainer = GroupedTrainer(
         model=inputs.module,
@@ -321,11 +331,9 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
         train_dataset=rows,
         eval_dataset=inputs.validation,
         compute_loss_func=guard.loss,
-        compute_metrics=lambda p: measure(
-            data.output, *inputs.validation.unpadded(np.asarray(p.predictions), np.asarray(p.label_ids)), data.labels
-        ),
+        compute_metrics=partial(_metrics, data, inputs.validation),
         # Only the winners are kept: the logits of a large validation split would fill the memory.
-        preprocess_logits_for_metrics=lambda logits, _: data.output.decode(first_tensor(logits)),
+        preprocess_logits_for_metrics=lambda logits, _: kept(first_tensor(logits)),
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)  # dicts
@@ -347,3 +355,14 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
     history = [{k: float(v) for k, v in entry.items()} for entry in trainer.state.log_history]
     steps, epochs = trainer.state.global_step, float(trainer.state.epoch or 0)
     return StageReport(stage.name, trainable, rates, 0.0, steps, epochs, history, inputs.reads, paused=paused)
+
+
+def _metrics(data: StageData, rows: Encoded, found: EvalPrediction) -> dict[str, float]:
+    """Return the scores of an evaluation; with a function of the user's, which is given logits, what that says too.
+
+    Of numbers it does not: in training these are standardised.
+    """
+    answers, labels = np.asarray(found.predictions), np.asarray(found.label_ids)
+    own = {} if data.output.scale is not None else data.hooks.metrics(answers, labels)
+    answers = answers if data.hooks.compute_metrics is None else data.output.decode(answers)
+    return {**own, **measure(data.output, *rows.unpadded(answers, labels), data.labels)}

@@ -22,6 +22,7 @@ from hftl.tasks.task import NOT_ASKED, Encoded, Output
 from hftl.training.arguments import stage_epochs
 from hftl.training.cache import drop_states
 from hftl.training.features import Batch, Passer
+from hftl.training.hooks import NO_HOOKS, Hooks
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.replay import Anatomy, OnFeatures, OnStates, StateMaker, anatomy_of, replays_exactly, with_array
 from hftl.training.trainer import Groups
@@ -40,6 +41,7 @@ class StageData:
     class_weights: np.ndarray | None = None
     output: Output = CLASSES
     kept: Callable[[Any], float] | None = None  # the share of the base that a model keeps, where `--keep` asks for it
+    hooks: Hooks = NO_HOOKS
 
     def scaled(self, centre: float, deviation: float) -> "StageData":
         """Return the same with the targets, which are numbers, standardised."""
