@@ -40,9 +40,14 @@ _CONFIG = {
     "text": {"fontSize": 13, "color": "var(--ink)"},
 }
 _DRAW = """
-import json, sys, vl_convert
-svgs = [vl_convert.vegalite_to_svg(spec, vl_version="5.21", allowed_base_urls=[]) for spec in json.load(sys.stdin)]
-json.dump(svgs, sys.stdout)
+import base64, json, sys, vl_convert
+options = {"vl_version": "5.21", "allowed_base_urls": []}
+specs = json.load(sys.stdin)
+if "png" in sys.argv:
+    drawn = [base64.b64encode(vl_convert.vegalite_to_png(spec, scale=2, **options)).decode() for spec in specs]
+else:
+    drawn = [vl_convert.vegalite_to_svg(spec, **options) for spec in specs]
+json.dump(drawn, sys.stdout)
 """
 
 Encoding = dict[str, Any]
@@ -57,8 +62,8 @@ class Chart:
     narrow: dict[str, Any]
 
 
-def draw(specs: Sequence[dict[str, Any]]) -> list[str] | str:
-    """Return an SVG for each Vega-Lite spec, or one line that says why they could not be drawn.
+def draw(specs: Sequence[dict[str, Any]], kind: str = "svg") -> list[str] | str:
+    """Return an SVG for each Vega-Lite spec (or, of `kind` "png", its bytes in base64), or one line that says why not.
 
     Strings among the specs' data are escaped by Vega. Nothing is fetched: a spec with a URL fails.
 
@@ -69,7 +74,7 @@ def draw(specs: Sequence[dict[str, Any]]) -> list[str] | str:
         return []
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _DRAW],
+            [sys.executable, "-P", "-c", _DRAW, kind],
             input=json.dumps(list(specs), allow_nan=False),
             capture_output=True,
             encoding="utf-8",
@@ -150,11 +155,11 @@ def intervals(rows: Sequence[dict[str, Any]], against: float | None, summary: st
         narrow = width == NARROW  # there the name stands above its line, else beside it
         left, right = ({"align": "left", "dy": -15}, {"align": "right", "dy": -15}) if narrow else _BESIDE
         words = [
-            layer({"type": "text", "limit": 250 if narrow else 210, **left}, name, values),
+            layer({"type": "text", "limit": 250, **left}, name, values),
             layer({"type": "text", "fontWeight": 600, **right}, figure, values),
         ]
         # The page's font may be wider than the one that Vega measures names with.
-        padding = 4 if narrow else {"left": 28, "right": 12, "top": 4, "bottom": 4}
+        padding = 4 if narrow else {"left": 40, "right": 12, "top": 4, "bottom": 4}
         return _spec(width, (46 if narrow else 34) * len(values) + 40, [*layers, *words], padding)
 
     return Chart(summary, spec(WIDE), spec(NARROW))

@@ -136,7 +136,7 @@ def test_examples_are_private(text_demo, tmp_path):
 
 def test_head_says_the_verdict(text_demo):
     head = header_html(served_of(text_demo.run))
-    assert "On 60 test rows its accuracy is 84.0% (95% interval 79.0 to 89.0%). Transfer worked." in head
+    assert "On 60 test rows its accuracy is 84.0% (95% interval 79.0 to 89.0%). Pretraining helped." in head
     assert "org/model" in head
     assert str(text_demo.run.parent) not in head
 
@@ -148,7 +148,7 @@ def test_without_a_report(tmp_path):
     page = evidence_html(served)
     assert "No evidence came with this model" in page
     assert "Its labels have no names" in page
-    assert "No report came with this model" in header_html(served)
+    assert "This model came without a report" in header_html(served)
     assert build_demo(folder, feedback=tmp_path / "kept") is not None
 
 

@@ -2,13 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
+from io import BytesIO
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from markdown_it import MarkdownIt
+from PIL import Image
 
-from hftl.publishing.card import CardOptions, Example, card_text
+from hftl.publishing.card import CardOptions, Example, card_pictures, card_text
 from hftl.publishing.metadata import Licence
 from hftl.report.visible import code, md
 from tests.hub.cards import card_problems
@@ -84,8 +87,8 @@ def test_all_of_the_evidence_is_shown():
     for said in (
         "| Accuracy | 84.0% | 79.0 to 89.0% |",
         "| Macro F1 | 80.0% | 75.0 to 85.0% |",
-        "**Transfer worked.** +4.2 points of accuracy over TF-IDF + logistic regression",
-        "(95% interval +2.1 to +6.3; McNemar's test: p < 0.001)",
+        "**Pretraining helped.** +4.2 points of accuracy over TF-IDF + logistic regression",
+        "(95% interval +2.1 to +6.3). That is the best",
         "| Arts | 80.0% | 60.0% | 10.0% | 5 |",
         "share of right answers: 0.030 (95% interval 0.010 to 0.050; chance alone: 0.020); 0.100 before",
         "If it only answers when at least 83.0% confident, 95.3% of its answers are right",
@@ -102,8 +105,8 @@ def test_all_of_the_evidence_is_shown():
 @pytest.mark.parametrize(
     ("label", "kind", "title", "said"),
     [
-        ("NEGATIVE", None, "Transfer hurt", "The whole interval is below zero"),
-        ("NEUTRAL", "EQUIVALENT", "Equivalent: as good with and without transfer", "within 2 points of zero"),
+        ("NEGATIVE", None, "Pretraining hurt", "The whole interval is below zero"),
+        ("NEUTRAL", "EQUIVALENT", "Equivalent: a simple model does as well", "within 2 points of zero"),
         ("NEUTRAL", "UNDECIDED", "Undecided: too few test rows to tell", "60 test rows cannot"),
     ],
 )
@@ -116,10 +119,34 @@ def test_a_verdict_against_transfer_is_said_without_advice(label, kind, title, s
     assert "use the baseline" not in card  # a word to who trained it, not to who reads the card
 
 
+def test_pictures_and_language():
+    report = example_report()
+    report["evidence"]["confusion"] = [[0, 0, 9], [0, 1, 7], [2, 1, 2]]
+    pictures = card_pictures(report)
+    assert set(pictures) == {"ladder.png", "confusion.png"}
+    for shows, png in pictures.values():
+        with Image.open(BytesIO(png)) as picture:
+            assert picture.format == "PNG"
+            assert picture.width > 1000
+            assert picture.convert("RGB").getpixel((1, 1)) == (255, 255, 255)  # as a page in the dark shows it too
+        assert "U+2068" not in shows
+    shown = tuple((name, shows) for name, (shows, _) in pictures.items())
+    card = card_text(report, replace(PUSHED, pictures=shown, language="de"))
+    assert "](ladder.png)" in card
+    assert (
+        "![Confusion matrix, true classes by predicted ones: 9 of 18 test rows lie off its diagonal.](confusion.png)"
+        in card
+    )
+    assert read(card).language == "de"
+    report["data"]["name"] = "sample:wikipedia-topics"
+    assert read(card_text(report, PUSHED)).language == "en"
+    assert card_pictures(report | {"evidence": None, "baselines": []}) == {}
+
+
 def test_without_evidence_it_says_so():
     card = card_text(example_report() | {"evidence": None, "baselines": []}, PUSHED)
     read(card)
-    assert "Whether transfer helped is not known" in card
+    assert "Whether pretraining helped is not known" in card
     assert "Against simpler models" not in card
     assert "How far to trust" not in card
     assert "| Accuracy | 84.0% | 79.0 to 89.0% |" in card
@@ -172,9 +199,9 @@ def test_limits_come_from_the_figures():
         "Arts (F1 10.0%, 5 test rows)",
         "1 class has no test row at all",
         "by text length, 5 to 9 characters: accuracy 40.0% on 20 test rows",
-        "first 128 tokens of a text; 22.9% of the texts",
+        "first 128 tokens of a text and nothing after them; 22.9% of the texts",
         "Arts taken for History (7), Science taken for History (2).",
-        "Fairness to groups of people was not examined",
+        "Fairness towards groups of people was not examined",
     ):
         assert said in limits, said
 
@@ -203,7 +230,7 @@ def test_seeds_and_parity():
         "hub": {"rows": 64, "origin": "x", "labels_equal": None, "max_difference": None, "note": "not checked"},
     }  # fmt: skip
     card = card_text(example_report(seeds=seeds, parity=parity), PUSHED)
-    assert "Trained 2 times, on the same splits. Published is seed 2" in card
+    assert "Trained 2 times, on the same splits. Seed 2, the best on validation, is published." in card
     assert "| Accuracy | 60.00% | 14.14% | 50.00%, 70.00% |" in card
     assert "The saved model was loaded in a fresh process without hftl" in card
     assert "on 64 rows (test rows of the run): the same labels, probabilities apart by at most 1e-07" in card
@@ -288,7 +315,7 @@ def test_settings_are_those_that_differ_from_the_defaults():
 def test_before_there_is_a_repository():
     card = card_text(example_report(), CardOptions(config_place="../config.yaml"))
     assert read(card).license is None
-    assert "| Licence | not settled yet |" in card
+    assert "| Licence | not chosen yet |" in card
     assert 'model="path/or/id/of/this/model"' in card
     assert "hftl train ../config.yaml --data DATA" in card
     assert "hf download" not in card
