@@ -6,7 +6,6 @@ configs, fields of report.json from its schema, tasks and methods from their tab
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +17,7 @@ from hftl.config import OWN_FLAGS, OWNED, SECTIONS
 from hftl.methods import METHODS
 from hftl.report import schema
 from hftl.tasks import TASKS, combinations
+from setup import address, settle_links
 
 
 DOCS = Path(__file__).resolve().parent
@@ -42,12 +42,6 @@ RULES = {
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
-def address() -> str:
-    """Return the project's address on the web, from the one place that may name it; "" as long as it has none."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return str(project.get("urls", {}).get("Repository", "")).rstrip("/")
-
-
 def pages() -> dict[str, str]:
     """Return the pages of the reference that are written by hftl itself: path below docs/ → Markdown."""
     made = {f"reference/hftl-{name}.md": _verb(name) for name in VERBS}
@@ -69,8 +63,13 @@ def from_readme(title: str, folder: str) -> str:
     return _LINK.sub(lambda m: m[0] if ":" in m[3] else f"{m[1]}[{m[2]}]({up}{m[3]})".replace(f"{up}docs/", up[3:]), text)
 
 
+def _plain(text: str | None) -> str:
+    """Return words of a help text as Markdown that shows them as they are."""
+    return re.sub(r"([\[\]<*])", r"\\\1", text or "")
+
+
 def _cell(value: Any) -> str:
-    return re.sub(r"\s+", " ", str(value)).replace("|", "\\|").replace("<", "&lt;")
+    return re.sub(r"\s+", " ", str(value)).replace("|", "\\|")
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
@@ -83,7 +82,7 @@ def _code(text: Any) -> str:
 
 
 def _verbs() -> str:
-    rows = [(f"[`{n}`](hftl-{n}.md)", (v.help or "").partition("\n\n")[0]) for n, v in VERBS.items()]
+    rows = [(f"[`{n}`](hftl-{n}.md)", _plain(v.help).partition("\n\n")[0]) for n, v in VERBS.items()]
     intro = "# Verbs\n\n`hftl VERB --help` prints each of these pages. [Every verb with an example](../commands.md).\n\n"
     return intro + _table(("verb", "what it does"), rows)
 
@@ -91,10 +90,10 @@ def _verbs() -> str:
 def _verb(name: str) -> str:
     verb = VERBS[name]
     options = [p for p in verb.params if hasattr(p, "rich_help_panel") and p.param_type_name == "option"]
-    text = [f"# hftl {name}", verb.help or ""]
+    text = [f"# hftl {name}", _plain(verb.help)]
     arguments = [p for p in verb.params if p.param_type_name == "argument"]
     if arguments:
-        rows = [(_code(a.metavar or a.name), a.help or "", "yes" if a.required else "no") for a in arguments]
+        rows = [(_code(a.metavar or a.name), _plain(a.help), "yes" if a.required else "no") for a in arguments]
         text.append(_table(("argument", "what it is", "needed"), rows))
     panels: dict[str, list[Any]] = {}
     for option in options:
@@ -105,7 +104,7 @@ def _verb(name: str) -> str:
             refused = [(_code(o.opts[0]), OWNED.get(o.opts[0][2:], "")) for o in found if o.hidden]
             text += ["Refused, each with what to use instead:", _table(("flag", "instead"), refused)]
         else:
-            rows = [(", ".join(map(_code, o.opts)), o.help or "") for o in found if not o.hidden]
+            rows = [(", ".join(map(_code, o.opts)), _plain(o.help)) for o in found if not o.hidden]
             text += [f"## {panel}", _table(("flag", "what it does"), rows)]
     return "\n\n".join([*text, "## Example", f"```\n{verb.epilog}\n```"]) + "\n"
 
@@ -124,7 +123,7 @@ def _flags() -> str:
             told = field.metadata
             values = ", ".join(tuple(METHODS) if field.name == "method" else told["choices"])
             default = "" if field.default is None else _code(field.default)
-            rows.append((_code(f"--{field.name}"), told["kind"].__name__, values, default, told["help"]))
+            rows.append((_code(f"--{field.name}"), told["kind"].__name__, values, default, _plain(told["help"])))
         head = ("flag", "type", "values", "default", "what it does")
         text += [f"## {section.__name__}", section.__doc__ or "", _table(head, rows)]
     return "\n\n".join(text)
@@ -172,7 +171,7 @@ def _methods() -> str:
 
 def _python() -> str:
     text = ["# Python", "How to use these: [From Python](../python.md)."]
-    for name in hftl.__all__:
+    for name in (one for one in hftl.__all__ if hftl._PUBLIC[one] not in TYPES.values()):
         where = f"{hftl._PUBLIC[name]}.{name}"
         text.append(f"::: {where}" if not name.isupper() else f"## {name}\n\n`hftl.{name}`: [table]({name.lower()}.md).")
     return "\n\n".join(text) + "\n"
@@ -203,24 +202,6 @@ def on_files(files: Any, config: Any) -> Any:
     return files
 
 
-def settle_links(text: str, page: str, home: str) -> str:
-    """Return Markdown whose links leave docs/ for the project at `home`; without a home, the name of the file stays."""
-
-    def settle(found: re.Match[str]) -> str:
-        mark, words, target = found.groups()
-        if re.match(r"[a-z]+:|#", target):
-            return found[0]
-        place = (DOCS / PurePosixPath(page).parent / target.partition("#")[0]).resolve()
-        if place.is_relative_to(DOCS):
-            return found[0]
-        name = place.relative_to(ROOT).as_posix()
-        if mark or not home:
-            return words if words.startswith("`") else f"{words} (`{name}`)" if name not in words else f"`{name}`"
-        return f"[{words}]({home}/blob/main/{name})"
-
-    return _LINK.sub(settle, text)
-
-
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Settle the links of a page that lead out of docs/, which the site does not hold."""
-    return settle_links(markdown, page.file.src_uri, address())
+    return settle_links(markdown, (DOCS / page.file.src_uri).parent, address(), kept=DOCS)
