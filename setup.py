@@ -40,6 +40,4 @@ def settle_links(text: str, folder: Path, home: str, kept: Path | None = None) -
 
 if __name__ == "__main__":
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    setup(
-        long_description=settle_links(readme, ROOT, address()), long_description_content_type="text/markdown"
-    )
+    setup(long_description=settle_links(readme, ROOT, address()), long_description_content_type="text/markdown")

@@ -60,7 +60,9 @@ def from_readme(title: str, folder: str) -> str:
     """Return a section of README.md without its heading, for a page in `folder` of docs/: links are told from there."""
     text = (ROOT / "README.md").read_text(encoding="utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
     up = "../" * (len(PurePosixPath(folder).parts) + 1)
-    return _LINK.sub(lambda m: m[0] if ":" in m[3] else f"{m[1]}[{m[2]}]({up}{m[3]})".replace(f"{up}docs/", up[3:]), text)
+    return _LINK.sub(
+        lambda m: m[0] if ":" in m[3] else f"{m[1]}[{m[2]}]({up}{m[3]})".replace(f"{up}docs/", up[3:]), text
+    )
 
 
 def _plain(text: str | None) -> str:
@@ -83,7 +85,9 @@ def _code(text: Any) -> str:
 
 def _verbs() -> str:
     rows = [(f"[`{n}`](hftl-{n}.md)", _plain(v.help).partition("\n\n")[0]) for n, v in VERBS.items()]
-    intro = "# Verbs\n\n`hftl VERB --help` prints each of these pages. [Every verb with an example](../commands.md).\n\n"
+    intro = (
+        "# Verbs\n\n`hftl VERB --help` prints each of these pages. [Every verb with an example](../commands.md).\n\n"
+    )
     return intro + _table(("verb", "what it does"), rows)
 
 
@@ -114,7 +118,10 @@ def _names(options: Iterator[Any]) -> str:
 
 
 def _flags() -> str:
-    text = ["# Flags", "The flags of a run, by what they settle. Python takes the same names, and so does config.yaml."]
+    text = [
+        "# Flags",
+        "The flags of a run, by what they settle. Python takes the same names, and so does config.yaml.",
+    ]
     for section in SECTIONS:
         rows = []
         for field in dataclasses.fields(section):
@@ -158,13 +165,13 @@ def _tasks() -> str:
             scores = ", ".join(map(_code, one.output.scores))
             rows.append((_code(name), one.inputs.kind, _code(one.output.problem_type), scores, _code(task.auto_model)))
     head = ("task", "a row is", "the answer is", "scores", "saved as")
-    return "# Tasks\n\nThe columns of your data say which line it is ([answers](../answers.md)).\n\n" + _table(head, rows)
+    return "# Tasks\n\nThe columns of your data say which line it is ([answers](../answers.md)).\n\n" + _table(
+        head, rows
+    )
 
 
 def _methods() -> str:
-    rows = [
-        (_code(m.name), m.summary, ", ".join(_code(f"--{f}") for f in m.flags), m.rows) for m in METHODS.values()
-    ]
+    rows = [(_code(m.name), m.summary, ", ".join(_code(f"--{f}") for f in m.flags), m.rows) for m in METHODS.values()]
     head = ("method", "what it does, and when to take it", "flags of its own", "rows per class, at least")
     return "# Methods\n\nHow each works, with its paper: [methods](../methods.md).\n\n" + _table(head, rows)
 
@@ -173,7 +180,9 @@ def _python() -> str:
     text = ["# Python", "How to use these: [From Python](../python.md)."]
     for name in (one for one in hftl.__all__ if hftl._PUBLIC[one] not in TYPES.values()):
         where = f"{hftl._PUBLIC[name]}.{name}"
-        text.append(f"::: {where}" if not name.isupper() else f"## {name}\n\n`hftl.{name}`: [table]({name.lower()}.md).")
+        text.append(
+            f"::: {where}" if not name.isupper() else f"## {name}\n\n`hftl.{name}`: [table]({name.lower()}.md)."
+        )
     return "\n\n".join(text) + "\n"
 
 

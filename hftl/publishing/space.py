@@ -50,7 +50,9 @@ def space_folder(target: Path, serves: Serves, title: str | None = None) -> Path
     ]
     app = (sources[0] / "app.py").read_text(encoding="utf-8") if sources else ""
     if _SERVES not in app:
-        raise HubError("This installation of hftl lacks the Space's app: install hftl again, from a checkout or a wheel.")
+        raise HubError(
+            "This installation of hftl lacks the Space's app: install hftl again, from a checkout or a wheel."
+        )
     target.mkdir(parents=True, exist_ok=True)
     for name in APP_FILES:
         shutil.copyfile(sources[0] / name, target / name)
