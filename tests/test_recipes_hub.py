@@ -103,7 +103,7 @@ def test_text_recipe_on_two_processes(hub, home, tmp_path):
 
 @pytest.mark.slow
 def test_resnet_head_on_five_classes(hub, home, tmp_path):
-    """The guide's example: a new head of the data's size, and a body that has not moved, batch norm included."""
+    """The classic: a new head of the data's size, and a body that has not moved, batch norm included."""
     names = ["ant", "bee", "cat", "dog", "eel"]
     tiny_images(tmp_path / "animals", per_class=12, classes=names)
     words = ["-m", "recipes.image_classification", "--model", RESNET_ID, "--method", "head", "--data", "animals"]

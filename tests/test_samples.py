@@ -20,6 +20,7 @@ import hftl.data
 from hftl.data import samples
 from hftl.data.samples import SAMPLES, load_sample
 from hftl.errors import DataError
+from hftl.surroundings import install
 
 
 ROOT = Path(__file__).parents[1]
@@ -192,7 +193,7 @@ def test_missing_package_is_named_with_the_mend(monkeypatch):
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr(samples, "package_files", package_files)
-    assert refusal("wikipedia-topics").endswith('pip install "hftl[offline]"')
+    assert refusal("wikipedia-topics").endswith(install("offline"))
 
 
 def test_package_without_its_data_file_counts_as_missing(monkeypatch, tmp_path):
@@ -203,4 +204,4 @@ def test_package_without_its_data_file_counts_as_missing(monkeypatch, tmp_path):
             return tmp_path / self.name
 
     monkeypatch.setattr(samples, "package_files", lambda package: [Gone()])
-    assert refusal("wikipedia-topics").endswith('pip install "hftl[offline]"')
+    assert refusal("wikipedia-topics").endswith(install("offline"))

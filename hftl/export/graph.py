@@ -18,6 +18,7 @@ from torch import nn
 from hftl.errors import ModelError
 from hftl.predict import Predictor
 from hftl.publishing.parity import TOLERANCE
+from hftl.surroundings import install
 
 
 OPSET = 18
@@ -38,7 +39,7 @@ def check_packages() -> None:
     """Raise `ModelError` when a package that the export needs is missing."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        raise ModelError(f'hftl export needs {", ".join(missing)}: pip install "hftl[export]"')
+        raise ModelError(f"hftl export needs {', '.join(missing)}: {install('export')}")
 
 
 @contextmanager

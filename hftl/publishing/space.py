@@ -51,7 +51,7 @@ def space_folder(target: Path, serves: Serves, title: str | None = None) -> Path
     app = (sources[0] / "app.py").read_text(encoding="utf-8") if sources else ""
     if _SERVES not in app:
         raise HubError(
-            "This installation of hftl lacks the Space's app: `pip install --force-reinstall hftl` brings it."
+            "This installation of hftl lacks the Space's app: install hftl again, from a checkout or a wheel."
         )
     target.mkdir(parents=True, exist_ok=True)
     for name in APP_FILES:
