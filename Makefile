@@ -7,6 +7,8 @@ TORCH_INDEX ?=
 # A terminal sees what pip does; a log gets a line for each group of packages.
 PIP := $(PY) -m pip install --disable-pip-version-check $(shell test -t 2 || echo -qq) -c constraints.txt
 
+RUN_FIRST := "Two steps: the installation, then five runs on real models and data (about 7 minutes on two cores)."
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-all test-hub test-gpu bench check format docs clean
 
@@ -14,6 +16,7 @@ help: ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/ready: pyproject.toml constraints.txt
+	$(if $(filter run,$(MAKECMDGOALS)),@echo $(RUN_FIRST))
 	@echo "Setting up .venv, once: about 150 packages, 1 to 5 minutes and 2.5 GB of disk (more with CUDA)."
 	$(PYTHON) -m venv .venv
 	@echo "1/3 torch"

@@ -141,10 +141,11 @@ def test_a_model_is_named_from_the_working_folder(text, tmp_path, monkeypatch):
     broken = run_bytes(out, ("a", "--model", "model.onnx"))
     refused(broken)
     assert b"ONNXRuntimeError" not in broken.stderr
-    assert b"model.onnx" in broken.stderr
-    missing = run_bytes(out, ("a", "--model", "none/model_int8.onnx"))
-    refused(missing)
-    assert missing.stderr.count(b"No such file") == 1
+    assert b"model.onnx is no ONNX model" in broken.stderr
+    for typed in (b"none/model_int8.onnx", b"none", b".", bytes(out)):  # named as typed, not behind another folder
+        missing = run_bytes(out, ("a", "--model", typed))
+        refused(missing)
+        assert b"There is no file " + typed + b"," in missing.stderr
 
 
 def run_bytes(out, words):

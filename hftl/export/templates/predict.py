@@ -45,8 +45,13 @@ def config():
 
 def session(model):
     onnxruntime.set_default_logger_severity(4)  # what goes wrong is raised as well
-    path = (Path(model) if Path(model).is_file() else HERE / model).resolve(strict=True)
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    path = next((place for place in (Path(model), HERE / model) if place.is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"There is no file {model}, neither in the working folder nor beside predict.py.")
+    try:
+        return onnxruntime.InferenceSession(str(path.resolve()), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has one class for each kind of fault
+        raise ValueError(f"{model} is no ONNX model that onnxruntime can load.") from error
 
 
 def probabilities(inputs, model=HERE / "model.onnx"):
