@@ -86,7 +86,9 @@ class MethodConfig:
     """Which weights learn, and the knobs of the methods."""
 
     method: str | None = _flag(None, str, "how to train, see `hftl methods` (default: auto)")
-    budget: str | None = _flag(None, str, "auto: time to race, 600 (seconds), 10m or 2h (default: 1.5 times that of full)")
+    budget: str | None = _flag(
+        None, str, "auto: time to race, 600 (seconds), 10m or 2h (default: 1.5 times that of full)"
+    )
     race: str | None = _flag(None, str, "auto: the trials and their steps, as config.yaml of a run holds them")
     pooling: str = _flag("auto", str, "probe and head: which features of a text", ("auto", "native", "mean"))
     layer_decay: float | None = _flag(None, float, "full: rate of each layer relative to the one above it")

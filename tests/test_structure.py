@@ -51,26 +51,26 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 2660,  # its own files, without folders
+    "hftl": 3180,  # its own files, without folders
     "hftl/cli": 1080,
-    "hftl/data": 1880,
-    "hftl/demo": 1760,
+    "hftl/data": 1930,
+    "hftl/demo": 1810,
     "hftl/doctor": 1640,
     "hftl/evaluation": 3410,
-    "hftl/evidence": 1160,
+    "hftl/evidence": 1170,
     "hftl/export": 990,
     "hftl/forgetting": 610,
     "hftl/methods": 980,
-    "hftl/models": 1210,
+    "hftl/models": 1220,
     "hftl/planning": 790,
-    "hftl/publishing": 2390,
-    "hftl/report": 2780,
-    "hftl/selection": 1970,
+    "hftl/publishing": 2440,
+    "hftl/report": 3060,
+    "hftl/selection": 2000,
     "hftl/tasks": 2850,
-    "hftl/training": 2410,
+    "hftl/training": 2500,
     "spaces_demo": 570,
 }
-MAX_FILES = 207
+MAX_FILES = 211
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }
