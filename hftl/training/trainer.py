@@ -98,9 +98,10 @@ class Telling(TrainerCallback):
         """Note where the training begins: a resumed one does so in its middle."""
         self.begun = (state.global_step, time.perf_counter())
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Note the loss."""
-        self.loss = f"loss {logs['loss']:.3g}" if "loss" in logs else self.loss
+        loss = kwargs["logs"].get("loss")
+        self.loss = self.loss if loss is None else f"loss {loss:.3g}"
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Move the live line."""
@@ -111,9 +112,9 @@ class Telling(TrainerCallback):
         if self.logged and args.eval_strategy == "no":
             terminal.log(self._line(state))
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Write the line of a look."""
-        value = metrics.get(f"eval_{self.score}")
+        value = kwargs["metrics"].get(f"eval_{self.score}")
         self.validation = "" if value is None else f"validation {self.scale.name} {self.scale.value(value)}"
         if self.logged:
             terminal.log(self._line(state))
