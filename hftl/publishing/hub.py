@@ -57,6 +57,7 @@ def push_to_hub(
     create_pr: bool = False,
     adapter_only: bool = False,
     license: str | None = None,
+    language: str | None = None,
     include_examples: int = 0,
     space: str | None = None,
     commit_message: str | None = None,
@@ -72,7 +73,7 @@ def push_to_hub(
     differently (the commit is on the Hub then, and the error names it).
     """
     where = (run, repo_id, public, revision, create_pr)
-    return push(PushOptions(*where, adapter_only, license, include_examples, space, commit_message, token))
+    return push(PushOptions(*where, adapter_only, license, language, include_examples, space, commit_message, token))
 
 
 def push(options: PushOptions, agree: Callable[[Bundle], None] | None = None) -> Pushed:
