@@ -67,7 +67,7 @@ BUDGETS = {
     "hftl/report": 3060,
     "hftl/selection": 2000,
     "hftl/tasks": 2850,
-    "hftl/training": 2500,
+    "hftl/training": 2510,
     "spaces_demo": 570,
 }
 MAX_FILES = 211
