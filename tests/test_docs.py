@@ -131,6 +131,15 @@ def test_the_readme_is_true():
     assert extras <= PROJECT["optional-dependencies"].keys()
 
 
+@pytest.mark.parametrize("folder", ["docs", "hftl", "recipes", "spaces_demo", "notebooks", "."])
+def test_no_line_installs_a_release_that_there_is_not(folder):
+    paths = (ROOT / folder).glob("*.md") if folder == "." else (ROOT / folder).rglob("*")
+    for path in (path for path in paths if path.suffix in (".md", ".py", ".ipynb", ".html")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if re.search(r"pip install (?:-\S+ (?:wheels )?)*[\"'\\]*hftl\b", line):
+                assert re.search("@ file:|--no-index|does not work|Why is there no", line), f"{path.name}: {line}"
+
+
 def test_pictures_are_small():
     assert all(path.stat().st_size < 200_000 for path in (DOCS / "images").iterdir())
 
