@@ -65,6 +65,7 @@ class DataConfig:
     slice_column: str | None = _flag(None, str, "column whose values the report scores apart, such as the source")
     group_column: str | None = _flag(None, str, "column of what rows share, such as the person: no cut divides them")
     shots: int | None = _flag(None, int, "train on N rows of every class, drawn by --seed")
+    skip_bad_rows: bool = _flag(False, bool, "leave out rows without a label, a text or words, and count them")
     strict: bool = _flag(False, bool, "a broken image is an error instead of being skipped and named")
     seed: int = _flag(42, int, "seed of the splits, the head and the training")
 

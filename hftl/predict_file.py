@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,60 +12,111 @@ from hftl.atomic import disk_errors, new_file, partial_of
 from hftl.config import data_config
 from hftl.data.columns import no_formula
 from hftl.data.load import load_rows
-from hftl.errors import RunError
+from hftl.errors import ConfigError, RunError
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load_predictor
+from hftl.run_data import read_report
+from hftl.tasks.outputs.classes import Probable
 
 
 _log = logging.getLogger("hftl")
+
+
+NOT_SURE = "not_sure"  # the column of answers that the run's abstain threshold would hold back
 
 
 class Answered(NamedTuple):
     """Rows with the answers to them."""
 
     rows: list[dict[str, Any]]
-    names: list[str]  # under which the answers stand: the prediction, and the numbers that go with it
+    names: dict[str, str]  # of what is answered, "prediction" first, the columns in which it stands
 
 
-def answers_for(predictor: Predictor, inputs: list[Any]) -> Answered:
+@dataclass(frozen=True)
+class Wish:
+    """What is wanted beside the answers."""
+
+    top_k: int | None = None  # the likeliest labels
+    threshold: float | None = None  # the confidence under which an answer is not sure
+
+
+def threshold_of(run_or_model: str) -> float | None:
+    """Return the abstain threshold of a run, also from its final/; None where there is none."""
+    path = typed_path(run_or_model)
+    report = read_report((path.resolve().parent if path.name == "final" else path) / "report.json")
+    abstain = ((report or {}).get("evidence") or {}).get("abstain") or {}
+    return abstain.get("threshold")  # type: ignore[no-any-return]
+
+
+def answers_for(predictor: Predictor, inputs: list[Any], wish: Wish = Wish()) -> Answered:
     """Return what JSON says of the answer to each input: "input", "prediction", and what goes with it."""
-    cells = [predictor.task.output.cells(answer) for answer in predictor.predict(inputs)]
+    table = predictor.task.inputs.table(inputs)
+    usable, numbers, why = predictor.task.inputs.read(table, predictor.task.inputs.columns, Path(), "", "skip", False)
+    if why:
+        row, reason = next(iter(why.items()))
+        _warn("inputs", len(why), len(inputs), f"number {row + 1}, {reason}")
+    cells = _cells(predictor, usable, numbers, len(inputs), wish)
     return Answered([{"input": i, **of_one} for i, of_one in zip(inputs, cells, strict=True)], _columns(cells))
 
 
-def _columns(cells: list[dict[str, Any]]) -> list[str]:
+def _warn(what: str, count: int, total: int, first: str) -> None:
+    get = "get" if count > 1 else "gets"
+    _log.warning("%d of %d %s cannot be read and %s an empty answer. The first: %s.", count, total, what, get, first)
+
+
+def _cells(predictor: Predictor, usable: Any, numbers: Any, count: int, wish: Wish) -> list[dict[str, Any]]:
+    """Return what is said of each of `count` rows; of those that are not among the `usable` ones nothing."""
+    output, found = predictor.task.output, []
+    for answer in predictor.predict_table(usable):
+        cells = output.cells(answer)
+        if "abstain" in output.parts:
+            cells[NOT_SURE] = None if wish.threshold is None else bool(answer.confidence < wish.threshold)
+        if wish.top_k is not None:
+            if not isinstance(answer, Probable):
+                raise ConfigError(
+                    f"--top_k is for labels, and this model answers {output.words['names']}. Leave it out."
+                )
+            likeliest = sorted(answer.probabilities.items(), key=lambda pair: -pair[1])[: wish.top_k]
+            for place, (label, probability) in enumerate(likeliest, start=1):
+                cells |= {f"label_{place}": label, f"probability_{place}": probability}
+        found.append(cells)
+    empty = dict.fromkeys(found[0] if found else ("prediction",))
+    by_row = dict(zip(numbers.tolist(), found, strict=True))
+    return [by_row.get(row, empty) for row in range(count)]
+
+
+def _columns(cells: list[dict[str, Any]]) -> dict[str, str]:
     """Return the cells that a table holds: not those that are tables themselves."""
-    return [name for name, value in cells[0].items() if not isinstance(value, dict)] if cells else []
+    tables = {name for one in cells for name, value in one.items() if isinstance(value, dict)}
+    return {name: name for name in (cells[0] if cells else ()) if name not in tables}
 
 
-def predict_data(predictor: Predictor, flags: dict[str, Any]) -> Answered:
+def predict_data(predictor: Predictor, flags: dict[str, Any], wish: Wish = Wish()) -> Answered:
     """Predict every row of `--data`; write `--output` when given. Returns the rows, images as their paths.
 
-    Raises `DataError` for data that cannot be read and `RunError` for a place that cannot be written.
+    A row without a usable input has an empty answer. Raises `DataError` for data that cannot be read and `RunError` for a
+    place that cannot be written.
     """
-    output = _checked_output(flags["output"]) if flags.get("output") is not None else None
+    output = check_output_file(flags["output"]) if flags.get("output") is not None else None
     rows = load_rows(predictor.task.inputs, data_config(flags), None, predictor.task.output)
     if rows.skipped:
-        _log.warning("%d broken images are left out; the first: %s", len(rows.skipped), rows.skipped[0])
-    answers = predictor.predict_table(rows.table)
+        _warn("rows", len(rows.skipped), len(rows.table), rows.skipped[0])
     derived = predictor.task.inputs.derived
     columns = {name: cells for name, cells in _plain(rows.table).items() if name not in derived}
-    cells = [predictor.task.output.cells(answer) for answer in answers]
-    names = []
-    for name in _columns(cells):
-        column = name
-        while column in columns:
-            column = f"hftl_{column}"
-        if column != name:
-            _log.warning("The data has a column %r: the answers are in %r.", name, column)
-        columns[column] = [one[name] for one in cells]
-        names.append(column)
+    cells = _cells(predictor, rows.inputs, rows.numbers, len(rows.table), wish)
+    names = _columns(cells)
+    for name in names:
+        while names[name] in columns:
+            names[name] = f"hftl_{names[name]}"
+        if names[name] != name:
+            _log.warning("The data has a column %r: the answers are in %r.", name, names[name])
+        columns[names[name]] = [one[name] for one in cells]
     if output is not None:
         write_table(columns, output)
     return Answered([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], names)
 
 
-def _checked_output(name: str) -> Path:
+def check_output_file(name: str) -> Path:
     """Return the file to write. Raises `RunError` or `ConfigError` when that could not be done, before any work."""
     output = typed_path(name)
     if output.is_dir():

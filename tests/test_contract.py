@@ -45,7 +45,7 @@ def test_rows_are_read_and_cut():
     assert sum(sizes) == len(table)
     assert min(sizes) > 0
     rows = load_rows(NUMBERS.inputs, DataConfig(data=table, max_eval_samples=9), splits.labels, NUMBERS.output)
-    assert len(rows.labels) == len(rows.table) == 9
+    assert len(rows.labels) == len(rows.inputs) == 9
 
 
 def test_shots_need_classes():

@@ -180,11 +180,13 @@ def test_texts_that_are_none():
     refused(table(text=range(20)), "'text'", "int64", "not text", "--text-column")
     refused(table(text=[str(i / 3) for i in range(20)]), "'text' holds numbers", "--text-column")
     refused(table(text=[["a", "b"]] * 20), "'text' holds list values")
-    refused(table(text=[None] * 20), "missing or empty in 20 rows")
+    refused(table(text=[None] * 20), "20 of 20 rows cannot be used (20 without text)", "No row of train is left")
     texts = table()["text"].tolist()
     texts[3], texts[7], texts[9] = None, "", " \n"
-    refused(table(text=texts), "missing or empty in 3 rows (counted from 0: 3, 7, 9)", "remove these rows")
-    refused(table(text=texts), "missing or empty in 3 rows", labels=None)
+    refused(table(text=texts), "3 of 20 rows cannot be used (1 without text, 2 empty): rows 3, 7, 9 counted from 0.")
+    assert load_rows("text", DataConfig(data=table(text=texts)), None).numbers.tolist() == sorted(
+        {*range(20)} - {3, 7, 9}
+    )
 
 
 # Labels
@@ -194,8 +196,8 @@ def test_texts_that_are_none():
 def test_missing_labels(missing):
     labels = table()["label"].tolist()
     labels[4] = labels[11] = missing
-    refused(table(label=labels), "label ('label') is missing in 2 rows (counted from 0: 4, 11) of 20", "fill in")
-    refused(table(label=labels), "missing in 2 rows", labels=["a", "b"])
+    refused(table(label=labels), "2 of 20 rows cannot be used (2 without label): rows 4, 11 counted from 0.")
+    refused(table(label=labels), "(2 without label)", "--skip_bad_rows", labels=["a", "b"])
 
 
 def test_labels_that_name_no_class():

@@ -21,9 +21,10 @@ def test_unlabelled_images_can_be_predicted(tmp_path):
     picture().save(tmp_path / "a.png")
     (tmp_path / "b.jpg").write_bytes(b"broken")
     rows = load_rows("image", DataConfig(data=tmp_path), None)
-    assert rows.table["file_name"][:] == ["a.png"]
+    assert rows.table["file_name"][:] == ["a.png", "b.jpg"]
+    assert rows.numbers.tolist() == [0]
     assert "b.jpg" in rows.skipped[0]
-    assert len(load_rows("image", DataConfig(data=tmp_path / "a.png"), None).table) == 1
+    assert len(load_rows("image", DataConfig(data=tmp_path / "a.png"), None).inputs) == 1
 
 
 def test_image_folders(tmp_path):

@@ -1,8 +1,6 @@
 """Every kind of source of texts becomes the same splits."""
 
 import json
-import sys
-import types
 
 import pandas as pd
 import pytest
@@ -104,12 +102,11 @@ def test_a_saved_dataset(tmp_path):
 
 
 def test_sample_names(monkeypatch):
-    samples = types.ModuleType("hftl.data.samples")
-    samples.load_sample = lambda name: DatasetDict(train=Dataset.from_pandas(frame(20)), test=frame_of(name))
-    monkeypatch.setitem(sys.modules, "hftl.data.samples", samples)
+    made = lambda name: DatasetDict(train=Dataset.from_pandas(frame(20)), test=frame_of(name))  # noqa: E731
+    monkeypatch.setattr("hftl.data.sources.load_sample", made)
     splits = load("sample:cards")
     assert splits.name == "sample:cards"
-    assert splits.test["text"][:] == ["cards", "cards"]
+    assert splits.test["text"][:] == ["sample:cards"] * 2
 
 
 def frame_of(name: str) -> Dataset:

@@ -155,8 +155,8 @@ def test_rows_to_predict_keep_every_column(tmp_path):
         "id": ["007", "008"],
         "sentence": ["NA", "42"],
         "note": ["a", None],
-        "text": ["NA", "42"],
     }
+    assert rows.inputs[:] == {"text": ["NA", "42"]}
 
 
 def test_rows_to_evaluate_take_the_models_order_and_the_test_split(tmp_path):
@@ -164,10 +164,11 @@ def test_rows_to_evaluate_take_the_models_order_and_the_test_split(tmp_path):
     write(frame(6), tmp_path / "test.csv")
     rows = load_rows("text", DataConfig(data=tmp_path), ["c1", "other", "c0"])
     assert rows.labels.tolist() == [2, 0] * 3
-    assert rows.table["text"][:] == frame(6)["text"].tolist()
+    assert rows.inputs["text"][:] == frame(6)["text"].tolist()
 
 
 def test_a_text_column_of_another_name_does_not_clobber_text():
     table = pd.DataFrame({"text": ["short"], "body": ["the real one"]})
     rows = load_rows("text", DataConfig(data=table, text_column="body"), None)
-    assert rows.table[0] == {"original_text": "short", "body": "the real one", "text": "the real one"}
+    assert rows.table[0] == {"text": "short", "body": "the real one"}
+    assert rows.inputs[0] == {"text": "the real one"}

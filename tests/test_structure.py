@@ -51,11 +51,11 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3180,  # its own files, without folders
-    "hftl/cli": 1080,
-    "hftl/data": 1930,
+    "hftl": 3230,  # its own files, without folders
+    "hftl/cli": 1100,
+    "hftl/data": 2110,
     "hftl/demo": 1810,
-    "hftl/doctor": 1640,
+    "hftl/doctor": 1650,
     "hftl/evaluation": 3410,
     "hftl/evidence": 1170,
     "hftl/export": 990,
@@ -70,7 +70,7 @@ BUDGETS = {
     "hftl/training": 2510,
     "spaces_demo": 570,
 }
-MAX_FILES = 211
+MAX_FILES = 213
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

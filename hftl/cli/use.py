@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 from typer import Argument
 
-from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, on_stderr, print_json, verb
+from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, on_stderr, own_flag, print_json, verb
+from hftl.config import OWN_FLAGS
 from hftl.errors import ConfigError
 from hftl.surroundings import install, quiet_libraries
 
@@ -23,8 +24,11 @@ _ROWS = {
     **JSON,
 }
 _PREDICT = {name: flag for name, flag in _ROWS.items() if name != "label_column"}
+_PREDICT["top_k"] = Flag("also name so many of the likeliest labels, each with its probability", int)
 _PREDICT["text_pair"] = Flag("the second text of a pair, whose first one is the argument")
-_PREDICT["output"] = Flag("CSV to write: the input's columns plus the prediction, and its probability or interval")
+_PREDICT["output"] = Flag(
+    "CSV to write: the input's columns plus the prediction, its probability or interval, not_sure"
+)
 _EXPORT = {
     "format": Flag("onnx (the only one so far)"),
     "int8": Flag("also write model_int8.onnx, judged on the validation rows of the run's data", bool),
@@ -51,6 +55,7 @@ def predict(
     inputs: Annotated[list[str] | None, Argument(metavar="TEXT|IMAGE", help="texts or image files")] = None,
     *,
     json: bool,
+    top_k: int | None,
     **flags: Any,
 ) -> None:
     """Label new texts, pairs or images.
@@ -62,24 +67,37 @@ def predict(
         raise ConfigError("hftl predict needs either texts (or image paths) as arguments, or --data new.csv.")
     if pair is not None and len(inputs or []) != 1:
         raise ConfigError("--text_pair is the second text of one pair: give the first one as the argument.")
+    if top_k is not None and top_k < 1:
+        raise ConfigError(f"--top_k is a number from 1 on, not {top_k}.")
     from hftl.predict import load_predictor
-    from hftl.predict_file import answers_for, predict_data
+    from hftl.predict_file import NOT_SURE, Wish, answers_for, predict_data, threshold_of
 
     quiet_libraries()
     predictor = load_predictor(model, flags["revision"])
+    wish = Wish(top_k, threshold_of(model))
     asked: list[Any] = [*(inputs or [])] if pair is None else [{"text": (inputs or [""])[0], "text_pair": pair}]
-    rows, names = answers_for(predictor, asked) if asked else predict_data(predictor, flags)
+    rows, names = answers_for(predictor, asked, wish) if asked else predict_data(predictor, flags, wish)
     if json:
         print_json(rows)
     elif flags["output"] is None:
         for row in rows:
-            answer, *more = (row[name] for name in names)
-            bounds = [" to ".join(f"{value:.4f}" for value in more)] if more and None not in more else []
-            print(_in_words(answer), *bounds, *([_in_words(row["input"])] if inputs else []), sep="\t")
+            said = {name: row[column] for name, column in names.items()}
+            bounds = [said[name] for name in ("probability", "low", "high") if said.get(name) is not None]
+            words = [" to ".join(f"{value:.4f}" for value in bounds)] * bool(bounds) + ["not sure"] * bool(
+                said.get(NOT_SURE)
+            )
+            words += [
+                f"{said[f'label_{k}']} {said[f'probability_{k}']:.4f}"
+                for k in range(1, (top_k or 0) + 1)
+                if said.get(f"label_{k}")
+            ]
+            print(_in_words(said["prediction"]), *words, *([_in_words(row["input"])] if inputs else []), sep="\t")
 
 
 def _in_words(value: Any) -> str:
     """Return an answer, or an input, in one line."""
+    if value is None:
+        return "-"
     if isinstance(value, list):
         return ", ".join(map(_in_words, value)) or "-"
     if isinstance(value, dict):
@@ -87,7 +105,7 @@ def _in_words(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-@verb(USE, _ROWS, "eval")
+@verb(USE, _ROWS | {"skip_bad_rows": own_flag(OWN_FLAGS["skip_bad_rows"])}, "eval")
 def evaluate(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     """Score a run on labelled rows.
 

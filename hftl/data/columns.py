@@ -230,16 +230,6 @@ def rows_named(rows: Sequence[int]) -> str:
     return f"{len(rows)} row{'s' if len(rows) > 1 else ''} (counted from 0: {first})"
 
 
-def refuse_missing(values: Sequence[Any], column: str, where: str) -> None:
-    """Raise `DataError` where a row has no label: None among `values`."""
-    missing = [row for row, value in enumerate(values) if value is None]
-    if missing:
-        raise DataError(
-            f"{where}: the label ({column!r}) is missing in {rows_named(missing)} of {len(values)}: "
-            "fill in or remove these rows"
-        )
-
-
 def quoted(names: Sequence[str]) -> str:
     """Return the first few names in quotes."""
     return ", ".join(shortened(name) for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

@@ -14,21 +14,15 @@ from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
+from hftl.data.files import IMAGE_SUFFIXES, METADATA_NAMES, has_images
 from hftl.data.splits import Source, exact_split
 from hftl.errors import DataError
 from hftl.terminal import progress
 
 
-# fmt: off
-IMAGE_SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
-    ".pnm", ".tga", ".jp2", ".avif", ".ico",
-)
-# fmt: on
 MAX_PIXELS = 50_000_000  # of an image: more than any camera's, and 150 MB in memory; a small file may hold many more
 warnings.filterwarnings("ignore", category=PILImage.DecompressionBombWarning)  # the limit above speaks for itself
 _BATCH = 256
-METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 def open_image(value: Any) -> PILImage.Image:
@@ -95,7 +89,7 @@ def in_threads(function: Callable[[Any], Any], images: Iterable[Any], size: int,
 def check_images(images: Iterable[Any], size: int, where: str, strict: bool) -> tuple[list[int], list[str]]:
     """Decode every image once; return the positions of the good ones and "path: reason" for the broken ones.
 
-    Raises `DataError` when none can be read, or one cannot and `strict` is set.
+    Raises `DataError` when one cannot be read and `strict` is set.
     """
     good: list[int] = []
     skipped: list[str] = []
@@ -116,14 +110,7 @@ def check_images(images: Iterable[Any], size: int, where: str, strict: bool) -> 
         skipped.append(f"{path or f'{where} row {position}'}: {fault}")
         if strict:
             raise DataError(f"broken image {skipped[0]}: repair or remove it, or leave strict off to skip such images")
-    if skipped and not good:
-        raise DataError(f"none of the {size} images of {where} can be read; the first: {skipped[0]}")
     return good, skipped
-
-
-def has_images(folder: Path) -> bool:
-    """Tell whether any image lies in the folder, at any depth."""
-    return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
 
 
 def _children(folder: Path) -> list[Path]:

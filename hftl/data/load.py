@@ -12,9 +12,11 @@ import pyarrow as pa
 from datasets import Dataset, Features, Value
 
 from hftl.config import DataConfig
-from hftl.data.columns import arrow_table, group_values, quoted, refuse_missing, slice_values
+from hftl.data.bad_rows import NO_LABEL, counted_rows, refusal
+from hftl.data.columns import arrow_table, group_values, quoted, slice_values
+from hftl.data.files import data_errors
 from hftl.data.settle import Columns, as_lists, find_columns, settle_task, train_of
-from hftl.data.sources import data_errors, read_source
+from hftl.data.sources import read_source
 from hftl.data.splits import Rows, Source, Splits, cut, joined, pick_shots, recognise_splits, sample, together
 from hftl.errors import DataError
 from hftl.tasks import CLASSES, INPUTS, TASKS
@@ -106,17 +108,19 @@ class _Loading:
             folders = f"class folder{'s' if len(empty) > 1 else ''} {quoted(empty)} of {named['train']}"
             raise DataError(f"{source.name}: no images in the {folders}: fill or remove")
         skipped: list[str] = []
+        bad: dict[str, dict[int, str]] = {}
         notes = list(source.warnings)
         parts: dict[str, _Part] = {}
         for split in sorted(named, key=lambda split: split != "train"):  # train says what labels are called
             known = set(parts["train"].values) if parts else None
-            part = self._part(source, named[split], columns, known, skipped)
+            part = self._part(source, named[split], columns, known, skipped, bad)
             if part is not None:
                 parts[split] = part
             elif split == "train":
                 raise DataError(f"{source.name}: {named[split]} has no labelled rows")
             else:
                 notes.append(f"the split {named[split]!r} has no labels and is left out")
+        notes += self._judge(source, bad, [part.rows for part in parts.values()])
         if skipped:
             notes.append(f"{len(skipped)} broken images are left out; the first: {skipped[0]}")
         label = str(columns.label)
@@ -129,36 +133,70 @@ class _Loading:
         return Splits(**tables, **facts, skipped=tuple(skipped), warnings=(*notes, *remarks), whole=whole)
 
     def _part(
-        self, source: Source, name: str, columns: Columns, known: set[Any] | None, skipped: list[str]
+        self,
+        source: Source,
+        name: str,
+        columns: Columns,
+        known: set[Any] | None,
+        skipped: list[str],
+        bad: dict[str, dict[int, str]],
     ) -> _Part | None:
-        """Read one split; None when it has no labels at all (as test splits on the Hub often have)."""
-        table, label = source.tables[name], str(columns.label)
+        """Read the rows of one split that can be used; None when it has no labels at all, as test splits of the Hub."""
+        table = source.tables[name]
         values = read_values(source, name, columns, known, self.output)
         if not any(value is not None for value in values):
             return None
-        refuse_missing(values, label, name)
-        inputs, rows, broken = self._read(source, name, columns.inputs, True)
-        skipped += broken
+        inputs, rows, bad[name], broken = self._usable(source, name, columns, values, refuse_numbers=True)
+        skipped += broken.values()
         usable = [values[row] for row in rows]
-        if self.output.fits is not None:
-            self.output.fits(inputs, usable, name)
-        lost = sorted({*values} - {*usable}) if self.output.single else []
-        if lost:
-            left_out = np.setdiff1d(np.arange(len(values)), rows).tolist()  # `broken` has a line for each
-            first = next(line for row, line in zip(left_out, broken, strict=True) if values[row] == lost[0])
+        lost = sorted({*values} - {*usable, None}) if self.output.single else []
+        if usable and lost and (not bad[name] or self.config.skip_bad_rows):
+            row, why = next((row, why) for row, why in (broken | bad[name]).items() if values[row] == lost[0])
             raise DataError(
-                f"{name}: all images of the class {quoted(lost[:1])} are broken, such as {first}. "
+                f"{name}: no row of the class {quoted(lost[:1])} can be used, such as row {row}, counted from 0: {why}. "
                 "Replace them, or remove the class"
             )
         slices = slice_values(table, self.config.slice_column, name)
         groups = group_values(table, self.config.group_column, name)
         return _Part(inputs, usable, rows, slices, groups and [groups[row] for row in rows])
 
-    def _read(self, source: Source, name: str, columns: Sequence[str], refuse_numbers: bool) -> Any:
-        """Return the canonical input columns of the rows that can be used, their row numbers, and what was left out."""
+    def _usable(
+        self,
+        source: Source,
+        name: str,
+        columns: Columns,
+        values: Sequence[Any] | None,
+        *,
+        refuse_numbers: bool = False,
+    ) -> tuple[Dataset, np.ndarray, dict[int, str], dict[int, str]]:
+        """Return the canonical inputs of the rows that can be used, and their numbers.
+
+        And why the others cannot, by number: those that have to be seen to, and broken images, which are left out. `values`
+        are the labels, None where there are none to heed.
+        """
         table, base = source.tables[name], source.base_of(name)
         faults = "refuse" if self.config.strict else "skip"
-        return self.inputs.read(table, columns, base, name, faults, refuse_numbers)
+        inputs, rows, why = self.inputs.read(table, columns.inputs, base, name, faults, refuse_numbers)
+        bad, broken = ({}, why) if self.inputs.lenient else (dict(why), {})
+        if values is not None and broken and not len(rows):
+            first = next(iter(broken.values()))
+            raise DataError(f"none of the {len(table)} {self.inputs.kind}s of {name} can be read; the first: {first}")
+        if values is not None:
+            bad |= {row: NO_LABEL for row, value in enumerate(values) if value is None}
+            if self.output.fits is not None:
+                unfit = self.output.fits(inputs, [values[row] or () for row in rows])
+                bad = {int(rows[at]): reason for at, reason in unfit.items()} | bad
+        good = np.flatnonzero([row not in bad for row in rows.tolist()])
+        return inputs if len(good) == len(rows) else inputs.select(good), rows[good], dict(sorted(bad.items())), broken
+
+    def _judge(self, source: Source, bad: dict[str, dict[int, str]], rows: Sequence[np.ndarray]) -> list[str]:
+        """Return a note of the bad rows that are left out. Raises `DataError` when they are not to be, or no other is there."""
+        if not any(bad.values()):
+            return []
+        if not self.config.skip_bad_rows or not all(map(len, rows)):
+            raise DataError(refusal(source, bad, self.config))
+        total = sum(len(source.tables[name]) for name in bad)
+        return [f"Left out by --skip_bad_rows: {counted_rows(bad, total)}."]
 
     def _cut_and_sample(
         self, parts: dict[str, _Part], named: dict[str, str], labels: tuple[str, ...], draw_seed: int | None
@@ -234,20 +272,19 @@ class _Loading:
             raise DataError(f"{source.name} is empty: it has no rows")
         table = source.tables[name]
         columns = find_columns(table, self.inputs, self.config, need_label=labels is not None, output=self.output)
+        label = str(columns.label)
+        values = None if labels is None else self.output.read(table, label, name, labels)
+        inputs, rows, bad, broken = self._usable(source, name, columns, values)
         targets = None
-        if labels is not None:
-            label = str(columns.label)
-            values = self.output.read(table, label, name, labels)
-            targets = self.output.recognise(values, labels, name, label)
-        inputs, rows, skipped = self._read(source, name, columns.inputs, False)
-        if labels is not None and self.output.fits is not None:
-            self.output.fits(inputs, [values[row] for row in rows], name)
-        if targets is not None and labels is not None and self.config.max_eval_samples is not None:
-            limit, seed = self.config.max_eval_samples, self.config.seed + 2
-            sampled = sample(*self._strata(targets[rows], labels), limit, seed, every_class=False)
-            inputs, rows = inputs.select(sampled), rows[sampled]
-        joined = _beside(table.select(rows), columns.inputs, inputs)
-        return Rows(joined, None if targets is None else targets[rows], tuple(skipped))
+        if values is not None and labels is not None:
+            self._judge(source, {name: bad}, [rows])
+            targets = self.output.recognise([values[row] for row in rows], labels, name, label)
+            if self.config.max_eval_samples is not None:
+                limit, seed = self.config.max_eval_samples, self.config.seed + 2
+                sampled = sample(*self._strata(targets, labels), limit, seed, every_class=False)
+                inputs, rows, targets = inputs.select(sampled), rows[sampled], targets[sampled]
+        lines = [*broken.values(), *(f"row {row}: {why}" for row, why in bad.items())]
+        return Rows(table, inputs, rows, targets, tuple(lines))
 
 
 def _labelled(part: _Part, targets: Any, rows: np.ndarray) -> Dataset:
@@ -266,21 +303,3 @@ def _labelled(part: _Part, targets: Any, rows: np.ndarray) -> Dataset:
         features["slice"] = Value("string")
         columns["slice"] = pa.array([part.slices[row] for row in part.rows[rows]], pa.string())
     return arrow_table(columns, features)
-
-
-def _beside(others: Dataset, columns: Sequence[str], inputs: Dataset) -> Dataset:
-    """Return the columns of the source with the canonical input columns in the place of `columns`, their names."""
-    more = inputs.column_names[len(columns) :]  # such as where words start
-    others = others.remove_columns([name for name in more if name in others.column_names])
-    order = [*others.column_names, *more]
-    for column, name in zip(columns, inputs.column_names, strict=False):
-        if column == name:
-            others = others.remove_columns([name])
-        else:
-            others = others.rename_column(name, f"original_{name}") if name in others.column_names else others
-            order = [*(n if n != name else f"original_{name}" for n in order), name]
-    arrow = others.with_format("arrow")[:] if others.column_names else None
-    arrays = {key: arrow.column(key) for key in others.column_names} if arrow is not None else {}
-    values = inputs.with_format("arrow")[:]
-    arrays |= {name: values.column(name) for name in inputs.column_names}
-    return arrow_table({key: arrays[key] for key in order}, {**others.features, **inputs.features})

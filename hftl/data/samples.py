@@ -10,16 +10,16 @@ from importlib.metadata import PackageNotFoundError
 from importlib.metadata import files as package_files
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from datasets import Dataset, DatasetDict, Features, Image, List, Value
-from PIL import Image as PilImage
+from typing import TYPE_CHECKING, Any
 
 from hftl.data.words import split_words
 from hftl.errors import DataError, did_you_mean
 from hftl.surroundings import install
 
+
+if TYPE_CHECKING:  # to know the names of the samples takes no library
+    import numpy as np
+    from datasets import DatasetDict
 
 _Table = tuple[str, Any, list[Any], list[Any]]  # input column, its feature, its values, the label of each row or None
 
@@ -54,8 +54,9 @@ def wikipedia_source() -> tuple[list[dict[str, str]], str]:
     return list(json.loads(raw).values()), hashlib.sha256(raw).hexdigest()
 
 
-def digits_source() -> tuple[tuple[np.ndarray, np.ndarray], str]:
+def digits_source() -> tuple[tuple["np.ndarray", "np.ndarray"], str]:
     """Return scikit-learn's digits, images [1797, 8, 8] of 0 to 16 and targets, and their sha256."""
+    import numpy as np
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -64,12 +65,16 @@ def digits_source() -> tuple[tuple[np.ndarray, np.ndarray], str]:
 
 
 def _topics(rows: list[dict[str, str]]) -> _Table:
+    from datasets import Value
+
     topics = [None if row["topic"] == UNLABELLED else row["topic"] for row in rows]
     return "text", Value("string"), [row["extract"] for row in rows], topics
 
 
 def _subjects(rows: list[dict[str, str]]) -> _Table:
     """The beginning of each summary, with the name of what it is about marked as an entity of the article's topic."""
+    from datasets import List, Value
+
     sentences = [split_words(row["extract"])[0][:_BEGINNING] for row in rows]
     titles = [split_words(re.sub(r" \(.*", "", row["title"]))[0] for row in rows]
     tags = [_marked(words, title, row["topic"]) for words, title, row in zip(sentences, titles, rows, strict=True)]
@@ -85,7 +90,11 @@ def _marked(words: list[str], title: list[str], topic: str) -> list[str] | None:
     return ["O"] * at + [f"B-{topic}"] + [f"I-{topic}"] * (size - 1) + ["O"] * (len(words) - at - size)
 
 
-def _pictures(source: tuple[np.ndarray, np.ndarray]) -> _Table:
+def _pictures(source: tuple["np.ndarray", "np.ndarray"]) -> _Table:
+    import numpy as np
+    from datasets import Image
+    from PIL import Image as PilImage
+
     files = []
     for image in source[0]:
         buffer = io.BytesIO()
@@ -133,17 +142,25 @@ SAMPLES: dict[str, Sample] = {
 }
 
 
-def load_sample(name: str) -> DatasetDict:
+def sample_named(name: str) -> Sample:
+    """Return the sample of that name, with or without "sample:". Raises `DataError` when there is no such one."""
+    name = name.removeprefix("sample:")
+    if name not in SAMPLES:
+        raise DataError(f"There is no sample {name!r}; there are {', '.join(SAMPLES)}.{did_you_mean(name, SAMPLES)}")
+    return SAMPLES[name]
+
+
+def load_sample(name: str) -> "DatasetDict":
     """Return the sample with its fixed splits, "train" and "test", and "unlabelled" where there are such rows.
 
     Labels are strings; the source is held against the sha256 that the splits were made for.
 
     Raises `DataError`: no such sample, its package is missing, or the package holds other data.
     """
-    name = name.removeprefix("sample:")
-    if name not in SAMPLES:
-        raise DataError(f"There is no sample {name!r}; there are {', '.join(SAMPLES)}.{did_you_mean(name, SAMPLES)}")
-    sample = SAMPLES[name]
+    from datasets import Dataset, DatasetDict, Features, Value
+
+    sample = sample_named(name)
+    name = sample.name
     source, digest = sample.read()
     split = json.loads(files("hftl.data").joinpath(f"splits/{name}.json").read_text(encoding="utf-8"))
     if digest != split["sha256"]:

@@ -19,10 +19,10 @@ from hftl.data.columns import (
     numbers_of,
     rows_named,
 )
-from hftl.data.images import IMAGE_SUFFIXES, METADATA_NAMES, has_images
+from hftl.data.files import DATA_SUFFIXES, IMAGE_SUFFIXES, METADATA_NAMES, data_errors, has_images, split_of
 from hftl.data.samples import SAMPLES
-from hftl.data.sources import DATA_SUFFIXES, data_errors, read_source
-from hftl.data.splits import Source, recognise_splits, split_of
+from hftl.data.sources import read_source
+from hftl.data.splits import Source, recognise_splits
 from hftl.errors import DataError, did_you_mean
 from hftl.paths import typed_path
 from hftl.tasks import CLASSES, INPUTS, TASKS, combinations, get_task

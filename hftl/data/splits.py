@@ -4,7 +4,6 @@ scikit-learn's stratified split refuses a class of one row and a cut smaller tha
 many classes are the daily case of transfer learning, so the rows are allotted here by largest remainder.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +14,8 @@ from datasets import Dataset
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from hftl.data.files import SPLIT_NAMES, split_of
 from hftl.errors import DataError
-
-
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "devel", "development"),
-    "test": ("test", "testing", "eval", "evaluation"),
-}
 
 
 @dataclass(frozen=True)
@@ -35,7 +28,7 @@ class Source:
     empty_classes: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     bases: dict[str, Path] = field(default_factory=dict)  # by split, where it differs
-    suffixes: dict[str, str] = field(default_factory=dict)  # of the files, by split, where they are files of rows
+    files: dict[str, Path] = field(default_factory=dict)  # by split, where they are files of rows; of shards the first
 
     def base_of(self, split: str) -> Path:
         """Return the folder that relative image paths of the split start from."""
@@ -64,17 +57,13 @@ class Splits:
 
 @dataclass(frozen=True)
 class Rows:
-    """One table to predict or to evaluate: every column of the source, plus "text" or "image"."""
+    """One table to predict or to evaluate."""
 
-    table: Dataset
-    labels: Any | None  # targets of the rows, by `Output.recognise`, when labels were asked for
-    skipped: tuple[str, ...]
-
-
-def split_of(name: str) -> str | None:
-    """Return "train", "validation" or "test" for a usual name of one ("val", "reviews_dev"), else None."""
-    words = set(re.split(r"[^a-z]+", name.lower()))
-    return next((split for split, names in _SPLIT_NAMES.items() if words & {*names}), None)
+    table: Dataset  # as the source has it, every row
+    inputs: Dataset  # the canonical input columns of the rows that can be used
+    numbers: np.ndarray  # of these rows
+    labels: Any | None  # their targets, by `Output.recognise`, when labels were asked for
+    skipped: tuple[str, ...]  # "path: reason" or "row 3: reason" for each other row
 
 
 def exact_split(name: str) -> str | None:
@@ -89,7 +78,7 @@ def recognise_splits(names: Sequence[str]) -> dict[str, str]:
     split of a source is the train split, unless its name says that it is another.
     """
     named: dict[str, str] = {}
-    for split, words in _SPLIT_NAMES.items():
+    for split, words in SPLIT_NAMES.items():
         exact = [name for word in words for name in names if name.lower() == word]
         loose = [name for name in names if split_of(name) == split]
         named |= {split: (exact or loose)[0]} if exact or loose else {}

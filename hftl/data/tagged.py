@@ -22,7 +22,6 @@ from hftl.data.words import split_words
 from hftl.errors import DataError
 
 
-CONLL_SUFFIXES = (".conll", ".conllu", ".iob", ".iob2", ".bio", ".bioes", ".txt")
 _LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 _KEYS = (("start", "start_offset"), ("end", "end_offset"), ("label", "type", "tag"))  # of a span
 

@@ -14,9 +14,10 @@ from PIL import Image as PILImage
 from PIL import UnidentifiedImageError
 
 from hftl.config import DataConfig
+from hftl.data.files import DATA_SUFFIXES, data_errors
 from hftl.data.images import decode_image
 from hftl.data.settle import find_columns
-from hftl.data.sources import DATA_SUFFIXES, data_errors, read_file
+from hftl.data.sources import read_file
 from hftl.demo.explain import why_image, why_text
 from hftl.errors import DataError, HftlError
 from hftl.paths import bare_name

@@ -16,7 +16,8 @@ import pandas as pd
 from datasets import ClassLabel, Dataset, Value
 
 from hftl.atomic import check_folder, disk_errors, new_folder
-from hftl.data.images import IMAGE_SUFFIXES, open_image
+from hftl.data.files import IMAGE_SUFFIXES
+from hftl.data.images import open_image
 from hftl.doctor.findings import NO_KEY, NO_LABEL, Records
 from hftl.doctor.input_checks import copies_of, repeats
 from hftl.doctor.label_checks import is_sorted, merged_names, missing_labels
@@ -179,7 +180,9 @@ def _write_rows(opened: Opened, split: str, positions: np.ndarray, label: np.nda
             values = [None if name is None else feature.str2int(name) for name in values]
         changed = table.remove_columns(column).add_column(column, values, feature=feature)  # type: ignore[arg-type]
         table = changed.select_columns(table.column_names)
-    _write_table(table, folder / f"{split}{opened.source.suffixes.get(opened.named[split], '.parquet')}")
+    file = opened.source.files.get(opened.named[split])
+    suffix = file.suffix.lower() if file else ".parquet"
+    _write_table(table, folder / f"{split}{suffix}")
 
 
 def _write_table(table: Dataset, path: Path) -> None:

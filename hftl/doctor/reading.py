@@ -10,10 +10,11 @@ import pandas as pd
 from datasets import ClassLabel, Dataset, Value
 
 from hftl.config import DataConfig
+from hftl.data.files import data_errors
 from hftl.data.load import read_values
 from hftl.data.samples import SAMPLES
 from hftl.data.settle import Columns, as_lists, find_columns, likely_kinds, settle_task, train_of
-from hftl.data.sources import data_errors, read_source
+from hftl.data.sources import read_source
 from hftl.data.splits import Source, Splits
 from hftl.doctor.findings import NO_LABEL, Facts, Kind, Records
 from hftl.doctor.images import IMAGES

@@ -2,7 +2,7 @@
 
 import copy
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from datasets import Dataset
@@ -78,10 +78,10 @@ def _choose(name: str, ready: Prepared) -> Retention:
     # of pairs, too, it is texts by themselves that the base should still read
     inputs, config = TASKS[ready.task.name].inputs, _config(name, ready)
     rows = load_rows(inputs, config, None)
-    notes = [f"{len(rows.skipped)} broken images of the retention set are left out."] if rows.skipped else []
-    labels, label_notes = _labels(rows.table, inputs, config)
+    notes = [f"{len(rows.skipped)} rows of the retention set cannot be used."] if rows.skipped else []
+    labels, label_notes = _labels(rows.table.select(rows.numbers), inputs, config)
     notes += label_notes
-    table = rows.table.select_columns([*inputs.columns])
+    table = rows.inputs.select_columns([*inputs.columns])
     trained, keys = set(_keys(ready.splits.train, ready.task.inputs)), _keys(table, inputs)
     fresh = np.array([i for i, key in enumerate(keys) if key is None or key not in trained], dtype=np.int64)
     left_out = len(keys) - len(fresh)
@@ -121,8 +121,7 @@ def _labels(table: Dataset, inputs: Inputs, config: DataConfig) -> tuple[np.ndar
     """Return each row's class [n], -1 where it has none; without a label column that can be read, all have none."""
     none = np.full(len(table), UNLABELLED)
     given = config.label_column if config.label_column in table.column_names else None
-    here = DataConfig(text_column="text", image_column="image", label_column=given)
-    label = find_columns(table, inputs, here, need_label=False).label
+    label = find_columns(table, inputs, replace(config, label_column=given), need_label=False).label
     if label is None:
         return none, []
     try:

@@ -22,7 +22,7 @@ from hftl.tasks.ragged import Ragged as Ragged
 
 NOT_ASKED = -100  # in place of a target: no answer is asked for there (transformers' own sign)
 Function = Callable[..., Any]  # what it takes and returns is said beside each field
-Read = tuple[Dataset, np.ndarray, list[str]]  # what `Inputs.read` returns
+Read = tuple[Dataset, np.ndarray, dict[int, str]]  # what `Inputs.read` returns: why a row is left out by its number
 Summed = tuple[torch.Tensor, int]  # of a loss: its sum, and over how many
 Faults = Literal["skip", "refuse", "keep"]  # what `Inputs.read` does about rows with no usable input
 
@@ -162,8 +162,8 @@ class Inputs:
     # (table, label column or None, columns that the user named or None) -> a column for each of `columns`, by name or
     # type; None where there are none.
     find: Function
-    # (table, columns, base, where, faults, refuse_numbers) -> Dataset, its row numbers, what was skipped. "skip" leaves
-    # broken images out, "refuse" raises `DataError` as all but "keep" do for texts, which returns every row as it is.
+    # (table, columns, base, where, faults, refuse_numbers) -> Dataset, its row numbers, and of each row that was left out,
+    # which has no usable input, why. "refuse" raises `DataError` for a broken image, "keep" returns every row as it is.
     read: Function
     table: Function  # rows as `predict` takes them -> Dataset; raises `DataError`
     check: Function  # (model, processor, name): raises `ModelError` where the two do not go together
@@ -187,6 +187,7 @@ class Inputs:
     derived: tuple[str, ...] = ()  # columns that `read` makes beside those, for `Output.located`
     padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
     augmentable: bool = False
+    lenient: bool = False  # are rows without a usable input left out unasked, unless with --strict?
     thumbs: Function | None = None  # Encoded -> grey [n, side, side], where augmenting may mirror a row
     caveat: str = ""  # what the limits of a model say was not recorded of such rows; "": nothing
 
@@ -271,7 +272,9 @@ class Output:
     mark: Function | None = None  # (text of a row, what is true or answered, names) -> its pieces: (text, name or "")
     # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
     mistaken: Function | None = None
-    fits: Function | None = None  # (Dataset of inputs, values, where): raises `DataError` where one does not fit
+    fits: Function | None = (
+        None  # (Dataset of inputs, values) -> position -> why it cannot be used, where one does not fit
+    )
     located: Function | None = None  # (`Answer`, row of a table) -> the `Answer` with where in the row things are
     scale: Function | None = None  # train targets -> centre and deviation, by which they are standardised in training
 

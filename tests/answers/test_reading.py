@@ -74,7 +74,12 @@ def test_a_pair_is_what_its_flags_name():
     assert kinds(data, text_column="a", text_pair_column="b") == ("pair", "class")
     refused(data, "text_pair_column: there is no column 'c'", text_column="a", text_pair_column="c")
     data.loc[[3, 7], "b"] = None
-    refused(data, "one text of the pair", "2 rows (counted from 0: 3, 7)", text_column="a", text_pair_column="b")
+    refused(
+        data,
+        "(2 with one text of the pair missing or empty): rows 3, 7 counted from 0",
+        text_column="a",
+        text_pair_column="b",
+    )
 
 
 def test_labels_in_three_forms(tmp_path):
@@ -131,7 +136,7 @@ def test_wrong_labels():
 def test_numbers_that_are_none():
     frame = measured()
     frame.loc[[2, 5], "score"] = float("nan")
-    refused(frame, "missing in 2 rows (counted from 0: 2, 5)")
+    refused(frame, "(2 without label): rows 2, 5 counted from 0")
     refused(measured().assign(score=3.25), "the same number", problem_type="regression")
 
 

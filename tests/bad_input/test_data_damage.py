@@ -131,7 +131,7 @@ def test_a_damaged_folder_of_save_to_disk(tmp_path, name, content):
 def test_a_class_whose_images_are_all_broken(good, tmp_path):
     for number in (1, 2):
         path = Path(_damage("image", "class_all_broken", good, tmp_path / str(number), number))
-        with pytest.raises(HftlError, match=r"all images of the class 'class_\d' are broken, such as .*\.png: "):
+        with pytest.raises(HftlError, match=r"no row of the class 'class_\d' can be used, such as .*\.png: "):
             load_splits("image", DataConfig(data=path))
 
 

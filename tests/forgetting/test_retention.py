@@ -195,7 +195,7 @@ def _write(folder, kind):
         ("bert", "one image", "must be texts"),
         ("bert", "two rows", f"2 rows to look at; at least {LEAST}"),
         ("bert", "empty", "is empty"),
-        ("bert", "empty texts", "missing or empty in 20 rows"),
+        ("bert", "empty texts", f"0 rows to look at; at least {LEAST}"),
         ("bert", "numbers", "no text column"),
         ("bert", "nowhere", "no such file"),
         ("bert", "sample:digits", "the model reads texts, so this must be texts too, but it holds images"),

@@ -157,13 +157,13 @@ GOOD = sentences(12)
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (Dataset.from_list([*GOOD, {"tokens": ["a", "b"], "tags": ["O"]}]), "train: row 12 (counted from 0) has 2 words and 1 tags"),
+        (Dataset.from_list([*GOOD, {"tokens": ["a", "b"], "tags": ["O"]}]), "(1 with more or fewer tags than words): row 12 counted from 0"),
         (Dataset.from_list([{"tokens": ["a"], "tags": [1]}] * 9), "are numbers, and nothing says what they stand for"),
         (Dataset.from_list([{"tokens": ["a"], "tags": ["O"]}] * 9), "train holds no entities"),
         (parts(train=GOOD, test=[{"tokens": ["a"], "tags": ["B-NEW"]}]), "test holds the tag 'B-NEW' (1 row), which train lacks"),
-        (Dataset.from_list([*GOOD, {"tokens": [], "tags": []}]), "there are no words in 1 row (counted from 0: 12)"),
-        (Dataset.from_list([*GOOD, {"tokens": ["a", None], "tags": ["O", "O"]}]), "a word is missing (null)"),
-        (Dataset.from_list([*GOOD, {"tokens": ["a"], "tags": None}]), "missing in 1 row"),
+        (Dataset.from_list([*GOOD, {"tokens": [], "tags": []}]), "(1 without words): row 12 counted from 0"),
+        (Dataset.from_list([*GOOD, {"tokens": ["a", None], "tags": ["O", "O"]}]), "(1 with a word that is missing (null))"),
+        (Dataset.from_list([*GOOD, {"tokens": ["a"], "tags": None}]), "(1 without label)"),
         (Dataset.from_list([{"tokens": ["a"], "tags": "O"}] * 3).rename_column("tokens", "strange"), "no sentence column found"),
     ],
 )  # fmt: skip

@@ -44,9 +44,11 @@ def read(table: Dataset, columns: Sequence[str], base: Path, where: str, faults:
     stored = _stored(table, columns[0], base)
     images = arrow_table({"image": stored}, {"image": ImageFeature(decode=False)})
     if faults == "keep":
-        return images, np.arange(len(images)), []
+        return images, np.arange(len(images)), {}
     good, broken = check_images((row["image"] for row in images), len(images), where, faults == "refuse")
-    return images.select(good), np.asarray(good, dtype=np.int64), broken
+    rows = np.asarray(good, dtype=np.int64)
+    left_out = np.setdiff1d(np.arange(len(images)), rows).tolist()
+    return images.select(good), rows, dict(zip(left_out, broken, strict=True))
 
 
 def _stored(table: Dataset, column: str, base: Path) -> pa.ChunkedArray:
@@ -303,5 +305,6 @@ IMAGE = Inputs(
     sample="sample:digits",
     box="Image",
     augmentable=True,
+    lenient=True,
     thumbs=grey_thumbs,
 )

@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from datasets import Dataset, Value
 
-from hftl.data.columns import arrow_table, column_named, is_string, rows_named
+from hftl.data.columns import column_named, is_string
 from hftl.errors import DataError
-from hftl.tasks.inputs.text import TEXT, read_texts, text_digest
+from hftl.tasks.inputs.text import TEXT, blanks, read_texts, text_digest, with_text
 from hftl.tasks.inputs.text import find as find_text
 from hftl.tasks.task import Faults, Read
 
@@ -51,23 +50,15 @@ def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,
 
 
 def read(table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool) -> Read:
-    """Return the columns as "text" and "text_pair", verbatim, the numbers of the rows (all), and what was skipped: none.
+    """Return the columns as "text" and "text_pair", verbatim, the numbers of their rows, and why others are left out.
 
-    Raises `DataError`, naming rows, for a column without strings and a side that is missing or empty.
+    Raises `DataError` for a column without strings.
     """
-    first, second = (table[column][:] for column in columns)
-    sides = [[not (isinstance(text, str) and text.strip()) for text in texts] for texts in (first, second)]
-    half = [row for row, (a, b) in enumerate(zip(*sides, strict=True)) if a != b]
-    strings = all(is_string(table.features[column]) for column in columns)
-    if half and strings and faults != "keep":
-        raise DataError(
-            f"{where}: one text of the pair ({' and '.join(map(repr, columns))}) is missing or empty in "
-            f"{rows_named(half)}: fill in or remove these rows"
-        )
-    texts = [read_texts(table, column, where, faults, False) for column in columns]
-    names = ("text", "text_pair")
-    arrays, features = dict(zip(names, texts, strict=True)), dict.fromkeys(names, Value("string"))
-    return arrow_table(arrays, features), np.arange(len(table)), []
+    first, second = (read_texts(table, column, False) for column in columns)
+    one, other = blanks(first), blanks(second)
+    both = {row: one[row] for row in one.keys() & other.keys()}
+    half = dict.fromkeys(one.keys() ^ other.keys(), "with one text of the pair missing or empty")
+    return with_text({"text": first, "text_pair": second}, dict(sorted((both | half).items())), faults)
 
 
 def as_table(inputs: list[Any]) -> Dataset:

@@ -21,7 +21,6 @@ from hftl.data.columns import (
     is_image,
     is_string,
     kind_of,
-    rows_named,
 )
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, DataError, ModelError
@@ -65,27 +64,37 @@ def _by_name_or_type(table: Dataset, label: str | None) -> str | None:
 
 
 def read(table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool) -> Read:
-    """Return the column as "text", verbatim, the numbers of its rows (all), and what was skipped (nothing).
+    """Return the column as "text", verbatim, the numbers of its rows, and why others are left out.
 
-    Raises `DataError`, naming rows, for a column without strings and texts that are missing or empty.
+    Raises `DataError` for a column without strings.
     """
-    values = read_texts(table, columns[0], where, faults, refuse_numbers)
-    return arrow_table({"text": values}, {"text": Value("string")}), np.arange(len(table)), []
+    texts = read_texts(table, columns[0], refuse_numbers)
+    return with_text({"text": texts}, blanks(texts), faults)
 
 
-def read_texts(table: Dataset, column: str, where: str, faults: Faults, refuse_numbers: bool) -> pa.Array:
+def with_text(columns: dict[str, list[str | None]], blank: dict[int, str], faults: Faults) -> Read:
+    """Return the columns as a table, without the `blank` rows unless `faults` is "keep"."""
+    count = len(next(iter(columns.values())))
+    rows = np.array([row for row in range(count) if faults == "keep" or row not in blank], dtype=np.int64)
+    kept = {name: pa.array([texts[row] for row in rows], type=pa.string()) for name, texts in columns.items()}
+    return arrow_table(kept, dict.fromkeys(kept, Value("string"))), rows, {} if faults == "keep" else blank
+
+
+def blanks(texts: Sequence[str | None]) -> dict[int, str]:
+    """Return the rows without a text, and which of both they are: missing or empty."""
+    blank = {row: text for row, text in enumerate(texts) if text is None or not text.strip()}
+    return {row: "without text" if text is None else "empty" for row, text in blank.items()}
+
+
+def read_texts(table: Dataset, column: str, refuse_numbers: bool) -> list[str | None]:
     """Return a column of texts, verbatim. Raises `DataError` as `read` does."""
     feature, texts = table.features[column], table[column][:]
     if not is_string(feature):
         raise _other_column(table, column, f"holds {kind_of(feature)} values, not text")
-    missing = [row for row, text in enumerate(texts) if text is None or not text.strip()]
-    if missing and faults != "keep":
-        rows = rows_named(missing)
-        raise DataError(f"{where}: the text is missing or empty in {rows}: fill in or remove these rows")
-    present = (text for text in texts if text and text.strip())
-    if refuse_numbers and len(missing) < len(texts) and all(_NUMBER.fullmatch(text) for text in present):
+    present = [text for text in texts if text and text.strip()] if refuse_numbers else []
+    if present and all(_NUMBER.fullmatch(text) for text in present):
         raise _other_column(table, column, "holds numbers, not text")
-    return pa.array(texts, type=pa.string())
+    return list(texts)
 
 
 def _other_column(table: Dataset, column: str, holds: str) -> DataError:

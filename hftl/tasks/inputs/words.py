@@ -19,7 +19,6 @@ from hftl.data.columns import (
     is_list,
     is_string,
     kind_of,
-    rows_named,
 )
 from hftl.data.splits import Splits
 from hftl.data.words import answered, split_words, starts_of
@@ -44,20 +43,20 @@ def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,
 
 
 def read(table: Dataset, columns: Sequence[str], base: Path, where: str, faults: Faults, refuse_numbers: bool) -> Read:
-    """Return "words" and where each of them "starts", the numbers of the rows (all), and what was skipped (nothing).
+    """Return "words" and where each of them "starts", the numbers of their rows, and why others are left out.
 
-    Texts are split by `split_words`. Raises `DataError` for other values, and for rows without words unless `faults`
-    is "keep".
+    Texts are split by `split_words`. Raises `DataError` for other values.
     """
-    column = columns[0]
+    column, holes = columns[0], set[int]()
     feature, values = table.features[column], table[column][:]
     if is_string(feature):
         pairs = [split_words(value or "") for value in values]
     elif is_list(feature) and is_string(getattr(feature, "feature", None) or feature[0]):
-        pairs = [(list(value or ()), starts_of([word or "" for word in value or ()])) for value in values]
-        holes = [row for row, (words, _) in enumerate(pairs) if None in words]
-        if holes:
-            raise DataError(f"{where}: a word is missing (null) in {rows_named(holes)}: fill in or remove these rows")
+        holes = {row for row, value in enumerate(values) if None in (value or ())}
+        pairs = [
+            (words, starts_of(words))
+            for words in ([] if row in holes else [*(value or ())] for row, value in enumerate(values))
+        ]
         if "starts" in table.column_names:  # of the characters, where spans were read
             pairs = [(words, list(at)) for (words, _), at in zip(pairs, table["starts"][:], strict=True)]
     else:
@@ -65,10 +64,12 @@ def read(table: Dataset, columns: Sequence[str], base: Path, where: str, faults:
             f"the column {column!r} holds {kind_of(feature)} values, not lists of words; {columns_line(table)}. "
             "Name the right one with text_column (--text-column)"
         )
-    empty = [row for row, (words, _) in enumerate(pairs) if not any(word.strip() for word in words)]
-    if empty and faults != "keep":
-        raise DataError(f"{where}: there are no words in {rows_named(empty)}: fill in or remove these rows")
-    return _table(pairs), np.arange(len(table)), []
+    empty = [
+        row for row, (words, _) in enumerate(pairs) if faults != "keep" and not any(word.strip() for word in words)
+    ]
+    rows = np.setdiff1d(np.arange(len(table)), empty)
+    why = {row: "with a word that is missing (null)" if row in holes else "without words" for row in empty}
+    return _table([pairs[row] for row in rows]), rows, why
 
 
 def _table(pairs: Sequence[tuple[list[str], list[int]]]) -> Dataset:

@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
-from hftl.data.columns import is_list, kind_of, quoted, refuse_missing
+from hftl.data.columns import is_list, kind_of, quoted
 from hftl.errors import DataError, ModelError, did_you_mean
 
 
@@ -61,7 +61,6 @@ def recognised_by(encode: Callable[..., Any], names: str) -> Callable[..., Any]:
     """Return `Output.recognise`: `encode` for the names of a model, which raises `DataError` for those it has not."""
 
     def recognise(values: Sequence[Any], known: Sequence[str], where: str, column: str) -> Any:
-        refuse_missing(values, column, where)
         unknown, rows = _unknown(values, known)
         if unknown:
             raise DataError(

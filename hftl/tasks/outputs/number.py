@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset
 from torch import Tensor
 
-from hftl.data.columns import kind_of, refuse_missing
+from hftl.data.columns import kind_of
 from hftl.data.columns import numbers_of as numbers_in
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.number_scores import (
@@ -68,7 +68,6 @@ def one_name(parts: dict[str, list[float]], feature: Any, column: str) -> tuple[
 
 
 def _recognise(values: Sequence[Any], names: Sequence[str], where: str, column: str) -> np.ndarray:
-    refuse_missing(values, column, where)
     return np.asarray(values, dtype=np.float64)
 
 

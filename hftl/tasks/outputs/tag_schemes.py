@@ -85,9 +85,7 @@ def tag_ids(rows: Sequence[Sequence[str]], names: Sequence[str]) -> Ragged:
     return Ragged.of([[places[tag] for tag in row] for row in rows])
 
 
-def check_lengths(inputs: Dataset, rows: Sequence[Any], where: str) -> None:
-    """Raise `DataError` where a row has not one tag for every word."""
-    for number, (words, tags) in enumerate(zip(inputs["words"][:], rows, strict=True)):
-        if len(words) != len(tags):
-            counts = f"{len(words)} words and {len(tags)} tags"
-            raise DataError(f"{where}: row {number} (counted from 0) has {counts}: one for each is needed")
+def check_lengths(inputs: Dataset, rows: Sequence[Any]) -> dict[int, str]:
+    """Return why a row cannot be used that has not one tag for every word."""
+    pairs = enumerate(zip(inputs["words"][:], rows, strict=True))
+    return {n: "with more or fewer tags than words" for n, (words, tags) in pairs if len(words) != len(tags)}

@@ -1,0 +1,233 @@
+"""Files of data before they become tables: which there are, whether they are what their names say, and how they are coded.
+
+Only the standard library is imported: what is wrong with a path or a file is said before anything heavy is loaded.
+"""
+
+import codecs
+import csv
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hftl.errors import DataError, HftlError, did_you_mean
+from hftl.paths import typed_path
+
+
+# fmt: off
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".tga", ".jp2", ".avif", ".ico",
+)
+# fmt: on
+CONLL_SUFFIXES = (".conll", ".conllu", ".iob", ".iob2", ".bio", ".bioes", ".txt")
+JSON_LINES = (".jsonl", ".ndjson")
+DATA_SUFFIXES = (".csv", ".tsv", ".json", *JSON_LINES, ".parquet")
+METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+FILE_KINDS = "CSV, TSV, JSON, JSONL or parquet"
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "devel", "development"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_MARKS = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
+_HEAD = 4096  # bytes that tell UTF-16 without a mark: nearly all ASCII, every second byte is zero
+_FEW, _MANY = 0.1, 0.4  # shares of zero bytes
+_LONGEST_CELL = 2**31 - 1  # characters: the most that Python's reader takes on every system
+_QUICK = 32 * 2**20  # bytes of a file that is looked through before all else: a larger one is read once
+
+# What the libraries that read raise, and pyarrow's own.
+_TROUBLE = (MemoryError, OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+
+
+def split_of(name: str) -> str | None:
+    """Return "train", "validation" or "test" for a usual name of one ("val", "reviews_dev"), else None."""
+    words = set(re.split(r"[^a-z]+", name.lower()))
+    return next((split for split, names in SPLIT_NAMES.items() if words & {*names}), None)
+
+
+def existing_path(name: str) -> Path | None:
+    """Return the file or folder of that name; None for what may be a Hub id. Raises `DataError` for a path to nothing."""
+    path = typed_path(name)
+    if path.exists():
+        return path
+    if re.search(r"^[./~\\]|/$|\\|/.*/|\.[A-Za-z][A-Za-z0-9]{1,7}$", name.partition("@")[0]):  # looks like a path
+        where = "" if path.parent.is_dir() else f" (there is no folder {str(path.parent)!r} either)"
+        raise DataError(f"no such file or folder: {name!r}{where}.{similar_file(path)}")
+    return None
+
+
+def similar_file(path: Path) -> str:
+    """Return " Did you mean 'x'?" for a file beside the path."""
+    return did_you_mean(path.name, [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else [])
+
+
+def is_saved(folder: Path) -> bool:
+    """Was the folder written by `save_to_disk` of `datasets`?"""
+    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+
+
+def has_images(folder: Path) -> bool:
+    """Tell whether any image lies in the folder, at any depth."""
+    return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
+
+
+def data_files(folder: Path, kind: str) -> dict[str, list[Path]]:
+    """Return the data files of a folder by split: named for it (also in shards), or in a folder named for it.
+
+    Raises `DataError` when there are none, when there are several and none is called train, or a split is there in two
+    formats.
+    """
+    name = folder.resolve().name
+    candidates = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if _is_data_file(path, kind))
+    files: dict[str, list[Path]] = {}
+    for path in candidates:
+        split = split_of(path.stem) or (split_of(path.parent.name) if path.parent != folder else None)
+        if split is not None:
+            files.setdefault(split, []).append(path)
+    if not candidates:
+        if kind != "image" and has_images(folder):
+            raise DataError(f"the folder {name!r} holds images, not text: use the task image-classification")
+        needed = "images, and no files of data" if kind == "image" else f"files of data ({FILE_KINDS})"
+        raise DataError(f"the folder {name!r} holds no {needed}")
+    if not files and len(candidates) == 1:
+        return {"train": candidates}
+    if not files:
+        names = ", ".join(path.name for path in candidates[:6])
+        raise DataError(f"which of the files in {folder.name!r} is the training data ({names})? Name one 'train'")
+    for split, paths in files.items():
+        if len({path.suffix.lower() for path in paths}) > 1:
+            names = ", ".join(path.name for path in paths[:6])
+            raise DataError(f"the folder {folder.name!r} holds {split} in two formats ({names}): keep one")
+    return files
+
+
+def _is_data_file(path: Path, kind: str) -> bool:
+    """Tell a file of rows from others; macOS leaves "._train.csv" beside every file that it archives."""
+    known = path.suffix.lower() in suffixes_of(kind) and path.name not in METADATA_NAMES
+    return known and not path.name.startswith(".") and path.is_file()
+
+
+def suffixes_of(kind: str) -> tuple[str, ...]:
+    """Return the suffixes of files that hold rows of a kind of inputs."""
+    return (*DATA_SUFFIXES, *CONLL_SUFFIXES) if kind == "sentence" else DATA_SUFFIXES
+
+
+def check_file(path: Path, kind: str) -> None:
+    """Raise `DataError` for a file of another kind, or an empty one."""
+    suffix = path.suffix.lower()
+    if suffix not in suffixes_of(kind):
+        what, more = suffix or "without a suffix", " (.conll and .txt hold words: token-classification)"
+        hint = more if suffix in CONLL_SUFFIXES else ""
+        raise DataError(f"{path.name}: cannot read files of the kind {what}: use {FILE_KINDS}{hint}")
+    if not path.stat().st_size:
+        raise DataError(f"{path.name} is empty")
+
+
+def check_content(path: Path, kind: str) -> None:
+    """Raise `DataError` for a file that `read_file` could not read, as far as its text tells it; large ones are left."""
+    check_file(path, kind)
+    if path.stat().st_size > _QUICK or path.suffix.lower() == ".parquet":
+        return
+    with text_errors(path.name):
+        if path.suffix.lower() in (".csv", ".tsv"):
+            csv_form(path)
+        text = path.read_text(encoding=text_encoding(path))
+        if path.suffix.lower() in (".json", *JSON_LINES):
+            json_content(path, text)
+
+
+@contextmanager
+def text_errors(name: str) -> Iterator[None]:
+    """Raise `DataError` for text that is not in UTF-8."""
+    try:
+        yield
+    except UnicodeDecodeError:
+        raise DataError(f"{name} is not in UTF-8: save it in that encoding") from None
+
+
+def text_encoding(path: Path) -> str:
+    """Return the encoding of a text file: by its mark, by where zero bytes stand, else UTF-8.
+
+    Raises `DataError` for zero bytes that no text has.
+    """
+    data = path.read_bytes()
+    for name, marks in _MARKS.items():
+        if data.startswith(marks):
+            return name
+    if b"\0" not in data:
+        return "utf-8-sig"
+    head = data[:_HEAD]
+    even, odd = (head[i::2].count(0) / max(1, len(head[i::2])) for i in (0, 1))
+    if min(even, odd) < _FEW < _MANY < max(even, odd):
+        return "utf-16-le" if odd > even else "utf-16-be"
+    raise DataError(f"{path.name} holds zero bytes: it is damaged, or no text file. Save it as UTF-8 text.")
+
+
+def csv_form(path: Path) -> dict[str, str]:
+    """Return the encoding and the separator "sep" of a CSV or TSV file. Raises `DataError` for two columns of one name."""
+    encoding = text_encoding(path)
+    with path.open(encoding=encoding) as file:
+        header = file.readline()
+    comma = ";" if ";" in header and "," not in header else ","
+    form = {"encoding": encoding, "sep": "\t" if path.suffix.lower() == ".tsv" else comma}
+    names = next((cells for cells in csv_records(path, form) if any(cells)), [])
+    double = sorted({name for name in names if name and names.count(name) > 1})
+    if double:
+        raise DataError(f"{path.name} has two columns called {double[0]!r}: rename one of them")
+    return form
+
+
+def csv_records(path: Path, form: dict[str, str]) -> Iterator[list[str]]:
+    """Yield the cells of every row of a CSV file, none for a blank line: a cell may hold line breaks."""
+    csv.field_size_limit(_LONGEST_CELL)
+    with path.open(newline="", encoding=form["encoding"]) as file:
+        yield from csv.reader(file, delimiter=form["sep"])
+
+
+def json_content(path: Path, text: str) -> Any:
+    """Return what a JSON or JSONL file holds; of several documents, one a line, a list. Raises `DataError`."""
+    content: Any = None
+    try:
+        content = None if path.suffix.lower() in JSON_LINES else json.loads(text)
+    except json.JSONDecodeError as error:
+        if not error.msg.startswith("Extra data"):
+            raise DataError(f"{path.name} cannot be parsed: {error}") from None
+    if content is None:
+        content = []
+        for number, line in enumerate(text.split("\n"), start=1):
+            try:
+                content += [json.loads(line)] if line.strip() else []
+            except json.JSONDecodeError as error:
+                where = f"line {number}: {error.msg}: {line.strip():.60}"
+                raise DataError(f"{path.name} cannot be parsed: {where}") from None
+    return content
+
+
+@contextmanager
+def data_errors(data: Any) -> Iterator[None]:
+    """Turn whatever is raised while somebody's data is read into one `DataError` that names the data and the cause."""
+    try:
+        yield
+    except HftlError:
+        raise
+    except Exception as error:
+        if not isinstance(error, _TROUBLE) and not type(error).__module__.startswith("pyarrow"):
+            raise
+        name = repr(data)[:80] if isinstance(data, (str, Path)) else f"the {type(data).__name__}"
+        cause = f"{type(error).__name__}: {one_line(error)}"
+        if isinstance(error, PermissionError):
+            cause = f"you have no permission for {error.filename or 'it'}."
+        if isinstance(error, UnicodeEncodeError):
+            cause = f"a name or text is not valid UTF-8 ({error.object[-100:]!a}). Rename or fix it."
+        if isinstance(error, RecursionError):
+            cause = "its values are nested too deeply."
+        raise DataError(f"{name} cannot be read: {cause}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first 200 characters of the error on one line."""
+    return " ".join(str(error).split())[:200]
