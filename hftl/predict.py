@@ -94,7 +94,9 @@ class Predictor:
             inputs = [inputs]
         if isinstance(inputs, pd.DataFrame):
             rows = load_rows(self.task.inputs, DataConfig(data=inputs, strict=True), None, self.task.output)
-            return self.predict_table(rows.table)
+            if rows.skipped:
+                raise DataError(f"{len(rows.skipped)} of {len(rows.table)} rows cannot be answered: {rows.skipped[0]}.")
+            return self.predict_table(rows.inputs)
         if not isinstance(inputs, Sequence | np.ndarray | pd.Series) or isinstance(inputs, bytes):
             raise DataError(f"predict takes a list of inputs, not {type(inputs).__name__}.")
         return self.predict_table(self.task.inputs.table(as_rows(inputs)))
@@ -149,7 +151,7 @@ class Predictor:
             raise ConfigError(f"evaluate has no flag {wrong[0]!r}.{did_you_mean(wrong[0], known)}")
         output, names = self.task.output, self.labels
         rows = load_rows(self.task.inputs, data_config({"data": data, **columns}), names, output)
-        logits = self.logits(rows.table)
+        logits = self.logits(rows.inputs)
         return {
             "rows": len(logits),
             "skipped": list(rows.skipped),

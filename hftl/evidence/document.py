@@ -23,7 +23,7 @@ PACKAGES = ("hftl", "torch", "transformers", "peft", "accelerate", "datasets", "
 def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any]:
     """Return the report as plain JSON values."""
     run, ready, outcome, probe = scene.run, scene.ready, scene.outcome, scene.seen.probe
-    config, splits, loaded, model = run.config, ready.splits, scene.seen.loaded, outcome.final.model
+    config, splits, loaded = run.config, ready.splits, scene.seen.loaded
     output, names = ready.task.output, splits.labels
     truth = {"test": scene.targets, "validation": ready.validation.targets}
     shares, notes = shifts(scene)
@@ -39,13 +39,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
         "inputs": ready.task.inputs.kind,
         "method": config.method.method,
         "pooling": probe.pooling if config.method.method in MAY_POOL else "native",
-        "model": {
-            "name": loaded.name,
-            "source": loaded.source,
-            "revision": loaded.revision,
-            "architecture": type(model).__name__,
-            "parameters": sum(p.numel() for p in model.parameters()),
-        },
+        "model": _model(scene),
         "data": {
             "name": splits.name,
             "labels": list(names),
@@ -82,6 +76,17 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
         "warnings": [*splits.warnings, *ready.notes, *scene.fitted.notes, *run.notes, *notes],
         "evidence": evidence,
         "parity": {},  # what was checked so far: "final", "hub", "onnx"
+    }
+
+
+def _model(scene: Scene) -> dict[str, Any]:
+    loaded, model = scene.seen.loaded, scene.outcome.final.model
+    return {
+        "name": loaded.name,
+        "source": loaded.source,
+        "revision": loaded.revision,
+        "architecture": type(model).__name__,
+        "parameters": sum(p.numel() for p in model.parameters()),
     }
 
 
