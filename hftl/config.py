@@ -128,6 +128,8 @@ class OutputConfig:
     """Where the run goes, how often it is done, and what is measured."""
 
     output_dir: Path | None = _flag(None, Path, "the run folder (default: runs/<data>-<model>-<method>)")
+    name: str | None = _flag(None, str, "title of the run's report (default: after its model and data)")
+    author: str | None = _flag(None, str, "who made the run, for its report (default: the user's login)")
     overwrite: bool = _flag(False, bool, "replace a run folder that exists")
     resume: bool = _flag(False, bool, "go on with the run that was cut off in <output_dir>.partial")
     seeds: int = _flag(1, int, "train with N seeds, report mean and deviation, keep the best on validation")
@@ -281,7 +283,7 @@ def to_yaml(config: RunConfig) -> str:
     data = config.data.data
     flat["data"] = data if isinstance(data, str) else f"{_IN_MEMORY}{type(data).__name__})"
     flat |= {name: getattr(config, name) for name in ("evidence", "seeds", "control", "target_precision")}
-    flat |= {"retain": config.retain} if config.retain is not None else {}
+    flat |= {k: v for k in ("retain", "name", "author") if (v := getattr(config, k)) is not None}
     flat |= {name: value for name, value in config.training.items() if name != "seed"}
     plain = json.loads(json.dumps(flat, default=str))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -32,8 +32,8 @@ MEANINGS = {
     "always their mean, below 0 is worse.",
     "rmse": "The root of the mean squared error, in the unit of the numbers: large errors count the most.",
     "mae": "The mean size of the error, in the unit of the numbers.",
-    "pearson": "How close answers and truth are to a straight line, from -1 to 1.",
-    "spearman": "How alike answers and truth order the rows, from -1 to 1.",
+    "pearson": "How close answers and truth are to a straight line, from \u22121 to 1.",
+    "spearman": "How alike answers and truth order the rows, from \u22121 to 1.",
 }
 
 
@@ -51,9 +51,10 @@ def figures(*values: float, sign: str = "") -> list[str]:
     """Return numbers with as many decimals as give the largest of them three digits; `sign` is "+" to show it always."""
     size = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     if _NOTHING < size < _TINY:
-        return [f"{value:{sign}.2e}" for value in values]
+        return [f"{value:{sign}.2e}".replace("-", MINUS) for value in values]
     decimals = max(0, 2 - math.floor(math.log10(size))) if size > _NOTHING else 3
-    return [f"{round(value, decimals) + 0:{sign},.{decimals}f}" if math.isfinite(value) else _DASH for value in values]
+    rounded = [f"{round(value, decimals) + 0:{sign},.{decimals}f}" if math.isfinite(value) else _DASH for value in values]
+    return [text.replace("-", MINUS) for text in rounded]
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Scale:
     def values(self, *values: float) -> list[str]:
         """Return such as 80.1% or 0.801."""
         if not self.share:
-            return [value.replace("-", MINUS) for value in figures(*values)]
+            return figures(*values)
         return [f"{100 * value:.1f}%" if math.isfinite(value) else _DASH for value in values]
 
     def value(self, value: float | None) -> str:
@@ -83,7 +84,7 @@ class Scale:
         """Return differences with their sign, of shares in points, without the word."""
         if not self.share:
             return figures(*gaps, sign="+")
-        return [f"{round(100 * gap, 1) + 0:+.1f}" for gap in gaps]
+        return [f"{round(100 * gap, 1) + 0:+.1f}".replace("-", MINUS) for gap in gaps]
 
     @property
     def heading(self) -> str:

@@ -1,7 +1,10 @@
 """report.json: everything that a run found out, in one document. The schema is in docs/report.md."""
 
+import contextlib
+import getpass
 import platform
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -28,6 +31,9 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
     peaks = [run.peaks[name] for name in ("features", "train")]
     return {
         "schema_version": SCHEMA_VERSION,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "name": config.name,
+        "author": config.author or _login(),
         "task": config.task,
         "problem_type": output.problem_type,
         "inputs": ready.task.inputs.kind,
@@ -74,6 +80,13 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
         "evidence": evidence,
         "parity": {},  # what was checked so far: "final", "hub", "onnx"
     }
+
+
+def _login() -> str | None:
+    """Return the user's login; None where the machine has no such user, as in a container."""
+    with contextlib.suppress(KeyError, OSError):
+        return getpass.getuser()
+    return None
 
 
 def _baselines(evidence: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ _PLACE = "path/or/id/of/this/model"  # a card that is written before there is a 
 # Flags that say where from and how judged, not how trained.
 _NOT_SETTINGS = """
     task data model method seed seeds evidence retain control target_precision strict revision allow_pickle
-    trust_remote_code text_column label_column image_column slice_column group_column
+    trust_remote_code name author text_column label_column image_column slice_column group_column
 """
 
 

@@ -27,7 +27,7 @@ _PICKLE_HEAD = re.compile(rb"\x80[\x02-\x05].{0,64}(c|\x8c|\x95|\}|\])", re.DOTA
 _VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
 _HIDDEN_ALLOWED = ".eval_results"
 _APART = rb"(?<![\w.-])"  # so that a part of a repository's address is not taken for a folder at the top of the disk
-_PLACES = ("output_dir", "overwrite", "resume")
+_PLACES = ("output_dir", "overwrite", "resume", "name", "author")
 # names out of the user's own table
 _COLUMNS = "text_column image_column label_column slice_column group_column"
 _TRAINING_WORDS = """

@@ -150,11 +150,11 @@ def intervals(rows: Sequence[dict[str, Any]], against: float | None, summary: st
         narrow = width == NARROW  # there the name stands above its line, else beside it
         left, right = ({"align": "left", "dy": -15}, {"align": "right", "dy": -15}) if narrow else _BESIDE
         words = [
-            layer({"type": "text", "limit": 250 if narrow else 210, **left}, name, values),
+            layer({"type": "text", "limit": 250, **left}, name, values),
             layer({"type": "text", "fontWeight": 600, **right}, figure, values),
         ]
         # The page's font may be wider than the one that Vega measures names with.
-        padding = 4 if narrow else {"left": 28, "right": 12, "top": 4, "bottom": 4}
+        padding = 4 if narrow else {"left": 40, "right": 12, "top": 4, "bottom": 4}
         return _spec(width, (46 if narrow else 34) * len(values) + 40, [*layers, *words], padding)
 
     return Chart(summary, spec(WIDE), spec(NARROW))

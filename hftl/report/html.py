@@ -6,6 +6,7 @@ confusion matrix. The page's Content-Security-Policy allows nothing else, and of
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
@@ -53,6 +54,7 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
             stages=views.stages(report),
             interpolation=statements.interpolation(report),
             race=statements.race(report),
+            head=views.head(report),
             trials=views.trials(report),
             worst=_worst(report, evidence, rows.test_content),
             meanings=_meanings(report),
@@ -88,6 +90,7 @@ def evidence_sections(
         "scores": {name: statements.score_name(name, heads=True) for name in scales if name in rungs[0]},
         "words": statements.output_of(report).words,
         "verdict": statements.banner(report, evidence),
+        "hero": views.hero(report, evidence),
         "cards": views.cards(report, evidence),
         "ladder": rungs,
         "confusion": matrix,
@@ -137,6 +140,17 @@ def _page_data(rows: PageRows, matrix: Confusion | None) -> dict[str, Any]:
     }
 
 
+def headed(rows: Markup, heads: str) -> Markup:
+    """Return rows of a table whose cells name their column, which a narrow page shows beside them."""
+    names = [head.removeprefix(">") for head in heads.split("|")]
+
+    def row(match: re.Match[str]) -> str:
+        left = iter(names)
+        return re.sub(r"<(t[dh])\b", lambda cell: f'<{cell[1]} data-head="{escape(next(left, ""))}"', match[0])
+
+    return Markup(re.sub(r"<tr\b.*?</tr>", row, rows, flags=re.DOTALL))  # what data put in is escaped
+
+
 def drawn(charts: dict[str, Chart]) -> dict[str, Markup]:
     """Return each chart as its wide and its narrow SVG, or as the line that says why there is none."""
     svgs = draw([spec for chart in charts.values() for spec in (chart.wide, chart.narrow)])
@@ -170,6 +184,7 @@ def environment() -> Environment:
     templates.globals.update(zip=zip, say=statements, merged_bins=merged_bins)
     templates.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False, "separators": (",", ":")}
     templates.filters.update(
+        headed=headed,
         percent=statements.percent,
         number=statements.number,
         duration=statements.duration,

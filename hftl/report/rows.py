@@ -19,7 +19,7 @@ from hftl.report.visible import one_line, shorten
 
 ROWS_PER_CELL, IMAGES_PER_CELL = 20, 12
 TEXT_CHARACTERS, TEXT_LINES = 300, 12
-THUMBNAIL_SIDE = 96  # pixels
+THUMBNAIL_SIDE = 200  # pixels
 MAX_BYTES = 1_200_000  # of all rows behind the confusion matrix, as they stand in the page
 MAX_IMAGES = 400  # each is decoded once more, about 5 ms for a photo of 500 pixels
 MAX_CLASSES, CONFUSED_CLASSES = 30, 24  # in the matrix; beyond the first it shows as many as the second
@@ -48,7 +48,7 @@ class PageRows:
 
 
 def thumbnail(image: Image.Image) -> dict[str, Any]:
-    """Return the image as a data URI of at most 96 pixels a side, with its own size; it is never enlarged."""
+    """Return the image as a data URI of at most 200 pixels a side, with its own size; it is never enlarged."""
     width, height = image.size
     small = image.convert("RGB")
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))

@@ -149,6 +149,7 @@ _SELECTION = {
 REPORT: dict[str, Any] = {
     **_all(word, "task problem_type inputs method pooling"),
     **_all(number, "schema_version seed"),
+    **{"date": word, "name": private, "author": private},
     "model": {"name": private, **_all(word, "source revision architecture"), "parameters": number},  # may be a path
     "data": {
         "name": private,  # may be a path

@@ -60,16 +60,12 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 def points(value: float) -> str:
     """Return a difference of shares in percentage points, with its sign."""
-    return _signed(Scale(), value)[0]
-
-
-def _signed(scale: Scale, *gaps: float) -> list[str]:
-    return [gap.replace("-", MINUS) for gap in scale.gaps(*gaps)]
+    return Scale().gaps(value)[0]
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number with a fixed count of decimals, and a dash for none."""
-    return _NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", "\u2212")
+    return _NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def duration(seconds: float | None) -> str:
@@ -128,9 +124,9 @@ def learned(report: Mapping[str, Any]) -> str:
 
 
 _TITLES = {  # kind of a verdict, or its label where it has none -> how it looks, its title
-    "POSITIVE": ("good", "Transfer worked"),
-    "NEGATIVE": ("bad", "Transfer hurt"),
-    "EQUIVALENT": ("neutral", "Equivalent: as good with and without transfer"),
+    "POSITIVE": ("good", "Pretraining helped"),
+    "NEGATIVE": ("bad", "Pretraining hurt"),
+    "EQUIVALENT": ("neutral", "Equivalent: a simple model does as well"),
     "UNDECIDED": ("neutral", "Undecided: too few test rows to tell"),
     "NEUTRAL": ("neutral", "No clear difference"),  # of a report that does not tell the two apart
 }
@@ -144,21 +140,23 @@ _MEANINGS = {
 
 
 def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the verdict: `look` (good, bad, neutral, none), `title`, `sentence`, `details`, `reached`, `advice`."""
+    """Return the verdict: `look` (good, bad, neutral, none), `title`, `sentence`, `details` (what it means, then the
+    statistics), `reached`, `advice`.
+    """
     verdict, output = evidence.get("verdict"), output_of(report)
     rows, score, scale = report["data"]["rows"]["test"], report["metrics"]["test"][output.headline], output.written()
     bounds = scale.bounds(score["low"], score["high"])
     reached = f"On {rows:,} test rows its {scale.name} is {scale.value(score['value'])} (95% interval {bounds})."
     parts = {"look": "none", "title": "No verdict", "details": [], "reached": Statement(reached), "advice": []}
     if not verdict:
-        return {**parts, "sentence": Statement("This run was not compared with models that learn without transfer.")}
+        return {**parts, "sentence": Statement("This run was not compared with models that learn without pretraining.")}
     kind = verdict.get("kind") or verdict["label"]
     p = verdict.get("p")
-    test = "McNemar's test" if scale.right else "a test of random swaps"
-    chance = "" if p is None else f"; {test}: p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}"
+    test = "McNemar's test" if scale.right else "A test of random swaps"
+    chance = f"{test}: p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}." if p is not None else ""
     side = "over" if verdict["label"] == "POSITIVE" else "against"
-    gap = f"{_signed(scale, verdict['gap'])[0]}{scale.unit} {'of' if scale.share else 'in'} {scale.name}"
-    text = f"{gap} {side} {{}} ({_bounds(verdict, scale)}{chance})."
+    gap = f"{scale.gaps(verdict['gap'])[0]}{scale.unit} {'of' if scale.share else 'in'} {scale.name}"
+    text = f"{gap} {side} {{}} ({_bounds(verdict, scale)})."
     margin = f"{100 * MARGIN:g} points" if scale.share else f"{MARGIN:g}"
     compared = Statement("That is the best model here that learns from this data alone.")
     others = [(name, other) for name, other in verdict.items() if isinstance(other, Mapping) and "label" in other]
@@ -171,18 +169,19 @@ def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, 
         "details": [
             compared + meaning,
             *(_other_score(verdict, output.written(what), other) for what, other in others),
+            *([Statement(chance)] if chance else []),
         ],
         "advice": [a for a in verdict.get("advice") or [] if a["advice"] != MORE_TEST_ROWS],  # the details say it
     }
 
 
 def _bounds(difference: Mapping[str, Any], scale: Scale) -> str:
-    return "95% interval " + " to ".join(_signed(scale, difference["low"], difference["high"]))
+    return "95% interval " + " to ".join(scale.gaps(difference["low"], difference["high"]))
 
 
 def _other_score(verdict: Mapping[str, Any], scale: Scale, other: Mapping[str, Any]) -> Statement:
     same = "the same" if other["label"] == verdict["label"] else other["label"].lower()
-    gap = f"{_signed(scale, other['gap'])[0]}{scale.unit}"
+    gap = f"{scale.gaps(other['gap'])[0]}{scale.unit}"
     if scale.smaller:  # a minus is good news: words say which way
         gap = f"{gap[1:]} {'higher' if other['gap'] > 0 else 'lower'}"
     return Statement(f"{scale.heading} says {same}: {gap} ({_bounds(other, scale)}).")
@@ -325,7 +324,7 @@ def pooled(report: Mapping[str, Any]) -> str | None:
         return None
     best = {k: max(v.values()) for k, v in ((report.get("probe") or {}).get("cv_accuracy") or {}).items() if v}
     scale = output_of(report).written()
-    gain = _signed(scale, best["mean"] - best["native"])[0] if {"mean", "native"} <= set(best) else None
+    gain = scale.gaps(best["mean"] - best["native"])[0] if {"mean", "native"} <= set(best) else None
     more = f": in cross-validation {gain}{scale.unit} over what the stock class reads" if gain else ""
     return f"The head reads the mean of the token states{more}"
 

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,43 @@ def ladder(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[
     own = {k: report["metrics"]["test"][k] for k in scores_of(report)}
     rungs = evidence.get("ladder") or [{"name": str(report["method"]), "kind": "method", **own, "seconds": None}]
     return [{**r, "kind_words": statements.rung_words(report, r["kind"]), "note": r.get("note")} for r in rungs]
+
+
+def head(report: Mapping[str, Any]) -> dict[str, str]:
+    """Return what the run is called, by default after its model and data, and `made`: when and by whom, "" if unknown."""
+    data, model = (str(report[part]["name"]) for part in ("data", "model"))
+    default = f"{Path(model).name} on {Path(data.removeprefix('sample:')).stem}"
+    day = datetime.fromisoformat(report["date"]) if report.get("date") else None
+    made = [f"{day.day} {day:%B %Y}"] if day else []
+    made += [f"by {report['author']}"] if report.get("author") else []
+    return {"title": report.get("name") or default, "made": " ".join(made)}
+
+
+def hero(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headline score in words, and the few rungs it is compared with at a glance, this run's last."""
+    name = statements.headline_of(report)
+    scale, score = statements.scales_of(report)[name], report["metrics"]["test"][name]
+    against, rungs = (evidence.get("verdict") or {}).get("against"), ladder(report, evidence)
+    few = {r["kind"]: r for r in rungs if r["kind"] == "majority"}
+    few |= {r["kind"]: r for r in rungs if r["name"] == against}
+    also = ("method",) if report["method"] == "probe" else ("features", "method")  # the probe is not compared with itself
+    few |= {r["kind"]: r for r in rungs if r["kind"] in also}
+    most = max(1.0 if scale.share else 0.0, *(r[name]["value"] for r in few.values())) or 1.0
+    lines = [
+        {
+            "name": "this model" if kind == "method" else r["name"],
+            "value": scale.value(r[name]["value"]),
+            "share": max(0.0, r[name]["value"] / most),
+            "own": kind == "method",
+        }
+        for kind, r in few.items()
+    ]
+    return {
+        "value": scale.value(score["value"]),
+        "name": f"{scale.heading} on {counted(report['data']['rows']['test'], 'test row', 'test rows')}",
+        "bounds": f"95% interval {scale.bounds(score['low'], score['high'])}",
+        "rungs": lines if len(lines) > 1 else [],
+    }
 
 
 def cards(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -71,7 +71,7 @@ def stage_arguments(plan: Plan, stage: Stage, config: RunConfig, best_metric: st
         # by macro F1 on 50 validation rows was 1.5 points worse, and by the log-loss 4 (benchmarks/rates.py).
         "load_best_model_at_end": keeps_best(config),
         "metric_for_best_model": best_metric,
-        "logging_steps": 10,
+        "logging_steps": 0.05,  # of the stage's steps: a curve of 20 points, however long it is
         "logging_nan_inf_filter": False,  # Trainer would hide a NaN loss behind the average
         "report_to": "none",
         "disable_tqdm": True,  # `Telling` says how far it is

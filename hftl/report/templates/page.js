@@ -38,19 +38,21 @@
     text.dir = "auto";
     return text;
   };
-  const line = (row) => {
+  const line = (row, truth, answer) => {
+    const said = row.image ? [make("p", "verdict-line", make("span", truth === answer ? "tag" : "tag bad", "predicted ", name(answer)),
+      make("span", "tag", "true ", name(truth)))] : [];
     const cut = row.length ? `, cut from ${row.length.toLocaleString("en")} characters` : "";
-    return make("li", "", content(row), make("p", "small", `${sure(row.p)}test row ${row.row}${cut}`));
+    return make("li", "", content(row), ...said, make("p", "small", `${sure(row.p)}test row ${row.row}${cut}`));
   };
   const show = (cell) => {
     const [truth, answer] = cell.split(",");
     const rows = data.cells[cell] || [];
     const total = data.totals[cell];
     const [order, ...words] = truth === answer
-      ? ["the least sure first", "Rightly answered "] : ["the most sure first", "True ", name(truth), ", answered "];
+      ? ["the least sure first", "Rightly predicted "] : ["the most sure first", "True ", name(truth), ", predicted "];
     const all = `${total} ${total === 1 ? "row" : "rows"}`;
     const count = rows.length < total ? `${rows.length} of ${all} are kept in this page` : all;
-    const list = make("ul", rows.some((row) => row.image) ? "pictures" : "", ...rows.map(line));
+    const list = make("ul", rows.some((row) => row.image) ? "pictures" : "", ...rows.map((row) => line(row, truth, answer)));
     list.tabIndex = 0;
     const note = make("p", "small", total > 1 ? `${count}, ${order}` : count);
     panel.replaceChildren(make("h3", "", ...words, name(answer)), note, list);
@@ -119,10 +121,67 @@
   };
   for (const kind of ["pointermove", "pointerdown", "scroll"]) document.addEventListener(kind, point);
 
-  const copy = document.getElementById("copy");  // there is none where no command is
-  if (copy) copy.hidden = !navigator.clipboard;
-  copy?.addEventListener("click", () => navigator.clipboard
-    .writeText(document.getElementById("command").textContent)
-    .then(() => { copy.textContent = "Copied"; }, () => { copy.textContent = "Not allowed"; }));
+  for (const copy of document.querySelectorAll(".copy")) {
+    copy.hidden = !navigator.clipboard;
+    copy.addEventListener("click", () => navigator.clipboard.writeText(copy.previousElementSibling.textContent)
+      .then(() => { copy.textContent = "Copied"; }, () => { copy.textContent = "Not allowed"; }));
+  }
+
+  // A chart as a picture, in the colours of the page as it is shown: to the clipboard, else as a file.
+  const colour = (value) => {
+    tip.style.color = value;
+    const found = getComputedStyle(tip).color;
+    tip.style.color = "";
+    return found;
+  };
+  const picture = async (svg, title) => {
+    const [width, height, edge, above] = [svg.width.baseVal.value, svg.height.baseVal.value, 20, 44];
+    const text = new XMLSerializer().serializeToString(svg).replace(/var\(--\w+\)/g, colour);
+    const image = new Image();
+    image.src = `data:image/svg+xml,${encodeURIComponent(text)}`;
+    await image.decode();
+    const canvas = make("canvas");
+    Object.assign(canvas, { width: 2 * (width + 2 * edge), height: 2 * (height + above + edge) });
+    const context = canvas.getContext("2d");
+    context.scale(2, 2);
+    context.fillStyle = colour("var(--card)");
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.drawImage(image, edge, above, width, height);
+    context.fillStyle = colour("var(--ink)");
+    context.font = "600 15px sans-serif";
+    context.fillText(title, edge, 28, width);
+    return new Promise((done) => { canvas.toBlob(done); });
+  };
+  for (const wide of document.querySelectorAll(".chart.wide")) {
+    const both = [wide, wide.nextElementSibling];
+    const share = make("button", "plain picture", "Copy as picture");
+    share.type = "button";
+    share.addEventListener("click", async () => {
+      const section = wide.closest("section").querySelector("h2").textContent;
+      const title = `${section}  ${document.querySelector("h1").textContent}`;
+      const made = picture((both.find((one) => one.offsetParent) || wide).querySelector("svg"), title);
+      try {
+        await navigator.clipboard.write([new ClipboardItem({ "image/png": made })]);
+        share.textContent = "Copied";
+      } catch {  // not allowed, or no clipboard: a file instead
+        const link = make("a");
+        Object.assign(link, { href: URL.createObjectURL(await made), download: "chart.png" });
+        link.click();
+        share.textContent = "Saved";
+      }
+    });
+    both[1].after(share);
+  }
+
+  // What is folded up opens for a link to it, and for paper.
+  const reveal = () => {
+    const folded = document.getElementById(location.hash.slice(1))?.querySelector(":scope > details");
+    if (folded) folded.open = true;
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
+  const paper = document.getElementById("print");
+  paper.hidden = false;
+  paper.addEventListener("click", () => print());
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
 })();
