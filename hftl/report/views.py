@@ -27,7 +27,7 @@ def ladder(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[dict[
 def head(report: Mapping[str, Any]) -> dict[str, str]:
     """Return what the run is called, by default after its model and data, and `made`: when and by whom, "" if unknown."""
     data, model = (str(report[part]["name"]) for part in ("data", "model"))
-    default = f"{Path(model).name} on {Path(data.removeprefix('sample:')).stem}"
+    default = f"{Path(model).name} on {Path(data.removeprefix('sample:')).name}"
     day = datetime.fromisoformat(report["date"]) if report.get("date") else None
     made = [f"{day.day} {day:%B %Y}"] if day else []
     made += [f"by {report['author']}"] if report.get("author") else []

@@ -51,6 +51,7 @@ def parse(html: str) -> Parsed:
 
 SECTIONS = [
     "verdict",
+    "next",
     "ladder",
     "forgetting",
     "training",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hftl.report.html import write_page
 from tests.report_page.example import image_rows, page, text_rows
@@ -64,9 +65,9 @@ def test_click_shows_the_rows(texts, show):
         heading = opened.page.locator("#rows h3").inner_text()
         names = rows.labels
         assert heading == (
-            f"Rightly answered {names[true]}"
+            f"Rightly predicted {names[true]}"
             if true == predicted
-            else f"True {names[true]}, answered {names[predicted]}"
+            else f"True {names[true]}, predicted {names[predicted]}"
         )
         pressed = opened.page.locator('#matrix [aria-pressed="true"]')
         assert pressed.get_attribute("data-cell") == f"{true},{predicted}"
@@ -87,12 +88,12 @@ def test_keys_move_and_open(texts, show):
     opened.page.keyboard.press("ArrowDown")
     opened.page.keyboard.press("ArrowRight")
     opened.page.keyboard.press("Enter")
-    assert opened.page.locator("#rows h3").inner_text() == "True History, answered Science"
+    assert opened.page.locator("#rows h3").inner_text() == "True History, predicted Science"
     opened.page.keyboard.press("ArrowRight")  # the edge: nothing further
     assert opened.page.evaluate("document.activeElement.dataset.cell") == "1,2"
     opened.page.keyboard.press("ArrowUp")
     opened.page.keyboard.press("Space")
-    assert opened.page.locator("#rows h3").inner_text() == "True Arts, answered Science"
+    assert opened.page.locator("#rows h3").inner_text() == "True Arts, predicted Science"
 
 
 def test_click_shows_thumbnails(images, show):
@@ -119,11 +120,11 @@ def test_hostile_strings_are_text(hostile, show):
             page.click(f'#matrix [data-cell="{true},{predicted}"]')
             assert page.locator("#rows .text").count() == len(found)
     page.click('#matrix [data-cell="0,0"]')
-    assert page.locator("#rows h3").inner_text() == f"Rightly answered {HOSTILE[0]}"
+    assert page.locator("#rows h3").inner_text() == f"Rightly predicted {HOSTILE[0]}"
     assert page.locator("#rows .text").first.inner_text().startswith(HOSTILE[rows_of(rows, 0, 0)[0] % len(HOSTILE)])
     assert page.evaluate("window.hacked") is None
     assert page.locator("#rows script, #rows img, [onerror], [onmouseover]").count() == 0
-    assert HOSTILE[1] in page.locator("h1").inner_text()
+    assert HOSTILE[1] in page.locator(".lead").inner_text()
     assert "[U+202E]gpj.exe" in page.locator("#notes").inner_text()
     assert opened.said == []
 
@@ -151,6 +152,42 @@ def test_no_sideways_scroll(name, width, request, show):
     assert (wide, narrow) == (width > 640, width <= 640)
     boxes = opened.page.locator("section").evaluate_all("all => all.map((s) => s.getBoundingClientRect().right)")
     assert max(boxes) <= width
+
+
+@pytest.mark.parametrize("name", ["texts", "hostile"])
+@pytest.mark.parametrize("width", [402, 820])
+def test_tables_are_seen_whole(name, width, request, show):
+    opened = show(request.getfixturevalue(name), width=width)
+    opened.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    cut = "all => all.filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.getAttribute('aria-label'))"
+    assert opened.page.locator(".scroll").evaluate_all(cut) == []
+    figures = opened.page.locator(".cards .figure")
+    assert figures.evaluate_all("all => all.every((e) => e.scrollWidth <= e.clientWidth && e.offsetHeight < 40)")
+
+
+def test_a_link_unfolds_and_paper_has_everything(texts, show):
+    opened = show(texts)
+    folded = opened.page.locator("details").evaluate_all("all => all.filter((one) => !one.open).length")
+    assert folded >= 4
+    assert not opened.page.locator("#glossary dl").is_visible()
+    opened.page.locator("nav a", has_text="Words").click()
+    assert opened.page.locator("#glossary dl").is_visible()
+    opened.page.evaluate("void (window.print = () => dispatchEvent(new Event('beforeprint')))")
+    opened.page.locator("#print").click()
+    assert opened.page.locator("details:not([open])").count() == 0
+
+
+def test_a_chart_is_saved_as_a_picture(texts, show):
+    opened = show(texts)
+    opened.page.evaluate("void (navigator.clipboard.write = () => Promise.reject())")  # as where it is not allowed
+    with opened.page.expect_download() as download:
+        opened.page.locator("#ladder .picture").click()
+    with Image.open(download.value.path()) as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(100_000)}
+        assert picture.format == "PNG"
+        assert picture.width >= 1400
+    assert {(255, 255, 255), (51, 80, 184)} <= colours  # the card's and the method's, of the page as it is shown
+    assert opened.said == []
 
 
 def colour(opened, selector: str, name: str) -> str:
@@ -212,7 +249,7 @@ def test_tooltip_says_the_figure(texts, show):
 
 def test_readable_without_javascript(texts, show):
     opened = show(texts, java_script_enabled=False)
-    assert "Transfer worked" in opened.page.locator("#verdict").inner_text()
+    assert "Pretraining helped" in opened.page.locator("#verdict").inner_text()
     assert "needs JavaScript" in opened.page.locator("#confusion").inner_text()
     assert opened.page.locator("#ladder .wide svg").is_visible()
     assert not opened.page.locator("#theme").is_visible()

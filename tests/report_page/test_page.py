@@ -23,21 +23,23 @@ def test_order_and_one_sentence_each(whole):
 @pytest.mark.parametrize(
     ("label", "title", "words"),
     [
-        ("POSITIVE", "Transfer worked", "+4.2 points of accuracy over {} (95% interval +2.1 to +6.3{})."),
+        ("POSITIVE", "Pretraining helped", "+4.2 points of accuracy over {} (95% interval +2.1 to +6.3)."),
         (
             "NEGATIVE",
-            "Transfer hurt",
-            "\u22124.2 points of accuracy against {} (95% interval \u22126.3 to \u22122.1{}).",
+            "Pretraining hurt",
+            "\u22124.2 points of accuracy against {} (95% interval \u22126.3 to \u22122.1).",
         ),
-        ("NEUTRAL", "No clear difference", "+0.0 points of accuracy against {} (95% interval \u22122.1 to +2.1{})."),
+        ("NEUTRAL", "No clear difference", "+0.0 points of accuracy against {} (95% interval \u22122.1 to +2.1)."),
     ],
 )
 def test_verdict_in_words(label, title, words):
     rows = text_rows()
     html = render_page(Path("runs/x"), report(rows, evidence=evidence(rows, label)), rows)
-    assert f'<h2 id="verdict-title">{title}</h2>' in html
-    assert sentence(html) == words.format("TF-IDF + logistic regression", "; McNemar&#39;s test: p &lt; 0.001")
-    assert "<strong>train longer</strong> <code>--max_steps 90</code> <span>The loss still fell.</span>" in html
+    assert f'</svg>\n{title}</h2>' in html
+    assert sentence(html) == words.format("TF-IDF + logistic regression")
+    assert "<p>McNemar&#39;s test: p &lt; 0.001.</p></details>" in html  # the statistics are there for who looks
+    assert "<li><strong>Train longer</strong><p>The loss still fell.</p>" in html
+    assert "<code>hftl train runs/x/config.yaml --max_steps 90</code>" in html
 
 
 def test_figures_of_each_section_are_there(whole):
@@ -101,11 +103,11 @@ def test_command_names_the_finished_folder(path, command, tmp_path, monkeypatch)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     rows = text_rows()
     write_page(Path(path), report(rows), rows)
-    assert f'id="command">{html_escape(command, quote=True)}<'.replace("&#x27;", "&#39;") in Path(path).read_text(
+    assert f'<code>{html_escape(command, quote=True)}<'.replace("&#x27;", "&#39;") in Path(path).read_text(
         "utf-8"
     )
     write_page(Path(path), report(rows), rows, run_dir=Path("else/where"))
-    assert 'id="command">hftl train else/where/config.yaml<' in Path(path).read_text("utf-8")
+    assert '<code>hftl train else/where/config.yaml<' in Path(path).read_text("utf-8")
 
 
 def test_classes_with_the_lowest_f1_first(whole):

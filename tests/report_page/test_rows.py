@@ -85,7 +85,7 @@ def test_thumbnail(mode, size):
     image = Image.open(BytesIO(base64.b64decode(data)))
     assert head == "data:image/webp;base64"
     assert (found["width"], found["height"]) == size
-    assert max(image.size) == min(max(size), 96)
+    assert max(image.size) == min(max(size), 200)
     ratio = size[0] / size[1]
     assert image.size[0] / image.size[1] == pytest.approx(ratio, rel=0.02) or min(image.size) == 1
 

@@ -44,7 +44,7 @@ def test_an_unknown_field_is_never_public():
 
 def test_private_fields_stay_private():
     assert private_fields(REPORT) == {
-        "warnings", "statements", "model.name", "data.name", "data.skipped", "evidence.verdict.advice",
+        "warnings", "statements", "name", "author", "model.name", "data.name", "data.skipped", "evidence.verdict.advice",
         "evidence.forgetting.retention", "evidence.doctor.fix",
     }  # fmt: skip
 
