@@ -26,6 +26,7 @@ _FLAGS = {
     "create_pr": Flag("open a pull request instead of committing", bool),
     "adapter_only": Flag("the LoRA adapter alone; its base model must be on the Hub", bool),
     "license": Flag("identifier of the Hub, such as apache-2.0 (default: carried over from base model and data)"),
+    "language": Flag("language of the texts, such as en (default: that of a packaged sample, else not said)"),
     "include_examples": Flag("show this many test rows in the card; they are printed first (default: 0)", int),
     "space": Flag("namespace/name of a Space that serves the model, made or updated after the push"),
     "commit_message": Flag("title of the commit"),

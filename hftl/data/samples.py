@@ -35,6 +35,7 @@ class Sample:
     rows: dict[str, int]
     read: Callable[[], tuple[Any, str]]  # -> (rows, sha256 of the source)
     table: Callable[[Any], _Table]
+    language: str | None = None  # of its texts
 
 
 UNLABELLED = "Uncategorized"
@@ -104,6 +105,7 @@ SAMPLES: dict[str, Sample] = {
             {"train": 7226, "test": 1807, "unlabelled": 1000},
             wikipedia_source,
             _topics,
+            "en",
         ),
         Sample(
             "wikipedia-subjects",
@@ -114,6 +116,7 @@ SAMPLES: dict[str, Sample] = {
             {"train": 4536, "test": 1133, "unlabelled": 4364},
             wikipedia_source,
             _subjects,
+            "en",
         ),
         Sample(
             "digits",

@@ -25,7 +25,7 @@ from hftl.publishing.public_report import (
     public_name,
     public_report,
 )
-from hftl.publishing.save import copy_file, model_files
+from hftl.publishing.save import copy_file, model_files, write_pictures
 from hftl.report.views import statements_of
 from hftl.report.visible import shorten
 from hftl.run_data import Artifact, run_splits, spread
@@ -93,6 +93,8 @@ def build_bundle(artifact: Artifact, folder: Path, options: PushOptions) -> Bund
         adapter_only=options.adapter_only,
         has_adapter=(folder / "adapter").is_dir(),
         has_config=config is not None,
+        language=options.language,
+        pictures=write_pictures(folder, report, config),
     )
     card = card_text(report, about, config)
     (folder / "README.md").write_text(card, encoding="utf-8", newline="\n")

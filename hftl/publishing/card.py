@@ -3,11 +3,14 @@
 The template is `templates/card.md`. Every name, label and note of the data is escaped where it is shown.
 """
 
+import base64
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from huggingface_hub import ModelCardData
@@ -16,14 +19,17 @@ from markupsafe import Markup
 from PIL import Image as PILImage
 
 from hftl.config import OWN_FLAGS
-from hftl.data.samples import SAMPLES
+from hftl.data.samples import SAMPLES, Sample
 from hftl.evaluation.scale import Scale
 from hftl.models.packaged import PACKAGED
 from hftl.models.pooled import PooledForImageClassification
 from hftl.publishing.metadata import METRICS, Licence, hub_data, model_index
 from hftl.publishing.public_report import hub_base, hub_commit, public_config, public_name, public_report
 from hftl.report import statements, views
+from hftl.report.charts import draw
+from hftl.report.figures import ladder, matrix
 from hftl.report.limits import LOCAL, limits
+from hftl.report.rows import confusion_of
 from hftl.report.statements import Statement
 from hftl.report.visible import code, md, one_line, quoted_python
 from hftl.tasks import task_of
@@ -65,6 +71,8 @@ class CardOptions:
     licence: Licence | None = None  # None: not settled yet
     repo_id: str | None = None  # ns/name, which the commands name
     examples: tuple[Example, ...] = ()  # rows that become public
+    pictures: tuple[tuple[str, str], ...] = ()  # files that lie beside the card, and what each shows
+    language: str | None = None  # of the texts, as the Hub calls it; None: that of a packaged sample, else not said
     adapter_only: bool = False
     has_adapter: bool = False  # in adapter/, beside the whole model
     has_config: bool = True  # config.yaml lies beside the card or above it
@@ -110,9 +118,33 @@ def card_text(report: dict[str, Any], options: CardOptions | None = None, config
     return text.strip("\n") + "\n"
 
 
+def card_pictures(report: dict[str, Any], config: dict[str, Any] | None = None) -> dict[str, tuple[str, bytes]]:
+    """Return the pictures of a card by file: what each shows, and its PNG; none where there is nothing to show.
+
+    They are drawn in the light colours of report.html. Takes what `card_text` takes, and shows no more.
+    """
+    published = public_report(report, config)
+    evidence, labels = published.get("evidence") or {}, published["data"]["labels"]
+    charts = {"ladder.png": ladder(published, evidence)} if len(evidence.get("ladder") or []) > 1 else {}
+    if evidence.get("confusion"):
+        charts["confusion.png"] = matrix(confusion_of(evidence["confusion"], len(labels)), labels)
+    specs = json.dumps([{**chart.wide, "background": "var(--card)", "padding": 16} for chart in charts.values()])
+    style = files("hftl.report").joinpath("templates/page.css").read_text(encoding="utf-8")
+    for name, light in re.findall(r"(--[a-z-]+): light-dark\((#\w+),", style):
+        specs = specs.replace(f"var({name})", light)
+    drawn = draw(json.loads(specs), "png")
+    if isinstance(drawn, str):  # the card is good without
+        return {}
+    return {
+        name: (re.sub("[\u2068\u2069]", "", chart.summary), base64.b64decode(png))
+        for (name, chart), png in zip(charts.items(), drawn, strict=True)
+    }
+
+
 def front_matter(report: dict[str, Any], published: dict[str, Any], options: CardOptions) -> str:
-    """Return the metadata as YAML, by huggingface_hub's own class; the language is not known, hence not said."""
+    """Return the metadata as YAML, by huggingface_hub's own class; a language that is not known is not said."""
     base, data = hub_base(report["model"]), hub_data(str(published["data"]["name"]))
+    sample = _sample(str(published["data"]["name"]))
     fields: dict[str, Any] = {}
     single = len(task_of(published).inputs.columns) == 1  # the Hub's widget takes no pairs
     if options.examples and single and (options.repo_id or options.examples[0].text is not None):
@@ -123,6 +155,7 @@ def front_matter(report: dict[str, Any], published: dict[str, Any], options: Car
     return (
         ModelCardData(
             license=options.licence.id if options.licence else None,
+            language=options.language or (sample.language if sample else None),
             library_name="peft" if options.adapter_only else "transformers",
             pipeline_tag=published["task"],
             base_model=base,
@@ -184,9 +217,13 @@ def base_link(report: dict[str, Any]) -> Markup:
     return Markup(f"{linked}{where}{f' at {code(revision[:12])}' if revision else ''}")
 
 
+def _sample(name: str) -> Sample | None:
+    return SAMPLES.get(name.removeprefix("sample:")) if name.startswith("sample:") else None
+
+
 def _data_line(published: dict[str, Any]) -> Markup:
     name = str(published["data"]["name"])
-    dataset, sample = hub_data(name), SAMPLES.get(name.removeprefix("sample:")) if name.startswith("sample:") else None
+    dataset, sample = hub_data(name), _sample(name)
     rows = published["data"]["rows"]
     count = f"{rows['train']:,} rows to train on, {rows['validation']:,} for validation, {rows['test']:,} to test"
     if dataset:

@@ -60,6 +60,7 @@ _PUSHED = """
     model*.safetensors model.safetensors.index.json adapter_model.safetensors adapter_config.json
     adapter/adapter_model.safetensors adapter/adapter_config.json spiece.model sentencepiece.bpe.model tokenizer.model
     report.json config.yaml .eval_results/* examples/[0-9]*.png
+    ladder.png confusion.png
 """
 MODEL_FILES = tuple(_SAVED.split())
 OF_A_MODEL = (*MODEL_FILES, *_PUSHED.split())
@@ -76,6 +77,7 @@ class PushOptions:
     create_pr: bool = False  # open a pull request instead
     adapter_only: bool = False  # the LoRA adapter at the root instead of the whole model
     license: str | None = None  # identifier of the Hub, needed when it does not follow from base model and data
+    language: str | None = None  # of the texts, such as en
     include_examples: int = 0  # test rows that stand in the card; nothing else of the data leaves the machine
     space: str | None = None  # namespace/name of a Space that serves the model
     commit_message: str | None = None
@@ -100,6 +102,8 @@ def check_options(options: PushOptions) -> None:
     _check_branch(options.revision, options.create_pr)
     if options.commit_message is not None and not options.commit_message.strip():
         raise ConfigError("--commit_message needs some words.")
+    if options.language is not None and not re.fullmatch(r"[a-z]{2,3}|multilingual", options.language):
+        raise ConfigError(f"--language {options.language!r} is no code of a language, such as en, de or multilingual.")
     if options.space is None:
         return
     check_repo_id(options.space, "--space")

@@ -14,7 +14,7 @@ from hftl.errors import ConfigError, RunError
 from hftl.models import pooled
 from hftl.models.load import Loaded
 from hftl.paths import usual_modes
-from hftl.publishing.card import CardOptions, card_text
+from hftl.publishing.card import CardOptions, card_pictures, card_text
 from hftl.publishing.hub_repository import MODEL_FILES
 from hftl.publishing.metadata import choose_license, known_license
 from hftl.training.world import is_main_process
@@ -69,10 +69,19 @@ def write_card(folder: Path, report: dict[str, Any]) -> None:
         licence = None
     path = folder.parent / "config.yaml"
     config = read_yaml(path) if path.is_file() else None
-    options = CardOptions(
-        licence=licence, has_adapter=False, has_config=config is not None, config_place="../config.yaml"
-    )
+    pictures = write_pictures(folder, report, config)
+    options = CardOptions(licence, has_config=config is not None, config_place="../config.yaml", pictures=pictures)
     (folder / "README.md").write_text(card_text(report, options, config), encoding="utf-8", newline="\n")
+
+
+def write_pictures(
+    folder: Path, report: dict[str, Any], config: dict[str, Any] | None
+) -> tuple[tuple[str, str], ...]:
+    """Write the card's pictures into `folder`; return the name of each file, and what it shows."""
+    pictures = card_pictures(report, config)
+    for name, (_, png) in pictures.items():
+        (folder / name).write_bytes(png)
+    return tuple((name, shows) for name, (shows, _) in pictures.items())
 
 
 def model_files(folder: Path, *, weights: bool = True) -> list[Path]:

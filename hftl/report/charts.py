@@ -40,9 +40,14 @@ _CONFIG = {
     "text": {"fontSize": 13, "color": "var(--ink)"},
 }
 _DRAW = """
-import json, sys, vl_convert
-svgs = [vl_convert.vegalite_to_svg(spec, vl_version="5.21", allowed_base_urls=[]) for spec in json.load(sys.stdin)]
-json.dump(svgs, sys.stdout)
+import base64, json, sys, vl_convert
+options = {"vl_version": "5.21", "allowed_base_urls": []}
+specs = json.load(sys.stdin)
+if "png" in sys.argv:
+    drawn = [base64.b64encode(vl_convert.vegalite_to_png(spec, scale=2, **options)).decode() for spec in specs]
+else:
+    drawn = [vl_convert.vegalite_to_svg(spec, **options) for spec in specs]
+json.dump(drawn, sys.stdout)
 """
 
 Encoding = dict[str, Any]
@@ -57,8 +62,8 @@ class Chart:
     narrow: dict[str, Any]
 
 
-def draw(specs: Sequence[dict[str, Any]]) -> list[str] | str:
-    """Return an SVG for each Vega-Lite spec, or one line that says why they could not be drawn.
+def draw(specs: Sequence[dict[str, Any]], kind: str = "svg") -> list[str] | str:
+    """Return an SVG for each Vega-Lite spec (or, of `kind` "png", its bytes in base64), or one line that says why not.
 
     Strings among the specs' data are escaped by Vega. Nothing is fetched: a spec with a URL fails.
 
@@ -69,7 +74,7 @@ def draw(specs: Sequence[dict[str, Any]]) -> list[str] | str:
         return []
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _DRAW],
+            [sys.executable, "-P", "-c", _DRAW, kind],
             input=json.dumps(list(specs), allow_nan=False),
             capture_output=True,
             encoding="utf-8",

@@ -24,6 +24,7 @@ from hftl.report.charts import (
     line_at,
     pareto,
 )
+from hftl.report.rows import SHADES, Confusion
 from hftl.report.statements import duration, headline_of, race_scale, scales_of, score_name
 from hftl.report.visible import isolated, one_line
 
@@ -36,11 +37,7 @@ def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart
     """Return the charts by name; a part of the report that is missing gives none."""
     headline = headline_of(report)
     title, scale = score_name(headline, heads=True), scales_of(report)[headline]
-    rungs = [{"name": r["name"], "kind": r["kind"], **r[headline]} for r in views.ladder(report, evidence)]
-    against = next((r["value"] for r in rungs if r["name"] == (evidence.get("verdict") or {}).get("against")), None)
-    summary = "; ".join(f"{isolated(r['name'])} {scale.value(r['value'])}" for r in rungs)
-    summary = f"{title} on the test rows with 95% intervals: {summary}."
-    charts = {"ladder": intervals(rungs, against, summary, scale)}
+    charts = {"ladder": ladder(report, evidence)}
     forgetting, calibration, abstain = (evidence.get(k) or {} for k in ("forgetting", "calibration", "abstain"))
     blocks = [b for b in forgetting.get("cka") or [] if b.get("value") is not None]
     if len(blocks) > 1 and not forgetting.get("unchanged"):
@@ -62,19 +59,57 @@ def figures(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Chart
     return charts
 
 
+def ladder(report: dict[str, Any], evidence: dict[str, Any]) -> Chart:
+    """Draw the headline score of every model that answered the same test rows."""
+    headline = headline_of(report)
+    scale = scales_of(report)[headline]
+    rungs = [{"name": r["name"], "kind": r["kind"], **r[headline]} for r in views.ladder(report, evidence)]
+    against = next((r["value"] for r in rungs if r["name"] == (evidence.get("verdict") or {}).get("against")), None)
+    summary = "; ".join(f"{isolated(r['name'])} {scale.value(r['value'])}" for r in rungs)
+    return intervals(rungs, against, f"{scale.heading} on the test rows with 95% intervals: {summary}.", scale)
+
+
+def matrix(confusion: Confusion, labels: Sequence[str]) -> Chart:
+    """Draw a confusion matrix, true classes by predicted ones, the darker the larger the part of its true class."""
+    cells = [
+        {"x": x, "y": y, "n": one["count"] or "", "part": one["shade"] / SHADES, "right": x == y}
+        for y, line in enumerate(confusion.matrix)
+        for x, one in enumerate(line)
+    ]
+    names = _literal([one_line(labels[i], 24) for i in confusion.classes])
+    look = {"labelExpr": f"{names}[datum.value]", "labelLimit": 150, "domain": False, "ticks": False}
+    band = {"type": "ordinal", "scale": {"paddingInner": 0.06}}
+    x = {"field": "x", **band, "axis": {"title": "predicted", "orient": "top", "labelAngle": -45, **look}}
+    y = {"field": "y", **band, "axis": {"title": "true", **look}}
+    colour = {"condition": {"test": "datum.right", "value": "var(--accent)"}, "value": "var(--bad)"}
+    part = {"field": "part", "type": "quantitative", "scale": None}
+    ink = {"condition": {"test": "datum.part > 0.6", "value": "var(--card)"}, "value": "var(--ink)"}
+    layers = [
+        layer({"type": "rect", "cornerRadius": 4, "color": "var(--soft)"}, {"x": x, "y": y}, cells),
+        layer({"type": "rect", "cornerRadius": 4}, {"x": x, "y": y, "color": colour, "opacity": part}, cells),
+        layer({"type": "text"}, {"x": x, "y": y, "text": {"field": "n"}, "color": ink}, cells),
+    ]
+    wrong = f"{confusion.errors:,} of {sum(confusion.totals):,} test rows lie off its diagonal"
+    return chart(f"Confusion matrix, true classes by predicted ones: {wrong}.", layers, 110 + 30 * len(confusion.classes))
+
+
+def _literal(names: Sequence[str]) -> str:
+    """Return names as a Vega array literal, with everything but plain characters left out of them."""
+    plain = ("".join(c if c.isalnum() or c in " ._-\u2026" else "." for c in name) for name in names)
+    return "[{}]".format(", ".join(f"'{name}'" for name in plain))
+
+
 def similarity(blocks: Sequence[dict[str, Any]]) -> Chart:
     """Draw the similarity (`value`, 0 to 1) of each `block` to the base model's, from the input to the output."""
     names = [one_line(b["block"], 24) for b in blocks]
     said = [f"{isolated(b['block'])}: {b['value']:.3f}" for b in blocks]
     points = [{"x": i, "y": b["value"], "said": said[i]} for i, b in enumerate(blocks)]
-    # A Vega array literal, with everything but plain characters left out of the names.
-    plain = ", ".join("'{}'".format("".join(c if c.isalnum() or c in " ._-" else "." for c in name)) for name in names)
     x = axis(
         "x",
         "block, from input to output",
         {"domain": [-0.4, len(names) - 0.6], "nice": False},
         values=list(range(len(names))),
-        labelExpr=f"[{plain}][datum.value]",  # two blocks may bear one name
+        labelExpr=f"{_literal(names)}[datum.value]",  # two blocks may bear one name
         labelAngle=-45 if len(names) * max(map(len, names)) * 7 > NARROW - 60 else 0,
         labelOverlap="parity",
         labelLimit=110,

@@ -13,10 +13,10 @@ FEW_ROWS = 30  # test rows of a class below which its figures say little: the ha
 SMALL_TEST = 200  # test rows below which an accuracy is known to 7 points at best
 _FINDINGS = {  # check of the doctor -> what its count counts
     "missing_values": "rows without an input or a label",
-    "empty_or_truncated_texts": "texts that are empty or seem cut off",
+    "empty_or_truncated_texts": "texts that are empty or look cut off",
     "broken_images": "images that could not be read",
     "tiny_or_odd_images": "images of an unusual size or kind",
-    "file_groups": "images of a group, by their file names, that lies in several splits, which flatters the test",
+    "file_groups": "images whose group, by their file names, is in several splits, which flatters the test",
     "exact_duplicates": "rows that repeat another of their split",
     "cross_split_duplicates": "rows of validation or test that an earlier split holds too, which flatters the test",
     "near_duplicates": "rows that are nearly the same as another",
@@ -25,7 +25,7 @@ _FINDINGS = {  # check of the doctor -> what its count counts
     "missing_classes": "classes that a split lacks",
     "imbalance": "classes with less than a fifth of the rows of the largest",
     "too_few_rows": "classes with few training rows",
-    "leaky_feature": "features that tell the label by themselves, such as a length or a file name",
+    "leaky_feature": "features that give the label away, such as a length",
 }  # sorted_rows is left out: hftl shuffles
 
 
@@ -41,16 +41,16 @@ def limits(report: Mapping[str, Any]) -> list[Statement]:
     findings = [f"{_FINDINGS[f['check']]} ({f['count']:,})" for f in found if f["check"] in _FINDINGS]
     return [
         Statement(output_of(report).words["always"].format(n=classes, rows=rows, row=inputs.noun)),
-        Statement(f"The figures hold for {rows} like those of {{}}. On other {rows} it was not tested.", (origin,)),
+        Statement(f"The figures hold for {rows} like those of {{}}. It was not tested on other {rows}.", (origin,)),
         *([Statement(inputs.caveat)] if inputs.caveat else []),
         *_where(tests < SMALL_TEST, f"The test has only {tests:,} rows: read the intervals, not the figures alone."),
         *_weak_classes(report),
         *weak_slices(report, evidence),
         *(_where(cut, _cut(cut, inputs.called)) if cut else []),
         *_confusions(data["labels"], evidence),
-        *_where(skipped, f"{counted(skipped or 0, 'row', 'rows')} of the data could not be read and are left out."),
+        *_where(skipped, f"{counted(skipped or 0, 'row', 'rows')} of the data could not be read and were left out."),
         *_where(findings, f"The check of the data found {'; '.join(findings)}."),
-        Statement("Fairness to groups of people was not examined. Do not let it decide about people by itself."),
+        Statement("Fairness towards groups of people was not examined. Do not let it decide about people on its own."),
     ]
 
 
@@ -61,8 +61,8 @@ def _where(there_is_one: Any, text: str, names: tuple[str, ...] = ()) -> list[St
 def _cut(cut: Mapping[str, int], kind: str) -> str:
     share = percent(cut["rows"] / cut["of"])
     return (
-        f"It reads the first {cut['tokens']} tokens of a {kind}; {share} of the {kind}s of training and validation are that "
-        "long or longer, and what follows is not seen."
+        f"It reads the first {cut['tokens']} tokens of a {kind} and nothing after them; {share} of the {kind}s for training and "
+        "validation are that long or longer."
     )
 
 
@@ -75,7 +75,7 @@ def _weak_classes(report: Mapping[str, Any]) -> list[Statement]:
     few = sorted((c for c in tested if c["support"] < FEW_ROWS), key=lambda c: c["support"])
     counts = ", ".join(f"{{}} ({c['support']})" for c in few[:WEAKEST])
     more = f" and {len(few) - WEAKEST} more" if len(few) > WEAKEST else ""
-    small = f"Fewer than {FEW_ROWS} test {words['units']}, hence uncertain figures: {counts}{more}."
+    small = f"Fewer than {FEW_ROWS} test {words['units']}, so their figures are uncertain: {counts}{more}."
     untested, name, names = len(classes) - len(tested), words["name"], words["names"]
     unit = words["units"].removesuffix("s")
     return [

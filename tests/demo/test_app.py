@@ -136,7 +136,7 @@ def test_examples_are_private(text_demo, tmp_path):
 
 def test_head_says_the_verdict(text_demo):
     head = header_html(served_of(text_demo.run))
-    assert "On 60 test rows its accuracy is 84.0% (95% interval 79.0 to 89.0%). Transfer worked." in head
+    assert "On 60 test rows its accuracy is 84.0% (95% interval 79.0 to 89.0%). Pretraining helped." in head
     assert "org/model" in head
     assert str(text_demo.run.parent) not in head
 

@@ -34,7 +34,7 @@ def test_text(text_demo, show):
     assert page.evaluate("getComputedStyle(document.querySelector('#head .kicker')).color") == "rgb(158, 168, 181)"
     assert page.locator("h1").inner_text() == "mood"
     assert page.locator("#verdict-line").inner_text() == (
-        "On 60 test rows its accuracy is 84.0% (95% interval 79.0 to 89.0%). Transfer worked."
+        "On 60 test rows its accuracy is 84.0% (95% interval 79.0 to 89.0%). Pretraining helped."
     )
     ask(opened, TEXT)
     expected = load(text_demo.run).predict([TEXT])[0]
@@ -53,7 +53,7 @@ def test_text(text_demo, show):
     assert words.inner_text() == HOSTILE
     assert page.evaluate("window.hacked") is None
     page.get_by_role("tab", name="Evidence").click()
-    assert page.locator("#evidence .verdict h2").inner_text() == "Transfer worked"
+    assert page.locator("#evidence .verdict h2").inner_text() == "Pretraining helped"
     assert page.locator("#evidence #matrix tbody tr").count() == 3
     assert page.locator("#evidence .chart.wide svg").first.is_visible()
     assert opened.said == []

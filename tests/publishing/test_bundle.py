@@ -365,7 +365,7 @@ def test_the_card_beside_a_saved_model(text_run, image_run):
         assert card_problems(card, "model") == ([], [])
         assert "alice" not in card
         assert "hftl train ../config.yaml --data DATA --model MODEL" in card
-    assert "Whether transfer helped is not known" in card
+    assert "Whether pretraining helped is not known" in card
 
 
 def test_links_are_used_where_they_can_be(text_run, tmp_path, monkeypatch):

@@ -84,8 +84,8 @@ def test_all_of_the_evidence_is_shown():
     for said in (
         "| Accuracy | 84.0% | 79.0 to 89.0% |",
         "| Macro F1 | 80.0% | 75.0 to 85.0% |",
-        "**Transfer worked.** +4.2 points of accuracy over TF-IDF + logistic regression",
-        "(95% interval +2.1 to +6.3; McNemar's test: p < 0.001)",
+        "**Pretraining helped.** +4.2 points of accuracy over TF-IDF + logistic regression",
+        "(95% interval +2.1 to +6.3). That is the best",
         "| Arts | 80.0% | 60.0% | 10.0% | 5 |",
         "share of right answers: 0.030 (95% interval 0.010 to 0.050; chance alone: 0.020); 0.100 before",
         "If it only answers when at least 83.0% confident, 95.3% of its answers are right",
@@ -102,8 +102,8 @@ def test_all_of_the_evidence_is_shown():
 @pytest.mark.parametrize(
     ("label", "kind", "title", "said"),
     [
-        ("NEGATIVE", None, "Transfer hurt", "The whole interval is below zero"),
-        ("NEUTRAL", "EQUIVALENT", "Equivalent: as good with and without transfer", "within 2 points of zero"),
+        ("NEGATIVE", None, "Pretraining hurt", "The whole interval is below zero"),
+        ("NEUTRAL", "EQUIVALENT", "Equivalent: a simple model does as well", "within 2 points of zero"),
         ("NEUTRAL", "UNDECIDED", "Undecided: too few test rows to tell", "60 test rows cannot"),
     ],
 )
@@ -119,7 +119,7 @@ def test_a_verdict_against_transfer_is_said_without_advice(label, kind, title, s
 def test_without_evidence_it_says_so():
     card = card_text(example_report() | {"evidence": None, "baselines": []}, PUSHED)
     read(card)
-    assert "Whether transfer helped is not known" in card
+    assert "Whether pretraining helped is not known" in card
     assert "Against simpler models" not in card
     assert "How far to trust" not in card
     assert "| Accuracy | 84.0% | 79.0 to 89.0% |" in card
@@ -174,7 +174,7 @@ def test_limits_come_from_the_figures():
         "by text length, 5 to 9 characters: accuracy 40.0% on 20 test rows",
         "first 128 tokens of a text; 22.9% of the texts",
         "Arts taken for History (7), Science taken for History (2).",
-        "Fairness to groups of people was not examined",
+        "Fairness towards groups of people was not examined",
     ):
         assert said in limits, said
 
@@ -203,7 +203,7 @@ def test_seeds_and_parity():
         "hub": {"rows": 64, "origin": "x", "labels_equal": None, "max_difference": None, "note": "not checked"},
     }  # fmt: skip
     card = card_text(example_report(seeds=seeds, parity=parity), PUSHED)
-    assert "Trained 2 times, on the same splits. Published is seed 2" in card
+    assert "Trained 2 times, on the same splits. Seed 2, the best on validation, is published." in card
     assert "| Accuracy | 60.00% | 14.14% | 50.00%, 70.00% |" in card
     assert "The saved model was loaded in a fresh process without hftl" in card
     assert "on 64 rows (test rows of the run): the same labels, probabilities apart by at most 1e-07" in card
@@ -288,7 +288,7 @@ def test_settings_are_those_that_differ_from_the_defaults():
 def test_before_there_is_a_repository():
     card = card_text(example_report(), CardOptions(config_place="../config.yaml"))
     assert read(card).license is None
-    assert "| Licence | not settled yet |" in card
+    assert "| Licence | not chosen yet |" in card
     assert 'model="path/or/id/of/this/model"' in card
     assert "hftl train ../config.yaml --data DATA" in card
     assert "hf download" not in card

@@ -33,8 +33,8 @@ def test_nothing_is_shown_unescaped():
 @pytest.mark.parametrize(
     ("label", "kind", "look", "title"),
     [
-        ("POSITIVE", None, "hf-good", "Transfer worked"),
-        ("NEGATIVE", None, "hf-bad", "Transfer hurt"),
+        ("POSITIVE", None, "hf-good", "Pretraining helped"),
+        ("NEGATIVE", None, "hf-bad", "Pretraining hurt"),
         ("NEUTRAL", None, "hf-none", "No clear difference"),
         ("NEUTRAL", "EQUIVALENT", "hf-none", "Equivalent"),
         ("NEUTRAL", "UNDECIDED", "hf-none", "Undecided"),

@@ -37,7 +37,7 @@ def test_no_file_names_the_folder_of_the_seed(kept: Result) -> None:
 
 def test_the_card_shows_all_seeds(kept: Result) -> None:
     card = (kept.run_dir / "final" / "README.md").read_text(encoding="utf-8")
-    assert f"Trained 2 times, on the same splits. Published is seed {kept.report['seeds']['kept']}," in card
+    assert f"Trained 2 times, on the same splits. Seed {kept.report['seeds']['kept']}, the best" in card
 
 
 def test_terminal_ends_with_the_folder_that_stays(capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
