@@ -94,7 +94,7 @@ def best_label(answer: dict[str, Any], config: dict[str, Any], report: dict[str,
     """Return the likeliest label, and whether it is sure: as the report's threshold has it."""
     label, confidence = (answer["confidences"][0][key] for key in ("label", "confidence"))
     needed = threshold(report)
-    look, title = ("even", "Not sure") if confidence < needed else ("good" if needed else "none", bdi(label))
+    look, title = ("even", "Not sure") if confidence < (needed or 0.5) else ("good" if needed else "none", bdi(label))
     rule = f"; this model needs {percent(needed)} to be sure" if needed else " by the model's own confidence"
     return note(title, f"{percent(confidence)}{rule}", remark, look)
 
@@ -129,7 +129,7 @@ def number_between(answer: Any, config: dict[str, Any], report: dict[str, Any], 
 def evidence(report: dict[str, Any]) -> str:
     """Return the evidence of a report; one line where there is none, or none that can be read."""
     if not report:
-        return '<p class="hf-small">The repository of this model holds no report.json, hence no evidence.</p>'
+        return '<p class="hf-small">This model has no report.json, so there is no evidence to show.</p>'
     try:
         content = _words(report) + _tables(report)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):  # a stranger wrote it
@@ -140,7 +140,11 @@ def evidence(report: dict[str, Any]) -> str:
 def _words(report: dict[str, Any]) -> str:
     """Return the verdict and the headline figures as hftl wrote them into the report; an older one wrote none."""
     words, figures = report.get("statements") or {}, report["metrics"]["test"]
-    old = {"look": "none", "title": "No verdict", "sentence": "An older hftl wrote this report, without words for it."}
+    old = {
+        "look": "none",
+        "title": "No verdict",
+        "sentence": "This report comes from an older hftl that wrote no verdict.",
+    }
     cards = words.get("cards") or [_accuracy_card(figures["accuracy"])]
     boxes = "".join(
         f'<div class="hf-card">{bdi(c["name"])}<b>{bdi(c["value"])}</b><span>{bdi(c["below"])}</span></div>'

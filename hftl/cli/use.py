@@ -160,6 +160,7 @@ def demo(model: RunOrModel, *, port: int | None, share: bool, auth: str | None, 
     port = free_port(port)  # before the model is loaded: whether it is free is known at once
     if share:
         _say_what_is_public(auth=login is not None, feedback=options["feedback"] is not None)
+    print(f"Loading {model} ... the page will open at http://127.0.0.1:{port}", file=sys.stderr, flush=True)
     from hftl.demo.app import launch_demo, wait
 
     with on_stderr():

@@ -64,7 +64,9 @@ def build_demo(
     pool.shutdown(wait=False)
     title = f"{name}: {predictor.task.name.replace('-', ' ')}"
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3_600)) as demo:  # uploads, in seconds
-        html(report_html("header.html", name, predictor, artifact.report), "head")
+        html(
+            report_html("header.html", (artifact.report or {}).get("name") or name, predictor, artifact.report), "head"
+        )
         with gr.Tabs():
             with gr.Tab("Try it", id="try"):
                 try_tab(served, examples, corrections, demo)

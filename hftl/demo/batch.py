@@ -7,30 +7,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+from PIL import Image as PILImage
 
 from hftl.demo.feedback import as_text
-from hftl.demo.looks import html, piece, with_messages
+from hftl.demo.looks import html, piece, problem, with_messages
 from hftl.demo.served import Served, refuse_addresses
-from hftl.errors import DataError
+from hftl.errors import DataError, HftlError
 from hftl.predict_file import write_table
+from hftl.report.rows import thumbnail
 from hftl.report.statements import counted
 from hftl.report.visible import one_line
 
 
 _OWN: dict[str, Any] = {"api_visibility": "private"}
+_SHOWN = 24  # images of a batch, as thumbnails
 
 
 class BatchRow(NamedTuple):
     """One line of the CSV; an input that cannot be read has no answer."""
 
-    inputs: dict[str, str]
+    inputs: dict[str, Any]  # of a table all of its columns, else the name of the file
+    input: str  # in a line
     cells: dict[str, Any] = {}  # noqa: RUF012 it is never changed
     not_sure: bool | None = None
-
-    @property
-    def input(self) -> str:
-        """The input in a line."""
-        return " | ".join(self.inputs.values())
+    picture: dict[str, Any] | None = None  # a thumbnail, of the first images
 
     @property
     def prediction(self) -> str:
@@ -64,11 +64,11 @@ def classify(
             "For all of them: hftl predict MODEL --data FILE --output OUT.csv"
         )
         contents = contents[: box.most]
-    rows = [BatchRow(name) for name, _ in contents]
+    rows = [BatchRow(columns, name) for columns, name, _ in contents]
     faults = []
     for start in range(0, len(contents), box.chunk):
         readable: dict[int, Any] = {}
-        for i, (_, content) in enumerate(contents[start : start + box.chunk], start):
+        for i, (*_, content) in enumerate(contents[start : start + box.chunk], start):
             try:
                 readable[i] = served.read(content)
             except DataError as error:
@@ -76,7 +76,9 @@ def classify(
         answers = served.predict(list(readable.values())) if readable else []
         for i, answer in zip(readable, answers, strict=True):
             unsure = None if served.threshold is None else answer.confidence < served.threshold
-            rows[i] = BatchRow(rows[i].inputs, served.output.cells(answer), unsure)
+            image = readable[i] if i < _SHOWN and isinstance(readable[i], PILImage.Image) else None
+            picture = thumbnail(image) if image else None
+            rows[i] = rows[i]._replace(cells=served.output.cells(answer), not_sure=unsure, picture=picture)
         step(min(start + box.chunk, len(contents)), len(contents))
     if len(faults) == len(rows):
         raise DataError(f"None of the {len(rows):,} {kind}s can be classified. The first: {faults[0]}")
@@ -88,21 +90,31 @@ def classify(
 def write_csv(path: Path, rows: list[BatchRow]) -> None:
     """Write the inputs, prediction, and what goes with it."""
     sure = {None: "", False: "false", True: "true"}
-    cells = [{**row.inputs, "prediction": row.prediction, **row.more, "not_sure": sure[row.not_sure]} for row in rows]
-    write_table({name: [row.get(name) for row in cells] for name in (*rows[0].inputs, *columns_of(rows))}, path)
+    cells = [{"prediction": row.prediction, **row.more, "not_sure": sure[row.not_sure]} for row in rows]
+    answers = {column: [one.get(name) for one in cells] for name, column in columns_of(rows).items()}
+    write_table({name: [row.inputs[name] for row in rows] for name in rows[0].inputs} | answers, path)
 
 
-def columns_of(rows: list[BatchRow]) -> list[str]:
-    """Return the columns of the answers: where they have a probability, also whether it is too small."""
+def columns_of(rows: list[BatchRow]) -> dict[str, str]:
+    """Return what is known of the answers, and its column: under another name where the table has that one already.
+
+    Where they have a probability, that is also whether it is too small.
+    """
     answered = next((row for row in rows if row.cells), rows[0])
-    sure = ["not_sure"] if "probability" in answered.more else []
-    return ["prediction", *answered.more, *sure]
+    names = ["prediction", *answered.more, *(["not_sure"] if "probability" in answered.more else [])]
+    return {name: f"hftl_{name}" if name in rows[0].inputs else name for name in names}
 
 
 def batch_tab(served: Served, folder: Path) -> None:
     """Lay out the tab and join its events, inside `gr.Blocks`. CSV files are written under `folder`."""
     box, kind = served.box, served.inputs.called
-    html(piece("line", look="hint", text=f"{box.hint}, up to {box.most:,} {kind}s at once. A CSV comes out."))
+    html(
+        piece(
+            "line",
+            look="hint",
+            text=f"{box.hint}, up to {box.most:,} {kind}s at once. You get a CSV with the answers.",
+        )
+    )
     files = refuse_addresses(gr.File(elem_id="batch-files", height=160, **box.files))
     column = gr.Dropdown([], label=f"Column with the {kind}", visible=False, elem_id="batch-column", interactive=True)
     run = gr.Button(f"{served.output.words['ask']} all", variant="primary", elem_id="batch-run")
@@ -110,6 +122,12 @@ def batch_tab(served: Served, folder: Path) -> None:
     summary = html("", "batch-summary", min_height=20)
 
     def answer(uploads: Any, name: Any, progress: Any = gr.Progress()) -> tuple[str, Any]:  # noqa: B008 Gradio's way
+        try:
+            return classified(uploads, name, progress)
+        except HftlError as error:
+            return problem(error), gr.File(value=None, visible=False)
+
+    def classified(uploads: Any, name: Any, progress: Any) -> tuple[str, Any]:
         if not uploads:
             raise DataError(f"Choose a file with {kind}s first.")
         progress(0, desc="Reading")
@@ -134,7 +152,8 @@ def batch_tab(served: Served, folder: Path) -> None:
         files.upload(with_messages(offer_columns), files, column, **_OWN)
     files.clear(forget, None, [column, summary, output], **_OWN)
     outputs = [summary, output]
-    run.click(with_messages(answer), [files, column], outputs, show_progress_on=summary, concurrency_limit=1, **_OWN)
+    shown: dict[str, Any] = {"show_progress_on": summary, "trigger_mode": "always_last"}
+    run.click(answer, [files, column], outputs, concurrency_limit=1, **shown, **_OWN)
 
 
 def _summary(served: Served, rows: list[BatchRow], notes: list[str]) -> str:
@@ -145,10 +164,10 @@ def _summary(served: Served, rows: list[BatchRow], notes: list[str]) -> str:
     return piece(
         "batch",
         done=len(answers),
-        columns=", ".join([*rows[0].inputs, *columns_of(rows)]),
+        columns=", ".join([*rows[0].inputs, *columns_of(rows).values()]),
         thing=served.inputs.called,
         unsure=None if served.threshold is None else sum(bool(row.not_sure) for row in rows),
         notes=notes,
         counts=[(label, count, count / counts[0][1]) for label, count in counts],
-        first=rows[:10],
+        first=rows[:_SHOWN] if any(row.picture for row in rows) else rows[:10],
     )

@@ -22,7 +22,7 @@ from hftl.report.rows import confusion_of
 from hftl.report.visible import one_line
 
 
-_NO_REPORT = "No report came with this model, so nobody knows here how good it is."
+_NO_REPORT = "This model came without a report, so how good it is is unknown here."
 _log = logging.getLogger(__name__)
 
 
@@ -120,6 +120,11 @@ _VALUES: dict[str, Callable[..., dict[str, Any]]] = {"header.html": _header, "ev
 def html(content: str, elem_id: str | None = None, **options: Any) -> gr.HTML:
     """Return a place for HTML of ours, which brings its own style."""
     return gr.HTML(content, apply_default_css=False, elem_id=elem_id, **options)
+
+
+def problem(error: HftlError) -> str:
+    """Return what went wrong, as HTML in the place of an answer: said once, where the visitor looks."""
+    return piece("line", look="problem", text=str(error))
 
 
 def with_messages(handler: Callable[..., Any]) -> Callable[..., Any]:

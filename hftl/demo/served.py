@@ -55,8 +55,8 @@ class Box:
     most: int  # one page is for trying; `hftl predict --data` takes any number
     chunk: int  # inputs between two movements of the progress bar, and for which an answer may have to wait
     columns: Callable[[Path, Inputs], tuple[list[str], str | None]] | None  # of a file: all, and the likely one
-    # (uploads, column, inputs) -> of each row what the CSV calls it by column, and its parts for `read`
-    contents: Callable[[Any, str | None, Inputs], list[tuple[dict[str, str], tuple[Any, ...]]]]
+    # (uploads, column, inputs) -> of each row what the CSV keeps by column, it in a line, and its parts for `read`
+    contents: Callable[[Any, str | None, Inputs], list[tuple[dict[str, Any], str, tuple[Any, ...]]]]
 
 
 @dataclass(frozen=True)
@@ -223,8 +223,8 @@ def _table(path: Path) -> Dataset:
     return Dataset.from_dict({"text": [line for line in lines if line.strip()]})
 
 
-def texts_of(path: str, column: str | None, inputs: Inputs) -> list[tuple[dict[str, str], tuple[str, ...]]]:
-    """Return each row of a file by the names of a CSV, and its texts; a missing cell is an empty text.
+def texts_of(path: str, column: str | None, inputs: Inputs) -> list[tuple[dict[str, Any], str, tuple[str, ...]]]:
+    """Return each row of a file with all of its columns, its texts in a line, and they; a missing cell is an empty text.
 
     Raises `DataError`.
     """
@@ -235,9 +235,8 @@ def texts_of(path: str, column: str | None, inputs: Inputs) -> list[tuple[dict[s
         raise DataError(f"{name} has no column {column!r}: choose one of its own.")
     if not len(table):
         raise DataError(f"{name} has no rows.")
-    names = ("input",) if len(columns) == 1 else inputs.columns
     texts = [["" if value is None else str(value) for value in table[one][:]] for one in columns]
-    return [(dict(zip(names, row, strict=True)), row) for row in zip(*texts, strict=True)]
+    return [(kept, " | ".join(row), row) for kept, row in zip(table.to_list(), zip(*texts, strict=True), strict=True)]
 
 
 BOXES = {
@@ -269,7 +268,9 @@ BOXES = {
         most=500,
         chunk=1,
         columns=None,
-        contents=lambda paths, *_: [({"input": Path(path).name}, ({"path": path},)) for path in paths],
+        contents=lambda paths, *_: [
+            ({"input": Path(path).name}, Path(path).name, ({"path": path},)) for path in paths
+        ],
     ),
 }
 

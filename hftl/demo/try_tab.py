@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from hftl.demo.feedback import NONE_OF_THESE, Feedback, as_text
-from hftl.demo.looks import html, piece, with_messages
+from hftl.demo.looks import html, piece, problem, with_messages
 from hftl.demo.served import Served, length_note
 from hftl.errors import DataError, HftlError
 from hftl.report.visible import one_line
@@ -26,6 +26,7 @@ _WIDGETS: dict[str, dict[str, Any]] = {
 _NOT_SAVED = [None, "", gr.update(interactive=True)]  # right label, thanks and button
 _INVITATION = piece("line", look="empty", text="The answer appears here.")
 _FORGOTTEN = [None, _INVITATION, gr.update(visible=False), None, "", "", None, *_NOT_SAVED]  # of `Panel`
+_IN_SIGHT = "() => document.querySelector('#label')?.scrollIntoView({block: 'nearest', behavior: 'smooth'})"
 _OWN: dict[str, Any] = {"api_visibility": "private", "preprocess": False}
 _ANSWERS: dict[str, Any] = {"concurrency_id": "answers", "concurrency_limit": 2}
 _REASONS: dict[str, Any] = {"concurrency_id": "reasons", "concurrency_limit": 1}
@@ -109,7 +110,7 @@ def try_tab(served: Served, examples: Future[list[Any]], feedback: Feedback | No
     """Lay out the tab and join its events, inside the `gr.Blocks` of the page."""
     box, labels = served.box, served.predictor.labels
     with gr.Row(equal_height=False):
-        with gr.Column(scale=1, min_width=300):
+        with gr.Column(scale=1, min_width=300, elem_id="asks"):
             sources = served.components()
             with gr.Row():
                 clear = gr.Button("Clear", min_width=80, scale=1, elem_id="clear")
@@ -120,14 +121,15 @@ def try_tab(served: Served, examples: Future[list[Any]], feedback: Feedback | No
             panel = _answer_panel(served, feedback is not None)
 
     def ask(*values: Any) -> list[Any]:
-        content = served.read(values)
-        answer = served.predict([content])[0]
+        try:
+            content = served.read(values)
+            answer = served.predict([content])[0]
+        except HftlError as error:
+            return [None, problem(error), *_FORGOTTEN[2:]]
         return [Asked(values, answer), *_answered(served, content, answer)]
 
     def explain(last: Asked | None, choice: Any) -> str:
-        if last is None:
-            raise DataError("Classify something first.")
-        if not served.output.explained:
+        if last is None or not served.output.explained:
             return ""
         content, label = (
             served.read(last.values),
@@ -139,8 +141,10 @@ def try_tab(served: Served, examples: Future[list[Any]], feedback: Feedback | No
             return piece("line", look="note", text=str(error))
 
     reasons: dict[str, Any] = {"inputs": [panel.asked, panel.why_label], "outputs": panel.why, **_OWN, **_REASONS}
+    shown: dict[str, Any] = {"outputs": [*panel], "show_progress_on": panel.banner, "trigger_mode": "always_last"}
     for trigger in (button.click, *(getattr(source, box.asks) for source in sources), example_chosen):
-        answered = trigger(with_messages(ask), sources, [*panel], show_progress_on=panel.banner, **_OWN, **_ANSWERS)
+        answered = trigger(ask, sources, **shown, **_OWN, **_ANSWERS)
+        answered.success(None, js=_IN_SIGHT, **_OWN)
         answered.success(with_messages(explain), show_progress_on=panel.why, **reasons)
     panel.why_label.input(with_messages(explain), **reasons)
     for trigger in (clear.click, *(getattr(source, box.forgets) for source in sources if box.forgets)):
@@ -151,6 +155,12 @@ def try_tab(served: Served, examples: Future[list[Any]], feedback: Feedback | No
 
 def _join_feedback(served: Served, panel: Panel, feedback: Feedback) -> None:
     def save(last: Asked | None, right: Any) -> tuple[str, Any]:
+        try:
+            return saved(last, right)
+        except HftlError as error:
+            return problem(error), gr.Button()
+
+    def saved(last: Asked | None, right: Any) -> tuple[str, Any]:
         if last is None:
             raise DataError("Classify something first.")
         right = _checked(served, right)
@@ -161,7 +171,7 @@ def _join_feedback(served: Served, panel: Panel, feedback: Feedback) -> None:
         return piece("line", look="note", text=f"Saved as {said}. Thank you."), gr.Button(interactive=False)
 
     thanks = [panel.thanks, panel.save]
-    panel.save.click(with_messages(save), [panel.asked, panel.right], thanks, **_OWN, concurrency_limit=4)
+    panel.save.click(save, [panel.asked, panel.right], thanks, **_OWN, concurrency_limit=4)
 
 
 def _checked(served: Served, right: Any) -> Any:

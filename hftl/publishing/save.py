@@ -74,9 +74,7 @@ def write_card(folder: Path, report: dict[str, Any]) -> None:
     (folder / "README.md").write_text(card_text(report, options, config), encoding="utf-8", newline="\n")
 
 
-def write_pictures(
-    folder: Path, report: dict[str, Any], config: dict[str, Any] | None
-) -> tuple[tuple[str, str], ...]:
+def write_pictures(folder: Path, report: dict[str, Any], config: dict[str, Any] | None) -> tuple[tuple[str, str], ...]:
     """Write the card's pictures into `folder`; return the name of each file, and what it shows."""
     pictures = card_pictures(report, config)
     for name, (_, png) in pictures.items():

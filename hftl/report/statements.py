@@ -149,7 +149,10 @@ def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, 
     reached = f"On {rows:,} test rows its {scale.name} is {scale.value(score['value'])} (95% interval {bounds})."
     parts = {"look": "none", "title": "No verdict", "details": [], "reached": Statement(reached), "advice": []}
     if not verdict:
-        return {**parts, "sentence": Statement("This run was not compared with models that learn without pretraining.")}
+        return {
+            **parts,
+            "sentence": Statement("This run was not compared with models that learn without pretraining."),
+        }
     kind = verdict.get("kind") or verdict["label"]
     p = verdict.get("p")
     test = "McNemar's test" if scale.right else "A test of random swaps"

@@ -41,7 +41,9 @@ def hero(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, An
     against, rungs = (evidence.get("verdict") or {}).get("against"), ladder(report, evidence)
     few = {r["kind"]: r for r in rungs if r["kind"] == "majority"}
     few |= {r["kind"]: r for r in rungs if r["name"] == against}
-    also = ("method",) if report["method"] == "probe" else ("features", "method")  # the probe is not compared with itself
+    also = (
+        ("method",) if report["method"] == "probe" else ("features", "method")
+    )  # the probe is not compared with itself
     few |= {r["kind"]: r for r in rungs if r["kind"] in also}
     most = max(1.0 if scale.share else 0.0, *(r[name]["value"] for r in few.values())) or 1.0
     lines = [

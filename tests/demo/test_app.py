@@ -148,7 +148,7 @@ def test_without_a_report(tmp_path):
     page = evidence_html(served)
     assert "No evidence came with this model" in page
     assert "Its labels have no names" in page
-    assert "No report came with this model" in header_html(served)
+    assert "This model came without a report" in header_html(served)
     assert build_demo(folder, feedback=tmp_path / "kept") is not None
 
 

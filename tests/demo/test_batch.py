@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hftl.demo import served
-from hftl.demo.batch import classify, write_csv
+from hftl.demo.batch import _summary, classify, write_csv
 from hftl.demo.served import MAX_CHARACTERS, Served, text_columns
 from hftl.errors import DataError
 from hftl.predict import load
@@ -125,6 +125,20 @@ def test_images_broken_ones_too(images, tmp_path):
         classify(images, [str(fake)], None, nothing)
 
 
+def test_images_have_thumbnails_and_columns_their_names(images, texts, tmp_path):
+    paths = [str(picture(tmp_path / f"{i}.png", i)) for i in range(2)]
+    rows, notes = classify(images, paths, None, nothing)
+    shown = _summary(images, rows, notes)
+    assert shown.count('<img src="data:image/webp;base64,') == 2
+    path = table(tmp_path / "new.csv", [("text", "prediction"), ("happy", "mine")])
+    rows, _ = classify(texts, path, None, nothing)
+    write_csv(tmp_path / "out.csv", rows)
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["prediction"] == "mine"
+    assert row["hftl_prediction"] == rows[0].prediction
+
+
 def test_csv_runs_no_formula(texts, tmp_path):
     inputs = ["=1+1", "+a", "-b(1)", "@x", "\tx", "-1", "+49 30 1234", 'plain, "quoted"']
     path = table(tmp_path / "new.csv", [("text", "n"), *((text, i) for i, text in enumerate(inputs))])
@@ -133,7 +147,8 @@ def test_csv_runs_no_formula(texts, tmp_path):
     write_csv(out, rows)
     with out.open(newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
-    assert list(read[0]) == ["input", "prediction", "probability", "not_sure"]
-    assert [row["input"] for row in read] == [*("'" + text for text in inputs[:5]), *inputs[5:]]
+    assert list(read[0]) == ["text", "n", "prediction", "probability", "not_sure"]
+    assert [row["n"] for row in read] == list(map(str, range(len(inputs))))  # the user's own columns are kept
+    assert [row["text"] for row in read] == [*("'" + text for text in inputs[:5]), *inputs[5:]]
     assert [float(row["probability"]) for row in read] == pytest.approx([r.probability for r in rows], abs=1e-6)
     assert {row["not_sure"] for row in read} == {"true"}

@@ -48,6 +48,13 @@ class Reader(HTMLParser):
             self.text += data
 
 
+def test_little_confidence_is_said_without_a_threshold():
+    known = {"said": None, "threshold": None, "abstain": {}, "note": None}
+    assert "Not sure." in html_of("answer", probability=0.49, **known)
+    assert "Not sure." not in html_of("answer", probability=0.51, **known)
+    assert "Not sure." not in html_of("answer", probability=float("nan"), **known)  # of a number
+
+
 @pytest.mark.parametrize("piece", ["<script>alert(1)</script>", "a\"b'c&amp;", "</div><img src=x onerror=alert(1)>"])
 def test_nothing_of_the_text_is_markup(piece):
     for spans in ([(piece, 1.0)], [(piece, -0.5)], [(piece, 0.0)], [("a", 1.0), (piece, 0.0)]):

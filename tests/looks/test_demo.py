@@ -110,7 +110,7 @@ def test_batches(run_of, tmp_path, kind, inputs):
     write_csv(tmp_path / "out.csv", rows)
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         read = list(csv.DictReader(file))
-    given = ["text", "text_pair"] if inputs == "pair" else ["input"]
+    given = ["sentence1", "sentence2", "x"] if inputs == "pair" else ["text", "x"]
     more = {"class": ["probability", "not_sure"], "labels": [], "number": ["low", "high"]}[kind]
     assert list(read[0]) == [*given, "prediction", *more]
     answer = served.predict([row_of(inputs)])[0]
@@ -119,7 +119,7 @@ def test_batches(run_of, tmp_path, kind, inputs):
     if kind == "number":
         assert float(read[0]["high"]) == pytest.approx(answer.high, abs=1e-5)
     if inputs == "pair":
-        assert read[1]["text_pair"] == "'=1+1"
+        assert read[1]["sentence2"] == "'=1+1"
 
 
 def test_corrections_are_data(run_of, tmp_path):

@@ -39,6 +39,7 @@ IMAGE_FILES = {
     "preprocessor_config.json",
     "report.json",
 }
+PICTURES = {"confusion.png", "ladder.png"}  # of a run with its evidence
 ADAPTER = {"adapter/adapter_config.json", "adapter/adapter_model.safetensors"}
 MIT = PushOptions("run", "someone/model", license="mit", online=False)
 
@@ -98,7 +99,7 @@ def test_every_file_and_no_other(text_run, image_run, pooled_run, tmp_path):
             (folder / stray).write_bytes(b"x")
     (run / "final" / "adapter_config.json").write_text("{}")
     found = build_bundle(open_artifact(run), tmp_path / "text", MIT)
-    assert set(found.files) == TEXT_FILES | ADAPTER
+    assert set(found.files) == TEXT_FILES | ADAPTER | PICTURES
     assert set(build_bundle(image_run, tmp_path / "image", MIT).files) == IMAGE_FILES
     assert set(build_bundle(pooled_run, tmp_path / "pooled", MIT).files) == TEXT_FILES | {"modeling_pooled.py"}
     assert found.files == tuple(
@@ -229,7 +230,7 @@ def test_a_bundle_is_an_artifact_of_its_own(text_run, tmp_path):
     build_bundle(text_run, tmp_path / "first", MIT)
     again = open_artifact(tmp_path / "first")
     found = build_bundle(again, tmp_path / "second", MIT)
-    assert set(found.files) == TEXT_FILES | ADAPTER
+    assert set(found.files) == TEXT_FILES | ADAPTER | PICTURES
     for name in ("report.json", "config.yaml", "config.json"):
         assert (tmp_path / "second" / name).read_text() == (tmp_path / "first" / name).read_text()
 
@@ -275,7 +276,7 @@ def test_the_code_of_the_card_runs_as_it_stands(text_run, tmp_path):
 
 def test_an_adapter_alone(text_run, tmp_path):
     found = build_bundle(on_hub(text_run), tmp_path / "alone", replace(MIT, adapter_only=True))
-    assert set(found.files) == (TEXT_FILES - {"model.safetensors"}) | {
+    assert set(found.files) == (TEXT_FILES - {"model.safetensors"}) | PICTURES | {
         "adapter_config.json",
         "adapter_model.safetensors",
     }

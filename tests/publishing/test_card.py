@@ -2,13 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
+from io import BytesIO
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from markdown_it import MarkdownIt
+from PIL import Image
 
-from hftl.publishing.card import CardOptions, Example, card_text
+from hftl.publishing.card import CardOptions, Example, card_pictures, card_text
 from hftl.publishing.metadata import Licence
 from hftl.report.visible import code, md
 from tests.hub.cards import card_problems
@@ -116,6 +119,30 @@ def test_a_verdict_against_transfer_is_said_without_advice(label, kind, title, s
     assert "use the baseline" not in card  # a word to who trained it, not to who reads the card
 
 
+def test_pictures_and_language():
+    report = example_report()
+    report["evidence"]["confusion"] = [[0, 0, 9], [0, 1, 7], [2, 1, 2]]
+    pictures = card_pictures(report)
+    assert set(pictures) == {"ladder.png", "confusion.png"}
+    for shows, png in pictures.values():
+        with Image.open(BytesIO(png)) as picture:
+            assert picture.format == "PNG"
+            assert picture.width > 1000
+            assert picture.convert("RGB").getpixel((1, 1)) == (255, 255, 255)  # as a page in the dark shows it too
+        assert "U+2068" not in shows
+    shown = tuple((name, shows) for name, (shows, _) in pictures.items())
+    card = card_text(report, replace(PUSHED, pictures=shown, language="de"))
+    assert "](ladder.png)" in card
+    assert (
+        "![Confusion matrix, true classes by predicted ones: 9 of 18 test rows lie off its diagonal.](confusion.png)"
+        in card
+    )
+    assert read(card).language == "de"
+    report["data"]["name"] = "sample:wikipedia-topics"
+    assert read(card_text(report, PUSHED)).language == "en"
+    assert card_pictures(report | {"evidence": None, "baselines": []}) == {}
+
+
 def test_without_evidence_it_says_so():
     card = card_text(example_report() | {"evidence": None, "baselines": []}, PUSHED)
     read(card)
@@ -172,7 +199,7 @@ def test_limits_come_from_the_figures():
         "Arts (F1 10.0%, 5 test rows)",
         "1 class has no test row at all",
         "by text length, 5 to 9 characters: accuracy 40.0% on 20 test rows",
-        "first 128 tokens of a text; 22.9% of the texts",
+        "first 128 tokens of a text and nothing after them; 22.9% of the texts",
         "Arts taken for History (7), Science taken for History (2).",
         "Fairness towards groups of people was not examined",
     ):

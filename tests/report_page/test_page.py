@@ -35,7 +35,7 @@ def test_order_and_one_sentence_each(whole):
 def test_verdict_in_words(label, title, words):
     rows = text_rows()
     html = render_page(Path("runs/x"), report(rows, evidence=evidence(rows, label)), rows)
-    assert f'</svg>\n{title}</h2>' in html
+    assert f"</svg>\n{title}</h2>" in html
     assert sentence(html) == words.format("TF-IDF + logistic regression")
     assert "<p>McNemar&#39;s test: p &lt; 0.001.</p></details>" in html  # the statistics are there for who looks
     assert "<li><strong>Train longer</strong><p>The loss still fell.</p>" in html
@@ -103,11 +103,9 @@ def test_command_names_the_finished_folder(path, command, tmp_path, monkeypatch)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     rows = text_rows()
     write_page(Path(path), report(rows), rows)
-    assert f'<code>{html_escape(command, quote=True)}<'.replace("&#x27;", "&#39;") in Path(path).read_text(
-        "utf-8"
-    )
+    assert f"<code>{html_escape(command, quote=True)}<".replace("&#x27;", "&#39;") in Path(path).read_text("utf-8")
     write_page(Path(path), report(rows), rows, run_dir=Path("else/where"))
-    assert '<code>hftl train else/where/config.yaml<' in Path(path).read_text("utf-8")
+    assert "<code>hftl train else/where/config.yaml<" in Path(path).read_text("utf-8")
 
 
 def test_classes_with_the_lowest_f1_first(whole):

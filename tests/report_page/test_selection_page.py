@@ -70,7 +70,12 @@ def test_the_page_is_whole(path):
     assert "<bdi>data &lt;i&gt;of mine&lt;/i&gt;</bdi>" in html
     assert "A &lt;b&gt;note&lt;/b&gt;." in html
     assert "<script>x" not in html
-    assert without_svg(html).count('<td data-head="Accuracy" class="n">90.0% <span class="range">88.0 to 92.0%</span></td>') == 5
+    assert (
+        without_svg(html).count(
+            '<td data-head="Accuracy" class="n">90.0% <span class="range">88.0 to 92.0%</span></td>'
+        )
+        == 5
+    )
     assert parse(html).texts["code"] == ["hftl train a"]
     assert not list(path.parent.glob("*.partial"))
 
