@@ -10,7 +10,11 @@ from tests.runs import SMALL, checkpoint, tiny_data
 
 def test_a_run_with_a_name(tmp_path):
     flags = {**SMALL, "max_steps": 40, "name": "Ticket sorter", "author": "Ada"}
-    where = {"data": tiny_data("bert", tmp_path), "model": str(checkpoint("bert", tmp_path)), "output_dir": tmp_path / "run"}
+    where = {
+        "data": tiny_data("bert", tmp_path),
+        "model": str(checkpoint("bert", tmp_path)),
+        "output_dir": tmp_path / "run",
+    }
     made = adapt("text-classification", method="full", **where, **flags)
     losses = [entry["loss"] for entry in made.report["stages"][-1]["history"] if "loss" in entry]
     assert 18 <= len(losses) <= 22
