@@ -77,11 +77,11 @@ class PushOptions:
     create_pr: bool = False  # open a pull request instead
     adapter_only: bool = False  # the LoRA adapter at the root instead of the whole model
     license: str | None = None  # identifier of the Hub, needed when it does not follow from base model and data
-    language: str | None = None  # of the texts, such as en
     include_examples: int = 0  # test rows that stand in the card; nothing else of the data leaves the machine
     space: str | None = None  # namespace/name of a Space that serves the model
     commit_message: str | None = None
     token: str | None = None  # None: that of HF_TOKEN or `hf auth login`
+    language: str | None = None  # of the texts, such as en
     online: bool = True  # ask the Hub for licences and leaderboards when it can be reached
 
 
