@@ -10,9 +10,9 @@ import gradio as gr
 from PIL import Image as PILImage
 
 from hftl.demo.feedback import as_text
-from hftl.demo.looks import html, piece, problem, with_messages
+from hftl.demo.looks import html, in_place, piece, with_messages
 from hftl.demo.served import Served, refuse_addresses
-from hftl.errors import DataError, HftlError
+from hftl.errors import DataError
 from hftl.predict_file import write_table
 from hftl.report.rows import thumbnail
 from hftl.report.statements import counted
@@ -122,12 +122,6 @@ def batch_tab(served: Served, folder: Path) -> None:
     summary = html("", "batch-summary", min_height=20)
 
     def answer(uploads: Any, name: Any, progress: Any = gr.Progress()) -> tuple[str, Any]:  # noqa: B008 Gradio's way
-        try:
-            return classified(uploads, name, progress)
-        except HftlError as error:
-            return problem(error), gr.File(value=None, visible=False)
-
-    def classified(uploads: Any, name: Any, progress: Any) -> tuple[str, Any]:
         if not uploads:
             raise DataError(f"Choose a file with {kind}s first.")
         progress(0, desc="Reading")
@@ -153,7 +147,8 @@ def batch_tab(served: Served, folder: Path) -> None:
     files.clear(forget, None, [column, summary, output], **_OWN)
     outputs = [summary, output]
     shown: dict[str, Any] = {"show_progress_on": summary, "trigger_mode": "always_last"}
-    run.click(answer, [files, column], outputs, concurrency_limit=1, **shown, **_OWN)
+    told = in_place(answer, lambda said: [said, gr.File(value=None, visible=False)])
+    run.click(told, [files, column], outputs, concurrency_limit=1, **shown, **_OWN)
 
 
 def _summary(served: Served, rows: list[BatchRow], notes: list[str]) -> str:

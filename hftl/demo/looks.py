@@ -122,9 +122,17 @@ def html(content: str, elem_id: str | None = None, **options: Any) -> gr.HTML:
     return gr.HTML(content, apply_default_css=False, elem_id=elem_id, **options)
 
 
-def problem(error: HftlError) -> str:
-    """Return what went wrong, as HTML in the place of an answer: said once, where the visitor looks."""
-    return piece("line", look="problem", text=str(error))
+def in_place(handler: Callable[..., Any], emptied: Callable[[str], list[Any]]) -> Callable[..., Any]:
+    """Return the handler, which answers an `HftlError` with `emptied` of its message: said once, where a visitor looks."""
+
+    @functools.wraps(handler)
+    def safe(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return handler(*args, **kwargs)
+        except HftlError as error:
+            return emptied(piece("line", look="problem", text=str(error)))
+
+    return safe
 
 
 def with_messages(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from hftl.demo.feedback import NONE_OF_THESE, Feedback, as_text
-from hftl.demo.looks import html, piece, problem, with_messages
+from hftl.demo.looks import html, in_place, piece, with_messages
 from hftl.demo.served import Served, length_note
 from hftl.errors import DataError, HftlError
 from hftl.report.visible import one_line
@@ -121,11 +121,8 @@ def try_tab(served: Served, examples: Future[list[Any]], feedback: Feedback | No
             panel = _answer_panel(served, feedback is not None)
 
     def ask(*values: Any) -> list[Any]:
-        try:
-            content = served.read(values)
-            answer = served.predict([content])[0]
-        except HftlError as error:
-            return [None, problem(error), *_FORGOTTEN[2:]]
+        content = served.read(values)
+        answer = served.predict([content])[0]
         return [Asked(values, answer), *_answered(served, content, answer)]
 
     def explain(last: Asked | None, choice: Any) -> str:
@@ -141,9 +138,10 @@ def try_tab(served: Served, examples: Future[list[Any]], feedback: Feedback | No
             return piece("line", look="note", text=str(error))
 
     reasons: dict[str, Any] = {"inputs": [panel.asked, panel.why_label], "outputs": panel.why, **_OWN, **_REASONS}
+    told = in_place(ask, lambda said: [None, said, *_FORGOTTEN[2:]])
     shown: dict[str, Any] = {"outputs": [*panel], "show_progress_on": panel.banner, "trigger_mode": "always_last"}
     for trigger in (button.click, *(getattr(source, box.asks) for source in sources), example_chosen):
-        answered = trigger(ask, sources, **shown, **_OWN, **_ANSWERS)
+        answered = trigger(told, sources, **shown, **_OWN, **_ANSWERS)
         answered.success(None, js=_IN_SIGHT, **_OWN)
         answered.success(with_messages(explain), show_progress_on=panel.why, **reasons)
     panel.why_label.input(with_messages(explain), **reasons)
@@ -155,12 +153,6 @@ def try_tab(served: Served, examples: Future[list[Any]], feedback: Feedback | No
 
 def _join_feedback(served: Served, panel: Panel, feedback: Feedback) -> None:
     def save(last: Asked | None, right: Any) -> tuple[str, Any]:
-        try:
-            return saved(last, right)
-        except HftlError as error:
-            return problem(error), gr.Button()
-
-    def saved(last: Asked | None, right: Any) -> tuple[str, Any]:
         if last is None:
             raise DataError("Classify something first.")
         right = _checked(served, right)
@@ -171,7 +163,13 @@ def _join_feedback(served: Served, panel: Panel, feedback: Feedback) -> None:
         return piece("line", look="note", text=f"Saved as {said}. Thank you."), gr.Button(interactive=False)
 
     thanks = [panel.thanks, panel.save]
-    panel.save.click(save, [panel.asked, panel.right], thanks, **_OWN, concurrency_limit=4)
+    panel.save.click(
+        in_place(save, lambda said: [said, gr.Button()]),
+        [panel.asked, panel.right],
+        thanks,
+        **_OWN,
+        concurrency_limit=4,
+    )
 
 
 def _checked(served: Served, right: Any) -> Any:

@@ -53,9 +53,8 @@ def figures(*values: float, sign: str = "") -> list[str]:
     if _NOTHING < size < _TINY:
         return [f"{value:{sign}.2e}".replace("-", MINUS) for value in values]
     decimals = max(0, 2 - math.floor(math.log10(size))) if size > _NOTHING else 3
-    rounded = [
-        f"{round(value, decimals) + 0:{sign},.{decimals}f}" if math.isfinite(value) else _DASH for value in values
-    ]
+    form = f"{{:{sign},.{decimals}f}}"
+    rounded = (form.format(round(value, decimals) + 0) if math.isfinite(value) else _DASH for value in values)
     return [text.replace("-", MINUS) for text in rounded]
 
 

@@ -1,7 +1,6 @@
 """report.json: everything that a run found out, in one document. The schema is in docs/report.md."""
 
-import contextlib
-import getpass
+import os
 import platform
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -33,7 +32,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
         "schema_version": SCHEMA_VERSION,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "name": config.name,
-        "author": config.author or _login(),
+        "author": config.author or os.environ.get("USER", os.environ.get("USERNAME")),
         "task": config.task,
         "problem_type": output.problem_type,
         "inputs": ready.task.inputs.kind,
@@ -88,13 +87,6 @@ def _model(scene: Scene) -> dict[str, Any]:
         "architecture": type(model).__name__,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
-
-
-def _login() -> str | None:
-    """Return the user's login; None where the machine has no such user, as in a container."""
-    with contextlib.suppress(KeyError, OSError):
-        return getpass.getuser()
-    return None
 
 
 def _baselines(evidence: dict[str, Any] | None) -> list[dict[str, Any]]:

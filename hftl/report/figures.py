@@ -90,9 +90,8 @@ def matrix(confusion: Confusion, labels: Sequence[str]) -> Chart:
         layer({"type": "text"}, {"x": x, "y": y, "text": {"field": "n"}, "color": ink}, cells),
     ]
     wrong = f"{confusion.errors:,} of {sum(confusion.totals):,} test rows lie off its diagonal"
-    return chart(
-        f"Confusion matrix, true classes by predicted ones: {wrong}.", layers, 110 + 30 * len(confusion.classes)
-    )
+    height = 110 + 30 * len(confusion.classes)
+    return chart(f"Confusion matrix, true classes by predicted ones: {wrong}.", layers, height)
 
 
 def _literal(names: Sequence[str]) -> str:

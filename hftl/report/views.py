@@ -29,9 +29,8 @@ def head(report: Mapping[str, Any]) -> dict[str, str]:
     data, model = (str(report[part]["name"]) for part in ("data", "model"))
     default = f"{Path(model).name} on {Path(data.removeprefix('sample:')).name}"
     day = datetime.fromisoformat(report["date"]) if report.get("date") else None
-    made = [f"{day.day} {day:%B %Y}"] if day else []
-    made += [f"by {report['author']}"] if report.get("author") else []
-    return {"title": report.get("name") or default, "made": " ".join(made)}
+    made = [f"{day.day} {day:%B %Y}" if day else "", f"by {report['author']}" if report.get("author") else ""]
+    return {"title": report.get("name") or default, "made": " ".join(filter(None, made))}
 
 
 def hero(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,19 +38,17 @@ def hero(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, An
     name = statements.headline_of(report)
     scale, score = statements.scales_of(report)[name], report["metrics"]["test"][name]
     against, rungs = (evidence.get("verdict") or {}).get("against"), ladder(report, evidence)
-    few = {r["kind"]: r for r in rungs if r["kind"] == "majority"}
-    few |= {r["kind"]: r for r in rungs if r["name"] == against}
-    also = (
-        ("method",) if report["method"] == "probe" else ("features", "method")
-    )  # the probe is not compared with itself
-    few |= {r["kind"]: r for r in rungs if r["kind"] in also}
+    kinds = ["majority", "features", "method"]
+    few = {r["kind"]: r for r in rungs if r["kind"] in kinds or r["name"] == against}
+    if report["method"] == "probe":  # it is not compared with itself
+        few.pop("features", None)
     most = max(1.0 if scale.share else 0.0, *(r[name]["value"] for r in few.values())) or 1.0
     lines = [
         {
-            "name": "this model" if kind == "method" else r["name"],
+            "name": r["name"],
             "value": scale.value(r[name]["value"]),
             "share": max(0.0, r[name]["value"] / most),
-            "own": kind == "method",
+            "kind": kind,
         }
         for kind, r in few.items()
     ]

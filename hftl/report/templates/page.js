@@ -129,16 +129,13 @@
 
   // A chart as a picture, in the colours of the page as it is shown: to the clipboard, else as a file.
   const colour = (value) => {
-    tip.style.color = value;
-    const found = getComputedStyle(tip).color;
-    tip.style.color = "";
-    return found;
+    tip.style.backgroundColor = value;
+    return getComputedStyle(tip).backgroundColor;
   };
   const picture = async (svg, title) => {
     const [width, height, edge, above] = [svg.width.baseVal.value, svg.height.baseVal.value, 20, 44];
     const text = new XMLSerializer().serializeToString(svg).replace(/var\(--\w+\)/g, colour);
-    const image = new Image();
-    image.src = `data:image/svg+xml,${encodeURIComponent(text)}`;
+    const image = Object.assign(new Image(), { src: `data:image/svg+xml,${encodeURIComponent(text)}` });
     await image.decode();
     const canvas = make("canvas");
     Object.assign(canvas, { width: 2 * (width + 2 * edge), height: 2 * (height + above + edge) });
@@ -150,23 +147,20 @@
     context.fillStyle = colour("var(--ink)");
     context.font = "600 15px sans-serif";
     context.fillText(title, edge, 28, width);
+    tip.style.backgroundColor = "";
     return new Promise((done) => { canvas.toBlob(done); });
   };
   for (const wide of document.querySelectorAll(".chart.wide")) {
     const both = [wide, wide.nextElementSibling];
     const share = make("button", "plain picture", "Copy as picture");
-    share.type = "button";
     share.addEventListener("click", async () => {
-      const section = wide.closest("section").querySelector("h2").textContent;
-      const title = `${section}  ${document.querySelector("h1").textContent}`;
+      const title = `${wide.closest("section").querySelector("h2").textContent}  ${document.querySelector("h1").textContent}`;
       const made = picture((both.find((one) => one.offsetParent) || wide).querySelector("svg"), title);
       try {
         await navigator.clipboard.write([new ClipboardItem({ "image/png": made })]);
         share.textContent = "Copied";
       } catch {  // not allowed, or no clipboard: a file instead
-        const link = make("a");
-        Object.assign(link, { href: URL.createObjectURL(await made), download: "chart.png" });
-        link.click();
+        Object.assign(make("a"), { href: URL.createObjectURL(await made), download: "chart.png" }).click();
         share.textContent = "Saved";
       }
     });
