@@ -67,11 +67,11 @@ def from_readme(title: str, folder: str) -> str:
 
 def _plain(text: str | None) -> str:
     """Return words of a help text as Markdown that shows them as they are."""
-    return re.sub(r"([\[\]<*])", r"\\\1", text or "")
+    return re.sub(r"([\[\]*])", r"\\\1", (text or "").replace("<", "&lt;"))
 
 
 def _cell(value: Any) -> str:
-    return re.sub(r"\s+", " ", str(value)).replace("|", "\\|")
+    return re.sub(r"\s+", " ", str(value)).replace("|", "&#124;")
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
@@ -80,7 +80,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> str:
 
 
 def _code(text: Any) -> str:
-    return f"`{text}`"
+    return f"<code>{text}</code>" if "|" in str(text) else f"`{text}`"  # of a table: a bar ends a cell, even in `a|b`
 
 
 def _verbs() -> str:
@@ -180,9 +180,10 @@ def _python() -> str:
     text = ["# Python", "How to use these: [From Python](../python.md)."]
     for name in (one for one in hftl.__all__ if hftl._PUBLIC[one] not in TYPES.values()):
         where = f"{hftl._PUBLIC[name]}.{name}"
-        text.append(
-            f"::: {where}" if not name.isupper() else f"## {name}\n\n`hftl.{name}`: [table]({name.lower()}.md)."
-        )
+        if (ROOT / where.replace(".", "/")).with_suffix(".py").is_file():  # a module of the function's own name
+            where += f".{name}"
+        known = f"::: {where}\n    options:\n      heading: hftl.{name}\n      toc_label: {name}"
+        text.append(known if not name.isupper() else f"## {name}\n\n`hftl.{name}`: [table]({name.lower()}.md).")
     return "\n\n".join(text) + "\n"
 
 
