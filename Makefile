@@ -66,7 +66,7 @@ format: setup ## format and sort
 
 docs: setup ## the documentation as a site, in site/
 	@$(PIP) -e '.[docs]'
-	$(PY) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
 	@echo "Open site/index.html, or see it with: $(PY) -m mkdocs serve"
 
 clean: ## remove what setup and run made
