@@ -95,7 +95,9 @@ class Predictor:
         if isinstance(inputs, pd.DataFrame):
             rows = load_rows(self.task.inputs, DataConfig(data=inputs, strict=True), None, self.task.output)
             if rows.skipped:
-                raise DataError(f"{len(rows.skipped)} of {len(rows.table)} rows cannot be answered: {rows.skipped[0]}.")
+                raise DataError(
+                    f"{len(rows.skipped)} of {len(rows.table)} rows cannot be answered: {rows.skipped[0]}."
+                )
             return self.predict_table(rows.inputs)
         if not isinstance(inputs, Sequence | np.ndarray | pd.Series) or isinstance(inputs, bytes):
             raise DataError(f"predict takes a list of inputs, not {type(inputs).__name__}.")

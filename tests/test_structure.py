@@ -51,7 +51,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3230,  # its own files, without folders
+    "hftl": 3240,  # its own files, without folders
     "hftl/cli": 1100,
     "hftl/data": 2110,
     "hftl/demo": 1810,
@@ -64,7 +64,7 @@ BUDGETS = {
     "hftl/models": 1220,
     "hftl/planning": 790,
     "hftl/publishing": 2440,
-    "hftl/report": 3060,
+    "hftl/report": 3040,
     "hftl/selection": 2000,
     "hftl/tasks": 2850,
     "hftl/training": 2510,

@@ -82,7 +82,6 @@ class PushOptions:
     space: str | None = None  # namespace/name of a Space that serves the model
     commit_message: str | None = None
     token: str | None = None  # None: that of HF_TOKEN or `hf auth login`
-    language: str | None = None  # of the texts, such as en
     online: bool = True  # ask the Hub for licences and leaderboards when it can be reached
 
 
