@@ -41,7 +41,7 @@ def show_result(report: dict[str, Any], run_dir: str) -> None:
     head = f"{scale.value(score['value'])} {scale.name}"
     on = f"on {counted(test, 'test row', 'test rows')} (95% interval {scale.bounds(score['low'], score['high'])})"
     title = f"{report['method']}, {one_line(report['model']['name'], 60)}, {one_line(report['data']['name'], 40)}"
-    said = f"{verdict['title']}: {verdict['sentence']}" if evidence else ""
+    said = f"{verdict['title']}. {verdict['sentence']}" if evidence else ""
     show_box(title, (head, on), (verdict["look"], said), _facts(report, evidence), _following(report, run_dir))
 
 
