@@ -64,3 +64,16 @@ def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the option closest to `name`, or "" when none is close."""
     close = difflib.get_close_matches(name, list(options), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def install_extra(extra: str) -> str:
+    """Return the command that brings an extra of hftl by its packages: it works with no release of hftl on PyPI."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    try:
+        lines = [line.partition(";") for line in requires("hftl") or []]
+    except PackageNotFoundError:  # run from a folder of sources
+        lines = []
+    names = [name.strip() for name, _, marker in lines if f'extra == "{extra}"' in marker]
+    quoted = [f'"{name}"' if set(name) & set("<>") else name for name in names]
+    return " ".join(["pip install", *(quoted or [f'-e ".[{extra}]"'])])

@@ -5,9 +5,12 @@ import signal
 import socket
 import sys
 import warnings
+<<<<<<< HEAD
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, requires
+=======
+>>>>>>> docs
 from typing import Any
 from urllib.parse import urlparse
 
@@ -40,17 +43,6 @@ def end_if_interrupted() -> None:
 def hide_bars() -> bool:
     """True when nobody would see a bar move: stderr is no terminal, or this is not the main process."""
     return not sys.stderr.isatty() or os.environ.get("RANK", "0") != "0"
-
-
-def install(extra: str) -> str:
-    """Return the command that brings an extra of hftl by its packages: it works with no release of hftl on PyPI."""
-    try:
-        lines = [line.partition(";") for line in requires("hftl") or []]
-    except PackageNotFoundError:  # run from a folder of sources
-        lines = []
-    names = [name.strip() for name, _, marker in lines if f'extra == "{extra}"' in marker]
-    quoted = [f'"{name}"' if set(name) & set("<>") else name for name in names]
-    return " ".join(["pip install", *(quoted or [f'-e ".[{extra}]"'])])
 
 
 def quiet_libraries() -> None:

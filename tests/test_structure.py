@@ -61,7 +61,7 @@ BUDGETS = {
     "hftl/export": 990,
     "hftl/forgetting": 610,
     "hftl/methods": 980,
-    "hftl/models": 1220,
+    "hftl/models": 1210,
     "hftl/planning": 790,
     "hftl/publishing": 2440,
     "hftl/report": 3040,

@@ -8,10 +8,16 @@ from typing import Annotated, Any
 
 from typer import Argument
 
+<<<<<<< HEAD
 from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, on_stderr, own_flag, print_json, verb
 from hftl.config import OWN_FLAGS
 from hftl.errors import ConfigError
 from hftl.surroundings import install, quiet_libraries
+=======
+from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, on_stderr, print_json, verb
+from hftl.errors import ConfigError, install_extra
+from hftl.surroundings import quiet_libraries
+>>>>>>> docs
 
 
 AUTH_VARIABLE = "HFTL_DEMO_AUTH"
@@ -172,7 +178,7 @@ def demo(model: RunOrModel, *, port: int | None, share: bool, auth: str | None, 
         raise ConfigError(f"--port needs a number from 0 to 65535, but got {port}.")
     login = _login(auth or os.environ.get(AUTH_VARIABLE))
     if importlib.util.find_spec("gradio") is None:
-        raise ConfigError(f"hftl demo needs gradio: {install('demo')}")
+        raise ConfigError(f"hftl demo needs gradio: {install_extra('demo')}")
     from hftl.demo import free_port
 
     port = free_port(port)  # before the model is loaded: whether it is free is known at once

