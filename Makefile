@@ -27,11 +27,7 @@ help: ## show this list
 	@$(PIP) -e '.[offline,multilingual,demo,export,dev]'
 	@# type checkers and editors do not follow the import hook of an editable install, but they read a .pth
 	@$(PY) -c "import site; open(site.getsitepackages()[0] + '/hftl-checkout.pth', 'w').write('$(CURDIR)\n')"
-<<<<<<< HEAD
-	touch .venv/ready
-=======
 	@touch .venv/ready
->>>>>>> docs
 
 setup: .venv/ready ## make .venv and install everything, pinned
 

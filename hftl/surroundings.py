@@ -5,12 +5,8 @@ import signal
 import socket
 import sys
 import warnings
-<<<<<<< HEAD
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, requires
-=======
->>>>>>> docs
 from typing import Any
 from urllib.parse import urlparse
 

@@ -8,16 +8,10 @@ from typing import Annotated, Any
 
 from typer import Argument
 
-<<<<<<< HEAD
 from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, on_stderr, own_flag, print_json, verb
 from hftl.config import OWN_FLAGS
-from hftl.errors import ConfigError
-from hftl.surroundings import install, quiet_libraries
-=======
-from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, on_stderr, print_json, verb
 from hftl.errors import ConfigError, install_extra
 from hftl.surroundings import quiet_libraries
->>>>>>> docs
 
 
 AUTH_VARIABLE = "HFTL_DEMO_AUTH"
