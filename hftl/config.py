@@ -4,11 +4,8 @@ To add a flag of hftl's own, add a field below: the command line, its help and `
 Every other flag is a field of `transformers.TrainingArguments` and goes to the Trainer untouched.
 """
 
-import ast
 import dataclasses
-import importlib.util
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 
 from hftl.errors import ConfigError, did_you_mean
 from hftl.paths import typed_path
+from hftl.values import check_bounds, trainer_fields, training_values, typed_value
 
 
 # The names of tasks, without the heavy imports of the things themselves; a test holds them against `TASKS`.
@@ -25,6 +23,11 @@ TASK_NAMES = {
     "token-classification": "a tag for every word: entities in a text",
 }
 
+TASK_KINDS = {  # what a row of each is, which says what files of data there may be; likewise held against `TASKS`
+    "text-classification": "text",
+    "image-classification": "image",
+    "token-classification": "sentence",
+}
 SHORTLISTS = ("small", "base", "large", "multilingual", "long")  # of `hftl pick`, in hftl/selection/shortlist.csv
 BY_GRADIENT = ("loss",)  # flags of the methods that answer training rows by gradient
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")  # transformers' words
@@ -190,32 +193,6 @@ OWNED = {
 }
 
 
-KIND_WORDS = {int: "a whole number", float: "a number", bool: "true or false (or on, off)", tuple: "names"}
-KIND_WORDS |= {str: "one value", Path: "one value"}
-_TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-# Of flags whose value could be read and yet make no sense; (low, high) are themselves allowed.
-_TINY = 1e-12
-_COUNTS = (
-    "max_train_samples max_eval_samples train_top thaw_to cache_views shots lora_r lora_alpha early_stopping_patience "
-    "per_device_train_batch_size per_device_eval_batch_size gradient_accumulation_steps save_total_limit"
-)
-_ABOVE_0 = "thaw_every num_train_epochs logging_steps eval_steps save_steps"
-_FROM_0 = "learning_rate warmup_steps weight_decay max_grad_norm adam_epsilon neftune_noise_alpha"
-_BOUNDS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(_COUNTS.split(), (1, math.inf)),
-    **dict.fromkeys(_ABOVE_0.split(), (_TINY, math.inf)),
-    **dict.fromkeys(_FROM_0.split(), (0, math.inf)),
-    **dict.fromkeys(("validation_size", "test_size", "target_precision"), (_TINY, 1 - _TINY)),
-    **dict.fromkeys(("lora_dropout", "adam_beta1", "adam_beta2"), (0, 1 - _TINY)),
-    **dict.fromkeys(("layer_decay", "keep"), (_TINY, 1)),
-    "label_smoothing_factor": (0, 1),
-    **dict.fromkeys(("seed", "draw_seed"), (0, 2**32 - 3)),  # up to 2 is added
-    "seeds": (1, 100),
-    "max_steps": (-1, math.inf),
-    "dataloader_num_workers": (0, 64),
-}
-
-
 def build_config(task: object, values: dict[str, Any]) -> RunConfig:
     """Return the run that `values` (flag name → typed or text value) asks for.
 
@@ -246,7 +223,7 @@ def build_config(task: object, values: dict[str, Any]) -> RunConfig:
         section(**{f.name: own[f.name] for f in dataclasses.fields(section) if f.name in own}) for section in SECTIONS
     ]
     data, model, method, output = sections
-    training = _training_values(training) if training else {}
+    training = training_values(training) if training else {}
     return RunConfig(task=task, data=data, model=model, method=method, training=training, **vars(output))
 
 
@@ -304,50 +281,19 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
-def convert(kind: type, value: Any) -> Any:
-    """Return `value`, as typed in Python, YAML or a shell, as `kind`. Raises TypeError or ValueError."""
-    if kind is bool:
-        if isinstance(value, bool):
-            return value
-        if str(value).lower() not in _TRUTH:
-            raise ValueError(value)
-        return _TRUTH[str(value).lower()]
-    if kind is tuple and value is not True and value != "":
-        return tuple(str(v) for v in value) if isinstance(value, list | tuple) else tuple(str(value).split(","))
-    if isinstance(value, list | tuple | dict | bool) or value == "":  # a flag without a value is True
-        raise TypeError(value)
-    if kind is int and isinstance(value, float) and value != int(value):
-        raise ValueError(value)
-    return kind(str(value)) if kind is Path else kind(value)
-
-
-def _check_bounds(name: str, value: Any) -> None:
-    """Raise `ConfigError` for a number outside of its flag's range."""
-    low, high = _BOUNDS.get(name, (-math.inf, math.inf))
-    if not isinstance(value, int | float) or low <= value <= high:
-        return
-    above = "0 (not itself)" if low == _TINY else f"{low:g}"
-    below = "" if high == math.inf else " to 1 (not itself)" if high == 1 - _TINY else f" to {high:g}"
-    raise ConfigError(f"--{name} is a number from {above}{below or ' on'}, not {value}.")
-
-
 def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
     kind, choices = spec.metadata["kind"], spec.metadata["choices"]
     if name == "data" and not isinstance(value, bool | str):
         return str(value) if isinstance(value, Path) else value
     if name == "data" and str(value).startswith(_IN_MEMORY):
         raise ConfigError(f"The run had its data {value}: name a file, folder, sample or Hub id with --data.")
-    try:
-        result = convert(kind, value)
-    except (TypeError, ValueError, OverflowError):
-        got = "nothing" if value is True else repr(value)
-        raise ConfigError(f"--{name} needs {KIND_WORDS[kind]}, but got {got}.") from None
+    result = typed_value(name, kind, value)
     if choices and result not in choices:
         hint = did_you_mean(str(value), choices)
         raise ConfigError(f"--{name} is one of {', '.join(choices)}, not {value!r}.{hint}")
     if name == "thresholds" and result != "auto" and not _is_share(result):
         raise ConfigError(f"--thresholds is auto or a number between 0 and 1, not {result!r}.")
-    _check_bounds(name, result)
+    check_bounds(name, result)
     return result
 
 
@@ -356,46 +302,3 @@ def _is_share(text: str) -> bool:
         return 0 < float(text) < 1
     except ValueError:
         return False
-
-
-def trainer_fields() -> dict[str, str]:
-    """Return the fields of TrainingArguments with their types, from its source: to import it takes seconds."""
-    spec = importlib.util.find_spec("transformers")
-    assert spec is not None
-    assert spec.origin is not None
-    source = Path(spec.origin).with_name("training_args.py").read_text(encoding="utf-8")
-    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
-    return {
-        node.target.id: ast.unparse(node.annotation)
-        for node in classes["TrainingArguments"].body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    }
-
-
-def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
-    """Check the types of TrainingArguments fields with transformers' own parser."""
-    # transformers.training_args imports torch: only a run pays for that.
-    import argparse
-    import contextlib
-    import io
-
-    from transformers import HfArgumentParser, TrainingArguments
-
-    parser = HfArgumentParser(TrainingArguments)  # type: ignore[arg-type]
-    for action in parser._actions:  # set_defaults(SUPPRESS) would be parsed as the text of a value
-        action.default = argparse.SUPPRESS
-    argv: list[str] = []
-    for name, value in typed.items():
-        argv.append(f"--{name}")
-        for one in value if isinstance(value, list | tuple) else [value]:
-            argv.append(json.dumps(one) if isinstance(one, bool | dict) else str(one))
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            parsed = vars(argparse.ArgumentParser.parse_args(parser, argv))
-    except SystemExit:
-        last = complaint.getvalue().strip().splitlines()[-1].split("error: ")[-1]
-        raise ConfigError(f"A training flag has a wrong value: {last}.") from None
-    for name in typed:
-        _check_bounds(name, parsed[name])
-    return {name: value for name, value in parsed.items() if name in typed}

@@ -20,8 +20,15 @@ LAYERS = (
         "hftl.paths",
         "hftl.surroundings",
         "hftl.config",
+        "hftl.values",
     ),
-    ("hftl.hub_errors", "hftl.models.packaged", "hftl.models.efficientnet_lite", "hftl.models.quantized_e5"),
+    (
+        "hftl.hub_errors",
+        "hftl.models.packaged",
+        "hftl.models.find",
+        "hftl.models.efficientnet_lite",
+        "hftl.models.quantized_e5",
+    ),
     ("hftl.evaluation",),  # figures of arrays: it knows no data, no task and no model
     ("hftl.data",),
     ("hftl.tasks",),

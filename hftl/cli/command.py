@@ -17,10 +17,11 @@ from typing import Annotated, Any
 from typer import Argument, Exit, Option, Typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from hftl.config import ALIASES, COLUMN_FLAGS, KIND_WORDS, OWN_FLAGS, TASK_NAMES, convert
+from hftl.config import ALIASES, COLUMN_FLAGS, OWN_FLAGS, TASK_NAMES
 from hftl.errors import ConfigError, did_you_mean
 from hftl.methods import METHODS
 from hftl.surroundings import quiet_libraries
+from hftl.values import KIND_WORDS, convert
 
 
 WIDTH = 119  # columns of the help, at most
