@@ -25,7 +25,7 @@ from benchmarks.contenders import timed
 from hftl.adapt import adapt
 from hftl.config import DataConfig
 from hftl.data.load import load_task
-from hftl.models.load import find_checkpoint
+from hftl.models.find import find_checkpoint
 from hftl.surroundings import quiet_libraries
 from hftl.tasks.scores import measure
 from hftl.training.precision import choose_bf16

@@ -9,7 +9,7 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Tr
 from benchmarks.contenders import timed
 from hftl.data.images import decode_image
 from hftl.data.samples import load_sample
-from hftl.models.load import find_checkpoint
+from hftl.models.find import find_checkpoint
 from hftl.tasks.inputs.image import set_image_side
 
 

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassificati
 
 from hftl.config import DataConfig
 from hftl.data.load import load_splits
-from hftl.models.load import find_checkpoint
+from hftl.models.find import find_checkpoint
 
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from hftl import terminal
 from hftl.config import TASK_NAMES, RunConfig, build_config, to_yaml
+from hftl.data.files import NO_DATA
 from hftl.data.settle import find_task
 from hftl.errors import DataError
 from hftl.evidence.before import Base, see_base
@@ -51,10 +52,10 @@ from hftl.selection.race_plan import stored_race, with_race
 from hftl.tasks import get_task
 from hftl.tasks.ragged import values_of
 from hftl.training.arguments import check_arguments, check_fits
-from hftl.training.checkpoints import heed_signals
 from hftl.training.features import predict_logits
 from hftl.training.hooks import NO_HOOKS, Compute, Hooks, hooks_for
 from hftl.training.precision import choose_bf16, runs_on_cpu
+from hftl.training.signals import heed_signals
 from hftl.training.stages import fit_plan
 from hftl.training.world import broadcast_from_main, check_strategy, check_world, current_strategy, is_main_process
 
@@ -390,7 +391,7 @@ def complete(config: RunConfig, *, claimed: bool = False) -> RunConfig:
     """
     task = get_task(config.task)
     if config.data.data is None:
-        raise DataError("No data was given: --data takes a file, a folder, sample:<name> or a Hub id.")
+        raise DataError(NO_DATA)
     method = replace(config.method, method=config.method.method or task.default_method)
     model = replace(config.model, model=config.model.model or task.default_model)
     data_name = config.data.data if isinstance(config.data.data, str) else "data"

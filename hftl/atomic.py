@@ -118,3 +118,14 @@ def check_parent(path: Path, flag: str) -> None:
 
 def _is_known(folder: Path, marks: tuple[str, ...]) -> bool:
     return not any(folder.iterdir()) or any((folder / name).is_file() for name in marks)
+
+
+def check_output_file(name: str) -> Path:
+    """Return the file to write. Raises `RunError` or `ConfigError` when that could not be done, before any work."""
+    output = typed_path(name)
+    if output.is_dir():
+        raise RunError(f"{output} is a folder: --output takes the name of a CSV file.")
+    typed_path(partial_of(output))  # the longer name
+    if not output.absolute().parent.is_dir():
+        raise RunError(f"{output} cannot be written: there is no folder {output.parent}.")
+    return output

@@ -4,9 +4,7 @@ To add a flag of hftl's own, add a field below: the command line, its help and `
 Every other flag is a field of `transformers.TrainingArguments` and goes to the Trainer untouched.
 """
 
-import ast
 import dataclasses
-import importlib.util
 import json
 import re
 from dataclasses import dataclass, field
@@ -14,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from hftl.errors import ConfigError, did_you_mean
-from hftl.flag_values import KIND_WORDS, TRUTH, check_bounds, convert, is_share
 from hftl.paths import typed_path
+from hftl.values import TRUTH, check_bounds, is_share, trainer_fields, training_values, typed_value
 
 
 # The names of tasks, without the heavy imports of the things themselves; a test holds them against `TASKS`.
@@ -25,6 +23,11 @@ TASK_NAMES = {
     "token-classification": "a tag for every word: entities in a text",
 }
 
+TASK_KINDS = {  # what a row of each is, which says what files of data there may be; likewise held against `TASKS`
+    "text-classification": "text",
+    "image-classification": "image",
+    "token-classification": "sentence",
+}
 SHORTLISTS = ("small", "base", "large", "multilingual", "long")  # of `hftl pick`, in hftl/selection/shortlist.csv
 BY_GRADIENT = ("loss",)  # flags of the methods that answer training rows by gradient
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")  # transformers' words
@@ -236,7 +239,7 @@ def build_config(task: object, values: dict[str, Any]) -> RunConfig:
         section(**{f.name: own[f.name] for f in dataclasses.fields(section) if f.name in own}) for section in SECTIONS
     ]
     data, model, method, output = sections
-    training = _training_values(training) if training else {}
+    training = training_values(training) if training else {}
     return RunConfig(task=task, data=data, model=model, method=method, training=training, **vars(output))
 
 
@@ -302,11 +305,7 @@ def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
         raise ConfigError(f"The run had its data {value}: name a file, folder, sample or Hub id with --data.")
     if name == "evidence" and str(value).lower() in TRUTH:  # on and off, as of other switches
         value = "full" if TRUTH[str(value).lower()] else "off"
-    try:
-        result = convert(kind, value)
-    except (TypeError, ValueError, OverflowError):
-        got = "nothing" if value is True else repr(value)
-        raise ConfigError(f"--{name} needs {KIND_WORDS[kind]}, but got {got}.") from None
+    result = typed_value(name, kind, value)
     if choices and result not in choices:
         hint = did_you_mean(str(value), choices)
         raise ConfigError(f"--{name} is one of {', '.join(choices)}, not {value!r}.{hint}")
@@ -314,46 +313,3 @@ def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
         raise ConfigError(f"--thresholds is auto or a number between 0 and 1, not {result!r}.")
     check_bounds(name, result)
     return result
-
-
-def trainer_fields() -> dict[str, str]:
-    """Return the fields of TrainingArguments with their types, from its source: to import it takes seconds."""
-    spec = importlib.util.find_spec("transformers")
-    assert spec is not None
-    assert spec.origin is not None
-    source = Path(spec.origin).with_name("training_args.py").read_text(encoding="utf-8")
-    classes = {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
-    return {
-        node.target.id: ast.unparse(node.annotation)
-        for node in classes["TrainingArguments"].body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    }
-
-
-def _training_values(typed: dict[str, Any]) -> dict[str, Any]:
-    """Check the types of TrainingArguments fields with transformers' own parser."""
-    # transformers.training_args imports torch: only a run pays for that.
-    import argparse
-    import contextlib
-    import io
-
-    from transformers import HfArgumentParser, TrainingArguments
-
-    parser = HfArgumentParser(TrainingArguments)  # type: ignore[arg-type]
-    for action in parser._actions:  # set_defaults(SUPPRESS) would be parsed as the text of a value
-        action.default = argparse.SUPPRESS
-    argv: list[str] = []
-    for name, value in typed.items():
-        argv.append(f"--{name}")
-        for one in value if isinstance(value, list | tuple) else [value]:
-            argv.append(json.dumps(one) if isinstance(one, bool | dict) else str(one))
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            parsed = vars(argparse.ArgumentParser.parse_args(parser, argv))
-    except SystemExit:
-        last = complaint.getvalue().strip().splitlines()[-1].split("error: ")[-1]
-        raise ConfigError(f"A training flag has a wrong value: {last}.") from None
-    for name in typed:
-        check_bounds(name, parsed[name])
-    return {name: value for name, value in parsed.items() if name in typed}

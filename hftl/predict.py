@@ -21,7 +21,8 @@ from hftl.evaluation.saved_baseline import is_baseline, load_baseline
 from hftl.evaluation.word_tags import WordTags
 from hftl.hub_errors import hub_errors
 from hftl.models.classes import check_loaded, check_positions
-from hftl.models.load import find_checkpoint, load_adapted
+from hftl.models.find import find_checkpoint, model_of
+from hftl.models.load import load_adapted
 from hftl.models.pooled import OWN_CLASSES, own_auto_model
 from hftl.paths import typed_path
 from hftl.run_data import read_report
@@ -180,8 +181,7 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
     if not isinstance(run_or_model, str | Path) or not str(run_or_model):
         raise ModelError(f"A run folder, a model folder or a Hub id is needed, not {run_or_model!r}.")
     name = str(run_or_model)
-    final = typed_path(name) / "final"
-    checkpoint = find_checkpoint(str(final) if (final / "config.json").is_file() else name, revision)
+    checkpoint = find_checkpoint(model_of(name), revision)
     common = checkpoint.options
     with hub_errors(name, "predicting", trusting=False):
         fields, _ = transformers.PretrainedConfig.get_config_dict(checkpoint.path, **common)

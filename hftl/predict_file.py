@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hftl.atomic import disk_errors, new_file, partial_of
+from hftl.atomic import check_output_file, disk_errors, new_file
 from hftl.config import data_config
 from hftl.data.columns import no_formula
 from hftl.data.load import load_rows
-from hftl.errors import ConfigError, RunError
+from hftl.errors import ConfigError
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load_predictor
 from hftl.run_data import read_report
@@ -114,17 +114,6 @@ def predict_data(predictor: Predictor, flags: dict[str, Any], wish: Wish = Wish(
     if output is not None:
         write_table(columns, output)
     return Answered([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], names)
-
-
-def check_output_file(name: str) -> Path:
-    """Return the file to write. Raises `RunError` or `ConfigError` when that could not be done, before any work."""
-    output = typed_path(name)
-    if output.is_dir():
-        raise RunError(f"{output} is a folder: --output takes the name of a CSV file.")
-    typed_path(partial_of(output))  # the longer name
-    if not output.absolute().parent.is_dir():
-        raise RunError(f"{output} cannot be written: there is no folder {output.parent}.")
-    return output
 
 
 def write_table(columns: dict[str, list[Any]], output: Path) -> None:

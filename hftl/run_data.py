@@ -17,7 +17,8 @@ from hftl.data.load import load_task
 from hftl.data.samples import load_sample
 from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError, ModelError
-from hftl.models.load import find_checkpoint, hub_errors
+from hftl.hub_errors import hub_errors
+from hftl.models.find import find_checkpoint
 from hftl.paths import typed_path
 from hftl.tasks.task import Inputs
 

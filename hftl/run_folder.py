@@ -3,6 +3,7 @@
 import atexit
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from hftl.atomic import check_folder, disk_errors, partial_of, put_in_place, write_new
 from hftl.errors import RunError
+from hftl.paths import typed_path
 
 
 _ENDING = re.compile(r"\.(csv|tsv|jsonl?|parquet|txt|conllu?|iob2?|bio(es)?)$", re.IGNORECASE)
@@ -116,6 +118,21 @@ def finished_report(output_dir: Path, config_yaml: str) -> dict[str, Any] | None
         )
     report: dict[str, Any] = json.loads((output_dir / "report.json").read_text(encoding="utf-8"))
     return report
+
+
+def check_finished(run: str | Path) -> Path:
+    """Return the folder of a finished run, or of its model. Raises `RunError` for anything else, with the reason."""
+    path = typed_path(run)
+    unfinished = path if path.name.endswith(".partial") else partial_of(path)
+    if unfinished.is_dir() and (unfinished == path or not path.exists()):
+        whole = unfinished.with_name(unfinished.name.removesuffix(".partial"))
+        words = ["hftl", "train", str(unfinished / "config.yaml"), "--output_dir", str(whole), "--resume"]
+        raise RunError(f"{unfinished} is not finished: go on with `{shlex.join(words)}` first.")
+    if not path.is_dir():
+        raise RunError(f"There is no run folder {path}: hftl push takes what hftl train made, such as runs/tickets.")
+    if not any((place / "config.json").is_file() for place in (path / "final", path)):
+        raise RunError(f"{path} is not a run: it has no final/ with a model in it.")
+    return path
 
 
 def is_resumable(output_dir: Path) -> bool:

@@ -7,9 +7,10 @@ from transformers import TrainingArguments
 
 from hftl.cli import VERBS, main
 from hftl.cli.command import PANELS, flag_names
-from hftl.config import ALIASES, OWN_FLAGS, TASK_NAMES, trainer_fields
+from hftl.config import ALIASES, OWN_FLAGS, TASK_NAMES
 from hftl.errors import ConfigError
 from hftl.methods import METHODS
+from hftl.values import trainer_fields
 from tests.command import hftl, shell
 
 

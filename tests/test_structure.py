@@ -20,10 +20,16 @@ LAYERS = (
         "hftl.paths",
         "hftl.surroundings",
         "hftl.terminal",
-        "hftl.flag_values",
         "hftl.config",
+        "hftl.values",
     ),
-    ("hftl.hub_errors", "hftl.models.packaged", "hftl.models.efficientnet_lite", "hftl.models.quantized_e5"),
+    (
+        "hftl.hub_errors",
+        "hftl.models.packaged",
+        "hftl.models.find",
+        "hftl.models.efficientnet_lite",
+        "hftl.models.quantized_e5",
+    ),
     ("hftl.evaluation",),  # figures of arrays: it knows no data, no task and no model
     ("hftl.data",),
     ("hftl.tasks",),
@@ -51,26 +57,26 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3240,  # its own files, without folders
-    "hftl/cli": 1100,
-    "hftl/data": 2110,
+    "hftl": 3320,  # its own files, without folders
+    "hftl/cli": 1140,
+    "hftl/data": 2140,
     "hftl/demo": 1810,
     "hftl/doctor": 1650,
-    "hftl/evaluation": 3410,
+    "hftl/evaluation": 3420,
     "hftl/evidence": 1170,
     "hftl/export": 990,
     "hftl/forgetting": 610,
     "hftl/methods": 980,
-    "hftl/models": 1210,
+    "hftl/models": 1240,
     "hftl/planning": 790,
-    "hftl/publishing": 2440,
+    "hftl/publishing": 2430,
     "hftl/report": 3040,
     "hftl/selection": 2000,
     "hftl/tasks": 2850,
-    "hftl/training": 2510,
+    "hftl/training": 2520,
     "spaces_demo": 570,
 }
-MAX_FILES = 213
+MAX_FILES = 216
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

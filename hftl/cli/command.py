@@ -19,10 +19,10 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from hftl.config import ALIASES, COLUMN_FLAGS, OWN_FLAGS, TASK_NAMES
 from hftl.errors import ConfigError, did_you_mean
-from hftl.flag_values import KIND_WORDS, convert
 from hftl.methods import METHODS
 from hftl.surroundings import quiet_libraries
 from hftl.terminal import be_verbose
+from hftl.values import KIND_WORDS, convert
 
 
 WIDTH = 119  # columns of the help, at most

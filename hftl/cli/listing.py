@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from typer import Argument
 
 from hftl.cli.command import COLUMNS, LIST, TRAIN, Flag, on_stderr, print_json, verb
-from hftl.config import TASK_NAMES
+from hftl.config import TASK_KINDS, TASK_NAMES
+from hftl.data.files import check_data
 from hftl.errors import HftlError
 from hftl.methods import METHODS
 
@@ -40,6 +41,7 @@ def doctor(
 
     Example: hftl doctor tickets.csv --fix cleaned
     """
+    check_data(data, TASK_KINDS.get(flags["task"]) if flags["task"] else None)
     from hftl.doctor import examine_source
     from hftl.doctor.findings import failures, show_findings
     from hftl.doctor.fix import LOG_NAME

@@ -13,6 +13,7 @@ from typer import Argument
 
 from hftl.cli.command import USE, Flag, on_stderr, print_json, verb
 from hftl.errors import ConfigError
+from hftl.run_folder import check_finished
 
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def push(
 
     Example: hftl push runs/tickets my-name/tickets --space my-name/tickets-demo
     """
+    check_finished(run)
     if dry_run:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported below
     if not sys.stderr.isatty():

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from typer import Argument
 
 from hftl.cli.command import JSON, NAMES_ONLY, TRAIN, VERBOSE, Flag, Verb, on_stderr, own_flag, print_json, verb
+from hftl.cli.early import check_run
 from hftl.config import (
     OWN_FLAGS,
     OWNED,
@@ -20,11 +21,12 @@ from hftl.config import (
     build_config,
     data_config,
     read_yaml,
-    trainer_fields,
 )
 from hftl.errors import ConfigError, RunError
 from hftl.methods import check_name
 from hftl.methods.auto import AUTO
+from hftl.surroundings import importing
+from hftl.values import trainer_fields
 
 
 _TITLES = ("Data", "Model", "Method", "Run")  # of the sections of a config
@@ -66,7 +68,7 @@ class _TrainingVerb(Verb):
 def _asked(target: str | None, flags: dict[str, Any], example: str) -> tuple[str | None, dict[str, Any]]:
     """Return the task, None where the data are to say it, and the values that a TASK or config.yaml and the flags give.
 
-    Raises `ConfigError` for what is wrong with them, before data is read.
+    Raises an `HftlError` for what is wrong with them, before anything heavy is imported.
     """
     values: dict[str, Any] = {"task": target}
     if target is not None and target.endswith((".yaml", ".yml")):
@@ -82,7 +84,7 @@ def _asked(target: str | None, flags: dict[str, Any], example: str) -> tuple[str
     }
     check_name(values.get("method"))
     task = values.pop("task")
-    build_config(next(iter(TASK_NAMES)) if task is None else task, values)
+    check_run(build_config(next(iter(TASK_NAMES)) if task is None else task, values), task, example.split()[1])
     return task, values
 
 
@@ -103,7 +105,8 @@ def train(target: Target = None, *, json: bool, verbose: bool, **flags: Any) -> 
     Example: hftl train text-classification --data tickets.csv --model distilbert/distilbert-base-uncased --method lora
     """
     config = _config(target, flags, "hftl train text-classification --data tickets.csv")
-    from hftl.adapt import complete, run
+    with importing():
+        from hftl.adapt import complete, run
 
     is_main = os.environ.get("RANK", "0") == "0"
     with on_stderr(verbose=verbose):
@@ -227,8 +230,9 @@ def plan(target: Target = None, *, json: bool, verbose: bool, **flags: Any) -> N
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("hftl plan runs in one process: start it without torchrun or accelerate launch.")
     config = _config(target, flags, "hftl plan text-classification --data tickets.csv")
-    from hftl.adapt import complete
-    from hftl.planning.plan_report import plan_report, show_plan_report
+    with importing():
+        from hftl.adapt import complete
+        from hftl.planning.plan_report import plan_report, show_plan_report
 
     with on_stderr(verbose=verbose):
         report = plan_report(complete(config))

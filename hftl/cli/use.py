@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from typer import Argument
 
 from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, on_stderr, own_flag, print_json, verb
+from hftl.cli.early import check_use
 from hftl.config import OWN_FLAGS
 from hftl.errors import ConfigError, install_extra
-from hftl.surroundings import quiet_libraries
+from hftl.surroundings import importing, quiet_libraries
 
 
 AUTH_VARIABLE = "HFTL_DEMO_AUTH"
@@ -69,8 +70,10 @@ def predict(
         raise ConfigError("--text_pair is the second text of one pair: give the first one as the argument.")
     if top_k is not None and top_k < 1:
         raise ConfigError(f"--top_k is a number from 1 on, not {top_k}.")
-    from hftl.predict import load_predictor
-    from hftl.predict_file import NOT_SURE, Wish, answers_for, predict_data, threshold_of
+    check_use(model, flags)
+    with importing():
+        from hftl.predict import load_predictor
+        from hftl.predict_file import NOT_SURE, Wish, answers_for, predict_data, threshold_of
 
     quiet_libraries()
     predictor = load_predictor(model, flags["revision"])
@@ -113,9 +116,11 @@ def evaluate(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     """
     if flags["data"] is None:
         raise ConfigError("hftl eval needs a RUN and --data, such as: hftl eval runs/tickets --data test.csv")
-    from hftl.evaluation.scale import score_name
-    from hftl.predict_file import evaluate_data
-    from hftl.report.table import print_table
+    check_use(model, flags)
+    with importing():
+        from hftl.evaluation.scale import score_name
+        from hftl.predict_file import evaluate_data
+        from hftl.report.table import print_table
 
     quiet_libraries()
     scores = evaluate_data(model, flags)
@@ -139,6 +144,7 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     options = {name: value for name, value in flags.items() if value is not None}
     if "max_drop" in options and not options["int8"]:
         raise ConfigError("--max_drop is for --int8: the fp32 export must equal the model.")
+    check_use(model, flags)
     from hftl.export import export as export_model
     from hftl.export.timing import HEADER, table_rows
     from hftl.report.statements import compared, counted
@@ -173,6 +179,7 @@ def demo(model: RunOrModel, *, port: int | None, share: bool, auth: str | None, 
     login = _login(auth or os.environ.get(AUTH_VARIABLE))
     if importlib.util.find_spec("gradio") is None:
         raise ConfigError(f"hftl demo needs gradio: {install_extra('demo')}")
+    check_use(model, options)
     from hftl.demo import free_port
 
     port = free_port(port)  # before the model is loaded: whether it is free is known at once

@@ -28,6 +28,8 @@ JSON_LINES = (".jsonl", ".ndjson")
 DATA_SUFFIXES = (".csv", ".tsv", ".json", *JSON_LINES, ".parquet")
 METADATA_NAMES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 FILE_KINDS = "CSV, TSV, JSON, JSONL or parquet"
+NO_DATA = "No data was given: --data takes a file, a folder, sample:<name> or a Hub id."
+INSTEAD = f"use a file ({FILE_KINDS}), a folder or a 'sample:' name instead"  # of a data set of the Hub
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "devel", "development"),
@@ -138,6 +140,38 @@ def check_content(path: Path, kind: str) -> None:
         text = path.read_text(encoding=text_encoding(path))
         if path.suffix.lower() in (".json", *JSON_LINES):
             json_content(path, text)
+
+
+def check_data(data: Any, kind: str | None) -> None:
+    """Raise `DataError` for a path, a sample or a file that cannot be data of this kind, as far as it shows at once.
+
+    What may be on the Hub, and what is in memory, is left to `read_source`. `kind` is None where it is not known yet.
+    """
+    if not isinstance(data, str) or not data:
+        return
+    with data_errors(data):
+        if data.startswith("sample:"):
+            from hftl.data.samples import sample_named  # late: the help needs no samples
+
+            sample_named(data)
+            return
+        path, known = existing_path(data), kind or "sentence"
+        if path is None:
+            hub_parts(data)
+        elif path.is_dir():
+            if not is_saved(path) and (kind == "text" or not has_images(path)):
+                for file in (file for files in data_files(path, known).values() for file in files):
+                    check_content(file, known)
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            check_content(path, known)
+
+
+def hub_parts(name: str) -> dict[str, str | None]:
+    """Return id, config and revision of "name[:config][@revision]". Raises `DataError` for what can be no data set's name."""
+    parts = re.fullmatch(r"(?P<id>[\w.-]+(/[\w.-]+)?)(:(?P<config>[^@]+))?(@(?P<revision>.+))?", name)
+    if parts is None:
+        raise DataError(f"no such file, and not a Hub id either: {name!r}; {INSTEAD}.{similar_file(typed_path(name))}")
+    return parts.groupdict()
 
 
 @contextmanager

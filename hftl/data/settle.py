@@ -19,7 +19,7 @@ from hftl.data.columns import (
     numbers_of,
     rows_named,
 )
-from hftl.data.files import DATA_SUFFIXES, IMAGE_SUFFIXES, METADATA_NAMES, data_errors, has_images, split_of
+from hftl.data.files import DATA_SUFFIXES, IMAGE_SUFFIXES, METADATA_NAMES, NO_DATA, data_errors, has_images, split_of
 from hftl.data.samples import SAMPLES
 from hftl.data.sources import read_source
 from hftl.data.splits import Source, recognise_splits
@@ -97,7 +97,7 @@ def find_task(config: DataConfig) -> str:
     Raises `DataError` when they speak for none, or for several.
     """
     if config.data is None:
-        raise DataError("No data was given: --data takes a file, a folder, sample:<name> or a Hub id.")
+        raise DataError(NO_DATA)
     trouble: list[DataError] = []
     tasks: list[str] = []
     name = str(config.data).removeprefix("sample:")

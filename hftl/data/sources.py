@@ -23,13 +23,14 @@ from datasets.table import InMemoryTable
 from hftl.data.columns import frame_table, is_usual_name, labelled_table, records_table
 from hftl.data.files import (
     CONLL_SUFFIXES,
-    FILE_KINDS,
     IMAGE_SUFFIXES,
+    INSTEAD,
     check_file,
     csv_form,
     data_files,
     existing_path,
     has_images,
+    hub_parts,
     is_saved,
     json_content,
     one_line,
@@ -79,7 +80,7 @@ def _read_source(data: Any, kind: str) -> Source:
         return Source(dict(load_sample(name)), name)
     path = existing_path(name)
     if path is None:
-        return Source(_load_hub(name, similar_file(Path(name))), name)
+        return Source(_load_hub(name), name)
     if path.is_dir():
         return _read_folder(path, kind)
     if path.suffix.lower() in IMAGE_SUFFIXES:
@@ -103,24 +104,21 @@ def _as_table(data: Any, kind: str) -> Dataset:
     )
 
 
-def _load_hub(name: str, hint: str) -> dict[str, Dataset]:
+def _load_hub(name: str) -> dict[str, Dataset]:
     """Load "name[:config][@revision]" from the Hub, or from its cache when the Hub is out of reach."""
-    parts = re.fullmatch(r"(?P<id>[\w.-]+(/[\w.-]+)?)(:(?P<config>[^@]+))?(@(?P<revision>.+))?", name)
-    instead = f"use a file ({FILE_KINDS}), a folder or a 'sample:' name instead.{hint}"
-    if parts is None:
-        raise DataError(f"no such file, and not a Hub id either: {name!r}; {instead}")
+    parts = hub_parts(name)
     online = hub_reachable()
     try:
         with ExitStack() as stack:
             if not online:  # the Hub client would try again and again for half a minute before it asks its cache
                 stack.enter_context(_switched(datasets.config, "HF_HUB_OFFLINE"))
                 stack.enter_context(_switched(huggingface_hub.constants, "HF_HUB_OFFLINE"))
-            loaded = datasets.load_dataset(parts["id"], parts["config"], revision=parts["revision"])
+            loaded = datasets.load_dataset(str(parts["id"]), parts["config"], revision=parts["revision"])
     except Exception as error:  # a wrong config, no network, no cache, broken files: each has a type of its own
         line = access_line(error, name, "data set") or f"the data set {name!r} cannot be loaded: {one_line(error)}"
         if not online:
             line = f"no such file {name!r}, and the Hub cannot be reached and has not been used for it before"
-        raise DataError(f"{line.rstrip('.')}; {instead}") from None
+        raise DataError(f"{line.rstrip('.')}; {INSTEAD}.{similar_file(Path(name))}") from None
     return {str(split): table for split, table in loaded.items()}
 
 

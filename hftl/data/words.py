@@ -1,13 +1,12 @@
 """The words of a text, and which window of a long one answers each of them.
 
-An export carries a copy of this file: it needs numpy and nothing of hftl.
+An export carries a copy of this file: it needs nothing of hftl, and no library.
 """
 
+import math
 import unicodedata
 from collections.abc import Sequence
-from itertools import groupby
-
-import numpy as np
+from itertools import accumulate, groupby
 
 
 _JOINERS = "\u200c\u200d"  # inside words of Persian, Hindi and their kin
@@ -42,8 +41,7 @@ def _kind(character: str) -> str:
 
 def starts_of(words: Sequence[str]) -> list[int]:
     """Return where each word begins when a space stands between every two."""
-    ends = np.cumsum([len(word) + 1 for word in words])
-    return [0, *ends[:-1].tolist()] if len(words) else []
+    return [0, *accumulate(len(word) + 1 for word in words[:-1])] if len(words) else []
 
 
 def text_of(words: Sequence[str], starts: Sequence[int]) -> str:
@@ -68,8 +66,8 @@ def answered(windows: Sequence[Sequence[int | None]], words: int, stride: int) -
         for k, place in enumerate(content):
             word = of_token[place]
             if word != before:  # a first piece
-                left = k if number else np.inf  # where the row begins or ends there is nothing more to see
-                right = last - k if number < len(windows) - 1 else np.inf
+                left = k if number else math.inf  # where the row begins or ends there is nothing more to see
+                right = last - k if number < len(windows) - 1 else math.inf
                 if word not in best or min(left, right) > best[word][0]:
                     best[word] = (min(left, right), number, place)  # type: ignore[index]
             before = word

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy import sparse, stats
+from scipy import sparse
 
 from hftl.errors import DataError
 from hftl.evaluation.bootstrap import LEVEL, Corrected, Interval, Scores, proportion_interval
@@ -81,6 +81,8 @@ def spearman(answers: Any, targets: Any) -> Interval:
     By Fisher's z with the variance (1 + r^2 / 2) / (n - 3) of Bonett and Wright (Psychometrika 2000), r at least half a
     swap of neighbours from perfect order. 0 where all answers or all targets are equal; -1 to 1 for under four rows.
     """
+    from scipy import stats  # late: it takes half a second, and predicting needs it not
+
     pair = paired_numbers(answers, targets)
     ranks = [stats.rankdata(values) for values in pair]
     r, n = total(number_statistics(*ranks), pearson), len(ranks[0])

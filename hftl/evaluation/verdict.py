@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri
 
 from hftl.evaluation.bootstrap import LEVEL, RESAMPLES, Difference, Interval, difference, resampled_sums
 from hftl.evaluation.scale import Scale
@@ -79,7 +79,7 @@ def rows_needed(method: np.ndarray, baseline: np.ndarray) -> int | None:
     n = len(method) + 1
     wins, losses = (count + 0.5 for count in _wins(method, baseline))
     gap, differing = (wins - losses) / n, (wins + losses) / n
-    level, power = stats.norm.ppf((1 + LEVEL) / 2), stats.norm.ppf(POWER)
+    level, power = ndtri((1 + LEVEL) / 2), ndtri(POWER)
     reach = level * math.sqrt(differing) + power * math.sqrt(max(0.0, differing - gap**2))
     if abs(gap) * math.sqrt(MOST_ROWS) < reach:
         return None
@@ -116,5 +116,8 @@ def paired_p(method: np.ndarray, baseline: np.ndarray) -> float:
     (Fagerland, Lydersen and Laake, BMC Medical Research Methodology 2013, who recommend it).
     """
     wins, losses = _wins(method, baseline)
+
+    from scipy import stats  # late: it takes half a second, and predicting needs it not
+
     rarer, seen = stats.binom(wins + losses, 0.5), min(wins, losses)
     return float(min(1.0, 2 * rarer.cdf(seen) - rarer.pmf(seen))) if wins + losses else 1.0

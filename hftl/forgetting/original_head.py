@@ -12,7 +12,7 @@ from torch import nn
 from hftl.errors import ModelError
 from hftl.evaluation.row_scores import row_scores
 from hftl.hub_errors import hub_errors
-from hftl.models.load import find_checkpoint
+from hftl.models.find import find_checkpoint
 from hftl.prepare import Prepared
 from hftl.tasks.task import Encoded, Ragged
 from hftl.training.features import Passer

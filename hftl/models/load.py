@@ -1,35 +1,24 @@
 """Find a checkpoint (folder, packaged, Hub cache, Hub) and load it with a new head for the task's labels."""
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from huggingface_hub import constants, try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
-from peft import PeftConfig, PeftModel, get_peft_model_state_dict
-from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import safe_open
 from transformers.utils import cached_file
 
 from hftl.config import ModelConfig
-from hftl.errors import ModelError, did_you_mean
+from hftl.errors import ModelError
 from hftl.hub_errors import hub_errors
 from hftl.models.classes import check_loaded, check_positions, classifier_config, load_into
+from hftl.models.find import SAFE, Checkpoint, cached_config, find_checkpoint
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
-from hftl.models.packaged import PACKAGED, find_packaged, is_installed, packaged_as
-from hftl.paths import typed_path
-from hftl.surroundings import hub_reachable
 from hftl.tasks.task import Task
 
 
-_INDEX = "model.safetensors.index.json"
-_SAFE = (".safetensors", ".safetensors.index.json")  # endings of files of weights
-_JSON = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "adapter_config.json", _INDEX)
 # How transformers names in config.json what turns outputs into probabilities; pipeline answers by it.
 _PROBLEMS = {"softmax": None, "sigmoid": "multi_label_classification", "none": "regression"}
 
@@ -51,94 +40,6 @@ class Loaded:
     def output(self) -> str:
         """The last of the Linears that put out the logits: for nearly every model the only one."""
         return self.outputs[-1]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """Where the weights are."""
-
-    name: str
-    path: str  # a folder, or a Hub id
-    source: str
-    revision: str | None
-    local_only: bool
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What `from_pretrained` is told beside the path."""
-        revision = {"revision": self.revision} if self.source in ("cache", "hub") else {}
-        return {"local_files_only": self.local_only, **revision}
-
-
-def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
-    """Resolve a model name: a folder, a packaged checkpoint, the Hub cache, the Hub, in that order.
-
-    Raises `ModelError` within two seconds when it is nowhere, or needs a network that is not there.
-    """
-    folder = typed_path(name)
-    if folder.is_dir():
-        if not os.access(folder, os.R_OK | os.X_OK):
-            raise ModelError(f"{folder} cannot be read: you have no permission.")
-        if not (folder / "config.json").is_file():
-            inner = folder / "final"
-            hint = f" Did you mean {inner}?" if (inner / "config.json").is_file() else ""
-            raise ModelError(f"{folder} is not a model folder: it has no config.json.{hint}")
-        _check_files(folder)
-        return Checkpoint(name, str(folder), "folder", None, True)
-    packaged = find_packaged(name, revision)
-    if packaged is not None:
-        known = packaged_as(name)
-        assert known is not None
-        return Checkpoint(known.name, str(packaged), "packaged", known.revision, True)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise ModelError(f"There is no folder {name}.{_similar_folders(folder)}")
-    config = _cached_config(name, revision)
-    if config is not None and any(f.name.endswith((*_SAFE, ".bin")) for f in config.parent.iterdir()):
-        return Checkpoint(name, name, "cache", revision, True)
-    if not hub_reachable():
-        why = "offline mode is on" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
-        usable = ["a model folder", *filter(is_installed, PACKAGED)]
-        raise ModelError(
-            f"{name} is neither a folder nor in the Hub cache, and {why}."
-            f"{_similar_folders(folder) or did_you_mean(name, PACKAGED)} Usable now: {', '.join(usable)}."
-        )
-    return Checkpoint(name, name, "hub", revision, False)
-
-
-def _check_files(folder: Path) -> None:
-    """Raise `ModelError` when a file of a model folder cannot be read, is no JSON, or names a shard that is not there."""
-    files = {file.name: file for file in folder.iterdir()}
-    for name, file in files.items():
-        if not os.access(file, os.R_OK):
-            raise ModelError(f"{file} cannot be read: you have no permission.")
-        if name not in _JSON:
-            continue
-        try:
-            fields = json.loads(file.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"{file} is no valid JSON: {error}.") from None
-        shards = fields.get("weight_map", {}) if isinstance(fields, dict) else None
-        if not isinstance(shards, dict) or (name == _INDEX and not shards):
-            raise ModelError(f"{file} is no JSON object{' with a weight_map' if name == _INDEX else ''}.")
-        lacking = [shard for shard in shards.values() if not isinstance(shard, str) or shard not in files]
-        if lacking:
-            raise ModelError(f"{file} names the file {lacking[0]!r}, which the folder does not hold.")
-
-
-def _similar_folders(folder: Path) -> str:
-    parent = folder.parent
-    if parent == Path() or not parent.is_dir():  # a bare name is rather a model's than a folder's
-        return ""
-    return did_you_mean(str(folder), [str(p) for p in parent.iterdir() if p.is_dir()])
-
-
-def _cached_config(name: str, revision: str | None) -> Path | None:
-    """Return config.json of the checkpoint in the Hub cache, in the folder that has the commit's name."""
-    try:
-        config = try_to_load_from_cache(name, "config.json", revision=revision)
-    except HFValidationError as error:
-        raise ModelError(f"{name!r} is neither a folder nor a valid Hub id: {error}") from None
-    return Path(config) if isinstance(config, str) else None
 
 
 def _weights_options(allow_pickle: bool) -> dict[str, Any]:
@@ -192,7 +93,7 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         outputs = output_linears(model, head, width, batch)
     revision = checkpoint.revision
     if checkpoint.source in ("cache", "hub"):
-        cached = _cached_config(checkpoint.path, revision)
+        cached = cached_config(checkpoint.path, revision)
         revision = cached.parent.name if cached else revision
     return Loaded(model, processor, layers, head, outputs, checkpoint.name, checkpoint.source, revision)
 
@@ -204,6 +105,13 @@ def load_adapted(path: str, task: Task, processor: Any, common: dict[str, Any]) 
     (`revision`, `local_files_only`). The base is resolved like any model: folder, packaged checkpoint, Hub cache, Hub.
     Raises `ModelError` when it is nowhere, or when a tensor of the base's body or of the adapter is missing.
     """
+    from peft import (  # late: it takes a second, and few models need it
+        PeftConfig,
+        PeftModel,
+        get_peft_model_state_dict,
+    )
+    from peft.utils import SAFETENSORS_WEIGHTS_NAME
+
     adapter = PeftConfig.from_pretrained(path, **common)
     base = find_checkpoint(str(adapter.base_model_name_or_path), adapter.revision)
     model, info = getattr(transformers, task.auto_model).from_pretrained(
@@ -241,7 +149,7 @@ def _check_weights(checkpoint: Checkpoint, config: ModelConfig) -> None:
     if config.allow_pickle or not folder.is_dir():
         return
     files = [p.name for p in folder.iterdir()]
-    if any(f.endswith(_SAFE) for f in files):
+    if any(f.endswith(SAFE) for f in files):
         return
     pickles = [f for f in files if f.endswith((".bin", ".pt", ".pth"))]
     if pickles:

@@ -1,7 +1,6 @@
 """Send a finished run to the Hub: one commit with everything, then proof that what arrived is the model."""
 
 import os
-import shlex
 import sys
 import tempfile
 import time
@@ -13,10 +12,8 @@ from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, constants
 
-from hftl.atomic import partial_of
 from hftl.errors import DataError, RunError
 from hftl.hub_errors import FULL_DISK, HubError, plain, push_errors
-from hftl.paths import typed_path
 from hftl.publishing.bundle import Bundle, build_bundle
 from hftl.publishing.hub_repository import (
     PushOptions,
@@ -33,6 +30,7 @@ from hftl.publishing.public_report import public_name
 from hftl.publishing.space import Serves, push_space
 from hftl.report.visible import one_line
 from hftl.run_data import Artifact, open_artifact
+from hftl.run_folder import check_finished
 
 
 @dataclass(frozen=True)
@@ -105,16 +103,7 @@ def push(options: PushOptions, agree: Callable[[Bundle], None] | None = None) ->
 
 def finished_run(run: str | Path) -> Artifact:
     """Return the artifact of a run folder, or of its `final/`. Raises `RunError` for anything else, with the reason."""
-    path = typed_path(run)
-    unfinished = path if path.name.endswith(".partial") else partial_of(path)
-    if unfinished.is_dir() and (unfinished == path or not path.exists()):
-        whole = unfinished.with_name(unfinished.name.removesuffix(".partial"))
-        words = ["hftl", "train", str(unfinished / "config.yaml"), "--output_dir", str(whole), "--resume"]
-        raise RunError(f"{unfinished} is not finished: go on with `{shlex.join(words)}` first.")
-    if not path.is_dir():
-        raise RunError(f"There is no run folder {path}: hftl push takes what hftl train made, such as runs/tickets.")
-    if not any((place / "config.json").is_file() for place in (path / "final", path)):
-        raise RunError(f"{path} is not a run: it has no final/ with a model in it.")
+    path = check_finished(run)
     artifact = open_artifact(path)
     if artifact.run is None or artifact.report is None:
         raise RunError(

@@ -20,6 +20,7 @@ from hftl.config import RunConfig
 from hftl.errors import ConfigError, HftlError
 from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import Layers
+from hftl.surroundings import check_trackers
 from hftl.tasks.task import Output
 from hftl.training.losses import make_loss
 from hftl.training.order import draws_from
@@ -110,6 +111,7 @@ def smaller_batch(size: int, accumulation: int) -> tuple[int, int]:
 def check_arguments(config: RunConfig, output: Output) -> None:
     """Raise `ConfigError` for training flags that `Trainer` cannot do, naming the flag, before anything is loaded."""
     typed = {name: value for name, value in config.training.items() if name != "seed"}
+    check_trackers(config.training.get("report_to"))
     problem = _problem(config, output) if typed else None
     if problem is None:
         return

@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from hftl.models.find import find_checkpoint
 from hftl.models.layers import Layers
-from hftl.models.load import Loaded, find_checkpoint
+from hftl.models.load import Loaded
 from hftl.models.pooled import MeanPooledConfig, MeanPooledForSequenceClassification
 from hftl.publishing.save import save_final
 from tests.hub.server import HubServer

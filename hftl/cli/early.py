@@ -1,0 +1,33 @@
+"""What is wrong with the paths and names of a command line, said before torch and its kin are imported."""
+
+from typing import Any
+
+from hftl.atomic import check_output_file
+from hftl.config import TASK_KINDS, RunConfig
+from hftl.data.files import NO_DATA, check_data
+from hftl.errors import DataError
+from hftl.models.find import check_model, model_of
+from hftl.run_folder import check_output
+from hftl.surroundings import check_trackers
+
+
+def check_run(config: RunConfig, task: str | None, verb: str) -> None:
+    """Raise an `HftlError` for a run that cannot begin. What `--resume` goes on with is looked at when it is found."""
+    if config.resume:
+        return
+    check_trackers(config.training.get("report_to"))
+    if verb == "train" and config.output_dir is not None:
+        check_output(config.output_dir, overwrite=config.overwrite, resume=False)
+    if config.data.data is None:
+        raise DataError(NO_DATA)
+    check_data(config.data.data, TASK_KINDS[config.task] if task else None)
+    if config.model.model is not None:
+        check_model(config.model.model, config.model.revision)
+
+
+def check_use(run_or_model: str, flags: dict[str, Any]) -> None:
+    """Raise an `HftlError` for a trained model, or for data and an output beside it, that are not there."""
+    if flags.get("output") is not None:
+        check_output_file(flags["output"])
+    check_model(model_of(run_or_model), flags.get("revision"))
+    check_data(flags.get("data"), None)

@@ -1,0 +1,122 @@
+"""Where a checkpoint is: a folder, a package, the Hub cache or the Hub. Nothing heavy is imported to say that it is nowhere."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hftl.errors import ModelError, did_you_mean
+from hftl.models.packaged import PACKAGED, find_packaged, is_installed, packaged_as
+from hftl.paths import typed_path
+from hftl.surroundings import hub_reachable
+
+
+_INDEX = "model.safetensors.index.json"
+SAFE = (".safetensors", ".safetensors.index.json")  # endings of files of weights
+_JSON = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "adapter_config.json", _INDEX)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where the weights are."""
+
+    name: str
+    path: str  # a folder, or a Hub id
+    source: str
+    revision: str | None
+    local_only: bool
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `from_pretrained` is told beside the path."""
+        revision = {"revision": self.revision} if self.source in ("cache", "hub") else {}
+        return {"local_files_only": self.local_only, **revision}
+
+
+def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
+    """Resolve a model name: a folder, a packaged checkpoint, the Hub cache, the Hub, in that order.
+
+    Raises `ModelError` within two seconds when it is nowhere, or needs a network that is not there.
+    """
+    folder = typed_path(name)
+    if folder.is_dir():
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise ModelError(f"{folder} cannot be read: you have no permission.")
+        if not (folder / "config.json").is_file():
+            inner = folder / "final"
+            hint = f" Did you mean {inner}?" if (inner / "config.json").is_file() else ""
+            raise ModelError(f"{folder} is not a model folder: it has no config.json.{hint}")
+        _check_files(folder)
+        return Checkpoint(name, str(folder), "folder", None, True)
+    packaged = find_packaged(name, revision)
+    if packaged is not None:
+        known = packaged_as(name)
+        assert known is not None
+        return Checkpoint(known.name, str(packaged), "packaged", known.revision, True)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ModelError(f"There is no folder {name}.{_similar_folders(folder)}")
+    config = cached_config(name, revision)
+    if config is not None and any(f.name.endswith((*SAFE, ".bin")) for f in config.parent.iterdir()):
+        return Checkpoint(name, name, "cache", revision, True)
+    if not hub_reachable():
+        from huggingface_hub import constants
+
+        why = "offline mode is on" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} cannot be reached"
+        usable = ["a model folder", *filter(is_installed, PACKAGED)]
+        raise ModelError(
+            f"{name} is neither a folder nor in the Hub cache, and {why}."
+            f"{_similar_folders(folder) or did_you_mean(name, PACKAGED)} Usable now: {', '.join(usable)}."
+        )
+    return Checkpoint(name, name, "hub", revision, False)
+
+
+def _check_files(folder: Path) -> None:
+    """Raise `ModelError` when a file of a model folder cannot be read, is no JSON, or names a shard that is not there."""
+    files = {file.name: file for file in folder.iterdir()}
+    for name, file in files.items():
+        if not os.access(file, os.R_OK):
+            raise ModelError(f"{file} cannot be read: you have no permission.")
+        if name not in _JSON:
+            continue
+        try:
+            fields = json.loads(file.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"{file} is no valid JSON: {error}.") from None
+        shards = fields.get("weight_map", {}) if isinstance(fields, dict) else None
+        if not isinstance(shards, dict) or (name == _INDEX and not shards):
+            raise ModelError(f"{file} is no JSON object{' with a weight_map' if name == _INDEX else ''}.")
+        lacking = [shard for shard in shards.values() if not isinstance(shard, str) or shard not in files]
+        if lacking:
+            raise ModelError(f"{file} names the file {lacking[0]!r}, which the folder does not hold.")
+
+
+def _similar_folders(folder: Path) -> str:
+    parent = folder.parent
+    if parent == Path() or not parent.is_dir():  # a bare name is rather a model's than a folder's
+        return ""
+    return did_you_mean(str(folder), [str(p) for p in parent.iterdir() if p.is_dir()])
+
+
+def cached_config(name: str, revision: str | None) -> Path | None:
+    """Return config.json of the checkpoint in the Hub cache, in the folder that has the commit's name."""
+    from huggingface_hub import try_to_load_from_cache  # late: only what is no folder is looked for there
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError as error:
+        raise ModelError(f"{name!r} is neither a folder nor a valid Hub id: {error}") from None
+    return Path(config) if isinstance(config, str) else None
+
+
+def model_of(run_or_model: str) -> str:
+    """Return the model folder of a run; of anything else its name."""
+    final = typed_path(run_or_model) / "final"
+    return str(final) if (final / "config.json").is_file() else run_or_model
+
+
+def check_model(name: str, revision: str | None = None) -> None:
+    """Raise `ModelError` for a model that is nowhere, or whose folder cannot be read. The packaged ones are not opened."""
+    if packaged_as(name) is None or typed_path(name).is_dir() or not is_installed(name):
+        find_checkpoint(name, revision)
