@@ -184,7 +184,7 @@ def test_predict_texts(capsys, text_run):
 def test_predict_json(capsys, text_run):
     done = hftl(capsys, "predict", text_run, "sad lonely day", "--json")
     (row,) = done.json
-    assert set(row) == {"input", "prediction", "probability", "probabilities"}
+    assert set(row) == {"input", "prediction", "probability", "not_sure", "probabilities"}
     assert set(row["probabilities"]) == {"mood0", "mood1", "mood2"}
     assert row["probability"] == max(row["probabilities"].values())
     assert sum(row["probabilities"].values()) == pytest.approx(1)
@@ -198,7 +198,7 @@ def test_predict_file(capsys, text_run, tmp_path):
     assert (done.code, done.out) == (0, "")
     with output.open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file))
-    assert list(found[0]) == ["number", "text", "note", "prediction", "probability"]  # the file's own order
+    assert list(found[0]) == ["number", "text", "note", "prediction", "probability", "not_sure"]  # the file's own order
     assert [row["number"] for row in found] == ["7", "8", "9", "10"]
     assert [row["note"] for row in found] == ["'=1+1", "plain", "+1", "x"]
     assert [row["text"] for row in found] == ["happy smile", "'@sad tears", "'-", "a, b\nc"]
@@ -211,7 +211,7 @@ def test_predict_file_on_stdout(capsys, text_run, place):
     assert len(done.out.splitlines()) == 60
     rows = hftl(capsys, "predict", text_run, "--data", place / "t.csv", "--json").json
     assert len(rows) == 60
-    assert set(rows[0]) == {"text", "label", "prediction", "probability"}
+    assert set(rows[0]) == {"text", "label", "prediction", "probability", "not_sure"}
 
 
 def test_predict_negative_looking_text(capsys, text_run):
