@@ -52,10 +52,10 @@ from hftl.selection.race_plan import stored_race, with_race
 from hftl.tasks import get_task
 from hftl.tasks.ragged import values_of
 from hftl.training.arguments import check_arguments, check_fits
+from hftl.training.checkpoints import heed_signals
 from hftl.training.features import predict_logits
 from hftl.training.hooks import NO_HOOKS, Compute, Hooks, hooks_for
 from hftl.training.precision import choose_bf16, runs_on_cpu
-from hftl.training.signals import heed_signals
 from hftl.training.stages import fit_plan
 from hftl.training.world import broadcast_from_main, check_strategy, check_world, current_strategy, is_main_process
 

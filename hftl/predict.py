@@ -15,6 +15,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from hftl.config import DataConfig, data_config
 from hftl.data.columns import as_rows
 from hftl.data.load import load_rows
+from hftl.data.splits import Rows
 from hftl.errors import ConfigError, DataError, ModelError, did_you_mean
 from hftl.evaluation.baselines import LinearModel
 from hftl.evaluation.saved_baseline import is_baseline, load_baseline
@@ -152,9 +153,12 @@ class Predictor:
         wrong = [name for name in columns if name not in known]
         if wrong:
             raise ConfigError(f"evaluate has no flag {wrong[0]!r}.{did_you_mean(wrong[0], known)}")
-        output, names = self.task.output, self.labels
-        rows = load_rows(self.task.inputs, data_config({"data": data, **columns}), names, output)
-        logits = self.logits(rows.inputs)
+        named = data_config({"data": data, **columns})
+        return self.scored(load_rows(self.task.inputs, named, self.labels, self.task.output))
+
+    def scored(self, rows: Rows) -> dict[str, Any]:
+        """Return what `evaluate` does, for labelled rows that have been read."""
+        output, names, logits = self.task.output, self.labels, self.logits(rows.inputs)
         return {
             "rows": len(logits),
             "skipped": list(rows.skipped),

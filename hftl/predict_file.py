@@ -12,10 +12,9 @@ from hftl.atomic import check_output_file, disk_errors, new_file
 from hftl.config import data_config
 from hftl.data.columns import no_formula
 from hftl.data.load import load_rows
-from hftl.errors import ConfigError
-from hftl.paths import typed_path
+from hftl.errors import ConfigError, HftlError
 from hftl.predict import Predictor, load_predictor
-from hftl.run_data import read_report
+from hftl.run_data import read_report, run_of, run_splits
 from hftl.tasks.outputs.classes import Probable
 
 
@@ -42,8 +41,7 @@ class Wish:
 
 def threshold_of(run_or_model: str) -> float | None:
     """Return the abstain threshold of a run, also from its final/; None where there is none."""
-    path = typed_path(run_or_model)
-    report = read_report((path.resolve().parent if path.name == "final" else path) / "report.json")
+    report = read_report(run_of(run_or_model) / "report.json")
     abstain = ((report or {}).get("evidence") or {}).get("abstain") or {}
     return abstain.get("threshold")  # type: ignore[no-any-return]
 
@@ -152,5 +150,30 @@ def _plain(table: Any) -> dict[str, list[Any]]:
 
 def evaluate_data(run: str, flags: dict[str, Any]) -> dict[str, Any]:
     """Score a run on labelled rows: metrics with intervals, and per class. Raises `DataError` for unknown labels."""
-    data = dict(vars(data_config(flags)))
-    return load_predictor(run, flags.get("revision")).evaluate(data.pop("data"), **data)
+    predictor = load_predictor(run, flags.get("revision"))
+    rows = load_rows(predictor.task.inputs, data_config(flags), predictor.labels, predictor.task.output)
+    seen = _learnt_from(run, predictor, rows.inputs)
+    if seen:
+        _log.warning(
+            "%d of these %d rows are among those that the run was trained or validated on: the scores are too good for new rows.",
+            seen,
+            len(rows.inputs),
+        )
+    return {**predictor.scored(rows), "rows_trained_on": seen}
+
+
+def _learnt_from(run: str, predictor: Predictor, table: Any) -> int | None:
+    """Return how many rows stand in the run's train or validation split; None where these cannot be read again."""
+    folder, inputs = run_of(run), predictor.task.inputs
+    if not (folder / "config.yaml").is_file():
+        return None
+    try:
+        splits = run_splits(folder)
+    except HftlError:  # the data have moved, or were in memory
+        return None
+    learnt, asked = (
+        [inputs.key(row) for part in parts for row in inputs.values(part)]
+        for parts in ((splits.train, splits.validation), (table,))
+    )
+    known = {*learnt} - {None}
+    return sum(key in known for key in asked)

@@ -69,6 +69,12 @@ def open_artifact(run_or_model: str | Path, revision: str | None = None) -> Arti
     return Artifact(name, folder, None, read_report(folder / "report.json"), folder.name)
 
 
+def run_of(run_or_model: str | Path) -> Path:
+    """Return the folder in which the files of a run would lie: around its final/."""
+    path = typed_path(run_or_model)
+    return path.resolve().parent if path.resolve().name == "final" else path
+
+
 def read_report(path: Path) -> dict[str, Any] | None:
     """Return report.json, or None when there is none, or one that is not hftl's."""
     if not path.is_file():

@@ -1,6 +1,7 @@
 """Rows that cannot be used: all named at once where one learns or scores, answered with nothing where one predicts."""
 
 import csv
+import json
 import logging
 
 import pandas as pd
@@ -196,3 +197,34 @@ def test_eval_names_bad_rows_and_leaves_them_out_when_asked(text_model, tmp_path
     scores = evaluate_data(str(folder), {"data": spoilt(), "skip_bad_rows": True})
     assert scores["rows"] == 36
     assert scores["skipped"][0] == "row 2: without label"
+
+
+def test_eval_says_how_many_rows_were_trained_on(tmp_path, capsys):
+    table = frame(60)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    model = build("bert", tmp_path / "bert")
+    words = (
+        "--model",
+        model,
+        "--method",
+        "probe",
+        "--evidence",
+        "off",
+        "--use_cpu",
+        "true",
+        "--output_dir",
+        tmp_path / "run",
+    )
+    assert hftl(capsys, "train", "text-classification", "--data", tmp_path / "t.csv", *words).code == 0
+    scores = hftl(capsys, "eval", tmp_path / "run" / "final", "--data", tmp_path / "t.csv", "--json")
+    assert scores.json["rows_trained_on"] == 48  # the fifth part is for test
+    test = load_splits("text", DataConfig(data=str(tmp_path / "t.csv"))).test["row"][:]
+    table.loc[test].assign(text=table["text"].str.upper()).to_csv(tmp_path / "new.csv", index=False)
+    assert evaluate_data(str(tmp_path / "run"), {"data": str(tmp_path / "new.csv")})["rows_trained_on"] == 0
+    (tmp_path / "t.csv").rename(tmp_path / "elsewhere.csv")
+    assert evaluate_data(str(tmp_path / "run"), {"data": str(tmp_path / "new.csv")})["rows_trained_on"] is None
+    threshold = {"schema_version": 1, "evidence": {"abstain": {"threshold": 2.0}}}
+    (tmp_path / "run" / "report.json").write_text(json.dumps(threshold))
+    said = hftl(capsys, "predict", tmp_path / "run", "the text", "--top_k", "1").out
+    assert said.split("\t")[2] == "not sure"
+    assert said.split("\t")[3].startswith(said.split("\t")[0])

@@ -198,7 +198,14 @@ def test_predict_file(capsys, text_run, tmp_path):
     assert (done.code, done.out) == (0, "")
     with output.open(newline="", encoding="utf-8") as file:
         found = list(csv.DictReader(file))
-    assert list(found[0]) == ["number", "text", "note", "prediction", "probability", "not_sure"]  # the file's own order
+    assert list(found[0]) == [
+        "number",
+        "text",
+        "note",
+        "prediction",
+        "probability",
+        "not_sure",
+    ]  # the file's own order
     assert [row["number"] for row in found] == ["7", "8", "9", "10"]
     assert [row["note"] for row in found] == ["'=1+1", "plain", "+1", "x"]
     assert [row["text"] for row in found] == ["happy smile", "'@sad tears", "'-", "a, b\nc"]

@@ -57,7 +57,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3320,  # its own files, without folders
+    "hftl": 3350,  # its own files, without folders
     "hftl/cli": 1140,
     "hftl/data": 2140,
     "hftl/demo": 1810,
@@ -73,10 +73,10 @@ BUDGETS = {
     "hftl/report": 3040,
     "hftl/selection": 2000,
     "hftl/tasks": 2850,
-    "hftl/training": 2520,
+    "hftl/training": 2510,
     "spaces_demo": 570,
 }
-MAX_FILES = 216
+MAX_FILES = 215
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

@@ -5,18 +5,28 @@ Inside a stage a checkpoint comes first; outside the run ends at once.
 
 import os
 import shutil
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from hftl.training import signals
+from hftl.errors import Preempted
+from hftl.surroundings import end_if_interrupted
 from hftl.training.world import is_main_process, largest, on_the_cpu, wait_for_all
 
 
+if TYPE_CHECKING:  # predicting heeds signals too, and needs no Trainer
+    from transformers import Trainer
+
 _MARK = "whole"
+_NAMES = {int(signal.SIGTERM): "SIGTERM", int(signal.SIGINT): "Ctrl-C"}
+_asked = 0  # the signal that came
+_in_stage = False
 
 
 class StageOver(Exception):  # noqa: N818  no fault: how Trainer's loop is left
@@ -27,7 +37,7 @@ class Paused(Exception):  # noqa: N818  as above
     """The stage has reached the step at which somebody wants to look at the model; its checkpoint is written."""
 
 
-def train_on(trainer: Trainer, folder: Path) -> None:
+def train_on(trainer: "Trainer", folder: Path) -> None:
     """Train from the last whole checkpoint in `folder`, or from the beginning."""
     try:
         trainer.train(resume_from_checkpoint=last_whole(folder))
@@ -57,6 +67,62 @@ def last_whole(folder: Path) -> str | None:
     return str(whole[-1]) if whole else None
 
 
+def end_if_asked() -> None:
+    """Raise `Preempted` when a signal has come.
+
+    Called at the boundaries of all long work: Python loses an exception that a handler raises inside a `__del__`.
+    """
+    if _asked:
+        error = Preempted(f"{_NAMES[_asked]} came. --resume goes on with the run.")
+        error.exit_code = 128 + _asked  # as shells report it
+        raise error
+
+
+def _on_signal(number: int, _: Any) -> None:
+    global _asked
+    if _asked == number == signal.SIGINT:
+        raise KeyboardInterrupt  # pressed again: now, whatever is lost
+    _asked = number
+    if not _in_stage:
+        end_if_asked()
+
+
+@contextmanager
+def heed_signals() -> Iterator[None]:
+    """Turn SIGTERM and Ctrl-C into `Preempted` while the block runs. Signals reach Python's main thread alone.
+
+    A signal that the process was started to ignore, as Ctrl-C is for a job in the background, stays ignored.
+    """
+    global _asked
+    _asked = 0
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    end_if_interrupted()
+    heeded = [number for number in _NAMES if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, _on_signal) for number in heeded}
+    try:
+        yield
+        end_if_asked()
+    finally:
+        _asked = 0  # what this process does next was not asked to end
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def stage_running() -> Iterator[None]:
+    """While the block runs, a signal waits for a checkpoint, or for the end of the block, which raises `Preempted`."""
+    global _in_stage
+    end_if_asked()
+    _in_stage = True
+    try:
+        yield
+    finally:
+        _in_stage = False
+    end_if_asked()
+
+
 class Interruptible(TrainerCallback):
     """Lets a stage be cut off at any moment.
 
@@ -76,13 +142,14 @@ class Interruptible(TrainerCallback):
             raise StageOver
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        signals.asked = largest(signals.asked, self._group)  # on one step, or they would wait for each other for ever
-        if signals.asked and not control.should_training_stop and not float(state.epoch).is_integer():
+        global _asked
+        _asked = largest(_asked, self._group)  # on one step, or they would wait for each other for ever
+        if _asked and not control.should_training_stop and not float(state.epoch).is_integer():
             control.should_save = True
         return control
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if signals.asked:
+        if _asked:
             control.should_save = True
         return control
 
@@ -94,7 +161,7 @@ class Interruptible(TrainerCallback):
                 _flush(path)
             (folder / _MARK).touch()
         if not control.should_training_stop and state.global_step < state.max_steps:
-            signals.end_if_asked()
+            end_if_asked()
 
 
 class PauseAt(TrainerCallback):

@@ -16,8 +16,8 @@ from hftl.models.heads import counted_tokens, pick_features
 from hftl.tasks.task import NOT_ASKED
 from hftl.tasks.task import Encoded as Encoded
 from hftl.terminal import progress
+from hftl.training.checkpoints import end_if_asked
 from hftl.training.precision import autocast, exact_fp32
-from hftl.training.signals import end_if_asked
 
 
 Batch = dict[str, torch.Tensor]

@@ -34,13 +34,12 @@ from hftl.tasks.scores import mean_loss, measure
 from hftl.tasks.task import Encoded
 from hftl.training.arguments import smaller_batch, stage_arguments
 from hftl.training.cache import drop_states, weights_hash
-from hftl.training.checkpoints import Interruptible, PauseAt, Paused, train_on
+from hftl.training.checkpoints import Interruptible, PauseAt, Paused, stage_running, train_on
 from hftl.training.features import Passer, head_watched, predict_logits, read_by_head
 from hftl.training.losses import LossGuard, make_loss
 from hftl.training.order import Numbered, SeededEpochs, Together
 from hftl.training.precision import choose_bf16, runs_on_cpu, without_autocast
 from hftl.training.replay import first_tensor
-from hftl.training.signals import stage_running
 from hftl.training.states import StageData, StateCache, stage_inputs, store
 from hftl.training.trainer import GroupedTrainer, Telling, pin_frozen, set_trainable
 from hftl.training.world import broadcast_from_main, from_every_process, is_main_process, wait_for_all

@@ -20,8 +20,8 @@ from hftl.data.images import decode_image
 from hftl.errors import Preempted
 from hftl.tasks.outputs.classes import CLASSES
 from hftl.training import arguments
+from hftl.training.checkpoints import end_if_asked, heed_signals
 from hftl.training.features import Passer, batches_by_length
-from hftl.training.signals import end_if_asked, heed_signals
 from tests.faults.commands import BY_STEPS, INTERRUPT, KINDS, TEXT, Server, assert_same_run, assert_whole
 from tests.faults.test_preempted import STEP, resume_words, stopped
 from tests.runs import stock_model, subprocess_env
@@ -144,7 +144,7 @@ def test_a_signal_is_not_taken_for_a_broken_flag_or_file(tmp_path, monkeypatch):
 DROPPED = """
 import os, signal
 from hftl.surroundings import note_interrupts
-from hftl.training.signals import heed_signals
+from hftl.training.checkpoints import heed_signals
 
 class Dropping:
     def __del__(self):

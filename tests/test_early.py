@@ -1,0 +1,192 @@
+"""What is wrong with a command line's paths, names and files is said before torch and its kin are imported."""
+
+import json
+import re
+
+import pytest
+
+from hftl.config import TASK_KINDS
+from hftl.tasks import TASKS
+from hftl.values import trainer_fields, training_values
+from tests.command import environment, shell, text_csv, write_csv
+from tests.small_data import image_folder
+from tests.tiny import build
+
+
+HEAVY = ("torch", "transformers", "datasets", "pandas", "scipy", "sklearn", "peft", "accelerate", "numpy")
+# Each line runs in one process whose imports of these fail.
+RUNNER = f"""
+import importlib.machinery, io, json, sys
+from contextlib import redirect_stderr
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        spec = importlib.machinery.PathFinder.find_spec(name, path) if name in {HEAVY} else None
+        if spec is not None:
+            spec.loader = self
+        return spec
+
+    def create_module(self, spec):
+        raise SystemExit(f"imports {{spec.name}}")
+
+    def exec_module(self, module):
+        pass
+
+sys.meta_path.insert(0, Refuse())
+from hftl.cli import run_command
+
+answers = []
+for words in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    with redirect_stderr(said):
+        try:
+            code = run_command(words)
+        except SystemExit as heavy:
+            code = str(heavy)
+    answers.append((code, said.getvalue()))
+print(json.dumps(answers))
+"""
+TRAIN = "train text-classification --data t.csv --model bert"
+CASES = {
+    f"{TRAIN} --data nosuch.csv": "no such file or folder: 'nosuch.csv'",
+    f"{TRAIN} --data t.cvs": "Did you mean 't.csv'?",
+    f"{TRAIN} --data no/such/folder": "no folder 'no/such' either",
+    "train --data sample:digit": "There is no sample 'digit'; there are wikipedia-topics",
+    "doctor sample:digit": "Did you mean 'digits'?",
+    "train text-classification": "No data was given",
+    f"{TRAIN} --data x.docx": "cannot read files of the kind .docx",
+    f"{TRAIN} --data x.conll": "(.conll and .txt hold words: token-classification)",
+    f"{TRAIN} --data nothing": "the folder 'nothing' holds no files of data",
+    f"{TRAIN} --data pictures": "use the task image-classification",
+    f"{TRAIN} --data splits": "empty.csv is empty",
+    f"{TRAIN} --data empty.csv": "empty.csv is empty",
+    "doctor zeros.csv": "zeros.csv holds zero bytes",
+    "predict run --data latin.csv": "latin.csv is not in UTF-8",
+    "eval run --data twice.csv": "twice.csv has two columns called 'text'",
+    "plan text-classification --data cut.json": "cut.json cannot be parsed",
+    "compare text-classification --data cut.jsonl": "cut.jsonl cannot be parsed: line 2",
+    "curve text-classification --data deep.json": "nested too deeply",
+    f"{TRAIN} --data {'x' * 300}.csv": "cannot be the name of a file or folder",
+    f"{TRAIN} --data ~nobody-of-that-name/x.csv": "cannot be the name of a file or folder",
+    f"{TRAIN} --model nothing": "nothing is not a model folder: it has no config.json",
+    f"{TRAIN} --model broken": "config.json is no valid JSON",
+    f"{TRAIN} --model ./bertt": "There is no folder ./bertt",
+    f"{TRAIN} --model efficientnet-lit0": "Did you mean 'efficientnet-lite0'?",
+    f"{TRAIN} --model a!b": "neither a folder nor a valid Hub id",
+    "pick text-classification --data nosuch.csv": "no such file",
+    f"{TRAIN} --output_dir taken": "taken exists already",
+    f"{TRAIN} --method prob": "Did you mean 'probe'?",
+    f"{TRAIN} --learning_rte 1": "Did you mean 'learning_rate'?",
+    f"{TRAIN} --learning_rate fast": "--learning_rate needs a number, but got 'fast'",
+    f"{TRAIN} --num_train_epochs 0": "--num_train_epochs is a number from 0 (not itself)",
+    f"{TRAIN} --bf16 perhaps": "--bf16 is on or off",
+    f"{TRAIN} --eval_strategy epochs": "--eval_strategy is one of no, steps, epoch, not 'epochs'. Did you mean 'epoch'?",
+    f"{TRAIN} --lr_scheduler_type cosinus": "Did you mean 'cosine'?",
+    f"{TRAIN} --train_sampling_strategy any": "group_by_length",
+    f"{TRAIN} --seed 1.5": "--seed needs a whole number",
+    "predict nosuch x": "nosuch is neither a folder",
+    "predict nothing x": "it has no config.json",
+    "predict run --data t.csv --output no/out.csv": "there is no folder no",
+    "predict run x --top_k 0": "--top_k is a number from 1 on",
+    "eval nosuch --data t.csv": "nosuch is neither a folder",
+    "export nosuch": "nosuch is neither a folder",
+    "push nosuch me/name": "There is no run folder nosuch",
+    "train nosuch.yaml": "There is no config file nosuch.yaml",
+}
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    place = tmp_path_factory.mktemp("early")
+    build("bert", place / "bert")
+    build("bert", place / "run" / "final", num_labels=3)
+    text_csv(place / "t.csv")
+    for name in ("nothing", "broken", "taken", "splits"):
+        (place / name).mkdir()
+    (place / "broken" / "config.json").write_text("{")
+    (place / "taken" / "mine.txt").write_text("mine")
+    text_csv(place / "splits" / "train.csv")
+    (place / "splits" / "test_empty.csv").touch()
+    (place / "splits" / "test_empty.csv").rename(place / "splits" / "dev_empty.csv")
+    image_folder(place / "pictures", count=1)
+    contents = {
+        "x.docx": b"x", "x.conll": b"a\tO\n", "empty.csv": b"", "zeros.csv": b"\0" * 300, "latin.csv": b"text,label\n\xff,a\n",
+        "twice.csv": b"text,text\na,b\n", "cut.json": b'{"text": [', "cut.jsonl": b'{"text": "a"}\n{"text\n',
+        "deep.json": b"[" * 100_000,
+    }  # fmt: skip
+    for name, content in contents.items():
+        (place / name).write_bytes(content)
+    lines = [command.split() for command in CASES]
+    done = shell(["-c", RUNNER, json.dumps(lines)], place, environment(HFTL_CACHE=str(place / "cache")))
+    assert done.code == 0, done.err
+    return dict(zip(CASES, json.loads(done.out), strict=True)), sorted(path.name for path in place.iterdir())
+
+
+@pytest.mark.parametrize("command", CASES)
+def test_it_is_said_before_anything_heavy_is_imported(answers, command):
+    code, said = answers[0][command]
+    assert code == 2, (code, said)
+    assert CASES[command] in said
+    assert len(said.splitlines()) == 1
+    assert said.startswith("error: ")
+
+
+def test_nothing_is_left_behind(answers):
+    assert not {name for name in answers[1] if name.startswith(("runs", "out", ".")) or "partial" in name}
+
+
+def test_what_is_right_goes_on(answers, tmp_path):
+    """The refusals above are not of everything."""
+    write_csv(tmp_path / "t.csv", [("a", "b")])
+    lines = [["train", "text-classification", "--data", "t.csv"], ["eval", str(tmp_path), "--data", "me/data@main"]]
+    build("bert", tmp_path / "final", num_labels=2)
+    done = shell(["-c", RUNNER, json.dumps(lines)], tmp_path, environment(HFTL_CACHE=str(tmp_path / "cache")))
+    for code, _ in json.loads(done.out):
+        assert re.match("imports (torch|transformers|datasets|pandas|numpy|scipy)", str(code))
+
+
+def test_predicting_imports_no_more_than_it_needs(tmp_path):
+    build("bert", tmp_path / "final", num_labels=2)
+    code = (
+        "import sys; from hftl.cli import run_command\n"
+        f"assert run_command(['predict', {str(tmp_path)!r}, 'a text']) == 0\n"
+        "heavy = {'sklearn', 'scipy.stats', 'transformers.trainer', 'gradio'} & set(sys.modules)\n"
+        "heavy |= {m for m in sys.modules if m.startswith(('hftl.adapt', 'hftl.report.', 'hftl.evidence', 'hftl.export'))}\n"
+        "assert not heavy, heavy"
+    )
+    done = shell(["-c", code], tmp_path)
+    assert done.code == 0, done.err
+
+
+def test_light_kinds_equal_the_real_ones():
+    assert {name: task.inputs.kind for name, task in TASKS.items()} == TASK_KINDS
+
+
+def test_values_of_training_flags():
+    """They reach TrainingArguments as its own parser would read them."""
+    typed = {
+        "learning_rate": "1e-4", "per_device_train_batch_size": "8", "bf16": "off", "tf32": "false", "optim": "sgd",
+        "lr_scheduler_kwargs": {"num_cycles": 2}, "include_for_metrics": ["inputs"], "eval_steps": 5,
+        "report_to": ["none"], "run_name": "7", "optim_target_modules": "all-linear", "warmup_steps": 0.1,
+        "debug": "underflow_overflow",
+    }  # fmt: skip
+    read = training_values(typed)
+    assert read == {
+        "learning_rate": 1e-4, "per_device_train_batch_size": 8, "bf16": False, "tf32": False, "optim": "sgd",
+        "lr_scheduler_kwargs": '{"num_cycles": 2}', "include_for_metrics": ["inputs"], "eval_steps": 5.0,
+        "report_to": ["none"], "run_name": "7", "optim_target_modules": "all-linear", "warmup_steps": 0.1,
+        "debug": "underflow_overflow",
+    }  # fmt: skip
+    assert list(read) == list(typed)
+    assert all(type(read[name]) is type(value) for name, value in {"eval_steps": 1.0, "bf16": True}.items())
+
+
+def test_every_field_takes_its_own_default(tmp_path):
+    from transformers import TrainingArguments
+
+    arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    for name in trainer_fields():
+        value = getattr(arguments, name)
+        plain = getattr(value, "value", value)
+        if isinstance(plain, str | int | float | bool) and name != "include_num_input_tokens_seen":
+            assert training_values({name: plain})[name] == plain, name
