@@ -52,7 +52,6 @@ def push(
 
     Example: hftl push runs/tickets my-name/tickets --space my-name/tickets-demo
     """
-    check_finished(run)
     if dry_run:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported below
     if not sys.stderr.isatty():
@@ -61,6 +60,7 @@ def push(
 
     options = PushOptions(run, repo_id, include_examples=include_examples or 0, online=not dry_run, **flags)
     check_options(options)
+    check_finished(run)
     if not dry_run:
         usable_token(options)
     from hftl.publishing.hub import push as push_run  # heavy: what is refused above is refused in a second

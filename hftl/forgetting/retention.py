@@ -78,7 +78,7 @@ def _choose(name: str, ready: Prepared) -> Retention:
     # of pairs, too, it is texts by themselves that the base should still read
     inputs, config = TASKS[ready.task.name].inputs, _config(name, ready)
     rows = load_rows(inputs, config, None)
-    notes = [f"{len(rows.skipped)} rows of the retention set cannot be used."] if rows.skipped else []
+    notes = [f"Rows of the retention set that cannot be used: {len(rows.skipped)}."] if rows.skipped else []
     labels, label_notes = _labels(rows.table.select(rows.numbers), inputs, config)
     notes += label_notes
     table = rows.inputs.select_columns([*inputs.columns])

@@ -236,4 +236,4 @@ def test_broken_images_are_counted(folder, tmp_path):
     (images / "class_0" / "broken.png").write_bytes(b"no image")
     found = choose(folder, "resnet", retain=str(images))
     assert len(found.encoded) == 36
-    assert "1 broken images" in found.notes[0]
+    assert found.notes[0] == "Rows of the retention set that cannot be used: 1."
