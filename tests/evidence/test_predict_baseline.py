@@ -69,7 +69,7 @@ def test_files_of_texts(text, capsys, tmp_path):
     assert (done.code, done.out) == (0, "")
     saved = load_baseline(text / "baseline")
     lines = (tmp_path / "out.csv").read_text().splitlines()
-    said = [line.split(",")[-2] for line in lines[1:]]
+    said = [line.split(",")[-3] for line in lines[1:]]
     assert said == [saved.labels[i] for i in saved.predict(frame["text"].tolist())]
 
 
