@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from hftl.errors import ConfigError
+from hftl.errors import ConfigError, install_extra
 from hftl.surroundings import check_trackers
 from tests.command import environment, hftl, shell, text_csv
 from tests.tiny import build
@@ -26,7 +26,7 @@ def test_a_missing_package_is_named_with_its_extra(name, monkeypatch, tmp_path, 
     done = hftl(capsys, "train", "text-classification", "--data", text_csv(tmp_path / "t.csv"), "--report_to", name)
     assert (done.code, done.err) == (
         2,
-        f'error: --report_to {name} needs the package {name}: pip install "hftl[{name}]"\n',
+        f"error: --report_to {name} needs the package {name}: {install_extra(name)}\n",
     )
     with pytest.raises(ConfigError, match=name):
         check_trackers(["none", name])
@@ -42,7 +42,7 @@ def test_others_are_left_to_the_trainer():
 @pytest.mark.parametrize("name", TRACKERS)
 def test_a_run_is_tracked_in_a_local_folder(name, tmp_path):
     if importlib.util.find_spec(name) is None:
-        pytest.skip(f'{name} is not installed: pip install "hftl[{name}]"')
+        pytest.skip(f"{name} is not installed: {install_extra(name)}")
     variables, written = TRACKERS[name]
     build("bert", tmp_path / "bert")
     text_csv(tmp_path / "t.csv")
