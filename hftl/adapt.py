@@ -273,8 +273,7 @@ def _prepare(run: Run) -> Prepared:
     ready = prepare(run.config)
     check_fits(run.config, ready.loaded.model, len(ready.train))
     check_method(run.config.method, ready.loaded)
-    rows = [len(part) for part in (ready.splits.train, ready.splits.validation, ready.splits.test)]
-    terminal.sum_up("{:,} training, {:,} validation and {:,} test rows".format(*rows))
+    terminal.sum_up(f"{len(ready.train):,} training and {len(ready.validation):,} validation rows")
     return ready
 
 

@@ -228,7 +228,10 @@ def _of_model(model: Any, processor: Any, labels: tuple[str, ...], threshold: fl
 def _threshold(folder: Path) -> float | None:
     """Return the confidence below which a run is not sure, by the report beside its model."""
     places = [folder.parent / "report.json"] if folder.name == "final" else []
-    report = next(filter(None, map(read_report, [*places, folder / "report.json"])), None) or {}
+    try:
+        report = next(filter(None, map(read_report, [*places, folder / "report.json"])), None) or {}
+    except ModelError:  # damaged: the model answers without it
+        report = {}
     abstain = (report.get("evidence") or {}).get("abstain") or {}
     return abstain.get("threshold")
 

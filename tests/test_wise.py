@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 
+from hftl import terminal
 from hftl.errors import ConfigError
 from hftl.methods import wise
 from hftl.methods.wise import ALPHAS, between
+from hftl.report.show import show_result
 from tests.runs import split_folder, subprocess_env, tiny_run, weights
 from tests.tiny import build
 
@@ -86,13 +88,15 @@ def test_a_random_head_is_refused(folder: Path) -> None:
         _run("bert", "wise", folder, "impossible", init_head="random")
 
 
-def test_report_and_page_show_what_was_kept(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_and_page_show_what_was_kept(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     run = _run("bert", "wise", folder, "evidence", evidence=True)
     found = run.report["stages"][-1]["interpolation"]
     kept = {point["alpha"]: point["kept"] for point in found["curve"] if point["kept"] is not None}
     assert set(kept) == {0.0, found["alpha"], 1.0}
     assert kept[0.0] == 1.0 > kept[1.0]
     assert kept[found["alpha"]] == run.report["evidence"]["forgetting"]["kept"]
+    monkeypatch.setattr(terminal, "verbose", True)
+    show_result(run.report, str(run.run_dir))
     assert "Between base and tuned model" in capsys.readouterr().err
     assert "Between the base and the tuned model" in (run.run_dir / "report.html").read_text()
     assert not list(run.run_dir.glob("stage-*"))

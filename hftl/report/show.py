@@ -58,7 +58,7 @@ def _facts(report: dict[str, Any], evidence: dict[str, Any]) -> list[str]:
     """At most three, the most important first: how it loads, what the race found, what was forgotten, what to try."""
     pooling, race, forgetting = statements.pooled(report), statements.race(report), evidence.get("forgetting")
     check, advice = report["parity"].get("final"), (evidence.get("verdict") or {}).get("advice") or []
-    facts = []
+    facts = [warning for warning in report["warnings"] if warning.startswith("There is no report.html")]
     if pooling:
         facts.append(
             "Loads with trust_remote_code=True, since its head reads the mean of the tokens (--pooling native avoids it)."

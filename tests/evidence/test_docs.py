@@ -28,6 +28,13 @@ def test_every_key_of_the_evidence_is_documented(tmp_path: Path) -> None:
 
 def test_every_flag_of_the_evidence_is_documented() -> None:
     text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
-    names = {f.name for f in dataclasses.fields(OutputConfig)} - {"output_dir", "overwrite", "resume", "seeds"}
+    names = {f.name for f in dataclasses.fields(OutputConfig)} - {
+        "output_dir",
+        "overwrite",
+        "resume",
+        "seeds",
+        "name",
+        "author",
+    }
     assert names == {"evidence", "control", "retain", "target_precision"}
     assert not [name for name in (*names, "slice_column") if f"--{name}" not in text]

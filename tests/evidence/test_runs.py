@@ -125,7 +125,7 @@ def test_the_control_is_trained_from_random_weights(folder: Path) -> None:
 def test_wrong_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     _data().to_csv(tmp_path / "t.csv", index=False)
-    words = ["train", "text-classification", "--data", "t.csv", "--model", "nothing"]
+    words = ["train", "text-classification", "--data", "t.csv", "--model", "all-MiniLM-L6-v2"]
     for flags, says in (
         (["--control", "scrath"], "--control is one of none, scratch"),
         (["--target_precision", "1"], "--target_precision"),

@@ -117,7 +117,7 @@ def test_page(run_of, kind, inputs):
         assert "class" not in text.lower().replace("text classification", "").replace("classic", "")
         worst = report_of(run)["evidence"]["worst_rows"][0]
         said = get_task("text-classification", report_of(run)["problem_type"]).output.say
-        assert f"answered {said(worst['predicted'], report_of(run)['data']['labels'])}" in text
+        assert f"predicted {said(worst['predicted'], report_of(run)['data']['labels'])}" in text
     if kind == "number":
         assert "off by" in text
         assert "R2 The share of the variance" in text
@@ -229,7 +229,7 @@ def test_predict_and_eval(run_of, kind, inputs, capsys, tmp_path):
     out = tmp_path / "out.csv"
     run_command(["predict", str(run), "--data", str(run / "data.jsonl"), "--output", str(out)])
     head = out.read_text(encoding="utf-8").splitlines()[0].split(",")
-    assert head[-3:] == {"class": [*head[-3:-2], "prediction", "probability"], "labels": [*head[-3:-1], "prediction"],
+    assert head[-3:] == {"class": ["prediction", "probability", "not_sure"], "labels": [*head[-3:-1], "prediction"],
                          "number": ["prediction", "low", "high"]}[kind]  # fmt: skip
     capsys.readouterr()
     run_command(["eval", str(run), "--data", str(run / "data.jsonl")])

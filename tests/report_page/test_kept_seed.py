@@ -1,6 +1,5 @@
 """The page of `--seeds`: written anew for the run that is kept, with what all seeds reached."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -42,9 +41,9 @@ def test_the_card_shows_all_seeds(kept: Result) -> None:
 
 def test_terminal_ends_with_the_folder_that_stays(capfd: pytest.CaptureFixture, tmp_path: Path) -> None:
     result = tiny_run("bert", "probe", tmp_path, "kept", seeds=2)
-    place, pooling = capfd.readouterr().err.strip().splitlines()[-2:]
-    assert place == f"{result.run_dir}; the model is in {result.run_dir}/final"
-    assert result.report["pooling"] == "mean"  # which plain pipeline does not load: said with the gain and the line
-    assert re.search(r"in cross-validation \+\d+\.\d points over what the stock class reads", pooling)
-    assert f'model="{result.run_dir}/final", trust_remote_code=True) loads it' in pooling
+    *_, following, predict, demo = capfd.readouterr().err.strip().splitlines()
+    assert following == "Next:"
+    assert predict.strip() == f"hftl predict {result.run_dir} 'a text'"
+    assert demo.strip() == f"hftl demo {result.run_dir}"
+    assert result.report["pooling"] == "mean"
     assert not (result.run_dir / "report.html").exists()  # --evidence off
