@@ -16,7 +16,7 @@ NUMBERS = {4: "four", 5: "five", 6: "six"}
 
 def said(target):
     """Return the commands of a target in a checkout that is not set up, without running them."""
-    make = ["make", "-n", "-W", "pyproject.toml", target]
+    make = ["make", "-n", "--no-print-directory", "-W", "pyproject.toml", target]
     return subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
 
 
@@ -38,7 +38,15 @@ def test_installation_shows_that_it_moves():
 
 
 def test_another_index_for_torch_is_asked_for_torch_alone():
-    make = ["make", "-n", "-W", "pyproject.toml", "setup", "TORCH_INDEX=https://example.org/cpu"]
+    make = [
+        "make",
+        "-n",
+        "--no-print-directory",
+        "-W",
+        "pyproject.toml",
+        "setup",
+        "TORCH_INDEX=https://example.org/cpu",
+    ]
     lines = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     asked = [line for line in lines if "--index-url https://example.org/cpu" in line]
     assert len(asked) == 1
