@@ -341,14 +341,15 @@ def _score(run: Run, ready: Prepared, seen: Seen, base: Base | None, final: Fina
     rows = test if known is None else test.take(np.arange(min(CHECKED, len(test))))
     start = time.perf_counter()
     answered = predict_logits(final.model, rows, ready.collate, use_cpu=run.use_cpu, title="test")
-    seconds = (time.perf_counter() - start) / len(rows)
-    if known is not None:
+    seconds, shared = (time.perf_counter() - start) / len(rows), 0.0
+    if base is not None and known is not None:
         known = known / final.temperature.value
         same = broadcast_from_main(np.allclose(known[: len(rows)], answered, rtol=TOLERANCE, atol=TOLERANCE))
-        answered = (
-            known if same else predict_logits(final.model, test, ready.collate, use_cpu=run.use_cpu, title="test")
-        )
-    return Outcome(final, {"test": answered, "validation": final.raw / final.temperature.value}, seconds)
+        if same:
+            answered, shared = known, base.features_seconds
+        else:
+            answered = predict_logits(final.model, test, ready.collate, use_cpu=run.use_cpu, title="test")
+    return Outcome(final, {"test": answered, "validation": final.raw / final.temperature.value}, seconds, shared)
 
 
 def _look_back(_: Run, scene: Scene, base: Base) -> Scene:

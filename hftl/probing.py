@@ -13,6 +13,7 @@ from hftl.errors import ModelError
 from hftl.evaluation.logistic import Probe
 from hftl.methods import MAY_POOL, get_method
 from hftl.methods.plan import Plan
+from hftl.methods.probe import PROBE
 from hftl.models.heads import pool_mean, states_by_token, without_bias
 from hftl.models.load import Loaded
 from hftl.prepare import Prepared
@@ -62,11 +63,12 @@ def frozen_features(
     numbers.
     """
     loaded, weights = (ready.loaded, ready.identity) if random is None else (random, weights_hash(random.model))
-    passer = Passer(ready.collate, ready.use_cpu, ready.bf16)
     mean = averages(ready)
     features, origins = {}, []
     for part, encoded in parts.items():
-        key = features_key(ready, encoded, weights)
+        bf16 = ready.bf16 and not (random is None and is_answered_by_probe(ready.config, part))
+        passer = Passer(ready.collate, ready.use_cpu, bf16)
+        key = features_key(ready, encoded, bf16, weights)
         title = f"features ({part})"
         make = partial(passer.features, loaded.model, loaded.outputs, encoded, title, mean=mean, beside=beside)
         arrays, origin = cached_arrays(key, make)
@@ -89,7 +91,12 @@ def averages(ready: Prepared) -> bool:
     return "mean" in ready.task.inputs.poolings and states_by_token(ready.loaded.model, ready.loaded.processor)
 
 
-def features_key(ready: Prepared, encoded: Encoded, weights: str | None = None) -> str:
+def is_answered_by_probe(config: RunConfig, part: str) -> bool:
+    """Do the features of this part become the answers of the run's model? They are then in full precision, as it is."""
+    return config.method.method == PROBE.name and part != "train"
+
+
+def features_key(ready: Prepared, encoded: Encoded, bf16: bool, weights: str | None = None) -> str:
     """The key under which the frozen features of `encoded` are cached; `weights` is the hash of other weights."""
     return cache_key(
         ready.loaded.model,
@@ -97,7 +104,7 @@ def features_key(ready: Prepared, encoded: Encoded, weights: str | None = None) 
         weights=weights or ready.identity,
         rows=encoded.fingerprint(),
         layer="+".join(ready.loaded.outputs),
-        bf16=ready.bf16,
+        bf16=bf16,
         sample=preprocessing(ready.collate, encoded),
     )
 
@@ -174,8 +181,9 @@ def by_probe(ready: Prepared, seen: Seen, features: dict[str, np.ndarray]) -> np
     None where a stage by gradient follows, and where features are not in full precision, as on a GPU.
     """
     closed = all(stage.solve is not None and stage.start is None for stage in seen.plan.stages)
+    exact = not ready.bf16 or is_answered_by_probe(ready.config, "test")
     rows = features[seen.probe.pooling]
-    if not (closed and ready.use_cpu) or ready.bf16 or not isinstance(rows, np.ndarray):
+    if not (closed and ready.use_cpu and exact and isinstance(rows, np.ndarray)):
         return None
     logits: np.ndarray = seen.probe.logits(np.asarray(rows)).astype(np.float32)
     return logits

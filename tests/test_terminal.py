@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from hftl import terminal
+from hftl.training.features import predict_logits
 from tests.command import environment, hftl, text_csv
 from tests.runs import checkpoint, tiny_run
 
@@ -118,16 +119,26 @@ def test_quick_evidence_leaves_out_what_takes_long(tmp_path):
     assert full["forgetting"]["kept"] is not None
 
 
-def test_a_probe_answers_from_features_as_its_model_does(tmp_path, monkeypatch):
-    """In full precision the rows are not passed through the model again; a few are, which check it."""
-    fast = tiny_run("bert", "probe", tmp_path, "fast", bf16=False, evidence=True).report
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_probe_answers_from_features_as_its_model_does(tmp_path, monkeypatch, bf16):
+    """The rows are not passed through the model again, also where training is in bf16; a few are, which check it."""
+    passed = []
+    answers = predict_logits
+    monkeypatch.setattr(
+        sys.modules["hftl.adapt"],
+        "predict_logits",
+        lambda model, rows, *more, **named: passed.append(len(rows)) or answers(model, rows, *more, **named),
+    )
+    monkeypatch.setattr(sys.modules["hftl.adapt"], "CHECKED", 3)
+    fast = tiny_run("bert", "probe", tmp_path, "fast", bf16=bf16, evidence=True).report
+    assert passed == [3] and fast["data"]["rows"]["test"] > 3
     monkeypatch.setattr(sys.modules["hftl.adapt"], "by_probe", lambda *_: None)
     monkeypatch.setattr("hftl.evidence.gather.by_probe", lambda *_: None)
-    slow = tiny_run("bert", "probe", tmp_path, "slow", bf16=False, evidence=True).report
+    slow = tiny_run("bert", "probe", tmp_path, "slow", bf16=bf16, evidence=True).report
     assert fast["metrics"]["test"]["log_loss"] == pytest.approx(slow["metrics"]["test"]["log_loss"], rel=1e-5)
     assert fast["metrics"]["test"]["accuracy"] == slow["metrics"]["test"]["accuracy"]
     monkeypatch.setattr(
         sys.modules["hftl.adapt"], "by_probe", lambda *_: np.full((1, 3), 9.0)
     )  # wrong: the check finds it
-    again = tiny_run("bert", "probe", tmp_path, "again", bf16=False, evidence=True).report
+    again = tiny_run("bert", "probe", tmp_path, "again", bf16=bf16, evidence=True).report
     assert again["metrics"]["test"]["accuracy"] == slow["metrics"]["test"]["accuracy"]

@@ -15,6 +15,7 @@ from hftl.methods import FROZEN_BODY
 from hftl.prepare import Prepared
 from hftl.probing import all_finite, frozen_features
 from hftl.run import Run
+from hftl.tasks.ragged import values_of
 from hftl.training.features import Encoded
 from hftl.training.order import draws_from
 from hftl.training.world import is_main_process
@@ -23,6 +24,7 @@ from hftl.training.world import is_main_process
 # Rows of the random-weights probe, train and test alike. It is there to show how much of the probe is pretraining and
 # how much is architecture, tens of points apart as a rule, and every row costs a forward pass that nothing else needs.
 RANDOM_ROWS = 400
+RANDOM_SENTENCES = 50  # the same where each word of a row is answered: some 1,000 words
 # A run that trains no body passes each row through it once: there a tenth of the rows, and this many at least.
 LEAST_RANDOM = 100
 _RANDOM_SEED = 0
@@ -81,10 +83,11 @@ def _random_features(ready: Prepared, test: Encoded) -> RandomFeatures | None:
     """None for an architecture whose random weights put out no numbers."""
     start = time.perf_counter()
     ids, classes = ready.strata
-    count = RANDOM_ROWS
+    by_word = len(values_of(ready.train.targets)) > len(ready.train)
+    count = RANDOM_SENTENCES if by_word else RANDOM_ROWS
     if ready.config.method.method in FROZEN_BODY:
         passed = len(ready.train) + len(ready.validation) + len(test)
-        count = min(RANDOM_ROWS, max(LEAST_RANDOM, passed // 20))
+        count = min(count, max(LEAST_RANDOM, passed // 20))
     train_rows = sample(ids, classes, max(count, classes), _RANDOM_SEED, every_class=True)
     test_rows = sample(ready.strata_of(test)[0], classes, count, _RANDOM_SEED, every_class=False)
     parts = {"train": ready.train.take(train_rows), "test": test.take(test_rows)}

@@ -29,6 +29,7 @@ class Outcome:
     final: Final
     logits: dict[str, np.ndarray]
     row_seconds: float  # that a forward pass takes for a row
+    shared: float = 0.0  # seconds of the look at the base that were the pass over the test rows too
 
     def raw(self, split: str) -> np.ndarray:
         """What it put out before the temperature."""

@@ -25,7 +25,7 @@ from hftl.evaluation.logistic import cv_rows
 from hftl.methods.plan import Plan, Stage
 from hftl.paths import cache_dir
 from hftl.prepare import Prepared
-from hftl.probing import averages, features_key, frozen_features, shares_pass
+from hftl.probing import averages, features_key, frozen_features, is_answered_by_probe, shares_pass
 from hftl.tasks.ragged import in_memory
 from hftl.terminal import progress
 from hftl.training.arguments import stage_arguments
@@ -98,7 +98,8 @@ def _extract(ready: Prepared, rows: list[int]) -> dict[str, np.ndarray]:
 def are_cached(ready: Prepared) -> dict[str, bool]:
     """Say for train and validation whether a run would find their features on disk."""
     parts = {"train": ready.train, "validation": ready.validation}
-    return {part: is_cached(features_key(ready, encoded)) for part, encoded in parts.items()}
+    exact = {part: is_answered_by_probe(ready.config, part) for part in parts}
+    return {p: is_cached(features_key(ready, rows, ready.bf16 and not exact[p])) for p, rows in parts.items()}
 
 
 def comparison_features(ready: Prepared, cost: FeatureCost) -> tuple[np.ndarray, dict[str, np.ndarray]]:
