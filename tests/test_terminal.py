@@ -131,7 +131,8 @@ def test_a_probe_answers_from_features_as_its_model_does(tmp_path, monkeypatch, 
     )
     monkeypatch.setattr(sys.modules["hftl.adapt"], "CHECKED", 3)
     fast = tiny_run("bert", "probe", tmp_path, "fast", bf16=bf16, evidence=True).report
-    assert passed == [3] and fast["data"]["rows"]["test"] > 3
+    assert passed == [3]
+    assert fast["data"]["rows"]["test"] > 3
     monkeypatch.setattr(sys.modules["hftl.adapt"], "by_probe", lambda *_: None)
     monkeypatch.setattr("hftl.evidence.gather.by_probe", lambda *_: None)
     slow = tiny_run("bert", "probe", tmp_path, "slow", bf16=bf16, evidence=True).report
