@@ -297,6 +297,22 @@ def to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
+def same_flags(stored: str, config_yaml: str) -> bool:
+    """Do two config.yaml ask for the same run? What an older version did not write had its default."""
+    import yaml
+
+    if stored == config_yaml:
+        return True
+    try:
+        old, new = yaml.safe_load(stored), yaml.safe_load(config_yaml)
+        defaults = yaml.safe_load(to_yaml(build_config(new["task"], {})))
+        # evidence was true or false before it had three values
+        evidence = {True: "full", False: "off"}.get(old.get("evidence"), old.get("evidence"))
+        return bool({**defaults, **old, "evidence": evidence} == {**defaults, **new})
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        return False  # not what hftl wrote
+
+
 def _coerce(name: str, spec: dataclasses.Field, value: Any) -> Any:
     kind, choices = spec.metadata["kind"], spec.metadata["choices"]
     if name == "data" and not isinstance(value, bool | str):

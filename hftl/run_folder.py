@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from hftl.atomic import check_folder, disk_errors, partial_of, put_in_place, write_new
+from hftl.config import same_flags
 from hftl.errors import RunError
 from hftl.paths import typed_path
 
@@ -112,7 +113,7 @@ def finished_report(output_dir: Path, config_yaml: str) -> dict[str, Any] | None
     """
     if not (output_dir / "report.json").is_file() or not (output_dir / "config.yaml").is_file():
         return None
-    if (output_dir / "config.yaml").read_text(encoding="utf-8") != config_yaml:
+    if not same_flags((output_dir / "config.yaml").read_text(encoding="utf-8"), config_yaml):
         raise RunError(
             f"{output_dir} is finished, and was made with other flags. Choose another --output_dir, or add --overwrite."
         )
@@ -148,7 +149,7 @@ def open_partial(output_dir: Path, config_yaml: str, rows: dict[str, Any], *, re
     folder = partial_of(output_dir)
     identity = json.dumps(rows, sort_keys=True)
     if resume and is_resumable(output_dir):
-        same = (folder / "config.yaml").read_text(encoding="utf-8") == config_yaml
+        same = same_flags((folder / "config.yaml").read_text(encoding="utf-8"), config_yaml)
         if not same or (folder / "rows.json").read_text(encoding="utf-8") != identity:
             what = "data or weights" if same else "flags"
             raise RunError(f"{folder} was begun with other {what}. Use the same ones, or --overwrite to start anew.")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hftl.atomic import put_in_place
-from hftl.config import RunConfig, to_yaml
+from hftl.config import RunConfig, same_flags, to_yaml
 from hftl.errors import RunError
 from hftl.evidence.page import write_page_again
 from hftl.publishing.save import write_card
@@ -91,7 +91,8 @@ def _finished(folder: Path, configs: tuple[RunConfig, RunConfig]) -> dict[str, A
     """The report of the run in `folder`, which `--resume` takes; an error when none of `configs` made it."""
     if not configs[0].resume or not (folder / "report.json").is_file():
         return None
-    if (folder / "config.yaml").read_text(encoding="utf-8") not in [to_yaml(config) for config in configs]:
+    stored = (folder / "config.yaml").read_text(encoding="utf-8")
+    if not any(same_flags(stored, to_yaml(config)) for config in configs):
         return RunError(f"{folder} was made with other flags. Use the same ones, or --overwrite to start anew.")
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 

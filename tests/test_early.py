@@ -57,6 +57,9 @@ CASES = {
     f"{TRAIN} --data x.docx": "cannot read files of the kind .docx",
     f"{TRAIN} --data x.conll": "(.conll and .txt hold words: token-classification)",
     f"{TRAIN} --data nothing": "the folder 'nothing' holds no files of data",
+    f"{TRAIN} --data comma.csv": "row 3 of the file has 3 cells, and the header has 2",
+    f"{TRAIN} --data me/data": "no such file 'me/data', and the Hub cannot be reached",
+    "compare --data t.csv --methods prob,full": "Did you mean 'probe'?",
     f"{TRAIN} --data pictures": "use the task image-classification",
     f"{TRAIN} --data splits": "empty.csv is empty",
     f"{TRAIN} --data empty.csv": "empty.csv is empty",
@@ -112,7 +115,7 @@ def answers(tmp_path_factory):
     contents = {
         "x.docx": b"x", "x.conll": b"a\tO\n", "empty.csv": b"", "zeros.csv": b"\0" * 300, "latin.csv": b"text,label\n\xff,a\n",
         "twice.csv": b"text,text\na,b\n", "cut.json": b'{"text": [', "cut.jsonl": b'{"text": "a"}\n{"text\n',
-        "deep.json": b"[" * 100_000,
+        "deep.json": b"[" * 100_000, "comma.csv": b'text,label\n"a, b",c\nwell, good,c\n',
     }  # fmt: skip
     for name, content in contents.items():
         (place / name).write_bytes(content)
@@ -139,8 +142,9 @@ def test_what_is_right_goes_on(answers, tmp_path):
     """The refusals above are not of everything."""
     write_csv(tmp_path / "t.csv", [("a", "b")])
     lines = [["train", "text-classification", "--data", "t.csv"], ["eval", str(tmp_path), "--data", "me/data@main"]]
+    (tmp_path / "cache" / "hub" / "datasets--me--data").mkdir(parents=True)
     build("bert", tmp_path / "final", num_labels=2)
-    done = shell(["-c", RUNNER, json.dumps(lines)], tmp_path, environment(HFTL_CACHE=str(tmp_path / "cache")))
+    done = shell(["-c", RUNNER, json.dumps(lines)], tmp_path, environment(HF_HOME=str(tmp_path / "cache")))
     for code, _ in json.loads(done.out):
         assert re.match("imports (torch|transformers|datasets|pandas|numpy|scipy)", str(code))
 

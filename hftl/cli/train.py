@@ -142,6 +142,8 @@ def compare_methods(target: Target = None, *, json: bool, verbose: bool, methods
 
     Example: hftl compare text-classification --data tickets.csv --model roberta-base --methods probe,lora,full --seeds 3
     """
+    for name in methods.split(",") if methods else ():
+        check_name(name.strip())
     task, values = _asked(target, flags, "hftl compare --data tickets.csv --methods probe,full")
     from hftl.selection.compare import compare
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from hftl.errors import DataError, HftlError, did_you_mean
 from hftl.paths import typed_path
+from hftl.surroundings import hub_reachable
 
 
 # fmt: off
@@ -136,7 +137,7 @@ def check_content(path: Path, kind: str) -> None:
         return
     with text_errors(path.name):
         if path.suffix.lower() in (".csv", ".tsv"):
-            csv_form(path)
+            _check_width(path, csv_form(path))
         text = path.read_text(encoding=text_encoding(path))
         if path.suffix.lower() in (".json", *JSON_LINES):
             json_content(path, text)
@@ -157,7 +158,7 @@ def check_data(data: Any, kind: str | None) -> None:
             return
         path, known = existing_path(data), kind or "sentence"
         if path is None:
-            hub_parts(data)
+            _check_hub_name(data, str(hub_parts(data)["id"]))
         elif path.is_dir():
             if not is_saved(path) and (kind == "text" or not has_images(path)):
                 for file in (file for files in data_files(path, known).values() for file in files):
@@ -172,6 +173,26 @@ def hub_parts(name: str) -> dict[str, str | None]:
     if parts is None:
         raise DataError(f"no such file, and not a Hub id either: {name!r}; {INSTEAD}.{similar_file(typed_path(name))}")
     return parts.groupdict()
+
+
+def _check_hub_name(name: str, repo_id: str) -> None:
+    """Raise `DataError` for a data set of the Hub where neither the Hub is reached nor its cache knows the name."""
+    if hub_reachable():
+        return
+    from huggingface_hub import constants  # late: most data are files
+
+    caches = [Path(constants.HF_HUB_CACHE), Path(os.environ.get("HF_DATASETS_CACHE", f"{constants.HF_HOME}/datasets"))]
+    cached = {
+        re.sub(r"[^a-z0-9]", "", one.name.lower()) for cache in caches if cache.is_dir() for one in cache.iterdir()
+    }
+    plain = re.sub(r"[^a-z0-9]", "", repo_id.lower())
+    if cached.isdisjoint({plain, f"datasets{plain}"}):
+        raise DataError(f"{no_hub_line(name)}; {INSTEAD}.{similar_file(typed_path(name))}")
+
+
+def no_hub_line(name: str) -> str:
+    """Return what to say of a name that is no file, when the Hub cannot be asked."""
+    return f"no such file {name!r}, and the Hub cannot be reached and has not been used for it before"
 
 
 @contextmanager
@@ -213,6 +234,18 @@ def csv_form(path: Path) -> dict[str, str]:
     if double:
         raise DataError(f"{path.name} has two columns called {double[0]!r}: rename one of them")
     return form
+
+
+def _check_width(path: Path, form: dict[str, str]) -> None:
+    """Raise `DataError` for a row with more cells than the header: as a rule a text with a comma, and no quotes."""
+    header: list[str] = []
+    for number, cells in enumerate(csv_records(path, form), start=1):
+        header = header or cells
+        if any(cells[len(header) :]):
+            raise DataError(
+                f"{path.name} cannot be parsed: row {number} of the file has {len(cells)} cells, and the header has "
+                f"{len(header)}. Put a text that holds {form['sep']!r} in double quotes"
+            )
 
 
 def csv_records(path: Path, form: dict[str, str]) -> Iterator[list[str]]:

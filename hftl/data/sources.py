@@ -33,6 +33,7 @@ from hftl.data.files import (
     hub_parts,
     is_saved,
     json_content,
+    no_hub_line,
     one_line,
     similar_file,
     text_encoding,
@@ -117,7 +118,7 @@ def _load_hub(name: str) -> dict[str, Dataset]:
     except Exception as error:  # a wrong config, no network, no cache, broken files: each has a type of its own
         line = access_line(error, name, "data set") or f"the data set {name!r} cannot be loaded: {one_line(error)}"
         if not online:
-            line = f"no such file {name!r}, and the Hub cannot be reached and has not been used for it before"
+            line = no_hub_line(name)
         raise DataError(f"{line.rstrip('.')}; {INSTEAD}.{similar_file(Path(name))}") from None
     return {str(split): table for split, table in loaded.items()}
 

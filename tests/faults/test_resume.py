@@ -140,6 +140,21 @@ def test_finished_run(server: Server, undisturbed: Any) -> None:
     assert contents(folder / "run") == before
 
 
+def test_finished_by_an_older_version(server: Server, undisturbed: Any, tmp_path: Path) -> None:
+    """Lines that its config.yaml does not have yet had their default."""
+    shutil.copytree(undisturbed("full").parent, tmp_path / "old")
+    path = tmp_path / "old" / "run" / "config.yaml"
+    lines = path.read_text().splitlines()
+    newer = [line for line in lines if line.startswith("skip_bad_rows:")]
+    assert newer
+    path.write_text("\n".join(line for line in lines if line not in newer) + "\n")
+    done = server.train(tmp_path / "old", "full", "--resume")
+    assert done.code == 0, done.err
+    assert "run is finished already" in done.err
+    path.write_text(path.read_text() + "skip_bad_rows: true\n")
+    assert "other flags" in error_of(server.train(tmp_path / "old", "full", "--resume"))
+
+
 @pytest.mark.parametrize("left", [[], ["rows.json"]])
 def test_nothing_to_go_on_with(left: list[str], server: Server, undisturbed: Any, tmp_path: Path) -> None:
     """It starts from the beginning and says so, once."""
