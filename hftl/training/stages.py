@@ -251,7 +251,7 @@ def closed_form(features: dict[str, Any], data: StageData, pooling: str, seed: i
 def _with_room(fit: _Fit, stage: Stage, folder: Path, notes: list[str]) -> StageReport:
     """Run the stage; after out-of-memory again from its start, with half the batch and twice the accumulation."""
     plan = fit.plan
-    args = stage_arguments(plan, stage, fit.config, fit.best_metric, folder)
+    args = stage_arguments(plan, stage, fit.config, fit.best_metric, folder, len(fit.data.train))
     # Several processes do not try again, and need no second copy of the model.
     start = {k: v.detach().cpu().clone() for k, v in plan.model.state_dict().items()} if args.world_size == 1 else {}
     while True:
