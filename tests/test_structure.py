@@ -48,6 +48,7 @@ LAYERS = (
     ("hftl.seeds",),
     ("hftl.objects",),
     ("hftl.adapt", "hftl.planning"),
+    ("hftl.job",),
     ("hftl.selection",),
     ("hftl.cli", "hftl.sklearn"),
     ("hftl.__main__",),
