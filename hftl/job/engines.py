@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from hftl.config import RunConfig
 
@@ -75,11 +75,8 @@ class Job:
         return min(SAVE, self.limit // 4)
 
 
-Written = tuple[dict[str, str], list[str]]  # files by name, and the lines that submit them
-
-
-def _hf(job: Job) -> Written:
-    """A command line: files after the script are put beside it in /data, a bucket that every attempt sees again."""
+def _hf(job: Job) -> list[str]:
+    """Files that follow the script are put beside it in /data, a folder of a bucket that every attempt sees again."""
     words = ["hf", "jobs", "uv", "run", "--detach", "--name", job.name, "--flavor", str(job.flavor)]
     words += ["--timeout", f"{job.limit}s", "--attempts", str(ATTEMPTS)]
     words += ["--image", job.image] if job.image else []
@@ -87,194 +84,32 @@ def _hf(job: Job) -> Written:
     words += ["--volume", "./inputs:/inputs:ro"] if job.inputs else []
     words += ["--volume", f"{job.storage}:/runs:rw"] if job.storage else []
     words += ["train.py", "RUN.yaml", *([job.wheel] if job.wheel else [])]
-    run = f"/runs/{job.name}" if job.storage else "/data/run"
-    return {}, [shlex.join([*words, *job.words(run)])]
+    return [shlex.join([*words, *job.words(f"/runs/{job.name}" if job.storage else "/data/run")])]
 
 
-_SBATCH = """#!/bin/bash
-# Submit it from its own folder, which the machines must see under the same path: sbatch job.sbatch
-#SBATCH --job-name={name}
-#SBATCH --nodes={nodes}
-#SBATCH --ntasks-per-node=1
-#SBATCH --cpus-per-task={cpus}{more}
-#SBATCH --time={minutes}
-#SBATCH --signal=B:USR1@{spare}
-#SBATCH --requeue
-#SBATCH --open-mode=append
-#SBATCH --output=job-%j.log
-
-cd "$SLURM_SUBMIT_DIR" || exit 1
-# PYTHON names a Python that has hftl, else uv makes an environment from the head of train.py.
-run=${{PYTHON:-python3}}
-if [ -z "$PYTHON" ] && command -v uv > /dev/null; then run="uv run --no-project"; fi
-master=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
-
-# {spare} seconds before the end the training is told to save a checkpoint, and the job queues again to go on from it.
-# When Slurm preempts the job or loses a machine, it requeues it by itself.
-late=
-trap 'late=1; kill -TERM "$step"' USR1
-srun --kill-on-bad-exit=1 $run train.py --nodes {nodes} --master "$master:29500" \\
-  {words} &
-step=$!
-wait "$step"
-code=$?
-while kill -0 "$step" 2> /dev/null; do
-  wait "$step"
-  code=$?
-done
-if [ -n "$late" ] && [ "$code" -ne 0 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {retries} ]; then
-  scontrol requeue "$SLURM_JOB_ID"
-fi
-exit "$code"
-"""
-
-
-def _slurm(job: Job) -> Written:
-    more = "".join(
-        f"\n#SBATCH {line}"
-        for line, wanted in (
-            (f"--gpus-per-node={job.gpus}", job.gpus),
-            (f"--partition={job.flavor}", job.flavor),
-        )
-        if wanted
-    )
-    text = _SBATCH.format(
-        name=job.name,
-        nodes=job.nodes,
-        cpus=4 * max(job.gpus, 1),
-        more=more,
-        minutes=-(-job.limit // 60),
-        spare=job.spare,
-        words=shlex.join(job.words(job.storage or "run", stops=False)),
-        retries=ATTEMPTS - 1,
-    )
-    return {"job.sbatch": text}, ["sbatch job.sbatch"]
-
-
-def _sky(job: Job) -> Written:
-    """A managed job on spot machines: SkyPilot starts it again, and the bucket has its checkpoints."""
-    resources: dict[str, Any] = {"use_spot": True, "job_recovery": {"max_restarts_on_errors": ATTEMPTS - 1}}
-    resources |= {"accelerators": f"{job.flavor or 'L4'}:{job.gpus}"} if job.gpus else {"cpus": "8+"}
-    resources |= {"image_id": f"docker:{job.image}"} if job.image else {}
-    store = {"source": job.storage} if job.storage and "://" in job.storage else {"name": job.storage or job.name}
-    run = shlex.join(job.words(f"/runs/{job.name}"))
-    task: dict[str, Any] = {
-        "name": job.name,
-        "workdir": ".",
-        "resources": resources,
-        "file_mounts": {"/runs": {**store, "mode": "MOUNT_CACHED"}},  # which takes renames, as of a disk
-        "setup": "command -v uv > /dev/null || pip install uv\n",
-        "run": f"uv run --no-project train.py {run}\n",
-    }
-    if job.secrets:
-        task["secrets"] = dict.fromkeys(job.secrets)
+def _sky(job: Job) -> list[str]:
     given = [word for name in job.secrets for word in ("--secret", name)]
-    return {"sky.yaml": _yaml(task)}, [shlex.join(["sky", "jobs", "launch", *given, "sky.yaml"])]
+    return [shlex.join(["sky", "jobs", "launch", *given, "sky.yaml"])]
 
 
-def _kubernetes(job: Job) -> Written:
-    """A TrainJob of Kubeflow Trainer 2.2 or newer, and a volume that holds the files and the run."""
-    claim = job.storage or job.name
-    volume = {"name": "job", "persistentVolumeClaim": {"claimName": claim}}
-    mount = {"name": "job", "mountPath": "/job"}
-    secrets = [{"name": name, "valueFrom": {"secretKeyRef": {"name": job.name, "key": name}}} for name in job.secrets]
-    kept = [
-        {"name": name, "value": f"/job/cache/{name.lower()}"} for name in ("HF_HOME", "HFTL_CACHE", "UV_CACHE_DIR")
-    ]
-    cpus, memory = 4 * max(job.gpus, 1), 16 * max(job.gpus, 1)
-    resources: dict[str, Any] = {"requests": {"cpu": str(cpus), "memory": f"{memory}Gi"}}
-    resources |= {"limits": {"nvidia.com/gpu": str(job.gpus)}} if job.gpus else {}
-    pod = {
-        "terminationGracePeriodSeconds": 300,  # for a checkpoint, when the pod is evicted
-        "volumes": [volume],
-        "containers": [{"name": "node", "volumeMounts": [mount]}],
-    }
-    train_job = {
-        "apiVersion": "trainer.kubeflow.org/v1alpha1",
-        "kind": "TrainJob",
-        "metadata": {"name": job.name},
-        "spec": {
-            "activeDeadlineSeconds": job.limit,
-            "runtimeRef": {
-                "name": "torch-distributed",
-                "kind": "ClusterTrainingRuntime",
-                "apiGroup": "trainer.kubeflow.org",
-            },
-            "trainer": {
-                "image": job.image or _IMAGE,
-                "numNodes": job.nodes,
-                "numProcPerNode": job.processes,
-                "command": ["uv", "run", "--no-project", "/job/train.py"],
-                "args": [*job.words("/job/run"), "--nodes", str(job.nodes)],
-                "env": [*kept, *secrets],
-                "resourcesPerNode": resources,
-            },
-            "runtimePatches": [
-                {
-                    "manager": "hftl",
-                    "trainingRuntimeSpec": {
-                        "template": {
-                            "spec": {
-                                "replicatedJobs": [{"name": "node", "template": {"spec": {"template": {"spec": pod}}}}]
-                            }
-                        }
-                    },
-                }
-            ],
-        },
-    }
-    several = "ReadWriteMany" if job.nodes > 1 else "ReadWriteOnce"
-    files = f"{job.name}-files"
-    made = [
-        {
-            "apiVersion": "v1",
-            "kind": "PersistentVolumeClaim",
-            "metadata": {"name": claim},
-            "spec": {"accessModes": [several], "resources": {"requests": {"storage": "50Gi"}}},
-        },
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": files},
-            "spec": {
-                "restartPolicy": "Never",
-                "volumes": [volume],
-                "containers": [
-                    {"name": "files", "image": "busybox:1.37", "command": ["sleep", "3600"], "volumeMounts": [mount]}
-                ],
-            },
-        },
-    ]
-    submit = [
+def _kubernetes(job: Job) -> list[str]:
+    files, named = f"{job.name}-files", "|".join(job.secrets)
+    secret = f"env | grep -E '^({named})=' | kubectl create secret generic {job.name} --from-env-file=/dev/stdin"
+    return [
         "kubectl apply -f storage.yaml",
         f"kubectl wait --for=condition=Ready pod/{files} --timeout=10m",
         f"kubectl cp . {files}:/job",
         f"kubectl delete pod {files}",
+        *([secret] if named else []),  # the values go through a pipe, and into no list of processes
+        "kubectl apply -f trainjob.yaml",
     ]
-    if job.secrets:  # their values go through a pipe, and into no list of processes
-        named = "|".join(job.secrets)
-        submit.append(
-            f"env | grep -E '^({named})=' | kubectl create secret generic {job.name} --from-env-file=/dev/stdin"
-        )
-    submit.append("kubectl apply -f trainjob.yaml")
-    wanted = made[1:] if job.storage else made  # a claim that is named is there already
-    return {"trainjob.yaml": _yaml(train_job), "storage.yaml": _yaml(*wanted)}, submit
 
 
-def _ray(job: Job) -> Written:
-    """A job whose driver starts train.py on every machine; the folder of the run must be the same on all of them."""
-    run = job.storage or f"{job.folder}/run"
-    own = ["ray_job.py", str(job.nodes), str(job.gpus), str(ATTEMPTS), *job.words(run)]
-    given = '{"working_dir": ".", "excludes": ["/run", "/run.partial"]}'
-    words = ["ray", "job", "submit", "--submission-id", job.name, "--runtime-env-json", given, "--", "python", *own]
-    return {}, [shlex.join(words)]
-
-
-def _yaml(*documents: dict[str, Any]) -> str:
-    import yaml
-
-    return "---\n".join(yaml.safe_dump(one, sort_keys=False) for one in documents)
+def _ray(job: Job) -> list[str]:
+    environment = '{"working_dir": ".", "excludes": ["/run", "/run.partial"]}'
+    words = ["ray", "job", "submit", "--runtime-env-json", environment, "--", "python"]
+    run = job.words(job.storage or f"{job.folder}/run")
+    return [shlex.join([*words, "ray_job.py", str(job.nodes), str(job.gpus), str(ATTEMPTS), *run])]
 
 
 @dataclass(frozen=True)
@@ -282,7 +117,8 @@ class Engine:
     """Where a job goes."""
 
     says: str
-    write: Callable[[Job], Written]
+    files: tuple[str, ...]  # templates of its own
+    submit: Callable[[Job], list[str]]  # lines of a shell
     takes: tuple[str, ...]  # of flavor, image
     storage: str  # where the checkpoints lie when --storage names nothing, in words
     attempts: int = ATTEMPTS  # of this limit each; kubernetes has one limit for all
@@ -292,17 +128,48 @@ class Engine:
 
 ENGINES = {
     "hf": Engine(
-        "HF Jobs",
-        _hf,
-        ("flavor", "image"),
-        "the job's folder of your bucket jobs-artifacts",
+        *("HF Jobs", (), _hf, ("flavor", "image"), "the job's folder of your bucket jobs-artifacts"),
         several=False,
         inputs="/inputs",
     ),
-    "slurm": Engine("Slurm", _slurm, ("flavor",), "the folder run beside the files"),
-    "sky": Engine("SkyPilot", _sky, ("flavor", "image"), "a bucket with the job's name", several=False),
-    "kubernetes": Engine(
-        "Kubeflow Trainer", _kubernetes, ("image",), "a volume claim with the job's name", attempts=1
+    "slurm": Engine(
+        "Slurm", ("job.sbatch",), lambda job: ["sbatch job.sbatch"], ("flavor",), "the folder run beside the files"
     ),
-    "ray": Engine("Ray", _ray, (), "the folder run beside the files, on every machine the same"),
+    "sky": Engine("SkyPilot", ("sky.yaml",), _sky, ("flavor", "image"), "a bucket with the job's name", several=False),
+    "kubernetes": Engine(
+        *("Kubeflow Trainer", ("storage.yaml", "trainjob.yaml"), _kubernetes, ("image",)),
+        *("a volume claim with the job's name", 1),
+    ),
+    "ray": Engine(
+        "Ray", ("ray_job.py",), _ray, (), "the folder run beside the files, under the same path on every machine"
+    ),
 }
+
+
+def write_files(job: Job, engine: Engine, folder: Path) -> list[str]:
+    """Fill the templates of an engine; return the lines that submit the job."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    templates = Environment(
+        loader=PackageLoader("hftl.job"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    inside = {"job.sbatch": job.storage or "run", "sky.yaml": f"/runs/{job.name}"}
+    for name in engine.files:
+        values = {
+            "words": shlex.join(job.words(inside.get(name, ""), stops=name != "job.sbatch")),
+            "args": [*job.words("/job/run"), "--nodes", str(job.nodes)],
+            "image": job.image or _IMAGE,
+            "claim": job.storage or job.name,
+            "cpus": 4 * max(job.gpus, 1),
+            "minutes": -(-job.limit // 60),
+            "attempts": ATTEMPTS,
+        }
+        (folder / name).write_text(templates.get_template(name).render(job=job, **values), encoding="utf-8")
+    submit = engine.submit(job)
+    script = "\n".join(["#!/bin/sh", "set -e", 'cd "$(dirname "$0")"', *submit, ""])
+    (folder / "submit.sh").write_text(script, encoding="utf-8")
+    return submit

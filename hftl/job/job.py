@@ -8,11 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hftl.atomic import check_folder, disk_errors, new_folder
 from hftl.config import RunConfig, build_config, parse_budget, read_yaml
 from hftl.data.files import NO_DATA, check_data, existing_path
 from hftl.errors import ConfigError, DataError, RunError, did_you_mean
-from hftl.job.engines import ENGINES, FLAVORS, PRICES_FROM, USUAL_FLAVORS, Engine, Job
+from hftl.job.engines import ENGINES, FLAVORS, PRICES_FROM, USUAL_FLAVORS, Engine, Job, write_files
 from hftl.job.source import extras, find_source, head, put_wheel
 from hftl.models.find import check_model
 from hftl.models.packaged import packaged_as
@@ -71,7 +73,11 @@ def write_job(run: str, options: JobOptions, estimate: Callable[[RunConfig], flo
         _check_size(options.engine, folder)
         wheel = put_wheel(source, folder) if isinstance(source, Path) else None
         job = replace(job, wheel=wheel, inputs=(folder / "inputs").is_dir())
-        submit = _write(job, engine, values, head(source, wheel, extras(config)), folder)
+        script = files("hftl.job").joinpath("templates", "train.py").read_text(encoding="utf-8")
+        (folder / "train.py").write_text(head(source, wheel, extras(config)) + script, encoding="utf-8")
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        (folder / "RUN.yaml").write_text(text, encoding="utf-8")
+        submit = write_files(job, engine, folder)
     return {
         "engine": options.engine,
         "output_dir": str(output_dir),
@@ -118,7 +124,7 @@ def _local(config: RunConfig) -> dict[str, Path]:
     """Return the files and folders of this machine that the run reads, by flag. Raises for a path to nothing."""
     if not isinstance(config.data.data, str):
         raise DataError(NO_DATA)
-    local = {}
+    local: dict[str, Path] = {}
     for flag, name in (("data", config.data.data), ("retain", config.retain)):
         if name is None:
             continue
@@ -227,22 +233,6 @@ def _check_size(engine: str, folder: Path) -> None:
             f"The data and models are {size / 2**20:,.0f} MiB, and Ray uploads 500 at most: put them where all machines "
             "see them under the same path, and add --keep_paths."
         )
-
-
-def _write(job: Job, engine: Engine, values: dict[str, Any], metadata: str, folder: Path) -> list[str]:
-    """Write all files but the wheel and the inputs; return the lines that submit the job."""
-    import yaml
-
-    templates = files("hftl.job").joinpath("templates")
-    written, submit = engine.write(job)
-    written["train.py"] = metadata + templates.joinpath("train.py").read_text(encoding="utf-8")
-    written["RUN.yaml"] = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    written["submit.sh"] = "\n".join(["#!/bin/sh", "set -e", 'cd "$(dirname "$0")"', *submit, ""])
-    if engine is ENGINES["ray"]:
-        written["ray_job.py"] = templates.joinpath("ray_job.py").read_text(encoding="utf-8")
-    for name, text in written.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    return submit
 
 
 def _cost(options: JobOptions, job: Job, known: float | None) -> dict[str, Any] | None:

@@ -53,17 +53,20 @@ def first(*names: str) -> str:
 
 
 def run(words: list[str], stop_after: int) -> int:
-    """Run Python with these words. SIGTERM, and the end of the time, become a SIGTERM to it, at which hftl saves."""
+    """Run Python with these words. SIGTERM, Ctrl-C and the end of the time become one SIGTERM to it, at which hftl saves.
+
+    In a session of its own it gets none from others: at a second one torchrun leaves its processes behind.
+    """
     asked = []
 
     def ask(number: int, _: object) -> None:
+        if not asked:
+            child.terminate()
         asked.append(number)
-        child.terminate()
 
-    child = subprocess.Popen([sys.executable, *words], preexec_fn=end_with_parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child by itself
-    signal.signal(signal.SIGTERM, ask)
-    signal.signal(signal.SIGALRM, ask)
+    child = subprocess.Popen([sys.executable, *words], preexec_fn=end_with_parent, start_new_session=True)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+        signal.signal(number, ask)
     signal.alarm(stop_after)
     code = child.wait()
     signal.alarm(0)
