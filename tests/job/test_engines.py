@@ -38,22 +38,23 @@ def asked(python, code, folder):
 
 
 @pytest.mark.parametrize("flags", [["--gpus", "0"], ["--gpus", "4", "--flavor", "A10G", "--push_to", "me/x"]])
-def test_skypilot_reads_the_task(write, tmp_path, monkeypatch, flags):
+def test_skypilot_reads_the_task(write, tmp_path, flags):
     python = python_of("sky", "HFTL_TEST_SKY")
     write("sky", tmp_path / "job", *flags)
     code = """
-import json, sky
-task = sky.Task.from_yaml("sky.yaml")  # which checks it against the schema
+import json, sky, yaml
+sky.Task.from_yaml("sky.yaml")  # which checks it against the schema
+values = yaml.safe_load(open("sky.yaml"))
+task = sky.Task.from_yaml_config(values, secrets_overrides=[(name, "x") for name in values.get("secrets", {})])
 (one,) = task.resources
 print(json.dumps([one.use_spot, one.accelerators, one.job_recovery, list(task.storage_mounts), list(task.secrets)]))
 """
-    monkeypatch.setenv("HF_TOKEN", "x")
     spot, gpus, recovery, mounts, secrets = asked(python, code, tmp_path / "job")
     assert spot
     assert gpus == ({"A10G": 4} if "4" in flags else None)
     assert recovery["max_restarts_on_errors"] == 2
     assert mounts == ["/runs"]
-    assert bool(secrets) == ("--push_to" in flags)
+    assert secrets == (["HF_TOKEN"] if "--push_to" in flags else [])
 
 
 @pytest.mark.parametrize("flags", [["--gpus", "0"], ["--gpus", "4", "--nodes", "2", "--push_to", "me/x"]])
@@ -94,21 +95,47 @@ def went_on(log):
     return seen.count(1) == 1 and max(seen) == LONG["num_train_epochs"]
 
 
-def test_slurm_runs_the_job_and_goes_on_after_it_is_preempted(write, tmp_path):
+def slurm():
     if shutil.which("sbatch") is None or subprocess.run(["sinfo"], capture_output=True).returncode != 0:
         pytest.skip("no Slurm answers here; tests/job/slurm.sh starts one")
+
+
+def shown(words, **options):
+    return subprocess.run(words, capture_output=True, text=True, check=True, **options).stdout.strip()
+
+
+def submit(folder):
+    """Submit the job; return its number and its log."""
+    env = environment(PYTHON=sys.executable, HFTL_CACHE=str(folder / "cache"))
+    job = shown(["sbatch", "--parsable", "--cpus-per-task=4", "job.sbatch"], cwd=folder, env=env)
+    return job, folder / f"job-{job}.log"
+
+
+def test_slurm_runs_the_job_and_goes_on_after_it_is_preempted(write, tmp_path):
+    slurm()
     folder = tmp_path / "job"
     assert write("slurm", folder, "--processes", "2", config=LONG).code == 0
-    env = environment(PYTHON=sys.executable, HFTL_CACHE=str(tmp_path / "cache"))
-    words = ["sbatch", "--parsable", "--cpus-per-task=4", "job.sbatch"]
-    job = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, check=True).stdout.strip()
-    log = folder / f"job-{job}.log"
+    _, log = submit(folder)
     until(lambda: log.exists() and len(epochs(log)) > 5, 120, log)
     urgent = ["sbatch", "--partition=high", "--cpus-per-task=4", "--output=/dev/null", "--wrap=sleep 1"]
-    subprocess.run(urgent, env=env, check=True, capture_output=True)
-    until(lambda: (folder / "run" / "report.json").exists(), 420, log)  # Slurm waits two minutes before it starts it again
+    subprocess.run(urgent, check=True, capture_output=True)
+    until(
+        lambda: (folder / "run" / "report.json").exists(), 420, log
+    )  # Slurm waits two minutes before it starts it again
     assert went_on(log)
     assert report(folder)["metrics"]["test"]["accuracy"]["value"] > 0.3
+
+
+def test_slurm_leaves_a_cancelled_job_alone(write, tmp_path):
+    slurm()
+    folder = tmp_path / "job"
+    assert write("slurm", folder, config=LONG).code == 0
+    job, log = submit(folder)
+    until(lambda: log.exists() and len(epochs(log)) > 2, 120, log)
+    subprocess.run(["scancel", job], check=True)
+    state = ["squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T"]
+    until(lambda: "COMPLETING" not in (said := shown(state)) and "CANCELLED" in said, 120, log)
+    assert "Interrupted" in log.read_text()
 
 
 def test_ray_runs_the_job_and_goes_on_after_a_kill(write, tmp_path):

@@ -68,7 +68,11 @@ def test_a_wheel_of_the_checkout_lies_beside_the_script(write, tmp_path):
     ("source", "config", "wanted"),
     [
         ("hftl>=0.1", {"data": "sample:wikipedia-topics"}, "hftl[offline]>=0.1"),
-        ("hftl @ git+https://example.org/hftl", {"report_to": ["wandb"]}, "hftl[wandb] @ git+https://example.org/hftl"),
+        (
+            "hftl @ git+https://example.org/hftl",
+            {"report_to": ["wandb"]},
+            "hftl[wandb] @ git+https://example.org/hftl",
+        ),
     ],
 )
 def test_requirements(write, tmp_path, source, config, wanted):
@@ -114,7 +118,9 @@ def test_the_limit_follows_from_the_plan(write, tmp_path, monkeypatch):
     assert "--timeout 8100s" in done.json["submit"][0]
     assert "--stop_after 7200" in done.json["submit"][0]
     monkeypatch.setattr("hftl.cli.job._estimate", lambda config: 1.0)
-    said = write("slurm", tmp_path / "short", "--price_per_hour", "3", "--nodes", "2", "--hftl_source", "hftl", quick=False)
+    said = write(
+        "slurm", tmp_path / "short", "--price_per_hour", "3", "--nodes", "2", "--hftl_source", "hftl", quick=False
+    )
     assert "#SBATCH --time=30\n" in (tmp_path / "short" / "job.sbatch").read_text()
     assert "$3.00 for one attempt up to the limit, $9.00 for all; $6.00 an hour" in said.err
     monkeypatch.setattr("hftl.cli.job._estimate", lambda config: None)
@@ -124,7 +130,18 @@ def test_the_limit_follows_from_the_plan(write, tmp_path, monkeypatch):
 def test_hf_reads_the_command(write, tmp_path):
     """The command line of huggingface_hub takes every flag, and finds the files that go along."""
     folder = tmp_path / "job"
-    write("hf", folder, "--push_to", "me/x", "--flavor", "l4x4", "--image", "me/image", "--storage", "hf://buckets/me/runs")
+    write(
+        "hf",
+        folder,
+        "--push_to",
+        "me/x",
+        "--flavor",
+        "l4x4",
+        "--image",
+        "me/image",
+        "--storage",
+        "hf://buckets/me/runs",
+    )
     (line,) = (folder / "submit.sh").read_text().splitlines()[3:]
     words = shlex.split(line.replace("jobs uv run", "jobs uv run --dry-run --namespace me"))
     asked = [sys.executable, "-m", "huggingface_hub.cli.hf", *words[1:]]
