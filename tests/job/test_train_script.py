@@ -11,6 +11,7 @@ from importlib.resources import files
 import pytest
 
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="jobs run on Linux")
 # Notes its words, and does what FAKE says: an exit code, or to wait for SIGTERM and save.
 FAKE = """
 import json, os, signal, sys, time

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -47,7 +48,7 @@ def test_files(write, tmp_path, engine):
     assert submit[0] == f"cd {folder}"
     assert (folder / "submit.sh").read_text().splitlines()[3:] == submit[1:]
     for script in [*folder.glob("*.sh"), *folder.glob("*.sbatch")]:
-        assert subprocess.run(["bash", "-n", script]).returncode == 0
+        assert shutil.which("bash") is None or subprocess.run(["bash", "-n", script]).returncode == 0
 
 
 def test_a_wheel_of_the_checkout_lies_beside_the_script(write, tmp_path):
