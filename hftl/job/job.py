@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -142,8 +142,8 @@ def _local(config: RunConfig) -> dict[str, Path]:
     return local
 
 
-def _job(engine: Engine, options: JobOptions, config: RunConfig, output_dir: Path, push_to: str | None) -> Job:
-    """Return the job without its time limit. Raises `ConfigError` for what the engine does not take."""
+def _check(engine: Engine, options: JobOptions) -> None:
+    """Raise `ConfigError` for what the engine does not take."""
     for flag in ("flavor", "image"):
         if getattr(options, flag) is not None and flag not in engine.takes:
             taken = ", ".join(name for name, one in ENGINES.items() if flag in one.takes)
@@ -162,6 +162,18 @@ def _job(engine: Engine, options: JobOptions, config: RunConfig, output_dir: Pat
             raise ConfigError(f"--{flag} is a number from {low} on, not {number}.")
     if options.price_per_hour is not None and options.price_per_hour < 0:
         raise ConfigError(f"--price_per_hour is a number from 0 on, not {options.price_per_hour:g}.")
+
+
+def _job(
+    engine: Engine,
+    options: JobOptions,
+    config: RunConfig,
+    output_dir: Path,
+    push_to: str | None,
+    local: Collection[str],
+) -> Job:
+    """Return the job without its time limit; `local` are the flags that name what lies on this machine."""
+    _check(engine, options)
     gpus = 0 if config.training.get("use_cpu") else 1
     gpus, flavor = gpus if options.gpus is None else options.gpus, options.flavor
     if options.engine == "hf":
@@ -170,6 +182,10 @@ def _job(engine: Engine, options: JobOptions, config: RunConfig, output_dir: Pat
     reports = config.training.get("report_to") or []
     trackers = [reports] if isinstance(reports, str) else reports
     secrets = {one for tracker in trackers for one in _TRACKER_SECRETS.get(tracker, ())}
+    model, data = str(config.model.model or ""), str(config.data.data)
+    asks_hub = ("model" not in local and not packaged_as(model)) or ("data" not in local and data[:7] != "sample:")
+    if push_to or (asks_hub and options.engine == "hf"):  # who can submit there has a token, and it may be needed
+        secrets.add("HF_TOKEN")
     return Job(
         name=f"hftl-{name or 'job'}",
         config=config,
@@ -178,7 +194,7 @@ def _job(engine: Engine, options: JobOptions, config: RunConfig, output_dir: Pat
         nodes=options.nodes,
         limit=0,
         folder=str(output_dir.absolute()),
-        secrets=tuple(sorted(secrets | ({"HF_TOKEN"} if push_to else set()))),
+        secrets=tuple(sorted(secrets)),
         push_to=push_to,
         flavor=flavor,
         image=options.image,

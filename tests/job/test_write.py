@@ -93,6 +93,8 @@ def test_names_of_the_hub_stay(write, tmp_path):
     assert write("sky", tmp_path / "job", config={"data": "me/tickets@main", "model": "me/bert"}).code == 0
     written = yaml.safe_load((tmp_path / "job" / "RUN.yaml").read_text())
     assert (written["data"], written["model"]) == ("me/tickets@main", "me/bert")
+    assert "HF_TOKEN" in write("hf", tmp_path / "hub", config={"model": "me/bert"}).out  # a private one needs it
+    assert "HF_TOKEN" not in write("hf", tmp_path / "here").out
 
 
 @pytest.mark.parametrize("engine", ENGINES)
