@@ -1,5 +1,6 @@
 """Write a run as a job: the files of one engine, everything that the run reads, and what it may cost."""
 
+import math
 import re
 import shutil
 from collections.abc import Callable, Collection
@@ -64,7 +65,7 @@ def write_job(run: str, options: JobOptions, estimate: Callable[[RunConfig], flo
     config = build_config(values["task"], {name: value for name, value in values.items() if name != "task"})
     local = _local(config)
     source = find_source(options.hftl_source)
-    job = _job(engine, options, config, output_dir, push_to)
+    job = _job(engine, options, config, output_dir, push_to, local)
     known = None if options.time_limit else estimate(config)
     job = replace(job, limit=_limit(options.time_limit, known))
     with disk_errors(output_dir, "Choose another --output_dir."), new_folder(output_dir, _MARK) as folder:
@@ -262,7 +263,11 @@ def _cost(options: JobOptions, job: Job, known: float | None) -> dict[str, Any] 
     return {
         "per_hour": price,
         "source": source,
-        "estimate": None if known is None else price * known / 3600,
-        "limit": price * job.limit / 3600,
-        "all_attempts": price * job.limit / 3600 * ENGINES[options.engine].attempts,
+        "estimate": None if known is None else _cents(price * known / 3600),
+        "limit": _cents(price * job.limit / 3600),
+        "all_attempts": _cents(price * job.limit / 3600 * ENGINES[options.engine].attempts),
     }
+
+
+def _cents(dollars: float) -> float:
+    return math.ceil(100 * dollars - 1e-9) / 100
