@@ -144,7 +144,14 @@ def test_ray_runs_the_job_and_goes_on_after_a_kill(write, tmp_path):
     assert write("ray", folder, "--processes", "2", config=LONG).code == 0
     env = environment(HFTL_CACHE=str(tmp_path / "cache"), RAY_ADDRESS="http://127.0.0.1:8365")
     env["PATH"] = f"{python.parent}:{env['PATH']}"
-    ports = ["--port=6390", "--dashboard-port=8365", "--num-cpus=2", "--num-gpus=0", "--disable-usage-stats"]
+    ports = [
+        "--port=6390",
+        "--dashboard-port=8365",
+        "--ray-client-server-port=10391",
+        "--num-cpus=2",
+        "--num-gpus=0",
+        "--disable-usage-stats",
+    ]
     place = tmp_path.parents[2] / "ray"  # a socket's name must be short
     head = [python.parent / "ray", "start", "--head", "--block", *ports, f"--temp-dir={place}"]
     with (tmp_path / "ray.log").open("w") as out, (tmp_path / "log").open("w") as submitted:
@@ -154,7 +161,7 @@ def test_ray_runs_the_job_and_goes_on_after_a_kill(write, tmp_path):
             until(lambda: "Ray runtime started" in (tmp_path / "ray.log").read_text(), 60, tmp_path / "ray.log")
             time.sleep(5)
             job = subprocess.Popen(["sh", "submit.sh"], cwd=folder, env=env, stdout=submitted, stderr=submitted)
-            until(lambda: len(epochs(log)) > 5, 180, log)
+            until(lambda: len(epochs(log)) > 5 or job.poll() is not None, 180, log)
             found = next(line for line in log.read_text().splitlines() if "(train pid=" in line)
             os.kill(int(found.partition("(train pid=")[2].partition(")")[0]), 9)
             assert job.wait(400) == 0, log.read_text()[-3000:]
