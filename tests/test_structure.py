@@ -67,7 +67,7 @@ BUDGETS = {
     "hftl/evidence": 1170,
     "hftl/export": 990,
     "hftl/forgetting": 610,
-    "hftl/job": 690,
+    "hftl/job": 710,
     "hftl/methods": 980,
     "hftl/models": 1240,
     "hftl/planning": 790,
