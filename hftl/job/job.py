@@ -235,6 +235,8 @@ def _limit(typed: str | None, known: float | None) -> int:
 def _copied(path: Path, folder: Path, flag: str, inputs: str) -> str:
     """Copy a file or folder to where the job finds it, and return its name there."""
     target = folder / "inputs" / flag / path.resolve().name
+    if folder.resolve().is_relative_to(path.resolve()):
+        raise RunError(f"--output_dir lies in {path}, which the job copies: choose a folder outside of it.")
     target.parent.mkdir(parents=True)
     if path.is_dir():
         shutil.copytree(path, target)

@@ -209,6 +209,13 @@ def test_what_is_there_stays(write, tmp_path):
     assert [path.name for path in (tmp_path / "job").iterdir()] == ["mine.txt"]
 
 
+def test_a_job_inside_of_its_data(write, inputs):
+    done = write("slurm", "bert/job")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "--output_dir lies in bert, which the job copies" in done.err
+    assert not list((inputs / "bert").glob("job*"))
+
+
 def test_a_wheel_that_cannot_be_built_leaves_nothing(write, tmp_path):
     (tmp_path / "src" / "hftl").mkdir(parents=True)
     (tmp_path / "src" / "hftl" / "__init__.py").touch()
