@@ -48,6 +48,7 @@ LAYERS = (
     ("hftl.seeds",),
     ("hftl.objects",),
     ("hftl.adapt", "hftl.planning"),
+    ("hftl.job",),
     ("hftl.selection",),
     ("hftl.cli", "hftl.sklearn"),
     ("hftl.__main__",),
@@ -58,7 +59,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
     "hftl": 3350,  # its own files, without folders
-    "hftl/cli": 1140,
+    "hftl/cli": 1250,
     "hftl/data": 2140,
     "hftl/demo": 1810,
     "hftl/doctor": 1650,
@@ -66,6 +67,7 @@ BUDGETS = {
     "hftl/evidence": 1170,
     "hftl/export": 990,
     "hftl/forgetting": 610,
+    "hftl/job": 710,
     "hftl/methods": 980,
     "hftl/models": 1240,
     "hftl/planning": 790,
@@ -76,7 +78,7 @@ BUDGETS = {
     "hftl/training": 2510,
     "spaces_demo": 570,
 }
-MAX_FILES = 215
+MAX_FILES = 222
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }
