@@ -58,9 +58,9 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3350,  # its own files, without folders
+    "hftl": 3380,  # its own files, without folders
     "hftl/cli": 1250,
-    "hftl/data": 2140,
+    "hftl/data": 2170,
     "hftl/demo": 1810,
     "hftl/doctor": 1650,
     "hftl/evaluation": 3420,
@@ -75,7 +75,7 @@ BUDGETS = {
     "hftl/report": 3040,
     "hftl/selection": 2000,
     "hftl/tasks": 2850,
-    "hftl/training": 2510,
+    "hftl/training": 2530,
     "spaces_demo": 570,
 }
 MAX_FILES = 222

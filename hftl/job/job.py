@@ -13,7 +13,7 @@ import yaml
 
 from hftl.atomic import check_folder, disk_errors, new_folder
 from hftl.config import RunConfig, build_config, parse_budget, read_yaml
-from hftl.data.files import NO_DATA, check_data, existing_path
+from hftl.data.files import NO_DATA, check_data, existing_path, hub_parts
 from hftl.errors import ConfigError, DataError, RunError, did_you_mean
 from hftl.job.engines import ENGINES, FLAVORS, PRICES_FROM, USUAL_FLAVORS, Engine, Job, write_files
 from hftl.job.source import extras, find_source, head, put_wheel
@@ -129,8 +129,11 @@ def _local(config: RunConfig) -> dict[str, Path]:
     for flag, name in (("data", config.data.data), ("retain", config.retain)):
         if name is None:
             continue
-        check_data(name, None)
         path = None if name.startswith("sample:") else existing_path(name)
+        if path is None and not name.startswith("sample:"):
+            hub_parts(name)  # for the job to find: the Hub may be out of reach from here
+        else:
+            check_data(name, None)
         local |= {flag: path} if path is not None else {}
     model = config.model.model
     if model is not None and packaged_as(model) is None:
