@@ -49,6 +49,8 @@ LAYERS = (
     ("hftl.objects",),
     ("hftl.adapt", "hftl.planning"),
     ("hftl.selection",),
+    ("hftl.runs",),
+    ("hftl.ui",),
     ("hftl.cli", "hftl.sklearn"),
     ("hftl.__main__",),
 )

@@ -15,6 +15,7 @@ from hftl.cli import listing, push, train, use  # noqa: F401  their verbs regist
 from hftl.cli.command import Verbs, app
 from hftl.errors import ConfigError, HftlError, Preempted, shortened
 from hftl.surroundings import note_interrupts
+from hftl.terminal import record
 
 
 _HFTL = get_command(app)
@@ -47,8 +48,10 @@ def run_command(argv: list[str]) -> int:
         execute(["--help"] if argv[0] == "help" else argv)
     except HftlError as error:
         _say(f"error: {shortened(str(error))}")
+        record(error=shortened(str(error)))
         return error.exit_code
     except Preempted as ended:  # how to go on has been said
+        record(stopped=True)
         return ended.exit_code
     except Exit as done:
         return done.exit_code

@@ -173,12 +173,9 @@ def demo(model: RunOrModel, *, port: int | None, share: bool, auth: str | None, 
 
     Example: hftl demo runs/tickets --port 7860
     """
-    port = 7860 if port is None else port
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"--port needs a number from 0 to 65535, but got {port}.")
-    login = _login(auth or os.environ.get(AUTH_VARIABLE))
-    if importlib.util.find_spec("gradio") is None:
-        raise ConfigError(f"hftl demo needs gradio: {install_extra('demo')}")
+    port = port_of(port)
+    login = login_of(auth, AUTH_VARIABLE)
+    need_gradio("demo")
     check_use(model, options)
     from hftl.demo import free_port
 
@@ -198,13 +195,28 @@ def demo(model: RunOrModel, *, port: int | None, share: bool, auth: str | None, 
     wait(page)
 
 
-def _login(value: str | None) -> tuple[str, str] | None:
-    """Return user and password; no message ever holds them."""
+def port_of(port: int | None) -> int:
+    """Return the port to serve on. Raises `ConfigError`."""
+    port = 7860 if port is None else port
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port needs a number from 0 to 65535, but got {port}.")
+    return port
+
+
+def need_gradio(verb: str) -> None:
+    """Raise `ConfigError` where the extra of this verb's name is not installed."""
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigError(f"hftl {verb} needs gradio: {install_extra(verb)}")
+
+
+def login_of(given: str | None, variable: str) -> tuple[str, str] | None:
+    """Return user and password, given or of the environment; no message ever holds them."""
+    value = given or os.environ.get(variable)
     if not value:
         return None
     user, colon, password = value.partition(":")
     if not (user and colon and password):
-        raise ConfigError(f"--auth (or {AUTH_VARIABLE}) needs user:password, both of at least one character.")
+        raise ConfigError(f"--auth (or {variable}) needs user:password, both of at least one character.")
     return user, password
 
 
