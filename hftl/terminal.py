@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hftl.surroundings import hide_bars
@@ -63,6 +64,7 @@ def step(title: str, *, logged: bool = True) -> Iterator[None]:
     """Say that something is being done until the block ends; then a log says how long it took, if `logged`."""
     outer = _now.title, _now.detail, _now.summary, _now.start
     _now.title, _now.detail, _now.summary, _now.start = title, "", "", time.perf_counter()
+    _now.recorded = 0.0
     record(step=title)
     try:
         with _alive():
@@ -77,7 +79,7 @@ def step(title: str, *, logged: bool = True) -> Iterator[None]:
 def record(**facts: Any) -> None:
     """Add facts about the run to the file that `PROGRESS` names, with the time: whole lines, which any process may read."""
     if _progress and os.environ.get("RANK", "0") == "0":
-        with suppress(OSError), open(_progress, "a", encoding="utf-8") as file:  # a full disk stops no run
+        with suppress(OSError), Path(_progress).open("a", encoding="utf-8") as file:  # a full disk stops no run
             file.write(f"{json.dumps({'time': round(time.time(), 2), **facts})}\n")
 
 
@@ -85,7 +87,7 @@ def at(detail: str, left: float | None = None) -> None:
     """Say how far the step is, and how many seconds are left of it."""
     _now.detail = detail
     now = time.perf_counter()
-    if now - _now.recorded >= max(1.0, _SELDOM * (now - _now.start)):
+    if detail and now - _now.recorded >= max(1.0, _SELDOM * (now - _now.start)):
         _now.recorded = now
         record(at=detail, left=left)
     if _now.live is not None and time.perf_counter() - _now.changed >= _REFRESH:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from hftl.atomic import check_folder, disk_errors, partial_of, write_new
+from hftl.atomic import disk_errors, partial_of, write_new
 from hftl.errors import RunError
 from hftl.run_folder import is_held
 from hftl.runs import (
@@ -111,7 +111,6 @@ def resume(folder: Path) -> RunState:
 @contextmanager
 def _launching(folder: Path) -> Iterator[None]:
     """Let one page at a time start a process for this run. Raises `RunError` while one runs."""
-    check_folder(folder, "the name", "tickets", kind="a run of hftl", proof="report.json", marks=("rows.json",))
     home = process_folder(folder)
     with disk_errors(home):
         home.mkdir(parents=True, exist_ok=True)
