@@ -19,7 +19,7 @@ from hftl.run_folder import is_held
 Status = Literal["running", "finished", "stopped", "failed", "damaged"]
 UNSEEN = ("checkpoints", "race", "final", "baseline", "control")  # folders of a run that hold no run
 NO_LAST_WORD = "The process ended without a word: the log may say more."
-NOTHING = "–"
+NOTHING = "-"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import NoReturn
 from typer import Exit, TyperException
 from typer.main import get_command
 
-from hftl.cli import listing, push, train, use  # noqa: F401  their verbs register themselves
+from hftl.cli import listing, push, train, ui, use  # noqa: F401  their verbs register themselves
 from hftl.cli.command import Verbs, app
 from hftl.errors import ConfigError, HftlError, Preempted, shortened
 from hftl.surroundings import note_interrupts

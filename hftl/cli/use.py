@@ -11,11 +11,11 @@ from typer import Argument
 from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, on_stderr, own_flag, print_json, verb
 from hftl.cli.early import check_use
 from hftl.config import OWN_FLAGS
+from hftl.demo import AUTH_VARIABLE, free_port
 from hftl.errors import ConfigError, install_extra
 from hftl.surroundings import importing, quiet_libraries
 
 
-AUTH_VARIABLE = "HFTL_DEMO_AUTH"
 _REVISION = {"revision": Flag("branch, tag or commit of a Hub model")}
 _ROWS = {
     "data": Flag("file, folder, sample:<name> or Hub id"),
@@ -177,8 +177,6 @@ def demo(model: RunOrModel, *, port: int | None, share: bool, auth: str | None, 
     login = login_of(auth, AUTH_VARIABLE)
     need_gradio("demo")
     check_use(model, options)
-    from hftl.demo import free_port
-
     port = free_port(port)  # before the model is loaded: whether it is free is known at once
     if share:
         _say_what_is_public(auth=login is not None, feedback=options["feedback"] is not None)

@@ -80,6 +80,14 @@ def fix(opened: Opened, out: Path) -> Records:
     return opened.records.take(np.concatenate(list(order.values())), changes.label)
 
 
+def count_changes(records: Records) -> int:
+    """Return how many changes `fix` would make."""
+    changes = decide(records)
+    if len(changes.records) and changes.stays.any():
+        _order(changes)
+    return len(changes.log)
+
+
 def relabel(opened: Opened, labels: Mapping[tuple[str, int], str], out: Path) -> None:
     """Write the data with other labels, by split and row, to the new folder `out`: all rows, in their order.
 

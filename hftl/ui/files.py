@@ -148,9 +148,8 @@ def take_upload(workspace: Workspace, upload: Path) -> str:
             f"{upload.name}: give {FILE_KINDS}, .conll or .txt with words, or a zip of images in a folder for each class."
         )
     path = workspace.new_data(upload.name)
-    with disk_errors(path), _made(workspace):
-        with new_file(path) as partial:
-            shutil.copyfile(upload, partial)
+    with disk_errors(path), _made(workspace), new_file(path) as partial:
+        shutil.copyfile(upload, partial)
     try:
         check_data(str(path), None)
         _check_cells(path, workspace)

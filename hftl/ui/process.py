@@ -75,7 +75,7 @@ def start(words: Sequence[str], folder: Path) -> RunState:
     if folder.exists() or partial_of(folder).exists():
         raise RunError(f"{folder} holds a run already. Go on with it, or choose another name.")
     with _launching(folder):
-        _launch(list(words), folder, [], os.getcwd())
+        _launch(list(words), folder, [], str(Path.cwd()))
     return state(folder)
 
 
@@ -100,9 +100,9 @@ def resume(folder: Path) -> RunState:
         if folder.exists() and not partial_of(folder).exists():
             raise RunError(f"{folder} is finished: there is nothing to go on with.")
         if noted is not None:
-            _launch([str(word) for word in noted["words"]], folder, ["--resume"], str(noted.get("cwd") or os.getcwd()))
+            _launch([str(word) for word in noted["words"]], folder, ["--resume"], str(noted.get("cwd") or Path.cwd()))
         elif config.is_file():
-            _launch([str(config)], folder, ["--resume"], os.getcwd())
+            _launch([str(config)], folder, ["--resume"], str(Path.cwd()))
         else:
             raise RunError(f"There is no run {folder} to go on with.")
     return state(folder)
