@@ -249,7 +249,7 @@ def _text(value: Any) -> str | None:
 def _spent(entries: Sequence[dict[str, Any]], *, alive: bool) -> float | None:
     """Return the seconds that the run's processes took together, the one that runs until now."""
     starts = [i for i, entry in enumerate(entries) if "started" in entry]
-    parts = [entries[a:b] for a, b in zip(starts, [*starts[1:], None], strict=True)]
+    parts = [entries[a:b] for a, b in zip(starts, [*starts[1:], len(entries)], strict=False)]
     total = sum(part[-1]["time"] - part[0]["time"] for part in parts)
     if alive and parts:
         total += max(0.0, datetime.now(UTC).timestamp() - parts[-1][-1]["time"])

@@ -1,11 +1,13 @@
 """Where the page keeps what it is given and what it makes, and what it lets in. No file outside is read through it."""
 
 import json
+import lzma
 import re
 import shlex
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -179,7 +181,7 @@ def _unpacked(workspace: Workspace, upload: Path) -> Path:
                         _check_cells(file, workspace)
                 if not has_images(folder):
                     check_data(str(folder), None)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, UnicodeDecodeError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, UnicodeDecodeError) as error:
         raise DataError(f"{upload.name} is no zip that can be read: {' '.join(str(error).split())[:100]}.") from None
     return path
 

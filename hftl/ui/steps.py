@@ -10,6 +10,7 @@ from hftl.config import build_config, read_yaml
 from hftl.errors import HftlError, RunError
 from hftl.methods import METHODS
 from hftl.methods.auto import AUTO
+from hftl.methods.gradual import GRADUAL
 from hftl.ui.files import Workspace, later_name
 
 
@@ -186,7 +187,7 @@ def plan_cards(data: str, task: str, model: str | None, flags: list[str]) -> Ite
     words = [task, "--data", data, *(("--model", model) if model else ())]
     values: dict[str, Any] = {"data": data, "model": model, "method": AUTO.name, **_values(flags)}
     basis = measure(complete(build_config(task, values)))
-    for name, method in METHODS.items():
+    for name, method in sorted(METHODS.items(), key=lambda one: one[0] == GRADUAL.name):  # its stages are many to time
         own = (*words, "--method", name, *flags)
         card = Card(name, method.summary, words_of_command=own, command=command_line(own))
         try:
