@@ -16,7 +16,6 @@ from typing import Any
 
 from hftl.atomic import disk_errors, new_file, new_folder, partial_of, write_new
 from hftl.config import OWN_FLAGS, TASK_NAMES, DataConfig, MethodConfig, build_config
-from hftl.data.columns import IMAGE_NAMES
 from hftl.data.files import (
     CONLL_SUFFIXES,
     DATA_SUFFIXES,
@@ -181,7 +180,14 @@ def _unpacked(workspace: Workspace, upload: Path) -> Path:
                         _check_cells(file, workspace)
                 if not has_images(folder):
                     check_data(str(folder), None)
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, EOFError, UnicodeDecodeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,
+        EOFError,
+        UnicodeDecodeError,
+    ) as error:
         raise DataError(f"{upload.name} is no zip that can be read: {' '.join(str(error).split())[:100]}.") from None
     return path
 
@@ -238,28 +244,30 @@ def _check_cells(path: Path, workspace: Workspace) -> None:
     """Raise `DataError` where a cell of uploaded rows names a file that the page may not read: an image's path, say."""
     if path.suffix.lower() in CONLL_SUFFIXES:
         return
-    from hftl.data.sources import read_file  # late: it brings pandas and datasets
+    from hftl.data.columns import IMAGE_NAMES  # late, both: they bring pandas and datasets
+    from hftl.data.sources import read_file
 
     with data_errors(path.name):
         table = read_file(path).with_format("arrow")
         for column in table.column_names:
             for value in table[column][:].to_pylist():
                 cell = value.get("path") if isinstance(value, dict) else value
-                if isinstance(cell, str) and _leads_out(cell, column, path.parent, workspace):
+                of_image = column.lower().strip() in IMAGE_NAMES
+                if isinstance(cell, str) and _leads_out(cell, path.parent, workspace, of_image=of_image):
                     raise DataError(
                         f"{path.name}: the column {column!r} names the file {cell[:80]!r}, which lies outside of what this "
                         "page may read. Upload the images with it, as a zip, or name their folder on the command line"
                     )
 
 
-def _leads_out(cell: str, column: str, base: Path, workspace: Workspace) -> bool:
+def _leads_out(cell: str, base: Path, workspace: Workspace, *, of_image: bool) -> bool:
     if len(cell) > _LONGEST_PATH or "\n" in cell or "\0" in cell:
         return False
     path = PurePosixPath(cell.replace("\\", "/"))
     if not (path.is_absolute() or cell.startswith("~") or ".." in path.parts):
         return False
     inside = workspace.holds(base / Path(cell).expanduser()) if not cell.startswith("~") else False
-    of_image = column.lower().strip() in IMAGE_NAMES or path.suffix.lower() in IMAGE_SUFFIXES
+    of_image = of_image or path.suffix.lower() in IMAGE_SUFFIXES
     return not inside and (of_image or _is_file(base / cell))
 
 
