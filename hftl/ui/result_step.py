@@ -149,8 +149,8 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
         return [data, line, gr.Button(visible=True), gr.Button("Corrected", interactive=False)]
 
     def train_again(new: steps.ResultView, data: str) -> list[Any]:
-        words = tuple(data if word == new.data else word for word in new.words)
-        return begun(workspace, words, str(new.report["method"]))
+        words = (*new.words, "--data", data)
+        return begun(workspace, words, str(new.report["method"]), str(new.report["model"]))
 
     for i, (_, _, right, wrong) in enumerate(slots):
         wrong.click(with_messages(partial(correct, i)), [view, right], [corrected, said, again, wrong], **_OWN)

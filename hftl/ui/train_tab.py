@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 
-from hftl.config import TASK_NAMES
+from hftl.config import TASK_KINDS, TASK_NAMES
 from hftl.data.samples import SAMPLES
 from hftl.demo.looks import html, in_place, piece, with_messages
 from hftl.demo.served import refuse_addresses
-from hftl.errors import DataError, HftlError
+from hftl.errors import DataError, HftlError, ModelError
+from hftl.models.packaged import PACKAGED, is_installed
 from hftl.report import statements
 from hftl.ui import files, process, steps
 from hftl.ui.files import Workspace
@@ -23,7 +25,7 @@ from hftl.ui.verbs import begun
 EVERY = 2.0  # seconds between two looks at a run
 OWN: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = {**OWN, "show_progress": "hidden", "concurrency_limit": None}
-_FOUND = "found from the data"
+_FOUND, _USUAL = "found from the data", "the usual one for the task"
 # The run that the page shows is in its address, so that a reload finds it again.
 _KEEP = """(name) => {
   const url = new URL(location.href);
@@ -112,6 +114,12 @@ def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
     return [event.success for event in events]
 
 
+def _at_hand(task: str) -> str | None:
+    """Return a packaged model that reads what this task does and is installed: for a machine without a Hub."""
+    kind = "image" if TASK_KINDS[task] == "image" else "text"
+    return next((p.name for p in PACKAGED.values() if p.input == kind and is_installed(p.name)), None)
+
+
 def _choice(card: steps.Card) -> tuple[str, str]:
     """Return a card as a choice: its first line is shown large."""
     lines = [f"{card.method} · recommended" if card.recommended else card.method, card.words]
@@ -141,9 +149,16 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
         note = html("", "plan-note", min_height=20)
         methods = gr.Radio([], label="Method", elem_id="methods", interactive=True)
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-            model = gr.Textbox(label="Model", placeholder="left to hftl", elem_id="model", max_length=500)
+            model = gr.Dropdown(
+                [_USUAL, *filter(is_installed, PACKAGED)],
+                value=_USUAL,
+                label="Model",
+                info="Choose one, or type a Hub id or a folder inside this one.",
+                allow_custom_value=True,
+                elem_id="model",
+            )
             flags = gr.Textbox(
-                label="More flags", placeholder="--epochs 3 --seed 1", elem_id="flags", max_length=2_000
+                label="More flags", placeholder="--num_train_epochs 3 --seed 1", elem_id="flags", max_length=2_000
             )
             again = gr.Button("Plan again", size="sm", elem_id="plan-again")
         command = gr.Textbox(
@@ -160,8 +175,17 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
         yield [made, gr.Column(visible=True), said, gr.Radio([], value=None), "", gr.Button(interactive=False)]
         try:
             extra = files.take_flags(typed or "")
-            wanted = files.take_model(workspace, named.strip()) if named and named.strip() else None
-            for card in steps.plan_cards(data.data, data.task, wanted, extra):
+            usual = not named or named == _USUAL
+            wanted, lines = None if usual else files.take_model(workspace, named.strip()), []
+            try:
+                found = [next(planned := steps.plan_cards(data.data, data.task, wanted, extra))]
+            except ModelError as error:
+                wanted = _at_hand(data.task) if usual else None
+                if wanted is None:
+                    raise
+                lines = [f"{error} So this is planned with {wanted}; choose another under Advanced."]
+                found, planned = [], steps.plan_cards(data.data, data.task, wanted, extra)
+            for card in chain(found, planned):
                 made = [one for one in made if one.method != card.method] + [card]
                 usable = [one for one in made if not one.problem]
                 best = next((one for one in usable if one.recommended), usable[0] if usable else None)
@@ -171,8 +195,8 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
         except HftlError as error:
             yield [made, gr.skip(), piece("line", look="problem", text=str(error)), *[gr.skip()] * 3]
             return
-        unusable = [f"{one.method}: {one.problem}" for one in made if one.problem]
-        yield [made, gr.skip(), part("notes", lines=unusable), *[gr.skip()] * 3]
+        lines += [f"{one.method}: {one.problem}" for one in made if one.problem]
+        yield [made, gr.skip(), part("notes", lines=lines), *[gr.skip()] * 3]
 
     def begin(made: list[steps.Card], method: str) -> list[Any]:
         card = next((one for one in made if one.method == method and not one.problem), None)

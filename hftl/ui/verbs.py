@@ -39,10 +39,10 @@ def _line_of(said: str, verb: str) -> str:
     return lines[-1] if lines else f"hftl {verb} ended without a result. See what it says in a terminal."
 
 
-def begun(workspace: Workspace, words: tuple[str, ...], method: str) -> list[Any]:
+def begun(workspace: Workspace, words: tuple[str, ...], method: str, model: str = "") -> list[Any]:
     """Start a training; return its folder, and the name that the page's address keeps."""
     said = dict(pairwise(words))
-    folder = workspace.new_run(said.get("--data", ""), said.get("--model", ""), method)
+    folder = workspace.new_run(said.get("--data", ""), said.get("--model", model), method)
     process.start(words, folder)
     return [folder, folder.name]
 
