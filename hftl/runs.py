@@ -189,7 +189,7 @@ def read_run(folder: Path) -> Run:
         values = _values(folder, begun)
     except HftlError as damaged:
         return Run(folder, "damaged", date=_date(folder), problem=str(damaged))
-    known = {name: _text(values.get(name)) for name in ("data", "task", "model", "method")}
+    known: dict[str, Any] = {name: _text(values.get(name)) for name in ("data", "task", "model", "method")}
     seconds = _spent(entries, alive=alive)
     return Run(folder, status, **known, seconds=seconds, date=_date(folder), problem=error)
 
@@ -200,6 +200,7 @@ def _finished(folder: Path) -> Run:
         report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         metric = HEADLINES.get(report.get("problem_type"), "accuracy")  # a report of old has classes alone
         score, verdict = report["metrics"]["test"][metric], (report.get("evidence") or {}).get("verdict") or {}
+        figures: dict[str, Any] = {name: float(score[name]) for name in ("value", "low", "high")}
         return Run(
             folder,
             "finished",
@@ -208,7 +209,7 @@ def _finished(folder: Path) -> Run:
             model=_text(report["model"]["name"]),
             method=_text(report["method"]),
             metric=metric,
-            **{name: float(score[name]) for name in ("value", "low", "high")},
+            **figures,
             verdict=verdict.get("kind") or verdict.get("label"),
             seconds=float(report["timing"].get("total_seconds") or report["timing"]["train_seconds"]),
             date=_text(report.get("date")) or _date(folder),
@@ -277,7 +278,7 @@ def curve_of(entries: Iterable[dict[str, Any]]) -> list[Point]:
             continue
         key = (str(entry.get("stage")), int(entry["at_step"]))
         before = points.get(key)
-        values = {k: entry.get(k, getattr(before, k, None)) for k in ("loss", "score")}
+        values: dict[str, Any] = {k: entry.get(k, getattr(before, k, None)) for k in ("loss", "score")}
         points[key] = Point(*key, float(entry.get("epoch", 0.0)), **values)
     return list(points.values())
 
@@ -374,7 +375,7 @@ def compare_two(a: Path, b: Path) -> Pair:
         outputs.append((task.output, task.output.gather(splits.test["label"][:])))
     (output, targets), labels = outputs[0], tests[0][0]
     first, second = (measure(output, one, targets, labels)[output.headline] for one in answers)
-    found, scale = gap(output, *answers, targets, labels), output.written()
+    found, scale = gap(output, answers[0], answers[1], targets, labels), output.written()
     value, low, high = scale.gaps(found.gap, found.low, found.high)
     better = {"POSITIVE": a.name, "NEGATIVE": b.name}
     if scale.smaller:

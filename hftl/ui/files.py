@@ -1,18 +1,12 @@
 """Where the page keeps what it is given and what it makes, and what it lets in. No file outside is read through it."""
 
 import json
-import lzma
 import re
 import shlex
 import shutil
-import stat
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from hftl.atomic import disk_errors, new_file, new_folder, partial_of, write_new
 from hftl.config import OWN_FLAGS, TASK_NAMES, DataConfig, MethodConfig, build_config
@@ -33,16 +27,13 @@ from hftl.models.packaged import PACKAGED
 from hftl.paths import typed_path
 from hftl.run_folder import named_folder
 from hftl.runs import process_folder
+from hftl.ui.unzip import unzip
 from hftl.values import trainer_fields
 
 
 MAX_UPLOAD = "500mb"  # what `--max_upload` is when it is left out
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-# Of a zip: files; bytes unpacked for each byte of the upload's limit; and for each byte packed. Photos hardly shrink, texts
-# shrink to a tenth; deflate shrinks zeros to a thousandth, which is what a bomb is made of. Ours.
-MAX_FILES, MAX_GROWTH, MAX_RATIO = 200_000, 4, 100
-_TAKEN = (*DATA_SUFFIXES, *CONLL_SUFFIXES, *IMAGE_SUFFIXES)
-_CHUNK = 2**20
+MAX_GROWTH = 4  # bytes that a zip may unpack to, for each byte of the limit of an upload. Ours.
 _LONGEST_PATH = 4096  # characters of a cell that may be a path
 _LATER = re.compile(r"-(corrected|cleaned)-\d+$")
 # Flags of hftl's own that name no file, and choices among those of the Trainer; beside them every number and switch of his.
@@ -149,7 +140,8 @@ def take_upload(workspace: Workspace, upload: Path) -> str:
             f"{upload.name}: give {FILE_KINDS}, .conll or .txt with words, or a zip of images in a folder for each class."
         )
     path = workspace.new_data(upload.name)
-    with disk_errors(path), _made(workspace), new_file(path) as partial:
+    workspace.data.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path), new_file(path) as partial:
         shutil.copyfile(upload, partial)
     try:
         check_data(str(path), None)
@@ -160,84 +152,17 @@ def take_upload(workspace: Workspace, upload: Path) -> str:
     return str(path)
 
 
-@contextmanager
-def _made(workspace: Workspace) -> Iterator[None]:
-    workspace.data.mkdir(parents=True, exist_ok=True)
-    yield
-
-
 def _unpacked(workspace: Workspace, upload: Path) -> Path:
     """Unpack a zip of images, or of files of rows, whole or not at all. Raises `DataError` for what is not safe."""
-    try:
-        with zipfile.ZipFile(upload) as archive:
-            members = _members(archive, upload.name, workspace.max_upload * MAX_GROWTH)
-            path = workspace.new_data(upload.stem)
-            with disk_errors(path), _made(workspace), new_folder(path) as folder:
-                for name, member in members.items():
-                    _extract(archive, member, folder / name, upload.name)
-                for file in (folder / name for name in members):
-                    if file.suffix.lower() in DATA_SUFFIXES:
-                        _check_cells(file, workspace)
-                if not has_images(folder):
-                    check_data(str(folder), None)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        lzma.LZMAError,
-        NotImplementedError,
-        EOFError,
-        UnicodeDecodeError,
-    ) as error:
-        raise DataError(f"{upload.name} is no zip that can be read: {' '.join(str(error).split())[:100]}.") from None
+    path = workspace.new_data(upload.stem)
+    workspace.data.mkdir(parents=True, exist_ok=True)
+    with disk_errors(path), new_folder(path) as folder:
+        for file in unzip(upload, folder, workspace.max_upload * MAX_GROWTH):
+            if file.suffix.lower() in DATA_SUFFIXES:
+                _check_cells(file, workspace)
+        if not has_images(folder):
+            check_data(str(folder), None)
     return path
-
-
-def _members(archive: zipfile.ZipFile, name: str, most: int) -> dict[str, zipfile.ZipInfo]:
-    """Return the files to unpack by their names inside the new folder, all checked before the first is written."""
-    infos = [info for info in archive.infolist() if not info.is_dir()]
-    if len(infos) > MAX_FILES:
-        raise DataError(f"{name} holds {len(infos):,} files: at most {MAX_FILES:,} are unpacked.")
-    total, packed = sum(info.file_size for info in infos), sum(info.compress_size for info in infos)
-    if total > most or total > MAX_RATIO * max(packed, _CHUNK // MAX_RATIO):
-        raise DataError(
-            f"{name} would unpack to {total / _UNITS['mb']:,.0f} MB: that is too much for a zip of its size."
-        )
-    wanted: dict[str, zipfile.ZipInfo] = {}
-    for info in infos:
-        parts = PurePosixPath(info.filename.replace("\\", "/")).parts
-        if info.filename.startswith(("/", "\\")) or ".." in parts or re.match(r"[A-Za-z]:", info.filename):
-            raise DataError(f"{name} holds {info.filename[:80]!r}, whose path leads out of the folder: pack it again.")
-        if stat.S_ISLNK(info.external_attr >> 16):
-            raise DataError(f"{name} holds the link {info.filename[:80]!r}: pack the files themselves.")
-        if info.flag_bits & 1:
-            raise DataError(f"{name} is encrypted: pack it without a password.")
-        hidden = any(part.startswith((".", "__MACOSX")) for part in parts)
-        if not hidden and PurePosixPath(parts[-1]).suffix.lower() in _TAKEN:
-            wanted["/".join(parts)] = info
-    if not wanted:
-        raise DataError(f"{name} holds no images and no {FILE_KINDS}: pack a folder of images for each class.")
-    if len({inside.lower() for inside in wanted}) < len(wanted):
-        raise DataError(f"{name} holds two files of one name: rename one of them.")
-    first = {PurePosixPath(inside).parts[0] for inside in wanted}
-    deep = all(len(PurePosixPath(inside).parts) > 2 for inside in wanted) or not _are_images(wanted)
-    around = len(first) == 1 and deep and all("/" in inside for inside in wanted)
-    return {inside.partition("/")[2]: info for inside, info in wanted.items()} if around else wanted
-
-
-def _are_images(names: Sequence[str] | dict[str, Any]) -> bool:
-    return all(PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
-
-
-def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, name: str) -> None:
-    """Write one file of the zip; its bytes are counted, for its head may lie."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    left = member.file_size
-    with archive.open(member) as source, path.open("xb") as target:
-        while chunk := source.read(_CHUNK):
-            left -= len(chunk)
-            if left < 0:
-                raise DataError(f"{name} holds more than it says: it is damaged.")
-            target.write(chunk)
 
 
 def _check_cells(path: Path, workspace: Workspace) -> None:
@@ -317,7 +242,9 @@ def take_model(workspace: Workspace, text: str) -> str:
 def _confined(workspace: Workspace, text: str) -> Path | None:
     """Return the path that was typed, None for what may be a Hub id. Raises `DataError` for one outside."""
     try:
-        path = typed_path(text).absolute()
+        path = typed_path(text)
+        near = workspace.folder / path  # so is a path that begins in the page's own folder
+        path = (near if near.exists() else path).absolute()
         there = path.exists()
     except (HftlError, OSError):
         path, there = Path("/"), True  # outside, whatever it is
@@ -376,8 +303,8 @@ def corrected_copy(workspace: Workspace, data: str, corrections: Sequence[Correc
     changes = _earlier(workspace, data) | {(one.split, one.row): one.label for one in corrections}
     path = workspace.new_data(f"{later_name(data)}-corrected-1")
     opened = open_source(data, task, DataConfig(data=data))
-    with _made(workspace):
-        relabel(opened, changes, path)
+    workspace.data.mkdir(parents=True, exist_ok=True)
+    relabel(opened, changes, path)
     noted = {"data": data, "changes": [[split, row, label] for (split, row), label in changes.items()]}
     write_new(path.with_name(f".{path.name}.json"), json.dumps(noted, ensure_ascii=False))
     return str(path)

@@ -11,6 +11,7 @@ from hftl.errors import HftlError, RunError
 from hftl.methods import METHODS
 from hftl.methods.auto import AUTO
 from hftl.methods.gradual import GRADUAL
+from hftl.models.find import check_model
 from hftl.ui.files import Workspace, later_name
 
 
@@ -177,25 +178,33 @@ def fix(workspace: Workspace, data: str, task: str | None = None) -> DataLook:
 
 
 def plan_cards(data: str, task: str, model: str | None, flags: list[str]) -> Iterator[Card]:
-    """Yield a card for each method as it is worked out: first auto, which says why another one may be recommended.
+    """Yield a card for each method at once, its command alone, and then again as what it takes is worked out.
 
-    `flags` are words as `take_flags` returns them. Raises an `HftlError` where no method could work.
+    The first is auto, which says why where no method is recommended. `flags` are words as `take_flags` returns them.
+    Raises an `HftlError` where no method could work; a model that is not to be had, before the first card.
     """
     from hftl.adapt import complete
     from hftl.planning.plan_report import measure, report_for
 
     words = [task, "--data", data, *(("--model", model) if model else ())]
     values: dict[str, Any] = {"data": data, "model": model, "method": AUTO.name, **_values(flags)}
-    basis = measure(complete(build_config(task, values)))
-    for name, method in sorted(METHODS.items(), key=lambda one: one[0] == GRADUAL.name):  # its stages are many to time
-        own = (*words, "--method", name, *flags)
-        card = Card(name, method.summary, words_of_command=own, command=command_line(own))
+    config = complete(build_config(task, values))
+    check_model(str(config.model.model), config.model.revision)
+    cards = [_bare(name, [*words, "--method", name, *flags]) for name in METHODS]
+    yield from cards
+    basis = measure(config)
+    output = basis.ready.task.output
+    for card in sorted(cards, key=lambda card: card.method == GRADUAL.name):  # its many stages take long to time
         try:
-            report = report_for(basis, name)
+            report = report_for(basis, card.method)
         except HftlError as error:
             yield replace(card, problem=str(error))
-            continue
-        yield _filled(card, report, basis.ready.task.output.written(), basis.ready.task.output.headline)
+        else:
+            yield _filled(card, report, output.written(), output.headline)
+
+
+def _bare(method: str, words: list[str]) -> Card:
+    return Card(method, METHODS[method].summary, words_of_command=tuple(words), command=command_line(words))
 
 
 def _filled(card: Card, report: dict[str, Any], scale: Any, metric: str) -> Card:
@@ -279,13 +288,13 @@ def _worst(folder: Path, report: dict[str, Any], task: Any) -> tuple[tuple[Worst
     rows: list[WorstRow] = []
     for entry in (evidence.get("worst_rows") or [])[:WORST]:
         content = _content(task.inputs, splits.test, entry["row"])
-        labels = [str(say(entry[what], names)) for what in ("true", "predicted")]
-        rows.append(WorstRow(homes["test"], entry["source_row"], content, *labels, entry.get("probability")))
+        label, guess = (str(say(entry[what], names)) for what in ("true", "predicted"))
+        rows.append(WorstRow(homes["test"], entry["source_row"], content, label, guess, entry.get("probability")))
     for entry in (evidence.get("suspects") or [])[:WORST]:
         content = _content(task.inputs, splits.train, entry["row"])
-        labels = [names[entry[what]] for what in ("given", "suggested")]
+        label, guess = (names[entry[what]] for what in ("given", "suggested"))
         sure = entry.get("suggested_probability")
-        rows.append(WorstRow("train", entry["source_row"], content, *labels, sure, suspect=True))
+        rows.append(WorstRow("train", entry["source_row"], content, label, guess, sure, suspect=True))
     return tuple(rows), True
 
 

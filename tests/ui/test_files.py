@@ -11,7 +11,7 @@ from PIL import Image
 
 from hftl.data.sources import read_source
 from hftl.errors import ConfigError, DataError, ModelError
-from hftl.ui import files
+from hftl.ui import unzip
 from hftl.ui.files import (
     Correction,
     Workspace,
@@ -112,7 +112,7 @@ def test_hostile_zips_leave_nothing(space, tmp_path, members, changed, said):
 
 
 def test_a_zip_with_too_many_files_or_a_false_head_leaves_nothing(space, tmp_path, picture, monkeypatch):
-    monkeypatch.setattr(files, "MAX_FILES", 2)
+    monkeypatch.setattr(unzip, "MAX_FILES", 2)
     with pytest.raises(DataError, match="at most 2 are unpacked"):
         take_upload(space, packed(tmp_path / "many.zip", {f"cat/{i}.png": picture for i in range(3)}))
     whole = packed(tmp_path / "one.zip", {"cat/0.png": picture, "dog/0.png": picture}).read_bytes()
@@ -189,6 +189,7 @@ def test_typed_paths_are_confined_to_what_was_named(space, tmp_path, monkeypatch
     assert take_text(wide, str(named / "theirs.csv")) == str(named / "theirs.csv")
     assert take_text(space, "sample:digits") == "sample:digits"
     assert take_text(space, "ns/name:config@main") == "ns/name:config@main"
+    assert take_text(space, "mine.csv") == str(inside)
     (space.folder / "link.csv").symlink_to(outside)
     lines = []
     for text in (

@@ -8,7 +8,7 @@ import pytest
 
 from hftl.data.sources import read_source
 from hftl.doctor import doctor
-from hftl.errors import DataError, RunError
+from hftl.errors import DataError, ModelError, RunError
 from hftl.methods import METHODS
 from hftl.ui.files import Correction, Workspace, corrected_copy
 from hftl.ui.steps import command_line, fix, look, plan_cards, result
@@ -81,9 +81,11 @@ def test_data_that_cannot_be_read_are_one_line(tmp_path):
 def test_cards_of_the_methods_and_their_commands(tmp_path, capsys):
     data, model = text_csv(tmp_path / "moods.csv"), checkpoint("bert", tmp_path)
     flags = ["--use_cpu", "true", "--bf16", "false", "--num_train_epochs", "1"]
-    cards = list(plan_cards(str(data), "text-classification", str(model), flags))
-    assert cards[0].method == "auto"
-    assert {card.method for card in cards} == set(METHODS)
+    bare, cards = batched(plan_cards(str(data), "text-classification", str(model), flags), len(METHODS))
+    assert cards[0].method == bare[0].method == "auto"
+    assert {card.method for card in cards} == {card.method for card in bare} == set(METHODS)
+    assert {card.method: card.command for card in cards} == {card.method: card.command for card in bare}
+    assert not [card for card in bare if card.seconds or card.recommended]
     assert sum(card.recommended for card in cards) <= 1
     assert [card.reason for card in cards if card.reason]
     for card in cards:
@@ -100,6 +102,17 @@ def test_cards_of_the_methods_and_their_commands(tmp_path, capsys):
         [report["recommendation"]["method"]] if report["recommendation"]["method"] in METHODS else []
     )
     assert report["memory"]["total_bytes"] == probe.memory
+
+
+def test_a_model_that_is_not_to_be_had_is_said_before_the_first_card(tmp_path):
+    data = text_csv(tmp_path / "moods.csv")
+    with pytest.raises(ModelError):
+        next(plan_cards(str(data), "text-classification", str(tmp_path / "nothing"), []))
+
+
+def batched(items, size):
+    every = list(items)
+    return [every[i : i + size] for i in range(0, len(every), size)]
 
 
 def test_a_command_line_is_quoted():
