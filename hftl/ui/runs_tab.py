@@ -38,7 +38,8 @@ def runs_tab(workspace: Workspace, page: gr.Blocks, tab: Any, tabs: Any, shown: 
         found = known()
         head, lines = listed.table(list(found.values()))
         kept = [name for name in names or [] if name in found]
-        return [part("runs", head=head, lines=lines, plots=[]), gr.Dropdown([*found], value=kept)]
+        lines = [(name, *line[1:]) for name, line in zip(found, lines, strict=True)]
+        return [part("runs", head=head, lines=lines), gr.Dropdown([*found], value=kept)]
 
     def draw(names: list[str]) -> str:
         found = known()

@@ -171,6 +171,7 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
             yield [[], gr.Column(visible=False), *[gr.skip()] * 4]
             return
         made: list[steps.Card] = []
+        marked = ""
         said = piece("line", look="hint", text="Working out what each method would take ...")
         yield [made, gr.Column(visible=True), said, gr.Radio([], value=None), "", gr.Button(interactive=False)]
         try:
@@ -190,8 +191,11 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
                 usable = [one for one in made if not one.problem]
                 best = next((one for one in usable if one.recommended), usable[0] if usable else None)
                 choices = [_choice(one) for one in usable]
-                radio = gr.Radio(choices, value=best.method if best else None)
-                yield [made, gr.skip(), said, radio, best.command if best else "", gr.Button(interactive=bool(best))]
+                if best is None or best.method == marked:  # what was chosen meanwhile stays
+                    yield [made, gr.skip(), said, gr.Radio(choices), *[gr.skip()] * 2]
+                    continue
+                marked, radio = best.method, gr.Radio(choices, value=best.method)
+                yield [made, gr.skip(), said, radio, best.command, gr.Button(interactive=True)]
         except HftlError as error:
             yield [made, gr.skip(), piece("line", look="problem", text=str(error)), *[gr.skip()] * 3]
             return
