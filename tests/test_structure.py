@@ -60,9 +60,9 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
     "hftl": 3790,  # its own files, without folders
-    "hftl/cli": 1140,
+    "hftl/cli": 1220,
     "hftl/data": 2140,
-    "hftl/demo": 1810,
+    "hftl/demo": 1830,
     "hftl/doctor": 1700,
     "hftl/evaluation": 3430,
     "hftl/evidence": 1170,
@@ -76,9 +76,10 @@ BUDGETS = {
     "hftl/selection": 2000,
     "hftl/tasks": 2850,
     "hftl/training": 2520,
+    "hftl/ui": 2020,
     "spaces_demo": 570,
 }
-MAX_FILES = 215
+MAX_FILES = 236
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

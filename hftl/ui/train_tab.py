@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -134,9 +133,49 @@ def _choice(card: steps.Card) -> tuple[str, str]:
     return "\n".join(filter(None, [*lines, ", ".join(filter(None, cost)), card.reason])), card.method
 
 
+def _cards(workspace: Workspace, data: steps.DataLook, named: str, typed: str) -> Iterator[steps.Card | str]:
+    """Yield the cards, some of them twice, for what was typed; before other ones a line on the model they are for."""
+    extra = files.take_flags(typed or "")
+    usual = not named or named == _USUAL
+    wanted = None if usual else files.take_model(workspace, named.strip())
+    try:
+        yield from steps.plan_cards(data.data, data.task, wanted, extra)
+    except ModelError as error:
+        wanted = _at_hand(data.task) if usual else None
+        if wanted is None:
+            raise
+        yield f"{error} So this is planned with {wanted}; choose another under Advanced."
+        yield from steps.plan_cards(data.data, data.task, wanted, extra)
+
+
+def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: str) -> Iterator[list[Any]]:
+    """Yield what step 2 shows: cards, its column, a line, the methods; the first of them is chosen until another is."""
+    made: dict[str, steps.Card] = {}
+    if data is None:
+        yield [made, gr.Column(visible=False), "", gr.Radio([], value=None)]
+        return
+    lines: list[str] = []
+    said = piece("line", look="hint", text="Working out what each method would take ...")
+    yield [made, gr.Column(visible=True), said, gr.Radio([], value=None)]
+    try:
+        for card in _cards(workspace, data, named, typed):
+            if isinstance(card, str):
+                lines.append(card)
+                continue
+            first, made = not made, {**made, card.method: card}
+            usable = [_choice(one) for one in made.values() if not one.problem]
+            radio = gr.Radio(usable, value=card.method) if first else gr.Radio(usable)
+            yield [made, gr.skip(), said, radio]
+    except HftlError as error:
+        yield [{}, gr.skip(), piece("line", look="problem", text=str(error)), gr.Radio([], value=None)]
+        return
+    lines += [f"{one.method}: {one.problem}" for one in made.values() if one.problem]
+    yield [made, gr.skip(), part("notes", lines=lines), gr.skip()]
+
+
 def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> Any:
     """Lay out step 2; return what happens after a run was started."""
-    cards = gr.State([])
+    cards = gr.State({})
     with gr.Column(elem_classes="step", elem_id="step-plan", visible=False) as column:
         html(
             part(
@@ -166,58 +205,21 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
         )
         train = gr.Button("Train", variant="primary", interactive=False, elem_id="train")
 
-    def plan(data: steps.DataLook | None, named: str, typed: str) -> Iterator[list[Any]]:
-        if data is None:
-            yield [[], gr.Column(visible=False), *[gr.skip()] * 4]
-            return
-        made: list[steps.Card] = []
-        marked = ""
-        said = piece("line", look="hint", text="Working out what each method would take ...")
-        yield [made, gr.Column(visible=True), said, gr.Radio([], value=None), "", gr.Button(interactive=False)]
-        try:
-            extra = files.take_flags(typed or "")
-            usual = not named or named == _USUAL
-            wanted, lines = None if usual else files.take_model(workspace, named.strip()), []
-            try:
-                found = [next(planned := steps.plan_cards(data.data, data.task, wanted, extra))]
-            except ModelError as error:
-                wanted = _at_hand(data.task) if usual else None
-                if wanted is None:
-                    raise
-                lines = [f"{error} So this is planned with {wanted}; choose another under Advanced."]
-                found, planned = [], steps.plan_cards(data.data, data.task, wanted, extra)
-            for card in chain(found, planned):
-                made = [one for one in made if one.method != card.method] + [card]
-                usable = [one for one in made if not one.problem]
-                best = next((one for one in usable if one.recommended), usable[0] if usable else None)
-                choices = [_choice(one) for one in usable]
-                if best is None or best.method == marked:  # what was chosen meanwhile stays
-                    yield [made, gr.skip(), said, gr.Radio(choices), *[gr.skip()] * 2]
-                    continue
-                marked, radio = best.method, gr.Radio(choices, value=best.method)
-                yield [made, gr.skip(), said, radio, best.command, gr.Button(interactive=True)]
-        except HftlError as error:
-            yield [made, gr.skip(), piece("line", look="problem", text=str(error)), *[gr.skip()] * 3]
-            return
-        lines += [f"{one.method}: {one.problem}" for one in made if one.problem]
-        yield [made, gr.skip(), part("notes", lines=lines), *[gr.skip()] * 3]
+    def chosen(made: dict[str, steps.Card], method: str) -> list[Any]:
+        card = made.get(method)
+        usable = card is not None and not card.problem
+        return [card.command if card is not None and usable else "", gr.Button(interactive=usable)]
 
-    def begin(made: list[steps.Card], method: str) -> list[Any]:
-        card = next((one for one in made if one.method == method and not one.problem), None)
-        if card is None:
+    def begin(made: dict[str, steps.Card], method: str) -> list[Any]:
+        if method not in made or made[method].problem:
             raise DataError("Choose a method first.")
-        return begun(workspace, card.words_of_command, method)
+        return begun(workspace, made[method].words_of_command, method)
 
-    outputs = [cards, column, note, methods, command, train]
     planned: dict[str, Any] = {**OWN, "show_progress": "hidden", "trigger_mode": "always_last"}
     for trigger in (*looked, again.click):
-        trigger(plan, [look, model, flags], outputs, **planned)
-    methods.input(
-        lambda made, method: next((one.command for one in made if one.method == method), ""),
-        [cards, methods],
-        command,
-        **QUIET,
-    )
+        trigger(partial(_plan, workspace), [look, model, flags], [cards, column, note, methods], **planned)
+    for trigger in (cards.change, methods.change):
+        trigger(chosen, [cards, methods], [command, train], **QUIET)
     started = train.click(with_messages(begin), [cards, methods], [*run], trigger_mode="once", **OWN)
     return started.success
 
