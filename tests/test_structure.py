@@ -60,7 +60,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
     "hftl": 3790,  # its own files, without folders
-    "hftl/cli": 1220,
+    "hftl/cli": 1230,
     "hftl/data": 2140,
     "hftl/demo": 1830,
     "hftl/doctor": 1700,
