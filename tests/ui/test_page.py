@@ -136,7 +136,7 @@ def test_a_finished_run_is_put_right(ui, show, no_process):
     page.click("#report")
     assert page.frame_locator("iframe.report").locator("h1").inner_text() == "A report"
     page.get_by_role("tab", name="Runs").click()
-    row = page.locator("#runs-panel tbody tr").filter(has_text="runs/mood")
+    row = page.locator("#runs-panel tbody tr").filter(has_text="rows.csv")
     assert "84.0%" in row.inner_text()
     page.click("#compare")
     page.get_by_text("Choose two runs to compare").wait_for()
@@ -167,6 +167,7 @@ def test_the_keyboard_alone(ui, show, tmp_path, no_process):
     page.keyboard.type(str(ui.folder / "keys.csv"))
     page.keyboard.press("Enter")
     page.wait_for_function("!(document.querySelector('#plan-note')?.innerText ?? 'Working').startsWith('Working')")
+    page.locator("#train:not([disabled])").wait_for()
     seen = set()
     for _ in range(60):
         page.keyboard.press("Tab")
