@@ -74,7 +74,9 @@ def test_stop_and_resume_end_where_an_undisturbed_run_ends(words, tmp_path):
     undisturbed = wait_for(whole, lambda now: now.status == "finished")
     one, other = (run / "final" / "model.safetensors" for run in (folder, whole))
     assert one.read_bytes() == other.read_bytes()
-    assert [(p.step, p.loss, p.score) for p in done.points] == [(p.step, p.loss, p.score) for p in undisturbed.points]
+    # One loss may differ: Trainer forgets the steps before a checkpoint of which it has not yet logged the mean.
+    assert [(p.step, p.score) for p in done.points] == [(p.step, p.score) for p in undisturbed.points]
+    assert sum(p.loss != q.loss for p, q in zip(done.points, undisturbed.points, strict=True)) <= 1
     assert {run.status for run in list_runs(tmp_path)} == {"finished"}
     assert running(tmp_path) == []
     with pytest.raises(RunError, match="is finished"):
