@@ -50,6 +50,8 @@ LAYERS = (
     ("hftl.adapt", "hftl.planning"),
     ("hftl.job",),
     ("hftl.selection",),
+    ("hftl.runs",),
+    ("hftl.ui",),
     ("hftl.cli", "hftl.sklearn"),
     ("hftl.__main__",),
 )
@@ -58,27 +60,28 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3380,  # its own files, without folders
-    "hftl/cli": 1250,
+    "hftl": 3820,  # its own files, without folders
+    "hftl/cli": 1340,
     "hftl/data": 2170,
-    "hftl/demo": 1810,
-    "hftl/doctor": 1650,
-    "hftl/evaluation": 3420,
+    "hftl/demo": 1820,
+    "hftl/doctor": 1700,
+    "hftl/evaluation": 3430,
     "hftl/evidence": 1170,
     "hftl/export": 990,
     "hftl/forgetting": 610,
     "hftl/job": 710,
     "hftl/methods": 980,
     "hftl/models": 1240,
-    "hftl/planning": 790,
+    "hftl/planning": 830,
     "hftl/publishing": 2430,
     "hftl/report": 3040,
     "hftl/selection": 2000,
     "hftl/tasks": 2850,
-    "hftl/training": 2530,
+    "hftl/training": 2540,
+    "hftl/ui": 2000,
     "spaces_demo": 570,
 }
-MAX_FILES = 222
+MAX_FILES = 239
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

@@ -316,7 +316,7 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
     guard = LossGuard(inputs.collate, loss, data.output.chance(data.labels))
     rows = Numbered(inputs.train, config.train_seed)
     output = data.output
-    telling = Telling(output.headline, output.written(output.headline), logged=fit.pause is None)
+    telling = Telling(stage.name, output.headline, output.written(output.headline), logged=fit.pause is None)
     callbacks: list[TrainerCallback] = [guard, SeededEpochs(rows), Interruptible(), telling]
     kept = data.output.decode if data.hooks.compute_metrics is None else lambda logits: logits
     if config.method.early_stopping_patience is not None and args.load_best_model_at_end:
