@@ -188,7 +188,9 @@ def test_typed_paths_are_confined_to_what_was_named(space, tmp_path, monkeypatch
     assert take_text(space, str(inside)) == str(inside)
     assert take_text(wide, str(named / "theirs.csv")) == str(named / "theirs.csv")
     assert take_text(space, "sample:digits") == "sample:digits"
-    assert take_text(space, "ns/name:config@main") == "ns/name:config@main"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hftl.data.files.hub_reachable", lambda: True)
+        assert take_text(space, "ns/name:config@main") == "ns/name:config@main"
     assert take_text(space, "mine.csv") == str(inside)
     (space.folder / "link.csv").symlink_to(outside)
     lines = []
