@@ -166,7 +166,7 @@ def adapt(
         RunError: the run folder is in the way, or cannot be written.
         TrainingError: the loss is no number.
 
-    Example:
+    Examples:
         >>> result = adapt(data="sample:wikipedia-topics", model="all-MiniLM-L6-v2", method="probe")
         >>> result.metrics["accuracy"]["value"]
         >>> result.predict(["The orchestra played a symphony."])[0].label
@@ -185,7 +185,7 @@ def plan(task: str | None = None, **flags: "Unpack[PlanFlags]") -> dict[str, Any
 
     Nothing is trained; docs/plan.md explains the values. Raises as `adapt` does.
 
-    Example:
+    Examples:
         >>> plan(data="sample:digits", model="efficientnet-lite0", method="probe")["recommendation"]["method"]
     """
     from hftl.planning.plan_report import plan_report  # late: a run needs none of it

@@ -88,7 +88,7 @@ class Predictor:
         Raises:
             DataError: the inputs are anything else.
 
-        Example:
+        Examples:
             >>> answers = hftl.load("runs/tickets").predict(["my card was stolen"])
             >>> answers[0].label, answers[0].probability, answers[0].not_sure
         """
@@ -146,7 +146,7 @@ class Predictor:
             ConfigError: there is no such flag.
             DataError: the data cannot be read, or hold a label that the model does not know.
 
-        Example:
+        Examples:
             >>> hftl.load("runs/tickets").evaluate(frame)["metrics"]["accuracy"]["value"]
         """
         known = {f.name for f in fields(DataConfig)}
@@ -178,7 +178,7 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
     Raises:
         ModelError: there is no such model, or it is no classifier that hftl knows.
 
-    Example:
+    Examples:
         >>> predictor = hftl.load("runs/tickets")
         >>> predictor(["my card was stolen"])[0].label
     """

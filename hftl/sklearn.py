@@ -133,7 +133,7 @@ class TransferClassifier(ClassifierMixin, _Transfer):
         verbose: print what `hftl.adapt` prints.
         flags: every other flag of `hftl.adapt`; `set_params` and `GridSearchCV` take them, too.
 
-    Example:
+    Examples:
         >>> cross_val_score(TransferClassifier("all-MiniLM-L6-v2"), texts, labels)
     """
 
@@ -166,7 +166,7 @@ class TransferClassifier(ClassifierMixin, _Transfer):
 class TransferRegressor(RegressorMixin, _Transfer):
     """A regression of a number on texts or images, made from a pretrained model; all else is as of `TransferClassifier`.
 
-    Example:
+    Examples:
         >>> TransferRegressor("all-MiniLM-L6-v2").fit(texts, prices).predict(["a new text"])
     """
 
