@@ -216,8 +216,15 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
         return begun(workspace, made[method].words_of_command, method)
 
     planned: dict[str, Any] = {**OWN, "show_progress": "hidden", "trigger_mode": "always_last"}
+
+    def settled(made: dict[str, steps.Card], method: str | None) -> str | None:
+        usable = [one.method for one in made.values() if not one.problem]
+        return method if method in usable else next(iter(usable), None)
+
     for trigger in (*looked, again.click):
-        trigger(partial(_plan, workspace), [look, model, flags], [cards, column, note, methods], **planned)
+        done = trigger(partial(_plan, workspace), [look, model, flags], [cards, column, note, methods], **planned)
+        # Of values that follow each other fast the browser may lose the first one, which chose a method.
+        done.then(settled, [cards, methods], methods, **QUIET)
     for trigger in (cards.change, methods.change):
         trigger(chosen, [cards, methods], [command, train], **QUIET)
     started = train.click(with_messages(begin), [cards, methods], [*run], trigger_mode="once", **OWN)
