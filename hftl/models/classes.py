@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel
+from transformers import AutoBackbone, AutoModel, UperNetConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from hftl.errors import ModelError
@@ -84,7 +84,10 @@ def load_into(path: str, config: Any, auto_model: Any, options: dict[str, Any]) 
     if config.model_type in _SAME_BODY.values():
         model, info = auto_model.from_pretrained(path, config=config, **options)
         return model, info
-    body, info = AutoModel.from_pretrained(path, **options)
+    if isinstance(config, UperNetConfig):
+        body, info = AutoBackbone.from_pretrained(path, config=config.backbone_config, **options)
+    else:
+        body, info = AutoModel.from_pretrained(path, **options)
     is_pooled = isinstance(config, PooledImageConfig)
     model = PooledForImageClassification(config) if is_pooled else auto_model.from_config(config)
     name = next(name for name, child in model.named_children() if type(child) is type(body))

@@ -7,10 +7,12 @@ from typing import Any
 from hftl.config import check_task
 from hftl.tasks.inputs.image import IMAGE
 from hftl.tasks.inputs.pair import PAIR
+from hftl.tasks.inputs.pixels import PIXELS
 from hftl.tasks.inputs.text import TEXT
 from hftl.tasks.inputs.words import WORDS
 from hftl.tasks.outputs.classes import CLASSES
 from hftl.tasks.outputs.labels import LABELS
+from hftl.tasks.outputs.masks import MASKS
 from hftl.tasks.outputs.number import NUMBER
 from hftl.tasks.outputs.tags import TAGS
 from hftl.tasks.task import Inputs, Task
@@ -44,6 +46,15 @@ TASKS: dict[str, Task] = {
             auto_model="AutoModelForTokenClassification",
             default_model="distilbert/distilbert-base-uncased",
         ),
+        Task(
+            "image-segmentation",
+            "a class for every pixel of an image",
+            PIXELS,
+            MASKS,
+            auto_model="AutoModelForSemanticSegmentation",
+            default_model="nvidia/mit-b0",
+            default_method="full",
+        ),
     )
 }
 # What the inputs and the output of a task may be instead; the columns of the data say which.
@@ -51,7 +62,7 @@ _INSTEAD: dict[str, tuple[tuple[Inputs, ...], tuple[Any, ...]]] = {
     "text-classification": ((PAIR,), (LABELS, NUMBER)),
     "image-classification": ((), (LABELS, NUMBER)),
 }
-INPUTS: dict[str, Inputs] = {task.inputs.kind: task.inputs for task in TASKS.values()} | {PAIR.kind: PAIR}
+INPUTS: dict[str, Inputs] = {t.inputs.kind: t.inputs for t in reversed(TASKS.values())} | {PAIR.kind: PAIR}
 
 
 def combinations(name: str) -> list[Task]:
