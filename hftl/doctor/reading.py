@@ -20,7 +20,7 @@ from hftl.doctor.findings import NO_LABEL, Facts, Kind, Records
 from hftl.doctor.images import IMAGES
 from hftl.doctor.texts import TEXTS
 from hftl.errors import DataError
-from hftl.tasks import TASKS, get_task
+from hftl.tasks import TASKS, check_there, get_task
 from hftl.tasks.task import Task
 
 
@@ -48,6 +48,8 @@ def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
         DataError: there are no such data, no rows, no train split, or no column of texts, images or labels.
         ConfigError: there is no such task.
     """
+    if task is not None:
+        check_there(get_task(task).name, "doctor")
     with data_errors(data):
         sample = SAMPLES.get(str(data).removeprefix("sample:")) if str(data).startswith("sample:") else None
         task = sample.task if task is None and sample is not None else task

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoBackbone, AutoModel, UperNetConfig
+from transformers import AutoModel, UperNetConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from hftl.errors import ModelError
 from hftl.models.layers import find_layers, is_under, outer_modules
@@ -85,7 +86,8 @@ def load_into(path: str, config: Any, auto_model: Any, options: dict[str, Any]) 
         model, info = auto_model.from_pretrained(path, config=config, **options)
         return model, info
     if isinstance(config, UperNetConfig):
-        body, info = AutoBackbone.from_pretrained(path, config=config.backbone_config, **options)
+        kind = MODEL_FOR_BACKBONE_MAPPING[type(config.backbone_config)]
+        body, info = kind.from_pretrained(path, config=config.backbone_config, **options)
     else:
         body, info = AutoModel.from_pretrained(path, **options)
     is_pooled = isinstance(config, PooledImageConfig)

@@ -36,7 +36,7 @@ from hftl.probing import head_pooling, mean_pooled
 from hftl.report.table import print_table
 from hftl.selection.race_plan import plan_race, race_table
 from hftl.selection.race_policy import race_seconds, rungs_of
-from hftl.tasks import get_task
+from hftl.tasks import check_there, get_task
 from hftl.training.arguments import check_arguments, check_fits, smaller_batch
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.world import check_strategy, check_world, current_strategy
@@ -50,6 +50,7 @@ def plan_report(config: RunConfig) -> dict[str, Any]:
 
     Only features are kept, in the usual cache. Raises the `HftlError` that `hftl train` would raise before training.
     """
+    check_there(config.task, "plan")
     check_combination(config)
     _check_one_process(config)
     check_arguments(config, get_task(config.task).output)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from hftl.config import check_task
+from hftl.errors import ConfigError
 from hftl.tasks.inputs.image import IMAGE
 from hftl.tasks.inputs.pair import PAIR
 from hftl.tasks.inputs.pixels import PIXELS
@@ -80,6 +81,12 @@ def get_task(name: str, problem_type: str | None = None, inputs: str | None = No
     task = TASKS[check_task(name)]
     problem, kind = problem_type or task.output.problem_type, inputs or task.inputs.kind
     return next(t for t in combinations(task.name) if (t.output.problem_type, t.inputs.kind) == (problem, kind))
+
+
+def check_there(name: str, what: str) -> None:
+    """Raise `ConfigError` for what rests on a probe and is not made yet for a task whose output has none."""
+    if TASKS[name].output.probe is None:
+        raise ConfigError(f"hftl {what} is not there yet for {name}: use hftl train, eval and predict.")
 
 
 def task_of(report: Mapping[str, Any]) -> Task:

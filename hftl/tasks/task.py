@@ -276,6 +276,7 @@ class Output:
     # `pipeline` is called with in the code of a card, and what it gives.
     words: dict[str, str]
     say: Function  # (the target of a row, also as `coded`, names) -> it in words
+    picture: Function | None = None  # (`Answer`, config of the model) -> it as a picture, where it is one
     tell: Function = lambda answer: ""  # `Answer` -> it in a sentence, where the component does not say it; else ""
     explained: bool = True  # can `hftl demo` show what in a row speaks for an answer?
     beside: Function | None = None  # (outputs, targets) -> `Interval`s of scores that are no function of sums, by name

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
+from datasets import Image as ImageFeature
+from PIL import Image
 from torch import Tensor
 
 from hftl.config import DataConfig
@@ -84,9 +86,7 @@ def read(table: Dataset, column: str, where: str, known: Any = None) -> list[Mas
             f"{where}: the column {column!r} holds {held} values, and masks are needed: folders images/ and masks/ with "
             "files of the same names, or a column of mask images"
         )
-    from datasets import Image  # late: the name is Pillow's elsewhere
-
-    return read_masks(table.cast_column(column, Image(decode=False))[column][:], where)
+    return read_masks(table.cast_column(column, ImageFeature(decode=False))[column][:], where)
 
 
 def names(rule: Rule, parts: dict[str, list[Mask]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
@@ -299,6 +299,15 @@ def _cells(answer: Segmented) -> dict[str, Any]:
     return {"prediction": ", ".join(shown), "probability": answer.confidence}
 
 
+def picture(answer: Segmented, config: Any) -> Image.Image:
+    """Return the map as a picture of ids with the colours of the model's config, of VOC where it has none."""
+    image = Image.fromarray(answer.mask.astype(np.uint8 if answer.mask.max(initial=0) < 256 else np.uint16))
+    if image.mode == "L":
+        known = [value for colour in getattr(config, "palette", None) or [] for value in colour]
+        image.putpalette(known or colour_map(256))
+    return image
+
+
 def _unchecked(*_: Any) -> None:
     return None  # a map is no row of probabilities: what `pipeline` answers is held beside ours in the tests
 
@@ -336,6 +345,7 @@ MASKS = Output(
     cells=_cells,
     widget="AnnotatedImage",
     draw=lambda answer: answer.mask,
+    picture=picture,
     explained=False,
     words=CLASSES.words
     | {
