@@ -22,7 +22,7 @@ _ORIENTATION, _ON_ITS_SIDE = 274, 5  # the tag of EXIF, and from which value on 
 _SPARSE = 8  # unused ids for each one that is used, beyond which ids are grey levels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mask:
     """One mask as a file, with what its pixels hold."""
 
@@ -171,7 +171,9 @@ def _pairs(images: Sequence[Path], masks: Sequence[Path], where: str) -> list[tu
     alone = sorted(by_name.keys() - {image.stem for image in images})
     if alone:
         count = f"{len(alone)} mask{'s have' if len(alone) > 1 else ' has'} no image"
-        raise DataError(f"{where}: {count}, such as {by_name[alone[0]].name}: an image and its mask have the same name")
+        raise DataError(
+            f"{where}: {count}, such as {by_name[alone[0]].name}: an image and its mask have the same name"
+        )
     return [(image, by_name.get(image.stem)) for image in images]
 
 
@@ -189,7 +191,9 @@ def class_names(ids: set[int], known: Sequence[str], ignored: int | None) -> tup
         )
     if len(counted) < 2:
         skipped = f", as {ignored} is not counted" if ignored in ids else ""
-        raise DataError(f"the masks hold one class alone (the id {counted[0] if counted else ignored}{skipped}); {hint}")
+        raise DataError(
+            f"the masks hold one class alone (the id {counted[0] if counted else ignored}{skipped}); {hint}"
+        )
     if len(counted) > MOST_IDS or (not known and counted[-1] >= _SPARSE * len(counted)):
         raise DataError(
             f"the masks hold {len(counted):,} ids up to {counted[-1]:,}: these count objects or are grey levels; {hint}"

@@ -84,7 +84,9 @@ def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
         **verdict.document(),
         "against": ladder.best_baseline.name,
         "cross_validation": asdict(compared) if compared else None,
-        "advice": [asdict(advice) for advice in advise(verdict, _facts(scene, ladder, compared))] if ladder.probe else [],
+        "advice": [asdict(advice) for advice in advise(verdict, _facts(scene, ladder, compared))]
+        if ladder.probe
+        else [],
     }
     return {"ladder": [rung.report for rung in ladder.rungs], "verdict": document}
 

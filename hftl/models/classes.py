@@ -70,7 +70,9 @@ def makes_classifier(model_type: str, auto_model: Any) -> bool:
 
 
 def own_class_note(model: Any) -> list[str]:
-    """Say how a run that ends in a class of hftl's own is loaded."""
+    """Say which head a backbone was given, and how a run that ends in a class of hftl's own is loaded."""
+    if isinstance(model.config, UperNetConfig):
+        return [f"The body ({model.config.backbone_config.model_type}) answers through the stock UperNet head."]
     if not isinstance(model, PooledForImageClassification):
         return []
     return [

@@ -29,10 +29,7 @@ def backbone_config(config: Any, auto_model: Any, labels: dict[str, Any]) -> Any
     levels = sorted({max(1, round(stages * (i + 1) / _LEVELS)) for i in range(_LEVELS)})
     body = AutoConfig.for_model(kind, **fields, out_indices=levels)
     width = max(getattr(body, "hidden_sizes", None) or [body.hidden_size])
-    around = UperNetConfig(
-        backbone_config=body, use_auxiliary_head=False, hidden_size=min(_WIDEST, width), **labels
-    )
-    return around
+    return UperNetConfig(backbone_config=body, use_auxiliary_head=False, hidden_size=min(_WIDEST, width), **labels)
 
 
 def whole_images(processor: Any) -> SegformerImageProcessorPil:

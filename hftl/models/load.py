@@ -83,7 +83,14 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
             model, info = load_into(checkpoint.path, around, auto_model, options)
         model.eval()
         model.config.problem_type = _PROBLEMS[task.output.link]  # the base's own would stay
-        for field in ("thresholds", "conformal_width", "conformal_level", "input_columns", "mask_values", "ignore_index"):  # of what it did before
+        for field in (
+            "thresholds",
+            "conformal_width",
+            "conformal_level",
+            "input_columns",
+            "mask_values",
+            "ignore_index",
+        ):  # of what it did before
             if hasattr(model.config, field):
                 delattr(model.config, field)
         if len(task.inputs.columns) > 1:

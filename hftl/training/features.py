@@ -24,7 +24,9 @@ Batch = dict[str, torch.Tensor]
 Beside = Callable[[Encoded], AbstractContextManager[Any]]  # what else is done with the batches of a pass
 BATCH_TOKENS = 4096  # tokens of a forward batch, so that long texts come in smaller batches
 BATCH_ROWS = 32
-MAPS = 4  # rows of a forward batch that puts out a map for each: those of 80 classes at 640 pixels fill half a gigabyte
+MAPS = (
+    4  # rows of a forward batch that puts out a map for each: those of 80 classes at 640 pixels fill half a gigabyte
+)
 
 
 def batches_by_length(lengths: np.ndarray, most: int = BATCH_ROWS) -> list[list[int]]:
@@ -187,7 +189,6 @@ class Passer:
             return {"logits": out.logits if encoded.units is None else asked(out.logits, batch)}
 
         return encoded.by_row(self.outputs(model, encoded, read, title)["logits"])
-
 
     def _kept(self, model: Any, encoded: Encoded, title: str) -> np.ndarray:
         """Return what `Encoded.keep` makes of every row's map, [n, k] or objects [n], and let the maps go."""

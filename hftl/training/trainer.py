@@ -186,7 +186,9 @@ def pin_frozen(module: nn.Module, plan: Plan, stage: Stage) -> Any:
     def hold(_: Any, __: Any, batch: dict[str, Any]) -> None:
         for m in pinned:
             m.training = False
-        if fresh and len(next(iter(batch.values()))) == 1:  # one image has no spread where a pyramid pools it to a pixel
+        if (
+            fresh and len(next(iter(batch.values()))) == 1
+        ):  # one image has no spread where a pyramid pools it to a pixel
             for m in module.modules():
                 m.training = m.training and not isinstance(m, nn.modules.batchnorm._BatchNorm)
 

@@ -226,10 +226,8 @@ def baselines(kinds: Sequence[str], train: Encoded, targets: Made, test: Encoded
     models += [("pixels", "colour and position of a pixel, logistic regression", fit_pixels(features, classes))]
     counted: list[list[np.ndarray]] = [[] for _ in models]
     labels = int(classes.max()) + 1
-    held_out = range(len(test))
-    for pixels, mask in ((test.arrays["pixels"][i], test.targets[i]) for i in held_out):
-        labels = max(labels, int(mask.max()) + 1)
-    for pixels, mask in ((test.arrays["pixels"][i], test.targets[i]) for i in held_out):
+    labels = max(labels, *(int(test.targets[i].max()) + 1 for i in range(len(test))))
+    for pixels, mask in ((test.arrays["pixels"][i], test.targets[i]) for i in range(len(test))):
         for (_, _, model), into in zip(models, counted, strict=True):
             guess = np.full(pixels.shape[-2:], most)
             guess = guess if model is None else model.predict(pixel_features(pixels)).reshape(guess.shape)
@@ -373,5 +371,3 @@ def _by(rule: Rule) -> Output:
     bound = {"names": names, "gather": gather, "recognise": _recognise, "settle": settle, "asked": asked}
     bound |= {"counts": counts, "strata": rarest}
     return replace(MASKS, **{name: partial(function, rule) for name, function in bound.items()})
-
-
