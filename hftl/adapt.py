@@ -249,19 +249,14 @@ def _run(config: RunConfig, hooks: Hooks) -> Result:
         base = run.step("base", see_base, ready) if config.proves else None
         seen = run.step("features", _see, ready)
         trained = run.step("train", _fit, ready, seen, base)
-        run, ready, seen, fitted = (
-            trained.run,
-            trained.ready,
-            trained.seen,
-            trained.fitted,
-        )  # after a race: the winner's
+        run, ready, seen = trained.run, trained.ready, trained.seen  # after a race: the winner's
         control = run.step("control", train_scratch, ready, seen, base) if config.control == "scratch" else None
         final = run.step("finish", _finish, ready, seen)
         ready = replace(ready, task=ready.task.answering_by(final.model.config))
         outcome = run.step(
             "score", _score, ready, seen, base, final
         )  # the only place where the test rows are answered
-        scene = Scene(run, ready, seen, fitted, outcome, base, control, selection=trained.selection)
+        scene = Scene(run, ready, seen, trained.fitted, outcome, base, control, selection=trained.selection)
         if base is not None and base.retention is not None:
             scene = run.step("forgetting", _look_back, scene, base)
         report = run.on_main(_ship, scene)
@@ -370,7 +365,7 @@ def _ship(scene: Scene) -> dict[str, Any]:
     final, test = run.work / "final", scene.outcome.logits["test"]
     save_final(model, scene.seen.loaded, final)
     with terminal.step("evidence" if scene.base else "writing"):
-        checked = scene.base is not None and ready.task.output.keep is None  # maps are let go once they are counted
+        checked = scene.base is not None and ready.task.output.keep is None  # no maps are left to compare
         check = start_check(final, ready.task, ready.splits.test, test, ready.splits.labels) if checked else None
         report = build_report(scene, gather(scene) if scene.base else None)
         report["timing"]["total_seconds"] = round(time.perf_counter() - run.start, 3)

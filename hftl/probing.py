@@ -34,7 +34,7 @@ class Seen:
     loaded: Loaded  # with the head that the run trains
     features: Features
     origin: str  # of the features: "computed", or from the cache
-    probe: Probe | None  # None where the output has none
+    probe: Any  # a `Probe`; None where the output has none
     plan: Plan
 
     @property

@@ -154,7 +154,7 @@ def test_columns_of_images_are_masks(shapes, tmp_path):
     names = [f"{i:03}.png" for i in range(12)]
     rows = {"image": [str(shapes / "images" / n) for n in names], "label": [str(shapes / "masks" / n) for n in names]}
     table = Dataset.from_dict(rows, Features(image=ImageFeature(), label=ImageFeature()))
-    task, splits = load_task("image-segmentation", DataConfig(data=table))
+    _, splits = load_task("image-segmentation", DataConfig(data=table))
     assert splits.labels == ("class 0", "class 1", "class 2")
 
 
@@ -173,7 +173,7 @@ def test_ids_that_are_no_classes_are_refused(tmp_path, ids, flags, said):
 
 def test_more_ids_than_names(tmp_path):
     (masked(tmp_path, [0, 1, 2]) / "labels.txt").write_text("a\nb\n")
-    with pytest.raises(DataError, match="id 2, and the names of the classes end at 1.*binary"):
+    with pytest.raises(DataError, match=r"id 2, and the names of the classes end at 1.*binary"):
         load(tmp_path)
 
 
@@ -253,7 +253,10 @@ def test_plain_pipeline_in_a_fresh_process_gives_the_same_masks(run, shapes):
         "print(json.dumps({a['label']: (np.asarray(a['mask']) > 0).tolist() for a in answers}))"
     )
     told = subprocess.run(
-        [sys.executable, "-P", "-c", code, str(run.run_dir / "final"), image], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", code, str(run.run_dir / "final"), image],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     answer = run.predict([image])[0]
     assert answer.mask.shape == (48, 56)
@@ -279,7 +282,8 @@ def test_predict_writes_ids_with_the_palette_of_the_data(run, shapes, tmp_path, 
     assert ended.value.code == 0
     assert "ground" in capsys.readouterr().out
     picture = Image.open(out)
-    assert picture.mode == "P" and picture.getpalette()[:9] == COLOURS
+    assert picture.mode == "P"
+    assert picture.getpalette()[:9] == COLOURS
     assert np.array_equal(np.asarray(picture), run.predict([str(image)])[0].mask)
 
 
@@ -329,9 +333,9 @@ def test_verbs_that_are_not_there_say_so(shapes, segformer, run, tmp_path):
 def test_a_text_model_is_refused(shapes, tmp_path):
     from transformers import BertConfig, BertModel
 
-    BertModel(BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)).save_pretrained(
-        tmp_path / "bert"
-    )
+    BertModel(
+        BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    ).save_pretrained(tmp_path / "bert")
     with pytest.raises(hftl.HftlError, match="bert checkpoint, which cannot do image-segmentation"):
         hftl.adapt("image-segmentation", str(shapes), str(tmp_path / "bert"), output_dir=tmp_path / "run")
 

@@ -57,23 +57,23 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3350,  # its own files, without folders
-    "hftl/cli": 1140,
-    "hftl/data": 2140,
+    "hftl": 3450,  # its own files, without folders
+    "hftl/cli": 1150,
+    "hftl/data": 2400,
     "hftl/demo": 1810,
     "hftl/doctor": 1650,
-    "hftl/evaluation": 3420,
-    "hftl/evidence": 1170,
+    "hftl/evaluation": 3520,
+    "hftl/evidence": 1190,
     "hftl/export": 990,
     "hftl/forgetting": 610,
-    "hftl/methods": 980,
-    "hftl/models": 1240,
+    "hftl/methods": 1000,
+    "hftl/models": 1320,
     "hftl/planning": 790,
     "hftl/publishing": 2430,
     "hftl/report": 3040,
     "hftl/selection": 2000,
-    "hftl/tasks": 2850,
-    "hftl/training": 2510,
+    "hftl/tasks": 3410,
+    "hftl/training": 2560,
     "spaces_demo": 570,
 }
 MAX_FILES = 215

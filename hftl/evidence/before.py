@@ -50,7 +50,7 @@ class Base:
     features: dict[str, np.ndarray]  # of the test rows by pooling, [n, d]
     features_seconds: float
     random: RandomFeatures | None
-    retention: Before | None  # None where there are no features to compare
+    retention: Any  # a `Before`; None where there are no features to compare
     seconds: float  # all of it
 
 

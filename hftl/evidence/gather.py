@@ -95,7 +95,8 @@ def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
     ready = scene.ready
     output, one_pass = ready.task.output, scene.outcome.row_seconds * len(ready.train)
 
-    assert ladder.probe is not None and ladder.neighbours is not None
+    assert ladder.probe is not None
+    assert ladder.neighbours is not None
 
     def over(rung: Rung, other: Rung) -> Difference:
         return gap(output, rung.answers, other.answers, *scene.truth)

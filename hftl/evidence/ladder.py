@@ -125,7 +125,7 @@ def _frozen_rungs(scene: Scene, scale: Scale) -> tuple[Rung, Rung]:
     ready, base, seen = scene.ready, scene.before, scene.seen
     task, features, targets = ready.task, seen.features["train"], ready.train.targets
     # The best probe there is, whatever head the run's method needs: of a text it may read the mean of the states.
-    assert seen.probe is not None and task.output.neighbours is not None
+    assert task.output.neighbours is not None
     every = set(seen.probe.cv_accuracy) == set(features)
     best_probe = seen.probe if every else _fit_best(features, targets, ready)
     train, test = (in_memory(arrays[best_probe.pooling]) for arrays in (features, base.features))
@@ -141,7 +141,6 @@ def _frozen_rungs(scene: Scene, scale: Scale) -> tuple[Rung, Rung]:
 def _fit_best(features: dict[str, np.ndarray], targets: Any, ready: Prepared) -> Probe:
     no_bias = without_bias(ready.loaded.model, ready.loaded.output)
     n, seed = len(ready.splits.labels), ready.config.train_seed
-    assert ready.task.output.probe is not None
     probe: Probe = ready.task.output.probe(features, targets, n, "auto", seed, ready.weights, no_bias)
     return probe
 

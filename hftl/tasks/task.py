@@ -252,7 +252,7 @@ class Output:
     coded: Function = lambda target: np.asarray(target).tolist()  # the target of a row or an answer -> it in JSON
     # A closed-form head on frozen features, see `fit_probe` of `hftl.evaluation.logistic`. None: there is none, and the
     # head starts at random.
-    probe: Function | None
+    probe: Any
     # Targets [n, ...] -> how alike the rows are, [n, n] from 0 to 1; None: rows are not compared by them.
     alike: Function | None = None
     neighbours: Function | None = None  # (train features, targets, test features) -> answers of the most similar rows

@@ -157,7 +157,7 @@ def pixel_loss(logits: Tensor, labels: Tensor, weights: Any = None, smoothing: f
     Stock heads take the mean over a batch, which is wrong under accumulation (FACTS.md, trap 16).
     """
     maps = enlarged(logits, (labels.shape[-2], labels.shape[-1]))
-    options = {"ignore_index": NOT_ASKED, "label_smoothing": smoothing}
+    options: dict[str, Any] = {"ignore_index": NOT_ASKED, "label_smoothing": smoothing}
     return F.cross_entropy(maps, labels, reduction="sum", **options), int((labels != NOT_ASKED).sum())
 
 
@@ -368,6 +368,12 @@ MASKS = Output(
 
 def _by(rule: Rule) -> Output:
     """Return the output with all that reads ids bound to a rule."""
-    bound = {"names": names, "gather": gather, "recognise": _recognise, "settle": settle, "asked": asked}
+    bound: dict[str, Any] = {
+        "names": names,
+        "gather": gather,
+        "recognise": _recognise,
+        "settle": settle,
+        "asked": asked,
+    }
     bound |= {"counts": counts, "strata": rarest}
     return replace(MASKS, **{name: partial(function, rule) for name, function in bound.items()})
