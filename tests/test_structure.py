@@ -72,7 +72,7 @@ BUDGETS = {
     "hftl/publishing": 2430,
     "hftl/report": 3040,
     "hftl/selection": 2000,
-    "hftl/tasks": 3410,
+    "hftl/tasks": 3420,
     "hftl/training": 2560,
     "spaces_demo": 570,
 }

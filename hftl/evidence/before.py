@@ -10,7 +10,7 @@ import torch
 
 from hftl.data.splits import sample
 from hftl.doctor import Finding, doctor_splits
-from hftl.forgetting.measure import Before, look_at_base
+from hftl.forgetting.measure import look_at_base
 from hftl.methods import FROZEN_BODY
 from hftl.prepare import Prepared
 from hftl.probing import all_finite, frozen_features
