@@ -109,7 +109,7 @@ def find_task(config: DataConfig) -> str:
             try:
                 source = as_lists(read_source(config.data, kind), config)
                 table = source.tables[train_of(source)["train"]]
-                name = _named_by(table, kind, config)
+                name = named_by(table, kind, config)
                 task = settle_task(name, table, config)
                 columns = find_columns(table, task.inputs, config, need_label=True, output=task.output)
             except DataError as error:
@@ -125,7 +125,7 @@ def find_task(config: DataConfig) -> str:
     return tasks[0]
 
 
-def _named_by(table: Dataset, kind: str, config: DataConfig) -> str:
+def named_by(table: Dataset, kind: str, config: DataConfig) -> str:
     """Return the task of such inputs: that of masks where a column of images, beside that of the inputs, is the target."""
     for task in (task for task in TASKS.values() if task.inputs.kind == kind):
         label = config.label_column or column_named(table, task.output.usual)

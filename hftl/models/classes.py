@@ -72,7 +72,8 @@ def makes_classifier(model_type: str, auto_model: Any) -> bool:
 def own_class_note(model: Any) -> list[str]:
     """Say which head a backbone was given, and how a run that ends in a class of hftl's own is loaded."""
     if isinstance(model.config, UperNetConfig):
-        return [f"The body ({model.config.backbone_config.model_type}) answers through the stock UperNet head."]
+        body: Any = model.config.backbone_config
+        return [f"The body ({body.model_type}) answers through the stock UperNet head."]
     if not isinstance(model, PooledForImageClassification):
         return []
     return [
@@ -88,7 +89,7 @@ def load_into(path: str, config: Any, auto_model: Any, options: dict[str, Any]) 
         model, info = auto_model.from_pretrained(path, config=config, **options)
         return model, info
     if isinstance(config, UperNetConfig):
-        kind = MODEL_FOR_BACKBONE_MAPPING[type(config.backbone_config)]
+        kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config.backbone_config)]  # type: ignore[index]
         body, info = kind.from_pretrained(path, config=config.backbone_config, **options)
     else:
         body, info = AutoModel.from_pretrained(path, **options)

@@ -255,7 +255,8 @@ class Output:
     probe: Any
     # Targets [n, ...] -> how alike the rows are, [n, n] from 0 to 1; None: rows are not compared by them.
     alike: Function | None = None
-    neighbours: Function | None = None  # (train features, targets, test features) -> answers of the most similar rows
+    # (train features, targets, test features) -> answers of the most similar rows; None: they are not looked for
+    neighbours: Any = None
     # (targets, names) -> numbers [units, k]: what a linear model of all units is regressed on; None: nothing
     columns: Function | None = None
     plain: Function  # (kinds of features, train rows, targets, test rows) -> baselines without pretraining

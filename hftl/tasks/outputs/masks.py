@@ -113,7 +113,7 @@ def encode(values: Sequence[Mask], labels: Sequence[str]) -> np.ndarray:
     return found
 
 
-def gather(rule: Rule, stored: Sequence[Any]) -> Made:
+def gather(rule: Rule, stored: Any) -> Made:
     """Return the targets of such rows, which are read when they are asked for."""
     return Made.of(list(stored), rule.target, file_digest)
 
@@ -376,4 +376,5 @@ def _by(rule: Rule) -> Output:
         "asked": asked,
     }
     bound |= {"counts": counts, "strata": rarest}
-    return replace(MASKS, **{name: partial(function, rule) for name, function in bound.items()})
+    fields: dict[str, Any] = {name: partial(function, rule) for name, function in bound.items()}
+    return replace(MASKS, **fields)
