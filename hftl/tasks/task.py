@@ -258,7 +258,7 @@ class Output:
     # (train features, targets, test features) -> answers of the most similar rows; None: they are not looked for
     neighbours: Any = None
     # (targets, names) -> numbers [units, k]: what a linear model of all units is regressed on; None: nothing
-    columns: Function | None = None
+    columns: Any = None
     plain: Function  # (kinds of features, train rows, targets, test rows) -> baselines without pretraining
     parts: tuple[str, ...]  # of the evidence, those that mean something here, in the order of the page
     ask: Function  # names -> what `pipeline` is given with a row to answer with all of them: {"top_k": 5}, else {}
