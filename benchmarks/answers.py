@@ -33,7 +33,7 @@ from hftl.training.precision import choose_bf16
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 RATES = (5e-5, 3e-4)  # Trainer's default, and what suits a small encoder
-ROWS, TEST, EPOCHS = 600, 400, 3
+ROWS, TEST, EPOCHS = 600, 1000, 3
 STEPS, TURNS = 20, 3  # of the timing
 
 

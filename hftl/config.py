@@ -251,12 +251,12 @@ def build_config(task: object, values: dict[str, Any]) -> RunConfig:
     return RunConfig(task=task, data=data, model=model, method=method, training=training, **vars(output))
 
 
-def parse_budget(text: str) -> float:
-    """Return the seconds of a budget such as 600, 10m or 2h. Raises `ConfigError` for anything else."""
+def parse_budget(text: str, flag: str = "budget") -> float:
+    """Return the seconds that a flag gives as 600, 10m or 2h. Raises `ConfigError` for anything else."""
     parts = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text.lower())
     seconds = float(parts[1]) * {"m": 60, "h": 3600}.get(parts[2], 1) if parts else 0.0
     if seconds == 0:
-        raise ConfigError(f"--budget {text} is no length of time: give seconds (600), minutes (10m) or hours (2h).")
+        raise ConfigError(f"--{flag} {text} is no length of time: give seconds (600), minutes (10m) or hours (2h).")
     return seconds
 
 

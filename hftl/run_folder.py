@@ -18,6 +18,7 @@ from hftl.paths import typed_path
 
 _ENDING = re.compile(r"\.(csv|tsv|jsonl?|parquet|txt|conllu?|iob2?|bio(es)?)$", re.IGNORECASE)
 _ANOTHER = "Choose another --output_dir."
+_LOOK = 0.1  # seconds: who only looks whether a run is held has the lock for less
 CONTROL = "control"  # of a partial folder: what `--control scratch` needs to go on
 # What this process may write, by absolute path: the lock, and the folders that were made for it.
 _CLAIMS: dict[Path, tuple[FileLock, list[Path]]] = {}
@@ -31,7 +32,7 @@ def claim(output_dir: Path) -> None:
     path = output_dir.absolute()
     if path in _CLAIMS:
         return
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    lock = FileLock(_lock_of(path), timeout=_LOOK)
     made = [parent for parent in path.parents if not parent.exists()]
     try:
         with disk_errors(output_dir, _ANOTHER):
@@ -42,6 +43,25 @@ def claim(output_dir: Path) -> None:
             f"Another process is writing {output_dir} at this moment. Wait for it, or choose another --output_dir."
         ) from None
     _CLAIMS[path] = (lock, made)
+
+
+def is_held(output_dir: Path) -> bool:
+    """Is a process, this one or another, writing this run at this moment?"""
+    path = output_dir.absolute()
+    if path in _CLAIMS or not _lock_of(path).exists():
+        return path in _CLAIMS
+    try:
+        with FileLock(_lock_of(path), timeout=0):
+            _lock_of(path).unlink(missing_ok=True)  # left by a killed process
+    except Timeout:
+        return True
+    except OSError:  # a folder of somebody else's: who may not write there holds nothing
+        pass
+    return False
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
 
 
 def release(output_dir: Path) -> None:

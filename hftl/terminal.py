@@ -1,12 +1,14 @@
 """What a person sees while hftl works: on a terminal one live line, in a log a line for each step and a sign of life."""
 
+import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from hftl.surroundings import hide_bars
@@ -14,6 +16,12 @@ from hftl.surroundings import hide_bars
 
 HEARTBEAT = 30.0  # seconds of silence after which a log says what goes on
 _REFRESH = 0.1  # seconds between two changes of the live line, at least
+PROGRESS = (
+    "HFTL_PROGRESS"  # variable that names a file: a line of JSON is added to it for all that a page shows of a run
+)
+# Seconds between two lines that only say how far a step is: one at least, and this share of what the step has taken.
+_SELDOM = 0.002
+_progress = os.environ.pop(PROGRESS, None)  # taken out: the processes that a run starts are no runs
 
 
 @dataclass
@@ -26,6 +34,7 @@ class _Now:
     start: float = 0.0
     live: Any = None  # rich's status line, on a terminal
     changed: float = 0.0
+    recorded: float = 0.0
 
     @property
     def line(self) -> str:
@@ -55,18 +64,32 @@ def step(title: str, *, logged: bool = True) -> Iterator[None]:
     """Say that something is being done until the block ends; then a log says how long it took, if `logged`."""
     outer = _now.title, _now.detail, _now.summary, _now.start
     _now.title, _now.detail, _now.summary, _now.start = title, "", "", time.perf_counter()
+    _now.recorded = 0.0
+    record(step=title)
     try:
         with _alive():
             yield
+        record(done=title, seconds=round(time.perf_counter() - _now.start, 1))
         if logged and hide_bars():
             say(f"{time.perf_counter() - _now.start:6.1f} s  {title:<11} {_now.summary}")
     finally:
         _now.title, _now.detail, _now.summary, _now.start = outer
 
 
-def at(detail: str) -> None:
-    """Say how far the step is."""
+def record(**facts: Any) -> None:
+    """Add facts about the run to the file that `PROGRESS` names, with the time: whole lines, which any process may read."""
+    if _progress and os.environ.get("RANK", "0") == "0":
+        with suppress(OSError), Path(_progress).open("a", encoding="utf-8") as file:  # a full disk stops no run
+            file.write(f"{json.dumps({'time': round(time.time(), 2), **facts})}\n")
+
+
+def at(detail: str, left: float | None = None) -> None:
+    """Say how far the step is, and how many seconds are left of it."""
     _now.detail = detail
+    now = time.perf_counter()
+    if detail and now - _now.recorded >= max(1.0, _SELDOM * (now - _now.start)):
+        _now.recorded = now
+        record(at=detail, left=left)
     if _now.live is not None and time.perf_counter() - _now.changed >= _REFRESH:
         _now.changed = time.perf_counter()
         _now.live.update(_text(_now.line))

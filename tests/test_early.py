@@ -95,6 +95,18 @@ CASES = {
     "export nosuch": "nosuch is neither a folder",
     "push nosuch me/name": "There is no run folder nosuch",
     "train nosuch.yaml": "There is no config file nosuch.yaml",
+    "job --engine slrum r.yaml --output_dir j": "There is no engine 'slrum'; there are hf, slurm, sky, kubernetes, ray. Did",
+    "job --engine hf nosuch.yaml --output_dir j": "There is no config file nosuch.yaml",
+    "job --engine hf run --output_dir j": "There is no config file run",
+    "job --engine hf list.yaml --output_dir j": "must be a mapping of flags to values with a `task:`",
+    "job --engine hf wrong.yaml --output_dir j": "There is no flag --learning_rte. Did you mean 'learning_rate'?",
+    "job --engine hf gone.yaml --output_dir j": "no such file or folder: 'gone.csv'",
+    "job --engine hf r.yaml --output_dir taken": "taken exists already",
+    "job --engine hf r.yaml --output_dir j --flavor l4": "HF Jobs have no flavour 'l4'; there are cpu-basic",
+    "job --engine ray r.yaml --output_dir j --time_limit soon": "--time_limit soon is no length of time",
+    "job --engine ray r.yaml --output_dir j --nodes 0": "--nodes is a number from 1 on, not 0",
+    "job r.yaml --output_dir j": "hftl job needs --engine",
+    "job --engine ray --output_dir j": "hftl job needs one config.yaml of a run",
 }
 
 
@@ -116,6 +128,9 @@ def answers(tmp_path_factory):
         "x.docx": b"x", "x.conll": b"a\tO\n", "empty.csv": b"", "zeros.csv": b"\0" * 300, "latin.csv": b"text,label\n\xff,a\n",
         "twice.csv": b"text,text\na,b\n", "cut.json": b'{"text": [', "cut.jsonl": b'{"text": "a"}\n{"text\n',
         "deep.json": b"[" * 100_000, "comma.csv": b'text,label\n"a, b",c\nwell, good,c\n',
+        "r.yaml": b"task: text-classification\ndata: t.csv\nmodel: ./bert\n", "list.yaml": b"- a\n",
+        "wrong.yaml": b"task: text-classification\ndata: t.csv\nlearning_rte: 1\n",
+        "gone.yaml": b"task: text-classification\ndata: gone.csv\n",
     }  # fmt: skip
     for name, content in contents.items():
         (place / name).write_bytes(content)

@@ -148,6 +148,15 @@ def test_a_target_after_a_switch(words):
     assert read_words(words, SWITCHES, one_target=True)[0] == words[-1:]
 
 
+def test_a_needed_word_may_follow_a_flag(capsys):
+    assert "nosuch is neither a folder" in hftl(capsys, "export", "--format", "onnx", "nosuch").err
+    assert "There is no run folder nosuch" in hftl(capsys, "push", "--language", "en", "nosuch", "me/name").err
+    assert (
+        "--format needs one value, but got 'onnx' 'more'"
+        in hftl(capsys, "export", "a", "--format", "onnx", "more").err
+    )
+
+
 # Listings
 
 

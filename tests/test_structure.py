@@ -48,7 +48,10 @@ LAYERS = (
     ("hftl.seeds",),
     ("hftl.objects",),
     ("hftl.adapt", "hftl.planning"),
+    ("hftl.job",),
     ("hftl.selection",),
+    ("hftl.runs",),
+    ("hftl.ui",),
     ("hftl.cli", "hftl.sklearn"),
     ("hftl.__main__",),
 )
@@ -57,26 +60,28 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3450,  # its own files, without folders
-    "hftl/cli": 1150,
-    "hftl/data": 2400,
-    "hftl/demo": 1810,
-    "hftl/doctor": 1650,
-    "hftl/evaluation": 3520,
+    "hftl": 3920,  # its own files, without folders
+    "hftl/cli": 1350,
+    "hftl/data": 2430,
+    "hftl/demo": 1820,
+    "hftl/doctor": 1710,
+    "hftl/evaluation": 3530,
     "hftl/evidence": 1190,
     "hftl/export": 990,
     "hftl/forgetting": 610,
+    "hftl/job": 710,
     "hftl/methods": 1000,
     "hftl/models": 1320,
-    "hftl/planning": 790,
+    "hftl/planning": 830,
     "hftl/publishing": 2430,
     "hftl/report": 3040,
     "hftl/selection": 2000,
     "hftl/tasks": 3420,
-    "hftl/training": 2560,
+    "hftl/training": 2590,
+    "hftl/ui": 2000,
     "spaces_demo": 570,
 }
-MAX_FILES = 220
+MAX_FILES = 244
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

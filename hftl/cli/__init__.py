@@ -11,10 +11,11 @@ from typing import NoReturn
 from typer import Exit, TyperException
 from typer.main import get_command
 
-from hftl.cli import listing, push, train, use  # noqa: F401  their verbs register themselves
+from hftl.cli import job, listing, push, train, ui, use  # noqa: F401  their verbs register themselves
 from hftl.cli.command import Verbs, app
 from hftl.errors import ConfigError, HftlError, Preempted, shortened
 from hftl.surroundings import note_interrupts
+from hftl.terminal import record
 
 
 _HFTL = get_command(app)
@@ -47,8 +48,10 @@ def run_command(argv: list[str]) -> int:
         execute(["--help"] if argv[0] == "help" else argv)
     except HftlError as error:
         _say(f"error: {shortened(str(error))}")
+        record(error=shortened(str(error)))
         return error.exit_code
     except Preempted as ended:  # how to go on has been said
+        record(stopped=True)
         return ended.exit_code
     except Exit as done:
         return done.exit_code

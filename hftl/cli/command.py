@@ -192,6 +192,8 @@ class Verb(TyperCommand):
         options = flag_names(self)
         switches = {name for name, option in options.items() if option.is_flag or option.metavar == _SWITCH}
         positional, flags = read_words(args, switches, one_target=self.trains)
+        arguments = [a for a in self.params if isinstance(a, TyperArgument)]
+        needs = [a.help or "" for a in arguments if a.required]
         plain: list[str] = []
         for name, values in flags.items():
             option = options.get(name)
@@ -203,12 +205,14 @@ class Verb(TyperCommand):
                 continue
             if name in switches and not values:
                 values = ["true"]
+            missing = len(needs) - len(positional)
+            if not option.multiple and missing and len(values) == 1 + missing:  # --flag value WORD
+                positional += values[1:]
+                values = values[:1]
             one = len(values) == 1 and (values[0] or self.trains)  # of a run, an empty value is judged later
             if not one and not (option.multiple and values):
                 raise ConfigError(f"--{name} needs one value, but got {' '.join(map(repr, values)) or 'nothing'}.")
             plain += [f"--{name}={value}" for value in values]
-        arguments = [a for a in self.params if isinstance(a, TyperArgument)]
-        needs = [a.help or "" for a in arguments if a.required]
         more = len(positional) > len(arguments) and not any(a.nargs == -1 for a in arguments)
         if more or len(positional) < len(needs):
             got = f", but got {len(positional)}: {' '.join(positional)}" if positional else ""

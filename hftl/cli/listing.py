@@ -109,6 +109,25 @@ def _listing(name: str, summary: str, rows: Callable[[], list[dict[str, Any]]]) 
     verb(LIST, name=name)(show)
 
 
+@verb(LIST)
+def runs(
+    folder: Annotated[str, Argument(metavar="FOLDER", help="a folder that holds runs")] = "runs", *, json: bool
+) -> None:
+    """List the runs under a folder: finished, running, stopped and failed ones.
+
+    Example: hftl runs runs --json
+    """
+    from hftl.report.table import print_table
+    from hftl.runs import as_row, list_runs, table
+
+    found = list_runs(Path(folder))
+    if json:
+        print_json([as_row(run) for run in found])
+        return
+    title = f"{len(found)} run{'s' if len(found) != 1 else ''} under {folder}"
+    print_table(title, *table(found), stdout=True)
+
+
 _listing("tasks", "What can be learned.", _tasks)
 _listing("methods", "How it can be learned.", _methods)
 _listing("models", "Checkpoints that need no Hub.", _models)

@@ -234,7 +234,8 @@ def plan(target: Target = None, *, json: bool, verbose: bool, **flags: Any) -> N
     config = _config(target, flags, "hftl plan text-classification --data tickets.csv")
     with importing():
         from hftl.adapt import complete
-        from hftl.planning.plan_report import plan_report, show_plan_report
+        from hftl.planning.plan_report import plan_report
+        from hftl.planning.plan_tables import show_plan_report
 
     with on_stderr(verbose=verbose):
         report = plan_report(complete(config))

@@ -11,11 +11,11 @@ from typer import Argument
 from hftl.cli.command import COLUMNS, JSON, USE, Flag, RunOrModel, on_stderr, own_flag, print_json, verb
 from hftl.cli.early import check_use
 from hftl.config import OWN_FLAGS
+from hftl.demo import AUTH_VARIABLE, free_port
 from hftl.errors import ConfigError, install_extra
 from hftl.surroundings import importing, quiet_libraries
 
 
-AUTH_VARIABLE = "HFTL_DEMO_AUTH"
 _REVISION = {"revision": Flag("branch, tag or commit of a Hub model")}
 _ROWS = {
     "data": Flag("file, folder, sample:<name> or Hub id"),
@@ -180,15 +180,10 @@ def demo(model: RunOrModel, *, port: int | None, share: bool, auth: str | None, 
 
     Example: hftl demo runs/tickets --port 7860
     """
-    port = 7860 if port is None else port
-    if not 0 <= port <= 65535:
-        raise ConfigError(f"--port needs a number from 0 to 65535, but got {port}.")
-    login = _login(auth or os.environ.get(AUTH_VARIABLE))
-    if importlib.util.find_spec("gradio") is None:
-        raise ConfigError(f"hftl demo needs gradio: {install_extra('demo')}")
+    port = port_of(port)
+    login = login_of(auth, AUTH_VARIABLE)
+    need_gradio("demo")
     check_use(model, options)
-    from hftl.demo import free_port
-
     port = free_port(port)  # before the model is loaded: whether it is free is known at once
     if share:
         _say_what_is_public(auth=login is not None, feedback=options["feedback"] is not None)
@@ -205,13 +200,28 @@ def demo(model: RunOrModel, *, port: int | None, share: bool, auth: str | None, 
     wait(page)
 
 
-def _login(value: str | None) -> tuple[str, str] | None:
-    """Return user and password; no message ever holds them."""
+def port_of(port: int | None) -> int:
+    """Return the port to serve on. Raises `ConfigError`."""
+    port = 7860 if port is None else port
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"--port needs a number from 0 to 65535, but got {port}.")
+    return port
+
+
+def need_gradio(verb: str) -> None:
+    """Raise `ConfigError` where the extra of this verb's name is not installed."""
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigError(f"hftl {verb} needs gradio: {install_extra(verb)}")
+
+
+def login_of(given: str | None, variable: str) -> tuple[str, str] | None:
+    """Return user and password, given or of the environment; no message ever holds them."""
+    value = given or os.environ.get(variable)
     if not value:
         return None
     user, colon, password = value.partition(":")
     if not (user and colon and password):
-        raise ConfigError(f"--auth (or {AUTH_VARIABLE}) needs user:password, both of at least one character.")
+        raise ConfigError(f"--auth (or {variable}) needs user:password, both of at least one character.")
     return user, password
 
 

@@ -9,6 +9,7 @@ from hftl.errors import RunError
 
 
 HOST = "127.0.0.1"
+AUTH_VARIABLE = "HFTL_DEMO_AUTH"  # user:password that the page asks for
 
 
 def free_port(port: int) -> int:

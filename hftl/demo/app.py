@@ -49,7 +49,7 @@ def build_demo(
     Raises `ModelError` when there is no such model or it is no classifier, and `RunError` for a `feedback` that cannot be
     written.
     """
-    folder = _surroundings()
+    folder = page_folder()
     artifact = model if isinstance(model, Artifact) else open_artifact(model, revision)
     if share and artifact.report is not None and artifact.revision is None:  # what the Hub has is public already
         config = read_yaml(artifact.run / "config.yaml") if artifact.run is not None else None
@@ -97,26 +97,32 @@ def launch_demo(
     """
     port = free_port(7860 if port is None else port)
     demo = build_demo(model, share=share, **page)
-    try:
-        demo.launch(
-            server_name=HOST,
-            server_port=port,
-            share=share,
-            auth=auth,
-            theme=theme(),
-            quiet=True,
-            prevent_thread_lock=True,
-            footer_links=["api", "settings"],
-            max_file_size=MAX_UPLOAD,
-            state_session_capacity=1_000,  # visitors whose last answer is remembered
-            **_OFF,
-        )
-    except OSError as error:
-        raise RunError(f"The page cannot be served on port {port} ({error}): choose another with --port.") from None
+    serve(demo, port, auth, share=share, max_file_size=MAX_UPLOAD, footer_links=["api", "settings"])
     if share and not demo.share_url:
         demo.close()
         raise RunError("No public address could be had from gradio.live: leave --share off, or try again later.")
     return demo
+
+
+def serve(page: gr.Blocks, port: int, auth: tuple[str, str] | None, **options: Any) -> None:
+    """Serve a page on 127.0.0.1, with nothing sent anywhere, and return at once; `options` are Gradio's.
+
+    Raises `RunError` when the port cannot be had.
+    """
+    try:
+        page.launch(
+            server_name=HOST,
+            server_port=port,
+            auth=auth,
+            theme=theme(),
+            quiet=True,
+            prevent_thread_lock=True,
+            state_session_capacity=1_000,  # visitors whose last answer is remembered
+            **options,
+            **_OFF,
+        )
+    except OSError as error:
+        raise RunError(f"The page cannot be served on port {port} ({error}): choose another with --port.") from None
 
 
 def wait(demo: gr.Blocks) -> None:
@@ -132,8 +138,8 @@ def wait(demo: gr.Blocks) -> None:
             signal.signal(number, handler)
 
 
-def _surroundings() -> Path:
-    """Give Gradio a folder for uploads, removed at the end, and turn its bookkeeping off, before it makes anything."""
+def page_folder() -> Path:
+    """Return a folder given to Gradio for uploads, removed at the end; its bookkeeping is turned off. Before it makes anything."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Statistics of each request, summed up anew after each: nobody looks at them, and they cost more than an answer.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")

@@ -44,35 +44,39 @@ def theme() -> gr.themes.Base:
     )
 
 
-def _style() -> Markup:
-    """Return a style element: the page's own rules, and those of report.html within our pieces of HTML alone."""
+def style(*more: str) -> Markup:
+    """Return a style element: the page's own rules, and those of report.html within our pieces of HTML alone.
+
+    `more` are style sheets as text, in two parts as demo.css is.
+    """
     report = files("hftl.report").joinpath("templates/page.css").read_text(encoding="utf-8")
     report = report.replace(":root {", "& {", 1)  # its colours, for our pieces
     own = files("hftl.demo").joinpath("templates/demo.css").read_text(encoding="utf-8")
-    outer, inner = own.split("/* within our pieces */")
+    parts = [sheet.split("/* within our pieces */") for sheet in (own, *more)]
+    outer, inner = ("\n".join(part[i] for part in parts) for i in range(2))
     # Nested, so that Gradio's rules for the same elements give way; all of it from files of ours.
     return Markup(f"<style>\n{outer}\n.gradio-container .hftl.hftl {{\n{report}\n{inner}\n}}\n</style>")
 
 
 @functools.cache
-def _templates() -> Environment:
-    """Return the report's environment (escaping, filters) with the demo's templates before its own."""
-    loader = ChoiceLoader([PackageLoader("hftl.demo"), PackageLoader("hftl.report")])
-    templates = environment().overlay(loader=loader, cache_size=50)
-    templates.filters = {**templates.filters, "short": lambda text: one_line(str(text), 100)}
-    return templates
+def templates(*before: str) -> Environment:
+    """Return the report's environment (escaping, filters) with the demo's templates, and those of `before`, first."""
+    loader = ChoiceLoader([PackageLoader(package) for package in (*before, "hftl.demo", "hftl.report")])
+    made = environment().overlay(loader=loader, cache_size=50)
+    made.filters = {**made.filters, "short": lambda text: one_line(str(text), 100)}
+    return made
 
 
 def piece(name: str, **values: Any) -> str:
     """Return a macro of pieces.html as HTML. Every string that is not markup of our own is escaped."""
-    return str(getattr(_templates().get_template("pieces.html").module, name)(**values))
+    return str(getattr(templates().get_template("pieces.html").module, name)(**values))
 
 
 def report_html(template: str, name: str, predictor: Predictor, report: dict[str, Any] | None) -> str:
     """Return header.html or evidence.html for the model called `name`; without a report, what is known without one."""
-    page, task = _templates().get_template(template), predictor.task
+    page, task = templates().get_template(template), predictor.task
     values: dict[str, Any] = {
-        "style": _style(),
+        "style": style(),
         "model_name": name,
         "task": task.name,
         "labels": predictor.labels,
@@ -122,7 +126,7 @@ def html(content: str, elem_id: str | None = None, **options: Any) -> gr.HTML:
     return gr.HTML(content, apply_default_css=False, elem_id=elem_id, **options)
 
 
-def in_place(handler: Callable[..., Any], emptied: Callable[[str], list[Any]]) -> Callable[..., Any]:
+def in_place(handler: Callable[..., Any], emptied: Callable[[str], Any]) -> Callable[..., Any]:
     """Return the handler, which answers an `HftlError` with `emptied` of its message: said once, where a visitor looks."""
 
     @functools.wraps(handler)

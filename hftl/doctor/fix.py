@@ -7,7 +7,8 @@ that of a folder or the source has more columns.
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from hftl.doctor.findings import NO_KEY, NO_LABEL, Records
 from hftl.doctor.input_checks import copies_of, repeats
 from hftl.doctor.label_checks import is_sorted, merged_names, missing_labels
 from hftl.doctor.reading import Opened
-from hftl.errors import RunError
+from hftl.errors import DataError, RunError
 from hftl.paths import typed_path
 from hftl.report.statements import counted
 from hftl.terminal import progress
+from hftl.values import convert
 
 
 SEED = 42  # of the order that shuffled rows get
@@ -74,6 +76,45 @@ def fix(opened: Opened, out: Path) -> Records:
     """
     changes = decide(opened.records)
     order = _order(changes)
+    _write(opened, changes, order, out)
+    return opened.records.take(np.concatenate(list(order.values())), changes.label)
+
+
+def count_changes(records: Records) -> int:
+    """Return how many changes `fix` would make."""
+    changes = decide(records)
+    if len(changes.records) and changes.stays.any():
+        _order(changes)
+    return len(changes.log)
+
+
+def relabel(opened: Opened, labels: Mapping[tuple[str, int], str], out: Path) -> None:
+    """Write the data with other labels, by split and row, to the new folder `out`: all rows, in their order.
+
+    Raises:
+        DataError: there is no such row, or a label is not one class.
+        RunError: `out` cannot be written; it is then not there.
+    """
+    records = opened.records
+    if not records.classes:
+        raise DataError(f"{records.name}: only labels that are one class can be corrected here; edit the file itself")
+    names = (*records.labels, *sorted({*labels.values()} - {*records.labels}))
+    changes = Changes(records, np.ones(len(records), dtype=bool), records.label.copy())
+    places = zip(records.split.tolist(), records.row.tolist(), strict=True)
+    position_of = {(records.splits[split], row): position for position, (split, row) in enumerate(places)}
+    for (split, row), name in labels.items():
+        position = position_of.get((split, row))
+        if position is None:
+            raise DataError(f"{records.name} has no row {row} (counted from 0) in {split}: has it changed since?")
+        before = names[changes.label[position]] if changes.label[position] != NO_LABEL else None
+        changes.note(position, "corrected", f"label {before!r} changed to {name!r}")
+        changes.label[position] = names.index(name)
+    order = {split: np.flatnonzero(records.within(split)) for split in records.splits}
+    _write(replace(opened, records=replace(records, labels=names)), changes, order, out)
+
+
+def _write(opened: Opened, changes: Changes, order: dict[str, np.ndarray], out: Path) -> None:
+    """Write the rows of each split in `order`, and the log of the changes."""
     with disk_errors(out, "Give --fix another folder."), new_folder(out) as folder:
         lines = [json.dumps(entry, ensure_ascii=False) for entry in changes.log]
         (folder / LOG_NAME).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -83,7 +124,6 @@ def fix(opened: Opened, out: Path) -> Records:
         for name in set(opened.source.tables) - set(opened.named.values()):
             unused = folder / "unused" / re.sub(r"[^\w-]+", "_", name) / "rows.parquet"
             _write_table(opened.source.tables[name], unused)
-    return opened.records.take(np.concatenate(list(order.values())), changes.label)
 
 
 def decide(records: Records) -> Changes:
@@ -173,16 +213,29 @@ def _write_rows(opened: Opened, split: str, positions: np.ndarray, label: np.nda
     records, column = opened.records, str(opened.columns.label)
     table = opened.source.tables[opened.named[split]].select(records.row[positions])
     feature = table.features.get(column)
-    is_name = isinstance(feature, ClassLabel) or (isinstance(feature, Value) and "string" in feature.dtype)
-    if is_name and not np.array_equal(label, records.label[positions]):  # numbers and bools have one spelling
+    if not np.array_equal(label, records.label[positions]):
         values: list[Any] = [None if code == NO_LABEL else records.labels[code] for code in label]
-        if isinstance(feature, ClassLabel):
-            values = [None if name is None else feature.str2int(name) for name in values]
+        values = [None if name is None else _as_cell(name, feature, column) for name in values]
         changed = table.remove_columns(column).add_column(column, values, feature=feature)  # type: ignore[arg-type]
         table = changed.select_columns(table.column_names)
     file = opened.source.files.get(opened.named[split])
     suffix = file.suffix.lower() if file else ".parquet"
     _write_table(table, folder / f"{split}{suffix}")
+
+
+def _as_cell(name: str, feature: Any, column: str) -> Any:
+    """Return a label as the column holds it. Raises `DataError` for one that it cannot hold."""
+    if isinstance(feature, Value) and "string" in feature.dtype:
+        return name
+    try:
+        if isinstance(feature, ClassLabel):
+            return feature.str2int(name)
+        kind = next((k for k in (bool, int, float) if k.__name__ in feature.dtype), float)
+        return convert(kind, name)
+    except (ValueError, TypeError):
+        raise DataError(
+            f"the column {column!r} cannot hold the label {name!r}: choose one that the data have"
+        ) from None
 
 
 def _write_table(table: Dataset, path: Path) -> None:

@@ -39,6 +39,7 @@ class Opened:
     columns: Columns
     inputs: dict[str, Dataset]  # by split: one column with the inputs of all rows, as a task reads them
     records: Records
+    task: Task  # what the columns speak for
 
 
 def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
@@ -97,7 +98,7 @@ def _opened(task: Task, source: Source, named: dict[str, str], columns: Columns)
         unused=empty or tuple(name for name in declared if name not in labels),
         empty_folders=bool(empty),
     )
-    return Opened(source, named, columns, contents, records)
+    return Opened(source, named, columns, contents, records, task)
 
 
 def _codes(names: list[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:

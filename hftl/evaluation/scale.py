@@ -2,8 +2,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from hftl.evaluation.bootstrap import Interval
+
+if TYPE_CHECKING:  # a list of runs is written without scipy
+    from hftl.evaluation.bootstrap import Interval
 
 
 MINUS = "\u2212"
@@ -19,6 +22,15 @@ _NAMES = {
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
 }
+# The score that a report begins with, by what is answered, and those that are no shares: a list of runs knows them without
+# torch, and a test holds them against `TASKS`.
+HEADLINES = {
+    "single_label_classification": "accuracy",
+    "multi_label_classification": "micro_f1",
+    "regression": "r2",
+    "token_classification": "f1",
+}
+FIGURES = ("rmse", "mae", "r2", "pearson", "spearman")
 # What each score that has an interval says; {name} is a class, a label, a type.
 MEANINGS = {
     "accuracy": "The share of test rows with the right answer.",
@@ -101,7 +113,7 @@ class Scale:
         """What follows a difference."""
         return " points" if self.share else ""
 
-    def gap(self, gap: Interval) -> str:
+    def gap(self, gap: "Interval") -> str:
         """Return a difference with its bounds, such as +3.1 points, 95% +0.2 to +6.0."""
         value, low, high = self.gaps(gap.value, gap.low, gap.high)
         return f"{value}{self.unit}, 95% {low} to {high}"

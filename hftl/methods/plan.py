@@ -28,6 +28,7 @@ DECAY_VIT = 0.75  # BEiT and MAE fine-tuning
 DECAY_CONVNET = 0.9
 # Rates, measured on 500 and 2,000 rows (benchmarks/rates.py; docs/log.md, 2026-11-27). Narrower encoders want higher ones.
 RATE_TEXT, WIDTH_POWER = 7e-5, 1.5  # at width 768, and how it falls with the width: 2e-4 at 384
+RATE_FINE = 2.0  # times that for numbers and for tags of words: features tell less of these than of a class
 RATE_VIT = 5e-5
 RATE_CONVNET = 1e-3
 # Up to so many rows per class are few. SetFit (Tunstall et al. 2022, table 2, from memory): tuned RoBERTa-large is 19
@@ -206,6 +207,8 @@ def full_defaults(loaded: Loaded, config: MethodConfig, n_train: int) -> tuple[f
     else:
         width = getattr(loaded.model.config, "hidden_size", 768)  # not every config calls it so
         rate, decay, epochs, batch = RATE_TEXT * (768 / width) ** WIDTH_POWER, DECAY_TEXT, 3, 16
+        numbers = getattr(loaded.model.config, "problem_type", None) == "regression"
+        rate *= RATE_FINE if numbers or type(loaded.model).__name__.endswith("ForTokenClassification") else 1.0
     batch = batch if loaded.outputs else MAP_ROWS
     longer = min(LEAST_STEPS * batch / n_train, MOST_TIMES * epochs)
     arguments = {

@@ -251,7 +251,7 @@ def closed_form(features: dict[str, Any], data: StageData, pooling: str, seed: i
 def _with_room(fit: _Fit, stage: Stage, folder: Path, notes: list[str]) -> StageReport:
     """Run the stage; after out-of-memory again from its start, with half the batch and twice the accumulation."""
     plan = fit.plan
-    args = stage_arguments(plan, stage, fit.config, fit.best_metric, folder)
+    args = stage_arguments(plan, stage, fit.config, fit.best_metric, folder, len(fit.data.train))
     # Several processes do not try again, and need no second copy of the model.
     start = {k: v.detach().cpu().clone() for k, v in plan.model.state_dict().items()} if args.world_size == 1 else {}
     while True:
@@ -318,7 +318,7 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
     guard = LossGuard(inputs.collate, loss, data.output.chance(data.labels))
     rows = Numbered(inputs.train, config.train_seed)
     output = data.output
-    telling = Telling(output.headline, output.written(output.headline), logged=fit.pause is None)
+    telling = Telling(stage.name, output.headline, output.written(output.headline), logged=fit.pause is None)
     callbacks: list[TrainerCallback] = [guard, SeededEpochs(rows), Interruptible(), telling]
     kept = data.output.decode if data.hooks.compute_metrics is None else lambda logits: logits
     if config.method.early_stopping_patience is not None and args.load_best_model_at_end:

@@ -101,8 +101,8 @@ class GroupedTrainer(Trainer):
 class Telling(TrainerCallback):
     """Says how far the training is: after each step on a terminal, after each look at the validation rows in a log."""
 
-    def __init__(self, score: str, scale: Scale, *, logged: bool):
-        self.score, self.scale, self.logged = score, scale, logged
+    def __init__(self, stage: str, score: str, scale: Scale, *, logged: bool):
+        self.stage, self.score, self.scale, self.logged = stage, score, scale, logged
         self.loss = self.validation = ""
         self.begun = (0, 0.0)
 
@@ -114,10 +114,11 @@ class Telling(TrainerCallback):
         """Note the loss."""
         loss = kwargs["logs"].get("loss")
         self.loss = self.loss if loss is None else f"loss {loss:.3g}"
+        self._mark(state, loss=loss)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Move the live line."""
-        terminal.at(self._line(state))
+        terminal.at(self._line(state), self._left(state))
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write the line of an epoch without a look at the validation rows."""
@@ -128,18 +129,29 @@ class Telling(TrainerCallback):
         """Write the line of a look."""
         value = kwargs["metrics"].get(f"eval_{self.score}")
         self.validation = "" if value is None else f"validation {self.scale.name} {self.scale.value(value)}"
+        self._mark(state, score=value)
         if self.logged:
             terminal.log(self._line(state))
 
-    def _line(self, state: Any) -> str:
-        """Return "epoch 2/3, loss 0.048, validation accuracy 91.7%, 0:28 left"."""
+    def _mark(self, state: Any, **values: float | None) -> None:
+        """Record a mark of the curve."""
+        known = {name: value for name, value in values.items() if value is not None}
+        if known:
+            terminal.record(stage=self.stage, at_step=state.global_step, epoch=round(state.epoch or 0.0, 4), **known)
+
+    def _left(self, state: Any) -> float | None:
+        """Return the seconds that are left, None where they cannot be told."""
         step, start = self.begun
         done, left = state.global_step - step, state.max_steps - state.global_step
-        spent = time.perf_counter() - start
+        return (time.perf_counter() - start) / done * left if done and left else None
+
+    def _line(self, state: Any) -> str:
+        """Return "epoch 2/3, loss 0.048, validation accuracy 91.7%, 0:28 left"."""
+        left = self._left(state)
         where = f"epoch {min(int(state.epoch or 0) + 1, state.num_train_epochs)}/{state.num_train_epochs}"
         if state.epoch and float(state.epoch).is_integer():
             where = f"epoch {int(state.epoch)}/{state.num_train_epochs}"
-        rest = f"{terminal.clock(spent / done * left)} left" if done and left else ""
+        rest = "" if left is None else f"{terminal.clock(left)} left"
         return ", ".join(filter(None, (where, self.loss, self.validation, rest)))
 
 

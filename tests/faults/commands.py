@@ -34,6 +34,15 @@ KINDS: dict[str, dict[str, object]] = {
     "pairs": {**TEXT, "data": "pairs.csv", "method": "full", "num_train_epochs": 3},
     "auto": {**TEXT, "method": "auto", "budget": "1h", "num_train_epochs": 2},  # 9 steps a trial, in rungs of 2 and 6
     "early stop": {**TEXT, "method": "full", "num_train_epochs": 9, "early_stopping_patience": 1},
+    # the mixture that keeps enough of the base, under another loss
+    "kept": {
+        **TEXT,
+        "method": "wise",
+        "keep": 0.99,
+        "loss": "logit_adjusted",
+        "evidence": "full",
+        "num_train_epochs": 3,
+    },
     "contrastive": {
         **TEXT,
         "method": "contrastive",
@@ -128,5 +137,7 @@ def assert_same_run(run: Path, other: Path) -> None:
 def assert_whole(folder: Path) -> None:
     """The run folder holds what a finished run holds, and nothing lies beside it."""
     adapter = {"adapter"} if (folder / "run" / "adapter").is_dir() else set()
-    assert {path.name for path in (folder / "run").iterdir()} == {"config.yaml", "report.json", "final"} | adapter
+    proof = {"report.html", "baseline"} if report_of(folder / "run")["evidence"] else set()  # a baseline may be saved
+    there = {path.name for path in (folder / "run").iterdir()} - proof
+    assert there == {"config.yaml", "report.json", "final"} | adapter
     assert {path.name for path in folder.iterdir()} == {"run", "cache", "stdout", "stderr"}

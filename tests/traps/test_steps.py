@@ -13,6 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 from transformers import TrainingArguments
 
+from hftl.config import build_config
 from hftl.errors import TrainingError
 from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import Layers
@@ -94,13 +95,33 @@ def test_class_weights_are_scikit_learns_and_exact_under_accumulation() -> None:
 
 def test_arguments_by_default(folder: Path) -> None:
     plan = Plan(nn.Linear(2, 2), ("",), Layers((), (), ()), (), {"learning_rate": 1e-4, "num_train_epochs": 3})
-    args = stage_arguments(plan, Stage("s", (), 1.0), config_of(folder), "macro_f1", folder / "args")
+    args = stage_arguments(plan, Stage("s", (), 1.0), config_of(folder), "macro_f1", folder / "args", 100)
     assert args.torch_compile is False
     assert args.push_to_hub is False
     assert args.remove_unused_columns is False
     assert args.report_to in ([], "none", ["none"])
     assert args.learning_rate == 1e-4
     assert args.seed == 42
+
+
+@pytest.mark.parametrize(
+    ("rows", "typed", "size"),
+    [
+        (600, {"num_train_epochs": 3}, 8),  # 113 steps of 16 rows
+        (2000, {"num_train_epochs": 3}, 16),
+        (600, {}, 16),  # as many epochs as it takes
+        (600, {"num_train_epochs": 3, "per_device_train_batch_size": 32}, 32),
+        (600, {"num_train_epochs": 3, "gradient_accumulation_steps": 2}, 16),
+        (600, {"num_train_epochs": 3, "max_steps": 50}, 16),
+    ],
+)
+def test_few_typed_epochs_of_few_rows_take_more_steps(rows: int, typed: Any, size: int, folder: Path) -> None:
+    method = {"learning_rate": 1e-4, "num_train_epochs": 3, "per_device_train_batch_size": 16}
+    plan = Plan(nn.Linear(2, 2), ("",), Layers((), (), ()), (), method)
+    flags = {"data": "x", "model": "x", "method": "full", "use_cpu": True, "bf16": False, **typed}
+    config = build_config("text-classification", flags)
+    args = stage_arguments(plan, Stage("s", (), 1.0), config, "macro_f1", folder / "args", rows)
+    assert args.per_device_train_batch_size == size
 
 
 def test_evaluation_keeps_every_row_when_training_drops_some(folder: Path) -> None:

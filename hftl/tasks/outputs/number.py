@@ -20,6 +20,7 @@ from hftl.evaluation.number_scores import (
     number_statistics,
     spearman,
 )
+from hftl.evaluation.scale import FIGURES
 from hftl.tasks.outputs.names import late
 from hftl.tasks.task import Answer, Output, Summed
 
@@ -173,7 +174,7 @@ NUMBER = Output(
     tell=_tell,
     beside=lambda outputs, targets: {"spearman": spearman(decode(outputs), targets)},
     smaller=("rmse", "mae"),
-    figures=("rmse", "mae", "r2", "pearson", "spearman"),
+    figures=FIGURES,
     settle=settle,
     configured=configured,
     scale=scale_of,

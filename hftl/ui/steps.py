@@ -1,0 +1,314 @@
+"""What the four steps of the page show, as plain values: data, plan, result; each by the part of hftl that knows it."""
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hftl.config import build_config, read_yaml
+from hftl.errors import HftlError, RunError
+from hftl.methods import METHODS
+from hftl.methods.auto import AUTO
+from hftl.methods.gradual import GRADUAL
+from hftl.models.find import check_model
+from hftl.ui.files import Workspace, later_name
+
+
+FIRST, SHOWN, WORST = 5, 6, 12  # rows: of the data, behind a finding, and the worst of each kind
+Content = Any  # a text (str), or an image (PIL.Image)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the data."""
+
+    split: str  # train, validation or test, as hftl reads the source
+    row: int  # counted from 0 in that split of the source
+    content: Content
+    label: str | None  # None: it has none
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A finding of the doctor's, with the first of its rows."""
+
+    check: str
+    level: str  # PASS, INFO, WARN or FAIL
+    count: int
+    advice: str
+    rows: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataLook:
+    """Step 1."""
+
+    data: str  # the value of --data
+    name: str
+    task: str
+    why: str  # a sentence: what in the data speaks for the task
+    columns: tuple[str, ...]  # of the inputs, then the label
+    splits: dict[str, int]  # rows
+    rows: tuple[Row, ...]  # the first five
+    classes: dict[str, int]  # rows of train by class, the most frequent first; empty where labels are no classes
+    problems: tuple[Problem, ...]  # the gravest first; those that passed are left out
+    fixable: bool  # the doctor's fix would change something
+
+
+@dataclass(frozen=True)
+class Card:
+    """Step 2: one method."""
+
+    method: str
+    words: str  # what it does, in one line
+    seconds: float | None = None
+    memory: int | None = None  # bytes
+    fits: bool = True
+    metric: str = ""
+    value: float | None = None  # what the probe reaches by cross-validation, with its 95% bounds; None: not known
+    low: float | None = None
+    high: float | None = None
+    recommended: bool = False
+    reason: str = ""  # why it is
+    words_of_command: tuple[str, ...] = ()  # after `hftl train`, for `hftl.ui.process.start`
+    command: str = ""  # the same as a line for a shell
+    problem: str = ""  # why this method cannot be used here
+
+
+@dataclass(frozen=True)
+class WorstRow:
+    """A test row that the model got most wrong, or a training row whose label looks wrong (`suspect`)."""
+
+    split: str  # in which the source has it: train, validation or test
+    row: int  # counted from 0 there
+    content: Content
+    label: str
+    prediction: str
+    probability: float | None  # of the prediction
+    suspect: bool = False
+
+
+@dataclass(frozen=True)
+class ResultView:
+    """Step 4."""
+
+    folder: Path
+    report: dict[str, Any]
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    score: str  # "87.9%"
+    interval: str  # "86.4 to 89.4%"
+    ladder: tuple[tuple[str, ...], ...]  # name, score, interval
+    verdict: str  # the title of the verdict
+    sentence: str
+    look: str  # good, neutral or bad
+    classes: tuple[str, ...]
+    worst: tuple[WorstRow, ...]
+    correctable: bool  # `corrected_copy` can change labels of this data
+    data: str  # the value of --data it was trained on
+    words: tuple[str, ...]  # after `hftl train`: trains the same again
+
+
+def look(data: str, task: str | None = None) -> DataLook:
+    """Examine the data as `hftl doctor` does. Raises an `HftlError` when they cannot be read or learnt from."""
+    from hftl.doctor import examine_source  # late here and below: with them come torch and its kin
+    from hftl.doctor.fix import count_changes
+
+    opened, findings, _ = examine_source(data, task)
+    records, columns, output = opened.records, opened.columns, opened.task.output
+    counts = zip(records.labels, records.counts("train").tolist(), strict=True)
+    classes = dict(sorted(counts, key=lambda pair: -pair[1])) if records.classes else {}
+    named = " and ".join(map(repr, columns.inputs))
+    learned = output.words["learned"].format(n=f"{len(records.labels):,}")
+    grave = sorted((f for f in findings if f.level != "PASS"), key=lambda f: ("FAIL", "WARN", "INFO").index(f.level))
+    first = [(records.splits[0], row) for row in records.row[records.within(records.splits[0])][:FIRST].tolist()]
+    return DataLook(
+        data=data,
+        name=records.name,
+        task=opened.task.name,
+        why=f"{records.kind.name.capitalize()}s in {named}, {learned} in {str(columns.label)!r}.",
+        columns=(*columns.inputs, str(columns.label)),
+        splits={split: int(records.within(split).sum()) for split in records.splits},
+        rows=_rows(opened, first),
+        classes=classes,
+        problems=tuple(Problem(f.check, f.level, f.count, f.fix, _rows(opened, _places(f.rows))) for f in grave),
+        fixable=count_changes(records) > 0,
+    )
+
+
+def _places(rows: dict[str, list[int]]) -> list[tuple[str, int]]:
+    """Return the first rows of a finding, of each split in turn."""
+    turns = ([(split, numbers[i]) for split, numbers in rows.items() if i < len(numbers)] for i in range(SHOWN))
+    return [place for turn in turns for place in turn][:SHOWN]
+
+
+def _rows(opened: Any, places: list[tuple[str, int]]) -> tuple[Row, ...]:
+    """Return rows of opened data with their contents; a broken image is shown as the line that says so."""
+    records = opened.records
+    label_of = {
+        (records.splits[s], r): code
+        for s, r, code in zip(records.split.tolist(), records.row.tolist(), records.label.tolist(), strict=True)
+    }
+    shown = []
+    for split, row in places:
+        code = label_of.get((split, row), -1)
+        content = _content(opened.task.inputs, opened.inputs[split], row) if split in opened.inputs else ""
+        shown.append(Row(split, row, content, records.labels[code] if code >= 0 else None))
+    return tuple(shown)
+
+
+def _content(inputs: Any, table: Any, row: int) -> Content:
+    try:
+        return inputs.show(inputs.values(table.select([row], new_fingerprint=f"row-{row}"))[0])
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # what the doctor finds fault with
+        return f"({' '.join(str(error).split()) or 'nothing'})"
+
+
+def fix(workspace: Workspace, data: str, task: str | None = None) -> DataLook:
+    """Write the doctor's cleaned copy into the workspace and return the look at it."""
+    from hftl.doctor import examine_source
+
+    path = workspace.new_data(f"{later_name(data)}-cleaned-1")
+    workspace.data.mkdir(parents=True, exist_ok=True)
+    examine_source(data, task, fix=str(path))
+    return look(str(path), task)
+
+
+def plan_cards(data: str, task: str, model: str | None, flags: list[str]) -> Iterator[Card]:
+    """Yield a card for each method at once, its command alone, and then again as what it takes is worked out.
+
+    The first is auto, which says why where no method is recommended. `flags` are words as `take_flags` returns them.
+    Raises an `HftlError` where no method could work; a model that is not to be had, before the first card.
+    """
+    from hftl.adapt import complete
+    from hftl.planning.plan_report import measure, report_for
+
+    words = [task, "--data", data, *(("--model", model) if model else ())]
+    values: dict[str, Any] = {"data": data, "model": model, "method": AUTO.name, **_values(flags)}
+    config = complete(build_config(task, values))
+    check_model(str(config.model.model), config.model.revision)
+    cards = [_bare(name, [*words, "--method", name, *flags]) for name in METHODS]
+    yield from cards
+    basis = measure(config)
+    output = basis.ready.task.output
+    for card in sorted(cards, key=lambda card: card.method == GRADUAL.name):  # its many stages take long to time
+        try:
+            report = report_for(basis, card.method)
+        except HftlError as error:
+            yield replace(card, problem=str(error))
+        else:
+            yield _filled(card, report, output.written(), output.headline)
+
+
+def _bare(method: str, words: list[str]) -> Card:
+    return Card(method, METHODS[method].summary, words_of_command=tuple(words), command=command_line(words))
+
+
+def _filled(card: Card, report: dict[str, Any], scale: Any, metric: str) -> Card:
+    advice, memory = report["recommendation"], report["memory"]
+    card = replace(card, seconds=report["time"]["total_seconds"], memory=memory["total_bytes"], fits=memory["fits"])
+    found = advice["comparison"]
+    if found is not None and card.method in (AUTO.name, "probe"):
+        value, rows = found["probe_accuracy"], found["rows"]
+        bounds = _bounds(value, rows) if scale.right else (None, None)
+        card = replace(card, metric=metric, value=value, low=bounds[0], high=bounds[1])
+    recommended = advice["method"] == card.method
+    said = recommended or (card.method == AUTO.name and advice["method"] not in METHODS)  # not to transfer at all
+    return replace(card, recommended=recommended, reason=advice["reason"] if said else "")
+
+
+def _bounds(share: float, rows: int) -> tuple[float, float]:
+    from hftl.evaluation.bootstrap import proportion_interval
+
+    interval = proportion_interval(round(share * rows), rows)
+    return interval.low, interval.high
+
+
+def _values(flags: list[str]) -> dict[str, Any]:
+    """Return words of flags as values by name."""
+    values: dict[str, list[str]] = {}
+    for word in flags:
+        if word.startswith("--"):
+            values[word[2:]] = []
+        else:
+            values[next(reversed(values))].append(word)
+    return {name: one[0] if len(one) == 1 else one or True for name, one in values.items()}
+
+
+def command_line(words: tuple[str, ...] | list[str]) -> str:
+    """Return `hftl train WORDS` quoted for a shell."""
+    return shlex.join(["hftl", "train", *words])
+
+
+def result(folder: Path) -> ResultView:
+    """Return what the page shows of a finished run. Raises `RunError` where there is none."""
+    from hftl.report.views import statements_of
+    from hftl.run_data import read_report
+    from hftl.run_folder import check_finished
+    from hftl.tasks import task_of
+
+    report = read_report(check_finished(folder) / "report.json")
+    if report is None:
+        raise RunError(f"{folder} has no report.json: train the run again.")
+    said, task = statements_of(report), task_of(report)
+    metric, scale = task.output.headline, task.output.written()
+    score = report["metrics"]["test"][metric]
+    worst, readable = _worst(folder, report, task)
+    return ResultView(
+        folder=folder,
+        report=report,
+        metric=metric,
+        **{name: float(score[name]) for name in ("value", "low", "high")},
+        score=scale.value(score["value"]),
+        interval=scale.bounds(score["low"], score["high"]),
+        ladder=tuple(tuple(row) for row in said["ladder"]["rows"]),
+        verdict=said["verdict"]["title"],
+        sentence=said["verdict"]["sentence"],
+        look=said["verdict"]["look"],
+        classes=tuple(report["data"]["labels"]),
+        worst=worst,
+        correctable=readable and task.output.single,
+        data=str(read_yaml(folder / "config.yaml").get("data")),
+        words=(str(folder / "config.yaml"),),
+    )
+
+
+def _worst(folder: Path, report: dict[str, Any], task: Any) -> tuple[tuple[WorstRow, ...], bool]:
+    """Return the worst test rows and the suspect training rows, and whether the data could be read for them."""
+    from hftl.run_data import run_splits
+
+    evidence, names, say = report.get("evidence") or {}, report["data"]["labels"], task.output.say
+    try:
+        splits, homes = run_splits(folder), _homes(folder, task)
+    except HftlError:  # the data have moved, or were in memory
+        return (), False
+    rows: list[WorstRow] = []
+    for entry in (evidence.get("worst_rows") or [])[:WORST]:
+        content = _content(task.inputs, splits.test, entry["row"])
+        label, guess = (str(say(entry[what], names)) for what in ("true", "predicted"))
+        rows.append(WorstRow(homes["test"], entry["source_row"], content, label, guess, entry.get("probability")))
+    for entry in (evidence.get("suspects") or [])[:WORST]:
+        content = _content(task.inputs, splits.train, entry["row"])
+        label, guess = (names[entry[what]] for what in ("given", "suggested"))
+        sure = entry.get("suggested_probability")
+        rows.append(WorstRow("train", entry["source_row"], content, label, guess, sure, suspect=True))
+    return tuple(rows), True
+
+
+def _homes(folder: Path, task: Any) -> dict[str, str]:
+    """Return in which split of the source the test rows are: in train, where they were cut from it."""
+    from hftl.data.settle import as_lists, find_columns, train_of
+    from hftl.data.sources import read_source
+
+    values = read_yaml(folder / "config.yaml")
+    config = build_config(values.pop("task"), values).data
+    source = as_lists(read_source(config.data, task.inputs.kind), config)
+    named = train_of(source)
+    train = source.tables[named["train"]]
+    label = str(find_columns(train, task.inputs, config, need_label=True, output=task.output).label)
+    table = source.tables.get(named.get("test", ""))
+    labelled = table is not None and label in table.column_names and any(v is not None for v in table[label][:])
+    return {"train": "train", "test": "test" if labelled else "train"}

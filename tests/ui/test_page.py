@@ -1,0 +1,259 @@
+"""`hftl ui` in a browser: from a file to a prediction, faults, a run found again, a phone, the dark, the keyboard alone."""
+
+import csv
+import json
+import shutil
+import socket
+import zipfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from hftl.cli import execute
+from hftl.errors import ConfigError, HftlError, RunError
+from tests.browser import headless_chromium
+from tests.demo.conftest import Opened
+from tests.demo.setups import LABELS, text_run
+from tests.tiny import build, tiny_images, tiny_text_rows
+
+
+pytest.importorskip("gradio", reason="the extra ui is not installed")
+TEXT = "sad lonely tears while we walk"
+MARKED = "#methods input"
+
+
+class Page:
+    """A served page and its folder."""
+
+    def __init__(self, folder: Path, **options) -> None:
+        from hftl.ui.app import launch_ui
+
+        self.folder = folder
+        self.blocks = launch_ui(folder, port=0, **options)
+        self.url = str(self.blocks.local_url)
+
+
+@pytest.fixture(scope="module")
+def ui(tmp_path_factory):
+    """A page over a folder with tiny models, which it falls back on as it would on packaged ones, and a finished run."""
+    from hftl.ui import train_tab
+
+    folder = tmp_path_factory.mktemp("ui") / "project"
+    models = {family: build(family, folder / f"tiny-{family}") for family in ("bert", "resnet")}
+    report = text_run(folder / "runs" / "mood") / "report.json"
+    made = json.loads(report.read_text(encoding="utf-8"))
+    made["evidence"] |= {"worst_rows": [], "suspects": []}  # its rows are made up
+    report.write_text(json.dumps(made), encoding="utf-8")
+    (report.parent / "report.html").write_text("<h1>A report</h1>", encoding="utf-8")
+    patch = pytest.MonkeyPatch()
+    patch.setattr(train_tab, "_at_hand", lambda task: str(models["bert" if task.startswith("text") else "resnet"]))
+    patch.setattr(train_tab, "EVERY", 0.5)
+    page = Page(folder)
+    yield page
+    page.blocks.close(verbose=False)
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    yield from headless_chromium()
+
+
+@pytest.fixture
+def show(chromium, ui):
+    """Open the page: `show(query, width=1200, **context options)`."""
+    contexts = []
+
+    def open_page(query: str = "", width: int = 1200, **options) -> Opened:
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 844}, **options))
+        opened = Opened(contexts[-1].new_page())
+        opened.page.set_default_timeout(120_000)  # several processes may share two cores
+        opened.page.goto(ui.url + query)
+        opened.page.wait_for_selector("#look")
+        return opened
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def no_process(monkeypatch):
+    """Runs that are asked for, instead of started."""
+    asked = []
+    monkeypatch.setattr("hftl.ui.process.start", lambda words, folder: asked.append((tuple(words), folder)))
+    return asked
+
+
+def moods(path: Path, rows: int = 60) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("text", "label"))
+        writer.writerows((text, LABELS[label]) for text, label in tiny_text_rows(rows, 3))
+    return path
+
+
+def plan(page, method: str) -> str:
+    """Wait for the plan, choose a method and return the command."""
+    page.locator(f'{MARKED}[value="{method}"]').wait_for(state="attached")
+    page.wait_for_function("!document.querySelector('#plan-note')?.innerText.startsWith('Working')")
+    page.locator(f'{MARKED}[value="{method}"]').check()
+    page.wait_for_function(f"document.querySelector('#command textarea').value.endsWith('--method {method}')")
+    return page.input_value("#command textarea")
+
+
+def test_text_from_file_to_prediction(ui, show, tmp_path):
+    opened = show(color_scheme="dark")
+    page = opened.page
+    assert page.evaluate("getComputedStyle(document.querySelector('#head .kicker')).color") == "rgb(158, 168, 181)"
+    page.set_input_files("#upload input[type=file]", moods(tmp_path / "moods.csv"))
+    page.locator(".look").wait_for()
+    assert "text classification" in page.inner_text("#data-panel .tone")
+    assert page.locator("#data-panel .counts li").all_inner_texts()[0].split() == ["Arts", "20"]
+    assert page.locator("#data-panel table").first.locator("tbody tr").count() == 5
+    assert plan(page, "probe").startswith("hftl train text-classification --data ")
+    page.click("#train")
+    page.locator("#status").wait_for()
+    page.reload()  # in the middle of the run
+    page.locator("#status").wait_for()
+    opened.said.clear()  # Gradio's script reports the stream that the reload cut off
+    page.locator("#outcome .score").wait_for()
+    assert page.locator("#outcome .score").inner_text().endswith("%")
+    page.fill("#try-text textarea", TEXT)
+    page.click("#try")
+    assert page.locator("#said").inner_text() in LABELS
+    assert [run.name for run in (ui.folder / "runs").iterdir() if run.name.startswith("moods")]
+    assert opened.said == []
+    assert opened.foreign == []
+
+
+def test_a_finished_run_is_put_right(ui, show, no_process):
+    opened = show("?run=mood")
+    page = opened.page
+    assert page.locator("#outcome .score").inner_text() == "84.0%"
+    assert page.locator("#stepper [aria-current=step]").inner_text().endswith("Result")
+    page.click("#report")
+    assert page.frame_locator("iframe.report").locator("h1").inner_text() == "A report"
+    page.get_by_role("tab", name="Runs").click()
+    row = page.locator("#runs-panel tbody tr").filter(has_text="rows.csv")
+    assert "84.0%" in row.inner_text()
+    page.click("#compare")
+    page.get_by_text("Choose two runs to compare").wait_for()
+    assert opened.foreign == []
+
+
+def test_image_on_a_phone(ui, show, tmp_path, no_process):
+    folder = tiny_images(tmp_path / "pictures", per_class=8, classes=LABELS, size=48)
+    packed = Path(shutil.make_archive(str(tmp_path / "pictures"), "zip", folder))
+    opened = show(width=390)
+    page = opened.page
+    page.set_input_files("#upload input[type=file]", packed)
+    page.locator(".look").wait_for()
+    assert "image classification" in page.inner_text("#data-panel .tone")
+    assert page.locator("#data-panel .thumb img").first.evaluate("async (i) => (await i.decode(), i.naturalWidth)") > 8
+    plan(page, "probe")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("tab", name="Runs").click()
+    page.locator("#runs-panel table").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert opened.said == []
+
+
+def test_the_keyboard_alone(ui, show, tmp_path, no_process):
+    moods(ui.folder / "keys.csv")
+    page = show().page
+    page.locator("#data-text textarea, #data-text input").first.focus()
+    page.keyboard.type(str(ui.folder / "keys.csv"))
+    page.keyboard.press("Enter")
+    page.wait_for_function("!(document.querySelector('#plan-note')?.innerText ?? 'Working').startsWith('Working')")
+    page.locator("#train:not([disabled])").wait_for()
+    seen = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        seen.add(place := page.evaluate("document.activeElement.closest('[id]')?.id || document.activeElement.type"))
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        if place == "train":
+            break
+    assert place == "train", seen
+    assert outline == "solid"
+    page.keyboard.press("Enter")
+    page.wait_for_url("**?run=keys*")
+    words, folder = no_process[0]
+    assert words[words.index("--data") + 1] == str(ui.folder / "keys.csv")
+    assert folder.parent == ui.folder / "runs"
+
+
+def test_bad_files_get_a_line(ui, show, tmp_path):
+    climbing = tmp_path / "climbing.zip"
+    with zipfile.ZipFile(climbing, "w") as packed:
+        packed.writestr("../../outside.csv", "text,label\n")
+    (tmp_path / "fake.csv").write_bytes(b"\x00\x01\x02")
+    opened = show()
+    for bad in (tmp_path / "fake.csv", climbing):
+        opened.page.set_input_files("#upload input[type=file]", bad)
+        opened.page.locator("#data-panel .problem").wait_for()
+        opened.page.locator("#upload [aria-label=Clear], #upload button[title=Clear]").first.click()
+        opened.page.wait_for_selector("#upload input[type=file]", state="attached")
+    opened.page.fill("#data-text textarea, #data-text input", "/etc/passwd")
+    opened.page.click("#look")
+    opened.page.wait_for_function("document.querySelector('#data-panel .problem')?.innerText.includes('passwd')")
+    assert opened.page.locator("#train").count() == 0
+    assert not (ui.folder.parent / "outside.csv").exists()
+
+
+@pytest.mark.slow
+def test_stop_and_resume_on_two_pages(ui, show):
+    from hftl.ui import process
+
+    data = moods(ui.folder / "long.csv", 300)
+    words = ["text-classification", "--data", str(data), "--model", str(ui.folder / "tiny-bert"), "--method", "full"]
+    process.start([*words, "--num_train_epochs", "60", "--evidence", "off"], ui.folder / "runs" / "long")
+    one, other = show("?run=long").page, show("?run=long").page
+    one.wait_for_function("document.querySelector('.stages .now .what')?.innerText === 'training'")
+    one.click("#stop")
+    for page in (one, other):
+        page.wait_for_function("document.querySelector('#status')?.innerText.startsWith('Stopped')")
+    other.click("#resume")
+    for page in (one, other):
+        page.wait_for_function("document.querySelector('#status')?.innerText.startsWith('Finished')")
+
+
+def test_no_file_of_the_machine(ui):
+    inside = [*ui.folder.glob("runs/mood/*"), *ui.folder.glob("data/*")]
+    for path in ("/etc/passwd", *inside, Path(__file__)):
+        for how in ("gradio_api/file=", "file="):
+            assert httpx.get(f"{ui.url}{how}{path}").status_code in (403, 404), path
+    for name in ("/etc/passwd", "https://example.org/x.csv"):
+        assert httpx.get(f"{ui.url}gradio_api/info").json()["named_endpoints"] == {}, name  # nothing to call
+
+
+def test_limit_login_and_port(tmp_path):
+    page = Page(tmp_path / "small", max_upload=1000, auth=("ada", "secret"))
+    try:
+        assert httpx.get(f"{page.url}config").status_code == 401
+        with httpx.Client() as client:
+            assert client.post(f"{page.url}login", data={"username": "ada", "password": "no"}).status_code == 400
+            assert client.post(f"{page.url}login", data={"username": "ada", "password": "secret"}).status_code == 200
+            large = {"files": ("large.csv", b"x" * 2000)}
+            assert client.post(f"{page.url}gradio_api/upload", files=large).status_code == 413
+    finally:
+        page.blocks.close(verbose=False)
+
+
+def test_bad_flags_get_a_line(tmp_path, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(RunError, match=r"in use: choose another with --port \d+"):
+            execute(["ui", str(tmp_path), "--port", str(taken.getsockname()[1])])
+    for flags, said in (
+        (["--auth", "ada"], "user:password"),
+        (["--max_upload", "much"], "much"),
+        (["--port", "70000"], "65535"),
+    ):
+        with pytest.raises(HftlError, match=said):
+            execute(["ui", str(tmp_path), *flags])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="hftl ui needs gradio: pip install"):
+        execute(["ui", str(tmp_path)])

@@ -1,0 +1,150 @@
+"""What the four steps of the page show, against what the commands of the same names say."""
+
+import shlex
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hftl.data.sources import read_source
+from hftl.doctor import doctor
+from hftl.errors import DataError, ModelError, RunError
+from hftl.methods import METHODS
+from hftl.ui.files import Correction, Workspace, corrected_copy
+from hftl.ui.steps import command_line, fix, look, plan_cards, result
+from tests.command import hftl, text_csv, write_csv
+from tests.runs import checkpoint, text_frame, tiny_run
+from tests.small_data import image_folder
+
+
+@pytest.fixture
+def space(tmp_path) -> Workspace:
+    (tmp_path / "space").mkdir()
+    return Workspace(tmp_path / "space")
+
+
+def faulty(path: Path) -> Path:
+    """Tiny texts, one of which stands twice, one of which has no label."""
+    rows = text_frame(40).values.tolist()
+    return write_csv(path, [*rows, rows[0], ["a text without", ""]])
+
+
+def test_a_table_is_looked_at_as_the_doctor_does(tmp_path):
+    path = faulty(tmp_path / "moods.csv")
+    seen = look(str(path))
+    frame = pd.read_csv(path)
+    assert (seen.task, seen.columns, seen.splits) == ("text-classification", ("text", "label"), {"train": 42})
+    assert seen.classes == frame["label"].value_counts().to_dict()
+    assert list(seen.classes.values()) == sorted(seen.classes.values(), reverse=True)
+    assert [(row.row, row.content, row.label) for row in seen.rows] == [
+        (i, *pair) for i, pair in enumerate(frame[["text", "label"]].values.tolist()[:5])
+    ]
+    assert "'text'" in seen.why
+    assert "3 classes" in seen.why
+    found = {finding.check: finding for finding in doctor(str(path)) if finding.level != "PASS"}
+    assert {p.check: (p.level, p.count, p.advice) for p in seen.problems} == {
+        name: (finding.level, finding.count, finding.fix) for name, finding in found.items()
+    }
+    missing = next(p for p in seen.problems if p.check == "missing_values")
+    assert [(row.row, row.content, row.label) for row in missing.rows] == [(41, "a text without", None)]
+    assert seen.fixable
+
+
+def test_the_button_fixes_a_copy(space, tmp_path):
+    path = faulty(tmp_path / "moods.csv")
+    before = path.read_bytes()
+    fixed = fix(space, str(path))
+    assert path.read_bytes() == before
+    assert space.holds(Path(fixed.data))
+    assert fixed.splits == {"train": 40}
+    assert not fixed.fixable
+    assert {p.check for p in fixed.problems}.isdisjoint({"missing_values", "exact_duplicates"})
+
+
+def test_images_broken_ones_too(tmp_path):
+    folder = image_folder(tmp_path / "pets")
+    (folder / "cat" / "0.png").write_bytes(b"no picture")
+    seen = look(str(folder))
+    assert (seen.task, seen.classes) == ("image-classification", {"cat": 6, "dog": 6})
+    assert isinstance(seen.rows[0].content, str)
+    assert seen.rows[1].content.size == (8, 8)
+    assert seen.fixable
+
+
+def test_data_that_cannot_be_read_are_one_line(tmp_path):
+    path = write_csv(tmp_path / "odd.csv", [["a"], ["b"]], ("thing",))
+    with pytest.raises(DataError) as refused:
+        look(str(path))
+    assert "\n" not in str(refused.value)
+
+
+def test_cards_of_the_methods_and_their_commands(tmp_path, capsys):
+    data, model = text_csv(tmp_path / "moods.csv"), checkpoint("bert", tmp_path)
+    flags = ["--use_cpu", "true", "--bf16", "false", "--num_train_epochs", "1"]
+    bare, cards = batched(plan_cards(str(data), "text-classification", str(model), flags), len(METHODS))
+    assert cards[0].method == bare[0].method == "auto"
+    assert {card.method for card in cards} == {card.method for card in bare} == set(METHODS)
+    assert {card.method: card.command for card in cards} == {card.method: card.command for card in bare}
+    assert not [card for card in bare if card.seconds or card.recommended]
+    assert sum(card.recommended for card in cards) <= 1
+    assert [card.reason for card in cards if card.reason]
+    for card in cards:
+        assert card.problem or (card.seconds > 0 and card.memory > 0)
+        words = shlex.split(card.command)
+        assert words[:2] == ["hftl", "train"]
+        assert tuple(words[2:]) == card.words_of_command
+    probe = next(card for card in cards if card.method == "probe")
+    assert probe.metric == "accuracy"
+    assert 0 <= probe.low <= probe.value <= probe.high <= 1
+    report = hftl(capsys, "plan", *probe.words_of_command, "--json").json
+    assert report["recommendation"]["comparison"]["probe_accuracy"] == probe.value
+    assert [card.method for card in cards if card.recommended] == (
+        [report["recommendation"]["method"]] if report["recommendation"]["method"] in METHODS else []
+    )
+    assert report["memory"]["total_bytes"] == probe.memory
+
+
+def test_a_model_that_is_not_to_be_had_is_said_before_the_first_card(tmp_path):
+    data = text_csv(tmp_path / "moods.csv")
+    with pytest.raises(ModelError):
+        next(plan_cards(str(data), "text-classification", str(tmp_path / "nothing"), []))
+
+
+def batched(items, size):
+    every = list(items)
+    return [every[i : i + size] for i in range(0, len(every), size)]
+
+
+def test_a_command_line_is_quoted():
+    assert shlex.split(command_line(["--data", "my file; rm.csv"])) == ["hftl", "train", "--data", "my file; rm.csv"]
+
+
+def test_the_result_of_a_run_and_its_errors_lead_back_to_the_data(space, tmp_path):
+    data = text_csv(tmp_path / "moods.csv", 90)
+    done = tiny_run("bert", "probe", tmp_path, data=str(data), evidence="full")
+    shown, evidence = result(done.run_dir), done.report["evidence"]
+    score = done.report["metrics"]["test"]["accuracy"]
+    assert (shown.metric, shown.value, shown.low, shown.high) == ("accuracy", *score.values())
+    assert shown.score == f"{100 * score['value']:.1f}%"
+    assert len(shown.ladder) == len(evidence["ladder"])
+    assert shown.verdict
+    assert shown.correctable
+    assert shown.data == str(data)
+    frame = pd.read_csv(data)
+    assert len([row for row in shown.worst if not row.suspect]) == len(evidence["worst_rows"][:12])
+    for row in shown.worst:
+        assert row.split == "train", "all rows came from one file"
+        assert (row.content, row.label) == tuple(frame.loc[row.row, ["text", "label"]])
+        assert row.label != row.prediction
+    one = next(iter(shown.worst), None)
+    if one is not None:
+        copy = corrected_copy(space, shown.data, [Correction(one.split, one.row, one.prediction)])
+        assert read_source(copy, "text").tables["train"]["label"][one.row] == one.prediction
+    data.unlink()
+    moved = result(done.run_dir)
+    assert (moved.value, moved.worst, moved.correctable) == (shown.value, (), False)
+
+
+def test_no_result_of_what_is_no_run(tmp_path):
+    with pytest.raises(RunError):
+        result(tmp_path)
