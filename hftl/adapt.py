@@ -249,20 +249,15 @@ def _run(config: RunConfig, hooks: Hooks) -> Result:
         base = run.step("base", see_base, ready) if config.proves else None
         seen = run.step("features", _see, ready)
         trained = run.step("train", _fit, ready, seen, base)
-        run, ready, seen, fitted = (
-            trained.run,
-            trained.ready,
-            trained.seen,
-            trained.fitted,
-        )  # after a race: the winner's
+        run, ready, seen = trained.run, trained.ready, trained.seen  # after a race: the winner's
         control = run.step("control", train_scratch, ready, seen, base) if config.control == "scratch" else None
         final = run.step("finish", _finish, ready, seen)
         ready = replace(ready, task=ready.task.answering_by(final.model.config))
         outcome = run.step(
             "score", _score, ready, seen, base, final
         )  # the only place where the test rows are answered
-        scene = Scene(run, ready, seen, fitted, outcome, base, control, selection=trained.selection)
-        if base is not None:
+        scene = Scene(run, ready, seen, trained.fitted, outcome, base, control, selection=trained.selection)
+        if base is not None and base.retention is not None:
             scene = run.step("forgetting", _look_back, scene, base)
         report = run.on_main(_ship, scene)
     return Result(report["metrics"]["test"], report, run.folder)
@@ -281,6 +276,8 @@ def _see(run: Run, ready: Prepared) -> Seen:
     """One forward pass over train and validation: the frozen features and, where the plan reads them, the states."""
     config, loaded, build_plan = ready.config, ready.loaded, get_method(str(ready.config.method.method))
     plan = build_plan(loaded, config.method, len(ready.train))
+    if ready.task.output.probe is None:
+        return Seen(loaded, {}, "none", None, plan)
     parts = {"train": ready.train, "validation": ready.validation}
     with without_adapters(plan.model):
         beside = states_beside(plan, (ready.rows_to_train_on, ready.validation), ready.collate, config)
@@ -337,7 +334,7 @@ def _score(run: Run, ready: Prepared, seen: Seen, base: Base | None, final: Fina
     Where these are not the same, all rows pass through the model.
     """
     test = base.test if base else ready.task.encode(ready.splits.test, ready.loaded.processor)
-    known = by_probe(ready, seen, base.features) if base else None
+    known = by_probe(ready, seen, base.features) if base and base.features else None
     rows = test if known is None else test.take(np.arange(min(CHECKED, len(test))))
     start = time.perf_counter()
     answered = predict_logits(final.model, rows, ready.collate, use_cpu=run.use_cpu, title="test")
@@ -368,7 +365,8 @@ def _ship(scene: Scene) -> dict[str, Any]:
     final, test = run.work / "final", scene.outcome.logits["test"]
     save_final(model, scene.seen.loaded, final)
     with terminal.step("evidence" if scene.base else "writing"):
-        check = start_check(final, ready.task, ready.splits.test, test, ready.splits.labels) if scene.base else None
+        checked = scene.base is not None and ready.task.output.keep is None  # no maps are left to compare
+        check = start_check(final, ready.task, ready.splits.test, test, ready.splits.labels) if checked else None
         report = build_report(scene, gather(scene) if scene.base else None)
         report["timing"]["total_seconds"] = round(time.perf_counter() - run.start, 3)
         if check is not None:

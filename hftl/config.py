@@ -21,12 +21,14 @@ TASK_NAMES = {
     "text-classification": "a class, several labels or a number for a text or a pair of texts",
     "image-classification": "a class, several labels or a number for an image",
     "token-classification": "a tag for every word: entities in a text",
+    "image-segmentation": "a class for every pixel of an image",
 }
 
 TASK_KINDS = {  # what a row of each is, which says what files of data there may be; likewise held against `TASKS`
     "text-classification": "text",
     "image-classification": "image",
     "token-classification": "sentence",
+    "image-segmentation": "image",
 }
 SHORTLISTS = ("small", "base", "large", "multilingual", "long")  # of `hftl pick`, in hftl/selection/shortlist.csv
 BY_GRADIENT = ("loss",)  # flags of the methods that answer training rows by gradient
@@ -60,6 +62,8 @@ class DataConfig:
     label_separator: str | None = _flag(None, str, "several labels: what stands between them in the label column")
     problem_type: str | None = _flag(None, str, "what a label is (default: found by its values)", PROBLEM_TYPES)
     image_column: str | None = _flag(None, str, "column with the image (default: found by type)")
+    mask_values: str = _flag("class", str, "masks: ids of classes; binary: all above 0 is one", ("class", "binary"))
+    ignore_index: int | None = _flag(None, int, "masks: the id that is not counted (default: 255)")
     max_train_samples: int | None = _flag(None, int, "use at most N training rows, sampled by class")
     draw_seed: int | None = _flag(None, int, "seed of the rows that --max_train_samples draws (default: --seed)")
     max_eval_samples: int | None = _flag(None, int, "use at most N validation rows and N test rows")
@@ -83,6 +87,7 @@ class ModelConfig:
     trust_remote_code: bool = _flag(False, bool, "run the modelling code that the checkpoint brings along")
     max_seq_length: int | None = _flag(None, int, "tokens per text (default: the longest text, at most the model's)")
     image_size: int | None = _flag(None, int, "pixels per side, a multiple of 32 (default: from model and data)")
+    decoder: str = _flag("upernet", str, "masks: the head of a backbone that has none", ("upernet",))
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,10 @@ _IN_MEMORY = "(in memory: "  # what config.yaml says of data that has no name
 SECTIONS = (DataConfig, ModelConfig, MethodConfig, OutputConfig)
 OWN_FLAGS = {f.name: f for section in SECTIONS for f in dataclasses.fields(section)}
 # Of data that are only read, not cut into splits.
-_COLUMNS = "text_column text_pair_column image_column label_column label_columns label_separator problem_type"
+_COLUMNS = (
+    "text_column text_pair_column image_column label_column label_columns label_separator problem_type mask_values "
+    "ignore_index"
+)
 COLUMN_FLAGS = _COLUMNS.split()
 ALIASES = {
     "model_name_or_path": "model",

@@ -9,16 +9,16 @@ Flags = TypedDict("Flags", {
     "text_column": str | None, "text_pair_column": str | None, "label_column": str | None,
     "label_columns": Sequence[str] | None, "label_separator": str | None,
     "problem_type": Literal["single_label_classification", "multi_label_classification", "regression"] | None,
-    "image_column": str | None, "max_train_samples": int | None, "draw_seed": int | None,
-    "max_eval_samples": int | None, "validation_size": float, "test_size": float, "slice_column": str | None,
-    "group_column": str | None, "shots": int | None, "skip_bad_rows": bool, "strict": bool, "seed": int,
-    "revision": str | None, "allow_pickle": bool, "trust_remote_code": bool, "max_seq_length": int | None,
-    "image_size": int | None, "budget": str | None, "pooling": Literal["auto", "native", "mean"],
-    "layer_decay": float | None, "init_head": Literal["probe", "random"], "train_top": int | None, "train_norms": bool,
-    "train_bias": bool, "thaw_every": float | None, "thaw_to": int | None,
-    "class_weights": Literal["auto", "balanced", "none"], "thresholds": str | float,
-    "cache": Literal["auto", "on", "off"], "cache_views": int, "lora_r": int, "lora_alpha": int | None,
-    "lora_dropout": float, "lora_target_modules": Sequence[str] | None,
+    "image_column": str | None, "mask_values": Literal["class", "binary"], "ignore_index": int | None,
+    "max_train_samples": int | None, "draw_seed": int | None, "max_eval_samples": int | None, "validation_size": float,
+    "test_size": float, "slice_column": str | None, "group_column": str | None, "shots": int | None,
+    "skip_bad_rows": bool, "strict": bool, "seed": int, "revision": str | None, "allow_pickle": bool,
+    "trust_remote_code": bool, "max_seq_length": int | None, "image_size": int | None, "decoder": Literal["upernet"],
+    "budget": str | None, "pooling": Literal["auto", "native", "mean"], "layer_decay": float | None,
+    "init_head": Literal["probe", "random"], "train_top": int | None, "train_norms": bool, "train_bias": bool,
+    "thaw_every": float | None, "thaw_to": int | None, "class_weights": Literal["auto", "balanced", "none"],
+    "thresholds": str | float, "cache": Literal["auto", "on", "off"], "cache_views": int, "lora_r": int,
+    "lora_alpha": int | None, "lora_dropout": float, "lora_target_modules": Sequence[str] | None,
     "augment": Literal["none", "light", "default", "strong"] | None, "no_flip": bool, "keep": float | None,
     "loss": Literal["logit_adjusted"] | None, "early_stopping_patience": int | None, "name": str | None,
     "author": str | None, "overwrite": bool, "resume": bool, "seeds": int,
@@ -64,6 +64,8 @@ class ColumnFlags(TypedDict, total=False):
     label_columns: Sequence[str] | None
     label_separator: str | None
     problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None
+    mask_values: Literal["class", "binary"]
+    ignore_index: int | None
 
 
 class RunFlags(Flags, total=False):

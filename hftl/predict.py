@@ -59,8 +59,11 @@ class Predictor:
         """Do as `predict` does."""
         return self.predict(inputs)
 
-    def logits(self, table: Dataset, *, use_cpu: bool = False) -> Any:
-        """Return [n, classes] in fp32 for a table with the task's input columns."""
+    def logits(self, table: Dataset, *, use_cpu: bool = False, targets: Any = None) -> Any:
+        """Return [n, classes] in fp32 for a table with the task's input columns.
+
+        Of an output that keeps no maps it is what `Output.keep` makes of them and the `targets`.
+        """
         if len(table) == 0:
             return np.zeros((0, len(self.labels)), dtype=np.float32)
         rows: Any
@@ -71,6 +74,8 @@ class Predictor:
             rows = self.task.inputs.values(table)
         else:  # a label column of the table is not a number yet, and not needed
             rows = self.task.encode(table.select_columns(list(self.task.inputs.columns)), self.processor)
+            if targets is not None and self.task.output.keep is not None:
+                rows = replace(rows, targets=targets, keep=self.task.output.keep)
         if not isinstance(self.model, LinearModel):
             collate = self.task.collator(self.processor)
             return predict_logits(self.model, rows, collate, use_cpu=use_cpu or runs_on_cpu({}), title="predict")
@@ -158,7 +163,8 @@ class Predictor:
 
     def scored(self, rows: Rows) -> dict[str, Any]:
         """Return what `evaluate` does, for labelled rows that have been read."""
-        output, names, logits = self.task.output, self.labels, self.logits(rows.inputs)
+        output, names = self.task.output, self.labels
+        logits = self.logits(rows.inputs, targets=rows.labels)
         return {
             "rows": len(logits),
             "skipped": list(rows.skipped),

@@ -114,6 +114,30 @@ def predict_data(predictor: Predictor, flags: dict[str, Any], wish: Wish = Wish(
     return Answered([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], names)
 
 
+def write_pictures(predictor: Predictor, inputs: list[Any], output: str) -> list[dict[str, Any]]:
+    """Write the answer to each image as a PNG: to `output`, or in that folder where it is no name of a PNG.
+
+    Returns what `answers_for` does, with the file in "output". Raises `RunError` for a place that cannot be written.
+    """
+    place, paint = check_output_file(output), predictor.task.output.picture
+    single = place.suffix.lower() == ".png"
+    if single and len(inputs) > 1:
+        raise ConfigError(f"--output {output} is one file, and there are {len(inputs)} images: name a new folder.")
+    names = [Path(str(one)).stem for one in inputs]
+    if len({*names}) < len(names):
+        raise ConfigError("Two images have the same name, so that their masks would be one file: predict them apart.")
+    rows = []
+    for one, name in zip(inputs, names, strict=True):  # one by one: the maps of all would fill the memory
+        answer = predictor.predict([one])[0]
+        target = place if single else place / f"{name}.png"
+        with disk_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with new_file(target) as partial:
+                paint(answer, predictor.model.config).save(partial, format="PNG")  # type: ignore[misc]
+        rows.append({"input": one, **predictor.task.output.cells(answer), "output": str(target)})
+    return rows
+
+
 def write_table(columns: dict[str, list[Any]], output: Path) -> None:
     """Write a CSV; a text that a spreadsheet would run is quoted. Raises `RunError` for what the disk refuses."""
     columns = {name: _as_json(values) for name, values in columns.items()}

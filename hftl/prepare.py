@@ -22,6 +22,9 @@ from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.states import StageData
 
 
+WITHOUT_PROBE = ("full",)  # methods that a head without a probe can start with
+
+
 @dataclass(frozen=True)
 class Prepared:
     """All that a run has in hand when it begins to extract features."""
@@ -138,6 +141,8 @@ def _check_output(task: Task, config: RunConfig) -> None:
     if config.method.loss is not None and config.method.class_weights != "none":
         raise ConfigError("--loss and --class_weights both make rare classes count more: give one.")
     method = get_method(str(config.method.method))
+    if task.output.probe is None:
+        _check_without_probe(task, config)
     if method.group > 1 and task.output.alike is None:
         raise ConfigError(
             f"--method {method.name} compares rows by their classes or labels, and this run learns {what}. "
@@ -147,6 +152,20 @@ def _check_output(task: Task, config: RunConfig) -> None:
         raise ConfigError(f"--thresholds is for several labels, and this run learns {what}. Leave it out.")
     if config.training.get("label_smoothing_factor") and task.output.link == "none":
         raise ConfigError("--label_smoothing_factor smooths probabilities, and a number has none. Leave it out.")
+
+
+def _check_without_probe(task: Task, config: RunConfig) -> None:
+    """Raise `ConfigError` for what rests on a probe, or is not made yet for outputs that have none."""
+    method = str(config.method.method)
+    if method not in WITHOUT_PROBE:
+        raise ConfigError(
+            f"--method {method} is not there yet for {task.name}, whose head starts at random: use "
+            f"--method {' or '.join(WITHOUT_PROBE)}."
+        )
+    given = {"control": config.control != "none", "retain": config.retain is not None, "shots": config.data.shots}
+    for name, value in given.items():
+        if value:
+            raise ConfigError(f"--{name} is not there yet for {task.name}. Leave it out.")
 
 
 def _check_pooling(task: Task, loaded: Loaded, config: RunConfig) -> None:

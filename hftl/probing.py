@@ -17,7 +17,7 @@ from hftl.methods.probe import PROBE
 from hftl.models.heads import pool_mean, states_by_token, without_bias
 from hftl.models.load import Loaded
 from hftl.prepare import Prepared
-from hftl.tasks.ragged import values_of
+from hftl.tasks.ragged import Made, values_of
 from hftl.training.cache import cache_key, cached_arrays, preprocessing, weights_hash
 from hftl.training.features import Beside, Encoded, Passer
 from hftl.training.stages import closed_form
@@ -34,7 +34,7 @@ class Seen:
     loaded: Loaded  # with the head that the run trains
     features: Features
     origin: str  # of the features: "computed", or from the cache
-    probe: Probe
+    probe: Any  # a `Probe`; None where the output has none
     plan: Plan
 
     @property
@@ -45,6 +45,8 @@ class Seen:
 
     def data(self, ready: Prepared) -> StageData:
         """What the stages train and validate on, with the features that the head reads."""
+        if self.probe is None:
+            return ready.stage_data
         train, validation = (self.features[part][self.probe.pooling] for part in ("train", "validation"))
         return replace(ready.stage_data, train_features=train, validation_features=validation)
 
@@ -114,9 +116,10 @@ def rows_identity(train: Encoded, validation: Encoded) -> dict[str, str]:
     hashes = {}
     for part, encoded in (("train", train), ("validation", validation)):
         hashes[part] = encoded.fingerprint()
-        hashes[f"{part}_labels"] = hashlib.sha256(
-            np.ascontiguousarray(values_of(encoded.targets)).tobytes()
-        ).hexdigest()
+        targets = encoded.targets
+        made = isinstance(targets, Made)
+        content = b"".join(targets.digests()) if made else np.ascontiguousarray(values_of(targets)).tobytes()
+        hashes[f"{part}_labels"] = hashlib.sha256(content).hexdigest()
     return hashes
 
 
@@ -180,6 +183,8 @@ def by_probe(ready: Prepared, seen: Seen, features: dict[str, np.ndarray]) -> np
 
     None where a stage by gradient follows, and where features are not in full precision, as on a GPU.
     """
+    if seen.probe is None:
+        return None
     closed = all(stage.solve is not None and stage.start is None for stage in seen.plan.stages)
     exact = not ready.bf16 or is_answered_by_probe(ready.config, "test")
     rows = features[seen.probe.pooling]

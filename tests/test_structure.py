@@ -60,28 +60,28 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3820,  # its own files, without folders
-    "hftl/cli": 1340,
-    "hftl/data": 2170,
+    "hftl": 3920,  # its own files, without folders
+    "hftl/cli": 1350,
+    "hftl/data": 2430,
     "hftl/demo": 1820,
-    "hftl/doctor": 1700,
-    "hftl/evaluation": 3430,
-    "hftl/evidence": 1170,
+    "hftl/doctor": 1710,
+    "hftl/evaluation": 3530,
+    "hftl/evidence": 1190,
     "hftl/export": 990,
     "hftl/forgetting": 610,
     "hftl/job": 710,
-    "hftl/methods": 980,
-    "hftl/models": 1240,
+    "hftl/methods": 1000,
+    "hftl/models": 1320,
     "hftl/planning": 830,
     "hftl/publishing": 2430,
     "hftl/report": 3040,
     "hftl/selection": 2000,
-    "hftl/tasks": 2850,
-    "hftl/training": 2540,
+    "hftl/tasks": 3420,
+    "hftl/training": 2590,
     "hftl/ui": 2000,
     "spaces_demo": 570,
 }
-MAX_FILES = 239
+MAX_FILES = 244
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

@@ -28,7 +28,8 @@ _PREDICT = {name: flag for name, flag in _ROWS.items() if name != "label_column"
 _PREDICT["top_k"] = Flag("also name so many of the likeliest labels, each with its probability", int)
 _PREDICT["text_pair"] = Flag("the second text of a pair, whose first one is the argument")
 _PREDICT["output"] = Flag(
-    "CSV to write: the input's columns plus the prediction, its probability or interval, not_sure"
+    "CSV to write: the input's columns plus the prediction, its probability or interval, not_sure; of masks a PNG or a "
+    "new folder of them"
 )
 _EXPORT = {
     "format": Flag("onnx (the only one so far)"),
@@ -73,12 +74,18 @@ def predict(
     check_use(model, flags)
     with importing():
         from hftl.predict import load_predictor
-        from hftl.predict_file import NOT_SURE, Wish, answers_for, predict_data, threshold_of
+        from hftl.predict_file import NOT_SURE, Wish, answers_for, predict_data, threshold_of, write_pictures
 
     quiet_libraries()
     predictor = load_predictor(model, flags["revision"])
     wish = Wish(top_k, threshold_of(model))
     asked: list[Any] = [*(inputs or [])] if pair is None else [{"text": (inputs or [""])[0], "text_pair": pair}]
+    if predictor.task.output.picture is not None and flags["output"] is not None:
+        if not asked:
+            raise ConfigError("--output writes the masks of image files: name these as arguments, not with --data.")
+        written = write_pictures(predictor, asked, flags["output"])
+        print_json(written) if json else print(*(f"{row['output']}\t{row['prediction']}" for row in written), sep="\n")
+        return
     rows, names = answers_for(predictor, asked, wish) if asked else predict_data(predictor, flags, wish)
     if json:
         print_json(rows)

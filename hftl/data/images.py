@@ -117,18 +117,25 @@ def _children(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith((".", "__")))
 
 
-def _images_in(folder: Path, pattern: str = "**/*") -> list[Path]:
+def images_in(folder: Path, pattern: str = "**/*") -> list[Path]:
     """Return the images, by default at any depth, sorted; hidden files (macOS leaves "._x.jpg") are none."""
     files = (path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(path for path in files if not path.name.startswith(".") and path.is_file())
 
 
-def image_table(paths: Sequence[Path], names: Sequence[str], labels: Sequence[str] | None) -> Dataset:
-    """Return a table of image paths with their file names, and labels where there are any."""
+def image_table(
+    paths: Sequence[Path],
+    names: Sequence[str],
+    labels: Sequence[str] | None,
+    masks: Sequence[Path | None] | None = None,
+) -> Dataset:
+    """Return a table of image paths with their file names, and labels or masks where there are any."""
     images = [{"bytes": None, "path": str(path)} for path in paths]
     columns: dict[str, list[Any]] = {"image": images, "file_name": list(names)}
     columns |= {} if labels is None else {"label": list(labels)}
+    columns |= {} if masks is None else {"mask": [m and {"bytes": None, "path": str(m)} for m in masks]}
     features = {name: Value("string") for name in columns} | {"image": Image(decode=False)}
+    features |= {} if masks is None else {"mask": Image(decode=False)}
     return Dataset.from_dict(columns, features=Features(features))
 
 
@@ -156,12 +163,12 @@ def _read_split(folder: Path, split: str, source: Source, read_file: Callable[[P
     if metadata is not None:
         source.tables[split], source.bases[split] = read_file(metadata), folder
         return
-    classes = {child.name: _images_in(child) for child in _children(folder)}
+    classes = {child.name: images_in(child) for child in _children(folder)}
     paths = [path for images in classes.values() for path in images]
     labels = [name for name, images in classes.items() for _ in images]
     empty = [name for name, images in classes.items() if not images]
     source.empty_classes.update({split: empty} if empty else {})
-    loose = _images_in(folder, "*")
+    loose = images_in(folder, "*")
     if paths and loose:
         source.warnings.append(f"{len(loose)} images of {split} lie outside the class folders and are left out")
     images = paths or loose

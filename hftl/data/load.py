@@ -4,7 +4,7 @@ Everything that can be wrong with the data is found here, before a model is down
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,8 @@ def load_task(name: str, config: DataConfig, draw_seed: int | None = None) -> tu
     with data_errors(config.data):
         source = as_lists(read_source(config.data, TASKS[name].inputs.kind), config)
         task = settle_task(name, source.tables[train_of(source)["train"]], config)
-        return task, _Loading(task.inputs, task.output, config).splits(source, draw_seed)
+        output = _asked(task.output, config, source)
+        return replace(task, output=output), _Loading(task.inputs, output, config).splits(source, draw_seed)
 
 
 def load_splits(
@@ -60,7 +61,12 @@ def load_splits(
     inputs = INPUTS[inputs] if isinstance(inputs, str) else inputs
     with data_errors(config.data):
         source = as_lists(read_source(config.data, inputs.kind), config)
-        return _Loading(inputs, output, config).splits(source, draw_seed)
+        return _Loading(inputs, _asked(output, config, source), config).splits(source, draw_seed)
+
+
+def _asked(output: Output, config: DataConfig, source: Source) -> Output:
+    """Return the output as the flags and the source have it."""
+    return output if output.asked is None else output.asked(config, source.classes)  # type: ignore[no-any-return]
 
 
 def load_rows(
@@ -272,13 +278,13 @@ class _Loading:
             raise DataError(f"{source.name} is empty: it has no rows")
         table = source.tables[name]
         columns = find_columns(table, self.inputs, self.config, need_label=labels is not None, output=self.output)
-        label = str(columns.label)
-        values = None if labels is None else self.output.read(table, label, name, labels)
+        label, output = str(columns.label), _asked(self.output, self.config, source)
+        values = None if labels is None else output.read(table, label, name, labels)
         inputs, rows, bad, broken = self._usable(source, name, columns, values)
         targets = None
         if values is not None and labels is not None:
             self._judge(source, {name: bad}, [rows])
-            targets = self.output.recognise([values[row] for row in rows], labels, name, label)
+            targets = output.recognise([values[row] for row in rows], labels, name, label)
             if self.config.max_eval_samples is not None:
                 limit, seed = self.config.max_eval_samples, self.config.seed + 2
                 sampled = sample(*self._strata(targets, labels), limit, seed, every_class=False)

@@ -13,6 +13,7 @@ from hftl.data.columns import (
     IMAGE_NAMES,
     column_named,
     columns_line,
+    is_image,
     is_list,
     is_measured,
     is_string,
@@ -105,10 +106,10 @@ def find_task(config: DataConfig) -> str:
         return SAMPLES[name].task
     with data_errors(config.data):
         for kind in likely_kinds(config.data, config):
-            name = next(task.name for task in TASKS.values() if task.inputs.kind == kind)
             try:
                 source = as_lists(read_source(config.data, kind), config)
                 table = source.tables[train_of(source)["train"]]
+                name = named_by(table, kind, config)
                 task = settle_task(name, table, config)
                 columns = find_columns(table, task.inputs, config, need_label=True, output=task.output)
             except DataError as error:
@@ -122,6 +123,16 @@ def find_task(config: DataConfig) -> str:
         raise DataError(f"the columns of the data speak for {' and '.join(tasks)}: name one of them")
     _log.warning("Task: %s, found from the data.", tasks[0])
     return tasks[0]
+
+
+def named_by(table: Dataset, kind: str, config: DataConfig) -> str:
+    """Return the task of such inputs: that of masks where a column of images, beside that of the inputs, is the target."""
+    for task in (task for task in TASKS.values() if task.inputs.kind == kind):
+        label = config.label_column or column_named(table, task.output.usual)
+        image = label is not None and label in table.column_names and is_image(table.features[label])
+        if image and task.output.keep is not None:
+            return task.name
+    return next(task.name for task in TASKS.values() if task.inputs.kind == kind)
 
 
 def likely_kinds(data: Any, config: DataConfig) -> tuple[str, ...]:

@@ -13,14 +13,14 @@ from hftl.config import DataConfig
 from hftl.data.files import data_errors
 from hftl.data.load import read_values
 from hftl.data.samples import SAMPLES
-from hftl.data.settle import Columns, as_lists, find_columns, likely_kinds, settle_task, train_of
+from hftl.data.settle import Columns, as_lists, find_columns, likely_kinds, named_by, settle_task, train_of
 from hftl.data.sources import read_source
 from hftl.data.splits import Source, Splits
 from hftl.doctor.findings import NO_LABEL, Facts, Kind, Records
 from hftl.doctor.images import IMAGES
 from hftl.doctor.texts import TEXTS
 from hftl.errors import DataError
-from hftl.tasks import TASKS, get_task
+from hftl.tasks import check_there, get_task
 from hftl.tasks.task import Task
 
 
@@ -49,6 +49,8 @@ def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
         DataError: there are no such data, no rows, no train split, or no column of texts, images or labels.
         ConfigError: there is no such task.
     """
+    if task is not None:
+        check_there(get_task(task).name, "doctor")
     with data_errors(data):
         sample = SAMPLES.get(str(data).removeprefix("sample:")) if str(data).startswith("sample:") else None
         task = sample.task if task is None and sample is not None else task
@@ -59,7 +61,8 @@ def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
                 source = read_source(data, kind)
                 read = as_lists(source, config)
                 train = read.tables[train_of(read)["train"]]
-                name = next(task.name for task in TASKS.values() if task.inputs.kind == kind)
+                name = named_by(train, kind, config)
+                check_there(name, "doctor")
                 settled = settle_task(name, train, config)
                 columns = find_columns(train, settled.inputs, config, need_label=True, output=settled.output)
             except DataError as error:

@@ -15,6 +15,7 @@ _NOTHING, _TINY = 1e-8, 1e-5  # what rounding leaves of 0; what takes an exponen
 _NAMES = {
     "exact": "exact match",
     "map": "mAP",
+    "miou": "mIoU",
     "r2": "R2",
     "rmse": "RMSE",
     "mae": "MAE",
@@ -40,6 +41,9 @@ MEANINGS = {
     "exact": "The share of test rows that were answered with exactly the right {names}.",
     "map": "The mean over the {names} of the average precision: how well rows that have a {name} are ranked before those "
     "without it, whatever the threshold.",
+    "miou": "The mean over the {names} of the pixels that truth and answer share, divided by those that either has.",
+    "pixel_accuracy": "The share of the pixels of all test images with the right answer.",
+    "dice": "The mean over the {names} of twice the shared pixels, divided by those of truth and answer together.",
     "r2": "The share of the variance of the true numbers that the answers explain: 1 is perfect, 0 is no better than "
     "always their mean, below 0 is worse.",
     "rmse": "The root of the mean squared error, in the unit of the numbers: large errors count the most.",
@@ -56,7 +60,7 @@ def score_name(name: str, *, heads: bool = False) -> str:
 
 
 def _capital(words: str) -> str:
-    return words if words == _NAMES["map"] else words[:1].upper() + words[1:]
+    return words if words in (_NAMES["map"], _NAMES["miou"]) else words[:1].upper() + words[1:]
 
 
 def figures(*values: float, sign: str = "") -> list[str]:

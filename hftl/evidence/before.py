@@ -10,7 +10,7 @@ import torch
 
 from hftl.data.splits import sample
 from hftl.doctor import Finding, doctor_splits
-from hftl.forgetting.measure import Before, look_at_base
+from hftl.forgetting.measure import look_at_base
 from hftl.methods import FROZEN_BODY
 from hftl.prepare import Prepared
 from hftl.probing import all_finite, frozen_features
@@ -50,7 +50,7 @@ class Base:
     features: dict[str, np.ndarray]  # of the test rows by pooling, [n, d]
     features_seconds: float
     random: RandomFeatures | None
-    retention: Before
+    retention: Any  # a `Before`; None where there are no features to compare
     seconds: float  # all of it
 
 
@@ -60,6 +60,9 @@ def see_base(run: Run, ready: Prepared) -> Base:
     All processes call this together. Raises `DataError` for a `--retain` that cannot be used.
     """
     start, quick = time.perf_counter(), run.config.evidence == "quick"
+    if ready.task.output.probe is None:  # what needs no frozen features: the test rows alone
+        test = ready.task.encode(ready.splits.test, ready.loaded.processor)
+        return Base([], test, {}, 0.0, None, None, time.perf_counter() - start)
     retention = look_at_base(ready)  # first: a wrong --retain costs no forward pass
     test = ready.task.encode(ready.splits.test, ready.loaded.processor)
     clock = time.perf_counter()

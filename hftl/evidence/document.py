@@ -37,7 +37,7 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
         "problem_type": output.problem_type,
         "inputs": ready.task.inputs.kind,
         "method": config.method.method,
-        "pooling": probe.pooling if config.method.method in MAY_POOL else "native",
+        "pooling": probe.pooling if probe and config.method.method in MAY_POOL else "native",
         "model": _model(scene),
         "data": {
             "name": splits.name,
@@ -55,7 +55,8 @@ def build_report(scene: Scene, evidence: dict[str, Any] | None) -> dict[str, Any
         },
         "baselines": _baselines(evidence),
         "per_class": lines(output, scene.answers, scene.targets, names),
-        "probe": {
+        "probe": probe
+        and {
             "C": probe.C,
             "pooling": probe.pooling,
             "cv_accuracy": probe.cv_accuracy,

@@ -43,7 +43,7 @@ def calibrate(ready: Prepared, seen: Seen) -> Final:
 
     Adapters are not merged yet, so that the adapter folder gets the same head. Without evidence the temperature is 1.
     """
-    plan, logits = seen.plan, by_probe(ready, seen, seen.features["validation"])
+    plan, logits = seen.plan, by_probe(ready, seen, seen.features.get("validation", {}))
     if logits is None:
         logits = predict_logits(plan.model, ready.validation, ready.collate, use_cpu=ready.use_cpu, title="validation")
     if not ready.config.proves or "calibration" not in ready.task.output.parts:
@@ -73,17 +73,20 @@ def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
     ready = scene.ready
     ladder = build_ladder(scene)
     verdict = compare_answers(ready.task.output, ladder.method.answers, ladder.best.answers, *scene.truth)
-    if verdict.label != "POSITIVE" or (scene.selection or {}).get("baseline"):
+    can_save = ready.task.output.keep is None
+    if can_save and (verdict.label != "POSITIVE" or (scene.selection or {}).get("baseline")):
         save_baseline(ladder.best_baseline, scene.run.work / FOLDER, ready.splits.labels)
     compared = None
-    if verdict.kind == "UNDECIDED" and len(scene.targets) < FEW_TEST_ROWS:
+    if ladder.probe is not None and verdict.kind == "UNDECIDED" and len(scene.targets) < FEW_TEST_ROWS:
         rows = cv_rows(ready.strata[0], scene.run.config.train_seed)
         compared = compare(ready, rows, {k: in_memory(v[rows]) for k, v in scene.seen.features["train"].items()})
     document = {
         **verdict.document(),
         "against": ladder.best_baseline.name,
         "cross_validation": asdict(compared) if compared else None,
-        "advice": [asdict(advice) for advice in advise(verdict, _facts(scene, ladder, compared))],
+        "advice": [asdict(advice) for advice in advise(verdict, _facts(scene, ladder, compared))]
+        if ladder.probe
+        else [],
     }
     return {"ladder": [rung.report for rung in ladder.rungs], "verdict": document}
 
@@ -91,6 +94,9 @@ def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
 def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
     ready = scene.ready
     output, one_pass = ready.task.output, scene.outcome.row_seconds * len(ready.train)
+
+    assert ladder.probe is not None
+    assert ladder.neighbours is not None
 
     def over(rung: Rung, other: Rung) -> Difference:
         return gap(output, rung.answers, other.answers, *scene.truth)

@@ -47,8 +47,8 @@ class Ladder:
     rungs: list[Rung]
     majority: Rung
     best: Rung  # of those without pretraining the best in cross-validation on training rows: the one that counts
-    neighbours: Rung
-    probe: Rung
+    neighbours: Rung | None  # this and the next: None where there is no probe
+    probe: Rung | None
     method: Rung
     best_baseline: Baseline  # that of `best`
     pretraining: Pretraining | None
@@ -94,7 +94,7 @@ class Scale:
 def build_ladder(scene: Scene) -> Ladder:
     """Fit every rung on the training rows and score it on the test rows."""
     ready, base = scene.ready, scene.before
-    task, splits, features, targets = ready.task, ready.splits, scene.seen.features["train"], ready.train.targets
+    task, splits = ready.task, ready.splits
     scale = Scale(task.output, base.test.targets, splits.labels)
     baselines = no_pretraining_baselines(task, Rows(splits.train, ready.train), Rows(splits.test, base.test))
     plain = [
@@ -105,19 +105,10 @@ def build_ladder(scene: Scene) -> Ladder:
     if base.random is not None:
         rung, pretraining = _random_rung(base.random, scene)
         controls.append(rung)
-    # The best probe there is, whatever head the run's method needs: of a text it may read the mean of the states.
-    every = set(scene.seen.probe.cv_accuracy) == set(features)
-    best_probe = scene.seen.probe if every else _fit_best(features, targets, ready)
-    train, test = (in_memory(arrays[best_probe.pooling]) for arrays in (features, base.features))
-    start = time.perf_counter()
-    near = task.output.neighbours(train, targets, test)
-    near_seconds = time.perf_counter() - start + base.features_seconds
-    neighbours = scale.rung("kNN on frozen features", "features", near, near_seconds)
-    answers, probe_seconds = task.output.decode(best_probe.logits(test)), best_probe.seconds + base.features_seconds
-    probe = scale.rung("probe on frozen features", "features", answers, probe_seconds)
+    neighbours, probe = (None, None) if task.output.probe is None else _frozen_rungs(scene, scale)
     name = f"{ready.config.method.method} ({ready.loaded.name})"
     method = scale.rung(name, "method", scene.answers, scene.run.seconds["features"] + scene.run.seconds["train"])
-    rungs = [*plain, *controls, neighbours, probe]
+    rungs = [*plain, *controls, *(rung for rung in (neighbours, probe) if rung is not None)]
     if scene.control is not None:
         control = scene.control
         rungs.append(
@@ -127,6 +118,24 @@ def build_ladder(scene: Scene) -> Ladder:
     return Ladder(
         [*rungs, method], plain[0], plain[baselines.index(best)], neighbours, probe, method, best, pretraining
     )
+
+
+def _frozen_rungs(scene: Scene, scale: Scale) -> tuple[Rung, Rung]:
+    """Neighbours and the best probe on the frozen features."""
+    ready, base, seen = scene.ready, scene.before, scene.seen
+    task, features, targets = ready.task, seen.features["train"], ready.train.targets
+    # The best probe there is, whatever head the run's method needs: of a text it may read the mean of the states.
+    assert task.output.neighbours is not None
+    every = set(seen.probe.cv_accuracy) == set(features)
+    best_probe = seen.probe if every else _fit_best(features, targets, ready)
+    train, test = (in_memory(arrays[best_probe.pooling]) for arrays in (features, base.features))
+    start = time.perf_counter()
+    near = task.output.neighbours(train, targets, test)
+    near_seconds = time.perf_counter() - start + base.features_seconds
+    neighbours = scale.rung("kNN on frozen features", "features", near, near_seconds)
+    answers, probe_seconds = task.output.decode(best_probe.logits(test)), best_probe.seconds + base.features_seconds
+    probe = scale.rung("probe on frozen features", "features", answers, probe_seconds)
+    return neighbours, probe
 
 
 def _fit_best(features: dict[str, np.ndarray], targets: Any, ready: Prepared) -> Probe:

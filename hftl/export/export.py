@@ -28,6 +28,7 @@ from hftl.paths import bare_name, typed_path
 from hftl.predict import Predictor, load
 from hftl.publishing.parity import judge, keep_parity
 from hftl.run_data import Artifact, RealRows, open_artifact, spread
+from hftl.tasks import check_there
 from hftl.tasks.ragged import values_of
 from hftl.tasks.scores import measure
 
@@ -83,6 +84,7 @@ def export(
     folder = typed_path(output_dir) if output_dir else default_folder(artifact)
     check_output(folder, overwrite=overwrite)
     predictor = _load(artifact)
+    check_there(predictor.task.name, "export")
     splits = quality_splits(artifact, predictor.task, predictor.labels, data) if int8 else None
     rows = parity_rows(artifact, predictor.task, data)
     with disk_errors(folder, "Choose another --output_dir."), new_folder(folder, _MARK) as work:

@@ -5,7 +5,19 @@ from typing import Any
 
 from hftl.config import BY_GRADIENT, MethodConfig
 from hftl.errors import ConfigError
-from hftl.methods.plan import FEW, Loaded, Method, Plan, Stage, decayed_groups, full_defaults, plan_of, top_in_words
+from hftl.methods.plan import (
+    DECODER_RATE,
+    FEW,
+    HEAD_RATE,
+    Loaded,
+    Method,
+    Plan,
+    Stage,
+    decayed_groups,
+    full_defaults,
+    plan_of,
+    top_in_words,
+)
 
 
 FEW_RATE_FACTOR = 10  # biases or norms alone: 1e-4 to 1e-3 in BitFit (Ben Zaken et al. 2022, appendix) against 2e-5
@@ -24,7 +36,8 @@ def full(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     (BitFit, Ben Zaken et al. 2022).
     """
     decay, defaults = full_defaults(loaded, config, n_train)
-    groups = decayed_groups(loaded.layers, decay, top=config.train_top)
+    rate = HEAD_RATE if loaded.outputs else DECODER_RATE
+    groups = decayed_groups(loaded.layers, decay, rate, top=config.train_top)
     name = "full" if config.train_top is None else top_in_words(loaded.layers, config.train_top)
     few = _norms_and_biases(loaded.model, config)
     if few:

@@ -36,6 +36,8 @@ RATE_CONVNET = 1e-3
 FEW = 32
 LEAST_STEPS, MOST_TIMES = 200, 3  # steps that few rows get, by up to so many times the usual epochs
 HEAD_RATE = 3.0  # times the top block's, for what the checkpoint lacked
+DECODER_RATE = 10.0  # the same for a decoder that starts at random: SegFormer's (Xie et al. 2021)
+MAP_ROWS = 8  # of a batch of which every pixel is answered
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ class Plan:
     def output(self) -> str:
         """The last of the Linears that put out the logits: for nearly every model the only one."""
         return self.outputs[-1]
+
+    @property
+    def head(self) -> tuple[str, ...]:
+        """The parameters of the head, by their names in `model`."""
+        return tuple(self.path + name for name in self.layers.head)
 
     def frozen_blocks(self, stage: Stage) -> int:
         """How many blocks lie under the lowest layer that learns in `stage`: what the stage's cache stands for."""
@@ -167,7 +174,8 @@ def probe_stage(model: nn.Module, outputs: tuple[str, ...]) -> Stage:
 
 def plan_of(loaded: Loaded, config: MethodConfig, stages: Sequence[Stage], defaults: dict[str, Any]) -> Plan:
     """Return the plan of `stages` after the probe, which `--init_head random` leaves out: the seeded head stays."""
-    first = (probe_stage(loaded.model, loaded.outputs),) if config.init_head == "probe" else ()
+    probed = config.init_head == "probe" and loaded.outputs
+    first = (probe_stage(loaded.model, loaded.outputs),) if probed else ()
     return Plan(loaded.model, loaded.outputs, loaded.layers, (*first, *stages), defaults)
 
 
@@ -189,7 +197,9 @@ def full_defaults(loaded: Loaded, config: MethodConfig, n_train: int) -> tuple[f
 
     A training is so many epochs, or of few rows so many more that it has `LEAST_STEPS`.
     """
-    convnet = is_convnet(loaded.model)
+    from hftl.models.layers import body_of
+
+    convnet = is_convnet(body_of(loaded.model))  # a decoder normalises by batch whatever its body does
     if convnet:
         rate, decay, epochs, batch = RATE_CONVNET, DECAY_CONVNET, 10, 32
     elif loaded.model.main_input_name == "pixel_values":
@@ -199,6 +209,7 @@ def full_defaults(loaded: Loaded, config: MethodConfig, n_train: int) -> tuple[f
         rate, decay, epochs, batch = RATE_TEXT * (768 / width) ** WIDTH_POWER, DECAY_TEXT, 3, 16
         numbers = getattr(loaded.model.config, "problem_type", None) == "regression"
         rate *= RATE_FINE if numbers or type(loaded.model).__name__.endswith("ForTokenClassification") else 1.0
+    batch = batch if loaded.outputs else MAP_ROWS
     longer = min(LEAST_STEPS * batch / n_train, MOST_TIMES * epochs)
     arguments = {
         "learning_rate": rate,

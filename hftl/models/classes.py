@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel
+from transformers import AutoModel, UperNetConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from hftl.errors import ModelError
 from hftl.models.layers import find_layers, is_under, outer_modules
@@ -69,7 +70,10 @@ def makes_classifier(model_type: str, auto_model: Any) -> bool:
 
 
 def own_class_note(model: Any) -> list[str]:
-    """Say how a run that ends in a class of hftl's own is loaded."""
+    """Say which head a backbone was given, and how a run that ends in a class of hftl's own is loaded."""
+    if isinstance(model.config, UperNetConfig):
+        body: Any = model.config.backbone_config
+        return [f"The body ({body.model_type}) answers through the stock UperNet head."]
     if not isinstance(model, PooledForImageClassification):
         return []
     return [
@@ -84,7 +88,11 @@ def load_into(path: str, config: Any, auto_model: Any, options: dict[str, Any]) 
     if config.model_type in _SAME_BODY.values():
         model, info = auto_model.from_pretrained(path, config=config, **options)
         return model, info
-    body, info = AutoModel.from_pretrained(path, **options)
+    if isinstance(config, UperNetConfig):
+        kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config.backbone_config)]  # type: ignore[index]
+        body, info = kind.from_pretrained(path, config=config.backbone_config, **options)
+    else:
+        body, info = AutoModel.from_pretrained(path, **options)
     is_pooled = isinstance(config, PooledImageConfig)
     model = PooledForImageClassification(config) if is_pooled else auto_model.from_config(config)
     name = next(name for name, child in model.named_children() if type(child) is type(body))

@@ -51,9 +51,15 @@ def is_under(name: str, modules: Iterable[str]) -> bool:
     return any((name + ".").startswith(module + ".") for module in modules)
 
 
+def body_of(model: Any) -> Any:
+    """Return the body of a model: its base, or the backbone under a decoder; itself where it has none of its own."""
+    body = model.base_model
+    return getattr(model, "backbone", body) if body is model else body
+
+
 def outer_modules(model: Any) -> tuple[str, ...]:
     """Names of the modules with weights that lie outside of the body; none for a model that has no body of its own."""
-    body = model.base_model
+    body = body_of(model)
     if body is model:
         return ()
     children = model.named_children()

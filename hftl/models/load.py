@@ -13,6 +13,7 @@ from hftl.config import ModelConfig
 from hftl.errors import ModelError
 from hftl.hub_errors import hub_errors
 from hftl.models.classes import check_loaded, check_positions, classifier_config, load_into
+from hftl.models.decoders import backbone_config, whole_images
 from hftl.models.find import SAFE, Checkpoint, cached_config, find_checkpoint
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
@@ -69,18 +70,27 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     with hub_errors(name, task.name, task.default_model):
         model_config = transformers.AutoConfig.from_pretrained(checkpoint.path, **common)
         check_positions(model_config.to_dict(), name)
-        around = classifier_config(model_config, auto_model, names)
+        dense = task.output.keep is not None
+        around = (backbone_config if dense else classifier_config)(model_config, auto_model, names)
         if around is None:
             _check_class(auto_model, model_config, name, task)
         _check_weights(checkpoint, config)
         processor = auto_processor.from_pretrained(checkpoint.path, **common)
+        processor = whole_images(processor) if dense else processor
         if around is None:
             model, info = auto_model.from_pretrained(checkpoint.path, **{"num_labels": width, **names}, **options)
         else:
             model, info = load_into(checkpoint.path, around, auto_model, options)
         model.eval()
         model.config.problem_type = _PROBLEMS[task.output.link]  # the base's own would stay
-        for field in ("thresholds", "conformal_width", "conformal_level", "input_columns"):  # of what it did before
+        for field in (
+            "thresholds",
+            "conformal_width",
+            "conformal_level",
+            "input_columns",
+            "mask_values",
+            "ignore_index",
+        ):  # of what it did before
             if hasattr(model.config, field):
                 delattr(model.config, field)
         if len(task.inputs.columns) > 1:
@@ -90,7 +100,7 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         check_loaded(model, info, name, batch)
         head = head_modules(model, info, width)
         layers = find_layers(model, head, batch)
-        outputs = output_linears(model, head, width, batch)
+        outputs = () if task.output.probe is None else output_linears(model, head, width, batch)
     revision = checkpoint.revision
     if checkpoint.source in ("cache", "hub"):
         cached = cached_config(checkpoint.path, revision)

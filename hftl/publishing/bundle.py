@@ -29,7 +29,7 @@ from hftl.publishing.save import copy_file, model_files, write_pictures
 from hftl.report.views import statements_of
 from hftl.report.visible import shorten
 from hftl.run_data import Artifact, run_splits, spread
-from hftl.tasks import task_of
+from hftl.tasks import check_there, task_of
 
 
 _TEXT_CHARACTERS, _PIXELS = 400, 256  # what a card can show
@@ -58,6 +58,7 @@ def build_bundle(artifact: Artifact, folder: Path, options: PushOptions) -> Bund
     report = artifact.report
     if report is None:
         raise RunError(f"{artifact.name} has no report.json of hftl: publish a run folder.")
+    check_there(report["task"], "push")
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty: the folder to publish is built anew.")
     root = artifact.run or artifact.folder

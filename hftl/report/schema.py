@@ -70,7 +70,7 @@ def _all(rule: Callable[[Any], Any], names: str) -> dict[str, Any]:
 
 
 _SCORE = _all(number, "value low high")
-_NAMES = "accuracy macro_f1 micro_f1 exact map r2 rmse mae pearson spearman f1 strict_f1 precision recall"  # of scores
+_NAMES = "accuracy macro_f1 micro_f1 exact map r2 rmse mae pearson spearman f1 strict_f1 precision recall miou pixel_accuracy dice"
 _SCORES = _all(score, _NAMES)
 _METRICS = {**_SCORES, **_all(number, "macro_precision macro_recall micro_precision micro_recall log_loss")}
 _RUNG = {**_SCORES, "name": sentence, "kind": word, "seconds": number, "note": sentence}
@@ -163,7 +163,7 @@ REPORT: dict[str, Any] = {
     },
     "metrics": dict.fromkeys(("test", "validation"), _METRICS),
     "baselines": [_RUNG],
-    "per_class": [{"label": label, **_all(number, "precision recall f1 support")}],
+    "per_class": [{"label": label, **_all(number, "precision recall f1 support iou")}],
     "probe": {"C": number, **_all(word, "pooling features"), "cv_accuracy": {str: {str: number}}},
     "selection": _SELECTION,
     "stages": [_STAGE],

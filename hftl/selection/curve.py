@@ -23,6 +23,7 @@ from hftl.report.charts import scatter
 from hftl.report.statements import counted
 from hftl.selection.page import Section, model_on, write_selection
 from hftl.selection.trials import answers_of, in_folder, named_methods, report_of, trial
+from hftl.tasks import check_there
 from hftl.tasks.ragged import in_memory
 from hftl.tasks.task import Output
 from hftl.terminal import progress
@@ -60,6 +61,7 @@ def curve(
         if not low <= value <= 20:
             raise ConfigError(f"--{flag} is a number from {low} to 20, not {value}.")
     config = replace(config_of(task, {**values}), evidence="off")
+    check_there(config.task, "curve")
     if config.data.shots is not None:
         raise ConfigError("A curve draws rows of its own: leave --shots out.")
     config = in_folder(config, "curve")

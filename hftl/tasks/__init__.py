@@ -5,12 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 from hftl.config import check_task
+from hftl.errors import ConfigError
 from hftl.tasks.inputs.image import IMAGE
 from hftl.tasks.inputs.pair import PAIR
+from hftl.tasks.inputs.pixels import PIXELS
 from hftl.tasks.inputs.text import TEXT
 from hftl.tasks.inputs.words import WORDS
 from hftl.tasks.outputs.classes import CLASSES
 from hftl.tasks.outputs.labels import LABELS
+from hftl.tasks.outputs.masks import MASKS
 from hftl.tasks.outputs.number import NUMBER
 from hftl.tasks.outputs.tags import TAGS
 from hftl.tasks.task import Inputs, Task
@@ -44,6 +47,15 @@ TASKS: dict[str, Task] = {
             auto_model="AutoModelForTokenClassification",
             default_model="distilbert/distilbert-base-uncased",
         ),
+        Task(
+            "image-segmentation",
+            "a class for every pixel of an image",
+            PIXELS,
+            MASKS,
+            auto_model="AutoModelForSemanticSegmentation",
+            default_model="nvidia/mit-b0",
+            default_method="full",
+        ),
     )
 }
 # What the inputs and the output of a task may be instead; the columns of the data say which.
@@ -51,7 +63,7 @@ _INSTEAD: dict[str, tuple[tuple[Inputs, ...], tuple[Any, ...]]] = {
     "text-classification": ((PAIR,), (LABELS, NUMBER)),
     "image-classification": ((), (LABELS, NUMBER)),
 }
-INPUTS: dict[str, Inputs] = {task.inputs.kind: task.inputs for task in TASKS.values()} | {PAIR.kind: PAIR}
+INPUTS: dict[str, Inputs] = {t.inputs.kind: t.inputs for t in reversed(TASKS.values())} | {PAIR.kind: PAIR}
 
 
 def combinations(name: str) -> list[Task]:
@@ -69,6 +81,12 @@ def get_task(name: str, problem_type: str | None = None, inputs: str | None = No
     task = TASKS[check_task(name)]
     problem, kind = problem_type or task.output.problem_type, inputs or task.inputs.kind
     return next(t for t in combinations(task.name) if (t.output.problem_type, t.inputs.kind) == (problem, kind))
+
+
+def check_there(name: str, what: str) -> None:
+    """Raise `ConfigError` for what rests on a probe and is not made yet for a task whose output has none."""
+    if TASKS[name].output.probe is None:
+        raise ConfigError(f"hftl {what} is not there yet for {name}: use hftl train, eval and predict.")
 
 
 def task_of(report: Mapping[str, Any]) -> Task:

@@ -1,7 +1,7 @@
-"""Rows of different lengths in one array, and what is done with them as with any other."""
+"""Rows of different lengths in one array, rows that are made one by one, and what is done with them as with any other."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Self
 
@@ -84,3 +84,49 @@ def values_of(array: Any) -> np.ndarray:
     """Return an array by row as it is, and the values of one by unit."""
     values: np.ndarray = array.values if isinstance(array, Ragged) else np.asarray(array)
     return values
+
+
+_ROOM = 128 * 2**20  # bytes of rows that are kept: all of a small data set, and a bound for a large one
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """Rows that are made when they are asked for, such as decoded pictures, so that memory does not grow with them."""
+
+    sources: Sequence[Any]  # of the rows, such as files
+    make: Callable[[Any], np.ndarray]
+    key: Callable[[Any], bytes | None]  # of a source: equal for equal ones
+    rows: np.ndarray  # numbers of these rows among the sources
+    kept: dict[int, np.ndarray] = field(default_factory=dict)  # rows that were made, as long as there is room
+
+    @classmethod
+    def of(cls, sources: Sequence[Any], make: Callable[[Any], np.ndarray], key: Callable[[Any], bytes | None]) -> Self:
+        """Return a row for each source."""
+        return cls(sources, make, key, np.arange(len(sources)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Make one row; of an array of numbers return the rows, which are not made yet."""
+        if isinstance(index, np.ndarray):
+            return replace(self, rows=self.rows[index])
+        number = int(self.rows[index])
+        made = self.kept.get(number)
+        if made is None:
+            made = self.make(self.sources[number])
+            if sum(one.nbytes for one in self.kept.values()) + made.nbytes <= _ROOM:
+                self.kept[number] = made
+        return made
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        raise TypeError("rows that are made one by one are no array")
+
+    @property
+    def origins(self) -> list[Any]:
+        """The sources of these rows, in order."""
+        return [self.sources[row] for row in self.rows]
+
+    def digests(self) -> Iterator[bytes]:
+        """Yield what tells each row from others, without making it."""
+        return (self.key(source) or b"" for source in self.origins)

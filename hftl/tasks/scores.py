@@ -42,7 +42,8 @@ def lines(output: Output, answers: Any, targets: Any, names: Sequence[str]) -> l
     if output.lines is None:
         return []
     of = output.lines(names)
-    return table_of(output.statistics(answers, targets, names)[:, : 3 * len(of)], of)
+    table = table_of(output.statistics(answers, targets, names)[:, : 3 * len(of)], of)
+    return table if output.extra is None else output.extra(table)  # type: ignore[no-any-return]
 
 
 def worst_rows(output: Output, outputs: Any, targets: Any, limit: int) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from datasets import Dataset
 from hftl.data.columns import LABEL_NAMES
 from hftl.evaluation.bootstrap import MadeUp, Scores
 from hftl.evaluation.scale import Scale, score_name
+from hftl.tasks.ragged import Made as Made
 from hftl.tasks.ragged import Ragged as Ragged
 
 
@@ -36,11 +37,12 @@ class Encoded(torch.utils.data.Dataset):
     after the other.
     """
 
-    arrays: dict[str, Ragged | np.ndarray]  # such as "input_ids", or "pixels" [n, channels, height, width]
+    arrays: dict[str, Any]  # array, Ragged or Made: such as "input_ids", or "pixels" [n, channels, height, width]
     targets: Any  # [n, ...], by `Output.encode`; a Ragged where the places of a row are answered
     units: Ragged | None = None  # places that are answered, such as a word's first piece, -1: none; None: the row
     augment: bool = False
     rows: np.ndarray | None = None  # of the windows, where there are such places
+    keep: Function | None = None  # `Output.keep`, or `Output.show` of rows without targets
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -77,7 +79,7 @@ class Encoded(torch.utils.data.Dataset):
             windows = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
             units, owners = self.units[windows], np.repeat(np.arange(len(index)), counts)
         arrays = {name: array[windows] for name, array in self.arrays.items()}
-        return Encoded(arrays, self.targets[index], units, self.augment, owners)  # type: ignore[arg-type]
+        return Encoded(arrays, self.targets[index], units, self.augment, owners, self.keep)  # type: ignore[arg-type]
 
     def items(self, numbers: Sequence[int] | np.ndarray) -> "Encoded":
         """Return the items of these numbers, each as a row of its own, also where it is a window of one."""
@@ -116,6 +118,10 @@ class Encoded(torch.utils.data.Dataset):
         more: dict[str, Any] = {} if self.units is None else {"units": self.units, "rows": self.rows}
         arrays: dict[str, Any] = {**self.arrays, **more}
         for name, array in arrays.items():
+            if isinstance(array, Made):
+                for one in array.digests():
+                    digest.update(one)
+                continue
             for part in (array.starts, array.values) if isinstance(array, Ragged) else (array,):
                 digest.update(f"{name} {part.dtype} {part.shape}".encode())
                 rows = 2**20 if part.ndim == 1 else 256  # at once, not all: a copy would double the memory
@@ -218,6 +224,12 @@ class Output:
     single: bool = False  # has every row one class? It is its target and its stratum
     counts: Function  # (targets, names) -> how many rows speak for each name, [k]; of a number all of them, [1]
     loss: Function  # (outputs, targets, weights, smoothing) -> (sum, count): exact under accumulation
+    # What stands for "outputs" below where those of a model would not fit in memory, such as a map of classes for every
+    # row: (what it puts out for one row, the target of that row) -> [k], its statistics and what else is wanted of it.
+    # None: all of what it puts out is kept, [n, ...].
+    keep: Function | None = None
+    show: Function | None = None  # the same for a row without a target: (what it puts out, `blank`) -> for `answers`
+    blank: Function | None = None  # Dataset of rows without targets -> what stands in their place
     decode: Function  # outputs [n, ...], an array or a tensor -> what is answered, in the form of targets
     answers: Function  # (outputs [n, ...], names) -> an `Answer` per row
     check: Function  # (config of a model, its name): raises `ModelError` for one that answers otherwise
@@ -238,11 +250,15 @@ class Output:
     # its "loss".
     errors: Function
     coded: Function = lambda target: np.asarray(target).tolist()  # the target of a row or an answer -> it in JSON
-    probe: Function  # a closed-form head on frozen features, see `fit_probe` of `hftl.evaluation.logistic`
+    # A closed-form head on frozen features, see `fit_probe` of `hftl.evaluation.logistic`. None: there is none, and the
+    # head starts at random.
+    probe: Any
     # Targets [n, ...] -> how alike the rows are, [n, n] from 0 to 1; None: rows are not compared by them.
     alike: Function | None = None
-    neighbours: Function  # (train features, targets, test features) -> answers of the most similar rows
-    columns: Function  # (targets, names) -> numbers [units, k]: what a linear model of all units is regressed on
+    # (train features, targets, test features) -> answers of the most similar rows; None: they are not looked for
+    neighbours: Any = None
+    # (targets, names) -> numbers [units, k]: what a linear model of all units is regressed on; None: nothing
+    columns: Any = None
     plain: Function  # (kinds of features, train rows, targets, test rows) -> baselines without pretraining
     parts: tuple[str, ...]  # of the evidence, those that mean something here, in the order of the page
     ask: Function  # names -> what `pipeline` is given with a row to answer with all of them: {"top_k": 5}, else {}
@@ -261,6 +277,7 @@ class Output:
     # `pipeline` is called with in the code of a card, and what it gives.
     words: dict[str, str]
     say: Function  # (the target of a row, also as `coded`, names) -> it in words
+    picture: Function | None = None  # (`Answer`, config of the model) -> it as a picture, where it is one
     tell: Function = lambda answer: ""  # `Answer` -> it in a sentence, where the component does not say it; else ""
     explained: bool = True  # can `hftl demo` show what in a row speaks for an answer?
     beside: Function | None = None  # (outputs, targets) -> `Interval`s of scores that are no function of sums, by name
@@ -276,6 +293,9 @@ class Output:
         None  # (Dataset of inputs, values) -> position -> why it cannot be used, where one does not fit
     )
     located: Function | None = None  # (`Answer`, row of a table) -> the `Answer` with where in the row things are
+    # (`DataConfig`, names of classes beside the data) -> this output as flags and data have it; None: it is one for all.
+    asked: Function | None = None
+    extra: Function | None = None  # lines of the table of names -> the same with more figures
     scale: Function | None = None  # train targets -> centre and deviation, by which they are standardised in training
 
     @property
@@ -319,11 +339,14 @@ class Task:
         arrays = dict(self.inputs.encode(dataset, processor))
         units, rows = arrays.pop("units", None), arrays.pop("rows", None)
         targets: Any = np.zeros(len(dataset), dtype=np.int64)
-        if "label" in dataset.column_names:
+        known = "label" in dataset.column_names
+        if known:
             targets = self.output.gather(dataset["label"][:])
         elif units is not None:
             targets = Ragged.of([[0] * len(words) for words in dataset[self.inputs.columns[0]][:]])
-        return Encoded(arrays, targets, units, rows=rows)
+        elif self.output.blank is not None:
+            targets = self.output.blank(dataset)
+        return Encoded(arrays, targets, units, rows=rows, keep=self.output.keep if known else self.output.show)
 
     def collator(self, processor: Any, flip: bool = True, augment: str = "light") -> Function:
         """Return a function that makes a batch of a list of items, those of the train split augmented by a preset.
@@ -334,6 +357,8 @@ class Task:
 
         def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
             batch, labels = inputs(items), [item["labels"] for item in items]
+            if "labels" in batch:  # they moved with the inputs
+                return batch
             if "units" not in items[0]:
                 targets = torch.as_tensor(np.asarray(labels))
                 return {**batch, "labels": targets.float() if targets.is_floating_point() else targets}

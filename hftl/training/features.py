@@ -24,9 +24,12 @@ Batch = dict[str, torch.Tensor]
 Beside = Callable[[Encoded], AbstractContextManager[Any]]  # what else is done with the batches of a pass
 BATCH_TOKENS = 4096  # tokens of a forward batch, so that long texts come in smaller batches
 BATCH_ROWS = 32
+MAPS = (
+    4  # rows of a forward batch that puts out a map for each: those of 80 classes at 640 pixels fill half a gigabyte
+)
 
 
-def batches_by_length(lengths: np.ndarray) -> list[list[int]]:
+def batches_by_length(lengths: np.ndarray, most: int = BATCH_ROWS) -> list[list[int]]:
     """Cut the rows, longest first, into batches of similar length, so that little is padded.
 
     The cut does not depend on the number of processes, so that the features do not either.
@@ -35,7 +38,7 @@ def batches_by_length(lengths: np.ndarray) -> list[list[int]]:
     batches: list[list[int]] = []
     start = 0
     while start < len(order):
-        size = int(np.clip(BATCH_TOKENS // max(1, lengths[order[start]]), 1, BATCH_ROWS))
+        size = int(np.clip(BATCH_TOKENS // max(1, lengths[order[start]]), 1, most))
         batches.append([int(i) for i in order[start : start + size]])
         start += size
     return batches
@@ -98,7 +101,8 @@ class Passer:
         # An Accelerator must not outlive this function: TrainingArguments resets the state it stands on.
         accelerator = Accelerator(cpu=self.use_cpu)
         index, count = shard or (accelerator.process_index, accelerator.num_processes)
-        mine = batches_by_length(encoded.lengths)[index::count]
+        most = BATCH_ROWS if encoded.keep is None else MAPS
+        mine = batches_by_length(encoded.lengths, most)[index::count]
         # A generator of its own: else a run that finds its features in the cache would start LoRA from other numbers.
         loader = DataLoader(encoded, batch_sampler=mine, collate_fn=self.collate, generator=torch.Generator())
         model = model.to(accelerator.device).eval()
@@ -178,10 +182,31 @@ class Passer:
     def logits(self, model: Any, encoded: Encoded, title: str) -> Any:
         """Return the logits [n, labels]; of units, by row."""
 
+        if encoded.keep is not None:
+            return self._kept(model, encoded, title)
+
         def read(out: Any, batch: Batch) -> Batch:
             return {"logits": out.logits if encoded.units is None else asked(out.logits, batch)}
 
         return encoded.by_row(self.outputs(model, encoded, read, title)["logits"])
+
+    def _kept(self, model: Any, encoded: Encoded, title: str) -> np.ndarray:
+        """Return what `Encoded.keep` makes of every row's map, [n, k] or objects [n], and let the maps go."""
+        found: dict[int, Any] = {}
+
+        def use(rows: list[int], output: Any, _: Batch) -> None:
+            for row, logits in zip(rows, output.logits, strict=True):
+                found[row] = encoded.keep(logits, encoded.targets[row])  # type: ignore[misc]
+
+        if self.run(model, encoded, use, title) > 1:
+            for others in gather_object([found]):
+                found.update(others)
+        rows = [found[row] for row in range(len(encoded))]
+        if rows and isinstance(rows[0], np.ndarray):
+            return np.stack(rows)
+        kept = np.empty(len(rows), dtype=object)
+        kept[:] = rows
+        return kept
 
 
 def asked(values: torch.Tensor, batch: Batch) -> torch.Tensor:

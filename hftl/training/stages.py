@@ -35,7 +35,7 @@ from hftl.tasks.task import Encoded
 from hftl.training.arguments import smaller_batch, stage_arguments
 from hftl.training.cache import drop_states, weights_hash
 from hftl.training.checkpoints import Interruptible, PauseAt, Paused, stage_running, train_on
-from hftl.training.features import Passer, head_watched, predict_logits, read_by_head
+from hftl.training.features import MAPS, Passer, head_watched, predict_logits, read_by_head
 from hftl.training.losses import LossGuard, make_loss
 from hftl.training.order import Numbered, SeededEpochs, Together
 from hftl.training.precision import choose_bf16, runs_on_cpu, without_autocast
@@ -310,6 +310,8 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
     inputs = stage_inputs(plan, stage, data, fit.states, config.method.cache)
     if "input_ids" in inputs.train[0] and "train_sampling_strategy" not in config.training:
         args.train_sampling_strategy = "group_by_length"
+    if data.output.keep is not None and "per_device_eval_batch_size" not in config.training:
+        args.per_device_eval_batch_size = MAPS
     per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     if args.world_size > 1 and len(inputs.train) >= per_step:
         args.dataloader_drop_last = True  # accelerate would repeat rows to fill the last batch
@@ -337,7 +339,7 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)  # dicts
-    trainer.stage_groups = inputs.groups
+    trainer.stage_groups, trainer.keep = inputs.groups, output.keep
     if stage.loss is not None:
         assert data.output.strata is not None
         strata, _ = data.output.strata(data.train.targets, data.labels)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import Sampler, SequentialSampler
@@ -13,7 +14,7 @@ from hftl import terminal
 from hftl.evaluation.scale import Scale
 from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import is_under
-from hftl.training.replay import OnFeatures, OnStates
+from hftl.training.replay import OnFeatures, OnStates, first_tensor
 
 
 Groups = Sequence[tuple[float, list[nn.Parameter]]]  # parameters that share a rate, relative to the stage's
@@ -24,6 +25,7 @@ class GroupedTrainer(Trainer):
 
     stage_groups: Groups = ()
     order: Sampler | None = None  # of the training rows, instead of Trainer's
+    keep: Any = None  # `Output.keep`
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Build one group per (stage group, decayed or not), so that biases and norms keep their zero weight decay."""
@@ -52,6 +54,16 @@ class GroupedTrainer(Trainer):
             return super().get_eval_dataloader(eval_dataset)
         finally:
             self.args.dataloader_drop_last = drop_last
+
+    def prediction_step(self, *given: Any, **options: Any) -> Any:
+        """Keep of maps what the scores need: Trainer would hold those of all rows, and their masks."""
+        found: Any = super().prediction_step(*given, **options)
+        loss, logits, labels = found
+        if self.keep is None or logits is None:
+            return loss, logits, labels
+        rows = zip(first_tensor(logits), labels.cpu().numpy(), strict=True)
+        kept = np.stack([self.keep(one, mask) for one, mask in rows])
+        return loss, torch.as_tensor(kept, device=labels.device), labels[:, 0, 0]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Follow the stage's own order where it has one."""
@@ -164,7 +176,7 @@ def pin_frozen(module: nn.Module, plan: Plan, stage: Stage) -> Any:
 
     Batch norms stay pinned when their own weights learn, too. The probe was fitted on features of the pretrained
     statistics; with batch statistics its head meets other features, and on digits the run ended
-    at .917 instead of .985 (docs/log.md, 2026-11-23).
+    at .917 instead of .985 (docs/log.md, 2026-11-23). Those of a head that starts at random, without a probe, learn.
     """
     first = plan.frozen_blocks(stage)  # 0 when the stem learns
     blocks = tuple(plan.path + name for name in plan.layers.modules)
@@ -175,16 +187,22 @@ def pin_frozen(module: nn.Module, plan: Plan, stage: Stage) -> Any:
         for name, m in plan.model.named_modules()
         if first and name and not is_under(name, upper) and not any(is_under(outer, (name,)) for outer in around)
     }
+    fresh = {id(m) for name, m in module.named_modules() if not plan.outputs and is_under(f"{name}.weight", plan.head)}
     pinned = [
         m
         for m in module.modules()
-        if isinstance(m, nn.modules.batchnorm._BatchNorm)
+        if (isinstance(m, nn.modules.batchnorm._BatchNorm) and id(m) not in fresh)
         or id(m) in below
         or (stage.body_frozen and not any(p.requires_grad for p in m.parameters()))
     ]
 
-    def hold(*_: Any) -> None:
+    def hold(_: Any, __: Any, batch: dict[str, Any]) -> None:
         for m in pinned:
             m.training = False
+        if (
+            fresh and len(next(iter(batch.values()))) == 1
+        ):  # one image has no spread where a pyramid pools it to a pixel
+            for m in module.modules():
+                m.training = m.training and not isinstance(m, nn.modules.batchnorm._BatchNorm)
 
-    return module.register_forward_pre_hook(hold)
+    return module.register_forward_pre_hook(hold, with_kwargs=True)

@@ -77,10 +77,11 @@ def erase(images: torch.Tensor, preset: str) -> torch.Tensor:
     return _kornia(strength)["erase"](images) if strength is not None and strength.erased else images
 
 
-def augment_batch(images: torch.Tensor, flip: bool) -> torch.Tensor:
+def augment_batch(images: torch.Tensor, flip: bool, masks: torch.Tensor | None = None) -> Any:
     """Shift by up to 1/16 of the side, scale by up to 1.1 either way, and mirror half of them when `flip`.
 
-    `images` is [n, channels, height, width]; edges repeat. Random numbers come from torch's global generator.
+    `images` is [n, channels, height, width]; edges repeat. Random numbers come from torch's global generator. With
+    `masks` [n, height, width] of ids as float32, return both, moved alike: a pixel of a mask has the nearest id.
     """
     n = len(images)
     shift = (torch.rand(n, 2) * 2 - 1) * 2 * MAX_SHIFT  # affine_grid counts from -1 to 1
@@ -91,7 +92,11 @@ def augment_batch(images: torch.Tensor, flip: bool) -> torch.Tensor:
     theta[:, 1, 1] = scale
     theta[:, :, 2] = shift
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    if masks is None:
+        return moved
+    near = F.grid_sample(masks[:, None], grid, mode="nearest", padding_mode="border", align_corners=False)
+    return moved, near[:, 0]
 
 
 @cache

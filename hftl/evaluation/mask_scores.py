@@ -1,0 +1,100 @@
+"""The scores of masks: functions of pixel counts of each image, which add up over images."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from hftl.evaluation.bootstrap import Scores
+from hftl.evaluation.metrics import share
+
+
+UNASKED = -100  # of a pixel that is not counted (transformers' own sign)
+PIXELS = 50_000  # that a regression learns from: it has 18 numbers a class
+_PER_IMAGE = 200  # of each image at most
+_ITERATIONS = 200
+
+
+def pixel_counts(predicted: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
+    """Return how many pixels of each class are true, predicted and both, one after the other [3 classes].
+
+    Pixels whose truth is `UNASKED` do not count.
+    """
+    asked = true != UNASKED
+    true, predicted = true[asked], predicted[asked]
+    parts = (true, predicted, true[true == predicted])
+    return np.concatenate([np.bincount(part, minlength=classes)[:classes] for part in parts])
+
+
+def mask_statistics(counts: Any, classes: int) -> sparse.csr_array:
+    """Return the pixel counts of all rows, [n, 3 classes], of rows that may hold more behind them.
+
+    Of a model that saw no names they are [n, 3, k]: the classes behind those k were neither true nor predicted.
+    """
+    values = np.asarray(counts, dtype=np.float64)
+    if values.ndim == 3:
+        values = np.pad(values, ((0, 0), (0, 0), (0, classes - values.shape[-1]))).reshape(len(values), -1)
+    return sparse.csr_array(values[:, : 3 * classes])
+
+
+def _over_classes(sums: np.ndarray, part: Any) -> np.ndarray:
+    """Return the mean [b] of a share over the classes that are true or predicted anywhere."""
+    true, predicted, both = np.split(sums, 3, axis=-1)
+    top, bottom = part(true, predicted, both)
+    there = bottom > 0
+    return share(share(top, bottom).sum(axis=-1, where=there), there.sum(axis=-1))
+
+
+def miou(sums: np.ndarray) -> np.ndarray:
+    """Return the mean intersection over union [b] of sums [b, 3 classes]."""
+    return _over_classes(sums, lambda true, predicted, both: (both, true + predicted - both))
+
+
+def dice(sums: np.ndarray) -> np.ndarray:
+    """Return the mean Dice coefficient [b], which is the F1 of pixels."""
+    return _over_classes(sums, lambda true, predicted, both: (2 * both, true + predicted))
+
+
+def pixel_accuracy(sums: np.ndarray) -> np.ndarray:
+    """Return the share of right pixels [b]."""
+    true, _, both = np.split(sums, 3, axis=-1)
+    return share(both.sum(axis=-1), true.sum(axis=-1))
+
+
+SCORES: Scores = {"miou": miou, "pixel_accuracy": pixel_accuracy, "dice": dice}
+COMPARED = ("miou", "pixel_accuracy", "dice")
+
+
+def pixel_features(pixels: np.ndarray) -> np.ndarray:
+    """Return colour and position of every pixel of [3, height, width] bytes, with their squares, [pixels, 10]."""
+    _, height, width = pixels.shape
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    plain = np.stack([*(pixels.astype(np.float32) / 127.5 - 1), x, y], axis=-1).reshape(-1, 5)
+    return np.concatenate([plain, plain**2], axis=1).astype(np.float32)
+
+
+def some_pixels(rows: Iterator[tuple[np.ndarray, np.ndarray]], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return features and classes of at most `PIXELS` asked pixels, drawn alike from `count` rows of pixels and masks."""
+    rng, most = np.random.default_rng(0), max(1, min(_PER_IMAGE, PIXELS // max(1, count)))
+    features, classes = [], []
+    for pixels, mask in rows:
+        asked = np.flatnonzero(mask.ravel() != UNASKED)
+        drawn = rng.choice(asked, min(most, len(asked)), replace=False)
+        features.append(pixel_features(pixels)[drawn])
+        classes.append(mask.ravel()[drawn])
+    return np.concatenate(features), np.concatenate(classes)
+
+
+def fit_pixels(features: np.ndarray, classes: np.ndarray) -> Any:
+    """Return a regression of classes on colour and position; None where one class alone was drawn."""
+    from sklearn.linear_model import LogisticRegression  # late: it takes a second
+
+    if len(np.unique(classes)) < 2:
+        return None
+    return LogisticRegression(max_iter=_ITERATIONS).fit(features, classes)
+
+
+def iou_of(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines of a table of classes with their intersection over union, which follows from F1."""
+    return [{**line, "iou": line["f1"] / (2 - line["f1"])} for line in lines]

@@ -1,0 +1,380 @@
+"""A class for every pixel: semantic segmentation. Maps of classes are counted and let go; none is held for all rows."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from datasets import Dataset
+from datasets import Image as ImageFeature
+from PIL import Image
+from torch import Tensor
+
+from hftl.config import DataConfig
+from hftl.data.columns import is_image, kind_of
+from hftl.data.images import open_image
+from hftl.data.masks import IGNORED, Mask, class_names, mask_ids, read_masks, size_faults, upright_size
+from hftl.errors import DataError, ModelError
+from hftl.evaluation.mask_scores import (
+    COMPARED,
+    SCORES,
+    fit_pixels,
+    iou_of,
+    mask_statistics,
+    pixel_counts,
+    pixel_features,
+    some_pixels,
+)
+from hftl.tasks.inputs.image import file_digest
+from hftl.tasks.inputs.pixels import resized
+from hftl.tasks.outputs.classes import CLASSES
+from hftl.tasks.outputs.names import check_names
+from hftl.tasks.task import NOT_ASKED, Answer, Encoded, Made, Output, Summed
+
+
+BINARY = ("background", "object")
+_SHOWN = 3  # classes that a line of an answer names
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the ids in a file of a mask stand for."""
+
+    binary: bool = False  # everything above 0 is the one class
+    ignored: int | None = IGNORED  # the id that is not counted
+    classes: tuple[str, ...] = ()  # their names beside the data
+
+    def target(self, file: Any) -> np.ndarray:
+        """Return the classes [height, width] of a mask, `NOT_ASKED` where nothing is counted."""
+        ids = mask_ids(file)
+        classes = (ids > 0).astype(np.int32) if self.binary else ids.astype(np.int32)
+        return classes if self.ignored is None else np.where(ids == self.ignored, NOT_ASKED, classes)
+
+    def of(self, ids: Collection[int]) -> set[int]:
+        """Return the classes that the ids of one mask stand for."""
+        counted = {*ids} - {self.ignored}
+        return {int(i > 0) for i in counted} if self.binary else counted
+
+
+@dataclass(frozen=True, repr=False)
+class Segmented(Answer):
+    """The classes of all pixels of one image [height, width]; the detail holds the share of each, and the colours."""
+
+    def __repr__(self) -> str:
+        return f"Segmented({self.shares!r})"
+
+    @property
+    def mask(self) -> np.ndarray:
+        """The id of the class of every pixel."""
+        return np.asarray(self.value)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of the pixels of each class that there is, the largest first."""
+        return dict(self.detail)
+
+
+def read(table: Dataset, column: str, where: str, known: Any = None) -> list[Mask | None]:
+    """Return the masks, None where there is none. Raises `DataError` for other columns and for masks that are none."""
+    if not is_image(table.features[column]):
+        held = kind_of(table.features[column])
+        raise DataError(
+            f"{where}: the column {column!r} holds {held} values, and masks are needed: folders images/ and masks/ with "
+            "files of the same names, or a column of mask images"
+        )
+    return read_masks(table.cast_column(column, ImageFeature(decode=False))[column][:], where)
+
+
+def names(rule: Rule, parts: dict[str, list[Mask]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
+    """Return the names of the classes, and notes. Raises `DataError` as `class_names` does."""
+    held = {i for values in parts.values() for mask in values for i in mask.ids}
+    if rule.binary:
+        found = set().union(*(rule.of(mask.ids) for mask in parts["train"]))
+        if len(found) < 2:
+            raise DataError("the masks of train hold nothing above 0, or nothing else: there is one class alone")
+        if rule.classes and len(rule.classes) != len(BINARY):
+            raise DataError(f"--mask_values binary has two classes, and the file of names has {len(rule.classes)}")
+        return rule.classes or BINARY, ["Masks are read as binary: every pixel above 0 is the one class."]
+    known = class_names(held, rule.classes, rule.ignored)
+    notes = [f"The id {rule.ignored} in masks is not counted."] if rule.ignored in held else []
+    if not rule.classes:
+        notes.append("The classes have no names: write them in labels.txt beside the data, one a line from id 0 on.")
+    return known, notes
+
+
+def encode(values: Sequence[Mask], labels: Sequence[str]) -> np.ndarray:
+    """Return the masks as a table holds them: where they are, and their ids."""
+    found = np.empty(len(values), dtype=object)
+    found[:] = [{**mask.file, "ids": list(mask.ids)} for mask in values]
+    return found
+
+
+def gather(rule: Rule, stored: Any) -> Made:
+    """Return the targets of such rows, which are read when they are asked for."""
+    return Made.of(list(stored), rule.target, file_digest)
+
+
+def _recognise(rule: Rule, values: Sequence[Mask], labels: Sequence[str], where: str, column: str) -> Made:
+    held = set().union(*(rule.of(mask.ids) for mask in values))
+    if held and max(held) >= len(labels):
+        raise DataError(
+            f"{where}: the masks hold the id {max(held)}, and the model knows the classes 0 to {len(labels) - 1}; "
+            "--mask_values binary counts every id above 0 as class 1"
+        )
+    return gather(rule, encode(values, labels))
+
+
+def _present(rule: Rule, targets: Any) -> list[list[int]]:
+    rows = targets.origins if isinstance(targets, Made) else targets
+    return [sorted(rule.of(row["ids"])) for row in rows]
+
+
+def counts(rule: Rule, targets: Any, labels: Sequence[str]) -> np.ndarray:
+    """Return how many images have each class."""
+    found = Counter(i for row in _present(rule, targets) for i in row)
+    return np.array([found[i] for i in range(len(labels))])
+
+
+def rarest(rule: Rule, targets: Any, labels: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Return the rarest class of each image as its stratum, so that rare ones are in every split."""
+    frequent = counts(rule, targets, labels)
+    rows = [min(row, key=lambda i: frequent[i], default=0) for row in _present(rule, targets)]
+    return np.array(rows, dtype=np.int64), len(labels)
+
+
+def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return maps [b, K, ...] in a size, as `post_process_semantic_segmentation` of transformers enlarges them."""
+    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+
+
+def pixel_loss(logits: Tensor, labels: Tensor, weights: Any = None, smoothing: float = 0.0) -> Summed:
+    """Return the sum over the pixels that count, and how many these are.
+
+    Stock heads take the mean over a batch, which is wrong under accumulation (FACTS.md, trap 16).
+    """
+    maps = enlarged(logits, (labels.shape[-2], labels.shape[-1]))
+    options: dict[str, Any] = {"ignore_index": NOT_ASKED, "label_smoothing": smoothing}
+    return F.cross_entropy(maps, labels, reduction="sum", **options), int((labels != NOT_ASKED).sum())
+
+
+def keep(logits: Tensor, mask: Any) -> np.ndarray:
+    """Return what is kept of a map [K, ...]: the counts of `pixel_counts`, and the mean loss of a pixel."""
+    mask = np.asarray(mask)
+    truth = torch.as_tensor(mask, device=logits.device, dtype=torch.int64)[None]
+    maps = enlarged(logits[None], (mask.shape[0], mask.shape[1]))
+    summed, count = pixel_loss(maps, truth)
+    counted = pixel_counts(maps[0].argmax(0).cpu().numpy(), mask, len(logits))
+    return np.append(counted, float(summed) / max(1, count))
+
+
+def show(logits: Tensor, blank: np.ndarray) -> Any:
+    """Return the map of an image in its own size, and the mean probability of its pixels' classes, as one object."""
+    maps = enlarged(logits[None], (blank.shape[0], blank.shape[1]))[0]
+    best = maps.softmax(0).max(0)
+    return best.indices.to(torch.uint8 if len(logits) <= 256 else torch.int16).cpu().numpy(), float(best.values.mean())
+
+
+def blank(table: Dataset) -> Made:
+    """Return masks of the images' sizes in which no pixel is asked."""
+
+    def make(value: Any) -> np.ndarray:
+        width, height = upright_size(value)
+        return np.full((height, width), NOT_ASKED, dtype=np.int16)
+
+    return Made.of(table["image"][:], make, file_digest)
+
+
+def answers(outputs: Sequence[Any], labels: Sequence[str]) -> list[Segmented]:
+    """Return the answer to each row of `show`."""
+    found = []
+    for mask, confidence in outputs:
+        shares = np.bincount(mask.ravel(), minlength=len(labels)) / mask.size
+        order = [i for i in np.argsort(-shares, kind="stable") if shares[i] > 0]
+        found.append(Segmented(mask, confidence, {labels[i]: float(shares[i]) for i in order}))
+    return found
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """What the report says of a baseline."""
+
+    kind: str
+
+
+def baselines(kinds: Sequence[str], train: Encoded, targets: Made, test: Encoded) -> list[Any]:
+    """Return the majority class, and regression of the class on a pixel's colour and position.
+
+    `predictions` are pixel counts, as `keep` makes them: maps of all rows would not fit in memory.
+    """
+    import time
+
+    from hftl.evaluation.baselines import Baseline  # late: scikit-learn takes a second
+
+    def rows(part: Encoded) -> Any:
+        for i in range(len(part)):
+            pixels = part.arrays["pixels"][i]
+            yield pixels, resized(part.targets[i], pixels.shape[-2:]).numpy().astype(np.int64)
+
+    start = time.perf_counter()
+    features, classes = some_pixels(rows(train), len(train))
+    most = int(np.bincount(classes).argmax())
+    models = [("majority", "majority class", None)]
+    models += [("pixels", "colour and position of a pixel, logistic regression", fit_pixels(features, classes))]
+    counted: list[list[np.ndarray]] = [[] for _ in models]
+    labels = int(classes.max()) + 1
+    labels = max(labels, *(int(test.targets[i].max()) + 1 for i in range(len(test))))
+    for pixels, mask in ((test.arrays["pixels"][i], test.targets[i]) for i in range(len(test))):
+        for (_, _, model), into in zip(models, counted, strict=True):
+            guess = np.full(pixels.shape[-2:], most)
+            guess = guess if model is None else model.predict(pixel_features(pixels)).reshape(guess.shape)
+            into.append(pixel_counts(resized(guess, mask.shape).numpy().astype(np.int64), mask, labels))
+    seconds = time.perf_counter() - start
+    return [
+        Baseline(name, np.stack(into).reshape(len(into), 3, -1), seconds, None, _Plain(kind))
+        for (kind, name, _), into in zip(models, counted, strict=True)
+    ]
+
+
+def settle(rule: Rule, outputs: Any, targets: Made, labels: Sequence[str], asked: str) -> dict[str, Any]:
+    """Return what a model's config says of masks: what ids in them stand for, and the colours of the classes."""
+    first = None if rule.binary or not len(targets) else open_image(targets.origins[0]).getpalette()
+    colours = (first or []) if first and len(first) >= 3 * len(labels) else colour_map(len(labels))
+    palette = [list(colours[3 * i : 3 * i + 3]) for i in range(len(labels))]
+    return {
+        "mask_values": "binary" if rule.binary else "class",
+        "ignore_index": rule.ignored,
+        "palette": palette,
+    }
+
+
+def colour_map(count: int) -> list[int]:
+    """Return colours of so many classes, one after another: those of PASCAL VOC, black first."""
+    colours = []
+    for number in range(count):
+        rest, colour = number, [0, 0, 0]
+        for place in range(7, -1, -1):
+            for channel in range(3):
+                colour[channel] |= (rest >> channel & 1) << place
+            rest >>= 3
+        colours += colour
+    return colours
+
+
+def configured(config: Any) -> Output:
+    """Return the output that reads masks as a model's config says."""
+    if not hasattr(config, "mask_values"):
+        return MASKS
+    return _by(Rule(config.mask_values == "binary", getattr(config, "ignore_index", None)))
+
+
+def asked(rule: Rule, config: DataConfig, classes: Sequence[str]) -> Output:
+    """Return the output that reads masks as the flags say; what they leave open is as it was."""
+    binary = rule.binary if config.mask_values is None else config.mask_values == "binary"
+    ignored = rule.ignored if binary == rule.binary else None if binary else IGNORED
+    return _by(Rule(binary, ignored if config.ignore_index is None else config.ignore_index, tuple(classes)))
+
+
+def check_masks(config: Any, name: str) -> None:
+    """Raise `ModelError` for a model whose classes have no names."""
+    check_names(config, name)
+    if config.num_labels < 2:
+        raise ModelError(f"{name} knows one class alone, so that it has nothing to tell apart.")
+
+
+def errors(outputs: np.ndarray, counted: np.ndarray, targets: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the share of wrong pixels of each row, that again, and the mean loss: see `Output.errors`."""
+    true, _, both = np.split(counted[:, :-1], 3, axis=1)
+    wrong = 1 - both.sum(1) / np.maximum(true.sum(1), 1)
+    return wrong, {"wrong": wrong, "loss": counted[:, -1]}
+
+
+def _cells(answer: Segmented) -> dict[str, Any]:
+    shown = [f"{name} {share:.1%}" for name, share in [*answer.shares.items()][:_SHOWN]]
+    return {"prediction": ", ".join(shown), "probability": answer.confidence}
+
+
+def picture(answer: Segmented, config: Any) -> Image.Image:
+    """Return the map as a picture of ids with the colours of the model's config, of VOC where it has none."""
+    image = Image.fromarray(answer.mask.astype(np.uint8 if answer.mask.max(initial=0) < 256 else np.uint16))
+    if image.mode == "L":
+        known = [value for colour in getattr(config, "palette", None) or [] for value in colour]
+        image.putpalette(known or colour_map(256))
+    return image
+
+
+def _unchecked(*_: Any) -> None:
+    return None  # a map is no row of probabilities: what `pipeline` answers is held beside ours in the tests
+
+
+MASKS = Output(
+    problem_type="semantic_segmentation",
+    usual=("mask", "masks", "label", "labels", "annotation", "segmentation", "semantic_mask"),
+    read=read,
+    names=partial(names, Rule()),
+    encode=encode,
+    recognise=partial(_recognise, Rule()),
+    gather=partial(gather, Rule()),
+    strata=partial(rarest, Rule()),
+    counts=partial(counts, Rule()),
+    loss=pixel_loss,
+    keep=keep,
+    show=show,
+    blank=blank,
+    decode=lambda outputs: outputs,
+    answers=answers,
+    check=check_masks,
+    statistics=lambda counted, targets, labels: mask_statistics(counted, len(labels)),
+    scores=SCORES,
+    compared=COMPARED,
+    best="miou",
+    lines=lambda labels: labels,
+    extra=iou_of,
+    errors=errors,
+    probe=None,
+    plain=baselines,
+    parts=("slices",),
+    ask=lambda labels: {},
+    flatten=_unchecked,
+    flat=_unchecked,
+    cells=_cells,
+    widget="AnnotatedImage",
+    draw=lambda answer: answer.mask,
+    picture=picture,
+    explained=False,
+    words=CLASSES.words
+    | {
+        "does": "gives every pixel of {row} one of {n} classes",
+        "always": "It gives every pixel one of its {n} classes, also where none fits.",
+        "use": "For finding these classes in {rows} like those it was trained on",
+        "units": "pixels",
+        "same": "masks,",
+        "given": "mask",
+        "guess": "the most frequent class",
+        "worst": "The images of which most pixels are wrong.",
+        "ask": "Segment",
+        "code": "Each class that was found is one entry: its name and its mask, a picture of 0 and 255.",
+    },
+    say=lambda code, labels: "",
+    fits=lambda inputs, values: size_faults(inputs["image"][:], values),
+    configured=configured,
+    asked=partial(asked, Rule()),
+    settle=partial(settle, Rule()),
+)
+
+
+def _by(rule: Rule) -> Output:
+    """Return the output with all that reads ids bound to a rule."""
+    bound: dict[str, Any] = {
+        "names": names,
+        "gather": gather,
+        "recognise": _recognise,
+        "settle": settle,
+        "asked": asked,
+    }
+    bound |= {"counts": counts, "strata": rarest}
+    fields: dict[str, Any] = {name: partial(function, rule) for name, function in bound.items()}
+    return replace(MASKS, **fields)

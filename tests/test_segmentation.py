@@ -1,0 +1,351 @@
+"""image-segmentation: masks as people have them, scores that add up over images, and a run that plain pipeline loads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import accuracy_score, f1_score, jaccard_score
+from transformers import (
+    BitImageProcessor,
+    Dinov2Config,
+    Dinov2Model,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessor,
+)
+
+import hftl
+from hftl.cli import main
+from hftl.config import DataConfig, build_config
+from hftl.data.load import load_task
+from hftl.data.masks import mask_ids
+from hftl.errors import ConfigError, DataError
+from hftl.evaluation.mask_scores import UNASKED, dice, mask_statistics, miou, pixel_accuracy, pixel_counts
+from hftl.tasks import get_task
+from hftl.tasks.inputs.augment import augment_batch
+from hftl.tasks.outputs.masks import MASKS, keep, pixel_loss
+from hftl.tasks.ragged import Made
+from hftl.training.features import predict_logits
+from hftl.training.losses import make_loss
+
+
+COLOURS = [10, 20, 30, 200, 0, 0, 0, 200, 0]
+
+
+def draw(folder: Path, count: int, seed: int = 0) -> Path:
+    """Bright squares (1) and striped ones (2) on dark ground, as JPEG-free images and masks with a palette."""
+    rng = np.random.default_rng(seed)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        pixels, mask = rng.integers(0, 90, (48, 56, 3)).astype(np.uint8), np.zeros((48, 56), np.uint8)
+        for kind in (1, 2):
+            x, y, side = int(rng.integers(0, 36)), int(rng.integers(0, 28)), int(rng.integers(10, 20))
+            pixels[y : y + side, x : x + side] = rng.integers(130, 250, 3)
+            pixels[y : y + side : kind, x : x + side] //= 2
+            mask[y : y + side, x : x + side] = kind
+        mask[:2] = 255
+        Image.fromarray(pixels).save(folder / "images" / f"{i:03}.png")
+        picture = Image.fromarray(mask)
+        picture.putpalette(COLOURS + [0] * (768 - len(COLOURS)))
+        picture.save(folder / "masks" / f"{i:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    folder = draw(tmp_path_factory.mktemp("shapes"), 30)
+    (folder / "labels.txt").write_text("ground\nblock\nstripes\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def segformer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("segformer")
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        hidden_sizes=[8, 16, 24, 32], num_attention_heads=[1, 1, 2, 2], depths=[1, 1, 1, 1], decoder_hidden_size=16
+    )
+    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dino(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dino")
+    torch.manual_seed(0)
+    config = Dinov2Config(hidden_size=32, num_hidden_layers=4, num_attention_heads=2, image_size=56, mlp_ratio=2)
+    Dinov2Model(config).save_pretrained(folder)
+    BitImageProcessor(size={"shortest_edge": 64}, crop_size={"height": 56, "width": 56}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(shapes, segformer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "shapes"
+    return hftl.adapt("image-segmentation", str(shapes), str(segformer), output_dir=folder, num_train_epochs=2)
+
+
+def load(folder, **flags):
+    return load_task("image-segmentation", DataConfig(data=str(folder), **flags))
+
+
+def masked(tmp_path, ids, size=(6, 6), count=6):
+    """A folder of grey images whose masks cycle through `ids`."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for i in range(count):
+        Image.new("RGB", (6, 6)).save(tmp_path / "images" / f"{i}.png")
+        values = np.resize(np.array(ids), size[::-1])
+        Image.fromarray(values.astype(np.uint16 if max(ids) > 255 else np.uint8)).save(tmp_path / "masks" / f"{i}.png")
+    return tmp_path
+
+
+def test_scores_equal_an_independent_reference():
+    rng = np.random.default_rng(0)
+    true, predicted = rng.integers(0, 4, (7, 20, 20)), rng.integers(0, 4, (7, 20, 20))
+    true[rng.random(true.shape) < 0.2] = UNASKED
+    counts = np.stack([pixel_counts(p, t, 5) for p, t in zip(predicted, true, strict=True)])
+    sums = mask_statistics(counts, 5).sum(axis=0)[None]
+    asked = true != UNASKED
+    pair = true[asked], predicted[asked]
+    assert miou(sums)[0] == pytest.approx(jaccard_score(*pair, average="macro"))  # class 4 is nowhere: not counted
+    assert dice(sums)[0] == pytest.approx(f1_score(*pair, average="macro"))
+    assert pixel_accuracy(sums)[0] == pytest.approx(accuracy_score(*pair))
+
+
+def test_palette_ids_are_read_as_they_are_and_255_is_not_counted(shapes):
+    task, splits = load(shapes)
+    assert splits.labels == ("ground", "block", "stripes")
+    target = task.output.gather(splits.train["label"][:])
+    ids = mask_ids(splits.train["label"][0])
+    assert set(np.unique(ids)) <= {0, 1, 2, 255}
+    assert (target[0][ids == 255] == UNASKED).all()
+    assert (target[0][ids != 255] == ids[ids != 255]).all()
+
+
+def test_instances_of_16_bits_become_binary(tmp_path):
+    folder = masked(tmp_path, [0, 1, 2, 300])
+    with pytest.raises(DataError, match="--mask_values binary"):
+        load(folder)
+    task, splits = load(folder, mask_values="binary")
+    assert splits.labels == ("background", "object")
+    assert set(np.unique(task.output.gather(splits.train["label"][:])[0])) == {0, 1}
+
+
+def test_splits_around_the_folders(tmp_path):
+    for split, count in (("train", 6), ("val", 2), ("test", 3)):
+        draw(tmp_path / split, count)
+    _, splits = load(tmp_path)
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [6, 2, 3]
+    assert splits.labels == ("class 0", "class 1", "class 2")
+
+
+def test_columns_of_images_are_masks(shapes, tmp_path):
+    from datasets import Dataset, Features
+    from datasets import Image as ImageFeature
+
+    names = [f"{i:03}.png" for i in range(12)]
+    rows = {"image": [str(shapes / "images" / n) for n in names], "label": [str(shapes / "masks" / n) for n in names]}
+    table = Dataset.from_dict(rows, Features(image=ImageFeature(), label=ImageFeature()))
+    _, splits = load_task("image-segmentation", DataConfig(data=table))
+    assert splits.labels == ("class 0", "class 1", "class 2")
+
+
+@pytest.mark.parametrize(
+    ("ids", "flags", "said"),
+    [
+        ([0, 255], {}, "one class alone.*255 is not counted.*binary"),
+        ([0, 128], {}, "grey levels.*binary"),
+        ([0, 0], {"mask_values": "binary"}, "one class alone"),
+    ],
+)
+def test_ids_that_are_no_classes_are_refused(tmp_path, ids, flags, said):
+    with pytest.raises(DataError, match=said):
+        load(masked(tmp_path, ids), **flags)
+
+
+def test_more_ids_than_names(tmp_path):
+    (masked(tmp_path, [0, 1, 2]) / "labels.txt").write_text("a\nb\n")
+    with pytest.raises(DataError, match=r"id 2, and the names of the classes end at 1.*binary"):
+        load(tmp_path)
+
+
+def test_a_photo_is_no_mask(tmp_path):
+    folder = masked(tmp_path, [0, 1])
+    noise = np.random.default_rng(0).integers(0, 255, (6, 6, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(folder / "masks" / "0.png")
+    with pytest.raises(DataError, match=r"0\.png is no mask: it has colours"):
+        load(folder)
+
+
+def test_masks_without_images_and_of_another_size(tmp_path):
+    folder = masked(tmp_path, [0, 1], size=(5, 6))
+    with pytest.raises(DataError, match="5 x 6 pixels and its image 6 x 6"):
+        load(folder)
+    (folder / "images" / "3.png").unlink()
+    with pytest.raises(DataError, match=r"1 mask has no image, such as 3\.png"):
+        load(folder)
+
+
+def test_masks_move_with_their_images():
+    torch.manual_seed(0)
+    masks = torch.zeros(8, 32, 32)
+    masks[:, 8:20, 4:14] = 1
+    images, moved = augment_batch(masks[:, None].repeat(1, 3, 1, 1), True, masks)
+    assert not torch.equal(moved, masks)
+    assert set(moved.unique().tolist()) == {0.0, 1.0}  # nearest: no id between two
+    assert ((images[:, 0] > 0.5).float() == moved).float().mean() > 0.97
+
+
+def test_loss_is_exact_under_accumulation():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(4, 3, 8, 8, requires_grad=True), torch.randint(0, 3, (4, 16, 16))
+    labels[0] = -100  # so that the parts have other numbers of pixels
+    loss, count = make_loss(0.0, None, pixel_loss), int((labels != -100).sum())
+    (whole,) = torch.autograd.grad(loss({"logits": logits}, labels, count), logits)
+    (parts,) = torch.autograd.grad(
+        sum(loss({"logits": logits[i : i + 1]}, labels[i : i + 1], count) for i in range(4)), logits
+    )
+    assert torch.allclose(whole, parts, atol=1e-7)
+
+
+def test_rows_that_are_made_are_kept_only_as_long_as_there_is_room(monkeypatch):
+    monkeypatch.setattr("hftl.tasks.ragged._ROOM", 100)
+    made = Made.of(list(range(50)), lambda i: np.full(5, i), lambda i: bytes([i]))
+    assert [made[i][0] for i in range(50)] == list(range(50))
+    assert sum(one.nbytes for one in made.kept.values()) <= 100
+    assert list(made[np.array([7, 3])].digests()) == [b"\x07", b"\x03"]
+
+
+def test_evaluation_keeps_counts_and_no_maps(run, shapes):
+    predictor = run.predictor
+    task, splits = load(shapes)
+    encoded = task.encode(splits.test, predictor.processor)
+    kept = predict_logits(predictor.model, encoded, task.collator(predictor.processor), use_cpu=True)
+    assert kept.shape == (len(splits.test), 3 * 3 + 1)
+    assert sum(one.nbytes for one in kept) < 8 * 100 * len(splits.test)
+
+
+def test_report_has_scores_intervals_verdict_and_classes(run):
+    test = run.metrics
+    assert {"miou", "pixel_accuracy", "dice"} <= test.keys()
+    assert test["miou"]["low"] <= test["miou"]["value"] <= test["miou"]["high"]
+    assert [line["label"] for line in run.report["per_class"]] == ["ground", "block", "stripes"]
+    assert np.mean([line["iou"] for line in run.report["per_class"]]) == pytest.approx(test["miou"]["value"])
+    assert [rung["kind"] for rung in run.report["evidence"]["ladder"]] == ["majority", "no-pretraining", "method"]
+    assert run.report["evidence"]["verdict"]["label"] in ("POSITIVE", "NEUTRAL", "NEGATIVE")
+    assert (run.run_dir / "report.html").is_file()
+
+
+def test_plain_pipeline_in_a_fresh_process_gives_the_same_masks(run, shapes):
+    image = str(shapes / "images" / "004.png")
+    code = (
+        "import json, sys; from transformers import pipeline; import numpy as np\n"
+        "answers = pipeline('image-segmentation', sys.argv[1])(sys.argv[2])\n"
+        "assert not any(name.startswith('hftl') for name in sys.modules)\n"
+        "print(json.dumps({a['label']: (np.asarray(a['mask']) > 0).tolist() for a in answers}))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(run.run_dir / "final"), image],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer = run.predict([image])[0]
+    assert answer.mask.shape == (48, 56)
+    for label, mask in json.loads(told.stdout).items():
+        assert (answer.mask == run.predictor.labels.index(label)).tolist() == mask
+
+
+def test_saved_model_scores_as_the_run_did(run, shapes, tmp_path):
+    _, splits = load(shapes)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for image, mask in zip(splits.test["image"][:], splits.test["label"][:], strict=True):
+        for name, one in (("images", image), ("masks", mask)):
+            (tmp_path / name / Path(one["path"]).name).write_bytes(Path(one["path"]).read_bytes())
+    scored = run.predictor.evaluate(str(tmp_path))
+    assert scored["metrics"]["miou"]["value"] == pytest.approx(run.metrics["miou"]["value"])
+
+
+def test_predict_writes_ids_with_the_palette_of_the_data(run, shapes, tmp_path, capsys):
+    image, out = shapes / "images" / "004.png", tmp_path / "mask.png"
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(run.run_dir), str(image), "--output", str(out)])
+    assert ended.value.code == 0
+    assert "ground" in capsys.readouterr().out
+    picture = Image.open(out)
+    assert picture.mode == "P"
+    assert picture.getpalette()[:9] == COLOURS
+    assert np.array_equal(np.asarray(picture), run.predict([str(image)])[0].mask)
+
+
+def test_backbone_gets_a_stock_head_also_with_a_last_batch_of_one(shapes, dino, tmp_path):
+    count = len(load(shapes)[1].train)
+    size = next(size for size in range(2, count) if count % size == 1)
+    result = hftl.adapt(
+        "image-segmentation",
+        str(shapes),
+        str(dino),
+        output_dir=tmp_path / "run",
+        num_train_epochs=1,
+        per_device_train_batch_size=size,
+        evidence="off",
+    )
+    config = json.loads((tmp_path / "run/final/config.json").read_text())
+    assert config["architectures"] == ["UperNetForSemanticSegmentation"]
+    assert any("stock UperNet head" in line for line in result.report["warnings"])
+    statistics = result.predictor.model.decode_head.bottleneck.batch_norm.running_mean
+    assert statistics.abs().max() > 0  # a new head learns what is usual, too
+    assert result.predict([str(shapes / "images" / "001.png")])[0].mask.shape == (48, 56)
+
+
+def test_the_task_is_found_from_the_data(shapes):
+    from hftl.data.settle import find_task
+
+    assert find_task(DataConfig(data=str(shapes))) == "image-segmentation"
+
+
+@pytest.mark.parametrize("method", ["probe", "lora", "auto", "gradual", "head", "wise", "contrastive"])
+def test_methods_that_are_not_there_say_so(shapes, segformer, method, tmp_path):
+    with pytest.raises(ConfigError, match=f"--method {method} is not there yet for image-segmentation"):
+        hftl.adapt("image-segmentation", str(shapes), str(segformer), method, output_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_verbs_that_are_not_there_say_so(shapes, segformer, run, tmp_path):
+    for call in (
+        lambda: hftl.plan("image-segmentation", data=str(shapes), model=str(segformer)),
+        lambda: hftl.doctor(str(shapes), "image-segmentation"),
+        lambda: hftl.pick("image-segmentation", [str(segformer)], data=str(shapes)),
+    ):
+        with pytest.raises(ConfigError, match="is not there yet for image-segmentation"):
+            call()
+
+
+def test_a_text_model_is_refused(shapes, tmp_path):
+    from transformers import BertConfig, BertModel
+
+    BertModel(
+        BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    ).save_pretrained(tmp_path / "bert")
+    with pytest.raises(hftl.HftlError, match="bert checkpoint, which cannot do image-segmentation"):
+        hftl.adapt("image-segmentation", str(shapes), str(tmp_path / "bert"), output_dir=tmp_path / "run")
+
+
+def test_config_keeps_what_masks_mean(run):
+    config = json.loads((run.run_dir / "final/config.json").read_text())
+    assert (config["mask_values"], config["ignore_index"]) == ("class", 255)
+    assert config["palette"][0] == COLOURS[:3]
+    output = get_task("image-segmentation").output
+    assert output is MASKS
+    kept = keep(torch.zeros(2, 4, 4), np.array([[0, UNASKED], [1, 0]]))
+    assert kept[:6].tolist() == [2, 1, 3, 0, 2, 0]
+    assert build_config("image-segmentation", {"mask_values": "binary"}).data.mask_values == "binary"
