@@ -60,9 +60,9 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3920,  # its own files, without folders
-    "hftl/cli": 1350,
-    "hftl/data": 2430,
+    "hftl": 3880,  # its own files, without folders
+    "hftl/cli": 1340,
+    "hftl/data": 2400,
     "hftl/demo": 1820,
     "hftl/doctor": 1710,
     "hftl/evaluation": 3530,
@@ -77,8 +77,8 @@ BUDGETS = {
     "hftl/report": 3040,
     "hftl/selection": 2000,
     "hftl/tasks": 3420,
-    "hftl/training": 2590,
-    "hftl/ui": 2000,
+    "hftl/training": 2580,
+    "hftl/ui": 2010,
     "spaces_demo": 570,
 }
 MAX_FILES = 244
