@@ -27,7 +27,8 @@ def refusal(source: Source, bad: Bad, config: DataConfig) -> str:
     total = sum(len(source.tables[name]) for name in bad)
     places = [f"{name + ' ' if len(bad) > 1 else ''}{_places(sorted(bad[name]), source, name)}" for name in bad]
     flags = {flag: getattr(config, flag) for flag in COLUMN_FLAGS if flag != "problem_type"}
-    words = [word for flag, value in flags.items() if isinstance(value, str) for word in (f"--{flag}", value)]
+    typed = {flag: value for flag, value in flags.items() if value != getattr(DataConfig(), flag)}
+    words = [word for flag, value in typed.items() if isinstance(value, str) for word in (f"--{flag}", value)]
     named = isinstance(config.data, str)
     command = shlex.join(["hftl", "doctor", config.data, *words, "--fix", "cleaned"]) if named else ""
     doctor = f"`{command}` removes them" if named else "Remove them"

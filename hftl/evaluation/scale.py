@@ -29,6 +29,7 @@ HEADLINES = {
     "multi_label_classification": "micro_f1",
     "regression": "r2",
     "token_classification": "f1",
+    "semantic_segmentation": "miou",
 }
 FIGURES = ("rmse", "mae", "r2", "pearson", "spearman")
 # What each score that has an interval says; {name} is a class, a label, a type.

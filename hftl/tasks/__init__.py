@@ -63,7 +63,9 @@ _INSTEAD: dict[str, tuple[tuple[Inputs, ...], tuple[Any, ...]]] = {
     "text-classification": ((PAIR,), (LABELS, NUMBER)),
     "image-classification": ((), (LABELS, NUMBER)),
 }
-INPUTS: dict[str, Inputs] = {t.inputs.kind: t.inputs for t in reversed(TASKS.values())} | {PAIR.kind: PAIR}
+# In the order of the tasks; of those with inputs of one kind the first one's.
+_TWICE = (*TASKS.values(), *reversed(TASKS.values()))
+INPUTS: dict[str, Inputs] = {task.inputs.kind: task.inputs for task in _TWICE} | {PAIR.kind: PAIR}
 
 
 def combinations(name: str) -> list[Task]:
