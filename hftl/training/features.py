@@ -24,9 +24,8 @@ Batch = dict[str, torch.Tensor]
 Beside = Callable[[Encoded], AbstractContextManager[Any]]  # what else is done with the batches of a pass
 BATCH_TOKENS = 4096  # tokens of a forward batch, so that long texts come in smaller batches
 BATCH_ROWS = 32
-MAPS = (
-    4  # rows of a forward batch that puts out a map for each: those of 80 classes at 640 pixels fill half a gigabyte
-)
+# Rows of a forward batch that puts out a map for each: those of 80 classes at 640 pixels fill half a gigabyte.
+MAPS = 4
 
 
 def batches_by_length(lengths: np.ndarray, most: int = BATCH_ROWS) -> list[list[int]]:
