@@ -217,9 +217,9 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
 
     planned: dict[str, Any] = {**OWN, "show_progress": "hidden", "trigger_mode": "always_last"}
 
-    def settled(made: dict[str, steps.Card], method: str | None) -> str | None:
+    def settled(made: dict[str, steps.Card], method: str | None) -> Any:
         usable = [one.method for one in made.values() if not one.problem]
-        return method if method in usable else next(iter(usable), None)
+        return gr.skip() if method in usable else next(iter(usable), None)
 
     for trigger in (*looked, again.click):
         done = trigger(partial(_plan, workspace), [look, model, flags], [cards, column, note, methods], **planned)

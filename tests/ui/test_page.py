@@ -98,6 +98,7 @@ def plan(page, method: str) -> str:
     """Wait for the plan, choose a method and return the command."""
     page.locator(f'{MARKED}[value="{method}"]').wait_for(state="attached")
     page.wait_for_function("!document.querySelector('#plan-note')?.innerText.startsWith('Working')")
+    page.locator(f"{MARKED}:checked").wait_for(state="attached")  # the page has chosen one
     page.locator(f'{MARKED}[value="{method}"]').check()
     page.wait_for_function(f"document.querySelector('#command textarea').value.endsWith('--method {method}')")
     return page.input_value("#command textarea")
