@@ -76,6 +76,7 @@ def test_recipe_from_the_shell(hub, home, tmp_path, name):
     assert again["metrics"] == report["metrics"]
 
 
+@pytest.mark.slow  # the shell test above does the same from the command line
 @pytest.mark.parametrize("name", thin(RECIPES, ("image_classification",)))
 def test_recipe_from_python(hub, home, tmp_path, name):
     code = (

@@ -195,7 +195,7 @@ def distance(folder, a, b):
     )
 
 
-@pytest.mark.parametrize("kind", thin(TABLES, ("labels", "number")))
+@pytest.mark.parametrize("kind", thin(TABLES, ("labels",)))
 def test_accumulation_and_two_processes_are_exact(folder, kind):
     (folder / "exact").mkdir(exist_ok=True)
     whole = exact(folder, kind, f"{kind}-whole", 8, 1)

@@ -32,7 +32,7 @@ def _run(folder: Path, name: str, method: str, data: Any, **flags: Any) -> tuple
     return run.report["evidence"], (run.run_dir / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("method", ["probe", "full"])
+@pytest.mark.parametrize("method", ["probe", pytest.param("full", marks=pytest.mark.slow)])
 def test_two_test_rows(method: str, folder: Path) -> None:
     data = _split(folder, f"two-{method}", text_frame(60), text_frame(8, seed=1).groupby("label").head(1)[:2])
     evidence, page = _run(folder, f"two-{method}", method, data)

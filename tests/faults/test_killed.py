@@ -101,7 +101,7 @@ def test_gradual_run_is_also_killed_while(moment: str, server: Server, undisturb
         ("contrastive", killed(f"{TRAINER}.training_step", 7)),
         also("contrastive", killed("hftl.training.stages:closed_form")),
         also("wise", killed("hftl.training.stages:save_file", 3, "after")),
-        ("kept", killed(f"{TRAINER}.training_step", 11)),
+        also("kept", killed(f"{TRAINER}.training_step", 11)),
         also("kept", killed("hftl.methods.wise:between", 5)),
     ],
     ids=lambda value: value if isinstance(value, str) else value[0].rpartition(":")[2],

@@ -83,6 +83,7 @@ def test_stop_and_resume_end_where_an_undisturbed_run_ends(words, tmp_path):
         resume(folder)
 
 
+@pytest.mark.slow
 def test_a_run_outlives_the_process_that_started_it(words, tmp_path):
     folder = tmp_path / "runs" / "left"
     page = f"from pathlib import Path; from hftl.ui.process import start; start({words!r}, Path({str(folder)!r}))"
