@@ -191,21 +191,21 @@ class Passer:
 
     def _kept(self, model: Any, encoded: Encoded, title: str) -> np.ndarray:
         """Return what `Encoded.keep` makes of every row's map, [n, k] or objects [n], and let the maps go."""
-        found: dict[int, Any] = {}
+        by_row: dict[int, Any] = {}
 
         def use(rows: list[int], output: Any, _: Batch) -> None:
             for row, logits in zip(rows, output.logits, strict=True):
-                found[row] = encoded.keep(logits, encoded.targets[row])  # type: ignore[misc]
+                by_row[row] = encoded.keep(logits, encoded.targets[row])  # type: ignore[misc]
 
         if self.run(model, encoded, use, title) > 1:
-            for others in gather_object([found]):
-                found.update(others)
-        rows = [found[row] for row in range(len(encoded))]
+            for others in gather_object([by_row]):
+                by_row.update(others)
+        rows = [by_row[row] for row in range(len(encoded))]
         if rows and isinstance(rows[0], np.ndarray):
             return np.stack(rows)
-        kept = np.empty(len(rows), dtype=object)
-        kept[:] = rows
-        return kept
+        objects = np.empty(len(rows), dtype=object)
+        objects[:] = rows
+        return objects
 
 
 def asked(values: torch.Tensor, batch: Batch) -> torch.Tensor:

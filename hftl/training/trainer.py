@@ -57,8 +57,8 @@ class GroupedTrainer(Trainer):
 
     def prediction_step(self, *given: Any, **options: Any) -> Any:
         """Keep of maps what the scores need: Trainer would hold those of all rows, and their masks."""
-        found: Any = super().prediction_step(*given, **options)
-        loss, logits, labels = found
+        step: Any = super().prediction_step(*given, **options)
+        loss, logits, labels = step
         if self.keep is None or logits is None:
             return loss, logits, labels
         rows = zip(first_tensor(logits), labels.cpu().numpy(), strict=True)

@@ -95,7 +95,7 @@ def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
         data = files.take_upload(workspace, Path(uploaded)) if uploaded else files.take_text(workspace, typed.strip())
         return found(steps.look(data, None if chosen == _FOUND else chosen))
 
-    def mended(old: steps.DataLook) -> list[Any]:
+    def cleaned(old: steps.DataLook) -> list[Any]:
         new = steps.fix(workspace, old.data, old.task)
         return found(new, piece("line", look="note", text="This is a cleaned copy; your own data are as they were."))
 
@@ -108,7 +108,7 @@ def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
     for sample in samples:
         named = sample.click(lambda name: [name, None], sample, [text, upload], **QUIET)
         events.append(named.then(lambda name, chosen: reads(None, name, chosen), [sample, task], outputs, **shown))
-    events.append(fix.click(with_messages(mended), look, outputs, **shown))
+    events.append(fix.click(with_messages(cleaned), look, outputs, **shown))
     text.input(lambda: None, None, upload, **QUIET)  # what was done last counts
     return [event.success for event in events]
 
