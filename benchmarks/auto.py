@@ -161,6 +161,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--out", type=Path, default=Path("auto.jsonl"))
     parser.add_argument("--only", nargs="*", help="sets")
+    parser.add_argument("--methods", nargs="*", help="methods, such as auto or script")
     parser.add_argument("--cell", help="one cell as JSON, whose result is printed")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args(argv)
@@ -174,6 +175,8 @@ def main(argv: list[str] | None = None) -> None:
     known = [{name: one[name] for name in Cell.__dataclass_fields__} for one in done]
     for cell in cells():
         if asdict(cell) in known or (args.only and cell.data not in args.only):
+            continue
+        if args.methods and cell.method not in args.methods:
             continue
         words = [sys.executable, "-m", "benchmarks.auto", str(args.data), "--cell", json.dumps(asdict(cell))]
         ran = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -127,13 +127,13 @@ def image_table(
     paths: Sequence[Path],
     names: Sequence[str],
     labels: Sequence[str] | None,
-    masks: Sequence[Path | None] | None = None,
+    masks: Sequence[dict[str, Any] | None] | None = None,
 ) -> Dataset:
-    """Return a table of image paths with their file names, and labels or masks where there are any."""
+    """Return a table of image paths with their file names, and labels or masks ({"bytes", "path"}) where there are any."""
     images = [{"bytes": None, "path": str(path)} for path in paths]
     columns: dict[str, list[Any]] = {"image": images, "file_name": list(names)}
     columns |= {} if labels is None else {"label": list(labels)}
-    columns |= {} if masks is None else {"mask": [m and {"bytes": None, "path": str(m)} for m in masks]}
+    columns |= {} if masks is None else {"mask": list(masks)}
     features = {name: Value("string") for name in columns} | {"image": Image(decode=False)}
     features |= {} if masks is None else {"mask": Image(decode=False)}
     return Dataset.from_dict(columns, features=Features(features))

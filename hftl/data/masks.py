@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from hftl.data.files import has_images
 from hftl.data.images import image_table, images_in, in_threads, open_image
 from hftl.data.splits import Source, exact_split
 from hftl.errors import DataError
@@ -148,16 +149,21 @@ def read_mask_tree(folder: Path) -> Source | None:
     for split, (images, masks) in homes.items():
         pairs = _pairs(images_in(images), images_in(masks), split)
         names = [image.relative_to(images).as_posix() for image, _ in pairs]
-        source.tables[split] = image_table([image for image, _ in pairs], names, None, [mask for _, mask in pairs])
+        source.tables[split] = image_table(
+            [image for image, _ in pairs], names, None, [_stored(mask) for _, mask in pairs]
+        )
     return source
+
+
+def _stored(mask: Path | None) -> dict[str, Any] | None:
+    return None if mask is None else {"bytes": None, "path": str(mask)}
 
 
 def _side_by_side(folder: Path) -> tuple[Path, Path] | None:
     """Return the folders of images and of masks in a folder; None unless it has both."""
-    images, masks = (
-        next((folder / name for name in names if (folder / name).is_dir()), None)
-        for names in (IMAGE_FOLDERS, MASK_FOLDERS)
-    )
+    images = next((folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()), None)
+    homes = (folder / name for name in MASK_FOLDERS if (folder / name).is_dir())
+    masks = next((home for home in homes if has_images(home)), None)  # `annotations` may hold a COCO file
     return None if images is None or masks is None else (images, masks)
 
 

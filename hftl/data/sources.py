@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets, load_from_disk
 from datasets.table import InMemoryTable
 
+from hftl.data.coco import read_coco_tree
 from hftl.data.columns import frame_table, is_usual_name, labelled_table, records_table
 from hftl.data.files import (
     CONLL_SUFFIXES,
@@ -142,7 +143,7 @@ def _read_folder(folder: Path, kind: str) -> Source:
         saved = _load_saved(folder, name)
         return Source(dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}, name)
     if kind == "image" and has_images(folder):
-        return read_mask_tree(folder) or read_image_tree(folder, read_file)
+        return read_mask_tree(folder) or read_coco_tree(folder) or read_image_tree(folder, read_file)
     files = data_files(folder, kind)
     tables = {split: _join([read_file(path, kind) for path in paths], split) for split, paths in files.items()}
     alone = {split: paths[0] for split, paths in files.items()}

@@ -84,7 +84,7 @@ def read(table: Dataset, column: str, where: str, known: Any = None) -> list[Mas
         held = kind_of(table.features[column])
         raise DataError(
             f"{where}: the column {column!r} holds {held} values, and masks are needed: folders images/ and masks/ with "
-            "files of the same names, or a column of mask images"
+            "files of the same names, a COCO file with outlines (segmentation), or a column of mask images"
         )
     return read_masks(table.cast_column(column, ImageFeature(decode=False))[column][:], where)
 
