@@ -87,6 +87,7 @@ class ModelConfig:
     trust_remote_code: bool = _flag(False, bool, "run the modelling code that the checkpoint brings along")
     max_seq_length: int | None = _flag(None, int, "tokens per text (default: the longest text, at most the model's)")
     image_size: int | None = _flag(None, int, "pixels per side, a multiple of 32 (default: from model and data)")
+    sliding_windows: bool = _flag(False, bool, "masks: read images in their own size, in windows of image_size")
 
 
 @dataclass(frozen=True)

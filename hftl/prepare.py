@@ -73,7 +73,9 @@ class Prepared:
 
     @property
     def augmented(self) -> bool:
-        """Are the training rows augmented?"""
+        """Are the training rows augmented? Windows of images are drawn in any case."""
+        if self.train.window is not None:
+            return True
         return self.task.inputs.augmentable and self.config.method.augmentation != "none"
 
     @property
@@ -132,6 +134,15 @@ def _turned(method: MethodConfig, task: Task, train: Encoded, labels: tuple[str,
 def _check_output(task: Task, config: RunConfig) -> None:
     """Raise `ConfigError` for flags that mean nothing for what is answered."""
     what = task.output.words["names"]
+    if task.output.keep is None:
+        given = {
+            "mask_values": config.data.mask_values != "class",
+            "ignore_index": config.data.ignore_index is not None,
+        }
+        given["sliding_windows"] = config.model.sliding_windows
+        flag = next((name for name, is_so in given.items() if is_so), None)
+        if flag is not None:
+            raise ConfigError(f"--{flag} is for masks, and this run learns {what}. Leave it out.")
     if not task.output.single and config.method.class_weights != "none":
         raise ConfigError(
             f"--class_weights weighs classes against each other, and {what} are no classes. Leave it out."

@@ -27,7 +27,7 @@ from hftl.data.masks import mask_ids
 from hftl.errors import ConfigError, DataError
 from hftl.evaluation.mask_scores import UNASKED, dice, mask_statistics, miou, pixel_accuracy, pixel_counts
 from hftl.tasks import get_task
-from hftl.tasks.inputs.augment import augment_batch
+from hftl.tasks.inputs.augment import augment_batch, move_pixels
 from hftl.tasks.outputs.masks import MASKS, keep, pixel_loss
 from hftl.tasks.ragged import Made
 from hftl.training.features import predict_logits
@@ -201,6 +201,17 @@ def test_masks_move_with_their_images():
     images, moved = augment_batch(masks[:, None].repeat(1, 3, 1, 1), True, masks)
     assert not torch.equal(moved, masks)
     assert set(moved.unique().tolist()) == {0.0, 1.0}  # nearest: no id between two
+    assert ((images[:, 0] > 0.5).float() == moved).float().mean() > 0.97
+
+
+@pytest.mark.parametrize("preset", ["default", "strong"])
+def test_masks_move_with_their_images_by_stronger_presets(preset):
+    torch.manual_seed(0)
+    masks = torch.zeros(8, 32, 32)
+    masks[:, 8:20, 4:14] = 1
+    images, moved = move_pixels(masks[:, None].repeat(1, 3, 1, 1), preset, True, masks)
+    assert not torch.equal(moved, masks)
+    assert set(moved.unique().tolist()) == {0.0, 1.0}
     assert ((images[:, 0] > 0.5).float() == moved).float().mean() > 0.97
 
 

@@ -43,6 +43,7 @@ class Encoded(torch.utils.data.Dataset):
     augment: bool = False
     rows: np.ndarray | None = None  # of the windows, where there are such places
     keep: Function | None = None  # `Output.keep`, or `Output.show` of rows without targets
+    window: int | None = None  # `Inputs.window`: rows are then of different sizes
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -79,7 +80,7 @@ class Encoded(torch.utils.data.Dataset):
             windows = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
             units, owners = self.units[windows], np.repeat(np.arange(len(index)), counts)
         arrays = {name: array[windows] for name, array in self.arrays.items()}
-        return Encoded(arrays, self.targets[index], units, self.augment, owners, self.keep)  # type: ignore[arg-type]
+        return replace(self, arrays=arrays, targets=self.targets[index], units=units, rows=owners)
 
     def items(self, numbers: Sequence[int] | np.ndarray) -> "Encoded":
         """Return the items of these numbers, each as a row of its own, also where it is a window of one."""
@@ -189,6 +190,8 @@ class Inputs:
     example: Any  # of a row as `predict` takes it, in the code of a card
     sample: str  # the packaged retention set
     box: str  # gradio component that takes a row, by name
+    # processor -> the side of the windows in which an image of any size is read; None where it is read as a whole
+    window: Function | None = None
     overlap: Function | None = None  # processor -> tokens that windows of a long row share; None: rows are cut
     derived: tuple[str, ...] = ()  # columns that `read` makes beside those, for `Output.located`
     padded: bool = False  # are rows of different lengths, so that a batch is padded to the longest?
@@ -346,7 +349,9 @@ class Task:
             targets = Ragged.of([[0] * len(words) for words in dataset[self.inputs.columns[0]][:]])
         elif self.output.blank is not None:
             targets = self.output.blank(dataset)
-        return Encoded(arrays, targets, units, rows=rows, keep=self.output.keep if known else self.output.show)
+        window = None if self.inputs.window is None else self.inputs.window(processor)
+        keep = self.output.keep if known else self.output.show
+        return Encoded(arrays, targets, units, rows=rows, keep=keep, window=window)
 
     def collator(self, processor: Any, flip: bool = True, augment: str = "light") -> Function:
         """Return a function that makes a batch of a list of items, those of the train split augmented by a preset.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from hftl.tasks.task import Encoded as Encoded
 from hftl.terminal import progress
 from hftl.training.checkpoints import end_if_asked
 from hftl.training.precision import autocast, exact_fp32
+from hftl.training.windows import in_windows
 
 
 Batch = dict[str, torch.Tensor]
@@ -100,16 +102,17 @@ class Passer:
         # An Accelerator must not outlive this function: TrainingArguments resets the state it stands on.
         accelerator = Accelerator(cpu=self.use_cpu)
         index, count = shard or (accelerator.process_index, accelerator.num_processes)
-        most = BATCH_ROWS if encoded.keep is None else MAPS
+        most = BATCH_ROWS if encoded.keep is None else MAPS if encoded.window is None else 1
         mine = batches_by_length(encoded.lengths, most)[index::count]
         # A generator of its own: else a run that finds its features in the cache would start LoRA from other numbers.
         loader = DataLoader(encoded, batch_sampler=mine, collate_fn=self.collate, generator=torch.Generator())
         model = model.to(accelerator.device).eval()
+        read = model if encoded.window is None else partial(in_windows, model, encoded.window)
         with torch.inference_mode(), autocast(accelerator.device, self.bf16):
             for rows, batch in zip(mine, progress(loader, title, "batch"), strict=True):
                 batch = {k: v.to(accelerator.device) for k, v in batch.items()}
                 inputs = {k: v for k, v in batch.items() if k != "labels"}
-                use(rows, _answered(model, inputs), batch)
+                use(rows, _answered(read, inputs), batch)
                 end_if_asked()
         return int(accelerator.num_processes)
 

@@ -312,6 +312,8 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
         args.train_sampling_strategy = "group_by_length"
     if data.output.keep is not None and "per_device_eval_batch_size" not in config.training:
         args.per_device_eval_batch_size = MAPS
+    if data.validation.window is not None:  # images of different sizes
+        args.per_device_eval_batch_size = 1
     per_step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     if args.world_size > 1 and len(inputs.train) >= per_step:
         args.dataloader_drop_last = True  # accelerate would repeat rows to fill the last batch
@@ -339,7 +341,7 @@ def _by_gradient(plan: Plan, stage: Stage, fit: _Fit, args: TrainingArguments, l
         callbacks=callbacks,
     )
     trainer.remove_callback(PrinterCallback)  # dicts
-    trainer.stage_groups, trainer.keep = inputs.groups, output.keep
+    trainer.stage_groups, trainer.keep, trainer.window = inputs.groups, output.keep, data.validation.window
     if stage.loss is not None:
         assert data.output.strata is not None
         strata, _ = data.output.strata(data.train.targets, data.labels)

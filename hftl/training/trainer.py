@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from hftl.evaluation.scale import Scale
 from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import is_under
 from hftl.training.replay import OnFeatures, OnStates, first_tensor
+from hftl.training.windows import in_windows
 
 
 Groups = Sequence[tuple[float, list[nn.Parameter]]]  # parameters that share a rate, relative to the stage's
@@ -26,6 +28,7 @@ class GroupedTrainer(Trainer):
     stage_groups: Groups = ()
     order: Sampler | None = None  # of the training rows, instead of Trainer's
     keep: Any = None  # `Output.keep`
+    window: int | None = None  # `Encoded.window` of the validation rows
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Build one group per (stage group, decayed or not), so that biases and norms keep their zero weight decay."""
@@ -55,9 +58,10 @@ class GroupedTrainer(Trainer):
         finally:
             self.args.dataloader_drop_last = drop_last
 
-    def prediction_step(self, *given: Any, **options: Any) -> Any:
+    def prediction_step(self, model: Any, *given: Any, **options: Any) -> Any:
         """Keep of maps what the scores need: Trainer would hold those of all rows, and their masks."""
-        step: Any = super().prediction_step(*given, **options)
+        read = model if self.window is None else partial(in_windows, model, self.window)
+        step: Any = super().prediction_step(read, *given, **options)
         loss, logits, labels = step
         if self.keep is None or logits is None:
             return loss, logits, labels

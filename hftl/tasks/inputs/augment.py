@@ -56,14 +56,20 @@ def jitter_colours(images: torch.Tensor, preset: str) -> torch.Tensor:
     return images if strength is None else _kornia(strength)["colour"](images)
 
 
-def move_pixels(images: torch.Tensor, preset: str, flip: bool) -> torch.Tensor:
+def move_pixels(images: torch.Tensor, preset: str, flip: bool, masks: torch.Tensor | None = None) -> Any:
     """Shift, scale and rotate `images` [n, channels, height, width], and mirror half of them when `flip`.
 
-    Edges repeat and values stay between those of the image, so that it holds for normalised images as for others.
+    Edges repeat and values stay between those of the image, so that it holds for normalised images as for others. With
+    `masks` [n, height, width] of ids as float32, return both, moved alike: a pixel of a mask has the nearest id.
     """
     strength = PRESETS[preset]
     if strength is None:
-        return augment_batch(images, flip) if preset == "light" else images
+        if preset == "light":
+            return augment_batch(images, flip, masks)
+        return images if masks is None else (images, masks)
+    if masks is not None:
+        moved, near = _kornia(strength)["both" if flip else "both, not mirrored"](images, masks[:, None])
+        return moved, near[:, 0]
     moved = _kornia(strength)["warp"](images)
     return _kornia(strength)["mirror"](moved) if flip else moved
 
@@ -105,11 +111,15 @@ def _kornia(preset: Preset) -> dict[str, Any]:
     from kornia import augmentation
 
     shift = (preset.shift, preset.shift)
+    warp = augmentation.RandomAffine(preset.degrees, shift, preset.scale, padding_mode="border", p=1.0)
+    mirror = augmentation.RandomHorizontalFlip(p=0.5)
     return {
         # ColorJitter has torchvision's formulas (brightness multiplies); ColorJiggle, beside it, adds brightness.
         "colour": augmentation.ColorJitter(preset.colour, preset.colour, preset.colour, 0.0, p=1.0),
         # RandomRotation and RandomResizedCrop beside it would each resample once more, and the former only pads black.
-        "warp": augmentation.RandomAffine(preset.degrees, shift, preset.scale, padding_mode="border", p=1.0),
-        "mirror": augmentation.RandomHorizontalFlip(p=0.5),
+        "warp": warp,
+        "mirror": mirror,
+        "both": augmentation.AugmentationSequential(warp, mirror, data_keys=["input", "mask"]),
+        "both, not mirrored": augmentation.AugmentationSequential(warp, data_keys=["input", "mask"]),
         "erase": augmentation.RandomErasing(ERASED_AREA, ERASED_ASPECT, value=0.0, p=preset.erased),
     }

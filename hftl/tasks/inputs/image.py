@@ -114,18 +114,21 @@ def fit_processor(model: Any, processor: Any, datasets: list[Dataset], config: M
     if asked is not None:
         if asked < _STEP or asked % _STEP:
             raise ConfigError(f"--image_size {asked} is not a multiple of {_STEP}.")
-        if not _reads(model, asked):
+        if not reads(model, asked):
             raise ConfigError(f"The model does not read images of {asked} pixels; its size is {own}.")
         set_image_side(processor, asked)
         return nothing_left
     fitting = min(own, -(-_median_short_side(datasets[0]) // _STEP) * _STEP)
-    if fitting < own and _reads(model, fitting):
+    if fitting < own and reads(model, fitting):
         set_image_side(processor, fitting)
     return nothing_left
 
 
 def image_side(processor: Any) -> int:
-    """The side in pixels of what the processor puts out."""
+    """The side in pixels of what the processor puts out; of one that leaves images as they are, that of a window."""
+    sizes = _sizes(processor)
+    if not getattr(processor, "do_resize", True) and "size" in sizes and "crop_size" not in sizes:
+        return int(sizes["size"]["height"])
     output = _run(processor, [Image.new("RGB", (256, 256))])
     return int(output.shape[-1])
 
@@ -145,7 +148,8 @@ def _sizes(processor: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
-def _reads(model: Any, side: int) -> bool:
+def reads(model: Any, side: int) -> bool:
+    """Tell whether the model reads images of `side` x `side` pixels."""
     channels = getattr(model.config, "num_channels", 3)  # some configs leave it out
     was_training = model.training
     model.eval()
@@ -218,20 +222,22 @@ def collator(processor: Any, flip: bool = True, augment: str = "light") -> Any:
     """
     scale, offset = affine_map(processor)
 
-    def from_bytes(pixels: torch.Tensor, preset: str) -> torch.Tensor:
-        values = pixels.float()
-        if preset in ("none", "light"):  # no colours to change, and no rounding by 255
-            return values * scale + offset
-        return jitter_colours(values / 255, preset) * 255 * scale + offset
-
     def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         pixels = torch.from_numpy(np.stack([item["pixels"] for item in items]))
         preset = augment if items[0]["augment"] else "none"
         as_bytes = pixels.dtype == torch.uint8
-        values = move_pixels(from_bytes(pixels, preset) if as_bytes else pixels, preset, flip)
+        values = move_pixels(scaled(pixels, scale, offset, preset) if as_bytes else pixels, preset, flip)
         return {"pixel_values": erase(values, preset) if as_bytes else values}
 
     return collate
+
+
+def scaled(pixels: torch.Tensor, scale: torch.Tensor, offset: torch.Tensor, preset: str) -> torch.Tensor:
+    """Return bytes [b, 3, height, width] as the model reads them, their colours changed by a preset."""
+    values = pixels.float()
+    if preset in ("none", "light"):  # no colours to change, and no rounding by 255
+        return values * scale + offset
+    return jitter_colours(values / 255, preset) * 255 * scale + offset
 
 
 def grey_thumbs(encoded: Encoded) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Images of which every pixel is answered: decoded when they are asked for, resized as a whole, moved with their masks."""
+"""Images of which every pixel is answered: decoded when asked for, resized or read in windows, moved with their masks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from hftl.config import ModelConfig
 from hftl.data.columns import is_image
 from hftl.data.images import decode_image
 from hftl.errors import ConfigError
-from hftl.tasks.inputs.augment import augment_batch
+from hftl.tasks.inputs.augment import move_pixels
 from hftl.tasks.inputs.image import (
     IMAGE,
     affine_map,
@@ -21,9 +21,11 @@ from hftl.tasks.inputs.image import (
     find,
     fit_processor,
     image_side,
+    reads,
+    scaled,
     set_image_side,
 )
-from hftl.tasks.task import Finish, Made, nothing_left
+from hftl.tasks.task import NOT_ASKED, Finish, Made, nothing_left
 
 
 def find_beside(table: Dataset, label: str | None, named: Sequence[str | None] = (None,)) -> tuple[str, ...] | None:
@@ -32,18 +34,32 @@ def find_beside(table: Dataset, label: str | None, named: Sequence[str | None] =
     return find(table.remove_columns(others), label, named)
 
 
-def fit_whole(model: Any, processor: Any, datasets: list[Dataset], config: ModelConfig) -> Finish:
-    """Set the side as for other images, and round it to whole patches: what a patch cuts off would have no answer."""
+def fit_size(model: Any, processor: Any, datasets: list[Dataset], config: ModelConfig) -> Finish:
+    """Set the side as for other images, and round it to whole patches: what a patch cuts off would have no answer.
+
+    With `--sliding_windows` it is that of the windows, and the processor leaves images in their own size. Raises
+    `ConfigError` for a model that reads one size only: plain `pipeline` could not use it on whole images.
+    """
     fit_processor(model, processor, datasets, config)
     patch = getattr(getattr(model.config, "backbone_config", None), "patch_size", 1)  # convnets have none
     side = image_side(processor)
     if isinstance(patch, int) and side % patch:
-        set_image_side(processor, max(1, round(side / patch)) * patch)
+        side = max(1, round(side / patch)) * patch
+        set_image_side(processor, side)
+    if config.sliding_windows:
+        if not reads(model, 2 * side):
+            raise ConfigError(f"--sliding_windows: the model reads images of {side} pixels and of no other size.")
+        processor.do_resize = False
     return nothing_left
 
 
+def window_of(processor: Any) -> int | None:
+    """Return the side of the windows in which images are read; None where they are resized as a whole."""
+    return None if processor.do_resize else image_side(processor)
+
+
 def encode(dataset: Dataset, processor: Any) -> dict[str, Any]:
-    """Return the images as bytes of the processor's size, before it rescales and normalises them."""
+    """Return the images as bytes of the size that the processor makes, before it rescales and normalises them."""
 
     def make(value: Any) -> np.ndarray:
         flags = {"do_rescale": False, "do_normalize": False}
@@ -62,29 +78,47 @@ def resized(mask: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
 def collator(processor: Any, flip: bool = True, augment: str = "light") -> Any:
     """Return a function that makes a batch of images and masks of one size, those of the train split moved together.
 
-    Raises `ConfigError` for a preset that moves images alone.
+    Of images in their own size it draws a window of each for training. The presets change and move pixels as for other
+    images; nothing is erased.
     """
-    if augment not in ("none", "light"):
-        raise ConfigError(f"--augment {augment} does not move masks with their images yet: use light or none.")
     scale, offset = affine_map(processor)
+    window, mean = window_of(processor), (-offset / scale).round().clamp(0, 255).byte()
 
     def collate(items: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        pixels = torch.from_numpy(np.stack([item["pixels"] for item in items])).float() * scale + offset
-        height, width = pixels.shape[-2:]
-        masks = torch.stack([resized(item["labels"], (height, width)) for item in items])
-        if items[0]["augment"] and augment == "light":
-            pixels, masks = augment_batch(pixels, flip, masks)
-        return {"pixel_values": pixels, "labels": masks.long()}
+        preset = augment if items[0]["augment"] else "none"
+        pairs = [(torch.from_numpy(item["pixels"]), item["labels"]) for item in items]
+        if window is not None and items[0]["augment"]:
+            pairs = [some_window(pixels, resized(mask, pixels.shape[-2:]), window, mean) for pixels, mask in pairs]
+        pixels = torch.stack([pixels for pixels, _ in pairs])
+        masks = torch.stack([resized(mask, pixels.shape[-2:]) for _, mask in pairs])
+        values, masks = move_pixels(scaled(pixels, scale, offset, preset), preset, flip, masks)
+        return {"pixel_values": values, "labels": masks.long()}
 
     return collate
+
+
+def some_window(
+    pixels: torch.Tensor, mask: torch.Tensor, side: int, mean: torch.Tensor
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Return a window of an image [3, height, width] and of its mask [height, width], drawn by torch's generator.
+
+    What an image has too little is filled up with `mean` [3, 1, 1], which is 0 to the model, and not asked.
+    """
+    height, width = mask.shape
+    high, wide = max(side, height), max(side, width)
+    canvas, asked = mean.repeat(1, high, wide), torch.full((high, wide), float(NOT_ASKED))
+    canvas[:, :height, :width], asked[:height, :width] = pixels, mask
+    y, x = int(torch.randint(high - side + 1, ())), int(torch.randint(wide - side + 1, ()))
+    return canvas[:, y : y + side, x : x + side], asked[y : y + side, x : x + side].numpy()
 
 
 PIXELS = replace(
     IMAGE,
     find=find_beside,
-    fit=fit_whole,
+    fit=fit_size,
     encode=encode,
     collate=collator,
+    window=window_of,
     raw=lambda encoded: encoded,
     features=("pixel_regression",),
     thumbs=None,

@@ -1,0 +1,130 @@
+"""Images of any size, read in windows."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
+
+import hftl
+from hftl.errors import ConfigError
+from hftl.tasks.inputs.pixels import some_window
+from hftl.training.windows import in_windows, starts
+
+
+SIDE = 64
+
+
+def model():
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        hidden_sizes=[8, 16, 24, 32], num_attention_heads=[1, 1, 2, 2], depths=[1, 1, 1, 1], decoder_hidden_size=16
+    )
+    return SegformerForSemanticSegmentation(config)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on images of three sizes, some of them smaller than a window."""
+    folder = tmp_path_factory.mktemp("windows")
+    for name in ("images", "masks"):
+        (folder / "data" / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for i in range(18):
+        wide, high = ((150, 90), (64, 64), (40, 100))[i % 3]
+        pixels, mask = rng.integers(0, 90, (high, wide, 3)).astype(np.uint8), np.zeros((high, wide), np.uint8)
+        x, y = int(rng.integers(0, wide - 20)), int(rng.integers(0, high - 20))
+        pixels[y : y + 20, x : x + 20] += 120
+        mask[y : y + 20, x : x + 20] = 1
+        Image.fromarray(pixels).save(folder / "data/images" / f"{i:02}.png")
+        Image.fromarray(mask).save(folder / "data/masks" / f"{i:02}.png")
+    model().save_pretrained(folder / "model")
+    SegformerImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder / "model")
+    flags = {"sliding_windows": True, "num_train_epochs": 2, "learning_rate": 1e-3}
+    data, output = str(folder / "data"), folder / "run"
+    return hftl.adapt("image-segmentation", data, str(folder / "model"), "full", output_dir=output, **flags)
+
+
+def test_windows_begin_evenly_end_with_the_image_and_share_a_third():
+    assert starts(64, 64) == [0]
+    for length in (65, 106, 107, 640, 1000):
+        places = starts(length, 64)
+        assert places[0] == 0
+        assert places[-1] == length - 64
+        assert max(np.diff(places)) <= 64 * 2 / 3 + 1
+
+
+def test_where_windows_overlap_the_mean_of_the_logits_counts():
+    net, pixels = model().eval(), torch.randn(1, 3, 64, 100)
+    with torch.inference_mode():
+        maps = in_windows(net, 64, pixel_values=pixels).logits
+        single = [
+            torch.nn.functional.interpolate(
+                net(pixel_values=pixels[..., x : x + 64]).logits, size=(64, 64), mode="bilinear"
+            )
+            for x in (0, 36)
+        ]
+    assert maps.shape[-2:] == (64, 100)
+    assert torch.allclose(maps[..., :36], single[0][..., :36], atol=1e-5)
+    assert torch.allclose(maps[..., 36:64], (single[0][..., 36:] + single[1][..., :28]) / 2, atol=1e-5)
+    assert torch.allclose(maps[..., 64:], single[1][..., 28:], atol=1e-5)
+
+
+def test_an_image_smaller_than_a_window_is_filled_up():
+    pixels, mean = (
+        torch.full((3, 5, 20), 9, dtype=torch.uint8),
+        torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None],
+    )
+    window, mask = some_window(pixels, torch.ones(5, 20), 8, mean)
+    assert window[:, :5].unique().tolist() == [9]
+    assert window[:, 5:].amax((1, 2)).tolist() == [1, 2, 3]
+    assert (mask[:5] == 1).all()
+    assert (mask[5:] == -100).all()
+    with torch.inference_mode():
+        assert in_windows(model().eval(), 64, pixel_values=torch.randn(1, 3, 30, 40)).logits.shape[-2:] == (30, 40)
+
+
+def test_a_run_reads_windows_and_answers_whole_images(run):
+    sizes = {
+        run.predict([path])[0].mask.shape
+        for path in sorted(map(str, (run.run_dir.parent / "data/images").iterdir()))[:3]
+    }
+    assert sizes == {(90, 150), (64, 64), (100, 40)}
+    assert json.loads((run.run_dir / "final/preprocessor_config.json").read_text())["do_resize"] is False
+    scored = run.predictor.evaluate(str(run.run_dir.parent / "data"))
+    assert 0 < scored["metrics"]["miou"]["value"] <= 1
+
+
+def test_plain_pipeline_reads_the_image_as_a_whole_at_the_same_scale(run):
+    """An image of the size of a window is answered alike; a larger one in its own size, by one pass."""
+    code = (
+        "import json, sys; from transformers import pipeline; import numpy as np\n"
+        "for path in sys.argv[2:]:\n"
+        "    answers = pipeline('image-segmentation', sys.argv[1])(path)\n"
+        "    print(json.dumps({a['label']: (np.asarray(a['mask']) > 0).tolist() for a in answers}))"
+    )
+    paths = [str(run.run_dir.parent / "data/images" / name) for name in ("01.png", "00.png")]
+    words = [sys.executable, "-P", "-c", code, str(run.run_dir / "final"), *paths]
+    told = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    same, larger = (json.loads(line) for line in told)
+    ours = run.predict(paths)
+    for label, mask in same.items():
+        assert (ours[0].mask == run.predictor.labels.index(label)).tolist() == mask
+    agreement = [
+        ((ours[1].mask == run.predictor.labels.index(label)) == np.array(mask)).mean()
+        for label, mask in larger.items()
+    ]
+    assert np.array(next(iter(larger.values()))).shape == (90, 150)
+    assert min(agreement) > 0.9
+
+
+def test_a_model_of_one_size_is_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("hftl.tasks.inputs.pixels.reads", lambda model, side: side == SIDE)
+    data, known = str(run.run_dir.parent / "data"), str(run.run_dir.parent / "model")
+    with pytest.raises(ConfigError, match="--sliding_windows: the model reads images of 64 pixels and of no other"):
+        hftl.adapt("image-segmentation", data, known, output_dir=tmp_path / "run", sliding_windows=True)
+    assert not (tmp_path / "run").exists()
