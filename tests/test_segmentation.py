@@ -334,7 +334,6 @@ def test_methods_that_are_not_there_say_so(shapes, segformer, method, tmp_path):
 def test_verbs_that_are_not_there_say_so(shapes, segformer, run, tmp_path):
     for call in (
         lambda: hftl.plan("image-segmentation", data=str(shapes), model=str(segformer)),
-        lambda: hftl.doctor(str(shapes), "image-segmentation"),
         lambda: hftl.pick("image-segmentation", [str(segformer)], data=str(shapes)),
     ):
         with pytest.raises(ConfigError, match="is not there yet for image-segmentation"):

@@ -69,8 +69,17 @@ def _file(value: Any) -> dict[str, Any]:
     return {"bytes": value.get("bytes"), "path": value.get("path")}
 
 
-def read_masks(values: Sequence[Any], where: str) -> list[Mask | None]:
-    """Return every mask, None where there is none. Raises `DataError` for one that cannot be used."""
+@dataclass(frozen=True)
+class MaskFacts:
+    """What `hftl doctor` knows of one mask."""
+
+    ids: tuple[int, ...] = ()  # of classes that occur
+    fault: str | None = None  # why it cannot be used
+    digest: bytes | None = None  # equal for the same file
+
+
+def look_at_masks(values: Sequence[Any], where: str) -> list[Mask | str | None]:
+    """Return every mask, None where there is none, and of one that cannot be used the reason."""
 
     def look(value: Any) -> Mask | str | None:
         if value is None:
@@ -78,13 +87,18 @@ def read_masks(values: Sequence[Any], where: str) -> list[Mask | None]:
         try:
             return read_mask(value)
         except OSError as error:
-            return f"{where}: {Path(value.get('path') or 'a mask').name} is no mask: {error}"
+            return f"{Path(value.get('path') or 'a mask').name} is no mask: {error}"
 
-    found = list(in_threads(look, values, len(values), f"checking masks ({where})"))
-    wrong = next((one for one in found if isinstance(one, str)), None)
+    return list(in_threads(look, values, len(values), f"checking masks ({where})"))
+
+
+def read_masks(values: Sequence[Any], where: str) -> list[Mask | None]:
+    """Return every mask, None where there is none. Raises `DataError` for one that cannot be used."""
+    masks = look_at_masks(values, where)
+    wrong = next((one for one in masks if isinstance(one, str)), None)
     if wrong is not None:
-        raise DataError(wrong)
-    return found
+        raise DataError(f"{where}: {wrong}")
+    return [one for one in masks if not isinstance(one, str)]
 
 
 def upright_size(value: Any) -> tuple[int, int]:

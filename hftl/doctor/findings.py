@@ -97,6 +97,8 @@ class Records:
     in_class_folders: bool = False  # whether the order of the rows is that of the class folders
     classes: bool = True  # is a label the one class of its row? Else what is checked of classes is left out
     quick: bool = False  # at the start of a run: spare what takes long
+    masks: Sequence[Any] = ()  # [n] `MaskFacts` or None, where a row's target is a mask
+    labels_beside: tuple[str, ...] = ()  # names of the classes in a file beside masks
     skipped: int = 0  # broken images that are left out already
 
     def __len__(self) -> int:
@@ -134,7 +136,11 @@ class Records:
         """Return the rows at these positions, in that order, with the labels [n] of all rows given anew."""
         arrays = {"split": self.split, "row": self.row, "key": self.key, "label": label}
         taken: dict[str, Any] = {name: array[positions] for name, array in arrays.items()}
-        return replace(self, **taken, facts=[self.facts[i] for i in positions], others={}, unused=())
+        taken |= {
+            "facts": [self.facts[i] for i in positions],
+            "masks": [self.masks[i] for i in positions if self.masks],
+        }
+        return replace(self, **taken, others={}, unused=())
 
 
 def show_findings(title: str, findings: Sequence[Finding], *, stdout: bool) -> None:

@@ -22,6 +22,7 @@ from hftl.data.images import open_image
 from hftl.doctor.findings import NO_KEY, NO_LABEL, Records
 from hftl.doctor.input_checks import copies_of, repeats
 from hftl.doctor.label_checks import is_sorted, merged_names, missing_labels
+from hftl.doctor.masks import write_masks
 from hftl.doctor.reading import Opened
 from hftl.errors import DataError, RunError
 from hftl.paths import typed_path
@@ -120,6 +121,9 @@ def _write(opened: Opened, changes: Changes, order: dict[str, np.ndarray], out: 
         (folder / LOG_NAME).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         write = _write_images if any(one.own_file for one in opened.records.facts) else _write_rows
         for split, positions in order.items():
+            if opened.records.masks and write is _write_images:
+                write_masks(opened, split, positions, folder)
+                continue
             write(opened, split, positions, changes.label[positions], folder)
         for name in set(opened.source.tables) - set(opened.named.values()):
             unused = folder / "unused" / re.sub(r"[^\w-]+", "_", name) / "rows.parquet"
@@ -145,6 +149,9 @@ def _drop_unusable(changes: Changes) -> None:
     changes.drop(missing_labels(records), "missing_values", "no label")
     for position in records.where(lambda one: one.fault is not None):
         changes.drop(np.array([position]), records.kind.check_of_faults, records.facts[position].fault)
+    for position, mask in enumerate(records.masks):
+        if mask is not None and mask.fault is not None:
+            changes.drop(np.array([position]), "broken_masks", mask.fault)
 
 
 def _merge_names(changes: Changes) -> None:

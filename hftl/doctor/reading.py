@@ -18,9 +18,10 @@ from hftl.data.sources import read_source
 from hftl.data.splits import Source, Splits
 from hftl.doctor.findings import NO_LABEL, Facts, Kind, Records
 from hftl.doctor.images import IMAGES
+from hftl.doctor.masks import with_masks
 from hftl.doctor.texts import TEXTS
 from hftl.errors import DataError
-from hftl.tasks import check_there, get_task
+from hftl.tasks import get_task
 from hftl.tasks.task import Task
 
 
@@ -50,7 +51,7 @@ def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
         ConfigError: there is no such task.
     """
     if task is not None:
-        check_there(get_task(task).name, "doctor")
+        get_task(task)
     with data_errors(data):
         sample = SAMPLES.get(str(data).removeprefix("sample:")) if str(data).startswith("sample:") else None
         task = sample.task if task is None and sample is not None else task
@@ -62,12 +63,13 @@ def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
                 read = as_lists(source, config)
                 train = read.tables[train_of(read)["train"]]
                 name = named_by(train, kind, config)
-                check_there(name, "doctor")
                 settled = settle_task(name, train, config)
                 columns = find_columns(train, settled.inputs, config, need_label=True, output=settled.output)
             except DataError as error:
                 trouble.append(error)
             else:
+                if settled.output.asked is not None:
+                    settled = replace(settled, output=settled.output.asked(config, source.classes))
                 return replace(_opened(settled, read, train_of(read), columns), source=source)
         raise trouble[0]
 
@@ -76,12 +78,19 @@ def _opened(task: Task, source: Source, named: dict[str, str], columns: Columns)
     inputs, output = task.inputs, task.output
     tables = {s: source.tables[named[s]] for s in SPLITS if s in named and len(source.tables[named[s]])}
     values: list[Any] = []
+    masks: list[Any] = []
     contents = {}
     for split, table in tables.items():
         name = named[split]
+        contents[split], _, _ = inputs.read(table, columns.inputs, source.base_of(name), name, "keep", True)
+        if output.examine is not None:
+            images = contents[split][inputs.columns[0]][:]
+            there = str(columns.label) in table.column_names
+            masks += output.examine(table, columns.label, images, name) if there else [None] * len(table)
+            continue
         known = {value for value in values if value is not None} or None  # train comes first
         values += read_values(source, name, columns, known, output) or [None] * len(table)
-        contents[split], _, _ = inputs.read(table, columns.inputs, source.base_of(name), name, "keep", True)
+    values = values if output.examine is None else _digests(masks)
     label, labels = _codes([value if value is None else _as_name(value) for value in values])
     facts = KINDS[inputs.kind].look([*contents.values()], inputs, False)
     feature = tables["train"].features[str(columns.label)]
@@ -97,8 +106,15 @@ def _opened(task: Task, source: Source, named: dict[str, str], columns: Columns)
         others=_others(tables["train"], columns),
         unused=empty or tuple(name for name in declared if name not in labels),
         empty_folders=bool(empty),
+        masks=masks,
+        labels_beside=source.classes,
     )
     return Opened(source, named, columns, contents, records, task)
+
+
+def _digests(masks: Sequence[Any]) -> list[str | None]:
+    """Return a name for each mask, equal for the same one: images with several are in conflict."""
+    return [None if one is None else (one.digest or b"").hex() for one in masks]
 
 
 def _codes(names: list[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -115,8 +131,9 @@ def _as_name(value: Any) -> str:
 def _records(task: Task, rows: dict[str, np.ndarray], facts: Sequence[Facts], **more: Any) -> Records:
     """Return the records of splits whose row numbers are `rows`; `more` are the other fields of `Records`."""
     named = zip(facts, more["label"].tolist(), strict=True)
+    kind = KINDS[task.inputs.kind]
     return Records(
-        kind=KINDS[task.inputs.kind],
+        kind=kind if task.output.examine is None else with_masks(kind),
         classes=task.output.single,
         splits=tuple(rows),
         split=np.repeat(np.arange(len(rows)), [len(numbers) for numbers in rows.values()]),
@@ -148,8 +165,12 @@ def splits_records(splits: Splits, task: Task) -> Records:
     """Return the rows of loaded splits, for a quick look."""
     tables = {split: getattr(splits, split) for split in SPLITS if len(getattr(splits, split))}
     rows = {split: np.asarray(table["row"][:], dtype=np.int64) for split, table in tables.items()}
-    targets = task.output.gather([target for table in tables.values() for target in table["label"][:]])
-    if not task.output.single:
+    stored = [target for table in tables.values() for target in table["label"][:]]
+    targets, masks = task.output.gather(stored), []
+    if task.output.known_facts is not None:
+        masks = task.output.known_facts(stored)
+        label, labels = _codes(_digests(masks))
+    elif not task.output.single:
         label, labels = _codes([task.output.say(target, splits.labels) for target in targets])
     else:
         label, labels = targets, splits.labels
@@ -161,5 +182,7 @@ def splits_records(splits: Splits, task: Task) -> Records:
         label=label,
         labels=labels,
         quick=True,
+        masks=masks,
+        labels_beside=() if not masks else splits.labels,
         skipped=len(splits.skipped),
     )

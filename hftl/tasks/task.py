@@ -298,6 +298,9 @@ class Output:
     located: Function | None = None  # (`Answer`, row of a table) -> the `Answer` with where in the row things are
     # (`DataConfig`, names of classes beside the data) -> this output as flags and data have it; None: it is one for all.
     asked: Function | None = None
+    # (table, column, images, where) -> `MaskFacts` of every row for `hftl doctor`, and the same of stored targets.
+    examine: Function | None = None
+    known_facts: Function | None = None
     extra: Function | None = None  # lines of the table of names -> the same with more figures
     scale: Function | None = None  # train targets -> centre and deviation, by which they are standardised in training
 

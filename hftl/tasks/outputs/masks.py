@@ -17,7 +17,17 @@ from torch import Tensor
 from hftl.config import DataConfig
 from hftl.data.columns import is_image, kind_of
 from hftl.data.images import open_image
-from hftl.data.masks import IGNORED, Mask, class_names, mask_ids, read_masks, size_faults, upright_size
+from hftl.data.masks import (
+    IGNORED,
+    Mask,
+    MaskFacts,
+    class_names,
+    look_at_masks,
+    mask_ids,
+    read_masks,
+    size_faults,
+    upright_size,
+)
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.mask_scores import (
     COMPARED,
@@ -80,13 +90,49 @@ class Segmented(Answer):
 
 def read(table: Dataset, column: str, where: str, known: Any = None) -> list[Mask | None]:
     """Return the masks, None where there is none. Raises `DataError` for other columns and for masks that are none."""
+    _check_column(table, column, where)
+    return read_masks(table.cast_column(column, ImageFeature(decode=False))[column][:], where)
+
+
+def examine(rule: Rule, table: Dataset, column: str, images: Sequence[Any], where: str) -> list[MaskFacts | None]:
+    """Return what `hftl doctor` knows of the masks of all rows, None where there is none. Raises `DataError` as `read`."""
+    _check_column(table, column, where)
+    files = table.cast_column(column, ImageFeature(decode=False))[column][:]
+    masks = look_at_masks(files, where)
+    pairs = {i: (images[i], mask) for i, mask in enumerate(masks) if isinstance(mask, Mask) and _opens(images[i])}
+    faults = size_faults([image for image, _ in pairs.values()], [mask for _, mask in pairs.values()])
+    sizes = {place: faults[number] for number, place in enumerate(pairs) if number in faults}
+    known: list[MaskFacts | None] = []
+    for place, (file, mask) in enumerate(zip(files, masks, strict=True)):
+        if mask is None or isinstance(mask, str):
+            known.append(None if mask is None else MaskFacts(fault=mask))
+        else:
+            ids = tuple(sorted(rule.of(mask.ids)))
+            known.append(MaskFacts(ids, sizes.get(place), file_digest(file)))
+    return known
+
+
+def _opens(image: Any) -> bool:
+    """Tell whether the size of an image can be told: that it cannot is a finding of its own."""
+    try:
+        upright_size(image)
+    except OSError:
+        return False
+    return True
+
+
+def known_facts(rule: Rule, stored: Sequence[Any]) -> list[MaskFacts]:
+    """Return the same of masks that were read already, as a table holds them."""
+    return [MaskFacts(tuple(sorted(rule.of(row["ids"]))), None, file_digest(row)) for row in stored]
+
+
+def _check_column(table: Dataset, column: str, where: str) -> None:
     if not is_image(table.features[column]):
         held = kind_of(table.features[column])
         raise DataError(
             f"{where}: the column {column!r} holds {held} values, and masks are needed: folders images/ and masks/ with "
             "files of the same names, a COCO file with outlines (segmentation), or a column of mask images"
         )
-    return read_masks(table.cast_column(column, ImageFeature(decode=False))[column][:], where)
 
 
 def names(rule: Rule, parts: dict[str, list[Mask]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
@@ -362,6 +408,8 @@ MASKS = Output(
     fits=lambda inputs, values: size_faults(inputs["image"][:], values),
     configured=configured,
     asked=partial(asked, Rule()),
+    examine=partial(examine, Rule()),
+    known_facts=partial(known_facts, Rule()),
     settle=partial(settle, Rule()),
 )
 
@@ -374,6 +422,8 @@ def _by(rule: Rule) -> Output:
         "recognise": _recognise,
         "settle": settle,
         "asked": asked,
+        "examine": examine,
+        "known_facts": known_facts,
     }
     bound |= {"counts": counts, "strata": rarest}
     fields: dict[str, Any] = {name: partial(function, rule) for name, function in bound.items()}
