@@ -85,8 +85,9 @@ def rare_classes(records: Records) -> Finding:
     return Finding("rare_classes", "WARN", len(rare), {"train": len(rare)}, fix=fix)
 
 
-def _of(records: Records, split: str) -> list:
-    return [records.masks[i] for i in np.flatnonzero(records.within(split)) if records.masks[i] is not None]
+def _of(records: Records, split: str) -> list[Any]:
+    here = np.flatnonzero(records.within(split)).tolist()
+    return [records.masks[i] for i in here if records.masks[i] is not None]
 
 
 def _name(records: Records, number: int) -> str:

@@ -73,7 +73,9 @@ class Encoded(torch.utils.data.Dataset):
     def take(self, rows: Sequence[int] | np.ndarray) -> "Encoded":
         """Return the rows numbered `rows`, in that order."""
         index = np.asarray(rows, dtype=np.int64)
-        windows, units, owners = index, None, None
+        windows: Any = index
+        units: Any = None
+        owners = None
         if self.units is not None:
             first, end = (np.searchsorted(self.rows, index, side) for side in ("left", "right"))  # type: ignore[call-overload]
             counts = end - first

@@ -60,7 +60,7 @@ class GroupedTrainer(Trainer):
 
     def prediction_step(self, model: Any, *given: Any, **options: Any) -> Any:
         """Keep of maps what the scores need: Trainer would hold those of all rows, and their masks."""
-        read = model if self.window is None else partial(in_windows, model, self.window)
+        read: Any = model if self.window is None else partial(in_windows, model, self.window)
         step: Any = super().prediction_step(read, *given, **options)
         loss, logits, labels = step
         if self.keep is None or logits is None:

@@ -23,18 +23,18 @@ def in_windows(model: Callable[..., Any], side: int, **batch: Any) -> Any:
     height, width = pixels.shape[-2:]
     pixels = F.pad(pixels, (0, max(0, side - width), 0, max(0, side - height)))
     places = [(y, x) for y in starts(pixels.shape[-2], side) for x in starts(pixels.shape[-1], side)]
-    total = count = None
+    total: Any = None
+    count: Any = None
     for begin in range(0, len(places), _AT_ONCE):
         group = places[begin : begin + _AT_ONCE]
         output = model(pixel_values=torch.cat([pixels[..., y : y + side, x : x + side] for y, x in group]), **batch)
         maps = F.interpolate(output["logits"].float(), size=(side, side), mode="bilinear", align_corners=False)
-        if total is None or count is None:
+        if total is None:
             total = maps.new_zeros((len(pixels), maps.shape[1], *pixels.shape[-2:]))
             count = maps.new_zeros(pixels.shape[-2:])
         for (y, x), part in zip(group, maps.split(len(pixels)), strict=True):
             total[..., y : y + side, x : x + side] += part
             count[y : y + side, x : x + side] += 1
-    assert total is not None
     output["logits"] = (total / count)[..., :height, :width]
     return output
 

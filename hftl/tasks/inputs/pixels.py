@@ -69,10 +69,10 @@ def encode(dataset: Dataset, processor: Any) -> dict[str, Any]:
     return {"pixels": Made.of(dataset["image"][:], make, file_digest)}
 
 
-def resized(mask: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+def resized(mask: np.ndarray, size: Sequence[int]) -> torch.Tensor:
     """Return a mask as float32 of a size (height and width), each pixel with the id of the nearest one."""
     values = torch.from_numpy(np.asarray(mask, dtype=np.float32))[None, None]
-    return F.interpolate(values, size=size, mode="nearest-exact")[0, 0]
+    return F.interpolate(values, size=(size[0], size[1]), mode="nearest-exact")[0, 0]
 
 
 def collator(processor: Any, flip: bool = True, augment: str = "light") -> Any:
