@@ -26,10 +26,19 @@ def backbone_config(config: Any, auto_model: Any, labels: dict[str, Any]) -> Any
     fields = {k: v for k, v in fields.items() if k not in ("out_features", "out_indices", "id2label", "label2id")}
     kind = fields.pop("model_type")
     stages = len(AutoConfig.for_model(kind, **fields).stage_names) - 1
-    levels = sorted({max(1, round(stages * (i + 1) / _LEVELS)) for i in range(_LEVELS)})
-    body = AutoConfig.for_model(kind, **fields, out_indices=levels)
+    body = AutoConfig.for_model(kind, **fields, out_indices=_levels(stages))
     width = max(getattr(body, "hidden_sizes", None) or [body.hidden_size])
     return UperNetConfig(backbone_config=body, use_auxiliary_head=False, hidden_size=min(_WIDEST, width), **labels)
+
+
+def _levels(stages: int) -> list[int]:
+    return sorted({max(1, round(stages * (i + 1) / _LEVELS)) for i in range(_LEVELS)})
+
+
+def levels_read(config: Any, around: Any) -> dict[str, Any]:
+    """Return which blocks the class's own head reads, where the checkpoint of a body does not say (Beit, Data2Vec)."""
+    indices = None if around is not None else getattr(config, "out_indices", None)
+    return {} if indices is None or len(indices) == _LEVELS else {"out_indices": _levels(config.num_hidden_layers)}
 
 
 def whole_images(processor: Any) -> SegformerImageProcessorPil:

@@ -13,7 +13,7 @@ from hftl.config import ModelConfig
 from hftl.errors import ModelError
 from hftl.hub_errors import hub_errors
 from hftl.models.classes import check_loaded, check_positions, classifier_config, load_into
-from hftl.models.decoders import backbone_config, whole_images
+from hftl.models.decoders import backbone_config, levels_read, whole_images
 from hftl.models.find import SAFE, Checkpoint, cached_config, find_checkpoint
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
@@ -76,7 +76,8 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
             _check_class(auto_model, model_config, name, task)
         _check_weights(checkpoint, config)
         processor = auto_processor.from_pretrained(checkpoint.path, **common)
-        processor = whole_images(processor) if dense else processor
+        if dense:
+            processor, names = whole_images(processor), {**names, **levels_read(model_config, around)}
         if around is None:
             model, info = auto_model.from_pretrained(checkpoint.path, **{"num_labels": width, **names}, **options)
         else:
