@@ -171,7 +171,7 @@ def fix(workspace: Workspace, data: str, task: str | None = None) -> DataLook:
     """Write the doctor's cleaned copy into the workspace and return the look at it."""
     from hftl.doctor import examine_source
 
-    path = workspace.new_data(f"{later_name(data)}-cleaned-1")
+    path = workspace.new_data(f"{later_name(data)}-cleaned")
     workspace.data.mkdir(parents=True, exist_ok=True)
     examine_source(data, task, fix=str(path))
     return look(str(path), task)
