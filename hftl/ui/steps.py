@@ -69,6 +69,7 @@ class Card:
     value: float | None = None  # what the probe reaches by cross-validation, with its 95% bounds; None: not known
     low: float | None = None
     high: float | None = None
+    expected: str = ""  # the same in words, or why there is no score
     recommended: bool = False
     reason: str = ""  # why it is
     words_of_command: tuple[str, ...] = ()  # after `hftl train`, for `hftl.ui.process.start`
@@ -193,31 +194,40 @@ def plan_cards(data: str, task: str, model: str | None, flags: list[str]) -> Ite
     cards = [_bare(name, [*words, "--method", name, *flags]) for name in METHODS]
     yield from cards
     basis = measure(config)
-    output = basis.ready.task.output
     for card in sorted(cards, key=lambda card: card.method == GRADUAL.name):  # its many stages take long to time
         try:
             report = report_for(basis, card.method)
         except HftlError as error:
             yield replace(card, problem=str(error))
         else:
-            yield _filled(card, report, output.written(), output.headline)
+            yield _filled(card, report, basis.ready.task)
 
 
 def _bare(method: str, words: list[str]) -> Card:
     return Card(method, METHODS[method].summary, words_of_command=tuple(words), command=command_line(words))
 
 
-def _filled(card: Card, report: dict[str, Any], scale: Any, metric: str) -> Card:
-    advice, memory = report["recommendation"], report["memory"]
+def _filled(card: Card, report: dict[str, Any], task: Any) -> Card:
+    """Return a card with what the plan says of its method, and with a score where the probe speaks for it."""
+    advice, memory, found = report["recommendation"], report["memory"], report["recommendation"]["comparison"]
+    scale = task.output.written()
     card = replace(card, seconds=report["time"]["total_seconds"], memory=memory["total_bytes"], fits=memory["fits"])
-    found = advice["comparison"]
-    if found is not None and card.method in (AUTO.name, "probe"):
-        value, rows = found["probe_accuracy"], found["rows"]
-        bounds = _bounds(value, rows) if scale.right else (None, None)
-        card = replace(card, metric=metric, value=value, low=bounds[0], high=bounds[1])
-    recommended = advice["method"] == card.method
-    said = recommended or (card.method == AUTO.name and advice["method"] not in METHODS)  # not to transfer at all
-    return replace(card, recommended=recommended, reason=advice["reason"] if said else "")
+    if card.method not in (AUTO.name, "probe"):
+        card = replace(card, expected="No score beforehand: only the probe is quick to cross-validate.")
+    elif found is None:
+        card = replace(card, expected="No score beforehand: too few rows of each class to cross-validate.")
+    else:
+        value, least = found["probe_accuracy"], "Expected" if card.method == "probe" else "From the probe's"
+        low, high = _bounds(value, found["rows"]) if scale.right else (None, None)
+        bounds = f" ({scale.bounds(low, high)})" if low is not None and high is not None else ", without an interval"
+        said = f"{least} {scale.name}: {scale.value(value)}{bounds}"
+        card = replace(card, metric=task.output.headline, value=value, low=low, high=high, expected=said)
+    advised, reason = advice["method"], advice["reason"]
+    if advised not in METHODS:  # not to transfer at all
+        return replace(card, reason=reason if card.method == AUTO.name else "")
+    best = AUTO.name if task.default_method == AUTO.name else advised
+    said = "" if card.method != advised else reason if best == advised else f"Of a single method, this one. {reason}"
+    return replace(card, recommended=card.method == best, reason=said)
 
 
 def _bounds(share: float, rows: int) -> tuple[float, float]:

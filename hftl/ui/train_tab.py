@@ -22,6 +22,9 @@ from hftl.ui.verbs import begun
 
 
 EVERY = 2.0  # seconds between two looks at a run
+# While nothing runs a page looks less often: where Gradio (6.31) closes the stream of one answer as another is asked for, the
+# other is lost (`queue_data_helper` in gradio/routes.py), and each look is an answer more.
+_RESTS = 5  # times as long
 OWN: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = {**OWN, "show_progress": "hidden", "concurrency_limit": None}
 _FOUND, _USUAL = "found from the data", "the usual one for the task"
@@ -121,16 +124,12 @@ def _at_hand(task: str) -> str | None:
 
 def _choice(card: steps.Card) -> tuple[str, str]:
     """Return a card as a choice: its first line is shown large."""
-    lines = [f"{card.method} · recommended" if card.recommended else card.method, card.words]
-    if card.value is not None:
-        bounds = "" if card.low is None or card.high is None else f" ({card.low:.0%} to {card.high:.0%})"
-        share = 0 <= card.value <= 1
-        lines.append(
-            f"Expected {card.metric}: {card.value:.0%}{bounds}" if share else f"{card.metric}: {card.value:.3g}"
-        )
-    memory = "" if card.memory is None else f"{card.memory / 1e9:.1f} GB" + ("" if card.fits else ", too much")
-    cost = [f"about {statements.duration(card.seconds)}" if card.seconds is not None else "", memory]
-    return "\n".join(filter(None, [*lines, ", ".join(filter(None, cost)), card.reason])), card.method
+    title = f"{card.method} · recommended" if card.recommended else card.method
+    cost = [] if card.seconds is None else [f"about {statements.duration(card.seconds)}"]
+    if card.memory is not None:
+        size = f"{card.memory / 1e9:.1f} GB" if card.memory >= 1e9 else f"{max(1, round(card.memory / 1e6))} MB"
+        cost.append(f"{size} of memory" if card.fits else f"{size} of memory: more than is free")
+    return "\n".join(filter(None, [title, card.words, card.expected, ", ".join(cost), card.reason])), card.method
 
 
 def _cards(workspace: Workspace, data: steps.DataLook, named: str, typed: str) -> Iterator[steps.Card | str]:
@@ -218,12 +217,13 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
     planned: dict[str, Any] = {**OWN, "show_progress": "hidden", "trigger_mode": "always_last"}
 
     def settled(made: dict[str, steps.Card], method: str | None) -> Any:
-        usable = [one.method for one in made.values() if not one.problem]
-        return gr.skip() if method in usable else next(iter(usable), None)
+        usable = [one for one in made.values() if not one.problem]
+        names = [one.method for one in usable]
+        return gr.Radio([_choice(one) for one in usable], value=method if method in names else next(iter(names), None))
 
     for trigger in (*looked, again.click):
         done = trigger(partial(_plan, workspace), [look, model, flags], [cards, column, note, methods], **planned)
-        # Of values that follow each other fast the browser may lose the first one, which chose a method.
+        # Of values that follow each other fast the browser may lose some, such as the first one, which chose a method.
         done.then(settled, [cards, methods], methods, **QUIET)
     for trigger in (cards.change, methods.change):
         trigger(chosen, [cards, methods], [command, train], **QUIET)
@@ -233,7 +233,7 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
 
 def _train_step(workspace: Workspace, page: gr.Blocks, run: Run, progress: Any) -> Any:
     """Lay out step 3; return the state that holds a finished run's folder."""
-    finished, seen, timer = gr.State(None), gr.State(""), gr.Timer(EVERY)
+    finished, seen, timer = gr.State(None), gr.State(""), gr.Timer(_RESTS * EVERY)
     with gr.Column(elem_classes="step", elem_id="step-train", visible=False) as column:
         html(
             part(
@@ -247,7 +247,7 @@ def _train_step(workspace: Workspace, page: gr.Blocks, run: Run, progress: Any) 
         with gr.Row():
             stop = gr.Button("Stop", visible=False, variant="stop", elem_id="stop")
             resume = gr.Button("Resume", visible=False, variant="primary", elem_id="resume")
-    outputs = [run.folder, column, panel, stop, resume, seen, finished, progress]
+    outputs = [run.folder, column, panel, stop, resume, seen, finished, progress, timer]
 
     def show(folder: Path | None, before: str, state: process.RunState | None = None) -> list[Any]:
         if folder is None:
@@ -269,6 +269,7 @@ def _train_step(workspace: Workspace, page: gr.Blocks, run: Run, progress: Any) 
             panel,
             folder if done else None,
             stepper(4 if done else 3),
+            gr.Timer(EVERY if going else _RESTS * EVERY),
         ]
 
     def ask(what: Any, folder: Path | None, before: str) -> list[Any]:
