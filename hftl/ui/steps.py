@@ -16,6 +16,7 @@ from hftl.ui.files import Workspace, later_name
 
 
 FIRST, SHOWN, WORST = 5, 6, 12  # rows: of the data, behind a finding, and the worst of each kind
+MOVED = "The rows of this run cannot be read any more, so its errors are not shown: its data have moved, or changed."
 Content = Any  # a text (str), or an image (PIL.Image)
 
 
@@ -108,7 +109,8 @@ class ResultView:
     look: str  # good, neutral or bad
     classes: tuple[str, ...]
     worst: tuple[WorstRow, ...]
-    correctable: bool  # `corrected_copy` can change labels of this data
+    trouble: str  # why its errors are not shown, or their labels cannot be corrected; "": they can
+    single: bool  # is a label one class?
     data: str  # the value of --data it was trained on
     words: tuple[str, ...]  # after `hftl train`: trains the same again
 
@@ -256,6 +258,7 @@ def command_line(words: tuple[str, ...] | list[str]) -> str:
 def result(folder: Path) -> ResultView:
     """Return what the page shows of a finished run. Raises `RunError` where there is none."""
     from hftl.report.views import statements_of
+    from hftl.doctor.fix import uncorrectable
     from hftl.run_data import read_report
     from hftl.run_folder import check_finished
     from hftl.tasks import task_of
@@ -280,7 +283,8 @@ def result(folder: Path) -> ResultView:
         look=said["verdict"]["look"],
         classes=tuple(report["data"]["labels"]),
         worst=worst,
-        correctable=readable and task.output.single,
+        trouble=uncorrectable(task) if readable else MOVED,
+        single=task.output.single,
         data=str(read_yaml(folder / "config.yaml").get("data")),
         words=(str(folder / "config.yaml"),),
     )

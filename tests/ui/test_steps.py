@@ -12,7 +12,7 @@ from hftl.errors import DataError, ModelError, RunError
 from hftl.methods import METHODS
 from hftl.tasks import get_task
 from hftl.ui.files import Correction, Workspace, corrected_copy
-from hftl.ui.steps import _filled, command_line, fix, look, plan_cards, result
+from hftl.ui.steps import MOVED, _filled, command_line, fix, look, plan_cards, result
 from tests.command import hftl, text_csv, write_csv
 from tests.runs import checkpoint, text_frame, tiny_run
 from tests.small_data import image_folder
@@ -137,7 +137,7 @@ def test_the_result_of_a_run_and_its_errors_lead_back_to_the_data(space, tmp_pat
     assert shown.score == f"{100 * score['value']:.1f}%"
     assert len(shown.ladder) == len(evidence["ladder"])
     assert shown.verdict
-    assert shown.correctable
+    assert shown.trouble == ""
     assert shown.data == str(data)
     frame = pd.read_csv(data)
     assert len([row for row in shown.worst if not row.suspect]) == len(evidence["worst_rows"][:12])
@@ -151,7 +151,7 @@ def test_the_result_of_a_run_and_its_errors_lead_back_to_the_data(space, tmp_pat
         assert read_source(copy, "text").tables["train"]["label"][one.row] == one.prediction
     data.unlink()
     moved = result(done.run_dir)
-    assert (moved.value, moved.worst, moved.correctable) == (shown.value, (), False)
+    assert (moved.value, moved.worst, moved.trouble) == (shown.value, (), MOVED)
 
 
 def test_no_result_of_what_is_no_run(tmp_path):
