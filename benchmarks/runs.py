@@ -32,7 +32,9 @@ def cpu_seconds(words: list[str], times: int) -> float:
     taken = []
     for _ in range(times):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        subprocess.run(
+            [sys.executable, *words], check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     return statistics.median(taken)
@@ -46,7 +48,9 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=5)
     given = parser.parse_args()
     start = cpu_seconds(["-c", "pass"], given.times)
-    print(f"report.json of {(given.run / 'report.json').stat().st_size / 1e3:,.0f} kB\n\n| command | CPU s | over python |\n|---|---|---|")
+    print(
+        f"report.json of {(given.run / 'report.json').stat().st_size / 1e3:,.0f} kB\n\n| command | CPU s | over python |\n|---|---|---|"
+    )
     print(f"| python -c pass | {start:.2f} | 1.0 |")
     with tempfile.TemporaryDirectory() as place:
         for count in given.runs:

@@ -70,7 +70,15 @@ def result_step(
         seen = {"text": inputs.box == "Textbox", "pair": len(inputs.columns) > 1, "image": inputs.box == "Image"}
         parts = [type_of(visible=seen.get(name, True)) for name, type_of in _BOXES.items()]
         worst = gr.Column(visible=bool(new.worst or new.trouble))
-        return [new, gr.Column(visible=True), result_html(new), *parts, "", worst, *fill(new)]
+        return [
+            new,
+            gr.Column(visible=True),
+            result_html(new),
+            *parts,
+            piece("line", look="hint", text="The answer stands here."),
+            worst,
+            *fill(new),
+        ]
 
     finished.change(with_messages(show), finished, outputs, concurrency_limit=1, **_QUIET)
 
@@ -115,7 +123,7 @@ def _try_boxes() -> dict[str, Any]:
 def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[Any]]:
     """Lay out the rows that the model got most wrong; return what fills them, and what it fills."""
     corrected = gr.State(None)
-    html(part("title", number="!", text="Where it was most wrong"))
+    html(part("title", number="!", text="Where it was most wrong"), "worst-title")
     hint = html("", "worst-hint", min_height=20)
     slots = []
     for i in range(_WORST):

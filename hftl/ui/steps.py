@@ -165,7 +165,8 @@ def _rows(opened: Any, places: list[tuple[str, int]]) -> tuple[Row, ...]:
 
 def _content(inputs: Any, table: Any, row: int) -> Content:
     try:
-        return inputs.show(inputs.values(table.select([row], new_fingerprint=f"row-{row}"))[0])
+        value = inputs.values(table.select([row], new_fingerprint=f"row-{row}"))[0]
+        return "(nothing)" if value is None else inputs.show(value)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # what the doctor finds fault with
         return f"({' '.join(str(error).split()) or 'nothing'})"
 
@@ -215,9 +216,9 @@ def _filled(card: Card, report: dict[str, Any], task: Any) -> Card:
     scale = task.output.written()
     card = replace(card, seconds=report["time"]["total_seconds"], memory=memory["total_bytes"], fits=memory["fits"])
     if card.method not in (AUTO.name, "probe"):
-        card = replace(card, expected="No score beforehand: only the probe is quick to cross-validate.")
+        card = replace(card, expected="No score yet: only a probe is quick to cross-validate.")
     elif found is None:
-        card = replace(card, expected="No score beforehand: too few rows of each class to cross-validate.")
+        card = replace(card, expected="No score yet: too few rows of each class to cross-validate.")
     else:
         value, least = found["probe_accuracy"], "Expected" if card.method == "probe" else "From the probe's"
         low, high = _bounds(value, found["rows"]) if scale.right else (None, None)
@@ -257,8 +258,8 @@ def command_line(words: tuple[str, ...] | list[str]) -> str:
 
 def result(folder: Path) -> ResultView:
     """Return what the page shows of a finished run. Raises `RunError` where there is none."""
-    from hftl.report.views import statements_of
     from hftl.doctor.fix import uncorrectable
+    from hftl.report.views import statements_of
     from hftl.run_data import read_report
     from hftl.run_folder import check_finished
     from hftl.tasks import task_of

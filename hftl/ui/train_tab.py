@@ -65,7 +65,7 @@ def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
         with gr.Row(equal_height=True):
             upload = refuse_addresses(
                 gr.File(
-                    label="Drop a CSV, JSON, parquet or zip of images", height=150, elem_id="upload", min_width=280
+                    label="Drop a CSV, JSON, parquet or zip of images", height=180, elem_id="upload", min_width=280
                 )
             )
             with gr.Column(min_width=280):
@@ -129,7 +129,8 @@ def _choice(card: steps.Card) -> tuple[str, str]:
     if card.memory is not None:
         size = f"{card.memory / 1e9:.1f} GB" if card.memory >= 1e9 else f"{max(1, round(card.memory / 1e6))} MB"
         cost.append(f"{size} of memory" if card.fits else f"{size} of memory: more than is free")
-    return "\n".join(filter(None, [title, card.words, card.expected, ", ".join(cost), card.reason])), card.method
+    blocks = [[title, card.words], [card.expected, ", ".join(cost)], [card.reason]]
+    return "\n\n".join(filter(None, ("\n".join(filter(None, block)) for block in blocks))), card.method
 
 
 def _cards(workspace: Workspace, data: steps.DataLook, named: str, typed: str) -> Iterator[steps.Card | str]:
@@ -151,11 +152,11 @@ def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: 
     """Yield what step 2 shows: cards, its column, a line, the methods; the first of them is chosen until another is."""
     made: dict[str, steps.Card] = {}
     if data is None:
-        yield [made, gr.Column(visible=False), "", gr.Radio([], value=None)]
+        yield [made, gr.Column(visible=False), "", gr.Radio([], value=None, visible=False)]
         return
     lines: list[str] = []
     said = piece("line", look="hint", text="Working out what each method would take ...")
-    yield [made, gr.Column(visible=True), said, gr.Radio([], value=None)]
+    yield [made, gr.Column(visible=True), said, gr.Radio([], value=None, visible=False)]
     try:
         for card in _cards(workspace, data, named, typed):
             if isinstance(card, str):
@@ -163,10 +164,16 @@ def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: 
                 continue
             first, made = not made, {**made, card.method: card}
             usable = [_choice(one) for one in made.values() if not one.problem]
-            radio = gr.Radio(usable, value=card.method) if first else gr.Radio(usable)
+            radio = gr.Radio(usable, value=card.method, visible=True) if first else gr.Radio(usable)
             yield [made, gr.skip(), said, radio]
     except HftlError as error:
-        yield [{}, gr.skip(), piece("line", look="problem", text=str(error)), gr.Radio([], value=None)]
+        help_ = " Here the button Fix, above, does that." if data.fixable and isinstance(error, DataError) else ""
+        yield [
+            {},
+            gr.skip(),
+            piece("line", look="problem", text=f"{error}{help_}"),
+            gr.Radio([], value=None, visible=False),
+        ]
         return
     lines += [f"{one.method}: {one.problem}" for one in made.values() if one.problem]
     yield [made, gr.skip(), part("notes", lines=lines), gr.skip()]
@@ -200,14 +207,20 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
             )
             again = gr.Button("Plan again", size="sm", elem_id="plan-again")
         command = gr.Textbox(
-            label="The same in a terminal", interactive=False, buttons=["copy"], elem_id="command", max_lines=6
+            label="The same in a terminal",
+            interactive=False,
+            buttons=["copy"],
+            visible=False,
+            elem_id="command",
+            max_lines=6,
         )
-        train = gr.Button("Train", variant="primary", interactive=False, elem_id="train")
+        train = gr.Button("Train", variant="primary", visible=False, elem_id="train")
 
     def chosen(made: dict[str, steps.Card], method: str) -> list[Any]:
         card = made.get(method)
         usable = card is not None and not card.problem
-        return [card.command if card is not None and usable else "", gr.Button(interactive=usable)]
+        line = card.command if card is not None and usable else ""
+        return [gr.Textbox(line, visible=usable), gr.Button(interactive=usable, visible=usable)]
 
     def begin(made: dict[str, steps.Card], method: str) -> list[Any]:
         if method not in made or made[method].problem:
@@ -219,7 +232,11 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
     def settled(made: dict[str, steps.Card], method: str | None) -> Any:
         usable = [one for one in made.values() if not one.problem]
         names = [one.method for one in usable]
-        return gr.Radio([_choice(one) for one in usable], value=method if method in names else next(iter(names), None))
+        return gr.Radio(
+            [_choice(one) for one in usable],
+            value=method if method in names else next(iter(names), None),
+            visible=bool(names),
+        )
 
     for trigger in (*looked, again.click):
         done = trigger(partial(_plan, workspace), [look, model, flags], [cards, column, note, methods], **planned)

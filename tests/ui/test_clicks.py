@@ -6,7 +6,6 @@ from pathlib import Path
 
 import httpx
 import onnx
-import pandas as pd
 import pytest
 
 from hftl.data.sources import read_source

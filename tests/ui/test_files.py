@@ -281,7 +281,10 @@ def test_sets_of_labels_and_numbers_are_corrected_and_tags_are_not(space, tmp_pa
     assert list(read_source(copy, "text").tables["train"]["label"]) == [0.25, 1.0, 3.5, 7.125]
     with pytest.raises(DataError, match="cannot hold the label 'much'"):
         corrected_copy(space, str(number), [Correction("train", 2, "much")])
-    rows = [{"tokens": ["Ada", "wrote"], "ner_tags": ["B-PER", "O"]}, {"tokens": ["in", "Rome"], "ner_tags": ["O", "B-LOC"]}]
+    rows = [
+        {"tokens": ["Ada", "wrote"], "ner_tags": ["B-PER", "O"]},
+        {"tokens": ["in", "Rome"], "ner_tags": ["O", "B-LOC"]},
+    ]
     pd.DataFrame(rows * 3).to_json(tags, orient="records", lines=True)
     with pytest.raises(DataError, match="cannot be corrected here"):
         corrected_copy(space, str(tags), [Correction("train", 0, "O")])

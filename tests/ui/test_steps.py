@@ -108,7 +108,7 @@ def test_cards_of_the_methods_and_their_commands(tmp_path, capsys):
     assert [card.method for card in again.values() if card.recommended] == ["auto"]
     assert [card.method for card in again.values() if card.reason.endswith(advice["reason"])] == ["full"]
     assert {card.expected for card in again.values() if card.value is None} == {again["full"].expected}
-    assert "only the probe" in again["full"].expected
+    assert "only a probe" in again["full"].expected
     assert f"{100 * probe.value:.1f}%" in probe.expected
     assert report["memory"]["total_bytes"] == probe.memory
 
