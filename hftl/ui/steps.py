@@ -220,7 +220,7 @@ def _filled(card: Card, report: dict[str, Any], task: Any) -> Card:
     elif found is None:
         card = replace(card, expected="No score yet: too few rows of each class to cross-validate.")
     else:
-        value, least = found["probe_accuracy"], "Expected" if card.method == "probe" else "From the probe's"
+        value, least = found["probe_accuracy"], "Expected" if card.method == "probe" else "Begins at the probe's"
         low, high = _bounds(value, found["rows"]) if scale.right else (None, None)
         bounds = f" ({scale.bounds(low, high)})" if low is not None and high is not None else ", without an interval"
         said = f"{least} {scale.name}: {scale.value(value)}{bounds}"

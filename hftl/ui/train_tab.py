@@ -125,11 +125,11 @@ def _at_hand(task: str) -> str | None:
 def _choice(card: steps.Card) -> tuple[str, str]:
     """Return a card as a choice: its first line is shown large."""
     title = f"{card.method} · recommended" if card.recommended else card.method
-    cost = [] if card.seconds is None else [f"about {statements.duration(card.seconds)}"]
+    cost = [] if card.seconds is None else [f"About {statements.duration(card.seconds)}"]
     if card.memory is not None:
         size = f"{card.memory / 1e9:.1f} GB" if card.memory >= 1e9 else f"{max(1, round(card.memory / 1e6))} MB"
         cost.append(f"{size} of memory" if card.fits else f"{size} of memory: more than is free")
-    blocks = [[title, card.words], [card.expected, ", ".join(cost)], [card.reason]]
+    blocks = [[title, card.words[:1].upper() + card.words[1:]], [card.expected, ", ".join(cost)], [card.reason]]
     return "\n\n".join(filter(None, ("\n".join(filter(None, block)) for block in blocks))), card.method
 
 
