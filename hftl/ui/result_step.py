@@ -57,14 +57,8 @@ def result_step(
 
     def show(folder: Path | None) -> list[Any]:
         if folder is None:
-            return [
-                None,
-                gr.Column(visible=False),
-                "",
-                *[gr.skip()] * len(boxes),
-                "",
-                *[gr.skip()] * (1 + len(filled)),
-            ]
+            same = [gr.skip()] * (1 + len(filled))
+            return [None, gr.Column(visible=False), "", *[gr.skip()] * len(boxes), "", *same]
         new = steps.result(folder)
         inputs = served(folder).inputs
         seen = {"text": inputs.box == "Textbox", "pair": len(inputs.columns) > 1, "image": inputs.box == "Image"}
@@ -179,13 +173,8 @@ def _next_steps(view: Any, page: gr.Blocks, cache: Path, auth: tuple[str, str] |
         demo = gr.Button("Demo", min_width=120, elem_id="demo")
         export = gr.Button("Export", min_width=120, elem_id="export")
     with gr.Accordion("Push to the Hub", open=False, elem_id="push-panel"):
-        html(
-            piece(
-                "line",
-                look="hint",
-                text="Private. The token is that of the environment (HF_TOKEN) or of hf auth login.",
-            )
-        )
+        token = "Private. The token is that of the environment (HF_TOKEN) or of hf auth login."
+        html(piece("line", look="hint", text=token))
         with gr.Row(equal_height=True):
             repository = gr.Textbox(label="Repository", placeholder="my-name/tickets", max_length=200, elem_id="repo")
             licence = gr.Textbox(label="Licence", placeholder="apache-2.0", max_length=60, elem_id="licence")
@@ -206,19 +195,13 @@ def _next_steps(view: Any, page: gr.Blocks, cache: Path, auth: tuple[str, str] |
 
     shown_on: dict[str, Any] = {**_OWN, "trigger_mode": "once", "show_progress_on": said}
     report.click(with_messages(read), [view, frame], [frame, report], **_QUIET)
-    demo.click(
-        in_place(lambda new: part("link", words="The demo is at", url=demos.url(new.folder)), lambda line: line),
-        view,
-        said,
-        **shown_on,
-    )
+
+    def served_at(current: steps.ResultView) -> str:
+        return part("link", words="The demo is at", url=demos.url(current.folder))
+
+    def sent(current: steps.ResultView, name: str, terms: str) -> str:
+        return part("link", words="Pushed:", url=pushed(current.folder, name, terms))
+
+    demo.click(in_place(served_at, lambda line: line), view, said, **shown_on)
     export.click(in_place(write, lambda line: [line, gr.File(visible=False)]), view, [said, file], **shown_on)
-    push.click(
-        in_place(
-            lambda new, name, terms: part("link", words="Pushed:", url=pushed(new.folder, name, terms)),
-            lambda line: line,
-        ),
-        [view, repository, licence],
-        said,
-        **shown_on,
-    )
+    push.click(in_place(sent, lambda line: line), [view, repository, licence], said, **shown_on)

@@ -59,15 +59,11 @@ def train_tab(workspace: Workspace, page: gr.Blocks, cache: Path, auth: tuple[st
 def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
     """Lay out step 1; return what happens after the data were read."""
     with gr.Column(elem_classes="step", elem_id="step-data"):
-        html(
-            part("title", number=1, text="Data", read="A table with a column of texts, or images in a folder a class.")
-        )
+        read = "A table with a column of texts, or images in a folder a class."
+        html(part("title", number=1, text="Data", read=read))
         with gr.Row(equal_height=True):
-            upload = refuse_addresses(
-                gr.File(
-                    label="Drop a CSV, JSON, parquet or zip of images", height=180, elem_id="upload", min_width=280
-                )
-            )
+            label = "Drop a CSV, JSON, parquet or zip of images"
+            upload = refuse_addresses(gr.File(label=label, height=180, elem_id="upload", min_width=280))
             with gr.Column(min_width=280):
                 text = gr.Textbox(
                     label="or name a path in the folder, a sample or a Hub id",
@@ -179,33 +175,33 @@ def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: 
     yield [made, gr.skip(), part("notes", lines=lines), gr.skip()]
 
 
+def _advanced() -> tuple[Any, Any, Any]:
+    """Lay out what few need: another model, more flags, and the button that plans with them."""
+    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+        model = gr.Dropdown(
+            [_USUAL, *filter(is_installed, PACKAGED)],
+            value=_USUAL,
+            label="Model",
+            info="Choose one, or type a Hub id or a folder inside this one.",
+            allow_custom_value=True,
+            elem_id="model",
+        )
+        flags = gr.Textbox(
+            label="More flags", placeholder="--num_train_epochs 3 --seed 1", elem_id="flags", max_length=2_000
+        )
+        again = gr.Button("Plan again", size="sm", elem_id="plan-again")
+    return model, flags, again
+
+
 def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> Any:
     """Lay out step 2; return what happens after a run was started."""
     cards = gr.State({})
     with gr.Column(elem_classes="step", elem_id="step-plan", visible=False) as column:
-        html(
-            part(
-                "title",
-                number=2,
-                text="Plan",
-                read="What each method would take, and what a quick cross-validation expects.",
-            )
-        )
+        read = "What each method would take, and what a quick cross-validation expects."
+        html(part("title", number=2, text="Plan", read=read))
         note = html("", "plan-note", min_height=20)
         methods = gr.Radio([], label="Method", elem_id="methods", interactive=True)
-        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-            model = gr.Dropdown(
-                [_USUAL, *filter(is_installed, PACKAGED)],
-                value=_USUAL,
-                label="Model",
-                info="Choose one, or type a Hub id or a folder inside this one.",
-                allow_custom_value=True,
-                elem_id="model",
-            )
-            flags = gr.Textbox(
-                label="More flags", placeholder="--num_train_epochs 3 --seed 1", elem_id="flags", max_length=2_000
-            )
-            again = gr.Button("Plan again", size="sm", elem_id="plan-again")
+        model, flags, again = _advanced()
         command = gr.Textbox(
             label="The same in a terminal",
             interactive=False,
@@ -252,14 +248,8 @@ def _train_step(workspace: Workspace, page: gr.Blocks, run: Run, progress: Any) 
     """Lay out step 3; return the state that holds a finished run's folder."""
     finished, seen, timer = gr.State(None), gr.State(""), gr.Timer(_RESTS * EVERY)
     with gr.Column(elem_classes="step", elem_id="step-train", visible=False) as column:
-        html(
-            part(
-                "title",
-                number=3,
-                text="Train",
-                read="The run is a process of its own: close this page, and it goes on.",
-            )
-        )
+        read = "The run is a process of its own: close this page, and it goes on."
+        html(part("title", number=3, text="Train", read=read))
         panel = html("", "run-panel")
         with gr.Row():
             stop = gr.Button("Stop", visible=False, variant="stop", elem_id="stop")
