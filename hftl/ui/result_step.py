@@ -49,7 +49,8 @@ def result_step(
         with gr.Row(equal_height=False):
             with gr.Column(min_width=280):
                 boxes = _try_boxes()
-            answer = html("", "answer", min_height=60)
+            with gr.Column(min_width=280):
+                answer = html("", "answer", min_height=60)
         with gr.Column(visible=False) as errors:
             fill, filled = _worst_rows(workspace, view, run)
         _next_steps(view, page, cache, auth)

@@ -46,6 +46,9 @@ def test_a_wrong_label_is_put_right_and_trained_on(ui, show, made, no_hub):
     page.frame_locator("iframe.report").locator("h1").wait_for()
     page.click("#report")
     page.locator("iframe.report").wait_for(state="detached")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.locator("#answer").bounding_box()["width"] > 250, "it stands below the box that it answers"
+    page.set_viewport_size({"width": 1200, "height": 844})
     given, answered = page.locator(".worst").first.locator(".tag").all_inner_texts()[:2]
     assert page.input_value("#right-0 input") == answered, "the answer is what is likely right"
     page.click("#wrong-0")
