@@ -5,6 +5,7 @@ that of a folder or the source has more columns.
 """
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -27,12 +28,14 @@ from hftl.doctor.reading import Opened
 from hftl.errors import DataError, RunError
 from hftl.paths import typed_path
 from hftl.report.statements import counted
+from hftl.tasks.task import Task
 from hftl.terminal import progress
 from hftl.values import convert
 
 
 SEED = 42  # of the order that shuffled rows get
 LOG_NAME = "changes.log"
+_ONE_CELL = ("multi_label_classification", "regression")  # whose label is one cell of a table, as a class is
 _LONGEST_NAME = 200  # bytes; file systems take 255
 
 
@@ -92,13 +95,16 @@ def count_changes(records: Records) -> int:
 def relabel(opened: Opened, labels: Mapping[tuple[str, int], str], out: Path) -> None:
     """Write the data with other labels, by split and row, to the new folder `out`: all rows, in their order.
 
+    A set of labels is given with commas between them.
+
     Raises:
-        DataError: there is no such row, or a label is not one class.
+        DataError: there is no such row, or such labels cannot be corrected so.
         RunError: `out` cannot be written; it is then not there.
     """
     records = opened.records
-    if not records.classes:
-        raise DataError(f"{records.name}: only labels that are one class can be corrected here; edit the file itself")
+    trouble = uncorrectable(opened.task)
+    if trouble:
+        raise DataError(f"{records.name}: {trouble}")
     names = (*records.labels, *sorted({*labels.values()} - {*records.labels}))
     changes = Changes(records, np.ones(len(records), dtype=bool), records.label.copy())
     places = zip(records.split.tolist(), records.row.tolist(), strict=True)
@@ -112,6 +118,17 @@ def relabel(opened: Opened, labels: Mapping[tuple[str, int], str], out: Path) ->
         changes.label[position] = names.index(name)
     order = {split: np.flatnonzero(records.within(split)) for split in records.splits}
     _write(replace(opened, records=replace(records, labels=names)), changes, order, out)
+
+
+def uncorrectable(task: Task) -> str:
+    """Return why labels of this task cannot be corrected row by row; an empty text where they can."""
+    if task.output.single:
+        return ""
+    if task.output.problem_type not in _ONE_CELL:
+        return f"{task.output.words['names'].capitalize()} cannot be corrected here: edit the file itself."
+    if task.inputs.box == "Image":
+        return "Of images only classes can be corrected here: edit their metadata.csv."
+    return ""
 
 
 def _write(opened: Opened, changes: Changes, order: dict[str, np.ndarray], out: Path) -> None:
@@ -220,9 +237,11 @@ def _write_rows(opened: Opened, split: str, positions: np.ndarray, label: np.nda
     records, column = opened.records, str(opened.columns.label)
     table = opened.source.tables[opened.named[split]].select(records.row[positions])
     feature = table.features.get(column)
-    if not np.array_equal(label, records.label[positions]):
-        values: list[Any] = [None if code == NO_LABEL else records.labels[code] for code in label]
-        values = [None if name is None else _as_cell(name, feature, column) for name in values]
+    different = np.flatnonzero(label != records.label[positions]).tolist()
+    if different:
+        values = table[column][:]
+        for i in different:
+            values[i] = None if label[i] == NO_LABEL else _as_cell(records.labels[label[i]], feature, column)
         changed = table.remove_columns(column).add_column(column, values, feature=feature)  # type: ignore[arg-type]
         table = changed.select_columns(table.column_names)
     file = opened.source.files.get(opened.named[split])
@@ -234,6 +253,8 @@ def _as_cell(name: str, feature: Any, column: str) -> Any:
     """Return a label as the column holds it. Raises `DataError` for one that it cannot hold."""
     if isinstance(feature, Value) and "string" in feature.dtype:
         return name
+    if not isinstance(feature, Value | ClassLabel):
+        return [part.strip() for part in name.split(",") if part.strip()]
     try:
         if isinstance(feature, ClassLabel):
             return feature.str2int(name)
@@ -260,7 +281,7 @@ def _write_table(table: Dataset, path: Path) -> None:
 
 
 def _write_images(opened: Opened, split: str, positions: np.ndarray, label: np.ndarray, folder: Path) -> None:
-    """Copy the images at `positions` with their labels [m] to folder/split/class/, bytes as they are.
+    """Give the images at `positions` with their labels [m] a place in folder/split/class/, bytes as they are.
 
     Where the source knows more of an image than its class, or a class has a name that no folder can have, they go to
     folder/split/images/ and a metadata.csv says the rest. Images of a split without labels lie loose in folder/split/.
@@ -284,11 +305,22 @@ def _write_images(opened: Opened, split: str, positions: np.ndarray, label: np.n
             path = path.with_name(f"{row}-{file_name}")
         paths[str(path).lower()] = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(Path(value["path"]).read_bytes() if value["bytes"] is None else value["bytes"])
+        if value["bytes"] is None:
+            _link(Path(value["path"]), path)
+        else:
+            path.write_bytes(value["bytes"])
     if not in_folders and paths:
         relative = [path.relative_to(home).as_posix() for path in paths.values()]
         cells = {"file_name": relative, "label": names, **{name: table[name][:] for name in more}}
         pd.DataFrame(cells, dtype=object).to_csv(home / "metadata.csv", index=False)
+
+
+def _link(source: Path, path: Path) -> None:
+    """Make `path` another name of the file `source`, or a copy of it where the disk gives no second name."""
+    try:
+        os.link(source.resolve(), path)
+    except OSError:
+        path.write_bytes(source.read_bytes())
 
 
 def _can_be_folder(name: str) -> bool:

@@ -45,5 +45,5 @@ def launch_ui(
     except OSError as error:
         raise RunError(f"{folder} cannot hold data and runs ({error.strerror}): name another folder.") from None
     page = build_ui(workspace, auth)
-    serve(page, port, auth, max_file_size=max_upload, footer_links=["settings"])
+    serve(page, port, auth, max_file_size=max_upload, footer_links=[])
     return page

@@ -35,7 +35,7 @@ MAX_UPLOAD = "500mb"  # what `--max_upload` is when it is left out
 _UNITS = {"": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 MAX_GROWTH = 4  # bytes that a zip may unpack to, for each byte of the limit of an upload. Ours.
 _LONGEST_PATH = 4096  # characters of a cell that may be a path
-_LATER = re.compile(r"-(corrected|cleaned)-\d+$")
+_LATER = re.compile(r"-(corrected|cleaned)(-\d+)?$")
 # Flags of hftl's own that name no file, and choices among those of the Trainer; beside them every number and switch of his.
 _OURS = {f.name for section in (DataConfig, MethodConfig) for f in fields(section)} - {"data", "method", "race"}
 _OURS |= {"max_seq_length", "image_size", "revision", "name", "evidence", "seeds", "control", "target_precision"}
@@ -301,7 +301,7 @@ def corrected_copy(workspace: Workspace, data: str, corrections: Sequence[Correc
     from hftl.doctor.reading import open_source
 
     changes = _earlier(workspace, data) | {(one.split, one.row): one.label for one in corrections}
-    path = workspace.new_data(f"{later_name(data)}-corrected-1")
+    path = workspace.new_data(f"{later_name(data)}-corrected")
     opened = open_source(data, task, DataConfig(data=data))
     workspace.data.mkdir(parents=True, exist_ok=True)
     relabel(opened, changes, path)
@@ -320,7 +320,7 @@ def later_name(data: str) -> str:
 
 def _earlier(workspace: Workspace, data: str) -> dict[tuple[str, int], str]:
     """Return what the last corrected copy of the same data changed."""
-    notes = sorted(workspace.data.glob(".*-corrected-*.json"), key=lambda path: path.stat().st_mtime)
+    notes = sorted(workspace.data.glob(".*-corrected*.json"), key=lambda path: path.stat().st_mtime)
     for note in reversed(notes):
         try:
             known = json.loads(note.read_text(encoding="utf-8"))

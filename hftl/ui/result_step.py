@@ -20,6 +20,8 @@ from hftl.ui.verbs import Demos, begun, exported, pushed
 
 
 _WORST, _LABELS = 5, 5  # rows to put right; labels under an answer
+_ASK = "Is it the label that is wrong? Choose the right one: a corrected copy of the data is written, your own stay as they are."
+_SEVERAL = " Several labels are written with commas between them, a number as it is."
 _OWN: dict[str, Any] = {"api_visibility": "private"}
 _QUIET: dict[str, Any] = {**_OWN, "show_progress": "hidden"}
 
@@ -47,7 +49,8 @@ def result_step(
         with gr.Row(equal_height=False):
             with gr.Column(min_width=280):
                 boxes = _try_boxes()
-            answer = html("", "answer", min_height=60)
+            with gr.Column(min_width=280):
+                answer = html("", "answer", min_height=60)
         with gr.Column(visible=False) as errors:
             fill, filled = _worst_rows(workspace, view, run)
         _next_steps(view, page, cache, auth)
@@ -55,20 +58,22 @@ def result_step(
 
     def show(folder: Path | None) -> list[Any]:
         if folder is None:
-            return [
-                None,
-                gr.Column(visible=False),
-                "",
-                *[gr.skip()] * len(boxes),
-                "",
-                *[gr.skip()] * (1 + len(filled)),
-            ]
+            same = [gr.skip()] * (1 + len(filled))
+            return [None, gr.Column(visible=False), "", *[gr.skip()] * len(boxes), "", *same]
         new = steps.result(folder)
         inputs = served(folder).inputs
         seen = {"text": inputs.box == "Textbox", "pair": len(inputs.columns) > 1, "image": inputs.box == "Image"}
         parts = [type_of(visible=seen.get(name, True)) for name, type_of in _BOXES.items()]
-        worst = gr.Column(visible=bool(new.worst))
-        return [new, gr.Column(visible=True), result_html(new), *parts, "", worst, *fill(new)]
+        worst = gr.Column(visible=bool(new.worst or new.trouble))
+        return [
+            new,
+            gr.Column(visible=True),
+            result_html(new),
+            *parts,
+            piece("line", look="hint", text="The answer stands here."),
+            worst,
+            *fill(new),
+        ]
 
     finished.change(with_messages(show), finished, outputs, concurrency_limit=1, **_QUIET)
 
@@ -113,37 +118,39 @@ def _try_boxes() -> dict[str, Any]:
 def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[Any]]:
     """Lay out the rows that the model got most wrong; return what fills them, and what it fills."""
     corrected = gr.State(None)
-    html(part("title", number="!", text="Where it was most wrong", read="Is it the label that is wrong? Choose the right one: a corrected copy of the data is written, your own stay as they are."))  # fmt: skip
+    html(part("title", number="!", text="Where it was most wrong"), "worst-title")
+    hint = html("", "worst-hint", min_height=20)
     slots = []
     for i in range(_WORST):
         with gr.Row(elem_classes="wrong", visible=False) as row:
             shows = html("", min_width=280, scale=2)
             with gr.Column(min_width=220):
-                right = gr.Dropdown([], label="Right label", elem_id=f"right-{i}")
+                right = gr.Dropdown([], label="Right label", elem_id=f"right-{i}", allow_custom_value=True)
                 wrong = gr.Button("The label is wrong", size="sm", elem_id=f"wrong-{i}")
         slots.append((row, shows, right, wrong))
     said = html("", "corrected")
     again = gr.Button("Train again on the corrected copy", variant="primary", visible=False, elem_id="train-again")
 
     def fill(new: steps.ResultView) -> list[Any]:
-        values: list[Any] = []
+        values: list[Any] = [piece("line", look="hint", text=new.trouble or _ASK + ("" if new.single else _SEVERAL))]
+        can = not new.trouble
         for i in range(_WORST):
             there = i < len(new.worst)
             row = new.worst[i] if there else None
-            labels = [label for label in new.classes if row is None or label != row.label]
-            likely = row.prediction if row is not None and row.prediction in labels else None
+            labels = [label for label in new.classes if row is None or label != row.label] if new.single else []
+            likely = row.prediction if row is not None and (row.prediction in labels or not new.single) else None
             values += [
                 gr.Row(visible=there),
                 part("worst", row=row, shown=shown(row.content)) if row is not None else "",
-                gr.Dropdown(labels, value=likely, visible=new.correctable),
-                gr.Button("The label is wrong", interactive=True, visible=new.correctable),
+                gr.Dropdown(labels, value=likely, visible=can),
+                gr.Button("The label is wrong", interactive=True, visible=can),
             ]
         return [*values, None, "", gr.Button(visible=False)]
 
     def correct(i: int, new: steps.ResultView, label: str | None) -> list[Any]:
+        row, label = new.worst[i], (label or "").strip()
         if not label:
             raise DataError("Choose the right label first.")
-        row = new.worst[i]
         data = files.corrected_copy(workspace, new.data, [Correction(row.split, row.row, label)], new.report["task"])
         line = piece("line", look="note", text=f"Saved as {label} in {Path(data).name}.")
         return [data, line, gr.Button(visible=True), gr.Button("Corrected", interactive=False)]
@@ -156,7 +163,7 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
         wrong.click(with_messages(partial(correct, i)), [view, right], [corrected, said, again, wrong], **_OWN)
     started = again.click(with_messages(train_again), [view, corrected], [*run], trigger_mode="once", **_OWN)
     started.success(None, js=go_to("step-train"), **_OWN)
-    return fill, [part for slot in slots for part in slot] + [corrected, said, again]
+    return fill, [hint] + [part for slot in slots for part in slot] + [corrected, said, again]
 
 
 def _next_steps(view: Any, page: gr.Blocks, cache: Path, auth: tuple[str, str] | None) -> None:
@@ -167,13 +174,8 @@ def _next_steps(view: Any, page: gr.Blocks, cache: Path, auth: tuple[str, str] |
         demo = gr.Button("Demo", min_width=120, elem_id="demo")
         export = gr.Button("Export", min_width=120, elem_id="export")
     with gr.Accordion("Push to the Hub", open=False, elem_id="push-panel"):
-        html(
-            piece(
-                "line",
-                look="hint",
-                text="Private. The token is that of the environment (HF_TOKEN) or of hf auth login.",
-            )
-        )
+        token = "Private. The token is that of the environment (HF_TOKEN) or of hf auth login."
+        html(piece("line", look="hint", text=token))
         with gr.Row(equal_height=True):
             repository = gr.Textbox(label="Repository", placeholder="my-name/tickets", max_length=200, elem_id="repo")
             licence = gr.Textbox(label="Licence", placeholder="apache-2.0", max_length=60, elem_id="licence")
@@ -194,19 +196,13 @@ def _next_steps(view: Any, page: gr.Blocks, cache: Path, auth: tuple[str, str] |
 
     shown_on: dict[str, Any] = {**_OWN, "trigger_mode": "once", "show_progress_on": said}
     report.click(with_messages(read), [view, frame], [frame, report], **_QUIET)
-    demo.click(
-        in_place(lambda new: part("link", words="The demo is at", url=demos.url(new.folder)), lambda line: line),
-        view,
-        said,
-        **shown_on,
-    )
+
+    def served_at(current: steps.ResultView) -> str:
+        return part("link", words="The demo is at", url=demos.url(current.folder))
+
+    def sent(current: steps.ResultView, name: str, terms: str) -> str:
+        return part("link", words="Pushed:", url=pushed(current.folder, name, terms))
+
+    demo.click(in_place(served_at, lambda line: line), view, said, **shown_on)
     export.click(in_place(write, lambda line: [line, gr.File(visible=False)]), view, [said, file], **shown_on)
-    push.click(
-        in_place(
-            lambda new, name, terms: part("link", words="Pushed:", url=pushed(new.folder, name, terms)),
-            lambda line: line,
-        ),
-        [view, repository, licence],
-        said,
-        **shown_on,
-    )
+    push.click(in_place(sent, lambda line: line), [view, repository, licence], said, **shown_on)

@@ -23,9 +23,16 @@ def runs_tab(workspace: Workspace, page: gr.Blocks, tab: Any, tabs: Any, shown: 
     with gr.Column(elem_classes="step", elem_id="step-runs"):
         html(part("title", number="\u2261", text="Runs", read="Every run in this folder, the newest first."))
         panel = html("", "runs-panel", min_height=60)
-        chosen = gr.Dropdown([], multiselect=True, label="Choose runs", elem_id="chosen", interactive=True)
+        chosen = gr.Dropdown(
+            [],
+            multiselect=True,
+            label="Choose runs",
+            info="One to open, two to compare, any number to see their curves.",
+            elem_id="chosen",
+            interactive=True,
+        )
         with gr.Row():
-            compare = gr.Button("Compare two", min_width=140, elem_id="compare")
+            compare = gr.Button("Compare two", variant="primary", min_width=140, elem_id="compare")
             opened = gr.Button("Open in Train", min_width=140, elem_id="open-run")
             refresh = gr.Button("Refresh", min_width=140, elem_id="refresh")
         said, curves = html("", "compared"), html("", "curves")
@@ -39,7 +46,7 @@ def runs_tab(workspace: Workspace, page: gr.Blocks, tab: Any, tabs: Any, shown: 
         head, lines = listed.table(list(found.values()))
         kept = [name for name in names or [] if name in found]
         lines = [(name, *line[1:]) for name, line in zip(found, lines, strict=True)]
-        return [part("runs", head=head, lines=lines), gr.Dropdown([*found], value=kept)]
+        return [part("runs", head=head, lines=lines), gr.Dropdown([*found], value=kept, visible=bool(found))]
 
     def draw(names: list[str]) -> str:
         found = known()

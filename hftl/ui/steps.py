@@ -16,6 +16,7 @@ from hftl.ui.files import Workspace, later_name
 
 
 FIRST, SHOWN, WORST = 5, 6, 12  # rows: of the data, behind a finding, and the worst of each kind
+MOVED = "The rows of this run cannot be read any more, so its errors are not shown: its data have moved, or changed."
 Content = Any  # a text (str), or an image (PIL.Image)
 
 
@@ -69,6 +70,7 @@ class Card:
     value: float | None = None  # what the probe reaches by cross-validation, with its 95% bounds; None: not known
     low: float | None = None
     high: float | None = None
+    expected: str = ""  # the same in words, or why there is no score
     recommended: bool = False
     reason: str = ""  # why it is
     words_of_command: tuple[str, ...] = ()  # after `hftl train`, for `hftl.ui.process.start`
@@ -107,7 +109,8 @@ class ResultView:
     look: str  # good, neutral or bad
     classes: tuple[str, ...]
     worst: tuple[WorstRow, ...]
-    correctable: bool  # `corrected_copy` can change labels of this data
+    trouble: str  # why its errors are not shown, or their labels cannot be corrected; "": they can
+    single: bool  # is a label one class?
     data: str  # the value of --data it was trained on
     words: tuple[str, ...]  # after `hftl train`: trains the same again
 
@@ -162,7 +165,8 @@ def _rows(opened: Any, places: list[tuple[str, int]]) -> tuple[Row, ...]:
 
 def _content(inputs: Any, table: Any, row: int) -> Content:
     try:
-        return inputs.show(inputs.values(table.select([row], new_fingerprint=f"row-{row}"))[0])
+        value = inputs.values(table.select([row], new_fingerprint=f"row-{row}"))[0]
+        return "(nothing)" if value is None else inputs.show(value)
     except (OSError, ValueError, TypeError, AttributeError) as error:  # what the doctor finds fault with
         return f"({' '.join(str(error).split()) or 'nothing'})"
 
@@ -171,7 +175,7 @@ def fix(workspace: Workspace, data: str, task: str | None = None) -> DataLook:
     """Write the doctor's cleaned copy into the workspace and return the look at it."""
     from hftl.doctor import examine_source
 
-    path = workspace.new_data(f"{later_name(data)}-cleaned-1")
+    path = workspace.new_data(f"{later_name(data)}-cleaned")
     workspace.data.mkdir(parents=True, exist_ok=True)
     examine_source(data, task, fix=str(path))
     return look(str(path), task)
@@ -193,31 +197,40 @@ def plan_cards(data: str, task: str, model: str | None, flags: list[str]) -> Ite
     cards = [_bare(name, [*words, "--method", name, *flags]) for name in METHODS]
     yield from cards
     basis = measure(config)
-    output = basis.ready.task.output
     for card in sorted(cards, key=lambda card: card.method == GRADUAL.name):  # its many stages take long to time
         try:
             report = report_for(basis, card.method)
         except HftlError as error:
             yield replace(card, problem=str(error))
         else:
-            yield _filled(card, report, output.written(), output.headline)
+            yield _filled(card, report, basis.ready.task)
 
 
 def _bare(method: str, words: list[str]) -> Card:
     return Card(method, METHODS[method].summary, words_of_command=tuple(words), command=command_line(words))
 
 
-def _filled(card: Card, report: dict[str, Any], scale: Any, metric: str) -> Card:
-    advice, memory = report["recommendation"], report["memory"]
+def _filled(card: Card, report: dict[str, Any], task: Any) -> Card:
+    """Return a card with what the plan says of its method, and with a score where the probe speaks for it."""
+    advice, memory, found = report["recommendation"], report["memory"], report["recommendation"]["comparison"]
+    scale = task.output.written()
     card = replace(card, seconds=report["time"]["total_seconds"], memory=memory["total_bytes"], fits=memory["fits"])
-    found = advice["comparison"]
-    if found is not None and card.method in (AUTO.name, "probe"):
-        value, rows = found["probe_accuracy"], found["rows"]
-        bounds = _bounds(value, rows) if scale.right else (None, None)
-        card = replace(card, metric=metric, value=value, low=bounds[0], high=bounds[1])
-    recommended = advice["method"] == card.method
-    said = recommended or (card.method == AUTO.name and advice["method"] not in METHODS)  # not to transfer at all
-    return replace(card, recommended=recommended, reason=advice["reason"] if said else "")
+    if card.method not in (AUTO.name, "probe"):
+        card = replace(card, expected="No score yet: only a probe is quick to cross-validate.")
+    elif found is None:
+        card = replace(card, expected="No score yet: too few rows of each class to cross-validate.")
+    else:
+        value, least = found["probe_accuracy"], "Expected" if card.method == "probe" else "Begins at the probe's"
+        low, high = _bounds(value, found["rows"]) if scale.right else (None, None)
+        bounds = f" ({scale.bounds(low, high)})" if low is not None and high is not None else ", without an interval"
+        said = f"{least} {scale.name}: {scale.value(value)}{bounds}"
+        card = replace(card, metric=task.output.headline, value=value, low=low, high=high, expected=said)
+    advised, reason = advice["method"], advice["reason"]
+    if advised not in METHODS:  # not to transfer at all
+        return replace(card, reason=reason if card.method == AUTO.name else "")
+    best = AUTO.name if task.default_method == AUTO.name else advised
+    said = "" if card.method != advised else reason if best == advised else f"Of a single method, this one. {reason}"
+    return replace(card, recommended=card.method == best, reason=said)
 
 
 def _bounds(share: float, rows: int) -> tuple[float, float]:
@@ -245,6 +258,7 @@ def command_line(words: tuple[str, ...] | list[str]) -> str:
 
 def result(folder: Path) -> ResultView:
     """Return what the page shows of a finished run. Raises `RunError` where there is none."""
+    from hftl.doctor.fix import uncorrectable
     from hftl.report.views import statements_of
     from hftl.run_data import read_report
     from hftl.run_folder import check_finished
@@ -270,7 +284,8 @@ def result(folder: Path) -> ResultView:
         look=said["verdict"]["look"],
         classes=tuple(report["data"]["labels"]),
         worst=worst,
-        correctable=readable and task.output.single,
+        trouble=uncorrectable(task) if readable else MOVED,
+        single=task.output.single,
         data=str(read_yaml(folder / "config.yaml").get("data")),
         words=(str(folder / "config.yaml"),),
     )

@@ -22,6 +22,9 @@ from hftl.ui.verbs import begun
 
 
 EVERY = 2.0  # seconds between two looks at a run
+# While nothing runs a page looks less often: where Gradio (6.31) closes the stream of one answer as another is asked for, the
+# other is lost (`queue_data_helper` in gradio/routes.py), and each look is an answer more.
+_RESTS = 5  # times as long
 OWN: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = {**OWN, "show_progress": "hidden", "concurrency_limit": None}
 _FOUND, _USUAL = "found from the data", "the usual one for the task"
@@ -56,15 +59,11 @@ def train_tab(workspace: Workspace, page: gr.Blocks, cache: Path, auth: tuple[st
 def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
     """Lay out step 1; return what happens after the data were read."""
     with gr.Column(elem_classes="step", elem_id="step-data"):
-        html(
-            part("title", number=1, text="Data", read="A table with a column of texts, or images in a folder a class.")
-        )
+        read = "A table with a column of texts, or images in a folder a class."
+        html(part("title", number=1, text="Data", read=read))
         with gr.Row(equal_height=True):
-            upload = refuse_addresses(
-                gr.File(
-                    label="Drop a CSV, JSON, parquet or zip of images", height=150, elem_id="upload", min_width=280
-                )
-            )
+            label = "Drop a CSV, JSON, parquet or zip of images"
+            upload = refuse_addresses(gr.File(label=label, height=180, elem_id="upload", min_width=280))
             with gr.Column(min_width=280):
                 text = gr.Textbox(
                     label="or name a path in the folder, a sample or a Hub id",
@@ -121,16 +120,13 @@ def _at_hand(task: str) -> str | None:
 
 def _choice(card: steps.Card) -> tuple[str, str]:
     """Return a card as a choice: its first line is shown large."""
-    lines = [f"{card.method} · recommended" if card.recommended else card.method, card.words]
-    if card.value is not None:
-        bounds = "" if card.low is None or card.high is None else f" ({card.low:.0%} to {card.high:.0%})"
-        share = 0 <= card.value <= 1
-        lines.append(
-            f"Expected {card.metric}: {card.value:.0%}{bounds}" if share else f"{card.metric}: {card.value:.3g}"
-        )
-    memory = "" if card.memory is None else f"{card.memory / 1e9:.1f} GB" + ("" if card.fits else ", too much")
-    cost = [f"about {statements.duration(card.seconds)}" if card.seconds is not None else "", memory]
-    return "\n".join(filter(None, [*lines, ", ".join(filter(None, cost)), card.reason])), card.method
+    title = f"{card.method} · recommended" if card.recommended else card.method
+    cost = [] if card.seconds is None else [f"About {statements.duration(card.seconds)}"]
+    if card.memory is not None:
+        size = f"{card.memory / 1e9:.1f} GB" if card.memory >= 1e9 else f"{max(1, round(card.memory / 1e6))} MB"
+        cost.append(f"{size} of memory" if card.fits else f"{size} of memory: more than is free")
+    blocks = [[title, card.words[:1].upper() + card.words[1:]], [card.expected, ", ".join(cost)], [card.reason]]
+    return "\n\n".join(filter(None, ("\n".join(filter(None, block)) for block in blocks))), card.method
 
 
 def _cards(workspace: Workspace, data: steps.DataLook, named: str, typed: str) -> Iterator[steps.Card | str]:
@@ -152,11 +148,11 @@ def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: 
     """Yield what step 2 shows: cards, its column, a line, the methods; the first of them is chosen until another is."""
     made: dict[str, steps.Card] = {}
     if data is None:
-        yield [made, gr.Column(visible=False), "", gr.Radio([], value=None)]
+        yield [made, gr.Column(visible=False), "", gr.Radio([], value=None, visible=False)]
         return
     lines: list[str] = []
     said = piece("line", look="hint", text="Working out what each method would take ...")
-    yield [made, gr.Column(visible=True), said, gr.Radio([], value=None)]
+    yield [made, gr.Column(visible=True), said, gr.Radio([], value=None, visible=False)]
     try:
         for card in _cards(workspace, data, named, typed):
             if isinstance(card, str):
@@ -164,51 +160,63 @@ def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: 
                 continue
             first, made = not made, {**made, card.method: card}
             usable = [_choice(one) for one in made.values() if not one.problem]
-            radio = gr.Radio(usable, value=card.method) if first else gr.Radio(usable)
+            radio = gr.Radio(usable, value=card.method, visible=True) if first else gr.Radio(usable)
             yield [made, gr.skip(), said, radio]
     except HftlError as error:
-        yield [{}, gr.skip(), piece("line", look="problem", text=str(error)), gr.Radio([], value=None)]
+        help_ = " Here the button Fix, above, does that." if data.fixable and isinstance(error, DataError) else ""
+        yield [
+            {},
+            gr.skip(),
+            piece("line", look="problem", text=f"{error}{help_}"),
+            gr.Radio([], value=None, visible=False),
+        ]
         return
     lines += [f"{one.method}: {one.problem}" for one in made.values() if one.problem]
     yield [made, gr.skip(), part("notes", lines=lines), gr.skip()]
+
+
+def _advanced() -> tuple[Any, Any, Any]:
+    """Lay out what few need: another model, more flags, and the button that plans with them."""
+    with gr.Accordion("Advanced", open=False, elem_id="advanced"):
+        model = gr.Dropdown(
+            [_USUAL, *filter(is_installed, PACKAGED)],
+            value=_USUAL,
+            label="Model",
+            info="Choose one, or type a Hub id or a folder inside this one.",
+            allow_custom_value=True,
+            elem_id="model",
+        )
+        flags = gr.Textbox(
+            label="More flags", placeholder="--num_train_epochs 3 --seed 1", elem_id="flags", max_length=2_000
+        )
+        again = gr.Button("Plan again", size="sm", elem_id="plan-again")
+    return model, flags, again
 
 
 def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> Any:
     """Lay out step 2; return what happens after a run was started."""
     cards = gr.State({})
     with gr.Column(elem_classes="step", elem_id="step-plan", visible=False) as column:
-        html(
-            part(
-                "title",
-                number=2,
-                text="Plan",
-                read="What each method would take, and what a quick cross-validation expects.",
-            )
-        )
+        read = "What each method would take, and what a quick cross-validation expects."
+        html(part("title", number=2, text="Plan", read=read))
         note = html("", "plan-note", min_height=20)
         methods = gr.Radio([], label="Method", elem_id="methods", interactive=True)
-        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-            model = gr.Dropdown(
-                [_USUAL, *filter(is_installed, PACKAGED)],
-                value=_USUAL,
-                label="Model",
-                info="Choose one, or type a Hub id or a folder inside this one.",
-                allow_custom_value=True,
-                elem_id="model",
-            )
-            flags = gr.Textbox(
-                label="More flags", placeholder="--num_train_epochs 3 --seed 1", elem_id="flags", max_length=2_000
-            )
-            again = gr.Button("Plan again", size="sm", elem_id="plan-again")
+        model, flags, again = _advanced()
         command = gr.Textbox(
-            label="The same in a terminal", interactive=False, buttons=["copy"], elem_id="command", max_lines=6
+            label="The same in a terminal",
+            interactive=False,
+            buttons=["copy"],
+            visible=False,
+            elem_id="command",
+            max_lines=6,
         )
-        train = gr.Button("Train", variant="primary", interactive=False, elem_id="train")
+        train = gr.Button("Train", variant="primary", visible=False, elem_id="train")
 
     def chosen(made: dict[str, steps.Card], method: str) -> list[Any]:
         card = made.get(method)
         usable = card is not None and not card.problem
-        return [card.command if card is not None and usable else "", gr.Button(interactive=usable)]
+        line = card.command if card is not None and usable else ""
+        return [gr.Textbox(line, visible=usable), gr.Button(interactive=usable, visible=usable)]
 
     def begin(made: dict[str, steps.Card], method: str) -> list[Any]:
         if method not in made or made[method].problem:
@@ -218,12 +226,17 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
     planned: dict[str, Any] = {**OWN, "show_progress": "hidden", "trigger_mode": "always_last"}
 
     def settled(made: dict[str, steps.Card], method: str | None) -> Any:
-        usable = [one.method for one in made.values() if not one.problem]
-        return gr.skip() if method in usable else next(iter(usable), None)
+        usable = [one for one in made.values() if not one.problem]
+        names = [one.method for one in usable]
+        return gr.Radio(
+            [_choice(one) for one in usable],
+            value=method if method in names else next(iter(names), None),
+            visible=bool(names),
+        )
 
     for trigger in (*looked, again.click):
         done = trigger(partial(_plan, workspace), [look, model, flags], [cards, column, note, methods], **planned)
-        # Of values that follow each other fast the browser may lose the first one, which chose a method.
+        # Of values that follow each other fast the browser may lose some, such as the first one, which chose a method.
         done.then(settled, [cards, methods], methods, **QUIET)
     for trigger in (cards.change, methods.change):
         trigger(chosen, [cards, methods], [command, train], **QUIET)
@@ -233,21 +246,15 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
 
 def _train_step(workspace: Workspace, page: gr.Blocks, run: Run, progress: Any) -> Any:
     """Lay out step 3; return the state that holds a finished run's folder."""
-    finished, seen, timer = gr.State(None), gr.State(""), gr.Timer(EVERY)
+    finished, seen, timer = gr.State(None), gr.State(""), gr.Timer(_RESTS * EVERY)
     with gr.Column(elem_classes="step", elem_id="step-train", visible=False) as column:
-        html(
-            part(
-                "title",
-                number=3,
-                text="Train",
-                read="The run is a process of its own: close this page, and it goes on.",
-            )
-        )
+        read = "The run is a process of its own: close this page, and it goes on."
+        html(part("title", number=3, text="Train", read=read))
         panel = html("", "run-panel")
         with gr.Row():
             stop = gr.Button("Stop", visible=False, variant="stop", elem_id="stop")
             resume = gr.Button("Resume", visible=False, variant="primary", elem_id="resume")
-    outputs = [run.folder, column, panel, stop, resume, seen, finished, progress]
+    outputs = [run.folder, column, panel, stop, resume, seen, finished, progress, timer]
 
     def show(folder: Path | None, before: str, state: process.RunState | None = None) -> list[Any]:
         if folder is None:
@@ -269,6 +276,7 @@ def _train_step(workspace: Workspace, page: gr.Blocks, run: Run, progress: Any) 
             panel,
             folder if done else None,
             stepper(4 if done else 3),
+            gr.Timer(EVERY if going else _RESTS * EVERY),
         ]
 
     def ask(what: Any, folder: Path | None, before: str) -> list[Any]:

@@ -269,6 +269,27 @@ def test_numbers_stay_numbers(space, tmp_path):
         corrected_copy(space, str(path), [Correction("train", 0, "many")])
 
 
+def test_sets_of_labels_and_numbers_are_corrected_and_tags_are_not(space, tmp_path):
+    texts = ["one", "two", "three", "four"]
+    sets, amounts = [["a"], ["a", "b"], [], ["b"]], [0.25, 1.0, 2.5, 7.125]
+    many, number, tags = (tmp_path / f"{name}.jsonl" for name in ("many", "number", "tags"))
+    pd.DataFrame({"text": texts, "label": sets}).to_json(many, orient="records", lines=True)
+    pd.DataFrame({"text": texts, "label": amounts}).to_json(number, orient="records", lines=True)
+    copy = corrected_copy(space, str(many), [Correction("train", 0, "b, a")])
+    assert [sorted(row) for row in read_source(copy, "text").tables["train"]["label"]] == [["a", "b"], *sets[1:]]
+    copy = corrected_copy(space, str(number), [Correction("train", 2, "3.5")])
+    assert list(read_source(copy, "text").tables["train"]["label"]) == [0.25, 1.0, 3.5, 7.125]
+    with pytest.raises(DataError, match="cannot hold the label 'much'"):
+        corrected_copy(space, str(number), [Correction("train", 2, "much")])
+    rows = [
+        {"tokens": ["Ada", "wrote"], "ner_tags": ["B-PER", "O"]},
+        {"tokens": ["in", "Rome"], "ner_tags": ["O", "B-LOC"]},
+    ]
+    pd.DataFrame(rows * 3).to_json(tags, orient="records", lines=True)
+    with pytest.raises(DataError, match="cannot be corrected here"):
+        corrected_copy(space, str(tags), [Correction("train", 0, "O")])
+
+
 def test_an_image_is_corrected_by_its_folder(space, tmp_path):
     images = tiny_images(tmp_path / "images")
     source = read_source(str(images), "image").tables["train"]
@@ -284,6 +305,7 @@ def test_an_image_is_corrected_by_its_folder(space, tmp_path):
         if Path(n).name.endswith(Path(name).name) and label == new
     ]
     assert moved
+    assert {path.stat().st_nlink for path in images.rglob("*.png")} == {2}, "a picture has a second name, not a copy"
     assert sorted(path.relative_to(images) for path in images.rglob("*")) == before
 
 

@@ -1,7 +1,6 @@
 """`hftl ui` in a browser: from a file to a prediction, faults, a run found again, a phone, the dark, the keyboard alone."""
 
 import csv
-import json
 import shutil
 import socket
 import zipfile
@@ -12,78 +11,14 @@ import pytest
 
 from hftl.cli import execute
 from hftl.errors import ConfigError, HftlError, RunError
-from tests.browser import headless_chromium
-from tests.demo.conftest import Opened
-from tests.demo.setups import LABELS, text_run
-from tests.tiny import build, tiny_images, tiny_text_rows
+from tests.demo.setups import LABELS
+from tests.tiny import tiny_images, tiny_text_rows
+from tests.ui.conftest import Page
 
 
 pytest.importorskip("gradio", reason="the extra ui is not installed")
 TEXT = "sad lonely tears while we walk"
 MARKED = "#methods input"
-
-
-class Page:
-    """A served page and its folder."""
-
-    def __init__(self, folder: Path, **options) -> None:
-        from hftl.ui.app import launch_ui
-
-        self.folder = folder
-        self.blocks = launch_ui(folder, port=0, **options)
-        self.url = str(self.blocks.local_url)
-
-
-@pytest.fixture(scope="module")
-def ui(tmp_path_factory):
-    """A page over a folder with tiny models, which it falls back on as it would on packaged ones, and a finished run."""
-    from hftl.ui import train_tab
-
-    folder = tmp_path_factory.mktemp("ui") / "project"
-    models = {family: build(family, folder / f"tiny-{family}") for family in ("bert", "resnet")}
-    report = text_run(folder / "runs" / "mood") / "report.json"
-    made = json.loads(report.read_text(encoding="utf-8"))
-    made["evidence"] |= {"worst_rows": [], "suspects": []}  # its rows are made up
-    report.write_text(json.dumps(made), encoding="utf-8")
-    (report.parent / "report.html").write_text("<h1>A report</h1>", encoding="utf-8")
-    patch = pytest.MonkeyPatch()
-    patch.setattr(train_tab, "_at_hand", lambda task: str(models["bert" if task.startswith("text") else "resnet"]))
-    patch.setattr(train_tab, "EVERY", 0.5)
-    page = Page(folder)
-    yield page
-    page.blocks.close(verbose=False)
-    patch.undo()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    yield from headless_chromium()
-
-
-@pytest.fixture
-def show(chromium, ui):
-    """Open the page: `show(query, width=1200, **context options)`."""
-    contexts = []
-
-    def open_page(query: str = "", width: int = 1200, **options) -> Opened:
-        contexts.append(chromium.new_context(viewport={"width": width, "height": 844}, **options))
-        opened = Opened(contexts[-1].new_page())
-        opened.page.set_default_timeout(120_000)  # several processes may share two cores
-        opened.page.goto(ui.url + query)
-        opened.page.wait_for_selector("#look")
-        return opened
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
-@pytest.fixture
-def no_process(monkeypatch):
-    """Runs that are asked for, instead of started."""
-    asked = []
-    monkeypatch.setattr("hftl.ui.process.start", lambda words, folder: asked.append((tuple(words), folder)))
-    return asked
 
 
 def moods(path: Path, rows: int = 60) -> Path:
@@ -108,12 +43,19 @@ def test_text_from_file_to_prediction(ui, show, tmp_path):
     opened = show(color_scheme="dark")
     page = opened.page
     assert page.evaluate("getComputedStyle(document.querySelector('#head .kicker')).color") == "rgb(158, 168, 181)"
-    page.set_input_files("#upload input[type=file]", moods(tmp_path / "moods.csv"))
+    faulty = moods(tmp_path / "moods.csv")
+    faulty.write_text(f"{faulty.read_text()}a text without,\n")
+    page.set_input_files("#upload input[type=file]", faulty)
     page.locator(".look").wait_for()
     assert "text classification" in page.inner_text("#data-panel .tone")
+    assert page.locator("#data-panel .finding").filter(has_text="missing values").count() == 1
+    page.click("#fix")
+    page.locator("#data-panel .note").wait_for()
+    assert page.locator("#data-panel .finding").filter(has_text="missing values").count() == 0
     assert page.locator("#data-panel .counts li").all_inner_texts()[0].split() == ["Arts", "20"]
     assert page.locator("#data-panel table").first.locator("tbody tr").count() == 5
-    assert plan(page, "probe").startswith("hftl train text-classification --data ")
+    command = plan(page, "probe")
+    assert command.startswith(f"hftl train text-classification --data {ui.folder / 'data' / 'moods-cleaned'} ")
     page.click("#train")
     page.locator("#status").wait_for()
     page.reload()  # in the middle of the run

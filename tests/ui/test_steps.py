@@ -10,8 +10,9 @@ from hftl.data.sources import read_source
 from hftl.doctor import doctor
 from hftl.errors import DataError, ModelError, RunError
 from hftl.methods import METHODS
+from hftl.tasks import get_task
 from hftl.ui.files import Correction, Workspace, corrected_copy
-from hftl.ui.steps import command_line, fix, look, plan_cards, result
+from hftl.ui.steps import MOVED, _filled, command_line, fix, look, plan_cards, result
 from tests.command import hftl, text_csv, write_csv
 from tests.runs import checkpoint, text_frame, tiny_run
 from tests.small_data import image_folder
@@ -86,8 +87,8 @@ def test_cards_of_the_methods_and_their_commands(tmp_path, capsys):
     assert {card.method for card in cards} == {card.method for card in bare} == set(METHODS)
     assert {card.method: card.command for card in cards} == {card.method: card.command for card in bare}
     assert not [card for card in bare if card.seconds or card.recommended]
-    assert sum(card.recommended for card in cards) <= 1
-    assert [card.reason for card in cards if card.reason]
+    (advised,) = (card for card in cards if card.reason)
+    assert all(card.expected for card in cards if not card.problem)
     for card in cards:
         assert card.problem or (card.seconds > 0 and card.memory > 0)
         words = shlex.split(card.command)
@@ -98,9 +99,17 @@ def test_cards_of_the_methods_and_their_commands(tmp_path, capsys):
     assert 0 <= probe.low <= probe.value <= probe.high <= 1
     report = hftl(capsys, "plan", *probe.words_of_command, "--json").json
     assert report["recommendation"]["comparison"]["probe_accuracy"] == probe.value
-    assert [card.method for card in cards if card.recommended] == (
-        [report["recommendation"]["method"]] if report["recommendation"]["method"] in METHODS else []
-    )
+    advice = report["recommendation"]
+    assert advice["method"] == "do not transfer", "these features are those of random weights"
+    assert (advised.method, advised.reason) == ("auto", advice["reason"])
+    assert not [card for card in cards if card.recommended]
+    advice["method"] = "full"  # as of data that a method carries: auto comes first all the same
+    again = {card.method: _filled(card, report, get_task("text-classification")) for card in bare}
+    assert [card.method for card in again.values() if card.recommended] == ["auto"]
+    assert [card.method for card in again.values() if card.reason.endswith(advice["reason"])] == ["full"]
+    assert {card.expected for card in again.values() if card.value is None} == {again["full"].expected}
+    assert "only a probe" in again["full"].expected
+    assert f"{100 * probe.value:.1f}%" in probe.expected
     assert report["memory"]["total_bytes"] == probe.memory
 
 
@@ -128,7 +137,7 @@ def test_the_result_of_a_run_and_its_errors_lead_back_to_the_data(space, tmp_pat
     assert shown.score == f"{100 * score['value']:.1f}%"
     assert len(shown.ladder) == len(evidence["ladder"])
     assert shown.verdict
-    assert shown.correctable
+    assert shown.trouble == ""
     assert shown.data == str(data)
     frame = pd.read_csv(data)
     assert len([row for row in shown.worst if not row.suspect]) == len(evidence["worst_rows"][:12])
@@ -142,7 +151,7 @@ def test_the_result_of_a_run_and_its_errors_lead_back_to_the_data(space, tmp_pat
         assert read_source(copy, "text").tables["train"]["label"][one.row] == one.prediction
     data.unlink()
     moved = result(done.run_dir)
-    assert (moved.value, moved.worst, moved.correctable) == (shown.value, (), False)
+    assert (moved.value, moved.worst, moved.trouble) == (shown.value, (), MOVED)
 
 
 def test_no_result_of_what_is_no_run(tmp_path):

@@ -1,0 +1,133 @@
+"""Every button of the page, clicked: on one finished run, and what each of them leaves on the disk."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import httpx
+import onnx
+import pytest
+
+from hftl.data.sources import read_source
+from tests.command import environment
+from tests.hub.target import target_fixture
+from tests.push import on_the_hub
+from tests.runs import text_frame, tiny_run
+
+
+pytest.importorskip("gradio", reason="the extra ui is not installed")
+target = target_fixture(real=False)
+
+
+@pytest.fixture(scope="module")
+def made(ui) -> Path:
+    """The data behind two finished runs, tuned and probed."""
+    data = ui.folder / "words.csv"
+    text_frame(90).to_csv(data, index=False)
+    runs = ui.folder / "runs"
+    for name, method, evidence in (("tuned", "full", False), ("probed", "probe", "quick")):
+        tiny_run("bert", method, ui.folder, f"runs/{name}", data=str(data), evidence=evidence, eval_strategy="epoch")
+    assert json.loads((runs / "probed" / "report.json").read_text())["evidence"]["worst_rows"]
+    return data
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    """What the page starts has one thread and no Hub."""
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_wrong_label_is_put_right_and_trained_on(ui, show, made, no_hub):
+    before, opened = made.read_bytes(), show("?run=probed")
+    page = opened.page
+    page.locator("#outcome .score").wait_for()
+    page.click("#report")
+    page.frame_locator("iframe.report").locator("h1").wait_for()
+    page.click("#report")
+    page.locator("iframe.report").wait_for(state="detached")
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.locator("#answer").bounding_box()["width"] > 250, "it stands below the box that it answers"
+    page.set_viewport_size({"width": 1200, "height": 844})
+    given, answered = page.locator(".worst").first.locator(".tag").all_inner_texts()[:2]
+    assert page.input_value("#right-0 input") == answered, "the answer is what is likely right"
+    page.click("#wrong-0")
+    page.locator("#corrected .note").wait_for()
+    page.locator("#wrong-0:disabled").wait_for()
+    page.click("#wrong-1")
+    page.wait_for_function("document.querySelector('#corrected').innerText.includes('corrected-2')")
+    (copy,) = (ui.folder / "data").glob("words-corrected-2")
+    now, then = (read_source(str(data), "text").tables["train"]["label"][:] for data in (copy, made))
+    changed = [i for i, pair in enumerate(zip(now, then, strict=True)) if pair[0] != pair[1]]
+    assert len(changed) == 2
+    assert (given, answered) in [(then[i], now[i]) for i in changed]
+    page.click("#train-again")
+    page.wait_for_url("**?run=words-corrected-2*")
+    page.wait_for_function("document.querySelector('#status')?.innerText.startsWith('Finished: words-corrected-2')")
+    page.locator("#outcome .score").wait_for()
+    (report,) = (ui.folder / "runs").glob("words-corrected-2-*/report.json")
+    assert json.loads(report.read_text())["data"]["name"] == copy.name
+    assert made.read_bytes() == before
+    assert opened.said == []
+
+
+def choose(page, *names: str) -> None:
+    for name in names:
+        page.locator("#chosen input").click()
+        page.get_by_role("option", name=name, exact=True).click()
+    page.keyboard.press("Escape")
+
+
+def test_two_runs_are_compared_and_one_is_opened(ui, show, made):
+    opened = show()
+    page = opened.page
+    page.get_by_role("tab", name="Runs").click()
+    choose(page, "runs/probed", "runs/tuned")
+    page.locator("#curves .plot").first.wait_for()
+    page.click("#compare")
+    page.locator("#paired").wait_for()
+    assert "on the same 18 test rows" in page.inner_text("#paired")
+    heads = page.locator("#compared th[scope=col]").all_inner_texts()
+    assert heads[1:] == ["runs/probed", "runs/tuned"]
+    scores = [json.loads((ui.folder / run / "report.json").read_text())["metrics"]["test"] for run in heads[1:]]
+    cells = page.locator("#compared tr.own td").all_inner_texts()
+    assert cells == [f"{100 * one['accuracy']['value']:.1f}%" for one in scores]
+    page.locator("#chosen").get_by_role("button", name="Remove").last.click()
+    page.click("#open-run")
+    page.wait_for_url("**?run=probed")
+    page.locator("#outcome .score").wait_for()
+    assert opened.said == []
+
+
+@pytest.mark.slow
+def test_demo_export_and_push(ui, show, made, no_hub, target, monkeypatch, tmp_path):
+    on_the_hub(ui.folder / "runs" / "probed", target, ui.folder / "runs" / "shipped")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    for key, value in target.env.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.delenv("HF_TOKEN")
+    opened = show("?run=shipped")
+    page = opened.page
+    page.click("#demo")
+    url = page.locator("#said-next a").get_attribute("href")
+    assert httpx.get(url).status_code == 200
+    page.click("#export")
+    page.locator("#exported a").first.wait_for()
+    with page.expect_download() as waiting:
+        page.locator("#exported a").first.click()
+    waiting.value.save_as(tmp_path / "model.zip")
+    with zipfile.ZipFile(tmp_path / "model.zip") as packed:
+        onnx.checker.check_model(onnx.load_from_string(packed.read("model.onnx")))
+    page.locator("#push-panel").get_by_role("button", name="Push to the Hub").click()
+    page.click("#push")
+    page.get_by_text("Give the repository a name").wait_for()
+    name = target.new_repo("page")
+    page.fill("#repo textarea, #repo input", name)
+    page.fill("#licence textarea, #licence input", "mit")
+    page.click("#push")
+    page.locator("#said-next .problem").filter(has_text="You are not logged in").wait_for()
+    monkeypatch.setenv("HF_TOKEN", target.token)
+    page.click("#push")
+    page.locator("#said-next a").wait_for()
+    assert page.locator("#said-next a").get_attribute("href") == f"{target.endpoint}/{name}"
+    assert "model.safetensors" in target.files(name)
