@@ -247,7 +247,7 @@ def _run(config: RunConfig, hooks: Hooks) -> Result:
     with open_run(config, hooks) as run:
         ready = run.step("data", _prepare)
         base = run.step("base", see_base, ready) if config.proves else None
-        seen = run.step("features", _see, ready)
+        seen = run.step("features", _see, ready, base)
         trained = run.step("train", _fit, ready, seen, base)
         run, ready, seen = trained.run, trained.ready, trained.seen  # after a race: the winner's
         control = run.step("control", train_scratch, ready, seen, base) if config.control == "scratch" else None
@@ -272,19 +272,23 @@ def _prepare(run: Run) -> Prepared:
     return ready
 
 
-def _see(run: Run, ready: Prepared) -> Seen:
+def _see(run: Run, ready: Prepared, base: Base | None) -> Seen:
     """One forward pass over train and validation: the frozen features and, where the plan reads them, the states."""
     config, loaded, build_plan = ready.config, ready.loaded, get_method(str(ready.config.method.method))
     plan = build_plan(loaded, config.method, len(ready.train))
-    if ready.task.output.probe is None:
+    dense = ready.task.output.keep is not None
+    if dense:
+        run.hooks.metrics((), ready.validation.targets)  # which refuses
+    if not (loaded.outputs or build_plan.needs_probe):  # a decoder that no probe can be written into
         return Seen(loaded, {}, "none", None, plan)
-    parts = {"train": ready.train, "validation": ready.validation}
+    parts = {"train": ready.train} if dense else {"train": ready.train, "validation": ready.validation}
     with without_adapters(plan.model):
         beside = states_beside(plan, (ready.rows_to_train_on, ready.validation), ready.collate, config)
         features, origin = frozen_features(ready, parts, beside=beside)
-    seen = plan_on(ready, features, origin, plan)
-    tried = seen.probe.logits(values_of(features["validation"][seen.probe.pooling]))
-    run.hooks.metrics(tried, ready.validation.targets)  # what fails, fails before the training
+    seen = plan_on(ready, features, origin, plan, base.maps.probe if base and base.maps else None)
+    if not dense:
+        tried = seen.probe.logits(values_of(features["validation"][seen.probe.pooling]))
+        run.hooks.metrics(tried, ready.validation.targets)  # what fails, fails before the training
     terminal.sum_up(
         f"of {len(ready.train) + len(ready.validation):,} rows{' (from the cache)' if seen.origin == 'cache' else ''}"
     )

@@ -87,6 +87,9 @@ class ModelConfig:
     trust_remote_code: bool = _flag(False, bool, "run the modelling code that the checkpoint brings along")
     max_seq_length: int | None = _flag(None, int, "tokens per text (default: the longest text, at most the model's)")
     image_size: int | None = _flag(None, int, "pixels per side, a multiple of 32 (default: from model and data)")
+    decoder: str | None = _flag(
+        None, str, "masks: the head on a body (default: its own, else upernet)", ("upernet", "linear")
+    )
 
 
 @dataclass(frozen=True)

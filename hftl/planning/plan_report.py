@@ -34,7 +34,7 @@ from hftl.prepare import Prepared, prepare
 from hftl.probing import head_pooling, mean_pooled
 from hftl.selection.race_plan import plan_race
 from hftl.selection.race_policy import race_seconds, rungs_of
-from hftl.tasks import check_there, get_task
+from hftl.tasks import get_task
 from hftl.training.arguments import check_arguments, check_fits, smaller_batch
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.world import check_strategy, check_world, current_strategy
@@ -54,7 +54,6 @@ class Basis:
 
 def measure(config: RunConfig) -> Basis:
     """Load data and model, time the features, and compare the probe with the baselines. Raises as `plan_report` does."""
-    check_there(config.task, "plan")
     check_combination(config)
     _check_one_process(config)
     check_arguments(config, get_task(config.task).output)
@@ -137,7 +136,7 @@ def _first_probe(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarr
     The choice looks at the same rows in the run; the fit is timed on them, and grows with the rows.
     """
     known, config = (features, ready.train.targets[rows], len(ready.splits.labels)), ready.config
-    no_bias = without_bias(ready.loaded.model, ready.loaded.output)
+    no_bias = without_bias(ready.loaded.model, ready.loaded.outputs)
     probe = ready.task.output.probe(*known, head_pooling(config), config.train_seed, ready.weights, no_bias)
     return probe.pooling, probe.seconds + probe.fit_seconds * (len(ready.train.targets) / len(rows) - 1)
 

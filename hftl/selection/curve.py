@@ -23,7 +23,6 @@ from hftl.report.charts import scatter
 from hftl.report.statements import counted
 from hftl.selection.page import Section, model_on, write_selection
 from hftl.selection.trials import answers_of, in_folder, named_methods, report_of, trial
-from hftl.tasks import check_there
 from hftl.tasks.ragged import in_memory
 from hftl.tasks.task import Output
 from hftl.terminal import progress
@@ -61,7 +60,6 @@ def curve(
         if not low <= value <= 20:
             raise ConfigError(f"--{flag} is a number from {low} to 20, not {value}.")
     config = replace(config_of(task, {**values}), evidence="off")
-    check_there(config.task, "curve")
     if config.data.shots is not None:
         raise ConfigError("A curve draws rows of its own: leave --shots out.")
     config = in_folder(config, "curve")
@@ -110,7 +108,7 @@ def _answering(ready: Prepared, config: RunConfig, methods: Sequence[str]) -> di
     test = task.encode(splits.test, loaded.processor)
     features, _ = frozen_features(ready, {"train": ready.train, "test": test})
     train, held = ({k: in_memory(v) for k, v in features[part].items()} for part in ("train", "test"))
-    no_bias, seed = without_bias(loaded.model, loaded.output), ready.config.train_seed
+    no_bias, seed = without_bias(loaded.model, loaded.outputs), ready.config.train_seed
 
     def probe(subset: _Subset) -> Any:
         rows, pooling = subset[1], ready.config.method.pooling

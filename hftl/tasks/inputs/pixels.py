@@ -35,7 +35,8 @@ def find_beside(table: Dataset, label: str | None, named: Sequence[str | None] =
 def fit_whole(model: Any, processor: Any, datasets: list[Dataset], config: ModelConfig) -> Finish:
     """Set the side as for other images, and round it to whole patches: what a patch cuts off would have no answer."""
     fit_processor(model, processor, datasets, config)
-    patch = getattr(getattr(model.config, "backbone_config", None), "patch_size", 1)  # convnets have none
+    body = model.base_model.config
+    patch = getattr(getattr(body, "backbone_config", None) or body, "patch_size", 1)  # convnets have none
     side = image_side(processor)
     if isinstance(patch, int) and side % patch:
         set_image_side(processor, max(1, round(side / patch)) * patch)

@@ -32,7 +32,8 @@ from hftl.evaluation.mask_scores import (
 from hftl.tasks.inputs.image import file_digest
 from hftl.tasks.inputs.pixels import resized
 from hftl.tasks.outputs.classes import CLASSES
-from hftl.tasks.outputs.names import check_names
+from hftl.tasks.outputs.names import check_names, late
+from hftl.tasks.patches import counted, nearest
 from hftl.tasks.task import NOT_ASKED, Answer, Encoded, Made, Output, Summed
 
 
@@ -324,7 +325,7 @@ MASKS = Output(
     keep=keep,
     show=show,
     blank=blank,
-    decode=lambda outputs: outputs,
+    decode=counted,
     answers=answers,
     check=check_masks,
     statistics=lambda counted, targets, labels: mask_statistics(counted, len(labels)),
@@ -334,7 +335,9 @@ MASKS = Output(
     lines=lambda labels: labels,
     extra=iou_of,
     errors=errors,
-    probe=None,
+    probe=late("mask_probe", "fit_patch_probe"),
+    neighbours=nearest,
+    columns=lambda targets, labels, features: features.shares,
     plain=baselines,
     parts=("slices",),
     ask=lambda labels: {},
