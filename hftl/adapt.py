@@ -26,6 +26,7 @@ from hftl.forgetting.measure import forgetting, keeps, with_kept
 from hftl.methods import check_combination, check_method, get_method
 from hftl.methods.adapters import without_adapters
 from hftl.methods.auto import AUTO
+from hftl.models.classes import own_class_note
 from hftl.objects import data_with, flags_in, for_python, model_name
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import Prepared, prepare
@@ -366,6 +367,7 @@ def _ship(scene: Scene) -> dict[str, Any]:
     run, ready, model = scene.run, scene.ready, scene.outcome.final.model
     if run.processes > 1:
         run.notes.append(PARTIAL_BATCHES.format(processes=run.processes))
+    run.notes.extend(own_class_note(model))
     final, test = run.work / "final", scene.outcome.logits["test"]
     save_final(model, scene.seen.loaded, final)
     with terminal.step("evidence" if scene.base else "writing"):

@@ -13,7 +13,6 @@ from hftl.errors import ConfigError
 from hftl.evaluation.mirror import in_words, turned
 from hftl.methods import FROZEN_BODY, MAY_POOL, get_method
 from hftl.methods.auto import AUTO
-from hftl.models.classes import own_class_note
 from hftl.models.decoders import LINEAR, UPERNET
 from hftl.models.heads import states_by_token
 from hftl.models.load import Loaded, load_model
@@ -105,7 +104,7 @@ def prepare_on(config: RunConfig, task: Task, splits: Splits) -> Prepared:
     finish = task.inputs.fit(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
     train, validation = (task.encode(part, loaded.processor) for part in (splits.train, splits.validation))
     fitted = finish([train.lengths, validation.lengths])
-    notes += [*fitted.notes, *own_class_note(loaded.model)]
+    notes += fitted.notes
     mirrored = _turned(config.method, task, train, splits.labels)
     if mirrored and config.method.augment is None:
         notes.append(f"{mirrored}: training does not mirror. With --augment light it would.")
@@ -143,7 +142,8 @@ def _check_output(task: Task, config: RunConfig) -> None:
     _check_kept_maps(task, config)
     if method.group > 1 and task.output.alike is None:
         raise ConfigError(
-            f"--method {method.name} compares rows by their classes or labels, and this run learns {what}. "
+            f"--method {method.name} compares rows by their classes or labels, and this run learns {what}"
+            f"{'' if task.output.keep is None else ' of ' + task.output.words['units']}. "
             "Use --method probe, lora or full."
         )
     if task.output.link != "sigmoid" and config.method.thresholds != "0.5":

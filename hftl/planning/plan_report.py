@@ -14,6 +14,7 @@ from hftl.evidence.ladder import compare
 from hftl.methods import check_combination, check_method, get_method, policy
 from hftl.methods.auto import AUTO
 from hftl.methods.plan import Plan, Stage
+from hftl.models.classes import own_class_note
 from hftl.models.heads import without_bias
 from hftl.models.layers import is_under
 from hftl.planning.costs import (
@@ -126,7 +127,7 @@ def report_on(basis: Basis, ready: Prepared) -> dict[str, Any]:
         "time": times,
         "race": race,
         "recommendation": _recommendation(facts, compared),
-        "notes": [*ready.splits.warnings, *ready.notes, *([cache.note] if cache.note else []), *_notes(costs)],
+        "notes": [*ready.splits.warnings, *ready.notes, *own_class_note(loaded.model), *([cache.note] if cache.note else []), *_notes(costs)],
     }
 
 
