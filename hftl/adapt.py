@@ -305,6 +305,8 @@ def _fit(run: Run, ready: Prepared, seen: Seen, base: Base | None) -> Trained:
         "labels": list(ready.splits.labels),
         "weights": ready.identity,
     }
+    if base is not None and base.maps is not None and seen.features:
+        run.seconds["features"] += base.maps.learned  # they were seen there, and the probe was fitted
     racing = run.config.method.method == AUTO.name
     run = with_race(run, ready) if racing else run
     data = replace(seen.data(ready), hooks=run.hooks)

@@ -69,19 +69,14 @@ def frozen_features(
     numbers.
     """
     loaded, weights = (ready.loaded, ready.identity) if random is None else (random, weights_hash(random.model))
-    mean, dense = averages(ready), ready.task.output.keep is not None
+    dense = ready.task.output.keep is not None
     features: Features = {}
     origins = []
     for part, encoded in parts.items():
         bf16 = ready.bf16 and not (random is None and is_answered_by_probe(ready.config, part))
         passer = Passer(ready.collate, ready.use_cpu, bf16)
         key = features_key(ready, encoded, bf16, weights)
-        title = f"features ({part})"
-        if dense:
-            view = linear_view(loaded.model, smallest(ready))
-            make = partial(patch_features, passer, view, encoded, len(ready.splits.labels), title)
-        else:
-            make = partial(passer.features, loaded.model, loaded.outputs, encoded, title, mean=mean, beside=beside)
+        make = partial(extract, ready, loaded, passer, encoded, f"features ({part})", beside)
         arrays, origin = cached_arrays(key, make)
         by_row = {"native": as_patches(arrays)} if dense else {k: encoded.by_row(v) for k, v in arrays.items()}
         features[part] = by_row
@@ -91,6 +86,16 @@ def frozen_features(
             f"{loaded.name} puts out features that are not numbers: its weights are broken, or need --bf16 false."
         )
     return features, origins[0]
+
+
+def extract(
+    ready: Prepared, loaded: Loaded, passer: Passer, encoded: Encoded, title: str, beside: Beside | None = None
+) -> dict[str, np.ndarray]:
+    """Return what the head reads of each row by pooling, [n, d]; of maps what `patch_features` does."""
+    if ready.task.output.keep is not None:
+        view = linear_view(loaded.model, smallest(ready))
+        return patch_features(passer, view, encoded, len(ready.splits.labels), title)
+    return passer.features(loaded.model, loaded.outputs, encoded, title, mean=averages(ready), beside=beside)
 
 
 def smallest(ready: Prepared) -> dict[str, Any]:
@@ -199,14 +204,19 @@ def plan_on(
     """
     loaded, config, build = ready.loaded, ready.config, get_method(str(ready.config.method.method))
     probe = first_probe(ready, features) if probe is None else probe
-    if probe.pooling == "mean":
-        loaded = mean_pooled(loaded, ready.splits.labels)
-        plan = build(loaded, config.method, len(ready.train))
-    elif not loaded.outputs and build.needs_probe:
-        loaded = with_linear(loaded, smallest(ready))
-        plan = build(loaded, config.method, len(ready.train))
-    plan = plan or build(loaded, config.method, len(ready.train))
-    return Seen(loaded, features, origin, probe, plan)
+    headed = under_probe(ready, loaded, probe.pooling)
+    if plan is None or headed is not loaded:
+        plan = build(headed, config.method, len(ready.train))
+    return Seen(headed, features, origin, probe, plan)
+
+
+def under_probe(ready: Prepared, loaded: Loaded, pooling: str) -> Loaded:
+    """Return the model under a head that reads what the probe reads, where its method is made of the probe."""
+    if pooling == "mean":
+        return mean_pooled(loaded, ready.splits.labels)
+    if not loaded.outputs and get_method(str(ready.config.method.method)).needs_probe:
+        return with_linear(loaded, smallest(ready))
+    return loaded
 
 
 def by_probe(ready: Prepared, seen: Seen, features: dict[str, np.ndarray]) -> np.ndarray | None:

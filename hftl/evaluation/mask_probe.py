@@ -10,16 +10,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize
 
 from hftl.evaluation.folds import Folds, held_out_folds, threads
-from hftl.evaluation.logistic import ABSENT, CS, DEFAULT_C, Probe, choose_and_fit, fit_in_chunks, moments
+from hftl.evaluation.logistic import ABSENT, CS, DEFAULT_C, Probe, choose_and_fit, moments
 from hftl.evaluation.mask_scores import mask_statistics, miou
 
 
 PATCHES = 30_000  # that the probe learns from, over all images: as many as words of tags
-CV_PATCHES = 6_000  # among which its strength is chosen
+CV_PATCHES = 3_000  # among which its strength is chosen
 LEAST_SHARE = 1e-6  # below it a class is not there
-EXACT = 4_000_000  # patches x classes x features up to which the fit ends exactly, in float64; above, near its optimum
+EXACT = 2_000_000  # patches x classes x features up to which the fit ends exactly, in float64; above, near its optimum
 
 
 def patches_of(images: int, places: int, most: int = PATCHES) -> np.ndarray:
@@ -83,10 +84,13 @@ def _scores(features: np.ndarray, shares: np.ndarray, folds: Folds, *, intercept
         return {DEFAULT_C: 0.0}
     counts: dict[float, np.ndarray] = {c: np.zeros(3 * shares.shape[1]) for c in CS}
     for learn, held in folds:
-        for c in CS:
-            weight, bias = fit_patches(features[learn], shares[learn], c, intercept=intercept, near=True)
-            whole = np.array([0, len(held)])
-            counts[c] += patch_counts(features[held] @ weight.T + bias, shares[held], whole)[0]
+        mean, scale = moments(features[learn], centre=intercept)
+        x, new = (((features[part] - mean) / scale).astype(np.float32) for part in (learn, held))
+        begin = None
+        for c in CS:  # from strong to weak, each a good start for the next
+            begin = _minimise(x, shares[learn], c, begin, intercept=intercept, precise=False)
+            logits = new @ begin[:, :-1].T + begin[:, -1]
+            counts[c] += patch_counts(logits, shares[held], np.array([0, len(held)]))[0]
     return {c: float(miou(mask_statistics(sums[None], shares.shape[1]).toarray())[0]) for c, sums in counts.items()}
 
 
@@ -97,26 +101,51 @@ def _fit_asked(
 
 
 def fit_patches(
-    features: np.ndarray, shares: np.ndarray, c: float, *, intercept: bool = True, near: bool = False
+    features: np.ndarray, shares: np.ndarray, c: float, *, intercept: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (weight [classes, d], bias [classes]) on raw features at the optimum of scikit-learn's objective.
 
-    It is that of a row for every class of a patch, weighed by its share, on features standardised over the patches. With
-    `near`, or of more than `EXACT` numbers, the fit stops near the optimum.
+    It is that of multinomial regression with a row for every class of a patch, weighed by its share, on features that are
+    standardised over the patches. Of more than `EXACT` numbers the fit stops near the optimum. A class that no patch has
+    gets a bias that no input outweighs.
     """
-    patch, classes = np.nonzero(shares > LEAST_SHARE)
-    weights = shares[patch, classes]
-    present, codes = np.unique(classes, return_inverse=True)
+    present = np.flatnonzero(shares.sum(axis=0) > LEAST_SHARE)
     mean, scale = moments(features, centre=intercept)
-    weight, bias = np.zeros((shares.shape[1], features.shape[1])), np.full(shares.shape[1], ABSENT)
-    if len(present) > 1:
-        precise = not near and len(patch) * len(present) * features.shape[1] <= EXACT
-        with threads(len(patch) * len(present)):
-            coef, shift = fit_in_chunks(
-                features[patch], codes, c, weights, (mean, scale), intercept=intercept, precise=precise
-            )
-        weight[present] = coef / scale
-        bias[present] = shift - weight[present] @ mean
-    else:
-        bias[present] = 0.0
+    precise = features.size * len(present) <= EXACT
+    x = ((features - mean) / scale).astype(np.float64 if precise else np.float32)
+    weight, bias = np.zeros((shares.shape[1], features.shape[1])), np.full(shares.shape[1], ABSENT if intercept else 0.0)
+    with threads(len(x) * len(present)):
+        both = _minimise(x, shares[:, present], c, None, intercept=intercept, precise=precise)
+    weight[present] = both[:, :-1] / scale
+    if intercept:
+        bias[present] = both[:, -1] - weight[present] @ mean
     return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def _minimise(
+    x: np.ndarray, shares: np.ndarray, c: float, begin: np.ndarray | None, *, intercept: bool, precise: bool
+) -> np.ndarray:
+    """Return weights and, in the last column, biases [classes, d + 1] for standardised features, by L-BFGS."""
+    classes, d = shares.shape[1], x.shape[1]
+    whole, total = shares.sum(axis=1, keepdims=True).astype(x.dtype), float(shares.sum())
+    soft = shares.astype(x.dtype)
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        both = flat.reshape(classes, d + 1)
+        logits = x @ both[:, :d].T.astype(x.dtype) + both[:, d].astype(x.dtype)
+        logits -= logits.max(axis=1, keepdims=True)
+        loss = -float((soft * logits).sum(dtype=np.float64))
+        np.exp(logits, out=logits)
+        sums = logits.sum(axis=1, keepdims=True)
+        loss += float((whole * np.log(sums)).sum(dtype=np.float64))
+        residual = logits * (whole / sums) - soft
+        gradient = np.zeros_like(both)
+        gradient[:, :d] = residual.T @ x + both[:, :d] / c
+        if intercept:
+            gradient[:, d] = residual.sum(axis=0, dtype=np.float64)
+        return (loss + 0.5 * float((both[:, :d] ** 2).sum()) / c) / total, gradient.ravel() / total
+
+    start = np.zeros((classes, d + 1)) if begin is None else begin
+    tight = {"maxiter": 3000, "gtol": 1e-8, "ftol": 0.0} if precise else {"maxiter": 300, "gtol": 3e-4 / classes, "ftol": 1e-11}
+    solution: np.ndarray = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=tight).x
+    return solution.reshape(classes, d + 1)

@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from hftl.errors import ModelError
 from hftl.models.layers import find_layers, is_under, outer_modules
-from hftl.models.decoders import linear_around
+from hftl.models.decoders import linear_around, reads_pixels
 from hftl.models.pooled import (
     LinearDecoderConfig,
     LinearForSemanticSegmentation,
@@ -74,6 +74,8 @@ def makes_classifier(model_type: str, auto_model: Any) -> bool:
     if model_type not in CONFIG_MAPPING:
         return False
     config: Any = CONFIG_MAPPING[model_type]
+    if own_auto_model(LinearForSemanticSegmentation) == auto_model.__name__:
+        return config in auto_model._model_mapping or reads_pixels(config)
     wrapped = model_type in WRAPPED and classifier_config(config(), auto_model, {}) is not None
     return wrapped or config in auto_model._model_mapping
 

@@ -39,9 +39,14 @@ def decoder_config(config: Any, auto_model: Any, labels: dict[str, Any], decoder
         return None
     if decoder != LINEAR and backbone:
         return _upernet_config(config, labels)
-    body: Any = AutoModel._model_mapping.get(type(config), None)
-    pixels = getattr(body, "main_input_name", "") == "pixel_values" or isinstance(config, UperNetConfig)
+    pixels = reads_pixels(type(config)) or isinstance(config, UperNetConfig)
     return _linear_config(config, backbone and not stock, labels) if pixels else None
+
+
+def reads_pixels(kind: Any) -> bool:
+    """Is a config of this class that of an image body?"""
+    body: Any = AutoModel._model_mapping.get(kind, None)
+    return getattr(body, "main_input_name", "") == "pixel_values" or kind in MODEL_FOR_BACKBONE_MAPPING
 
 
 def _upernet_config(config: Any, labels: dict[str, Any]) -> UperNetConfig:

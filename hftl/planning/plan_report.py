@@ -32,7 +32,7 @@ from hftl.planning.costs import (
     time_features,
 )
 from hftl.prepare import Prepared, prepare
-from hftl.probing import head_pooling, mean_pooled
+from hftl.probing import head_pooling, under_probe
 from hftl.selection.race_plan import plan_race
 from hftl.selection.race_policy import race_seconds, rungs_of
 from hftl.tasks import get_task
@@ -89,7 +89,7 @@ def report_on(basis: Basis, ready: Prepared) -> dict[str, Any]:
     """Return the report of the run that is `ready`."""
     config, machine, cost, compared = ready.config, basis.machine, basis.cost, basis.compared
     pooling, regression = basis.pooling, basis.regression
-    loaded = mean_pooled(ready.loaded, ready.splits.labels) if pooling == "mean" else ready.loaded
+    loaded = under_probe(ready, ready.loaded, pooling)
     parameters = sum(p.numel() for p in loaded.model.parameters())  # before a method wraps it
     plan = get_method(str(config.method.method))(loaded, config.method, len(ready.train))
     cache = choose_cache(ready, plan)

@@ -14,6 +14,7 @@ from hftl.errors import ConfigError, DataError
 from hftl.evaluation.baselines import best_baseline
 from hftl.evaluation.bootstrap import RESAMPLES, ends, kinds_of, resampled
 from hftl.evaluation.scale import Scale
+from hftl.evidence.frozen_maps import probed
 from hftl.evidence.ladder import Rows, no_pretraining_baselines
 from hftl.models.heads import without_bias
 from hftl.objects import for_python
@@ -106,8 +107,9 @@ def _answering(ready: Prepared, config: RunConfig, methods: Sequence[str]) -> di
     """
     task, splits, loaded, labels = ready.task, ready.splits, ready.loaded, ready.splits.labels
     test = task.encode(splits.test, loaded.processor)
-    features, _ = frozen_features(ready, {"train": ready.train, "test": test})
-    train, held = ({k: in_memory(v) for k, v in features[part].items()} for part in ("train", "test"))
+    dense = task.output.keep is not None  # whole maps are answered, not features
+    features, _ = frozen_features(ready, {"train": ready.train} if dense else {"train": ready.train, "test": test})
+    train, held = ({k: in_memory(v) for k, v in features.get(part, {}).items()} for part in ("train", "test"))
     no_bias, seed = without_bias(loaded.model, loaded.outputs), ready.config.train_seed
 
     def probe(subset: _Subset) -> Any:
@@ -116,6 +118,8 @@ def _answering(ready: Prepared, config: RunConfig, methods: Sequence[str]) -> di
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of classes with a row or two
             fitted = task.output.probe(*known, pooling, seed, ready.weights, no_bias)
+        if dense:
+            return probed(ready, loaded, fitted, test, "test, probe")
         return task.output.decode(fitted.logits(held[fitted.pooling]))
 
     def baseline(subset: _Subset) -> Any:
