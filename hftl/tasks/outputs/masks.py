@@ -149,6 +149,8 @@ def rarest(rule: Rule, targets: Any, labels: Sequence[str]) -> tuple[np.ndarray,
 
 def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Return maps [b, K, ...] in a size, as `post_process_semantic_segmentation` of transformers enlarges them."""
+    if tuple(logits.shape[2:]) == tuple(size):
+        return logits.float()
     return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
 
 
