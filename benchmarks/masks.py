@@ -16,8 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor, Trainer
-from transformers import TrainingArguments, set_seed
+from transformers import (
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessor,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
 
 from hftl.adapt import adapt
 from hftl.config import DataConfig, ModelConfig
@@ -45,7 +51,14 @@ def settings(data: str) -> dict[str, Any]:
 def ours(data: str, folder: Path, method: str, steps: int, **flags: Any) -> Any:
     """Run hftl and return its result."""
     return adapt(
-        TASK, model=MODEL, method=method, output_dir=folder, image_size=SIDE, max_steps=steps, **settings(data), **flags
+        TASK,
+        model=MODEL,
+        method=method,
+        output_dir=folder,
+        image_size=SIDE,
+        max_steps=steps,
+        **settings(data),
+        **flags,
     )
 
 
@@ -77,7 +90,11 @@ def bare(data: str, rate: float, steps: int, folder: Path) -> tuple[Any, float, 
     done = Trainer(model=loaded.model, args=args, train_dataset=rows).train()
     test = task.encode(splits.test, loaded.processor)
     counts = predict_logits(loaded.model.eval(), test, collate, use_cpu=True)
-    return counts, measure(task.output, counts, test.targets, splits.labels)["miou"], steps / done.metrics["train_runtime"]
+    return (
+        counts,
+        measure(task.output, counts, test.targets, splits.labels)["miou"],
+        steps / done.metrics["train_runtime"],
+    )
 
 
 def in_points(value: Any) -> str:

@@ -36,7 +36,7 @@ from hftl.publishing.save import merge_adapter, save_final, write_card
 from hftl.report.notebook import in_html, in_lines
 from hftl.report.report import write_report
 from hftl.report.show import show_plan, show_result
-from hftl.run import Run, open_run
+from hftl.run import PARTIAL_BATCHES, Run, open_run
 from hftl.run_folder import (
     check_output,
     claim,
@@ -64,10 +64,6 @@ from hftl.training.world import broadcast_from_main, check_strategy, check_world
 _log = logging.getLogger("hftl")
 # Test rows that the model of a probe answers itself, beside those that its probe answers, and how far both may differ.
 CHECKED, TOLERANCE = 64, 1e-4
-PARTIAL_BATCHES = (
-    "{processes} processes: each epoch drops the rows that do not fill the last global batch. Length groups are formed "
-    "for the process's own batch size; --train_sampling_strategy random gives one process's batches."
-)
 
 
 if TYPE_CHECKING:
@@ -287,9 +283,8 @@ def _see(run: Run, ready: Prepared, base: Base | None) -> Seen:
         beside = states_beside(plan, (ready.rows_to_train_on, ready.validation), ready.collate, config)
         features, origin = frozen_features(ready, parts, beside=beside)
     seen = plan_on(ready, features, origin, plan, base.maps.probe if base and base.maps else None)
-    if not dense:
-        tried = seen.probe.logits(values_of(features["validation"][seen.probe.pooling]))
-        run.hooks.metrics(tried, ready.validation.targets)  # what fails, fails before the training
+    tried = () if dense else seen.probe.logits(values_of(features["validation"][seen.probe.pooling]))
+    run.hooks.metrics(tried, ready.validation.targets)  # what fails, fails before the training
     terminal.sum_up(
         f"of {len(ready.train) + len(ready.validation):,} rows{' (from the cache)' if seen.origin == 'cache' else ''}"
     )
@@ -305,8 +300,7 @@ def _fit(run: Run, ready: Prepared, seen: Seen, base: Base | None) -> Trained:
         "labels": list(ready.splits.labels),
         "weights": ready.identity,
     }
-    if base is not None and base.maps is not None and seen.features:
-        run.seconds["features"] += base.maps.learned  # they were seen there, and the probe was fitted
+    run.seconds["features"] += base.learned if base and seen.features else 0.0
     racing = run.config.method.method == AUTO.name
     run = with_race(run, ready) if racing else run
     data = replace(seen.data(ready), hooks=run.hooks)

@@ -113,7 +113,10 @@ def fit_patches(
     mean, scale = moments(features, centre=intercept)
     precise = features.size * len(present) <= EXACT
     x = ((features - mean) / scale).astype(np.float64 if precise else np.float32)
-    weight, bias = np.zeros((shares.shape[1], features.shape[1])), np.full(shares.shape[1], ABSENT if intercept else 0.0)
+    weight, bias = (
+        np.zeros((shares.shape[1], features.shape[1])),
+        np.full(shares.shape[1], ABSENT if intercept else 0.0),
+    )
     with threads(len(x) * len(present)):
         both = _minimise(x, shares[:, present], c, None, intercept=intercept, precise=precise)
     weight[present] = both[:, :-1] / scale
@@ -146,6 +149,10 @@ def _minimise(
         return (loss + 0.5 * float((both[:, :d] ** 2).sum()) / c) / total, gradient.ravel() / total
 
     start = np.zeros((classes, d + 1)) if begin is None else begin
-    tight = {"maxiter": 3000, "gtol": 1e-8, "ftol": 0.0} if precise else {"maxiter": 300, "gtol": 3e-4 / classes, "ftol": 1e-11}
+    tight = (
+        {"maxiter": 3000, "gtol": 1e-8, "ftol": 0.0}
+        if precise
+        else {"maxiter": 300, "gtol": 3e-4 / classes, "ftol": 1e-11}
+    )
     solution: np.ndarray = minimize(objective, start.ravel(), jac=True, method="L-BFGS-B", options=tight).x
     return solution.reshape(classes, d + 1)

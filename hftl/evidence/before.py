@@ -54,6 +54,11 @@ class Base:
     seconds: float  # all of it
     maps: Mapped | None = None  # where every pixel is answered, instead of features
 
+    @property
+    def learned(self) -> float:
+        """Seconds in which features were seen and a probe was fitted here that the run itself needs."""
+        return self.maps.learned if self.maps else 0.0
+
 
 def see_base(run: Run, ready: Prepared) -> Base:
     """See what the evidence needs of the model as loaded; nothing here is used to choose anything.

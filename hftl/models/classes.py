@@ -14,8 +14,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from hftl.errors import ModelError
-from hftl.models.layers import find_layers, is_under, outer_modules
 from hftl.models.decoders import linear_around, reads_pixels
+from hftl.models.layers import find_layers, is_under, outer_modules
 from hftl.models.pooled import (
     LinearDecoderConfig,
     LinearForSemanticSegmentation,

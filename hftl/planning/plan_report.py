@@ -127,7 +127,13 @@ def report_on(basis: Basis, ready: Prepared) -> dict[str, Any]:
         "time": times,
         "race": race,
         "recommendation": _recommendation(facts, compared),
-        "notes": [*ready.splits.warnings, *ready.notes, *own_class_note(loaded.model), *([cache.note] if cache.note else []), *_notes(costs)],
+        "notes": [
+            *ready.splits.warnings,
+            *ready.notes,
+            *own_class_note(loaded.model),
+            *([cache.note] if cache.note else []),
+            *_notes(costs),
+        ],
     }
 
 

@@ -35,7 +35,9 @@ class Hooks:
         if self.compute_metrics is None:
             return {}
         if isinstance(targets, Ragged | Made):
-            raise ConfigError("compute_metrics is not taken where words or pixels are answered: `hftl eval` scores them.")
+            raise ConfigError(
+                "compute_metrics is not taken where words or pixels are answered: `hftl eval` scores them."
+            )
         rows = (np.asarray(outputs), np.asarray(targets))
         try:
             named = self.compute_metrics(EvalPrediction(*rows))
