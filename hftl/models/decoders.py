@@ -83,7 +83,7 @@ def linear_around(body: nn.Module, config: LinearDecoderConfig, batch: dict[str,
     training = body.training
     with torch.no_grad():
         config.width = model.eval().feature_map(batch["pixel_values"].to(next(body.parameters()).device)).shape[-1]
-    model.classifier = nn.Linear(config.width, model.num_labels)
+    model.classifier = nn.Linear(config.width, len(config.id2label or {}))
     nn.init.normal_(model.classifier.weight, std=0.02)
     nn.init.zeros_(model.classifier.bias)
     body.train(training)
@@ -99,7 +99,8 @@ def linear_view(model: Any, batch: dict[str, torch.Tensor]) -> Any:
     config.problem_type = model.config.problem_type
     if config.backbone:
         config.encoder |= {name: getattr(body.config, name) for name in _LEVELS_OF[1:]}
-    return linear_around(body, config, batch)
+    with torch.random.fork_rng(devices=[]):  # a look at the base must not change what the run draws
+        return linear_around(body, config, batch)
 
 
 def with_linear(loaded: Any, batch: dict[str, torch.Tensor]) -> Any:

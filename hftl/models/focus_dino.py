@@ -60,7 +60,9 @@ def _body(data: bytes) -> dict[str, np.ndarray]:
     called as it was, and says which Linear it is. The two parts of the table of positions are told by their shapes.
     """
     (graph,) = (value for field, value in _fields(data) if field == 7)
-    tensors, made_by, added = {}, {}, []
+    tensors: dict[str, np.ndarray] = {}
+    made_by: dict[str, list[str]] = {}
+    added: list[list[str]] = []
     for field, value in _fields(graph):
         if field == 5:
             name, array = _tensor(value)
