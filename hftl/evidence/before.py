@@ -109,7 +109,9 @@ def _random_rows(ready: Prepared, test: Encoded) -> tuple[np.ndarray, np.ndarray
     ids, classes = ready.strata
     by_word = ready.train.units is not None
     count = RANDOM_SENTENCES if by_word else RANDOM_ROWS
-    if ready.config.method.method in FROZEN_BODY:
+    if ready.task.output.keep is not None:  # an image has many patches
+        count = LEAST_RANDOM
+    elif ready.config.method.method in FROZEN_BODY:
         passed = len(ready.train) + len(ready.validation) + len(test)
         count = min(count, max(LEAST_RANDOM, passed // 20))
     train_rows = sample(ids, classes, max(count, classes), _RANDOM_SEED, every_class=True)

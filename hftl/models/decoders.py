@@ -32,11 +32,11 @@ def decoder_config(config: Any, auto_model: Any, labels: dict[str, Any], decoder
     None too for what is no image body. Raises `ConfigError` for a UperNet on a body that has no maps of several depths.
     """
     stock, backbone = type(config) in auto_model._model_mapping, type(config) in MODEL_FOR_BACKBONE_MAPPING
+    if stock and (decoder is None or (decoder == UPERNET and isinstance(config, UperNetConfig))):
+        return None
     if decoder == UPERNET and not backbone:
         own = "it keeps the head of its own" if stock else "use --decoder linear"
         raise ConfigError(f"--decoder upernet reads maps of several depths, and {config.model_type} has none: {own}.")
-    if decoder is None and stock:
-        return None
     if decoder != LINEAR and backbone:
         return _upernet_config(config, labels)
     pixels = reads_pixels(type(config)) or isinstance(config, UperNetConfig)
@@ -80,10 +80,10 @@ def linear_around(body: nn.Module, config: LinearDecoderConfig, batch: dict[str,
     with torch.device("meta"):
         model = LinearForSemanticSegmentation(config)
     model.encoder = body
-    training = body.training
+    training, device = body.training, next(body.parameters()).device
     with torch.no_grad():
-        config.width = model.eval().feature_map(batch["pixel_values"].to(next(body.parameters()).device)).shape[-1]
-    model.classifier = nn.Linear(config.width, len(config.id2label or {}))
+        config.width = model.eval().feature_map(batch["pixel_values"].to(device)).shape[-1]
+    model.classifier = nn.Linear(config.width, len(config.id2label or {})).to(device)
     nn.init.normal_(model.classifier.weight, std=0.02)
     nn.init.zeros_(model.classifier.bias)
     body.train(training)

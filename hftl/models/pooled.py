@@ -135,7 +135,10 @@ class LinearForSemanticSegmentation(PreTrainedModel):
         states = out.feature_maps[-1] if "feature_maps" in out else out.last_hidden_state
         if states.dim() == 4:
             return states.permute(0, 2, 3, 1)
-        height, width = (side // self.encoder.config.patch_size for side in pixel_values.shape[-2:])
+        patch = getattr(self.encoder.config, "patch_size", None)
+        height, width = (side // patch if isinstance(patch, int) else 0 for side in pixel_values.shape[-2:])
+        if not 0 < height * width <= states.shape[1]:
+            raise ValueError(f"{type(self.encoder).__name__} puts out no state for each patch, which a decoder could read")
         return states[:, -height * width :].unflatten(1, (height, width))  # patches come after a class token
 
     def forward(self, pixel_values=None, labels=None, **inputs):
