@@ -102,7 +102,7 @@ def _tensor(data: memoryview) -> tuple[str, np.ndarray]:
             name = bytes(value).decode()
         elif field == 9:
             raw = bytes(value)
-    return name, np.frombuffer(raw, "<f4").reshape(shape) if kind == _FLOAT else np.zeros(0, np.float32)
+    return name, np.frombuffer(raw, "<f4").reshape(shape).copy() if kind == _FLOAT else np.zeros(0, np.float32)
 
 
 def _fields(data: Any) -> Iterator[tuple[int, Any]]:
