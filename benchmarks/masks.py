@@ -25,10 +25,13 @@ from transformers import (
     set_seed,
 )
 
-from hftl.adapt import adapt
+from hftl.adapt import adapt, complete, config_of
 from hftl.config import DataConfig, ModelConfig
 from hftl.data.load import load_task
+from hftl.evidence.before import random_weights
+from hftl.evidence.frozen_maps import controlled
 from hftl.models.load import load_model
+from hftl.prepare import prepare
 from hftl.surroundings import quiet_libraries
 from hftl.tasks.scores import gap, measure
 from hftl.training.features import predict_logits
@@ -97,6 +100,17 @@ def bare(data: str, rate: float, steps: int, folder: Path) -> tuple[Any, float, 
     )
 
 
+def pretraining(data: str) -> Any:
+    """Return by how much the probe is ahead of one on random weights, fitted and scored on the same images."""
+    values = {**settings(data), "model": MODEL, "method": "probe", "image_size": SIDE}
+    ready = prepare(complete(config_of(TASK, values)))
+    test = ready.task.encode(ready.splits.test, ready.loaded.processor)
+    rows = np.arange(len(ready.train)), np.arange(len(test))
+    tried = controlled(ready, test, random_weights(ready), *rows)
+    assert tried is not None
+    return gap(ready.task.output, tried.pretrained, tried.answers, test.targets, ready.splits.labels)
+
+
 def in_points(value: Any) -> str:
     """A difference of shares with its interval."""
     return f"{100 * value.gap:+.1f} points (95% {100 * value.low:+.1f} to {100 * value.high:+.1f})"
@@ -118,6 +132,7 @@ def accuracy(data: str, work: Path) -> None:
             value = rung["miou"]
             print(f"| {rung['name']} | {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f}) |")
     print(f"| bare Trainer loop, rate {rate:g} (the better of {', '.join(f'{r:g}' for r in RATES)}) | {miou:.3f} |\n")
+    print(f"The probe against the probe on random weights: {in_points(pretraining(data))}.")
     print(f"`full` against the bare loop: {in_points(gap(task.output, answers, counts, *truth))}.")
     for result in (probe, full):
         verdict = result.evidence["verdict"]

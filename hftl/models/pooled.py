@@ -138,7 +138,9 @@ class LinearForSemanticSegmentation(PreTrainedModel):
         patch = getattr(self.encoder.config, "patch_size", None)
         height, width = (side // patch if isinstance(patch, int) else 0 for side in pixel_values.shape[-2:])
         if not 0 < height * width <= states.shape[1]:
-            raise ValueError(f"{type(self.encoder).__name__} puts out no state for each patch, which a decoder could read")
+            raise ValueError(
+                f"{type(self.encoder).__name__} puts out no state for each patch, which a decoder could read"
+            )
         return states[:, -height * width :].unflatten(1, (height, width))  # patches come after a class token
 
     def forward(self, pixel_values=None, labels=None, **inputs):
