@@ -26,6 +26,7 @@ from hftl.forgetting.measure import forgetting, keeps, with_kept
 from hftl.methods import check_combination, check_method, get_method
 from hftl.methods.adapters import without_adapters
 from hftl.methods.auto import AUTO
+from hftl.models.classes import own_class_note
 from hftl.objects import data_with, flags_in, for_python, model_name
 from hftl.predict import Prediction, Predictor, load
 from hftl.prepare import Prepared, prepare
@@ -35,7 +36,7 @@ from hftl.publishing.save import merge_adapter, save_final, write_card
 from hftl.report.notebook import in_html, in_lines
 from hftl.report.report import write_report
 from hftl.report.show import show_plan, show_result
-from hftl.run import Run, open_run
+from hftl.run import PARTIAL_BATCHES, Run, open_run
 from hftl.run_folder import (
     check_output,
     claim,
@@ -63,10 +64,6 @@ from hftl.training.world import broadcast_from_main, check_strategy, check_world
 _log = logging.getLogger("hftl")
 # Test rows that the model of a probe answers itself, beside those that its probe answers, and how far both may differ.
 CHECKED, TOLERANCE = 64, 1e-4
-PARTIAL_BATCHES = (
-    "{processes} processes: each epoch drops the rows that do not fill the last global batch. Length groups are formed "
-    "for the process's own batch size; --train_sampling_strategy random gives one process's batches."
-)
 
 
 if TYPE_CHECKING:
@@ -247,7 +244,7 @@ def _run(config: RunConfig, hooks: Hooks) -> Result:
     with open_run(config, hooks) as run:
         ready = run.step("data", _prepare)
         base = run.step("base", see_base, ready) if config.proves else None
-        seen = run.step("features", _see, ready)
+        seen = run.step("features", _see, ready, base)
         trained = run.step("train", _fit, ready, seen, base)
         run, ready, seen = trained.run, trained.ready, trained.seen  # after a race: the winner's
         control = run.step("control", train_scratch, ready, seen, base) if config.control == "scratch" else None
@@ -272,18 +269,21 @@ def _prepare(run: Run) -> Prepared:
     return ready
 
 
-def _see(run: Run, ready: Prepared) -> Seen:
+def _see(run: Run, ready: Prepared, base: Base | None) -> Seen:
     """One forward pass over train and validation: the frozen features and, where the plan reads them, the states."""
     config, loaded, build_plan = ready.config, ready.loaded, get_method(str(ready.config.method.method))
     plan = build_plan(loaded, config.method, len(ready.train))
-    if ready.task.output.probe is None:
+    dense = ready.task.output.keep is not None
+    if dense:
+        run.hooks.metrics((), ready.validation.targets)  # which refuses
+    if not (loaded.outputs or build_plan.needs_probe):  # a decoder that no probe can be written into
         return Seen(loaded, {}, "none", None, plan)
-    parts = {"train": ready.train, "validation": ready.validation}
+    parts = {"train": ready.train} if dense else {"train": ready.train, "validation": ready.validation}
     with without_adapters(plan.model):
         beside = states_beside(plan, (ready.rows_to_train_on, ready.validation), ready.collate, config)
         features, origin = frozen_features(ready, parts, beside=beside)
-    seen = plan_on(ready, features, origin, plan)
-    tried = seen.probe.logits(values_of(features["validation"][seen.probe.pooling]))
+    seen = plan_on(ready, features, origin, plan, base.maps.probe if base and base.maps else None)
+    tried = () if dense else seen.probe.logits(values_of(features["validation"][seen.probe.pooling]))
     run.hooks.metrics(tried, ready.validation.targets)  # what fails, fails before the training
     terminal.sum_up(
         f"of {len(ready.train) + len(ready.validation):,} rows{' (from the cache)' if seen.origin == 'cache' else ''}"
@@ -300,6 +300,7 @@ def _fit(run: Run, ready: Prepared, seen: Seen, base: Base | None) -> Trained:
         "labels": list(ready.splits.labels),
         "weights": ready.identity,
     }
+    run.seconds["features"] += base.learned if base and seen.features else 0.0
     racing = run.config.method.method == AUTO.name
     run = with_race(run, ready) if racing else run
     data = replace(seen.data(ready), hooks=run.hooks)
@@ -362,6 +363,7 @@ def _ship(scene: Scene) -> dict[str, Any]:
     run, ready, model = scene.run, scene.ready, scene.outcome.final.model
     if run.processes > 1:
         run.notes.append(PARTIAL_BATCHES.format(processes=run.processes))
+    run.notes.extend(own_class_note(model))
     final, test = run.work / "final", scene.outcome.logits["test"]
     save_final(model, scene.seen.loaded, final)
     with terminal.step("evidence" if scene.base else "writing"):

@@ -88,6 +88,9 @@ class ModelConfig:
     max_seq_length: int | None = _flag(None, int, "tokens per text (default: the longest text, at most the model's)")
     image_size: int | None = _flag(None, int, "pixels per side, a multiple of 32 (default: from model and data)")
     sliding_windows: bool = _flag(False, bool, "masks: read images in their own size, in windows of image_size")
+    decoder: str | None = _flag(
+        None, str, "masks: the head on a body (default: its own, else upernet)", ("upernet", "linear")
+    )
 
 
 @dataclass(frozen=True)

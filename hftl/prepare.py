@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 from transformers import set_seed
 
-from hftl.config import MethodConfig, RunConfig
+from hftl.config import MethodConfig, ModelConfig, RunConfig
 from hftl.data.load import load_task
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError
 from hftl.evaluation.mirror import in_words, turned
 from hftl.methods import FROZEN_BODY, MAY_POOL, get_method
-from hftl.models.classes import own_class_note
+from hftl.methods.auto import AUTO
+from hftl.models.decoders import LINEAR, UPERNET
 from hftl.models.heads import states_by_token
 from hftl.models.load import Loaded, load_model
 from hftl.tasks.task import Encoded, Task
@@ -20,9 +21,6 @@ from hftl.training.cache import weights_hash
 from hftl.training.losses import class_weights
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.states import StageData
-
-
-WITHOUT_PROBE = ("full",)  # methods that a head without a probe can start with
 
 
 @dataclass(frozen=True)
@@ -102,13 +100,13 @@ def prepare_on(config: RunConfig, task: Task, splits: Splits) -> Prepared:
     """Do the same with data that are loaded already."""
     _check_output(task, config)
     set_seed(config.train_seed)
-    loaded = load_model(task, config.model, splits.labels)
+    loaded = load_model(task, _with_decoder(task, config), splits.labels)
     _check_pooling(task, loaded, config)
     notes = task.inputs.settle(loaded.model, loaded.processor, loaded.name)
     finish = task.inputs.fit(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
     train, validation = (task.encode(part, loaded.processor) for part in (splits.train, splits.validation))
     fitted = finish([train.lengths, validation.lengths])
-    notes += [*fitted.notes, *own_class_note(loaded.model)]
+    notes += fitted.notes
     mirrored = _turned(config.method, task, train, splits.labels)
     if mirrored and config.method.augment is None:
         notes.append(f"{mirrored}: training does not mirror. With --augment light it would.")
@@ -152,11 +150,11 @@ def _check_output(task: Task, config: RunConfig) -> None:
     if config.method.loss is not None and config.method.class_weights != "none":
         raise ConfigError("--loss and --class_weights both make rare classes count more: give one.")
     method = get_method(str(config.method.method))
-    if task.output.probe is None:
-        _check_without_probe(task, config)
+    _check_kept_maps(task, config)
     if method.group > 1 and task.output.alike is None:
         raise ConfigError(
-            f"--method {method.name} compares rows by their classes or labels, and this run learns {what}. "
+            f"--method {method.name} compares rows by their classes or labels, and this run learns {what}"
+            f"{'' if task.output.keep is None else ' of ' + task.output.words['units']}. "
             "Use --method probe, lora or full."
         )
     if task.output.link != "sigmoid" and config.method.thresholds != "0.5":
@@ -165,18 +163,29 @@ def _check_output(task: Task, config: RunConfig) -> None:
         raise ConfigError("--label_smoothing_factor smooths probabilities, and a number has none. Leave it out.")
 
 
-def _check_without_probe(task: Task, config: RunConfig) -> None:
-    """Raise `ConfigError` for what rests on a probe, or is not made yet for outputs that have none."""
-    method = str(config.method.method)
-    if method not in WITHOUT_PROBE:
+def _check_kept_maps(task: Task, config: RunConfig) -> None:
+    """Raise `ConfigError` for a decoder that means nothing, and for what pixels do not have."""
+    method, decoder = get_method(str(config.method.method)), config.model.decoder
+    if task.output.keep is None:
+        if decoder is not None:
+            raise ConfigError(f"--decoder is the head of a model of pixels, and {task.name} has none. Leave it out.")
+        return
+    if decoder == UPERNET and method.needs_probe and method is not AUTO:
         raise ConfigError(
-            f"--method {method} is not there yet for {task.name}, whose head starts at random: use "
-            f"--method {' or '.join(WITHOUT_PROBE)}."
+            f"--method {method.name} is made of the probe, which is one Linear for each place and no UperNet: use "
+            "--decoder linear, or --method full."
         )
-    given = {"control": config.control != "none", "retain": config.retain is not None, "shots": config.data.shots}
+    given = {"retain": config.retain is not None, "keep": config.method.keep is not None, "shots": config.data.shots}
     for name, value in given.items():
         if value:
             raise ConfigError(f"--{name} is not there yet for {task.name}. Leave it out.")
+
+
+def _with_decoder(task: Task, config: RunConfig) -> ModelConfig:
+    """Return which model is loaded: of pixels, under the linear decoder where the method is made of the probe."""
+    method = get_method(str(config.method.method))
+    linear = task.output.keep is not None and method.needs_probe and method is not AUTO
+    return replace(config.model, decoder=LINEAR) if linear else config.model
 
 
 def _check_pooling(task: Task, loaded: Loaded, config: RunConfig) -> None:

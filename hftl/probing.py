@@ -14,12 +14,14 @@ from hftl.evaluation.logistic import Probe
 from hftl.methods import MAY_POOL, get_method
 from hftl.methods.plan import Plan
 from hftl.methods.probe import PROBE
+from hftl.models.decoders import linear_view, with_linear
 from hftl.models.heads import pool_mean, states_by_token, without_bias
 from hftl.models.load import Loaded
 from hftl.prepare import Prepared
 from hftl.tasks.ragged import Made, values_of
 from hftl.training.cache import cache_key, cached_arrays, preprocessing, weights_hash
 from hftl.training.features import Beside, Encoded, Passer
+from hftl.training.patches import as_patches, patch_features
 from hftl.training.stages import closed_form
 from hftl.training.states import StageData, state_maker
 
@@ -47,7 +49,9 @@ class Seen:
         """What the stages train and validate on, with the features that the head reads."""
         if self.probe is None:
             return ready.stage_data
-        train, validation = (self.features[part][self.probe.pooling] for part in ("train", "validation"))
+        train, validation = (
+            self.features.get(part, {}).get(self.probe.pooling) for part in ("train", "validation")
+        )  # of maps there are none of validation
         return replace(ready.stage_data, train_features=train, validation_features=validation)
 
 
@@ -65,22 +69,39 @@ def frozen_features(
     numbers.
     """
     loaded, weights = (ready.loaded, ready.identity) if random is None else (random, weights_hash(random.model))
-    mean = averages(ready)
-    features, origins = {}, []
+    dense = ready.task.output.keep is not None
+    features: Features = {}
+    origins = []
     for part, encoded in parts.items():
         bf16 = ready.bf16 and not (random is None and is_answered_by_probe(ready.config, part))
         passer = Passer(ready.collate, ready.use_cpu, bf16)
         key = features_key(ready, encoded, bf16, weights)
-        title = f"features ({part})"
-        make = partial(passer.features, loaded.model, loaded.outputs, encoded, title, mean=mean, beside=beside)
+        make = partial(extract, ready, loaded, passer, encoded, f"features ({part})", beside)
         arrays, origin = cached_arrays(key, make)
-        features[part] = {pooling: encoded.by_row(array) for pooling, array in arrays.items()}
+        by_row = {"native": as_patches(arrays)} if dense else {k: encoded.by_row(v) for k, v in arrays.items()}
+        features[part] = by_row
         origins.append(origin)
     if random is None and not all_finite(features):
         raise ModelError(
             f"{loaded.name} puts out features that are not numbers: its weights are broken, or need --bf16 false."
         )
     return features, origins[0]
+
+
+def extract(
+    ready: Prepared, loaded: Loaded, passer: Passer, encoded: Encoded, title: str, beside: Beside | None = None
+) -> dict[str, np.ndarray]:
+    """Return what the head reads of each row by pooling, [n, d]; of maps what `patch_features` does."""
+    if ready.task.output.keep is not None:
+        view = linear_view(loaded.model, smallest(ready))
+        return patch_features(passer, view, encoded, len(ready.splits.labels), title)
+    return passer.features(loaded.model, loaded.outputs, encoded, title, mean=averages(ready), beside=beside)
+
+
+def smallest(ready: Prepared) -> dict[str, Any]:
+    """Return the smallest batch that the model of a run reads."""
+    batch: dict[str, Any] = ready.task.inputs.smallest(ready.loaded.model, ready.loaded.processor)
+    return batch
 
 
 def all_finite(features: Features) -> bool:
@@ -106,9 +127,16 @@ def features_key(ready: Prepared, encoded: Encoded, bf16: bool, weights: str | N
         weights=weights or ready.identity,
         rows=encoded.fingerprint(),
         layer="+".join(ready.loaded.outputs),
+        **({} if ready.task.output.keep is None else {"targets": _targets_key(ready, encoded)}),
         bf16=bf16,
         sample=preprocessing(ready.collate, encoded),
     )
+
+
+def _targets_key(ready: Prepared, encoded: Encoded) -> list[Any]:
+    """What the targets of patches depend on, which are stored with their features."""
+    data = ready.config.data
+    return [targets_hash(encoded), *ready.splits.labels, data.mask_values, data.ignore_index]
 
 
 def rows_identity(train: Encoded, validation: Encoded) -> dict[str, str]:
@@ -116,11 +144,16 @@ def rows_identity(train: Encoded, validation: Encoded) -> dict[str, str]:
     hashes = {}
     for part, encoded in (("train", train), ("validation", validation)):
         hashes[part] = encoded.fingerprint()
-        targets = encoded.targets
-        made = isinstance(targets, Made)
-        content = b"".join(targets.digests()) if made else np.ascontiguousarray(values_of(targets)).tobytes()
-        hashes[f"{part}_labels"] = hashlib.sha256(content).hexdigest()
+        hashes[f"{part}_labels"] = targets_hash(encoded)
     return hashes
+
+
+def targets_hash(encoded: Encoded) -> str:
+    """Hash of the targets of all rows, in order."""
+    targets = encoded.targets
+    made = isinstance(targets, Made)
+    content = b"".join(targets.digests()) if made else np.ascontiguousarray(values_of(targets)).tobytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def states_beside(plan: Plan, parts: tuple[Encoded, Encoded], collate: Any, config: RunConfig) -> Beside | None:
@@ -146,14 +179,14 @@ def head_pooling(config: RunConfig) -> str:
 def first_probe(ready: Prepared, features: Features) -> Probe:
     """Fit the probe for the head of the model."""
     loaded, config = ready.loaded, ready.config
-    no_bias = without_bias(loaded.model, loaded.output)
+    no_bias = without_bias(loaded.model, loaded.outputs)
     return closed_form(features["train"], ready.stage_data, head_pooling(config), config.train_seed, no_bias)
 
 
 def probe_of(features: dict[str, Any], targets: Any, learn: np.ndarray, ready: Prepared) -> Probe:
     """Fit a probe on the rows numbered `learn` alone, with the pooling and the penalty that these choose."""
     known = {pooling: values[learn] for pooling, values in features.items()}
-    no_bias, seed = without_bias(ready.loaded.model, ready.loaded.output), ready.config.train_seed
+    no_bias, seed = without_bias(ready.loaded.model, ready.loaded.outputs), ready.config.train_seed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with few rows
         probe: Probe = ready.task.output.probe(
@@ -171,11 +204,19 @@ def plan_on(
     """
     loaded, config, build = ready.loaded, ready.config, get_method(str(ready.config.method.method))
     probe = first_probe(ready, features) if probe is None else probe
-    if probe.pooling == "mean":
-        loaded = mean_pooled(loaded, ready.splits.labels)
-        plan = build(loaded, config.method, len(ready.train))
-    plan = plan or build(loaded, config.method, len(ready.train))
-    return Seen(loaded, features, origin, probe, plan)
+    headed = under_probe(ready, loaded, probe.pooling)
+    if plan is None or headed is not loaded:
+        plan = build(headed, config.method, len(ready.train))
+    return Seen(headed, features, origin, probe, plan)
+
+
+def under_probe(ready: Prepared, loaded: Loaded, pooling: str) -> Loaded:
+    """Return the model under a head that reads what the probe reads, where its method is made of the probe."""
+    if pooling == "mean":
+        return mean_pooled(loaded, ready.splits.labels)
+    if not loaded.outputs and get_method(str(ready.config.method.method)).needs_probe:
+        return with_linear(loaded, smallest(ready))
+    return loaded
 
 
 def by_probe(ready: Prepared, seen: Seen, features: dict[str, np.ndarray]) -> np.ndarray | None:
@@ -187,7 +228,7 @@ def by_probe(ready: Prepared, seen: Seen, features: dict[str, np.ndarray]) -> np
         return None
     closed = all(stage.solve is not None and stage.start is None for stage in seen.plan.stages)
     exact = not ready.bf16 or is_answered_by_probe(ready.config, "test")
-    rows = features[seen.probe.pooling]
+    rows = features.get(seen.probe.pooling)
     if not (closed and ready.use_cpu and exact and isinstance(rows, np.ndarray)):
         return None
     logits: np.ndarray = seen.probe.logits(np.asarray(rows)).astype(np.float32)

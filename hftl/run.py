@@ -22,6 +22,10 @@ from hftl.training.world import broadcast_from_main, check_world, from_every_pro
 
 
 MEBIBYTE = 2**20
+PARTIAL_BATCHES = (
+    "{processes} processes: each epoch drops the rows that do not fill the last global batch. Length groups are formed "
+    "for the process's own batch size; --train_sampling_strategy random gives one process's batches."
+)
 STEPS = {"base": "base model", "train": "training", "score": "test"}  # what people call them, where that differs
 
 

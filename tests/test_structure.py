@@ -29,6 +29,7 @@ LAYERS = (
         "hftl.models.find",
         "hftl.models.efficientnet_lite",
         "hftl.models.quantized_e5",
+        "hftl.models.focus_dino",
     ),
     ("hftl.evaluation",),  # figures of arrays: it knows no data, no task and no model
     ("hftl.data",),

@@ -10,12 +10,12 @@ import torch
 
 from hftl.data.splits import sample
 from hftl.doctor import Finding, doctor_splits
+from hftl.evidence.frozen_maps import Mapped, controlled, see_maps
 from hftl.forgetting.measure import look_at_base
 from hftl.methods import FROZEN_BODY
 from hftl.prepare import Prepared
 from hftl.probing import all_finite, frozen_features
 from hftl.run import Run
-from hftl.tasks.ragged import values_of
 from hftl.training.features import Encoded
 from hftl.training.order import draws_from
 from hftl.training.world import is_main_process
@@ -52,6 +52,12 @@ class Base:
     random: RandomFeatures | None
     retention: Any  # a `Before`; None where there are no features to compare
     seconds: float  # all of it
+    maps: Mapped | None = None  # where every pixel is answered, instead of features
+
+    @property
+    def learned(self) -> float:
+        """Seconds in which features were seen and a probe was fitted here that the run itself needs."""
+        return self.maps.learned if self.maps else 0.0
 
 
 def see_base(run: Run, ready: Prepared) -> Base:
@@ -60,9 +66,13 @@ def see_base(run: Run, ready: Prepared) -> Base:
     All processes call this together. Raises `DataError` for a `--retain` that cannot be used.
     """
     start, quick = time.perf_counter(), run.config.evidence == "quick"
-    if ready.task.output.probe is None:  # what needs no frozen features: the test rows alone
+    if ready.task.output.keep is not None:  # features of all pixels are not kept: their answers are
         test = ready.task.encode(ready.splits.test, ready.loaded.processor)
-        return Base([], test, {}, 0.0, None, None, time.perf_counter() - start)
+        maps = see_maps(ready, test)
+        if not quick:
+            rows = _random_rows(ready, test)
+            maps = replace(maps, control=controlled(ready, test, random_weights(ready), *rows))
+        return Base([], test, {}, 0.0, None, None, time.perf_counter() - start, maps)
     retention = look_at_base(ready)  # first: a wrong --retain costs no forward pass
     test = ready.task.encode(ready.splits.test, ready.loaded.processor)
     clock = time.perf_counter()
@@ -85,17 +95,24 @@ def random_weights(ready: Prepared) -> Any:
 def _random_features(ready: Prepared, test: Encoded) -> RandomFeatures | None:
     """None for an architecture whose random weights put out no numbers."""
     start = time.perf_counter()
-    ids, classes = ready.strata
-    by_word = len(values_of(ready.train.targets)) > len(ready.train)
-    count = RANDOM_SENTENCES if by_word else RANDOM_ROWS
-    if ready.config.method.method in FROZEN_BODY:
-        passed = len(ready.train) + len(ready.validation) + len(test)
-        count = min(count, max(LEAST_RANDOM, passed // 20))
-    train_rows = sample(ids, classes, max(count, classes), _RANDOM_SEED, every_class=True)
-    test_rows = sample(ready.strata_of(test)[0], classes, count, _RANDOM_SEED, every_class=False)
+    train_rows, test_rows = _random_rows(ready, test)
     parts = {"train": ready.train.take(train_rows), "test": test.take(test_rows)}
     model = random_weights(ready)
     features, _ = frozen_features(ready, parts, random=replace(ready.loaded, model=model))
     if not all_finite(features):
         return None
     return RandomFeatures(train_rows, test_rows, features["train"], features["test"], time.perf_counter() - start)
+
+
+def _random_rows(ready: Prepared, test: Encoded) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of train and of test that a model with random weights is tried on."""
+    ids, classes = ready.strata
+    by_word = ready.train.units is not None
+    count = RANDOM_SENTENCES if by_word else RANDOM_ROWS
+    if ready.task.output.keep is not None:  # an image has many patches
+        count = LEAST_RANDOM
+    elif ready.config.method.method in FROZEN_BODY:
+        passed = len(ready.train) + len(ready.validation) + len(test)
+        count = min(count, max(LEAST_RANDOM, passed // 20))
+    train_rows = sample(ids, classes, max(count, classes), _RANDOM_SEED, every_class=True)
+    return train_rows, sample(ready.strata_of(test)[0], classes, count, _RANDOM_SEED, every_class=False)

@@ -77,16 +77,14 @@ def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
     if can_save and (verdict.label != "POSITIVE" or (scene.selection or {}).get("baseline")):
         save_baseline(ladder.best_baseline, scene.run.work / FOLDER, ready.splits.labels)
     compared = None
-    if ladder.probe is not None and verdict.kind == "UNDECIDED" and len(scene.targets) < FEW_TEST_ROWS:
+    if scene.seen.features and verdict.kind == "UNDECIDED" and len(scene.targets) < FEW_TEST_ROWS:
         rows = cv_rows(ready.strata[0], scene.run.config.train_seed)
         compared = compare(ready, rows, {k: in_memory(v[rows]) for k, v in scene.seen.features["train"].items()})
     document = {
         **verdict.document(),
         "against": ladder.best_baseline.name,
         "cross_validation": asdict(compared) if compared else None,
-        "advice": [asdict(advice) for advice in advise(verdict, _facts(scene, ladder, compared))]
-        if ladder.probe
-        else [],
+        "advice": [asdict(advice) for advice in advise(verdict, _facts(scene, ladder, compared))],
     }
     return {"ladder": [rung.report for rung in ladder.rungs], "verdict": document}
 
@@ -94,9 +92,6 @@ def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
 def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
     ready = scene.ready
     output, one_pass = ready.task.output, scene.outcome.row_seconds * len(ready.train)
-
-    assert ladder.probe is not None
-    assert ladder.neighbours is not None
 
     def over(rung: Rung, other: Rung) -> Difference:
         return gap(output, rung.answers, other.answers, *scene.truth)
@@ -110,7 +105,7 @@ def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
         baseline_name=ladder.best_baseline.name,
         majority=ladder.majority.score,
         baseline_over_majority=over(ladder.best, ladder.majority),
-        neighbours=ladder.neighbours.score,
+        neighbours=ladder.neighbours.score if ladder.neighbours else None,
         probe=ladder.probe.score,
         method_over_probe=over(ladder.method, ladder.probe),
         probe_over_baseline=over(ladder.probe, ladder.best),

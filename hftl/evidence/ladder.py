@@ -14,7 +14,7 @@ from hftl.evaluation.bootstrap import Interval
 from hftl.evaluation.logistic import Probe
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.advice import Pretraining
-from hftl.evidence.before import RandomFeatures
+from hftl.evidence.frozen_maps import Controlled
 from hftl.evidence.scene import Scene
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared
@@ -28,6 +28,7 @@ from hftl.terminal import progress
 # Spread of the random features under which their signal has died out: EfficientNet's is 1e-29 (batch norms that have
 # seen no data shrink it block by block), MiniLM's .1.
 DEAD = 1e-6
+PROBE_NAME = "probe on frozen features"
 ENOUGH = 2 * CV_FOLDS  # rows that a class needs: in two of three folds, and in the folds within them that choose C
 
 
@@ -47,8 +48,8 @@ class Ladder:
     rungs: list[Rung]
     majority: Rung
     best: Rung  # of those without pretraining the best in cross-validation on training rows: the one that counts
-    neighbours: Rung | None  # this and the next: None where there is no probe
-    probe: Rung | None
+    neighbours: Rung | None  # None where every pixel is answered
+    probe: Rung
     method: Rung
     best_baseline: Baseline  # that of `best`
     pretraining: Pretraining | None
@@ -102,13 +103,18 @@ def build_ladder(scene: Scene) -> Ladder:
         for i, b in enumerate(baselines)
     ]
     controls, pretraining = [], None
-    if base.random is not None:
-        rung, pretraining = _random_rung(base.random, scene)
+    neighbours: Rung | None = None
+    if base.maps is not None:
+        probe = scale.rung(PROBE_NAME, "features", base.maps.answers, base.maps.seconds)
+    else:
+        neighbours, probe = _frozen_rungs(scene, scale)
+    tried = _random_answers(scene)
+    if tried is not None:
+        rung, pretraining = _random_rung(tried, scene)
         controls.append(rung)
-    neighbours, probe = (None, None) if task.output.probe is None else _frozen_rungs(scene, scale)
     name = f"{ready.config.method.method} ({ready.loaded.name})"
     method = scale.rung(name, "method", scene.answers, scene.run.seconds["features"] + scene.run.seconds["train"])
-    rungs = [*plain, *controls, *(rung for rung in (neighbours, probe) if rung is not None)]
+    rungs = [*plain, *controls, *([neighbours] if neighbours else []), probe]
     if scene.control is not None:
         control = scene.control
         rungs.append(
@@ -134,43 +140,55 @@ def _frozen_rungs(scene: Scene, scale: Scale) -> tuple[Rung, Rung]:
     near_seconds = time.perf_counter() - start + base.features_seconds
     neighbours = scale.rung("kNN on frozen features", "features", near, near_seconds)
     answers, probe_seconds = task.output.decode(best_probe.logits(test)), best_probe.seconds + base.features_seconds
-    probe = scale.rung("probe on frozen features", "features", answers, probe_seconds)
+    probe = scale.rung(PROBE_NAME, "features", answers, probe_seconds)
     return neighbours, probe
 
 
 def _fit_best(features: dict[str, np.ndarray], targets: Any, ready: Prepared) -> Probe:
-    no_bias = without_bias(ready.loaded.model, ready.loaded.output)
+    no_bias = without_bias(ready.loaded.model, ready.loaded.outputs)
     n, seed = len(ready.splits.labels), ready.config.train_seed
     probe: Probe = ready.task.output.probe(features, targets, n, "auto", seed, ready.weights, no_bias)
     return probe
 
 
-def _random_rung(random: RandomFeatures, scene: Scene) -> tuple[Rung, Pretraining]:
+def _random_answers(scene: Scene) -> Controlled | None:
+    """The answers of a probe on random weights, and of one on the pretrained weights that learned from the same rows."""
+    base, features, output = scene.before, scene.seen.features.get("train", {}), scene.ready.task.output
+    if base.maps is not None:
+        return base.maps.control
+    random = base.random
+    if random is None:
+        return None
+    targets = scene.ready.train.targets[random.train_rows]
+    probe = _fit_best(random.train, targets, scene.ready)
+    answers = output.decode(probe.logits(random.test[probe.pooling]))
+    alike = _fit_best({k: in_memory(v[random.train_rows]) for k, v in features.items()}, targets, scene.ready)
+    same = output.decode(alike.logits(in_memory(base.features[alike.pooling][random.test_rows])))
+    dead = float(values_of(random.train[probe.pooling]).std(0).max())
+    return Controlled(random.train_rows, random.test_rows, answers, same, dead, probe.seconds + random.seconds)
+
+
+def _random_rung(tried: Controlled, scene: Scene) -> tuple[Rung, Pretraining]:
     """The probe on random weights, and beside it one on the pretrained weights, fitted and scored on the same rows.
 
     Fewer rows alone make a probe worse, so the two are compared with each other only.
     """
-    ready, base, features = scene.ready, scene.before, scene.seen.features["train"]
+    ready, base = scene.ready, scene.before
     output, labels = ready.task.output, ready.splits.labels
-    targets, references = ready.train.targets[random.train_rows], base.test.targets[random.test_rows]
+    fitted, references = len(tried.train_rows), base.test.targets[tried.test_rows]
     scale = Scale(output, references, labels)
-    probe = _fit_best(random.train, targets, ready)
-    answers = output.decode(probe.logits(random.test[probe.pooling]))
-    alike = _fit_best({k: in_memory(v[random.train_rows]) for k, v in features.items()}, targets, ready)
-    same = output.decode(alike.logits(in_memory(base.features[alike.pooling][random.test_rows])))
-    pretrained = scale.rung("", "", same, 0.0).score
+    pretrained = scale.rung("", "", tried.pretrained, 0.0).score
     notes = []
-    if len(targets) < len(ready.train.targets) or len(references) < len(base.test.targets):
+    if fitted < len(ready.train.targets) or len(references) < len(base.test.targets):
         notes.append(
-            f"fitted on {len(targets):,} of the training rows and scored on {len(references):,} of the test rows, where "
+            f"fitted on {fitted:,} of the training rows and scored on {len(references):,} of the test rows, where "
             f"the pretrained weights reach {output.written().value(pretrained)}"
         )
-    if float(values_of(random.train[probe.pooling]).std(0).max()) < DEAD:
+    if tried.dead < DEAD:
         notes.append("untrained, this architecture puts out the same for every row: no measure of the architecture")
-    seconds = probe.seconds + random.seconds
-    rung = scale.rung("probe, random weights", "control", answers, seconds, "; ".join(notes))
-    difference = gap(output, same, answers, references, labels)
-    return rung, Pretraining(pretrained, rung.score, difference, len(targets), len(references))
+    rung = scale.rung("probe, random weights", "control", tried.answers, tried.seconds, "; ".join(notes))
+    difference = gap(output, tried.pretrained, tried.answers, references, labels)
+    return rung, Pretraining(pretrained, rung.score, difference, fitted, len(references))
 
 
 def compare(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarray]) -> Comparison | None:

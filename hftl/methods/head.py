@@ -1,11 +1,11 @@
 """`head`: replace the head and train it alone by gradient, classic "feature extraction" with Trainer's options."""
 
 from hftl.config import BY_GRADIENT, MethodConfig
-from hftl.methods.plan import Loaded, Method, Plan, head_stage, plan_of
+from hftl.methods.plan import MAP_ROWS, Loaded, Method, Plan, answers_pixels, head_stage, plan_of
 
 
 LEARNING_RATE = 1e-3  # AdamW's usual rate for a new layer on fixed features
-EPOCHS = 10
+EPOCHS, ROWS = 10, 32
 
 
 def head(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
@@ -15,7 +15,8 @@ def head(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     `pre_classifier`, RoBERTa's `dense`) keep their seeded random start and learn here together with the output, on
     the cached states of the last block.
     """
-    defaults = {"learning_rate": LEARNING_RATE, "num_train_epochs": EPOCHS, "per_device_train_batch_size": 32}
+    rows = MAP_ROWS if answers_pixels(loaded.model) else ROWS
+    defaults = {"learning_rate": LEARNING_RATE, "num_train_epochs": EPOCHS, "per_device_train_batch_size": rows}
     return plan_of(loaded, config, [head_stage(loaded.layers, loaded.outputs, 1.0)], defaults)
 
 

@@ -192,6 +192,11 @@ def is_convnet(model: nn.Module) -> bool:
     return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
 
 
+def answers_pixels(model: nn.Module) -> bool:
+    """Does the model answer every pixel, so that a batch of usual size would not fit?"""
+    return type(model).__name__.endswith("ForSemanticSegmentation")
+
+
 def full_defaults(loaded: Loaded, config: MethodConfig, n_train: int) -> tuple[float, dict[str, Any]]:
     """Return the layer-wise decay, which `--layer_decay` overrides, and defaults for TrainingArguments.
 
@@ -209,7 +214,7 @@ def full_defaults(loaded: Loaded, config: MethodConfig, n_train: int) -> tuple[f
         rate, decay, epochs, batch = RATE_TEXT * (768 / width) ** WIDTH_POWER, DECAY_TEXT, 3, 16
         numbers = getattr(loaded.model.config, "problem_type", None) == "regression"
         rate *= RATE_FINE if numbers or type(loaded.model).__name__.endswith("ForTokenClassification") else 1.0
-    batch = batch if loaded.outputs else MAP_ROWS
+    batch = MAP_ROWS if answers_pixels(loaded.model) else batch
     longer = min(LEAST_STEPS * batch / n_train, MOST_TIMES * epochs)
     arguments = {
         "learning_rate": rate,

@@ -9,13 +9,21 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModel, UperNetConfig
+from transformers import AutoConfig, AutoModel, UperNetConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from hftl.errors import ModelError
+from hftl.models.decoders import linear_around, reads_pixels
 from hftl.models.layers import find_layers, is_under, outer_modules
-from hftl.models.pooled import PooledForImageClassification, PooledImageConfig, own_auto_model
+from hftl.models.pooled import (
+    LinearDecoderConfig,
+    LinearForSemanticSegmentation,
+    PooledForImageClassification,
+    PooledImageConfig,
+    left_out,
+    own_auto_model,
+)
 
 
 # Model types that are a stock body under another name: the type whose classifier reads the same tensors.
@@ -28,6 +36,7 @@ _AROUND = {**_SAME_BODY, **_TOWERS}
 WRAPPED = frozenset((*_AROUND, *_POOLED))  # no Auto class of transformers makes a classifier of these
 
 
+_FROM = ("revision", "local_files_only", "trust_remote_code")  # which file of a checkpoint is read, and how
 _MOST_POSITIONS = 2**24  # tokens that a text may have: more than any published model reads
 
 
@@ -65,6 +74,8 @@ def makes_classifier(model_type: str, auto_model: Any) -> bool:
     if model_type not in CONFIG_MAPPING:
         return False
     config: Any = CONFIG_MAPPING[model_type]
+    if own_auto_model(LinearForSemanticSegmentation) == auto_model.__name__:
+        return config in auto_model._model_mapping or reads_pixels(config)
     wrapped = model_type in WRAPPED and classifier_config(config(), auto_model, {}) is not None
     return wrapped or config in auto_model._model_mapping
 
@@ -74,6 +85,13 @@ def own_class_note(model: Any) -> list[str]:
     if isinstance(model.config, UperNetConfig):
         body: Any = model.config.backbone_config
         return [f"The body ({body.model_type}) answers through the stock UperNet head."]
+    if isinstance(model, LinearForSemanticSegmentation):
+        return [
+            f"The body ({model.config.encoder['model_type']}) answers through one Linear for each place of its last map. "
+            "transformers has no such class, so this run is saved as hftl's own LinearForSemanticSegmentation: hftl loads "
+            'it as it is, plain transformers with pipeline("image-segmentation", "RUN/final", trust_remote_code=True), '
+            "which runs final/modeling_pooled.py."
+        ]
     if not isinstance(model, PooledForImageClassification):
         return []
     return [
@@ -83,23 +101,49 @@ def own_class_note(model: Any) -> list[str]:
     ]
 
 
-def load_into(path: str, config: Any, auto_model: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Load the body at `path` into the classifier of `config`; return it and transformers' loading info."""
+def load_into(
+    path: str, config: Any, auto_model: Any, options: dict[str, Any], batch: dict[str, torch.Tensor] | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Load the body at `path` into the model of `config`; return it and transformers' loading info.
+
+    `batch` is a smallest one, which a linear decoder needs.
+    """
     if config.model_type in _SAME_BODY.values():
         model, info = auto_model.from_pretrained(path, config=config, **options)
         return model, info
-    if isinstance(config, UperNetConfig):
-        kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(config.backbone_config)]  # type: ignore[index]
-        body, info = kind.from_pretrained(path, config=config.backbone_config, **options)
+    body, info = _load_body(path, config, auto_model, options)
+    if isinstance(config, LinearDecoderConfig):
+        assert batch is not None
+        model = linear_around(body, config, batch)
+    elif isinstance(config, PooledImageConfig):
+        model = PooledForImageClassification(config)
     else:
-        body, info = AutoModel.from_pretrained(path, **options)
-    is_pooled = isinstance(config, PooledImageConfig)
-    model = PooledForImageClassification(config) if is_pooled else auto_model.from_config(config)
+        model = auto_model.from_config(config)
     name = next(name for name, child in model.named_children() if type(child) is type(body))
     setattr(model, name, body)
     missing = [f"{name}.{key}" for key in info["missing_keys"]]
     mismatched = [(f"{name}.{key}", *shapes) for key, *shapes in info["mismatched_keys"]]
     return model, {**info, "missing_keys": missing, "mismatched_keys": mismatched}
+
+
+def _load_body(path: str, config: Any, auto_model: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    linear = isinstance(config, LinearDecoderConfig)
+    if isinstance(config, UperNetConfig) or (linear and config.backbone):
+        fields = dict(config.encoder) if linear else {}
+        inner = AutoConfig.for_model(fields.pop("model_type"), **fields) if linear else config.backbone_config
+        whole = AutoConfig.from_pretrained(path, **{k: v for k, v in options.items() if k in _FROM})
+        if isinstance(whole, UperNetConfig):  # a finished one, whose body lies inside
+            model, info = auto_model.from_pretrained(path, **options)
+            missing = [key.removeprefix("backbone.") for key in info["missing_keys"] if key.startswith("backbone.")]
+            return model.backbone, {**info, "missing_keys": missing, "mismatched_keys": []}
+        kind: Any = MODEL_FOR_BACKBONE_MAPPING[type(inner)]  # type: ignore[index]
+        body, info = kind.from_pretrained(path, config=inner, **options)
+        return body, info
+    more = {}
+    if linear:
+        more = left_out(AutoConfig.from_pretrained(path, **{k: v for k, v in options.items() if k in _FROM}))
+    body, info = AutoModel.from_pretrained(path, **options, **more)
+    return body, info
 
 
 def check_loaded(model: Any, info: dict[str, Any], name: str, batch: dict[str, torch.Tensor] | None) -> None:

@@ -52,12 +52,15 @@ def _make_logits(model: Any, outputs: tuple[str, ...], batch: dict[str, torch.Te
     counts = counted_tokens(model, batch)
     by_token = logits.dim() > 2  # a head of tokens, whose outputs are the logits as they are
     mean = torch.stack([out if by_token else pick_features(out, counts) for out in put_out]).mean(0)
+    mean = mean.movedim(-1, 1) if mean.dim() == 4 else mean  # of a map
     return logits.shape == mean.shape and torch.allclose(logits, mean, atol=1e-5)
 
 
-def without_bias(model: nn.Module, output: str) -> tuple[str, ...]:
-    """Return the poolings whose head has no bias: "native" where the Linear `output` lacks one (or peft's copy of it)."""
-    names = [name.rpartition(".")[2] for name, _ in model.get_submodule(output).named_parameters()]
+def without_bias(model: nn.Module, outputs: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the poolings whose head has no bias: "native" where the last of its Linears lacks one (or peft's copy of it)."""
+    if not outputs:
+        return ()
+    names = [name.rpartition(".")[2] for name, _ in model.get_submodule(outputs[-1]).named_parameters()]
     return () if "bias" in names else ("native",)
 
 

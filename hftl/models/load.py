@@ -13,10 +13,11 @@ from hftl.config import ModelConfig
 from hftl.errors import ModelError
 from hftl.hub_errors import hub_errors
 from hftl.models.classes import check_loaded, check_positions, classifier_config, load_into
-from hftl.models.decoders import backbone_config, levels_read, whole_images
+from hftl.models.decoders import decoder_config, levels_read, whole_images
 from hftl.models.find import SAFE, Checkpoint, cached_config, find_checkpoint
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
+from hftl.models.pooled import LinearForSemanticSegmentation
 from hftl.tasks.task import Task
 
 
@@ -32,7 +33,7 @@ class Loaded:
     processor: Any
     layers: Layers
     head: tuple[str, ...]  # modules that the checkpoint lacked
-    outputs: tuple[str, ...]  # the head's Linears whose mean is the logits
+    outputs: tuple[str, ...]  # the head's Linears whose mean is the logits; none of a decoder of another form
     name: str
     source: str  # folder, packaged, cache or hub
     revision: str | None
@@ -71,7 +72,10 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         model_config = transformers.AutoConfig.from_pretrained(checkpoint.path, **common)
         check_positions(model_config.to_dict(), name)
         dense = task.output.keep is not None
-        around = (backbone_config if dense else classifier_config)(model_config, auto_model, names)
+        if dense:
+            around = decoder_config(model_config, auto_model, names, config.decoder)
+        else:
+            around = classifier_config(model_config, auto_model, names)
         if around is None:
             _check_class(auto_model, model_config, name, task)
         _check_weights(checkpoint, config)
@@ -81,7 +85,8 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         if around is None:
             model, info = auto_model.from_pretrained(checkpoint.path, **{"num_labels": width, **names}, **options)
         else:
-            model, info = load_into(checkpoint.path, around, auto_model, options)
+            batch = task.inputs.smallest(None, processor) if dense else None
+            model, info = load_into(checkpoint.path, around, auto_model, options, batch)
         model.eval()
         model.config.problem_type = _PROBLEMS[task.output.link]  # the base's own would stay
         for field in (
@@ -101,7 +106,8 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         check_loaded(model, info, name, batch)
         head = head_modules(model, info, width)
         layers = find_layers(model, head, batch)
-        outputs = () if task.output.probe is None else output_linears(model, head, width, batch)
+        fits = not dense or isinstance(model, LinearForSemanticSegmentation)  # a head that a probe can be written into
+        outputs = output_linears(model, head, width, batch) if fits else ()
     revision = checkpoint.revision
     if checkpoint.source in ("cache", "hub"):
         cached = cached_config(checkpoint.path, revision)

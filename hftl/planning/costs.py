@@ -22,10 +22,11 @@ from torch.utils.data import Subset
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from hftl.evaluation.logistic import cv_rows
+from hftl.evaluation.mask_probe import PATCHES
 from hftl.methods.plan import Plan, Stage
 from hftl.paths import cache_dir
 from hftl.prepare import Prepared
-from hftl.probing import averages, features_key, frozen_features, is_answered_by_probe, shares_pass
+from hftl.probing import extract, features_key, frozen_features, is_answered_by_probe, shares_pass
 from hftl.tasks.ragged import in_memory
 from hftl.terminal import progress
 from hftl.training.arguments import stage_arguments
@@ -86,13 +87,16 @@ def time_features(ready: Prepared) -> FeatureCost:
     start = time.perf_counter()
     for rows in timed:
         arrays = _extract(ready, rows)
-    return FeatureCost((time.perf_counter() - start) / TIMED, sum(a.itemsize * a.shape[1] for a in arrays.values()))
+    seconds = (time.perf_counter() - start) / TIMED
+    size = sum(a.itemsize * a.shape[1] for a in arrays.values() if a.ndim > 1)
+    if "counts" in arrays:  # of patches, of which a row has several
+        size *= int(min(arrays["counts"].mean(), PATCHES / len(ready.train)))
+    return FeatureCost(seconds, size)
 
 
 def _extract(ready: Prepared, rows: list[int]) -> dict[str, np.ndarray]:
-    loaded, passer = ready.loaded, Passer(ready.collate, ready.use_cpu, ready.bf16)
-    mean = averages(ready)
-    return passer.features(loaded.model, loaded.outputs, ready.train.items(rows), "features (sample)", mean=mean)
+    passer = Passer(ready.collate, ready.use_cpu, ready.bf16)
+    return extract(ready, ready.loaded, passer, ready.train.items(rows), "features (sample)")
 
 
 def are_cached(ready: Prepared) -> dict[str, bool]:

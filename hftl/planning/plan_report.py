@@ -14,6 +14,7 @@ from hftl.evidence.ladder import compare
 from hftl.methods import check_combination, check_method, get_method, policy
 from hftl.methods.auto import AUTO
 from hftl.methods.plan import Plan, Stage
+from hftl.models.classes import own_class_note
 from hftl.models.heads import without_bias
 from hftl.models.layers import is_under
 from hftl.planning.costs import (
@@ -31,10 +32,10 @@ from hftl.planning.costs import (
     time_features,
 )
 from hftl.prepare import Prepared, prepare
-from hftl.probing import head_pooling, mean_pooled
+from hftl.probing import head_pooling, under_probe
 from hftl.selection.race_plan import plan_race
 from hftl.selection.race_policy import race_seconds, rungs_of
-from hftl.tasks import check_there, get_task
+from hftl.tasks import get_task
 from hftl.training.arguments import check_arguments, check_fits, smaller_batch
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.world import check_strategy, check_world, current_strategy
@@ -54,7 +55,6 @@ class Basis:
 
 def measure(config: RunConfig) -> Basis:
     """Load data and model, time the features, and compare the probe with the baselines. Raises as `plan_report` does."""
-    check_there(config.task, "plan")
     check_combination(config)
     _check_one_process(config)
     check_arguments(config, get_task(config.task).output)
@@ -89,7 +89,7 @@ def report_on(basis: Basis, ready: Prepared) -> dict[str, Any]:
     """Return the report of the run that is `ready`."""
     config, machine, cost, compared = ready.config, basis.machine, basis.cost, basis.compared
     pooling, regression = basis.pooling, basis.regression
-    loaded = mean_pooled(ready.loaded, ready.splits.labels) if pooling == "mean" else ready.loaded
+    loaded = under_probe(ready, ready.loaded, pooling)
     parameters = sum(p.numel() for p in loaded.model.parameters())  # before a method wraps it
     plan = get_method(str(config.method.method))(loaded, config.method, len(ready.train))
     cache = choose_cache(ready, plan)
@@ -127,7 +127,13 @@ def report_on(basis: Basis, ready: Prepared) -> dict[str, Any]:
         "time": times,
         "race": race,
         "recommendation": _recommendation(facts, compared),
-        "notes": [*ready.splits.warnings, *ready.notes, *([cache.note] if cache.note else []), *_notes(costs)],
+        "notes": [
+            *ready.splits.warnings,
+            *ready.notes,
+            *own_class_note(loaded.model),
+            *([cache.note] if cache.note else []),
+            *_notes(costs),
+        ],
     }
 
 
@@ -137,7 +143,7 @@ def _first_probe(ready: Prepared, rows: np.ndarray, features: dict[str, np.ndarr
     The choice looks at the same rows in the run; the fit is timed on them, and grows with the rows.
     """
     known, config = (features, ready.train.targets[rows], len(ready.splits.labels)), ready.config
-    no_bias = without_bias(ready.loaded.model, ready.loaded.output)
+    no_bias = without_bias(ready.loaded.model, ready.loaded.outputs)
     probe = ready.task.output.probe(*known, head_pooling(config), config.train_seed, ready.weights, no_bias)
     return probe.pooling, probe.seconds + probe.fit_seconds * (len(ready.train.targets) / len(rows) - 1)
 

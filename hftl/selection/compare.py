@@ -21,7 +21,6 @@ from hftl.report.charts import intervals, pareto
 from hftl.report.statements import duration, number, percent
 from hftl.selection.page import Cell, Section, model_on, write_selection
 from hftl.selection.trials import answers_of, in_folder, named_methods, report_of, trial
-from hftl.tasks import check_there
 from hftl.tasks.scores import gap, measure
 from hftl.tasks.task import Output
 
@@ -43,7 +42,6 @@ def compare(
     if len(names) < 2:
         raise ConfigError("A comparison needs two methods or more, such as --methods probe,full.")
     config = config_of(task, {**values})
-    check_there(config.task, "compare")
     config = in_folder(config, "compare")
     trials = {name: trial(config, name, name, names) for name in names}
     reports = {name: report_of(one) for name, one in trials.items()}

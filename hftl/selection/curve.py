@@ -14,6 +14,7 @@ from hftl.errors import ConfigError, DataError
 from hftl.evaluation.baselines import best_baseline
 from hftl.evaluation.bootstrap import RESAMPLES, ends, kinds_of, resampled
 from hftl.evaluation.scale import Scale
+from hftl.evidence.frozen_maps import probed
 from hftl.evidence.ladder import Rows, no_pretraining_baselines
 from hftl.models.heads import without_bias
 from hftl.objects import for_python
@@ -23,7 +24,6 @@ from hftl.report.charts import scatter
 from hftl.report.statements import counted
 from hftl.selection.page import Section, model_on, write_selection
 from hftl.selection.trials import answers_of, in_folder, named_methods, report_of, trial
-from hftl.tasks import check_there
 from hftl.tasks.ragged import in_memory
 from hftl.tasks.task import Output
 from hftl.terminal import progress
@@ -61,7 +61,6 @@ def curve(
         if not low <= value <= 20:
             raise ConfigError(f"--{flag} is a number from {low} to 20, not {value}.")
     config = replace(config_of(task, {**values}), evidence="off")
-    check_there(config.task, "curve")
     if config.data.shots is not None:
         raise ConfigError("A curve draws rows of its own: leave --shots out.")
     config = in_folder(config, "curve")
@@ -108,9 +107,10 @@ def _answering(ready: Prepared, config: RunConfig, methods: Sequence[str]) -> di
     """
     task, splits, loaded, labels = ready.task, ready.splits, ready.loaded, ready.splits.labels
     test = task.encode(splits.test, loaded.processor)
-    features, _ = frozen_features(ready, {"train": ready.train, "test": test})
-    train, held = ({k: in_memory(v) for k, v in features[part].items()} for part in ("train", "test"))
-    no_bias, seed = without_bias(loaded.model, loaded.output), ready.config.train_seed
+    dense = task.output.keep is not None  # whole maps are answered, not features
+    features, _ = frozen_features(ready, {"train": ready.train} if dense else {"train": ready.train, "test": test})
+    train, held = ({k: in_memory(v) for k, v in features.get(part, {}).items()} for part in ("train", "test"))
+    no_bias, seed = without_bias(loaded.model, loaded.outputs), ready.config.train_seed
 
     def probe(subset: _Subset) -> Any:
         rows, pooling = subset[1], ready.config.method.pooling
@@ -118,6 +118,8 @@ def _answering(ready: Prepared, config: RunConfig, methods: Sequence[str]) -> di
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of classes with a row or two
             fitted = task.output.probe(*known, pooling, seed, ready.weights, no_bias)
+        if dense:
+            return probed(ready, loaded, fitted, test, "test, probe")
         return task.output.decode(fitted.logits(held[fitted.pooling]))
 
     def baseline(subset: _Subset) -> Any:

@@ -51,14 +51,13 @@ def look_at(one: Candidate, wanted: Wanted, config: RunConfig, task: Task, split
     features = {pooling: in_memory(array) for pooling, array in computed["train"].items()}
     probe, near = _held_out(ready, features)
     output, targets, labels = task.output, ready.train.targets, splits.labels
-    columns = output.columns(targets, labels)
     facts = {
         "name": one.name,
         "parameters": one.parameters,
         "licence": one.licence,
         "context": one.context,
         "knn": measure(output, near, targets, labels)[output.headline],
-        "logme": max(log_evidence(values_of(array), columns) for array in features.values()),
+        "logme": max(log_evidence(values_of(a), output.columns(targets, labels, a)) for a in features.values()),
         "prior": one.prior,
         "prior_source": one.source,
         **_latency(ready),

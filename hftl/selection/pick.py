@@ -20,7 +20,7 @@ from hftl.selection.pick_page import write_pick
 from hftl.selection.scores import rank_models
 from hftl.selection.shortlist import Wanted, candidates
 from hftl.selection.trials import in_folder, report_of
-from hftl.tasks import check_there, get_task
+from hftl.tasks import get_task
 from hftl.tasks.task import Task
 from hftl.terminal import progress
 
@@ -50,7 +50,6 @@ def pick(
     wishes: dict[str, Any] = {name: flags.pop(name) for name in names & flags.keys()}
     wanted = Wanted(tuple(name.strip() for name in listed), **wishes)
     config = config_of(task, flags)
-    check_there(config.task, "pick")
     data_name = config.data.data if isinstance(config.data.data, str) else "data"
     folder = config.output_dir or named_folder(data_name, wanted.shortlist or "models", "pick")
     method = replace(config.method, method=config.method.method or (AUTO.name if race else None))

@@ -157,7 +157,7 @@ def race(run: Run, ready: Prepared, seen: Seen) -> Trained:
     """
     config = run.config.method
     track = _Track(run, ready, seen, read_race(str(config.race), parse_budget(str(config.budget))))
-    to_beat = track.judge.look(seen.probe.logits(_validation(seen)))
+    to_beat = track.judge.look(_probed(track))
     probe = _Tuned(replace(ready.config, method=replace(config, method=PROBE, budget=None, race=None)), seen, to_beat)
     entries = [_entry(track, None, to_beat)]
     best, name = probe, PROBE
@@ -205,9 +205,13 @@ class _Tuned:
     alpha: float | None = None
 
 
-def _validation(seen: Seen) -> Any:
-    """The features of the validation rows that the probe reads."""
-    return in_memory(seen.features["validation"][seen.probe.pooling])
+def _probed(track: _Track) -> Any:
+    """What the model of the probe puts out for the validation rows: from their features, where these are kept."""
+    seen, features = track.seen, track.seen.features.get("validation")
+    if features is not None:
+        return seen.probe.logits(in_memory(features[seen.probe.pooling]))
+    write_probe(seen.plan, Given(seen.probe))
+    return track.outputs(seen.plan.model)
 
 
 def _entry(
@@ -348,7 +352,7 @@ def _mixed(track: _Track, trial: Trial, tuned: _Tuned) -> _Tuned:
 
     For `full`: adapters are products of two matrices, and no point between them is between the weights.
     """
-    if trial.method != "full":
+    if trial.method != "full" or not tuned.seen.plan.outputs:  # a head that no probe can be written into
         return tuned
     model = tuned.seen.plan.model
     _, fresh = track.prepared(trial)

@@ -54,7 +54,6 @@ TASKS: dict[str, Task] = {
             MASKS,
             auto_model="AutoModelForSemanticSegmentation",
             default_model="nvidia/mit-b0",
-            default_method="full",
         ),
     )
 }
@@ -86,8 +85,8 @@ def get_task(name: str, problem_type: str | None = None, inputs: str | None = No
 
 
 def check_there(name: str, what: str) -> None:
-    """Raise `ConfigError` for what rests on a probe and is not made yet for a task whose output has none."""
-    if TASKS[name].output.probe is None:
+    """Raise `ConfigError` for what is not made yet for a task of which no maps are kept."""
+    if TASKS[name].output.keep is not None:
         raise ConfigError(f"hftl {what} is not there yet for {name}: use hftl train, eval and predict.")
 
 

@@ -59,7 +59,7 @@ class Ragged:
 
 def in_memory(array: Any) -> Any:
     """Return an array that may lie on disk as one in memory, also of rows of different lengths."""
-    return Ragged(np.asarray(array.values), array.starts) if isinstance(array, Ragged) else np.asarray(array)
+    return replace(array, values=np.asarray(array.values)) if isinstance(array, Ragged) else np.asarray(array)
 
 
 def in_order(parts: Sequence[Any], places: Sequence[np.ndarray]) -> Any:

@@ -91,6 +91,8 @@ def mean_loss(output: Output, outputs: np.ndarray, targets: Any) -> float:
     """Return the mean loss of what a model put out, without weights and smoothing; of classes in nats."""
     if output.units is not None:  # in double precision
         return float(row_scores(*output.units(outputs, targets)).loss.mean())
+    if output.keep is not None:  # each row brings that of its pixels
+        return float(output.errors(outputs, outputs, targets)[1]["loss"].mean())
     summed, count = output.loss(torch.as_tensor(outputs), torch.as_tensor(targets), None, 0.0)
     return float(summed / count)
 

@@ -255,14 +255,12 @@ class Output:
     # its "loss".
     errors: Function
     coded: Function = lambda target: np.asarray(target).tolist()  # the target of a row or an answer -> it in JSON
-    # A closed-form head on frozen features, see `fit_probe` of `hftl.evaluation.logistic`. None: there is none, and the
-    # head starts at random.
-    probe: Any
+    probe: Any  # a closed-form head on frozen features, see `fit_probe` of `hftl.evaluation.logistic`
     # Targets [n, ...] -> how alike the rows are, [n, n] from 0 to 1; None: rows are not compared by them.
     alike: Function | None = None
     # (train features, targets, test features) -> answers of the most similar rows; None: they are not looked for
     neighbours: Any = None
-    # (targets, names) -> numbers [units, k]: what a linear model of all units is regressed on; None: nothing
+    # (targets, names, features) -> numbers [units, k]: what a linear model of all units is regressed on; None: nothing
     columns: Any = None
     plain: Function  # (kinds of features, train rows, targets, test rows) -> baselines without pretraining
     parts: tuple[str, ...]  # of the evidence, those that mean something here, in the order of the page
@@ -335,7 +333,7 @@ class Task:
     output: Output
     auto_model: str  # name of the transformers Auto class
     default_model: str
-    default_method: str = "auto"  # of one with a probe
+    default_method: str = "auto"
     pipeline_options: dict[str, Any] = field(default_factory=dict)
 
     def answering_by(self, config: Any) -> "Task":

@@ -10,7 +10,7 @@ from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback
 from hftl.errors import ConfigError
 from hftl.methods.auto import AUTO
 from hftl.methods.probe import PROBE
-from hftl.tasks.task import Ragged
+from hftl.tasks.task import Made, Ragged
 
 
 Compute = Callable[[EvalPrediction], dict[str, float]]
@@ -34,8 +34,10 @@ class Hooks:
         """
         if self.compute_metrics is None:
             return {}
-        if isinstance(targets, Ragged):
-            raise ConfigError("compute_metrics is not taken where words are answered: `hftl eval` scores them.")
+        if isinstance(targets, Ragged | Made):
+            raise ConfigError(
+                "compute_metrics is not taken where words or pixels are answered: `hftl eval` scores them."
+            )
         rows = (np.asarray(outputs), np.asarray(targets))
         try:
             named = self.compute_metrics(EvalPrediction(*rows))

@@ -103,7 +103,7 @@ def fit_plan(
     scale = data.output.scale(data.train.targets) if data.output.scale else None
     if scale is None:
         return _fit_stages(plan, _start(plan, probe, data), data, config, work, pause)
-    centre, deviation = (0.0 if without_bias(plan.model, plan.output) else scale[0]), scale[1]
+    centre, deviation = (0.0 if without_bias(plan.model, plan.outputs) else scale[0]), scale[1]
     fitted = _fit_stages(plan, probe.scaled(centre, deviation), data.scaled(centre, deviation), config, work, pause)
     for output in plan.outputs:  # so that the model answers in the units of the data
         unfold_scale(plan.model, output, centre, deviation)
@@ -235,7 +235,7 @@ def _new_probe(fit: _Fit) -> Probe:
     passer = Passer(data.collate, runs_on_cpu(config.training), choose_bf16(config.training))
     rows = replace(data.train, augment=False)
     features = passer.features(plan.model, plan.outputs, rows, "features")
-    return closed_form(features, data, "native", config.train_seed, without_bias(plan.model, plan.output))
+    return closed_form(features, data, "native", config.train_seed, without_bias(plan.model, plan.outputs))
 
 
 def closed_form(features: dict[str, Any], data: StageData, pooling: str, seed: int, no_bias: tuple[str, ...]) -> Probe:

@@ -148,6 +148,8 @@ def state_maker(
     if mode == "off" or not epochs:
         return None, ""
     train, plain = parts
+    if train.keep is not None:
+        return without(mode, "decoders of pixels read states of several depths, and masks move with their images")
     views = config.method.cache_views if train.augment else 1
     if mode == "auto" and sum(epochs.values()) < 2 * views:
         return None, f"no cache of frozen layers: {sum(epochs.values()):g} epochs would not pay for {views} passes"
@@ -182,7 +184,7 @@ class StageInputs:
 def stage_inputs(plan: Plan, stage: Stage, data: StageData, states: StateCache | None, cache: str) -> StageInputs:
     """Choose the cheapest inputs that give the stage's result."""
     groups = [(g.rate, [plan.model.get_parameter(name) for name in g.parameters]) for g in stage.groups]
-    if stage.on_features and cache != "off" and data.train_features is not None:
+    if stage.on_features and cache != "off" and data.validation_features is not None:
         linear = OnFeatures(plan.model.get_submodule(plan.output))
         train = with_array(data.train, "features", data.train.by_window(data.train_features))
         validation = with_array(data.validation, "features", data.validation.by_window(data.validation_features))

@@ -191,7 +191,8 @@ def pin_frozen(module: nn.Module, plan: Plan, stage: Stage) -> Any:
         for name, m in plan.model.named_modules()
         if first and name and not is_under(name, upper) and not any(is_under(outer, (name,)) for outer in around)
     }
-    fresh = {id(m) for name, m in module.named_modules() if not plan.outputs and is_under(f"{name}.weight", plan.head)}
+    head = {name for group in stage.groups if group.name == "head" and not plan.outputs for name in group.parameters}
+    fresh = {id(m) for name, m in plan.model.named_modules() if f"{name}.weight" in head}
     pinned = [
         m
         for m in module.modules()

@@ -59,8 +59,8 @@ def train_tab(workspace: Workspace, page: gr.Blocks, cache: Path, auth: tuple[st
 def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
     """Lay out step 1; return what happens after the data were read."""
     with gr.Column(elem_classes="step", elem_id="step-data"):
-        read = "A table with a column of texts, or images in a folder a class."
-        html(part("title", number=1, text="Data", read=read))
+        hint = "A table with a column of texts, or images in a folder a class."
+        html(part("title", number=1, text="Data", read=hint))
         with gr.Row(equal_height=True):
             label = "Drop a CSV, JSON, parquet or zip of images"
             upload = refuse_addresses(gr.File(label=label, height=180, elem_id="upload", min_width=280))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from hftl.config import SHORTLISTS
 from hftl.errors import ConfigError
 from hftl.models.classes import makes_classifier
-from hftl.models.packaged import E5, LITE0, MINILM, PACKAGED, is_installed
+from hftl.models.packaged import E5, FOCUS, LITE0, MINILM, PACKAGED, is_installed
 from hftl.publishing.metadata import LICENSES, license_id
 from hftl.selection import shortlist
 from hftl.selection.shortlist import Candidate, Wanted, candidates, table
@@ -83,7 +83,7 @@ def test_without_a_hub_what_is_on_this_machine_is_left():
     assert chosen[0].name == MINILM.name
     assert all(one.local for one in chosen)
     assert left["microsoft/deberta-v3-xsmall"] == "not on this machine, and the Hub cannot be reached"
-    assert names(IMAGE, shortlist="large") == [LITE0.name]
+    assert names(IMAGE, shortlist="large") == [LITE0.name, *([FOCUS.name] if is_installed(FOCUS.name) else [])]
 
 
 def test_wishes_leave_models_out_with_the_reason(monkeypatch):

@@ -41,7 +41,8 @@ def fit_size(model: Any, processor: Any, datasets: list[Dataset], config: ModelC
     `ConfigError` for a model that reads one size only: plain `pipeline` could not use it on whole images.
     """
     fit_processor(model, processor, datasets, config)
-    patch = getattr(getattr(model.config, "backbone_config", None), "patch_size", 1)  # convnets have none
+    body = model.base_model.config
+    patch = getattr(getattr(body, "backbone_config", None) or body, "patch_size", 1)  # convnets have none
     side = image_side(processor)
     if isinstance(patch, int) and side % patch:
         side = max(1, round(side / patch)) * patch

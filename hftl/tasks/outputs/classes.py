@@ -218,7 +218,7 @@ CLASSES = Output(
     probe=late("logistic", "fit_probe"),
     alike=lambda ids: (ids[:, None] == ids[None]).float(),
     neighbours=nearest_neighbours,
-    columns=lambda ids, labels: np.eye(len(labels))[ids],
+    columns=lambda ids, labels, _=None: np.eye(len(labels))[ids],
     plain=late("linear_baselines", "class_baselines"),
     parts=("forgetting", "calibration", "abstain", "slices", "confusion", "worst_rows", "suspects", "doctor"),
     ask=lambda labels: {"top_k": len(labels)},

@@ -190,7 +190,7 @@ LABELS = replace(
     probe=late("probes", "fit_label_probe"),
     alike=overlap,
     neighbours=_neighbours,
-    columns=lambda matrix, labels: np.asarray(matrix),
+    columns=lambda matrix, labels, _=None: np.asarray(matrix),
     plain=late("linear_baselines", "label_baselines"),
     parts=("forgetting", "calibration", "slices", "worst_rows", "doctor"),
     cells=lambda answer: {"prediction": [*answer.value], "probabilities": answer.probabilities},

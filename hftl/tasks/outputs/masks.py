@@ -41,7 +41,8 @@ from hftl.tasks.outputs.mask_ids import (
     read,
     recognise,
 )
-from hftl.tasks.outputs.names import check_names
+from hftl.tasks.outputs.names import check_names, late
+from hftl.tasks.patches import counted, nearest
 from hftl.tasks.task import NOT_ASKED, Answer, Encoded, Made, Output, Summed
 
 
@@ -68,6 +69,8 @@ class Segmented(Answer):
 
 def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Return maps [b, K, ...] in a size, as `post_process_semantic_segmentation` of transformers enlarges them."""
+    if tuple(logits.shape[2:]) == tuple(size):
+        return logits.float()
     return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
 
 
@@ -244,7 +247,7 @@ MASKS = Output(
     keep=keep,
     show=show,
     blank=blank,
-    decode=lambda outputs: outputs,
+    decode=counted,
     answers=answers,
     check=check_masks,
     statistics=lambda counted, targets, labels: mask_statistics(counted, len(labels)),
@@ -254,7 +257,9 @@ MASKS = Output(
     lines=lambda labels: labels,
     extra=iou_of,
     errors=errors,
-    probe=None,
+    probe=late("mask_probe", "fit_patch_probe"),
+    neighbours=nearest,
+    columns=lambda targets, labels, features: features.shares,
     plain=baselines,
     parts=("slices",),
     ask=lambda labels: {},

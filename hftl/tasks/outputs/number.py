@@ -139,7 +139,7 @@ NUMBER = Output(
     errors=lambda outputs, values, true: ((values != true) * 1, {"loss": abs(values - true)}),
     probe=late("probes", "fit_number_probe"),
     neighbours=late("neighbours", "neighbour_means"),
-    columns=lambda targets, names: np.asarray(targets).reshape(-1, 1),
+    columns=lambda targets, names, _=None: np.asarray(targets).reshape(-1, 1),
     plain=late("linear_baselines", "number_baselines"),
     parts=("forgetting", "conformal", "slices", "worst_rows", "doctor"),
     ask=lambda names: {"function_to_apply": "none"},

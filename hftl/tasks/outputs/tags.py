@@ -232,7 +232,7 @@ TAGS = Output(
     errors=errors,
     probe=_probe,
     neighbours=_neighbours,
-    columns=lambda ids, names: np.eye(len(names))[ids.values],
+    columns=lambda ids, names, _=None: np.eye(len(names))[ids.values],
     plain=_plain,
     parts=("forgetting", "calibration", "slices", "type_confusion", "worst_rows", "doctor"),
     ask=lambda names: {"ignore_labels": [], "is_split_into_words": True},
