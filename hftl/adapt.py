@@ -16,6 +16,7 @@ from hftl.config import TASK_NAMES, RunConfig, build_config, to_yaml
 from hftl.data.files import NO_DATA
 from hftl.data.settle import find_task
 from hftl.errors import DataError
+from hftl.evidence.again import answered
 from hftl.evidence.before import Base, see_base
 from hftl.evidence.control import train_scratch
 from hftl.evidence.document import build_report
@@ -365,8 +366,9 @@ def _ship(scene: Scene) -> dict[str, Any]:
     final, test = run.work / "final", scene.outcome.logits["test"]
     save_final(model, scene.seen.loaded, final)
     with terminal.step("evidence" if scene.base else "writing"):
-        checked = scene.base is not None and ready.task.output.keep is None  # no maps are left to compare
-        check = start_check(final, ready.task, ready.splits.test, test, ready.splits.labels) if checked else None
+        again = answered(model, scene.seen.loaded.processor, ready.task, ready.splits, test, run.use_cpu)
+        checked = (final, ready.task, ready.splits.test, again, ready.splits.labels)
+        check = start_check(*checked) if scene.base else None
         report = build_report(scene, gather(scene) if scene.base else None)
         report["timing"]["total_seconds"] = round(time.perf_counter() - run.start, 3)
         if check is not None:
@@ -375,7 +377,7 @@ def _ship(scene: Scene) -> dict[str, Any]:
             report = timed(report, time.perf_counter() - waiting)
         write_card(final, report)
         if scene.base:
-            report = write_run_page(run.work / "report.html", report, ready, test)
+            report = write_run_page(run.work / "report.html", report, ready, test, again, model.config)
         write_report(run.work / "report.json", report)
         close_partial(run.folder)
     show_result(report, str(run.folder))

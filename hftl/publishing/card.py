@@ -127,7 +127,9 @@ def card_pictures(report: dict[str, Any], config: dict[str, Any] | None = None) 
     evidence, labels = published.get("evidence") or {}, published["data"]["labels"]
     charts = {"ladder.png": ladder(published, evidence)} if len(evidence.get("ladder") or []) > 1 else {}
     if evidence.get("confusion"):
-        charts["confusion.png"] = matrix(confusion_of(evidence["confusion"], len(labels)), labels)
+        charts["confusion.png"] = matrix(
+            confusion_of(evidence["confusion"], len(labels)), labels, *statements.counted_in(published)
+        )
     specs = json.dumps([{**chart.wide, "background": "var(--card)", "padding": 16} for chart in charts.values()])
     style = files("hftl.report").joinpath("templates/page.css").read_text(encoding="utf-8")
     for name, light in re.findall(r"(--[a-z-]+): light-dark\((#\w+),", style):

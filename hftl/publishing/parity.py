@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,9 @@ from hftl.tasks.task import Answer, Task
 
 
 ROWS = 64
+MAPS = 16  # rows of which every pixel is answered: some 10,000 answers each
 TOLERANCE = 1e-4  # of a probability, in fp32: sums in another order differ by less than 1e-5
+SHARE = 1e-3  # of the answers that are ids alone: such sums turn those whose two likeliest classes are as likely
 # What a launcher sets for its own processes; the fresh one is alone.
 _LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -56,19 +58,24 @@ class Place:
 
 
 def start_check(
-    folder: Path, task: Task, test: Dataset, logits: np.ndarray, labels: tuple[str, ...]
+    folder: Path, task: Task, test: Dataset, answered: Callable[[np.ndarray], list[Answer]], labels: tuple[str, ...]
 ) -> Future[dict[str, Any]]:
-    """Begin to check a folder just saved against the logits [test rows, labels] of the model in memory.
+    """Begin to check a folder just saved against what the model in memory `answered` to test rows, by their numbers.
 
     The fresh process works beside this one; `result()` waits for it and is that of `compare`.
     """
-    numbers, inputs = spread(test, task.inputs, ROWS)
-    answers = task.output.answers(logits[numbers], labels)
+    numbers, inputs = spread(test, task.inputs, rows_of(task))
+    answers = answered(numbers)
     place = Place(str(folder), task, labels, is_pooled(folder))
     with_one = ThreadPoolExecutor(1)
     check = with_one.submit(compare, place, RealRows(inputs, OWN_ROWS, own=True), answers)
     with_one.shutdown(wait=False)
     return check
+
+
+def rows_of(task: Task) -> int:
+    """Return how many rows are compared."""
+    return ROWS if task.output.keep is None else MAPS
 
 
 def check_pushed(
@@ -85,7 +92,7 @@ def check_pushed(
     `adapter_of` is (name, revision) of the base model when the repository holds an adapter alone.
     """
     predictor = load(artifact.folder)
-    rows = some_rows(artifact, predictor.task.inputs, ROWS)
+    rows = some_rows(artifact, predictor.task.inputs, rows_of(predictor.task))
     place = Place(repo_id, predictor.task, predictor.labels, is_pooled(artifact.folder), commit, adapter_of, token)
     return compare(place, rows, predictor.predict(rows.inputs))
 
@@ -165,8 +172,11 @@ def judge(
 ) -> dict[str, Any]:
     """Return the result for probabilities [rows, labels] of `what`, or for numbers, whose tolerance is relative.
 
-    Raises `ParityError` for a difference.
+    Of ids alone [n, 1], whole numbers, the difference is the share that is not the same. Raises `ParityError` for a
+    difference.
     """
+    if expected.dtype.kind == "i":
+        return _judge_ids(answers, expected, origin, what, start)
     scale = max(1.0, float(np.abs(expected).max())) if link == "none" else 1.0
     difference = float(np.abs(answers - expected).max()) / scale
     same = _SAME[link](answers, expected)
@@ -178,6 +188,17 @@ def judge(
         )
     figures = {"labels_equal": True, "max_difference": difference, "seconds": round(time.perf_counter() - start, 3)}
     return unchecked(len(expected), origin, "") | figures | {"note": ""}
+
+
+def _judge_ids(answers: np.ndarray, expected: np.ndarray, origin: str, what: str, start: float) -> dict[str, Any]:
+    share = float((answers != expected).mean()) if answers.shape == expected.shape else 1.0
+    if not share <= SHARE:
+        raise ParityError(
+            f"{what} is not the model that was trained: of {len(expected):,} pixels ({origin}) {share:.2%} have another "
+            f"class (allowed {SHARE:.1%}). Do not publish it."
+        )
+    figures = {"labels_equal": True, "max_difference": share, "tolerance": SHARE, "note": ""}
+    return unchecked(len(expected), origin, "") | figures | {"seconds": round(time.perf_counter() - start, 3)}
 
 
 def unchecked(rows: int, origin: str, why: str) -> dict[str, Any]:

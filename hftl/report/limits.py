@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hftl.report.statements import Statement, counted, headline_of, output_of, percent, scales_of
+from hftl.report.statements import Statement, counted, counted_in, headline_of, output_of, percent, scales_of
 from hftl.tasks import task_of
 
 
@@ -47,7 +47,7 @@ def limits(report: Mapping[str, Any]) -> list[Statement]:
         *_weak_classes(report),
         *weak_slices(report, evidence),
         *(_where(cut, _cut(cut, inputs.called)) if cut else []),
-        *_confusions(data["labels"], evidence),
+        *_confusions(data["labels"], evidence, *counted_in(report)),
         *_where(skipped, f"{counted(skipped or 0, 'row', 'rows')} of the data could not be read and were left out."),
         *_where(findings, f"The check of the data found {'; '.join(findings)}."),
         Statement("Fairness towards groups of people was not examined. Do not let it decide about people on its own."),
@@ -95,9 +95,9 @@ def weak_slices(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[
     return [Statement(f"Weaker than overall by {{}}, {{}}: {v}.", n) for v, n in zip(values, names, strict=True)]
 
 
-def _confusions(labels: list[str], evidence: Mapping[str, Any]) -> list[Statement]:
+def _confusions(labels: list[str], evidence: Mapping[str, Any], of: str = "") -> list[Statement]:
     cells = [c for c in evidence.get("confusion") or [] if c[0] != c[1] and c[2] > 1]
     worst = sorted(cells, key=lambda c: -c[2])[:WEAKEST]
-    pairs = ", ".join(f"{{}} taken for {{}} ({count:,})" for _, _, count in worst)
+    pairs = ", ".join(f"{{}} taken for {{}} ({f'{count:,} {of}'.strip()})" for _, _, count in worst)
     names = tuple(labels[i] for true, guess, _ in worst for i in (true, guess))
     return _where(worst, f"The most frequent mistakes in the test: {pairs}.", names)

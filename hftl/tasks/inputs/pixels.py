@@ -88,5 +88,4 @@ PIXELS = replace(
     raw=lambda encoded: encoded,
     features=("pixel_regression",),
     thumbs=None,
-    sample="",
 )

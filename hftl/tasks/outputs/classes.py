@@ -235,7 +235,7 @@ CLASSES = Output(
         "name": "class",
         "names": "classes",
         "units": "rows",
-        "same": "labels, probabilities",
+        "same": "labels, probabilities apart by at most {}",
         "given": "label",
         "per": " per class",
         "guess": "the most frequent class",

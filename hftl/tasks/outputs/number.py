@@ -156,7 +156,7 @@ NUMBER = Output(
         "name": "number",
         "names": "numbers",
         "units": "rows",
-        "same": "numbers,",
+        "same": "numbers, apart by at most {}",
         "given": "number",
         "per": "",
         "guess": "the mean",

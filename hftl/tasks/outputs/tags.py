@@ -252,7 +252,7 @@ TAGS = Output(
         "name": "type of entity",
         "names": "types of entities",
         "units": "entities",
-        "same": "tags, probabilities",
+        "same": "tags, probabilities apart by at most {}",
         "given": "tag",
         "per": " per tag",
         "guess": "the most frequent tag",
