@@ -268,7 +268,7 @@ class Output:
     flat: Function  # (`Answer`, names) -> the same of ours
     cells: Function  # `Answer` -> what a table or JSON holds of it, by column: "prediction" first
     widget: str  # gradio component that shows an answer, by name
-    draw: Function  # `Answer` -> the value of that component
+    draw: Function  # (`Answer`, row as the model reads it, config of the model) -> the value of that component
     # What a person reads of it; {row}: "a text", {rows}: "texts", {n}: count of names. "does", "learned", "always" and
     # "use" are of the model; "name" and "names": what can be answered, and "units" what is counted of each; "same": what
     # two models have in common that answer alike, and {}: by how much they differ; "given": what a training row has; "per": what follows a count of rows;
@@ -278,6 +278,9 @@ class Output:
     words: dict[str, str]
     say: Function  # (the target of a row, also as `coded`, names) -> it in words
     picture: Function | None = None  # (`Answer`, config of the model) -> it as a picture, where it is one
+    over: Function | None = (
+        None  # (image of the row, `Answer`, config of the model) -> the image with the answer over it
+    )
     colours: Function | None = None  # (config of the model, how many) -> [red, green, blue] of each class, of such
     tell: Function = lambda answer: ""  # `Answer` -> it in a sentence, where the component does not say it; else ""
     explained: bool = True  # can `hftl demo` show what in a row speaks for an answer?

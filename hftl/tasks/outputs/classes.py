@@ -226,7 +226,7 @@ CLASSES = Output(
     flat=lambda answer, labels: [answer.detail[label] for label in labels],
     cells=lambda a: {"prediction": a.value, "probability": a.confidence, "probabilities": a.probabilities},
     widget="Label",
-    draw=lambda answer: answer.detail,
+    draw=lambda answer, row, config: answer.detail,
     words={
         "does": "sorts {row} into one of {n} classes",
         "learned": "{n} classes",

@@ -10,6 +10,7 @@ from PIL import Image
 
 
 _GRID = 256  # pixels a side that are held beside those of another program: all of a small map, 65,536 of a large one
+_SHOWN = 1024  # pixels a side of an image that is shown in a browser
 _HALF = 128  # grey from which on a pixel of `pipeline`'s picture of a class, which holds 0 and 255, is of that class
 
 
@@ -44,6 +45,30 @@ def picture(answer: Any, config: Any) -> Image.Image:
     if image.mode == "L":
         image.putpalette([value for colour in colours_of(config, 256) for value in colour])
     return image
+
+
+def annotated(answer: Any, image: Image.Image, config: Any) -> tuple[Image.Image, list[tuple[np.ndarray, str]]]:
+    """Return an image of at most `_SHOWN` pixels a side, and where in it each class is, the largest first.
+
+    A class in black, as the ground is, is left out: it would hide the image.
+    """
+    names = [str(config.id2label[i]) for i in range(config.num_labels)]
+    colours = colours_of(config, len(names))
+    small = image.copy()
+    small.thumbnail((_SHOWN, _SHOWN))
+    ids = np.asarray(Image.fromarray(answer.mask.astype(np.int32)).resize(small.size, Image.Resampling.NEAREST))
+    there = [i for i in map(names.index, answer.shares) if any(colours[i])]
+    return small, [((ids == i).astype(np.float32), names[i]) for i in there]
+
+
+def blended(image: Image.Image, answer: Any, config: Any) -> Image.Image:
+    """Return the image with the colours of the classes half over it; black is not painted."""
+    size = image.size
+    colours = np.array(colours_of(config, config.num_labels), dtype=np.uint8)
+    ids = Image.fromarray(answer.mask.astype(np.int32)).resize(size, Image.Resampling.NEAREST)
+    over, under = colours[np.asarray(ids)], np.asarray(image.convert("RGB"))
+    half = ((over.astype(np.uint16) + under) // 2).astype(np.uint8)
+    return Image.fromarray(np.where(over.any(axis=-1, keepdims=True), half, under))
 
 
 def on_grid(ids: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ from hftl.evaluation.mask_scores import (
 from hftl.tasks.inputs.image import file_digest
 from hftl.tasks.inputs.pixels import resized
 from hftl.tasks.outputs.classes import CLASSES
-from hftl.tasks.outputs.mask_pictures import assembled, colours_of, on_grid, picture
+from hftl.tasks.outputs.mask_pictures import annotated, assembled, blended, colours_of, on_grid, picture
 from hftl.tasks.outputs.names import check_names
 from hftl.tasks.task import NOT_ASKED, Answer, Encoded, Made, Output, Summed
 
@@ -328,12 +328,14 @@ MASKS = Output(
     mistaken=confused,
     coded=lambda target: [],
     colours=colours_of,
+    over=blended,
     ask=lambda labels: {},
     flatten=assembled,
     flat=lambda answer, labels: on_grid(answer.mask),
     cells=_cells,
     widget="AnnotatedImage",
-    draw=lambda answer: answer.mask,
+    draw=annotated,
+    tell=lambda answer: _cells(answer)["prediction"],
     picture=picture,
     explained=False,
     words=CLASSES.words
