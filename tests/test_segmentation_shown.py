@@ -1,7 +1,6 @@
 """Masks as people see them: the proof that plain `pipeline` answers alike, the page, ONNX, the demo, the card."""
 
 import base64
-import json
 import re
 import shutil
 from io import BytesIO
@@ -9,12 +8,15 @@ from io import BytesIO
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sklearn.metrics import confusion_matrix
 
 from hftl.evaluation.mask_scores import CONFUSED, UNASKED, pixel_cells
 from hftl.predict import load
+from hftl.publishing.bundle import build_bundle
+from hftl.publishing.hub_repository import PushOptions
 from hftl.publishing.parity import MAPS, SHARE, ParityError, check_pushed, judge
 from hftl.report.overlays import WRONG, overlay
 from hftl.report.show import parity_rows
@@ -164,9 +166,29 @@ def test_layers_are_chosen_and_faded_in_a_browser(browser, run):  # noqa: F811
     page.close()
 
 
-def test_a_public_report_holds_no_pixels(run):  # noqa: F811
-    from hftl.publishing.public_report import public_report
+def bundled(run, folder, **options):  # noqa: F811
+    options = PushOptions(run=run.run_dir, repo_id="me/shapes", license="mit", online=False, **options)
+    return build_bundle(open_artifact(run.run_dir), folder, options)
 
-    text = json.dumps(public_report(run.report))
-    assert "data:image" not in text
-    assert "base64" not in text
+
+def test_what_is_pushed_holds_no_pixels_of_the_data(run, tmp_path):  # noqa: F811
+    made = bundled(run, tmp_path / "public")
+    assert made.public_rows == ()
+    assert {name for name in made.files if name.endswith(".png")} == {"confusion.png", "ladder.png"}
+    texts = [path.read_text(encoding="utf-8") for path in made.folder.iterdir() if path.suffix in (".json", ".md")]
+    assert not any("data:image" in text or "base64" in text or "004.png" in text for text in texts)
+    front = yaml.safe_load(made.card.split("---")[1])
+    assert (front["pipeline_tag"], front["metrics"]) == ("image-segmentation", ["mean_iou"])
+    assert "widget" not in front
+    for words in ("the same masks, but for a share of", "| Class | IoU |", "taken for", "hftl export me/shapes"):
+        assert words in made.card
+
+
+def test_examples_are_published_when_asked_for(run, splits, tmp_path):  # noqa: F811
+    made = bundled(run, tmp_path / "public", include_examples=1)
+    (line,) = made.public_rows
+    names, _, rest = line.partition(": examples/1.png")
+    assert set(names.split(", ")) <= {"ground", "block", "stripes"}
+    assert rest == ", 56 x 48 pixels"
+    row = splits[1].test[0]["image"]
+    assert Image.open(made.folder / "examples/1.png").tobytes() == Image.open(row["path"]).tobytes()

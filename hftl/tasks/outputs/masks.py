@@ -298,6 +298,13 @@ def _cells(answer: Segmented) -> dict[str, Any]:
     return {"prediction": ", ".join(shown), "probability": answer.confidence}
 
 
+def named(target: Any, labels: Sequence[str]) -> str:
+    """Return the classes of a mask, those of most pixels first; nothing for one that is not kept."""
+    ids = np.asarray(target, dtype=np.int64)
+    frequent = np.bincount(ids[ids >= 0], minlength=len(labels))
+    return ", ".join(labels[i] for i in np.argsort(-frequent, kind="stable") if frequent[i])
+
+
 MASKS = Output(
     problem_type="semantic_segmentation",
     usual=("mask", "masks", "label", "labels", "annotation", "segmentation", "semantic_mask"),
@@ -352,7 +359,7 @@ MASKS = Output(
         "ask": "Segment",
         "code": "Each class that was found is one entry: its name and its mask, a picture of 0 and 255.",
     },
-    say=lambda code, labels: "",
+    say=named,
     fits=lambda inputs, values: size_faults(inputs["image"][:], values),
     configured=configured,
     asked=partial(asked, Rule()),
