@@ -57,7 +57,12 @@ def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
     """Lay out step 1; return what happens after the data were read."""
     with gr.Column(elem_classes="step", elem_id="step-data"):
         html(
-            part("title", number=1, text="Data", read="A table with a column of texts, or images in a folder a class.")
+            part(
+                "title",
+                number=1,
+                text="Data",
+                read="A table with a column of texts, images in a folder a class, or images/ and masks/.",
+            )
         )
         with gr.Row(equal_height=True):
             upload = refuse_addresses(
