@@ -192,3 +192,13 @@ def test_examples_are_published_when_asked_for(run, splits, tmp_path):  # noqa: 
     assert rest == ", 56 x 48 pixels"
     row = splits[1].test[0]["image"]
     assert Image.open(made.folder / "examples/1.png").tobytes() == Image.open(row["path"]).tobytes()
+
+
+def test_the_recipe(shapes, segformer, tmp_path):  # noqa: F811
+    from recipes.image_segmentation import DEFAULTS
+    from recipes.image_segmentation import run as recipe
+
+    flags = {"data": str(shapes), "model": str(segformer), "max_steps": 1, "evidence": "off"}
+    result = recipe(**flags, output_dir=tmp_path / "run")
+    assert (result.report["task"], result.report["method"]) == ("image-segmentation", DEFAULTS["method"])
+    assert result.predict([str(shapes / "images" / "001.png")])[0].mask.shape == (48, 56)

@@ -67,7 +67,7 @@ def _answer_panel(served: Served, with_feedback: bool) -> Panel:
         options = {**_WIDGETS[widget], **_colours(served), **unsaid}
         label = getattr(gr, widget)(label="Answer", show_label=False, elem_id="label", **options)
         if served.output.colours is not None:
-            ends = {"minimum": 0.1, "maximum": 1.0, "step": 0.05, "value": _OPACITY, "buttons": []}
+            ends: dict[str, Any] = {"minimum": 0.1, "maximum": 1.0, "step": 0.05, "value": _OPACITY, "buttons": []}
             opacity = gr.Slider(**ends, label=f"Opacity of the {served.output.words['given']}", elem_id="opacity")
             opacity.input(None, opacity, None, js=_FADE, **_OWN)
         every_label = html("", "all-labels")

@@ -60,8 +60,8 @@ def write_page_of(
     report = {**report, "warnings": [w for w in report["warnings"] if not w.startswith(_NO_PAGE)]}  # of a page before
     write_report(path.with_name("report.json"), report)
     try:
-        readers = (_reader(table, task.inputs) for table in (splits.test, splits.train))
-        rows = PageRows(splits.labels, *_classes(task.output, splits, logits), *readers)
+        test, train = (_reader(table, task.inputs) for table in (splits.test, splits.train))
+        rows = PageRows(splits.labels, *_classes(task.output, splits, logits), test, train)
         if again is not None and task.output.colours is not None:
             colours = task.output.colours(config, len(splits.labels))
             rows = replace(rows, overlaid=_overlaid(splits.test, task, again, colours), colours=colours)
@@ -132,7 +132,7 @@ def _classes(output: Output, splits: Splits, logits: np.ndarray) -> tuple[Any, A
 def _overlaid(
     table: Any, task: Task, again: Answered, colours: list[list[int]]
 ) -> Callable[[list[int]], list[dict[str, Any]]]:
-    read = _reader(table, task.inputs)
+    read: Callable[[int], Any] = _reader(table, task.inputs)
 
     def overlaid(rows: list[int]) -> list[dict[str, Any]]:
         truth = task.output.gather(table.select(rows)["label"][:])

@@ -36,8 +36,8 @@ def write_companions(folder: Path, predictor: Predictor, name: str) -> None:
     printable = ["".join(c if c.isprintable() else " " for c in label) for label in predictor.labels]
     output, overlap = predictor.task.output, predictor.task.inputs.overlap
     values: dict[str, Any] = {"labels": printable, "answers": "entities" if overlap else output.link}
-    painted = output.picture is not None
-    if painted:
+    painted = output.colours is not None
+    if output.colours is not None:
         values |= {"answers": "masks", "palette": output.colours(predictor.model.config, len(printable))}
     if output.link == "sigmoid":
         values["thresholds"] = getattr(predictor.model.config, "thresholds", None) or [0.5] * len(printable)

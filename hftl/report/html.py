@@ -21,6 +21,7 @@ from hftl.evaluation.scale import MEANINGS
 from hftl.report import statements, views
 from hftl.report.charts import Chart, draw
 from hftl.report.figures import curve_scales, figures, numbers
+from hftl.report.limits import counted_in
 from hftl.report.overlays import MOST, legend_of
 from hftl.report.rows import Confusion, PageRows, confusion, confusion_of, page_content, rows_to_show
 from hftl.report.visible import isolated, one_line, visible
@@ -44,8 +45,8 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
     """Return the page of the run that lies in `run_dir` as HTML."""
     evidence: dict[str, Any] = report.get("evidence") or {}
     opened = rows.probabilities is not None
-    matrix = confusion(rows) if opened else confusion_of(evidence.get("confusion") or [], len(rows.labels))
-    matrix = matrix if matrix.classes else None
+    confused = confusion(rows) if opened else confusion_of(evidence.get("confusion") or [], len(rows.labels))
+    matrix = confused if confused.classes else None
     sections = evidence_sections(report, evidence, list(rows.labels), matrix)
     overlays, legend = _overlays(report, evidence, rows)
     return (
@@ -101,7 +102,7 @@ def evidence_sections(
         "cards": views.cards(report, evidence),
         "ladder": rungs,
         "confusion": matrix,
-        "of_pixels": bool(statements.counted_in(report)),
+        "of_pixels": bool(counted_in(report)),
         "long_names": matrix is not None and any(len(labels[i]) > 3 for i in matrix.classes),
         **dict(zip(("classes", "hidden_classes"), views.classes(report), strict=True)),
         "mistaken": views.mistaken(evidence),

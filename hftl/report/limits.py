@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hftl.report.statements import Statement, counted, counted_in, headline_of, output_of, percent, scales_of
+from hftl.report.statements import Statement, counted, headline_of, output_of, percent, scales_of
 from hftl.tasks import task_of
 
 
@@ -27,6 +27,12 @@ _FINDINGS = {  # check of the doctor -> what its count counts
     "too_few_rows": "classes with few training rows",
     "leaky_feature": "features that give the label away, such as a length",
 }  # sorted_rows is left out: hftl shuffles
+
+
+def counted_in(report: Mapping[str, Any]) -> list[str]:
+    """Return what a confusion counts where that is not rows, as a list: "pixels"."""
+    output = output_of(report)
+    return [] if output.units is not None else [output.words["units"]]
 
 
 def limits(report: Mapping[str, Any]) -> list[Statement]:

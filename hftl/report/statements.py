@@ -102,12 +102,6 @@ def output_of(report: Mapping[str, Any]) -> Any:
     return task_of(report).output
 
 
-def counted_in(report: Mapping[str, Any]) -> list[str]:
-    """Return what a confusion counts where that is not rows, as a list: "pixels"."""
-    output = output_of(report)
-    return [] if output.units is not None else [output.words["units"]]
-
-
 def headline_of(report: Mapping[str, Any]) -> str:
     """Return the name of the score that the report begins with."""
     return str(output_of(report).headline)

@@ -56,14 +56,7 @@ def train_tab(workspace: Workspace, page: gr.Blocks, cache: Path, auth: tuple[st
 def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
     """Lay out step 1; return what happens after the data were read."""
     with gr.Column(elem_classes="step", elem_id="step-data"):
-        html(
-            part(
-                "title",
-                number=1,
-                text="Data",
-                read="A table with a column of texts, images in a folder a class, or images/ and masks/.",
-            )
-        )
+        html(part("title", number=1, text="Data", read="A table of texts, images by class, or images/ and masks/."))
         with gr.Row(equal_height=True):
             upload = refuse_addresses(
                 gr.File(
