@@ -333,7 +333,7 @@ def annotated(config: dict[str, Any]) -> Any:
 
 
 FADE = "(share) => document.querySelector('#answer').style.setProperty('--opacity', share)"
-SHOWN = {"num_top_classes": 5, "show_heading": False, "elem_id": "answer"}
+SHOWN: dict[str, Any] = {"num_top_classes": 5, "show_heading": False, "elem_id": "answer"}
 CLASSES = Output(
     whole("softmax"),
     "{} classes",
