@@ -23,6 +23,7 @@ from hftl.report.show import parity_rows
 from hftl.run_data import open_artifact
 from hftl.tasks.outputs.mask_pictures import assembled, colours_of, on_grid
 from tests.browser import headless_chromium
+from tests.command import ROOT, environment, shell
 from tests.test_segmentation import COLOURS, run, segformer, shapes  # noqa: F401 fixtures
 from tests.test_segmentation import load as load_splits
 
@@ -202,3 +203,15 @@ def test_the_recipe(shapes, segformer, tmp_path):  # noqa: F811
     result = recipe(**flags, output_dir=tmp_path / "run")
     assert (result.report["task"], result.report["method"]) == ("image-segmentation", DEFAULTS["method"])
     assert result.predict([str(shapes / "images" / "001.png")])[0].mask.shape == (48, 56)
+
+
+@pytest.mark.slow
+def test_two_processes(shapes, segformer, tmp_path):  # noqa: F811
+    """A head whose batch norm learns ends alike on both, and one of them answers again for the check and the page."""
+    words = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29523", "-m", "hftl", "train"]
+    words += ["image-segmentation", "--data", shapes, "--model", segformer, "--max_steps", "2", "--use_cpu", "--json"]
+    done = shell([*words, "--output_dir", tmp_path / "run"], ROOT, environment())
+    assert done.code == 0, done.err[-3000:]
+    assert done.json["environment"]["processes"] == 2
+    assert done.json["parity"]["final"]["labels_equal"] is True
+    assert 'class="layer answer"' in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")

@@ -88,7 +88,9 @@ def get_task(name: str, problem_type: str | None = None, inputs: str | None = No
 def check_there(name: str, what: str) -> None:
     """Raise `ConfigError` for what rests on a probe and is not made yet for a task whose output has none."""
     if TASKS[name].output.probe is None:
-        raise ConfigError(f"hftl {what} is not there yet for {name}: use hftl train, eval, predict, export, demo and push.")
+        raise ConfigError(
+            f"hftl {what} is not there yet for {name}: use hftl train, eval, predict, export, demo and push."
+        )
 
 
 def task_of(report: Mapping[str, Any]) -> Task:

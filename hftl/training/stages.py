@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
@@ -186,10 +186,13 @@ def _drop_stage(work: Path, index: int, stages: tuple[Stage, ...]) -> None:
 def _same_on_all(model: nn.Module) -> str:
     """Hash of all weights on several processes, "" on one.
 
-    Raises `TrainingError` when the processes do not hold the same ones, bit by bit.
+    Statistics of a batch norm that learns are each process's own after the last step; all take those of rank 0, as every
+    step before began with them. Raises `TrainingError` when the processes do not hold the same ones, bit by bit.
     """
     if len(from_every_process(None)) == 1:
         return ""
+    for buffer in model.buffers():
+        distributed.broadcast(buffer, src=0)
     hashes = from_every_process(weights_hash(model)[:16])
     if len(set(hashes)) > 1:
         raise TrainingError(
