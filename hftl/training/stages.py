@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from safetensors.torch import load_file, save_file
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
@@ -42,7 +42,7 @@ from hftl.training.precision import choose_bf16, runs_on_cpu, without_autocast
 from hftl.training.replay import first_tensor
 from hftl.training.states import StageData, StateCache, stage_inputs, store
 from hftl.training.trainer import GroupedTrainer, Telling, pin_frozen, set_trainable
-from hftl.training.world import broadcast_from_main, from_every_process, is_main_process, wait_for_all
+from hftl.training.world import broadcast_from_main, from_every_process, is_main_process, take_from_main, wait_for_all
 
 
 # The head from which all layers begin to learn: length of a class's weights at most, while the logits deviate by so much.
@@ -191,8 +191,7 @@ def _same_on_all(model: nn.Module) -> str:
     """
     if len(from_every_process(None)) == 1:
         return ""
-    for buffer in model.buffers():
-        distributed.broadcast(buffer, src=0)
+    take_from_main(model.buffers())
     hashes = from_every_process(weights_hash(model)[:16])
     if len(set(hashes)) > 1:
         raise TrainingError(
