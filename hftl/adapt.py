@@ -16,11 +16,12 @@ from hftl.config import TASK_NAMES, RunConfig, build_config, to_yaml
 from hftl.data.files import NO_DATA
 from hftl.data.settle import find_task
 from hftl.errors import DataError
+from hftl.evidence.again import answered
 from hftl.evidence.before import Base, see_base
 from hftl.evidence.control import train_scratch
 from hftl.evidence.document import build_report
 from hftl.evidence.gather import calibrate, gather
-from hftl.evidence.page import timed, write_run_page
+from hftl.evidence.page import checked, write_run_page
 from hftl.evidence.scene import Final, Outcome, Scene
 from hftl.forgetting.measure import forgetting, keeps, with_kept
 from hftl.methods import check_combination, check_method, get_method
@@ -367,17 +368,16 @@ def _ship(scene: Scene) -> dict[str, Any]:
     final, test = run.work / "final", scene.outcome.logits["test"]
     save_final(model, scene.seen.loaded, final)
     with terminal.step("evidence" if scene.base else "writing"):
-        checked = scene.base is not None and ready.task.output.keep is None  # no maps are left to compare
-        check = start_check(final, ready.task, ready.splits.test, test, ready.splits.labels) if checked else None
+        processor = scene.seen.loaded.processor
+        again = answered(model, processor, ready.task, ready.splits, test, run.use_cpu)
+        check = start_check(final, ready.task, ready.splits, again, processor) if scene.base else None
         report = build_report(scene, gather(scene) if scene.base else None)
         report["timing"]["total_seconds"] = round(time.perf_counter() - run.start, 3)
         if check is not None:
-            waiting = time.perf_counter()
-            report["parity"]["final"] = check.result()
-            report = timed(report, time.perf_counter() - waiting)
+            report = checked(report, check)
         write_card(final, report)
         if scene.base:
-            report = write_run_page(run.work / "report.html", report, ready, test)
+            report = write_run_page(run.work / "report.html", report, ready, test, again, model.config)
         write_report(run.work / "report.json", report)
         close_partial(run.folder)
     show_result(report, str(run.folder))

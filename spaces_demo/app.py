@@ -60,9 +60,12 @@ class Output(NamedTuple):
     asked: Callable[[Any], dict[str, Any]]  # the pipeline -> what it is called with
     learned: str  # of {} names
     ask: str  # on the button
-    component: Callable[[], Any]
-    value: Callable[[list[dict[str, Any]], Any], Any]  # (what the pipeline answers, to what) -> the component's value
+    component: Callable[[dict[str, Any]], Any]  # of the config
+    value: Callable[
+        [list[dict[str, Any]], Any, dict[str, Any]], Any
+    ]  # (what the pipeline answers, to what, config) -> its value
     say: Callable[[Any, dict[str, Any], dict[str, Any], str], str]  # (that, config, report, remark) -> it in words
+    fades: bool = False  # does it lie over an image, which is to be seen through it?
 
 
 class Served(NamedTuple):
@@ -112,7 +115,7 @@ def read_config() -> tuple[Kind, dict[str, Any], bool]:
     name = (fields.get("architectures") or ["?"])[0]
     kind = next((kind for kind in KINDS if name.endswith(kind.ending)), None)
     if kind is None:
-        stop("this is no text, token or image classifier.")
+        stop("this is no classifier of texts, tokens, images or pixels.")
     is_file = fields.get("model_type") not in CONFIG_MAPPING
     if is_file and not TRUST:
         stop("its class is a file of the repository: read that file, then set TRUST_REMOTE_CODE=1 to let it run.")
@@ -133,7 +136,7 @@ def load() -> Served:
     names = [str(pipe.model.config.id2label[i]) for i in range(pipe.model.config.num_labels)]
     labels = [name if names.count(name) == 1 else f"{name} ({i})" for i, name in enumerate(names)]
     pipe.model.config.id2label = dict(enumerate(labels))
-    what = fields.get("problem_type") if kind.task != "token-classification" else kind.task
+    what = kind.task if kind.task in OUTPUTS else fields.get("problem_type")
     output = OUTPUTS.get(what, OUTPUTS["single_label_classification"])
     fields = {**fields, "labels": labels}
     report = parsed("report.json", lambda path: json.loads(path.read_text(encoding="utf-8")))
@@ -215,7 +218,7 @@ def build(served: Served) -> gr.Blocks:
     def predict(value: Any, *more: Any) -> Any:
         """Return the likeliest labels with their probabilities, or the number."""
         content = read((value, *more))
-        return output.value(ask(content), content)
+        return output.value(ask(content), content, served.config)
 
     def say(*values: Any) -> str:
         remark = "" if "stride" in options else length_remark(pipe.tokenizer, read(values[:-1]))
@@ -236,7 +239,10 @@ def build(served: Served) -> gr.Blocks:
                     gr.Examples(given, sources, cache_examples=False, api_visibility="private")
             with gr.Column():
                 note = gr.HTML(panel.WAITING, elem_id="note")
-                shown = output.component()
+                shown = output.component(served.config)
+                if output.fades:
+                    share = gr.Slider(0.1, 1.0, 0.6, step=0.05, label="Opacity", elem_id="opacity", buttons=[])
+                    share.input(None, share, None, js=FADE, api_visibility="private")
         gr.HTML(panel.evidence(served.report), elem_id="evidence")
         raw: dict[str, Any] = {"preprocess": False}  # gradio's own would decode an image before its size is known
         triggers = [button.click, *(getattr(source, event) for source in sources for event in kind.asks)]
@@ -256,17 +262,19 @@ TEXT = Kind(
     value=check_text,
     example=lambda entry: isinstance(entry.get("text"), str) and entry["text"].strip(),
 )
+IMAGE = Kind(
+    ending="ForImageClassification",
+    task="image-classification",
+    source=partial(gr.Image, label="Image", sources=["upload", "clipboard"], height=320),
+    asks=(),
+    value=open_image,
+    example=image_example,
+)
 KINDS = (
     TEXT,
     TEXT._replace(ending="ForTokenClassification", task="token-classification"),
-    Kind(
-        ending="ForImageClassification",
-        task="image-classification",
-        source=partial(gr.Image, label="Image", sources=["upload", "clipboard"], height=320),
-        asks=(),
-        value=open_image,
-        example=image_example,
-    ),
+    IMAGE,
+    IMAGE._replace(ending="ForSemanticSegmentation", task="image-segmentation"),
 )
 
 
@@ -287,19 +295,53 @@ def by_entity(pipe: Any) -> dict[str, Any]:
     return {"aggregation_strategy": how, "stride": min(pipe.tokenizer.model_max_length, 4096) // 4}
 
 
-def entities(answers: list[dict[str, Any]], text: Any) -> dict[str, Any]:
+def entities(answers: list[dict[str, Any]], text: Any, _: dict[str, Any]) -> dict[str, Any]:
     """Return the text with its entities, as the component of marked texts takes them."""
     found = [{"entity": a["entity_group"], "start": a["start"], "end": a["end"]} for a in answers]
     return {"text": text, "entities": found}
 
 
-def probabilities(answers: list[dict[str, Any]], _: Any) -> dict[str, float]:
+def probabilities(answers: list[dict[str, Any]], *_: Any) -> dict[str, float]:
     """Return every label with its probability, as the component of labels takes them."""
     return {answer["label"]: answer["score"] for answer in answers}
 
 
-LABEL = partial(gr.Label, label="Confidences", num_top_classes=5, show_heading=False, elem_id="answer")
-CLASSES = Output(whole("softmax"), "{} classes", "Classify", LABEL, value=probabilities, say=panel.best_label)
+def colours(config: dict[str, Any]) -> dict[str, str]:
+    """Return the colour of each class that has one, as #rrggbb."""
+    palette = config.get("palette")
+    given = [one for one in palette if isinstance(one, list) and len(one) == 3] if isinstance(palette, list) else []
+    codes = ["#{:02x}{:02x}{:02x}".format(*(int(value) & 255 for value in one)) for one in given]
+    return dict(zip(config["labels"], codes, strict=False))
+
+
+def masks(answers: list[dict[str, Any]], image: Any, config: dict[str, Any]) -> Any:
+    """Return the image, not too large, and where in it each class is, as the component of annotated images takes them.
+
+    A class in black, as the ground is, is left out: it would hide the image.
+    """
+    small, known = image.copy(), colours(config)
+    small.thumbnail((1024, 1024))
+    there = [answer for answer in answers if known.get(answer["label"]) != "#000000"]
+    resized = [(a["mask"].resize(small.size, Image.Resampling.NEAREST), a["label"]) for a in there]
+    return small, [(np.asarray(mask) / 255.0, label) for mask, label in resized]
+
+
+def annotated(config: dict[str, Any]) -> Any:
+    """Return the component of images with masks, in the colours of the config."""
+    known = colours(config)
+    return gr.AnnotatedImage(label="Masks", color_map=known, elem_id="answer", buttons=["fullscreen"])
+
+
+FADE = "(share) => document.querySelector('#answer').style.setProperty('--opacity', share)"
+SHOWN: dict[str, Any] = {"num_top_classes": 5, "show_heading": False, "elem_id": "answer"}
+CLASSES = Output(
+    whole("softmax"),
+    "{} classes",
+    "Classify",
+    lambda _: gr.Label(label="Confidences", **SHOWN),
+    value=probabilities,
+    say=panel.best_label,
+)
 OUTPUTS = {
     "single_label_classification": CLASSES,
     "multi_label_classification": CLASSES._replace(
@@ -309,17 +351,20 @@ OUTPUTS = {
         whole("none"),
         "a number",
         "Estimate",
-        partial(gr.Number, label="Answer", interactive=False, elem_id="answer"),
-        value=lambda answers, _: answers[0]["score"],
+        lambda _: gr.Number(label="Answer", interactive=False, elem_id="answer"),
+        value=lambda answers, *_: answers[0]["score"],
         say=panel.number_between,
     ),
     "token-classification": Output(
         by_entity,
         "{} tags",
         "Find entities",
-        partial(gr.HighlightedText, label="Entities", combine_adjacent=False, show_legend=True, elem_id="answer"),
+        lambda _: gr.HighlightedText(label="Entities", combine_adjacent=False, show_legend=True, elem_id="answer"),
         value=entities,
         say=panel.how_many,
+    ),
+    "image-segmentation": Output(
+        lambda _: {}, "{} classes", "Segment", annotated, value=masks, say=panel.which_classes, fades=True
     ),
 }
 

@@ -15,6 +15,7 @@ STYLE = """
 .gradio-container .html-container { padding: 0 !important; }
 .hf-head p { color: var(--hf-muted) !important; margin: 0; max-width: 80ch; }
 .hf-head h1 { font-size: 1.75rem; line-height: 1.2; letter-spacing: -.015em; margin: 2px 0 4px; }
+#answer .mask:not(.active, .inactive) { opacity: var(--opacity, .6) !important; image-rendering: pixelated; }
 .hf-note { border-radius: 14px; padding: 14px 18px; margin: 0; line-height: 1.45; }
 .hf-note b { display: block; font-size: 1.0625rem; }
 .hf-idle { border: 1px dashed var(--hf-line); color: var(--hf-muted) !important; }
@@ -114,6 +115,12 @@ def how_many(answer: Any, config: dict[str, Any], report: dict[str, Any], remark
     """Return how many entities were found: their parts of the text have a class."""
     count = sum(part.get("class_or_confidence") is not None for part in answer or [])
     return note(f"{count or 'No'} entit{'y' if count < 2 else 'ies'}", "found", remark)
+
+
+def which_classes(answer: Any, config: dict[str, Any], report: dict[str, Any], remark: str) -> str:
+    """Return which classes were found."""
+    names = [bdi(str(part.get("label"))) for part in (answer or {}).get("annotations") or []]
+    return note(", ".join(names) or "Nothing but the ground", "found", remark)
 
 
 def number_between(answer: Any, config: dict[str, Any], report: dict[str, Any], remark: str) -> str:

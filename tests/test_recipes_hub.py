@@ -126,7 +126,9 @@ def test_resnet_head_on_five_classes(hub, home, tmp_path):
     assert any(stage["name"] == "head" and stage["steps"] > 0 for stage in report["stages"])
 
 
-@pytest.mark.parametrize("name", [*RECIPES, "multi_label", "regression", "text_pairs", "token_classification"])
+@pytest.mark.parametrize(
+    "name", [*RECIPES, *["image_segmentation", "multi_label", "regression", "text_pairs", "token_classification"]]
+)
 def test_help_of_the_recipes(capsys, name):
     with pytest.raises(SystemExit) as done:
         import_module(f"recipes.{name}").main(["--help"])

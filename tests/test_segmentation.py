@@ -240,7 +240,7 @@ def test_evaluation_keeps_counts_and_no_maps(run, shapes):
     task, splits = load(shapes)
     encoded = task.encode(splits.test, predictor.processor)
     kept = predict_logits(predictor.model, encoded, task.collator(predictor.processor), use_cpu=True)
-    assert kept.shape == (len(splits.test), 3 * 3 + 1)
+    assert kept.shape == (len(splits.test), 3 * 3 + 3 * 3 + 2)
     assert sum(one.nbytes for one in kept) < 8 * 100 * len(splits.test)
 
 

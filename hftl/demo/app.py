@@ -24,7 +24,6 @@ from hftl.errors import RunError
 from hftl.predict import load
 from hftl.publishing.public_report import public_report
 from hftl.run_data import Artifact, open_artifact
-from hftl.tasks import check_there
 
 
 _EXTRAS = ("inline", "show_error", "run_history", "enable_monitoring", "ssr_mode", "pwa", "mcp_server")  # of Gradio
@@ -56,8 +55,9 @@ def build_demo(
         artifact = replace(artifact, report=public_report(artifact.report, config))
     served = Served(artifact, load(artifact.folder))
     name, predictor = served.name, served.predictor
-    check_there(predictor.task.name, "demo")
-    corrections = None if feedback is None else open_feedback(feedback, served.inputs.kind)
+    painted = served.output.picture is not None
+    kind = served.output.words["given"] if painted else served.inputs.kind
+    corrections = None if feedback is None else open_feedback(feedback, kind)
     pool = ThreadPoolExecutor(2, thread_name_prefix="hftl-demo")
     evidence = pool.submit(report_html, "evidence.html", name, predictor, artifact.report)  # another process draws
     # The first answer of a process takes several times as long.

@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import gradio as gr
 from PIL import Image as PILImage
 
+from hftl.atomic import new_file
 from hftl.demo.feedback import as_text
 from hftl.demo.looks import html, in_place, piece, with_messages
 from hftl.demo.served import Served, refuse_addresses
@@ -17,6 +19,7 @@ from hftl.predict_file import write_table
 from hftl.report.rows import thumbnail
 from hftl.report.statements import counted
 from hftl.report.visible import one_line
+from hftl.tasks.task import Answer
 
 
 _OWN: dict[str, Any] = {"api_visibility": "private"}
@@ -49,11 +52,16 @@ class BatchRow(NamedTuple):
 
 
 def classify(
-    served: Served, uploads: Any, column: str | None, step: Callable[[int, int], None]
+    served: Served,
+    uploads: Any,
+    column: str | None,
+    step: Callable[[int, int], None],
+    paint: Callable[[int, str, Answer], None] | None = None,
 ) -> tuple[list[BatchRow], list[str]]:
     """Classify a table of texts (in `column`), or image files; return a row for each and what to say about them.
 
-    `step` is called with how many are done, and of how many. Raises `DataError` when nothing can be read.
+    `step` is called with how many are done, and of how many; `paint` with each answer, its number and the name of its
+    input. Raises `DataError` when nothing can be read.
     """
     box, kind = served.box, served.inputs.called
     contents = box.contents(uploads, column, served.inputs)
@@ -77,7 +85,9 @@ def classify(
         for i, answer in zip(readable, answers, strict=True):
             unsure = None if served.threshold is None else answer.confidence < served.threshold
             image = readable[i] if i < _SHOWN and isinstance(readable[i], PILImage.Image) else None
-            picture = thumbnail(image) if image else None
+            picture = thumbnail(served.over(image, answer)) if image else None
+            if paint is not None:
+                paint(i, rows[i].input, answer)
             rows[i] = rows[i]._replace(cells=served.output.cells(answer), not_sure=unsure, picture=picture)
         step(min(start + box.chunk, len(contents)), len(contents))
     if len(faults) == len(rows):
@@ -95,6 +105,18 @@ def write_csv(path: Path, rows: list[BatchRow]) -> None:
     write_table({name: [row.inputs[name] for row in rows] for name in rows[0].inputs} | answers, path)
 
 
+def painter(served: Served, folder: Path) -> Callable[[int, str, Answer], None]:
+    """Return a function that writes an answer as a PNG, named like its image, into a folder."""
+
+    def paint(number: int, name: str, answer: Answer) -> None:
+        place = folder / f"{Path(name).stem}.png"
+        place = folder / f"{place.stem}-{number + 1}.png" if place.exists() else place
+        with new_file(place) as partial:
+            served.output.picture(answer, served.predictor.model.config).save(partial, format="PNG")  # type: ignore[misc]
+
+    return paint
+
+
 def columns_of(rows: list[BatchRow]) -> dict[str, str]:
     """Return what is known of the answers, and its column: under another name where the table has that one already.
 
@@ -107,18 +129,21 @@ def columns_of(rows: list[BatchRow]) -> dict[str, str]:
 
 def batch_tab(served: Served, folder: Path) -> None:
     """Lay out the tab and join its events, inside `gr.Blocks`. CSV files are written under `folder`."""
-    box, kind = served.box, served.inputs.called
+    box, kind, painted = served.box, served.inputs.called, served.output.picture is not None
+    gives = f"a zip with the {served.output.words['given']}s and a CSV" if painted else "a CSV with the answers"
     html(
         piece(
             "line",
             look="hint",
-            text=f"{box.hint}, up to {box.most:,} {kind}s at once. You get a CSV with the answers.",
+            text=f"{box.hint}, up to {box.most:,} {kind}s at once. You get {gives}.",
         )
     )
     files = refuse_addresses(gr.File(elem_id="batch-files", height=160, **box.files))
     column = gr.Dropdown([], label=f"Column with the {kind}", visible=False, elem_id="batch-column", interactive=True)
     run = gr.Button(f"{served.output.words['ask']} all", variant="primary", elem_id="batch-run")
-    output = gr.File(label="Answers as CSV", visible=False, interactive=False, elem_id="batch-output")
+    output = gr.File(
+        label="Answers" if painted else "Answers as CSV", visible=False, interactive=False, elem_id="batch-output"
+    )
     summary = html("", "batch-summary", min_height=20)
 
     def answer(uploads: Any, name: Any, progress: Any = gr.Progress()) -> tuple[str, Any]:  # noqa: B008 Gradio's way
@@ -129,10 +154,15 @@ def batch_tab(served: Served, folder: Path) -> None:
         def step(done: int, total: int) -> None:
             progress((done, total), desc="Classifying", unit=f"{kind}s")
 
-        rows, notes = classify(served, uploads, str(name) if name else None, step)
         path = folder / secrets.token_hex(16) / "answers.csv"
         path.parent.mkdir(parents=True)
+        paint = None
+        if painted:
+            (masks := path.with_name("masks")).mkdir()
+            paint = painter(served, masks)
+        rows, notes = classify(served, uploads, str(name) if name else None, step, paint)
         write_csv(path, rows)
+        path = _zipped(path.parent) if painted else path
         return _summary(served, rows, notes), gr.File(value=str(path), visible=True)
 
     def forget() -> tuple[Any, str, Any]:
@@ -149,6 +179,16 @@ def batch_tab(served: Served, folder: Path) -> None:
     shown: dict[str, Any] = {"show_progress_on": summary, "trigger_mode": "always_last"}
     told = in_place(answer, lambda said: [said, gr.File(value=None, visible=False)])
     run.click(told, [files, column], outputs, concurrency_limit=1, **shown, **_OWN)
+
+
+def _zipped(folder: Path) -> Path:
+    """Return all files below a folder in one beside them; they themselves are removed."""
+    target, files = folder / "answers.zip", sorted(file for file in folder.rglob("*") if file.is_file())
+    with ZipFile(target, "w", ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(file, file.relative_to(folder))
+            file.unlink()
+    return target
 
 
 def _summary(served: Served, rows: list[BatchRow], notes: list[str]) -> str:

@@ -66,7 +66,7 @@ class Feedback:
 def open_feedback(folder: str | Path, kind: str) -> Feedback:
     """Make the folder for corrections of a kind of inputs ("text", "image"). Raises `RunError` for one of no use."""
     if kind not in _TABLES:
-        why = "what is right about each word is more than a choice"
+        why = "what is right about each part of a row is more than a choice"
         raise RunError(f"--feedback takes no corrections of {kind}s: {why}.")
     feedback = Feedback(typed_path(folder), *_TABLES[kind])
     table, header = feedback.folder / feedback.table, ",".join(feedback.header)

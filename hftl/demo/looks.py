@@ -111,7 +111,7 @@ def _evidence(report: dict[str, Any], evidence: dict[str, Any]) -> dict[str, Any
     cells = evidence.get("confusion")
     return {
         **evidence_sections(report, evidence, labels, confusion_of(cells, len(labels)) if cells else None),
-        "rows_open": False,
+        **{"rows_open": False, "cells_open": False},
         "findings": None,  # they name rows of the data
         "limits": limits(report),
         "charts": drawn(charts),

@@ -23,6 +23,7 @@ from hftl.errors import DataError, HftlError
 from hftl.paths import bare_name
 from hftl.predict import Predictor
 from hftl.publishing.parity import as_json
+from hftl.report.rows import THUMBNAIL_SIDE
 from hftl.report.visible import one_line
 from hftl.run_data import Artifact, some_rows
 from hftl.tasks.inputs.text import TEXT
@@ -121,6 +122,14 @@ class Served:
     def parts(self, row: Any) -> list[Any]:
         """Return the parts of a row."""
         return [row] if len(self.inputs.columns) == 1 else [row[column] for column in self.inputs.columns]
+
+    def over(self, image: PILImage.Image, answer: Answer) -> PILImage.Image:
+        """Return an image with its answer over it, where that is a picture; then it is a small one."""
+        if self.output.over is None:
+            return image
+        (small := image.copy()).thumbnail((2 * THUMBNAIL_SIDE, 2 * THUMBNAIL_SIDE))
+        shown: PILImage.Image = self.output.over(small, answer, self.predictor.model.config)
+        return shown
 
     def predict(self, contents: list[Any]) -> list[Answer]:
         """Predict, one call at a time over all threads."""

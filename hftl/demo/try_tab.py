@@ -21,7 +21,10 @@ _WIDGETS: dict[str, dict[str, Any]] = {
     "Label": {"num_top_classes": _TOP},
     "Number": {"interactive": False},
     "HighlightedText": {"combine_adjacent": False, "show_legend": True},
+    "AnnotatedImage": {"buttons": ["fullscreen"]},
 }
+_OPACITY = 0.6  # of what lies over an image, at first
+_FADE = "(share) => document.querySelector('#label').style.setProperty('--opacity', share)"
 # Private: not in the page's API, which has /predict alone. Not preprocessed: see `hftl.demo.served.read_image`.
 _NOT_SAVED = [None, "", gr.update(interactive=True)]  # right label, thanks and button
 _INVITATION = piece("line", look="empty", text="The answer appears here.")
@@ -61,12 +64,17 @@ def _answer_panel(served: Served, with_feedback: bool) -> Panel:
         widget = served.output.widget
         # the likeliest label need not be the answer, where there are several
         unsaid = {"show_heading": False} if served.output.link == "sigmoid" else {}
-        label = getattr(gr, widget)(label="Answer", show_label=False, elem_id="label", **_WIDGETS[widget], **unsaid)
+        options = {**_WIDGETS[widget], **_colours(served), **unsaid}
+        label = getattr(gr, widget)(label="Answer", show_label=False, elem_id="label", **options)
+        if served.output.colours is not None:
+            ends: dict[str, Any] = {"minimum": 0.1, "maximum": 1.0, "step": 0.05, "value": _OPACITY, "buttons": []}
+            opacity = gr.Slider(**ends, label=f"Opacity of the {served.output.words['given']}", elem_id="opacity")
+            opacity.input(None, opacity, None, js=_FADE, **_OWN)
         every_label = html("", "all-labels")
         with gr.Accordion("Why?", elem_id="why-panel", visible=served.output.explained):
             why = html("", "why", min_height=80)
-            options: dict[str, Any] = {"elem_id": "why-label", "visible": len(labels) > 1}
-            why_label = gr.Dropdown(labels, label="Why another label?", value=None, **options)
+            asked: dict[str, Any] = {"elem_id": "why-label", "visible": len(labels) > 1}
+            why_label = gr.Dropdown(labels, label="Why another label?", value=None, **asked)
         with gr.Group(visible=with_feedback, elem_id="feedback"):
             several = served.output.link == "sigmoid"
             choices: dict[str, Any] = {"choices": [*labels, NONE_OF_THESE], "multiselect": several}
@@ -82,14 +90,24 @@ def _answer_panel(served: Served, with_feedback: bool) -> Panel:
     return Panel(gr.State(None), banner, result, label, every_label, why, why_label, right, thanks, save)
 
 
+def _colours(served: Served) -> dict[str, Any]:
+    """Return the option of the widget that names the colours of the classes, where they have such."""
+    if served.output.colours is None:
+        return {}
+    colours = served.output.colours(served.predictor.model.config, len(served.predictor.labels))
+    named = zip(served.predictor.labels, colours, strict=True)
+    return {"color_map": {label: "#{:02x}{:02x}{:02x}".format(*colour) for label, colour in named}}
+
+
 def _answered(served: Served, content: Any, answer: Answer) -> list[Any]:
     """Return the values of all of a `Panel` but the first."""
-    values = {"probability": answer.confidence, "threshold": served.threshold, "abstain": served.abstain}
+    sure = answer.confidence if served.output.colours is None else math.nan  # of a mean over pixels nothing follows
+    values = {"probability": sure, "threshold": served.threshold, "abstain": served.abstain}
     note = None if served.inputs.overlap else length_note(served.predictor.processor, content)
     banner = piece("answer", said=served.output.tell(answer), note=note, **values)
     ranked = _ranked(served, answer)
     every_label = piece("labels", rows=ranked[:_MAX_LISTED], count=len(ranked), top=_TOP)
-    value = served.output.draw(answer)
+    value = served.output.draw(answer, content, served.predictor.model.config)
     likeliest = _label_to_explain(served, answer) if ranked else None
     return [banner, gr.Column(visible=True), value, every_label, "", likeliest, *_NOT_SAVED]
 
@@ -219,11 +237,12 @@ def endpoint(served: Served) -> None:
     """Add /predict: a text, two of them or an image in, {label, confidences} of all labels or a number out."""
     output = served.output
     sources = served.components(plain=True, visible=False, label=served.inputs.kind)
-    answer = getattr(gr, output.widget)(label="answer", visible=False)
+    answer = getattr(gr, output.widget)(label="answer", visible=False, **_colours(served))
     button = gr.Button(visible=False)
 
     def predict(value: Any, *more: Any) -> Any:
-        """Return {label, confidences}: the probability of every label, the highest first; or the number."""
-        return output.draw(served.predict([served.read([value, *more])])[0])
+        """Return {label, confidences}: the probability of every label, the highest first; or the number; or the masks."""
+        content = served.read([value, *more])
+        return output.draw(served.predict([content])[0], content, served.predictor.model.config)
 
     button.click(with_messages(predict), sources, answer, api_name="predict", preprocess=False, **_ANSWERS)

@@ -12,6 +12,7 @@ from hftl.evaluation.metrics import share
 
 UNASKED = -100  # of a pixel that is not counted (transformers' own sign)
 PIXELS = 50_000  # that a regression learns from: it has 18 numbers a class
+CONFUSED = 64  # classes of which it is kept, 32 kB an image, what is taken for what
 _PER_IMAGE = 200  # of each image at most
 _ITERATIONS = 200
 
@@ -25,6 +26,17 @@ def pixel_counts(predicted: np.ndarray, true: np.ndarray, classes: int) -> np.nd
     true, predicted = true[asked], predicted[asked]
     parts = (true, predicted, true[true == predicted])
     return np.concatenate([np.bincount(part, minlength=classes)[:classes] for part in parts])
+
+
+def pixel_cells(predicted: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
+    """Return how many pixels of each class are taken for each, true ones in rows, [classes * classes].
+
+    Of more than `CONFUSED` classes it is empty: for every image it would be more than what else is kept.
+    """
+    if classes > CONFUSED:
+        return np.zeros(0, dtype=np.int64)
+    asked = true != UNASKED
+    return np.bincount(true[asked].astype(np.int64) * classes + predicted[asked], minlength=classes**2)
 
 
 def mask_statistics(counts: Any, classes: int) -> sparse.csr_array:

@@ -174,6 +174,9 @@ def _scored(groupings: list[Grouping], scene: Scene) -> list[Slice]:
 
 
 def _confusion(scene: Scene) -> list[list[int]]:
+    output = scene.ready.task.output
+    if output.units is None:  # a row has no class of its own
+        return [list(cell) for cell in output.mistaken(scene.answers, *scene.truth)[1]]  # type: ignore[misc]
     return [list(cell) for cell in confusion(scene.answers, scene.targets, len(scene.ready.splits.labels))]
 
 

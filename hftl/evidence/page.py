@@ -3,6 +3,8 @@
 import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ from hftl.data.load import load_task
 from hftl.data.splits import Splits
 from hftl.errors import HftlError, reraise_in_tests
 from hftl.evaluation.row_scores import row_scores
+from hftl.evidence.again import Answered, answered
 from hftl.predict import load
 from hftl.prepare import Prepared
 from hftl.report.html import write_page
+from hftl.report.overlays import overlay
 from hftl.report.report import write_report
 from hftl.report.rows import Content, PageRows
 from hftl.report.views import statements_of
@@ -29,10 +33,12 @@ PAGE = "report.html"
 _NO_PAGE = f"There is no {PAGE}: "
 
 
-def write_run_page(path: Path, report: dict[str, Any], ready: Prepared, logits: np.ndarray) -> dict[str, Any]:
+def write_run_page(
+    path: Path, report: dict[str, Any], ready: Prepared, logits: np.ndarray, again: Answered, config: Any
+) -> dict[str, Any]:
     """Write report.json and the page beside it; `logits` [n, classes] are of the test rows. See `write_page_of`."""
     report = {**report, "statements": statements_of(report)}
-    return write_page_of(path, report, ready.splits, ready.task, logits)
+    return write_page_of(path, report, ready.splits, ready.task, logits, again=again, config=config)
 
 
 def write_page_of(
@@ -42,18 +48,25 @@ def write_page_of(
     task: Task,
     logits: np.ndarray,
     run_dir: Path | None = None,
+    again: Answered | None = None,
+    config: Any = None,
 ) -> dict[str, Any]:
     """Write report.json and the page of a run beside it, and return the report with the seconds that took.
 
     report.json comes first: the page is not worth a run. Where the page cannot be made, none is left, and the report
-    that is returned has the cause among its warnings. `run_dir` is where the run will lie in the end, if not here.
+    that is returned has the cause among its warnings. `run_dir` is where the run will lie in the end, if not here. `again`
+    answers test rows by their numbers, for maps that lie over images in the colours of the model's `config`.
     """
     start = time.perf_counter()
     report = {**report, "warnings": [w for w in report["warnings"] if not w.startswith(_NO_PAGE)]}  # of a page before
     write_report(path.with_name("report.json"), report)
     try:
-        readers = (_reader(table, task.inputs) for table in (splits.test, splits.train))
-        write_page(path, report, PageRows(splits.labels, *_classes(task.output, splits, logits), *readers), run_dir)
+        test, train = (_reader(table, task.inputs) for table in (splits.test, splits.train))
+        rows = PageRows(splits.labels, *_classes(task.output, splits, logits), test, train)
+        if again is not None and task.output.colours is not None:
+            colours = task.output.colours(config, len(splits.labels))
+            rows = replace(rows, overlaid=_overlaid(splits.test, task, again, colours), colours=colours)
+        write_page(path, report, rows, run_dir)
     except Exception as error:  # hours of training are not lost to a bug of the page; our tests are told
         if not isinstance(error, HftlError | OSError | MemoryError):
             reraise_in_tests(error)
@@ -81,11 +94,13 @@ def write_page_again(run: Path, config: RunConfig, report: dict[str, Any], run_d
     if problems:  # on one process is on all: the answers are shared out over them
         return _without_page(path, report, problems[0]) if is_main_process() else report
     collate = task.collator(predictor.processor)
-    logits = predict_logits(predictor.model, test, collate, use_cpu=runs_on_cpu(config.training), title="test")
+    model, use_cpu = predictor.model, runs_on_cpu(config.training)
+    logits = predict_logits(model, test, collate, use_cpu=use_cpu, title="test")
     if not is_main_process():
         return report
     report = timed(report, time.perf_counter() - start)
-    return write_page_of(path, report, splits, task, logits, run_dir)
+    again = answered(model, predictor.processor, task, splits, logits, use_cpu)
+    return write_page_of(path, report, splits, task, logits, run_dir, again, model.config)
 
 
 def _without_page(path: Path, report: dict[str, Any], error: Exception) -> dict[str, Any]:
@@ -96,6 +111,13 @@ def _without_page(path: Path, report: dict[str, Any], error: Exception) -> dict[
     with contextlib.suppress(OSError):  # a folder of that name, say: it is not in the way of the run
         path.unlink(missing_ok=True)  # half a page, or one that names a folder which will be gone
     return {**report, "warnings": [*(w for w in report["warnings"] if not w.startswith(_NO_PAGE)), warning]}
+
+
+def checked(report: dict[str, Any], check: Future[dict[str, Any]]) -> dict[str, Any]:
+    """Wait for the check of the saved model; return the report with its result. Raises `ParityError`."""
+    start = time.perf_counter()
+    report["parity"]["final"] = check.result()
+    return timed(report, time.perf_counter() - start)
 
 
 def timed(report: dict[str, Any], seconds: float) -> dict[str, Any]:
@@ -113,6 +135,19 @@ def _classes(output: Output, splits: Splits, logits: np.ndarray) -> tuple[Any, A
         return None, None, None
     scores = row_scores(*output.units(logits, output.gather(splits.test["label"][:])))
     return scores.true, scores.predicted, scores.confidence
+
+
+def _overlaid(
+    table: Any, task: Task, again: Answered, colours: list[list[int]]
+) -> Callable[[list[int]], list[dict[str, Any]]]:
+    read: Callable[[int], Any] = _reader(table, task.inputs)
+
+    def overlaid(rows: list[int]) -> list[dict[str, Any]]:
+        truth = task.output.gather(table.select(rows)["label"][:])
+        answers = [answer.value for answer in again(rows)]
+        return [overlay(read(row), truth[i], answers[i], colours) for i, row in enumerate(rows)]
+
+    return overlaid
 
 
 def _reader(table: Any, inputs: Inputs) -> Callable[[int], Content]:

@@ -26,7 +26,7 @@ _NO_LIMIT = 100_000  # tokenizers that know no limit report a number beyond any 
 
 
 def write_companions(folder: Path, predictor: Predictor, name: str) -> None:
-    """Write predict.py (of entities also predict_words.py and words.py), predict.json, the processor's files and config.json.
+    """Write predict.py (of entities also predict_words.py and words.py, of masks predict_masks.py), predict.json, the processor's files and config.json.
 
     predict.json holds the labels, how they are answered, and what is done to an image before.
     Characters of a label that a terminal would obey (tabs, line ends, escapes) become spaces in predict.json;
@@ -36,6 +36,9 @@ def write_companions(folder: Path, predictor: Predictor, name: str) -> None:
     printable = ["".join(c if c.isprintable() else " " for c in label) for label in predictor.labels]
     output, overlap = predictor.task.output, predictor.task.inputs.overlap
     values: dict[str, Any] = {"labels": printable, "answers": "entities" if overlap else output.link}
+    painted = output.colours is not None
+    if output.colours is not None:
+        values |= {"answers": "masks", "palette": output.colours(predictor.model.config, len(printable))}
     if output.link == "sigmoid":
         values["thresholds"] = getattr(predictor.model.config, "thresholds", None) or [0.5] * len(printable)
     if len(predictor.task.inputs.columns) > 1:
@@ -50,6 +53,7 @@ def write_companions(folder: Path, predictor: Predictor, name: str) -> None:
     scripts = [
         "export/templates/predict.py",
         *(["export/templates/predict_words.py", "data/words.py"] if overlap else []),
+        *(["export/templates/predict_masks.py"] if painted else []),
     ]
     for script in scripts:
         copyfile(str(files("hftl") / script), folder / Path(script).name)

@@ -22,13 +22,21 @@ from hftl.errors import ConfigError, ModelError
 from hftl.export.companions import write_companions
 from hftl.export.graph import LINKS, OPSET, check_packages, export_graph, session
 from hftl.export.int8 import CALIBRATION_BATCH, CALIBRATION_ROWS, is_convolutional, quantise_dynamic, quantise_static
-from hftl.export.rows import Feed, feeds_of, outputs_of, parity_rows, probabilities, quality_splits, run_predict
-from hftl.export.timing import BATCHES, latency, to_tensors
+from hftl.export.rows import (
+    Feed,
+    feeds_of,
+    outputs_of,
+    parity_rows,
+    probabilities,
+    quality_splits,
+    run_pictures,
+    run_predict,
+)
+from hftl.export.timing import BATCHES, MAP_BATCHES, latency, to_tensors
 from hftl.paths import bare_name, typed_path
 from hftl.predict import Predictor, load
 from hftl.publishing.parity import judge, keep_parity
 from hftl.run_data import Artifact, RealRows, open_artifact, spread
-from hftl.tasks import check_there
 from hftl.tasks.ragged import values_of
 from hftl.tasks.scores import measure
 
@@ -84,7 +92,8 @@ def export(
     folder = typed_path(output_dir) if output_dir else default_folder(artifact)
     check_output(folder, overwrite=overwrite)
     predictor = _load(artifact)
-    check_there(predictor.task.name, "export")
+    if predictor.task.inputs.window is not None and predictor.task.inputs.window(predictor.processor) is not None:
+        raise ModelError("A model that reads windows cannot be exported yet: train without --sliding_windows.")
     splits = quality_splits(artifact, predictor.task, predictor.labels, data) if int8 else None
     rows = parity_rows(artifact, predictor.task, data)
     with disk_errors(folder, "Choose another --output_dir."), new_folder(folder, _MARK) as work:
@@ -135,14 +144,26 @@ def _check(work: Path, predictor: Predictor, rows: RealRows, splits: Splits | No
     start = time.perf_counter()
     table = predictor.task.inputs.table(rows.inputs)
     feeds = feeds_of(predictor, table)
-    answers, expected = run_predict(work, rows.inputs, MODEL), torch_probabilities(predictor, table, feeds)
+    if predictor.task.output.picture is not None:
+        answers, expected = run_pictures(work, rows.inputs, MODEL), torch_maps(predictor, table)
+    else:
+        answers, expected = run_predict(work, rows.inputs, MODEL), torch_probabilities(predictor, table, feeds)
     parity = judge(answers, expected, rows.origin, "The export", start, predictor.task.output.link)
+    parity["rows"] = len(rows.inputs)
     judged = _add_int8(work, predictor, splits, feeds, max_drop) if splits is not None else None
     files = {"onnx fp32": work / MODEL, "onnx int8": work / INT8}
-    batches = {size: feeds_of(predictor, table, size) for size in BATCHES}
+    sizes_of = BATCHES if predictor.task.output.keep is None else MAP_BATCHES
+    batches = {size: feeds_of(predictor, table, size) for size in sizes_of}
     measured = latency(predictor.model, {name: file for name, file in files.items() if file.is_file()}, batches)
     sizes = {p.name: p.stat().st_size for p in sorted(work.glob("*.onnx*"))}
     return {"files": sizes, "parity": parity, "int8": judged, "latency": {"rows": len(feeds), **measured}}
+
+
+def torch_maps(predictor: Predictor, table: Dataset) -> np.ndarray:
+    """Return `Output.flat` of what the fp32 model answers on the CPU, of all rows in one array."""
+    output = predictor.task.output
+    answers = output.answers(predictor.logits(table, use_cpu=True), predictor.labels)
+    return np.concatenate([output.flat(answer, predictor.labels) for answer in answers])
 
 
 def torch_probabilities(predictor: Predictor, table: Dataset, feeds: list[Feed]) -> np.ndarray:

@@ -24,7 +24,7 @@ OPSET = 18
 OUTPUTS = ("logits", "probabilities")
 # `Output.link`: from what a model puts out to probabilities.
 LINKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
-    "softmax": lambda logits: logits.softmax(-1),
+    "softmax": lambda logits: logits.softmax(1 if logits.dim() > 3 else -1),  # classes come first in maps
     "sigmoid": torch.sigmoid,
     "none": torch.clone,
 }
@@ -187,7 +187,8 @@ def _check(wrapped: _Wrapped, trace: _Trace, path: Path) -> None:
         try:
             answers = runtime.run(["probabilities"], {name: tensor.numpy() for name, tensor in batch.items()})[0]
             gaps = np.abs(expected - answers)
-            gaps = gaps[batch["attention_mask"].numpy() == 1] if gaps.ndim > 2 else gaps  # not of padding
+            if gaps.ndim == 3:  # of tokens: not of padding
+                gaps = gaps[batch["attention_mask"].numpy() == 1]
             gap = float(gaps.max())
             problem = "" if gap <= TOLERANCE else f"probabilities differ by {gap:.2g}"
         except Exception as error:  # onnxruntime's errors have no common class of their own

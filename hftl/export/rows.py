@@ -8,15 +8,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from datasets import Dataset
+from PIL import Image
 
 from hftl.config import build_config
 from hftl.data.load import load_task
 from hftl.data.splits import Splits
 from hftl.errors import DataError, HftlError, ModelError
 from hftl.predict import Predictor
-from hftl.publishing.parity import ROWS, as_json, fresh
+from hftl.publishing.parity import as_json, fresh, rows_of
 from hftl.run_data import Artifact, RealRows, run_splits, some_rows, spread
+from hftl.tasks.outputs.mask_pictures import on_grid
 from hftl.tasks.task import Ragged, Task
 from hftl.terminal import progress
 
@@ -34,13 +37,24 @@ rows = predict.probabilities(question["inputs"], question["model"])
 json.dump({"rows": rows.tolist(), "foreign": [m for m in question["foreign"] if m in sys.modules]}, sys.stdout)
 """
 
+_PAINTER = """
+import json, sys
+question = json.load(sys.stdin)
+sys.path.insert(0, question["folder"])
+import predict, predict_masks
+painted = predict_masks.pictures(question["inputs"], predict.session(question["model"]))
+for place, picture in zip(question["places"], painted, strict=True):
+    picture.save(place)
+json.dump({"foreign": [m for m in question["foreign"] if m in sys.modules]}, sys.stdout)
+"""
+
 
 def parity_rows(artifact: Artifact, task: Task, data: str | None) -> RealRows:
     """Return some real inputs: test rows of `data`, else of the run, else of a packaged sample. Raises `DataError`."""
     folder = _folder_of_config(artifact)
     if data is None or folder is not None:
-        return some_rows(dataclasses.replace(artifact, run=folder), task.inputs, ROWS, data)
-    _, inputs = spread(_splits(artifact, task, data).test, task.inputs, ROWS)
+        return some_rows(dataclasses.replace(artifact, run=folder), task.inputs, rows_of(task), data)
+    _, inputs = spread(_splits(artifact, task, data).test, task.inputs, rows_of(task))
     return RealRows(inputs, "test rows of --data", own=True)
 
 
@@ -103,6 +117,9 @@ def outputs_of(predictor: Predictor, sessions: Sequence[Any], table: Dataset) ->
         lengths += encoded.targets.lengths.tolist() if encoded.units is not None else []
         for rows, session in zip(answers, sessions, strict=True):
             outputs = [session.run(["logits"], feed)[0] for feed in feeds]
+            if encoded.keep is not None:  # no maps are kept
+                maps = enumerate(torch.from_numpy(logits[0]) for logits in outputs)
+                outputs = [encoded.keep(logits, encoded.targets[i])[None] for i, logits in maps]
             if encoded.units is not None:  # 0 for a word without a place
                 words = zip(outputs, encoded.units, strict=True)
                 outputs = [np.where(at[:, None] < 0, 0, tokens[0][at]) for tokens, at in words]
@@ -119,12 +136,25 @@ def run_predict(folder: Path, inputs: list[Any], model: str) -> np.ndarray:
     """
     with TemporaryDirectory() as temporary:
         rows = [as_json(value, Path(temporary) / f"{i}.png") for i, value in enumerate(inputs)]
-        question = {"folder": str(folder.resolve()), "model": model, "foreign": _FOREIGN, "inputs": rows}
-        process = fresh(["-c", _CHILD], question)
+        answer = _told(_CHILD, {"folder": str(folder.resolve()), "model": model, "inputs": rows})
+    return np.array(answer["rows"], dtype=np.float64)
+
+
+def run_pictures(folder: Path, inputs: list[Any], model: str) -> np.ndarray:
+    """Return the ids of the classes in what predict_masks.py paints, as `on_grid` has them, of all inputs in one array."""
+    with TemporaryDirectory() as temporary:
+        rows = [as_json(value, Path(temporary) / f"{i}.png") for i, value in enumerate(inputs)]
+        places = [str(Path(temporary) / f"{i}.mask.png") for i in range(len(inputs))]
+        _told(_PAINTER, {"folder": str(folder.resolve()), "model": model, "inputs": rows, "places": places})
+        return np.concatenate([on_grid(np.asarray(Image.open(place))) for place in places])
+
+
+def _told(script: str, question: dict[str, Any]) -> dict[str, Any]:
+    process = fresh(["-c", script], {**question, "foreign": _FOREIGN})
     if process.returncode:
         last = (process.stderr.strip().splitlines() or ["no message"])[-1]
         raise ModelError(f"The written predict.py fails, so the export was not kept: {last[:300]}")
-    answer = json.loads(process.stdout)
+    answer: dict[str, Any] = json.loads(process.stdout)
     if answer["foreign"]:
         raise ModelError(f"The written predict.py imports {', '.join(answer['foreign'])}, so the export was not kept.")
-    return np.array(answer["rows"], dtype=np.float64)
+    return answer

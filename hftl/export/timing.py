@@ -15,6 +15,7 @@ from hftl.terminal import progress
 
 
 BATCHES = (1, 8, 32)
+MAP_BATCHES = (1, 8)  # of models that answer every pixel: 32 images at 512 pixels take a minute
 _CALLS = 64  # per batch size, fewer when they take longer than this many seconds:
 _SECONDS = 8.0
 _LEAST = 10
@@ -72,7 +73,8 @@ def table_rows(values: dict[str, Any]) -> list[list[str]]:
     rows = []
     for name, by_batch in values["latency"]["batches"].items():
         size, accuracy = known[name]
-        times = [f"{by_batch[batch][key]:.1f}" for batch in ("1", "32") for key in ("p50_ms", "p95_ms")]
-        rates = [f"{by_batch[batch]['rows_per_second']:.0f}" for batch in ("8", "32")]
+        wanted = [(batch, key) for batch in ("1", "32") for key in ("p50_ms", "p95_ms")]
+        times = [f"{by_batch[batch][key]:.1f}" if batch in by_batch else "-" for batch, key in wanted]
+        rates = [f"{by_batch[b]['rows_per_second']:.0f}" if b in by_batch else "-" for b in ("8", "32")]
         rows.append([name, f"{size / 1e6:.1f}", "-" if accuracy is None else f"{accuracy:.4f}", *times, *rates])
     return rows

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 from huggingface_hub import try_to_load_from_cache
@@ -29,7 +30,7 @@ from hftl.publishing.save import copy_file, model_files, write_pictures
 from hftl.report.views import statements_of
 from hftl.report.visible import shorten
 from hftl.run_data import Artifact, run_splits, spread
-from hftl.tasks import check_there, task_of
+from hftl.tasks import task_of
 
 
 _TEXT_CHARACTERS, _PIXELS = 400, 256  # what a card can show
@@ -58,7 +59,6 @@ def build_bundle(artifact: Artifact, folder: Path, options: PushOptions) -> Bund
     report = artifact.report
     if report is None:
         raise RunError(f"{artifact.name} has no report.json of hftl: publish a run folder.")
-    check_there(report["task"], "push")
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty: the folder to publish is built anew.")
     root = artifact.run or artifact.folder
@@ -160,7 +160,9 @@ def choose_examples(artifact: Artifact, count: int) -> tuple[Example, ...]:
         return ()
     if artifact.run is None or artifact.report is None:
         raise ConfigError("--include_examples needs the run folder, whose config.yaml names the data.")
-    task, splits = task_of(artifact.report), run_splits(artifact.run)
+    fields = json.loads((artifact.folder / "config.json").read_text(encoding="utf-8"))
+    said = SimpleNamespace(**{"num_labels": len(fields.get("id2label") or "01"), **fields})
+    task, splits = task_of(artifact.report).answering_by(said), run_splits(artifact.run)
     rows, _ = spread(splits.test, task.inputs, count)
     shown = splits.test.select(rows)
     contents = [task.inputs.show(value) for value in task.inputs.values(shown)]

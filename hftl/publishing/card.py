@@ -28,7 +28,7 @@ from hftl.publishing.public_report import hub_base, hub_commit, public_config, p
 from hftl.report import statements, views
 from hftl.report.charts import draw
 from hftl.report.figures import ladder, matrix
-from hftl.report.limits import LOCAL, limits
+from hftl.report.limits import LOCAL, counted_in, limits
 from hftl.report.rows import confusion_of
 from hftl.report.statements import Statement
 from hftl.report.visible import code, md, one_line, quoted_python
@@ -127,7 +127,9 @@ def card_pictures(report: dict[str, Any], config: dict[str, Any] | None = None) 
     evidence, labels = published.get("evidence") or {}, published["data"]["labels"]
     charts = {"ladder.png": ladder(published, evidence)} if len(evidence.get("ladder") or []) > 1 else {}
     if evidence.get("confusion"):
-        charts["confusion.png"] = matrix(confusion_of(evidence["confusion"], len(labels)), labels)
+        charts["confusion.png"] = matrix(
+            confusion_of(evidence["confusion"], len(labels)), labels, *counted_in(published)
+        )
     specs = json.dumps([{**chart.wide, "background": "var(--card)", "padding": 16} for chart in charts.values()])
     style = files("hftl.report").joinpath("templates/page.css").read_text(encoding="utf-8")
     for name, light in re.findall(r"(--[a-z-]+): light-dark\((#\w+),", style):

@@ -4,11 +4,13 @@ Its stdin says, as JSON, where the model is and which rows to answer; the labels
 hftl fails here on purpose: what needs it is no standard artifact.
 """
 
+import base64
 import json
 import sys
 import time
 from contextlib import redirect_stdout
 from importlib.abc import MetaPathFinder
+from io import BytesIO
 
 
 NOT_DOWNLOADED = 75  # exit code EX_TEMPFAIL of sysexits.h
@@ -63,6 +65,14 @@ def _download(question):
             wait *= 2
 
 
+def _plain(value):
+    """What JSON does not hold: a picture as a PNG in base64, a number of numpy such as the score of a token."""
+    if not hasattr(value, "save"):
+        return float(value)
+    value.save(file := BytesIO(), "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
 def answer(question: dict) -> dict:
     """Return {"labels", "answers"}: what `pipeline` answers to the rows of the question, texts or files of images."""
     import transformers
@@ -75,12 +85,13 @@ def answer(question: dict) -> dict:
     pipe = transformers.pipeline(question["task"], **{"model": folder, **options})
     config = pipe.model.config
     labels = [str(config.id2label[i]) for i in range(config.num_labels)]
-    # one by one, as most users do
-    return {"labels": labels, "answers": [pipe(row, **question["asked"]) for row in question["rows"]]}
+    # one by one, as most users do; as JSON at once, since pictures of all would fill the memory
+    answers = (json.dumps(pipe(row, **question["asked"]), default=_plain) for row in question["rows"])
+    return {"labels": labels, "answers": list(map(json.loads, answers))}
 
 
 if __name__ == "__main__":
     sys.meta_path.insert(0, _NoHftl())
     with redirect_stdout(sys.stderr):  # libraries may print
         answers = answer(json.load(sys.stdin))
-    json.dump(answers, sys.stdout, default=float)  # scores of tokens are numbers of numpy
+    json.dump(answers, sys.stdout)

@@ -6,17 +6,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
 
 from hftl.atomic import new_file
+from hftl.data.splits import Splits
 from hftl.errors import HftlError
 from hftl.models.pooled import OWN_CLASSES
 from hftl.predict import load
@@ -27,7 +27,9 @@ from hftl.tasks.task import Answer, Task
 
 
 ROWS = 64
+MAPS = 16  # rows of which every pixel is answered: some 10,000 answers each
 TOLERANCE = 1e-4  # of a probability, in fp32: sums in another order differ by less than 1e-5
+SHARE = 1e-3  # of the answers that are ids alone: such sums turn those whose two likeliest classes are as likely
 # What a launcher sets for its own processes; the fresh one is alone.
 _LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -56,19 +58,25 @@ class Place:
 
 
 def start_check(
-    folder: Path, task: Task, test: Dataset, logits: np.ndarray, labels: tuple[str, ...]
+    folder: Path, task: Task, splits: Splits, answered: Callable[[Any], list[Answer]], processor: Any
 ) -> Future[dict[str, Any]]:
-    """Begin to check a folder just saved against the logits [test rows, labels] of the model in memory.
+    """Begin to check a folder just saved against what the model in memory `answered` to test rows, or to parts of them.
 
     The fresh process works beside this one; `result()` waits for it and is that of `compare`.
     """
-    numbers, inputs = spread(test, task.inputs, ROWS)
-    answers = task.output.answers(logits[numbers], labels)
-    place = Place(str(folder), task, labels, is_pooled(folder))
+    numbers, rows = spread(splits.test, task.inputs, rows_of(task))
+    inputs = rows if task.inputs.alike is None else task.inputs.alike(rows, processor)
+    answers = answered(numbers if inputs is rows else inputs)
+    place = Place(str(folder), task, splits.labels, is_pooled(folder))
     with_one = ThreadPoolExecutor(1)
     check = with_one.submit(compare, place, RealRows(inputs, OWN_ROWS, own=True), answers)
     with_one.shutdown(wait=False)
     return check
+
+
+def rows_of(task: Task) -> int:
+    """Return how many rows are compared."""
+    return ROWS if task.output.keep is None else MAPS
 
 
 def check_pushed(
@@ -85,7 +93,9 @@ def check_pushed(
     `adapter_of` is (name, revision) of the base model when the repository holds an adapter alone.
     """
     predictor = load(artifact.folder)
-    rows = some_rows(artifact, predictor.task.inputs, ROWS)
+    rows = some_rows(artifact, predictor.task.inputs, rows_of(predictor.task))
+    alike = predictor.task.inputs.alike
+    rows = rows if alike is None else replace(rows, inputs=alike(rows.inputs, predictor.processor))
     place = Place(repo_id, predictor.task, predictor.labels, is_pooled(artifact.folder), commit, adapter_of, token)
     return compare(place, rows, predictor.predict(rows.inputs))
 
@@ -139,7 +149,7 @@ def compare(place: Place, rows: RealRows, answers: Sequence[Answer]) -> dict[str
         i for i, answer in enumerate(told) if answer is not None
     ]  # `pipeline` cuts what is too long for one window
     if not whole:
-        return unchecked(0, rows.origin, "plain pipeline cuts every one of these rows")
+        return unchecked(0, rows.origin, "plain pipeline reads none of these rows as hftl does")
     theirs = np.concatenate([np.atleast_2d(told[i]) for i in whole])
     ours = np.concatenate([np.atleast_2d(output.flat(answers[i], names)) for i in whole])
     return {**judge(theirs, ours, rows.origin, place.model, start, output.link), "rows": len(whole)}
@@ -165,8 +175,11 @@ def judge(
 ) -> dict[str, Any]:
     """Return the result for probabilities [rows, labels] of `what`, or for numbers, whose tolerance is relative.
 
-    Raises `ParityError` for a difference.
+    Of ids alone [n, 1], whole numbers, the difference is the share that is not the same. Raises `ParityError` for a
+    difference.
     """
+    if expected.dtype.kind == "i":
+        return _judge_ids(answers, expected, origin, what, start)
     scale = max(1.0, float(np.abs(expected).max())) if link == "none" else 1.0
     difference = float(np.abs(answers - expected).max()) / scale
     same = _SAME[link](answers, expected)
@@ -178,6 +191,17 @@ def judge(
         )
     figures = {"labels_equal": True, "max_difference": difference, "seconds": round(time.perf_counter() - start, 3)}
     return unchecked(len(expected), origin, "") | figures | {"note": ""}
+
+
+def _judge_ids(answers: np.ndarray, expected: np.ndarray, origin: str, what: str, start: float) -> dict[str, Any]:
+    share = float((answers != expected).mean()) if answers.shape == expected.shape else 1.0
+    if not share <= SHARE:
+        raise ParityError(
+            f"{what} is not the model that was trained: of {len(expected):,} pixels ({origin}) {share:.2%} have another "
+            f"class (allowed {SHARE:.1%}). Do not publish it."
+        )
+    figures = {"labels_equal": True, "max_difference": share, "tolerance": SHARE, "note": ""}
+    return unchecked(len(expected), origin, "") | figures | {"seconds": round(time.perf_counter() - start, 3)}
 
 
 def unchecked(rows: int, origin: str, why: str) -> dict[str, Any]:

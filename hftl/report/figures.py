@@ -69,10 +69,23 @@ def ladder(report: dict[str, Any], evidence: dict[str, Any]) -> Chart:
     return intervals(rungs, against, f"{scale.heading} on the test rows with 95% intervals: {summary}.", scale)
 
 
-def matrix(confusion: Confusion, labels: Sequence[str]) -> Chart:
-    """Draw a confusion matrix, true classes by predicted ones, the darker the larger the part of its true class."""
+def matrix(confusion: Confusion, labels: Sequence[str], of: str = "test rows") -> Chart:
+    """Draw a confusion matrix, true classes by predicted ones, the darker the larger the part of its true class.
+
+    `of` is what is counted; of others than rows a number is the part of the true class in percent.
+    """
+
+    def said(count: int, total: int) -> str:
+        return f"{count}" if of == "test rows" else f"{100 * count / total:.1f}"
+
     cells = [
-        {"x": x, "y": y, "n": one["count"] or "", "part": one["shade"] / SHADES, "right": x == y}
+        {
+            "x": x,
+            "y": y,
+            "n": said(one["count"], confusion.totals[y]) if one["count"] else "",
+            "part": one["shade"] / SHADES,
+            "right": x == y,
+        }
         for y, line in enumerate(confusion.matrix)
         for x, one in enumerate(line)
     ]
@@ -89,7 +102,7 @@ def matrix(confusion: Confusion, labels: Sequence[str]) -> Chart:
         layer({"type": "rect", "cornerRadius": 4}, {"x": x, "y": y, "color": colour, "opacity": part}, cells),
         layer({"type": "text"}, {"x": x, "y": y, "text": {"field": "n"}, "color": ink}, cells),
     ]
-    wrong = f"{confusion.errors:,} of {sum(confusion.totals):,} test rows lie off its diagonal"
+    wrong = f"{confusion.errors:,} of {sum(confusion.totals):,} {of} lie off its diagonal"
     height = 110 + 30 * len(confusion.classes)
     return chart(f"Confusion matrix, true classes by predicted ones: {wrong}.", layers, height)
 

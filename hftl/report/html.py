@@ -21,7 +21,9 @@ from hftl.evaluation.scale import MEANINGS
 from hftl.report import statements, views
 from hftl.report.charts import Chart, draw
 from hftl.report.figures import curve_scales, figures, numbers
-from hftl.report.rows import Confusion, PageRows, confusion, page_content, rows_to_show
+from hftl.report.limits import counted_in
+from hftl.report.overlays import MOST, legend_of
+from hftl.report.rows import Confusion, PageRows, confusion, confusion_of, page_content, rows_to_show
 from hftl.report.visible import isolated, one_line, visible
 
 
@@ -42,8 +44,11 @@ def write_page(path: Path, report: dict[str, Any], rows: PageRows, run_dir: Path
 def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
     """Return the page of the run that lies in `run_dir` as HTML."""
     evidence: dict[str, Any] = report.get("evidence") or {}
-    matrix = None if rows.probabilities is None else confusion(rows)
+    opened = rows.probabilities is not None
+    confused = confusion(rows) if opened else confusion_of(evidence.get("confusion") or [], len(rows.labels))
+    matrix = confused if confused.classes else None
     sections = evidence_sections(report, evidence, list(rows.labels), matrix)
+    overlays, legend = _overlays(report, evidence, rows)
     return (
         environment()
         .get_template("page.html")
@@ -51,12 +56,15 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
             **sections,
             **inlined(),
             rows_open=True,
+            cells_open=opened,
+            overlays=overlays,
+            colours=legend,
             stages=views.stages(report),
             interpolation=statements.interpolation(report),
             race=statements.race(report),
             head=views.head(report),
             trials=views.trials(report),
-            worst=_worst(report, evidence, rows.test_content),
+            worst=_worst(report, evidence, rows.test_content) if not overlays else {"rows": [], "more": 0},
             meanings=_meanings(report),
             curves=curve_scales(report),
             suspects=_with_content(evidence.get("suspects") or [], rows.train_content, views.MAX_SUSPECTS),
@@ -65,7 +73,7 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
             reproduction=views.reproduction(report, run_dir),
             notes=[*report["warnings"], *(f"Left out: {name}" for name in report["data"]["skipped"][:20])],
             charts=drawn({**figures(report, evidence), **numbers(rows.references, rows.predictions, matrix is None)}),
-            data=_page_data(rows, matrix),
+            data=_page_data(rows, matrix if opened else None),
         )
     )
 
@@ -94,6 +102,7 @@ def evidence_sections(
         "cards": views.cards(report, evidence),
         "ladder": rungs,
         "confusion": matrix,
+        "of_pixels": bool(counted_in(report)),
         "long_names": matrix is not None and any(len(labels[i]) > 3 for i in matrix.classes),
         **dict(zip(("classes", "hidden_classes"), views.classes(report), strict=True)),
         "mistaken": views.mistaken(evidence),
@@ -114,11 +123,24 @@ def _worst(report: dict[str, Any], evidence: dict[str, Any], read: Callable[[int
     output, names = statements.output_of(report), report["data"]["labels"]
     worst = _with_content(evidence.get("worst_rows") or [], read, views.MAX_WORST)
     for row in worst["rows"]:
-        row["loss_words"], text = output.words["loss"].format(row["loss"]), row["content"].get("text", "")
+        row["loss_words"], text = output.words["loss"].format(row["loss"], **row), row["content"].get("text", "")
         row |= {f"{what}_words": output.say(row[what], names) for what in ("true", "predicted")}
         if output.mark is not None:
             row["marked"] = {what: output.mark(text, row[what], names) for what in ("true", "predicted")}
     return worst
+
+
+def _overlays(
+    report: dict[str, Any], evidence: dict[str, Any], rows: PageRows
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the worst rows with what lies over their images, and the legend of its colours; nothing without maps."""
+    worst = [row for row in (evidence.get("worst_rows") or [])[:MOST] if rows.overlaid is not None]
+    if not worst or rows.overlaid is None:
+        return [], []
+    words, shown = statements.output_of(report).words, rows.overlaid([int(row["row"]) for row in worst])
+    said = [{**row, "loss_words": words["loss"].format(**row), **one} for row, one in zip(worst, shown, strict=True)]
+    pixels = [line["support"] + line["precision"] for line in report["per_class"]]
+    return said, legend_of(rows.labels, rows.colours, pixels)
 
 
 def _meanings(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -29,6 +29,12 @@ _FINDINGS = {  # check of the doctor -> what its count counts
 }  # sorted_rows is left out: hftl shuffles
 
 
+def counted_in(report: Mapping[str, Any]) -> list[str]:
+    """Return what a confusion counts where that is not rows, as a list: "pixels"."""
+    output = output_of(report)
+    return [] if output.units is not None else [output.words["units"]]
+
+
 def limits(report: Mapping[str, Any]) -> list[Statement]:
     """Return the limits of the model of a public report, a sentence each."""
     inputs = task_of(report).inputs
@@ -47,7 +53,7 @@ def limits(report: Mapping[str, Any]) -> list[Statement]:
         *_weak_classes(report),
         *weak_slices(report, evidence),
         *(_where(cut, _cut(cut, inputs.called)) if cut else []),
-        *_confusions(data["labels"], evidence),
+        *_confusions(data["labels"], evidence, *counted_in(report)),
         *_where(skipped, f"{counted(skipped or 0, 'row', 'rows')} of the data could not be read and were left out."),
         *_where(findings, f"The check of the data found {'; '.join(findings)}."),
         Statement("Fairness towards groups of people was not examined. Do not let it decide about people on its own."),
@@ -95,9 +101,9 @@ def weak_slices(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> list[
     return [Statement(f"Weaker than overall by {{}}, {{}}: {v}.", n) for v, n in zip(values, names, strict=True)]
 
 
-def _confusions(labels: list[str], evidence: Mapping[str, Any]) -> list[Statement]:
+def _confusions(labels: list[str], evidence: Mapping[str, Any], of: str = "") -> list[Statement]:
     cells = [c for c in evidence.get("confusion") or [] if c[0] != c[1] and c[2] > 1]
     worst = sorted(cells, key=lambda c: -c[2])[:WEAKEST]
-    pairs = ", ".join(f"{{}} taken for {{}} ({count:,})" for _, _, count in worst)
+    pairs = ", ".join(f"{{}} taken for {{}} ({f'{count:,} {of}'.strip()})" for _, _, count in worst)
     names = tuple(labels[i] for true, guess, _ in worst for i in (true, guess))
     return _where(worst, f"The most frequent mistakes in the test: {pairs}.", names)

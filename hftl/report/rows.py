@@ -45,6 +45,8 @@ class PageRows:
     probabilities: Any
     test_content: Callable[[int], Content]
     train_content: Callable[[int], Content]
+    overlaid: Callable[[list[int]], list[dict[str, Any]]] | None = None  # test rows -> `overlay` of each, of maps
+    colours: Sequence[Sequence[int]] = ()  # of the classes, where they have such
 
 
 def thumbnail(image: Image.Image) -> dict[str, Any]:

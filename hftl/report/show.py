@@ -51,8 +51,7 @@ def _following(report: dict[str, Any], run_dir: str) -> list[str]:
     one, *pair = example.values() if isinstance(example, dict) else [example]
     words = [shlex.quote(one), *(f"--text_pair {shlex.quote(second)}" for second in pair)]
     page = [f"open {run}/report.html"] if (Path(run_dir) / "report.html").is_file() else []
-    demo = [f"hftl demo {run}"] if task_of(report).output.keep is None else []  # see `check_there`
-    return [f"hftl predict {run} {' '.join(words)}", *demo, *page]
+    return [f"hftl predict {run} {' '.join(words)}", f"hftl demo {run}", *page]
 
 
 def _facts(report: dict[str, Any], evidence: dict[str, Any]) -> list[str]:

@@ -332,15 +332,17 @@ def pooled(report: Mapping[str, Any]) -> str | None:
     return f"The head reads the mean of the token states{more}"
 
 
-def compared(where: str, check: Mapping[str, Any], same: str = "labels, probabilities") -> Statement:
+def compared(
+    where: str, check: Mapping[str, Any], same: str = "labels, probabilities apart by at most {}"
+) -> Statement:
     """Return what loading and comparing an artifact ("final", "hub" or "onnx") in a process of its own gave."""
     names = {"final": "The saved model", "hub": "The published model, downloaded again,", "onnx": "The ONNX export"}
     if not check.get("labels_equal") or check.get("max_difference") is None:
         return Statement("{}", (check.get("note") or "not compared",))
     return Statement(
         f"{{}} was loaded in a fresh process without hftl and compared with the model in training on "
-        f"{counted(int(check['rows']), 'row', 'rows')} ({{}}): the same {same} apart by at most "
-        f"{check['max_difference']:.1g}.",
+        f"{counted(int(check['rows']), 'row', 'rows')} ({{}}): the same "
+        f"{same.format(format(check['max_difference'], '.1g'))}.",
         (names.get(where, where), check.get("origin") or "origin unknown"),
     )
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 from hftl.config import check_task
-from hftl.errors import ConfigError
 from hftl.tasks.inputs.image import IMAGE
 from hftl.tasks.inputs.pair import PAIR
 from hftl.tasks.inputs.pixels import PIXELS
@@ -82,12 +81,6 @@ def get_task(name: str, problem_type: str | None = None, inputs: str | None = No
     task = TASKS[check_task(name)]
     problem, kind = problem_type or task.output.problem_type, inputs or task.inputs.kind
     return next(t for t in combinations(task.name) if (t.output.problem_type, t.inputs.kind) == (problem, kind))
-
-
-def check_there(name: str, what: str) -> None:
-    """Raise `ConfigError` for what is not made yet for a task of which no maps are kept."""
-    if TASKS[name].output.keep is not None:
-        raise ConfigError(f"hftl {what} is not there yet for {name}: use hftl train, eval and predict.")
 
 
 def task_of(report: Mapping[str, Any]) -> Task:

@@ -192,6 +192,8 @@ class Inputs:
     example: Any  # of a row as `predict` takes it, in the code of a card
     sample: str  # the packaged retention set
     box: str  # gradio component that takes a row, by name
+    # (rows as `predict` takes them, processor) -> of such rows what plain `pipeline` reads as hftl does; None: all
+    alike: Function | None = None
     # processor -> the side of the windows in which an image of any size is read; None where it is read as a whole
     window: Function | None = None
     overlap: Function | None = None  # processor -> tokens that windows of a long row share; None: rows are cut
@@ -271,16 +273,20 @@ class Output:
     flat: Function  # (`Answer`, names) -> the same of ours
     cells: Function  # `Answer` -> what a table or JSON holds of it, by column: "prediction" first
     widget: str  # gradio component that shows an answer, by name
-    draw: Function  # `Answer` -> the value of that component
+    draw: Function  # (`Answer`, row as the model reads it, config of the model) -> the value of that component
     # What a person reads of it; {row}: "a text", {rows}: "texts", {n}: count of names. "does", "learned", "always" and
     # "use" are of the model; "name" and "names": what can be answered, and "units" what is counted of each; "same": what
-    # two models have in common that answer alike; "given": what a training row has; "per": what follows a count of rows;
+    # two models have in common that answer alike, and {}: by how much they differ; "given": what a training row has; "per": what follows a count of rows;
     # "guess": what a model answers that learned nothing of the inputs; "worst": the rows that are most wrong; "loss": how
     # wrong a row is; "ask": to ask for an answer; "for" and "against": what parts of a row do; "call" and "code": what
     # `pipeline` is called with in the code of a card, and what it gives.
     words: dict[str, str]
     say: Function  # (the target of a row, also as `coded`, names) -> it in words
     picture: Function | None = None  # (`Answer`, config of the model) -> it as a picture, where it is one
+    over: Function | None = (
+        None  # (image of the row, `Answer`, config of the model) -> the image with the answer over it
+    )
+    colours: Function | None = None  # (config of the model, how many) -> [red, green, blue] of each class, of such
     tell: Function = lambda answer: ""  # `Answer` -> it in a sentence, where the component does not say it; else ""
     explained: bool = True  # can `hftl demo` show what in a row speaks for an answer?
     beside: Function | None = None  # (outputs, targets) -> `Interval`s of scores that are no function of sums, by name

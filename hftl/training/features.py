@@ -85,6 +85,7 @@ class Passer:
     collate: Callable
     use_cpu: bool
     bf16: bool = False
+    alone: bool = False  # does this process answer all rows, without the others?
 
     def run(
         self,
@@ -101,7 +102,8 @@ class Passer:
         """
         # An Accelerator must not outlive this function: TrainingArguments resets the state it stands on.
         accelerator = Accelerator(cpu=self.use_cpu)
-        index, count = shard or (accelerator.process_index, accelerator.num_processes)
+        alone = (0, 1) if self.alone else (accelerator.process_index, accelerator.num_processes)
+        index, count = shard or alone
         most = BATCH_ROWS if encoded.keep is None else MAPS if encoded.window is None else 1
         mine = batches_by_length(encoded.lengths, most)[index::count]
         # A generator of its own: else a run that finds its features in the cache would start LoRA from other numbers.
@@ -114,7 +116,7 @@ class Passer:
                 inputs = {k: v for k, v in batch.items() if k != "labels"}
                 use(rows, _answered(read, inputs), batch)
                 end_if_asked()
-        return int(accelerator.num_processes)
+        return 1 if self.alone else int(accelerator.num_processes)
 
     def outputs(
         self,
@@ -216,7 +218,12 @@ def asked(values: torch.Tensor, batch: Batch) -> torch.Tensor:
     return values[batch["labels"] != NOT_ASKED]
 
 
-def predict_logits(model: Any, encoded: Encoded, collate: Callable, *, use_cpu: bool, title: str = "evaluate") -> Any:
-    """Return the logits [n, labels], of units by row, in fp32: what plain `pipeline` will compute from the saved weights."""
+def predict_logits(
+    model: Any, encoded: Encoded, collate: Callable, *, use_cpu: bool, title: str = "evaluate", alone: bool = False
+) -> Any:
+    """Return the logits [n, labels], of units by row, in fp32: what plain `pipeline` will compute from the saved weights.
+
+    `alone` says that no other process calls this.
+    """
     with exact_fp32():
-        return Passer(collate, use_cpu).logits(model, encoded, title)
+        return Passer(collate, use_cpu, alone=alone).logits(model, encoded, title)

@@ -42,7 +42,7 @@ from hftl.training.precision import choose_bf16, runs_on_cpu, without_autocast
 from hftl.training.replay import first_tensor
 from hftl.training.states import StageData, StateCache, stage_inputs, store
 from hftl.training.trainer import GroupedTrainer, Telling, pin_frozen, set_trainable
-from hftl.training.world import broadcast_from_main, from_every_process, is_main_process, wait_for_all
+from hftl.training.world import broadcast_from_main, from_every_process, is_main_process, take_from_main, wait_for_all
 
 
 # The head from which all layers begin to learn: length of a class's weights at most, while the logits deviate by so much.
@@ -186,10 +186,12 @@ def _drop_stage(work: Path, index: int, stages: tuple[Stage, ...]) -> None:
 def _same_on_all(model: nn.Module) -> str:
     """Hash of all weights on several processes, "" on one.
 
-    Raises `TrainingError` when the processes do not hold the same ones, bit by bit.
+    Statistics of a batch norm that learns are each process's own after the last step; all take those of rank 0, as every
+    step before began with them. Raises `TrainingError` when the processes do not hold the same ones, bit by bit.
     """
     if len(from_every_process(None)) == 1:
         return ""
+    take_from_main(model.buffers())
     hashes = from_every_process(weights_hash(model)[:16])
     if len(set(hashes)) > 1:
         raise TrainingError(

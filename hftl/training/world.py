@@ -18,6 +18,7 @@ the test rows out in batches of unequal number, and merges LoRA. That holds wher
 import atexit
 import contextlib
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import psutil
@@ -131,6 +132,12 @@ def broadcast_from_main(value: Any) -> Any:
     box = [value]
     torch.distributed.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def take_from_main(tensors: Iterable[torch.Tensor]) -> None:
+    """Give every process rank 0's values of these tensors, in place."""
+    for tensor in tensors if _together() else ():
+        torch.distributed.broadcast(tensor, src=0)
 
 
 def local_world() -> tuple[int, int]:

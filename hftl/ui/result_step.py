@@ -1,6 +1,7 @@
 """Step 4 of the page: the score, a box to try the model in, its worst errors to put right, and where it goes next."""
 
 import functools
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hftl.demo.looks import html, in_place, piece, with_messages
 from hftl.demo.served import BOXES, Served, refuse_addresses
 from hftl.errors import DataError
 from hftl.predict import load
+from hftl.report.rows import thumbnail
 from hftl.run_data import open_artifact
 from hftl.ui import files, steps
 from hftl.ui.files import Correction, Workspace
@@ -83,12 +85,16 @@ def result_step(
         model = served(current.folder)
         text, pair, image = values
         given = (image,) if model.inputs.box == "Image" else (text, pair)[: len(model.inputs.columns)]
-        found = model.predict([model.read(given)])[0]
+        content = model.read(given)
+        found = model.predict([content])[0]
+        painted = model.output.over is not None
+        over = thumbnail(model.over(content, found)) if painted else None
+        sure = math.nan if painted else found.confidence  # of a mean over pixels nothing follows
         cells = model.output.cells(found)
         share = sorted(cells.get("probabilities", {}).items(), key=lambda one: -one[1])[:_LABELS]
-        note = piece("answer", said=None, probability=found.confidence, threshold=model.threshold,
+        note = piece("answer", said=None, probability=sure, threshold=model.threshold,
                      abstain=model.abstain, note=None)  # fmt: skip
-        return part("answer", said=as_text(cells["prediction"]), ranked=share) + note
+        return part("answer", said=as_text(cells["prediction"]), ranked=share, over=over) + note
 
     sources = [boxes[name] for name in ("text", "pair", "image")]
     asks = in_place(tried, lambda said: said)

@@ -85,7 +85,7 @@ class WorstRow:
     split: str  # in which the source has it: train, validation or test
     row: int  # counted from 0 there
     content: Content
-    label: str
+    label: str | None  # None: it has no one label, and what is wrong stands in `prediction`
     prediction: str
     probability: float | None  # of the prediction
     suspect: bool = False
@@ -303,7 +303,10 @@ def _worst(folder: Path, report: dict[str, Any], task: Any) -> tuple[tuple[Worst
     rows: list[WorstRow] = []
     for entry in (evidence.get("worst_rows") or [])[:WORST]:
         content = _content(task.inputs, splits.test, entry["row"])
+        label: str | None
         label, guess = (str(say(entry[what], names)) for what in ("true", "predicted"))
+        if task.output.picture is not None:
+            label, guess = None, task.output.words["loss"].format(**entry)
         rows.append(WorstRow(homes["test"], entry["source_row"], content, label, guess, entry.get("probability")))
     for entry in (evidence.get("suspects") or [])[:WORST]:
         content = _content(task.inputs, splits.train, entry["row"])

@@ -59,7 +59,7 @@ def train_tab(workspace: Workspace, page: gr.Blocks, cache: Path, auth: tuple[st
 def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
     """Lay out step 1; return what happens after the data were read."""
     with gr.Column(elem_classes="step", elem_id="step-data"):
-        hint = "A table with a column of texts, or images in a folder a class."
+        hint = "A table of texts, images by class, or images/ and masks/."
         html(part("title", number=1, text="Data", read=hint))
         with gr.Row(equal_height=True):
             label = "Drop a CSV, JSON, parquet or zip of images"

@@ -82,6 +82,22 @@ def pooled_model(folder: Path) -> Path:
     return final
 
 
+def masks_model(folder: Path) -> Path:
+    """A model of masks whose classes have hostile names and colours of their own, the first black."""
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
+
+    torch.manual_seed(0)
+    sizes = {"hidden_sizes": [8, 16, 24, 32], "num_attention_heads": [1, 1, 2, 2], "depths": [1, 1, 1, 1]}
+    names = {0: "ground", 1: HOSTILE[0], 2: HOSTILE[2]}
+    palette = [[0, 0, 0], [200, 0, 0], [0, 200, 0]]
+    config = SegformerConfig(
+        **sizes, decoder_hidden_size=16, id2label=names, label2id={v: k for k, v in names.items()}, palette=palette
+    )
+    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    SegformerImageProcessor(size={"height": 64, "width": 64}, do_reduce_labels=False).save_pretrained(folder)
+    return folder
+
+
 def images(folder: Path) -> dict[str, Path]:
     """Images of every kind that people have."""
     rng = np.random.default_rng(0)
@@ -159,7 +175,7 @@ def folders_to_serve(folder: Path) -> dict[str, Path]:
     (deberta / "report.json").write_text("{ this is no JSON")
     made = {f"{kind} {inputs}": made_run(folder / f"{kind}-{inputs}", kind, inputs) / "final" for kind, inputs in MADE}
     return made | {
-        "hostile": final, "vit": picture, "deberta": deberta, "pooled": pooled_model(folder),
+        "masks": masks_model(folder / "masks"), "hostile": final, "vit": picture, "deberta": deberta, "pooled": pooled_model(folder),
         "encoder": build("bert", folder / "encoder"), "packaged": Path(find_checkpoint(PACKAGED, None).path),
     }  # fmt: skip
 

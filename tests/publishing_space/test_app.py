@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -70,6 +71,19 @@ def test_labels_numbers_and_pairs_are_answered_as_by_the_run(served, name):
     assert f"<th><bdi>{headline}</bdi></th>" in page
     assert f"<bdi>{learned}</bdi>" in page
     assert "cannot be read" not in page
+
+
+def test_masks_are_those_of_the_run(served, pictures):
+    client = Client(served.url("masks"), verbose=False)
+    (expected,) = hftl.load(served.folders["masks"]).predict([pictures["rgb.png"]])
+    found = client.predict(handle_file(pictures["rgb.png"]), api_name="/predict")
+    labels = hftl.load(served.folders["masks"]).labels
+    assert {one["label"] for one in found["annotations"]} == {*expected.shares} - {"ground"}
+    for one in found["annotations"]:
+        painted = np.asarray(Image.open(one["image"]))
+        there = expected.mask == labels.index(one["label"])
+        assert ((painted[..., 3] > 0) == there).mean() > 0.999
+        assert painted[there][0].tolist() == [*([200, 0, 0] if labels.index(one["label"]) == 1 else [0, 200, 0]), 255]
 
 
 def test_a_packaged_checkpoint_with_a_thousand_classes(clients, pictures):
@@ -150,7 +164,7 @@ def test_predict_is_the_only_endpoint(clients):
     ("name", "line"),
     [
         ("untrusted", "set TRUST_REMOTE_CODE=1"),
-        ("encoder", "no text, token or image classifier"),
+        ("encoder", "no classifier of texts, tokens, images or pixels"),
         ("adapter", "needs merged weights"),
         ("locked", "secret HF_TOKEN"),
         ("missing", "secret HF_TOKEN"),

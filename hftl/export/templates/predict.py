@@ -1,11 +1,13 @@
 """Answer texts or images: python predict.py INPUT ... Needs onnxruntime, and tokenizers for texts, Pillow for images.
 
 A model of pairs takes the two texts of a pair one after the other. Of entities it prints a line each: the number of its
-text from 0, its type and score, where it starts and ends, and what it is.
+text from 0, its type and score, where it starts and ends, and what it is. Of masks it writes NAME.mask.png of NAME.jpg,
+whose pixels are ids of classes, into the working folder.
 """
 
 import argparse
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +71,9 @@ def probabilities(inputs, model=HERE / "model.onnx"):
 def answers(inputs, model=HERE / "model.onnx"):
     """Each answer in words: the class, the labels above their thresholds, the number, or each entity of a text."""
     values, labels = config(), config()["labels"]
-    if values["answers"] == "entities":
-        from predict_words import lines
-
-        yield from lines(inputs, session(model), labels)
+    beside = {"entities": "predict_words", "masks": "predict_masks"}.get(values["answers"])
+    if beside:
+        yield from import_module(beside).lines(inputs, session(model), labels)
         return
     if values.get("pairs"):
         inputs = [{"text": a, "text_pair": b} for a, b in zip(inputs[::2], inputs[1::2], strict=True)]

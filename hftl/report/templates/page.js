@@ -107,6 +107,15 @@
     }));
   }
 
+  // How much of an image is seen through what lies over it.
+  const opacity = document.getElementById("opacity");
+  if (opacity) {
+    opacity.parentElement.hidden = false;
+    const set = () => { opacity.closest("section").style.setProperty("--opacity", opacity.value / 100); };
+    opacity.addEventListener("input", set);
+    set();
+  }
+
   // Tooltips of the charts: what each mark says to a screen reader, for people who point at it.
   const tip = document.getElementById("tip");
   const described = ":is([aria-roledescription='point'], [aria-roledescription='rule mark'])[aria-label]";

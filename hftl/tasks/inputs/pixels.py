@@ -59,6 +59,14 @@ def window_of(processor: Any) -> int | None:
     return None if processor.do_resize else image_side(processor)
 
 
+def alike(images: Sequence[Any], processor: Any) -> Sequence[Any]:
+    """Return the images, of those in windows the corner of one window: `pipeline` has one pass for all of a larger one."""
+    side = window_of(processor)
+    if side is None:
+        return images
+    return [image.crop((0, 0, side, side)) for image in images if min(image.size) >= side]
+
+
 def encode(dataset: Dataset, processor: Any) -> dict[str, Any]:
     """Return the images as bytes of the size that the processor makes, before it rescales and normalises them."""
 
@@ -120,8 +128,8 @@ PIXELS = replace(
     encode=encode,
     collate=collator,
     window=window_of,
+    alike=alike,
     raw=lambda encoded: encoded,
     features=("pixel_regression",),
     thumbs=None,
-    sample="",
 )

@@ -226,7 +226,7 @@ CLASSES = Output(
     flat=lambda answer, labels: [answer.detail[label] for label in labels],
     cells=lambda a: {"prediction": a.value, "probability": a.confidence, "probabilities": a.probabilities},
     widget="Label",
-    draw=lambda answer: answer.detail,
+    draw=lambda answer, row, config: answer.detail,
     words={
         "does": "sorts {row} into one of {n} classes",
         "learned": "{n} classes",
@@ -235,7 +235,7 @@ CLASSES = Output(
         "name": "class",
         "names": "classes",
         "units": "rows",
-        "same": "labels, probabilities",
+        "same": "labels, probabilities apart by at most {}",
         "given": "label",
         "per": " per class",
         "guess": "the most frequent class",

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
-from PIL import Image
 from torch import Tensor
 
 from hftl.config import DataConfig
@@ -22,6 +21,7 @@ from hftl.evaluation.mask_scores import (
     fit_pixels,
     iou_of,
     mask_statistics,
+    pixel_cells,
     pixel_counts,
     pixel_features,
     some_pixels,
@@ -41,6 +41,7 @@ from hftl.tasks.outputs.mask_ids import (
     read,
     recognise,
 )
+from hftl.tasks.outputs.mask_pictures import annotated, assembled, blended, colours_of, on_grid, picture
 from hftl.tasks.outputs.names import check_names, late
 from hftl.tasks.patches import counted, nearest
 from hftl.tasks.task import NOT_ASKED, Answer, Encoded, Made, Output, Summed
@@ -85,13 +86,17 @@ def pixel_loss(logits: Tensor, labels: Tensor, weights: Any = None, smoothing: f
 
 
 def keep(logits: Tensor, mask: Any) -> np.ndarray:
-    """Return what is kept of a map [K, ...]: the counts of `pixel_counts`, and the mean loss of a pixel."""
+    """Return what is kept of a map [K, ...]: the counts of `pixel_counts`, the cells of `pixel_cells`, the share of wrong
+    pixels, and the mean loss of a pixel.
+    """
     mask = np.asarray(mask)
     truth = torch.as_tensor(mask, device=logits.device, dtype=torch.int64)[None]
     maps = enlarged(logits[None], (mask.shape[0], mask.shape[1]))
     summed, count = pixel_loss(maps, truth)
-    counted = pixel_counts(maps[0].argmax(0).cpu().numpy(), mask, len(logits))
-    return np.append(counted, float(summed) / max(1, count))
+    answer = maps[0].argmax(0).cpu().numpy()
+    counted = pixel_counts(answer, mask, len(logits))
+    wrong = 1 - counted[2 * len(logits) :].sum() / max(1, count)
+    return np.concatenate([counted, pixel_cells(answer, mask, len(logits)), [wrong, float(summed) / max(1, count)]])
 
 
 def show(logits: Tensor, blank: np.ndarray) -> Any:
@@ -165,26 +170,14 @@ def baselines(kinds: Sequence[str], train: Encoded, targets: Made, test: Encoded
 def settle(rule: Rule, outputs: Any, targets: Made, labels: Sequence[str], asked: str) -> dict[str, Any]:
     """Return what a model's config says of masks: what ids in them stand for, and the colours of the classes."""
     first = None if rule.binary or not len(targets) else open_image(targets.origins[0]).getpalette()
-    colours = (first or []) if first and len(first) >= 3 * len(labels) else colour_map(len(labels))
-    palette = [list(colours[3 * i : 3 * i + 3]) for i in range(len(labels))]
+    palette = [list((first or [])[3 * i : 3 * i + 3]) for i in range(len(labels))]
+    if len({*map(tuple, palette)} - {()}) < len(labels):  # there is none, or one in which classes look alike
+        palette = colours_of(None, len(labels))
     return {
         "mask_values": "binary" if rule.binary else "class",
         "ignore_index": rule.ignored,
         "palette": palette,
     }
-
-
-def colour_map(count: int) -> list[int]:
-    """Return colours of so many classes, one after another: those of PASCAL VOC, black first."""
-    colours = []
-    for number in range(count):
-        rest, colour = number, [0, 0, 0]
-        for place in range(7, -1, -1):
-            for channel in range(3):
-                colour[channel] |= (rest >> channel & 1) << place
-            rest >>= 3
-        colours += colour
-    return colours
 
 
 def configured(config: Any) -> Output:
@@ -210,9 +203,17 @@ def check_masks(config: Any, name: str) -> None:
 
 def errors(outputs: np.ndarray, counted: np.ndarray, targets: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Return the share of wrong pixels of each row, that again, and the mean loss: see `Output.errors`."""
-    true, _, both = np.split(counted[:, :-1], 3, axis=1)
-    wrong = 1 - both.sum(1) / np.maximum(true.sum(1), 1)
+    wrong = counted[:, -2]
     return wrong, {"wrong": wrong, "loss": counted[:, -1]}
+
+
+def confused(
+    counted: np.ndarray, targets: Any, names: Sequence[str]
+) -> tuple[Sequence[str], list[tuple[int, int, int]]]:
+    """Return the names, and how many pixels of each class are taken for each; none where these were not kept."""
+    first = 3 * len(names)
+    cells = counted[:, first:-2].sum(axis=0).reshape(-1, len(names))
+    return names, [(int(i), int(j), int(cells[i, j])) for i, j in np.argwhere(cells)]
 
 
 def _cells(answer: Segmented) -> dict[str, Any]:
@@ -220,17 +221,11 @@ def _cells(answer: Segmented) -> dict[str, Any]:
     return {"prediction": ", ".join(shown), "probability": answer.confidence}
 
 
-def picture(answer: Segmented, config: Any) -> Image.Image:
-    """Return the map as a picture of ids with the colours of the model's config, of VOC where it has none."""
-    image = Image.fromarray(answer.mask.astype(np.uint8 if answer.mask.max(initial=0) < 256 else np.uint16))
-    if image.mode == "L":
-        known = [value for colour in getattr(config, "palette", None) or [] for value in colour]
-        image.putpalette(known or colour_map(256))
-    return image
-
-
-def _unchecked(*_: Any) -> None:
-    return None  # a map is no row of probabilities: what `pipeline` answers is held beside ours in the tests
+def named(target: Any, labels: Sequence[str]) -> str:
+    """Return the classes of a mask, those of most pixels first; nothing for one that is not kept."""
+    ids = np.asarray(target, dtype=np.int64)
+    frequent = np.bincount(ids[ids >= 0], minlength=len(labels))
+    return ", ".join(labels[i] for i in np.argsort(-frequent, kind="stable") if frequent[i])
 
 
 MASKS = Output(
@@ -261,13 +256,18 @@ MASKS = Output(
     neighbours=nearest,
     columns=lambda targets, labels, features: features.shares,
     plain=baselines,
-    parts=("slices",),
+    parts=("slices", "confusion", "worst_rows"),
+    mistaken=confused,
+    coded=lambda target: [],
+    colours=colours_of,
+    over=blended,
     ask=lambda labels: {},
-    flatten=_unchecked,
-    flat=_unchecked,
+    flatten=assembled,
+    flat=lambda answer, labels: on_grid(answer.mask),
     cells=_cells,
     widget="AnnotatedImage",
-    draw=lambda answer: answer.mask,
+    draw=annotated,
+    tell=lambda answer: _cells(answer)["prediction"],
     picture=picture,
     explained=False,
     words=CLASSES.words
@@ -276,14 +276,15 @@ MASKS = Output(
         "always": "It gives every pixel one of its {n} classes, also where none fits.",
         "use": "For finding these classes in {rows} like those it was trained on",
         "units": "pixels",
-        "same": "masks,",
+        "same": "masks, but for a share of {} of the pixels",
         "given": "mask",
         "guess": "the most frequent class",
         "worst": "The images of which most pixels are wrong.",
+        "loss": "{wrong:.1%} of its pixels are wrong",
         "ask": "Segment",
         "code": "Each class that was found is one entry: its name and its mask, a picture of 0 and 255.",
     },
-    say=lambda code, labels: "",
+    say=named,
     fits=lambda inputs, values: size_faults(inputs["image"][:], values),
     configured=configured,
     asked=partial(asked, Rule()),

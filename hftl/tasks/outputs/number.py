@@ -147,7 +147,7 @@ NUMBER = Output(
     flat=lambda answer, names: [answer.value],
     cells=lambda answer: {"prediction": answer.value, "low": answer.low, "high": answer.high},
     widget="Number",
-    draw=lambda answer: answer.value,
+    draw=lambda answer, row, config: answer.value,
     words={
         "does": "estimates a number for {row}",
         "learned": "a number",
@@ -156,7 +156,7 @@ NUMBER = Output(
         "name": "number",
         "names": "numbers",
         "units": "rows",
-        "same": "numbers,",
+        "same": "numbers, apart by at most {}",
         "given": "number",
         "per": "",
         "guess": "the mean",

@@ -240,7 +240,7 @@ TAGS = Output(
     flat=flat,
     cells=lambda answer: {"prediction": answer.value, "probability": answer.confidence},
     widget="HighlightedText",
-    draw=drawn,
+    draw=lambda answer, row, config: drawn(answer),
     tell=lambda answer: "" if answer.value else "No entity was found",
     explained=False,
     words=CLASSES.words
@@ -252,7 +252,7 @@ TAGS = Output(
         "name": "type of entity",
         "names": "types of entities",
         "units": "entities",
-        "same": "tags, probabilities",
+        "same": "tags, probabilities apart by at most {}",
         "given": "tag",
         "per": " per tag",
         "guess": "the most frequent tag",

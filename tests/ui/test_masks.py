@@ -1,0 +1,61 @@
+"""The page and masks: a zip of images/ and masks/ comes in, and a finished run answers with the mask over the image."""
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from hftl.config import DataConfig
+from hftl.data.load import load_task
+from hftl.data.settle import find_task
+from hftl.ui.files import Workspace, take_upload
+from hftl.ui.steps import result
+from tests.browser import headless_chromium
+from tests.demo.conftest import Opened
+from tests.test_segmentation import draw, run, segformer, shapes  # noqa: F401 fixtures
+from tests.ui.test_page import Page
+
+
+pytest.importorskip("gradio", reason="the extra ui is not installed")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("labels.txt", "a\nb\nc\n"), ("id2label.json", '{"0":"a","1":"b","2":"c"}')]
+)
+def test_a_zip_of_images_and_masks(tmp_path, name, text):
+    folder = draw(tmp_path / "shapes", 6)
+    (folder / name).write_text(text)
+    with zipfile.ZipFile(tmp_path / "shapes.zip", "w") as archive:
+        for file in folder.rglob("*"):
+            archive.write(file, Path("shapes") / file.relative_to(folder))
+    data = take_upload(Workspace(tmp_path / "space"), tmp_path / "shapes.zip")
+    assert find_task(DataConfig(data=data)) == "image-segmentation"
+    assert load_task("image-segmentation", DataConfig(data=data))[1].labels == ("a", "b", "c")
+
+
+def test_a_run_is_tried_with_its_mask(run, shapes, tmp_path):  # noqa: F811
+    worst = result(run.run_dir).worst
+    assert [(row.label, row.suspect) for row in worst] == [(None, False)] * len(worst)
+    assert worst[0].prediction.endswith("of its pixels are wrong")
+    shutil.copytree(run.run_dir, tmp_path / "space" / "runs" / "shapes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path))  # other pages of this process get theirs back
+        served = Page(tmp_path / "space")
+        for browser in headless_chromium():
+            opened = Opened(browser.new_page(viewport={"width": 390, "height": 844}))
+            page = opened.page
+            page.set_default_timeout(60_000)
+            page.goto(f"{served.url}?run=shapes")
+            page.wait_for_selector("#try-image")
+            page.set_input_files("#try-image input[type=file]", shapes / "images" / "004.png")
+            page.wait_for_selector("#said")
+            answer = run.predict([str(shapes / "images" / "004.png")])[0]
+            first = next(iter(answer.shares))
+            assert page.locator("#said").inner_text().startswith(f"{first} {answer.shares[first]:.1%}")
+            assert page.locator("#answer img").evaluate("async (one) => (await one.decode(), one.naturalWidth)") == 56
+            assert page.locator(".worst").first.inner_text().endswith("of its pixels are wrong")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert opened.said == []
+            assert opened.foreign == []
+        served.blocks.close(verbose=False)
