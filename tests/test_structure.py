@@ -61,28 +61,28 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3880,  # its own files, without folders
+    "hftl": 3950,  # its own files, without folders
     "hftl/cli": 1340,
-    "hftl/data": 2400,
-    "hftl/demo": 1820,
-    "hftl/doctor": 1710,
-    "hftl/evaluation": 3530,
-    "hftl/evidence": 1190,
-    "hftl/export": 990,
+    "hftl/data": 2660,
+    "hftl/demo": 1890,
+    "hftl/doctor": 1910,
+    "hftl/evaluation": 3700,
+    "hftl/evidence": 1380,
+    "hftl/export": 1110,
     "hftl/forgetting": 610,
     "hftl/job": 710,
-    "hftl/methods": 1000,
-    "hftl/models": 1320,
-    "hftl/planning": 830,
-    "hftl/publishing": 2430,
-    "hftl/report": 3040,
+    "hftl/methods": 1010,
+    "hftl/models": 1690,
+    "hftl/planning": 840,
+    "hftl/publishing": 2470,
+    "hftl/report": 3200,
     "hftl/selection": 2000,
-    "hftl/tasks": 3420,
-    "hftl/training": 2580,
-    "hftl/ui": 2010,
-    "spaces_demo": 570,
+    "hftl/tasks": 3710,
+    "hftl/training": 2740,
+    "hftl/ui": 2040,
+    "spaces_demo": 620,
 }
-MAX_FILES = 244
+MAX_FILES = 257
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

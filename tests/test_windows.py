@@ -128,3 +128,19 @@ def test_a_model_of_one_size_is_refused(run, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="--sliding_windows: the model reads images of 64 pixels and of no other"):
         hftl.adapt("image-segmentation", data, known, output_dir=tmp_path / "run", sliding_windows=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_probe_reads_every_window_with_its_part_of_the_mask(run, tmp_path):
+    from hftl.training.patches import windows_of
+    from hftl.training.windows import places_of
+
+    mask = torch.arange(90 * 150).reshape(1, 90, 150)
+    windows = windows_of(mask, SIDE)
+    assert windows.shape == (len(places_of(90, 150, SIDE)), SIDE, SIDE)
+    assert windows[0, 0, 0] == 0
+    assert windows[-1, -1, -1] == 90 * 150 - 1
+    assert (windows_of(mask[:, :40], SIDE)[:, 40:] == -100).all()
+    data, model = str(run.run_dir.parent / "data"), str(run.run_dir.parent / "model")
+    flags = {"sliding_windows": True, "image_size": SIDE, "evidence": "off"}
+    probed = hftl.adapt("image-segmentation", data, model, "probe", output_dir=tmp_path / "probe", **flags)
+    assert probed.metrics["miou"]["value"] > run.report["evidence"]["ladder"][0]["miou"]["value"]

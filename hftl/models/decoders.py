@@ -6,7 +6,11 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, UperNetConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_BACKBONE_MAPPING,
+    MODEL_FOR_OBJECT_DETECTION_MAPPING,
+    MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING,
+)
 from transformers.models.segformer.image_processing_pil_segformer import SegformerImageProcessorPil
 
 from hftl.errors import ConfigError
@@ -45,6 +49,8 @@ def decoder_config(config: Any, auto_model: Any, labels: dict[str, Any], decoder
 
 def reads_pixels(kind: Any) -> bool:
     """Is a config of this class that of an image body?"""
+    if kind in MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING or kind in MODEL_FOR_OBJECT_DETECTION_MAPPING:
+        return False  # their bodies end in queries, not in a map
     body: Any = AutoModel._model_mapping.get(kind, None)
     return getattr(body, "main_input_name", "") == "pixel_values" or kind in MODEL_FOR_BACKBONE_MAPPING
 

@@ -11,6 +11,7 @@ from hftl.evaluation.mask_probe import patches_of
 from hftl.tasks.patches import Patches
 from hftl.tasks.task import NOT_ASKED
 from hftl.training.features import Batch, Encoded, Passer
+from hftl.training.windows import filled, places_of
 
 
 def patch_shares(mask: torch.Tensor, classes: int, size: tuple[int, int]) -> torch.Tensor:
@@ -29,19 +30,25 @@ def patch_features(passer: Passer, model: Any, encoded: Encoded, classes: int, t
     "native" is [n, d], "shares" [n, classes], "counts" how many patches each row has. Which patches are taken is drawn
     for each row from its number, so that it is the same on several processes.
     """
-    seen: dict[str, torch.Tensor] = {}
+    seen: list[torch.Tensor] = []  # of a batch; of an image in windows several for one row
     taken: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def use(rows: list[int], _: Any, batch: Batch) -> None:
-        maps = seen["map"].float()
-        size = (maps.shape[1], maps.shape[2])
-        counts = patches_of(len(encoded), size[0] * size[1])
-        for row, states, mask in zip(rows, maps, batch["labels"], strict=True):
-            drawn = np.sort(np.random.default_rng(row).permutation(size[0] * size[1])[: counts[row]])
-            shares = patch_shares(mask, classes, size)
-            taken[row] = tuple(value.flatten(0, 1).cpu().numpy()[drawn] for value in (states, shares))  # type: ignore[assignment]
+        maps, masks = torch.cat(seen).float(), batch["labels"]
+        seen.clear()
+        if encoded.window is not None:
+            maps, masks = maps[None], windows_of(masks, encoded.window)[None]
+        else:
+            maps, masks = maps[:, None], masks[:, None]
+        size = (maps.shape[2], maps.shape[3])
+        places = maps.shape[1] * size[0] * size[1]
+        counts = patches_of(len(encoded), places)
+        for row, states, parts in zip(rows, maps, masks, strict=True):
+            drawn = np.sort(np.random.default_rng(row).permutation(places)[: counts[row]])
+            shares = torch.stack([patch_shares(mask, classes, size) for mask in parts])
+            taken[row] = tuple(value.flatten(0, 2).cpu().numpy()[drawn] for value in (states, shares))  # type: ignore[assignment]
 
-    hook = model.classifier.register_forward_pre_hook(lambda _, args: seen.update(map=args[0]))
+    hook = model.classifier.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     try:
         if passer.run(model, encoded, use, title) > 1:
             for others in gather_object([taken]):
@@ -51,6 +58,13 @@ def patch_features(passer: Passer, model: Any, encoded: Encoded, classes: int, t
     values, shares = zip(*(taken[row] for row in range(len(encoded))), strict=True)
     counts = np.array([len(one) for one in values])
     return {"native": np.concatenate(values), "shares": np.concatenate(shares), "counts": counts}
+
+
+def windows_of(masks: torch.Tensor, side: int) -> torch.Tensor:
+    """Return the windows of a mask [1, height, width], in the order in which images are read, [windows, side, side]."""
+    height, width = masks.shape[-2:]
+    mask = filled(masks[0], side, NOT_ASKED)
+    return torch.stack([mask[y : y + side, x : x + side] for y, x in places_of(height, width, side)])
 
 
 def as_patches(arrays: dict[str, np.ndarray]) -> Patches:

@@ -21,8 +21,7 @@ def in_windows(model: Callable[..., Any], side: int, **batch: Any) -> Any:
     """
     pixels = batch.pop("pixel_values")
     height, width = pixels.shape[-2:]
-    pixels = F.pad(pixels, (0, max(0, side - width), 0, max(0, side - height)))
-    places = [(y, x) for y in starts(pixels.shape[-2], side) for x in starts(pixels.shape[-1], side)]
+    pixels, places = filled(pixels, side, 0.0), places_of(height, width, side)
     total: Any = None
     count: Any = None
     for begin in range(0, len(places), _AT_ONCE):
@@ -37,6 +36,17 @@ def in_windows(model: Callable[..., Any], side: int, **batch: Any) -> Any:
             count[y : y + side, x : x + side] += 1
     output["logits"] = (total / count)[..., :height, :width]
     return output
+
+
+def filled(values: torch.Tensor, side: int, value: float) -> torch.Tensor:
+    """Return an image or a mask [..., height, width] of at least `side` pixels, filled up on the right and at the bottom."""
+    height, width = values.shape[-2:]
+    return F.pad(values, (0, max(0, side - width), 0, max(0, side - height)), value=value)
+
+
+def places_of(height: int, width: int, side: int) -> list[tuple[int, int]]:
+    """Return where the windows of an image begin, (y, x), in the order in which they are read."""
+    return [(y, x) for y in starts(max(side, height), side) for x in starts(max(side, width), side)]
 
 
 def starts(length: int, side: int) -> list[int]:
