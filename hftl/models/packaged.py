@@ -82,6 +82,7 @@ FOCUS = PackagedCheckpoint(
     license="MIT",
     description="ViT-S/14 of the DINOv2 family, altered by saliency training: no measure of DINOv2",
     sha256="198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+    extra="backbone",  # 90 MB, and OpenCV with it
 )
 PACKAGED: dict[str, PackagedCheckpoint] = {p.name: p for p in (MINILM, LITE0, E5, FOCUS)}
 

@@ -98,6 +98,7 @@ class Made:
     key: Callable[[Any], bytes | None]  # of a source: equal for equal ones
     rows: np.ndarray  # numbers of these rows among the sources
     kept: dict[int, np.ndarray] = field(default_factory=dict)  # rows that were made, as long as there is room
+    room: int | None = None  # bytes of these; None: `_ROOM`
 
     @classmethod
     def of(cls, sources: Sequence[Any], make: Callable[[Any], np.ndarray], key: Callable[[Any], bytes | None]) -> Self:
@@ -115,9 +116,14 @@ class Made:
         made = self.kept.get(number)
         if made is None:
             made = self.make(self.sources[number])
-            if sum(one.nbytes for one in self.kept.values()) + made.nbytes <= _ROOM:
+            room = _ROOM if self.room is None else self.room
+            if sum(one.nbytes for one in self.kept.values()) + made.nbytes <= room:
                 self.kept[number] = made
         return made
+
+    def once(self) -> Self:
+        """Return the same rows, of which no more are kept: for a pass that reads each once."""
+        return replace(self, room=0)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         raise TypeError("rows that are made one by one are no array")

@@ -84,6 +84,15 @@ class Encoded(torch.utils.data.Dataset):
         arrays = {name: array[windows] for name, array in self.arrays.items()}
         return replace(self, arrays=arrays, targets=self.targets[index], units=units, rows=owners)
 
+    def once(self) -> "Encoded":
+        """Return the same rows for a pass that reads each once, so that those which are made are not kept."""
+
+        def let_go(array: Any) -> Any:
+            return array.once() if isinstance(array, Made) else array
+
+        arrays = {name: let_go(array) for name, array in self.arrays.items()}
+        return replace(self, arrays=arrays, targets=let_go(self.targets))
+
     def items(self, numbers: Sequence[int] | np.ndarray) -> "Encoded":
         """Return the items of these numbers, each as a row of its own, also where it is a window of one."""
         if self.units is None:

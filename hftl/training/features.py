@@ -197,6 +197,7 @@ class Passer:
     def _kept(self, model: Any, encoded: Encoded, title: str) -> np.ndarray:
         """Return what `Encoded.keep` makes of every row's map, [n, k] or objects [n], and let the maps go."""
         by_row: dict[int, Any] = {}
+        encoded = encoded.once()
 
         def use(rows: list[int], output: Any, _: Batch) -> None:
             for row, logits in zip(rows, output.logits, strict=True):

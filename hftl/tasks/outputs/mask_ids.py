@@ -40,8 +40,8 @@ class Rule:
     def target(self, file: Any) -> np.ndarray:
         """Return the classes [height, width] of a mask, `NOT_ASKED` where nothing is counted."""
         ids = mask_ids(file)
-        classes = (ids > 0).astype(np.int32) if self.binary else ids.astype(np.int32)
-        return classes if self.ignored is None else np.where(ids == self.ignored, NOT_ASKED, classes)
+        classes = (ids > 0).astype(np.int16) if self.binary else ids.astype(np.int16)  # 255 classes at most
+        return classes if self.ignored is None else np.where(ids == self.ignored, np.int16(NOT_ASKED), classes)
 
     def of(self, ids: Collection[int]) -> set[int]:
         """Return the classes that the ids of one mask stand for."""

@@ -147,22 +147,28 @@ def baselines(kinds: Sequence[str], train: Encoded, targets: Made, test: Encoded
             pixels = part.arrays["pixels"][i]
             yield pixels, resized(part.targets[i], pixels.shape[-2:]).numpy().astype(np.int64)
 
-    start = time.perf_counter()
+    start, train, test = time.perf_counter(), train.once(), test.once()
     features, classes = some_pixels(rows(train), len(train))
     most = int(np.bincount(classes).argmax())
     models = [("majority", "majority class", None)]
     models += [("pixels", "colour and position of a pixel, logistic regression", fit_pixels(features, classes))]
     counted: list[list[np.ndarray]] = [[] for _ in models]
-    labels = int(classes.max()) + 1
-    labels = max(labels, *(int(test.targets[i].max()) + 1 for i in range(len(test))))
     for pixels, mask in ((test.arrays["pixels"][i], test.targets[i]) for i in range(len(test))):
         for (_, _, model), into in zip(models, counted, strict=True):
             guess = np.full(pixels.shape[-2:], most)
             guess = guess if model is None else model.predict(pixel_features(pixels)).reshape(guess.shape)
-            into.append(pixel_counts(resized(guess, mask.shape).numpy().astype(np.int64), mask, labels))
+            guess = resized(guess, mask.shape).numpy().astype(np.int64)
+            into.append(pixel_counts(guess, mask, 1 + int(max(classes.max(), mask.max()))).reshape(3, -1))
     seconds = time.perf_counter() - start
+    width = max(one.shape[1] for one in counted[0])
     return [
-        Baseline(name, np.stack(into).reshape(len(into), 3, -1), seconds, None, _Plain(kind))
+        Baseline(
+            name,
+            np.stack([np.pad(one, ((0, 0), (0, width - one.shape[1]))) for one in into]),
+            seconds,
+            None,
+            _Plain(kind),
+        )
         for (kind, name, _), into in zip(models, counted, strict=True)
     ]
 
