@@ -77,7 +77,7 @@ BUDGETS = {
     "hftl/publishing": 2470,
     "hftl/report": 3200,
     "hftl/selection": 2000,
-    "hftl/tasks": 3710,
+    "hftl/tasks": 3740,
     "hftl/training": 2740,
     "hftl/ui": 2040,
     "spaces_demo": 620,

@@ -176,7 +176,7 @@ def test_the_ladder_scores_the_probe_that_the_head_can_hold(text_checkpoint: Che
     given: list[Any] = []
     model = transformers.AutoModelForSequenceClassification.from_pretrained(text_checkpoint("gpt2"))
     ready = SimpleNamespace(
-        loaded=SimpleNamespace(model=model, output="score"), splits=SimpleNamespace(labels="abc"), weights=None,
+        loaded=SimpleNamespace(model=model, output="score", outputs=("score",)), splits=SimpleNamespace(labels="abc"), weights=None,
         config=SimpleNamespace(train_seed=0),
         task=SimpleNamespace(output=SimpleNamespace(probe=lambda *args: given.append(args))),
     )  # fmt: skip

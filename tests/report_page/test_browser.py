@@ -171,7 +171,7 @@ def test_a_link_unfolds_and_paper_has_everything(texts, show):
     assert folded >= 4
     assert not opened.page.locator("#glossary dl").is_visible()
     opened.page.locator("nav a", has_text="Words").click()
-    assert opened.page.locator("#glossary dl").is_visible()
+    opened.page.locator("#glossary dl").wait_for(state="visible")
     opened.page.evaluate("void (window.print = () => dispatchEvent(new Event('beforeprint')))")
     opened.page.locator("#print").click()
     assert opened.page.locator("details:not([open])").count() == 0

@@ -11,10 +11,9 @@ from hftl.data.load import load_task
 from hftl.data.settle import find_task
 from hftl.ui.files import Workspace, take_upload
 from hftl.ui.steps import result
-from tests.browser import headless_chromium
 from tests.demo.conftest import Opened
 from tests.test_segmentation import draw, run, segformer, shapes  # noqa: F401 fixtures
-from tests.ui.test_page import Page
+from tests.ui.conftest import Page
 
 
 pytest.importorskip("gradio", reason="the extra ui is not installed")
@@ -34,7 +33,7 @@ def test_a_zip_of_images_and_masks(tmp_path, name, text):
     assert load_task("image-segmentation", DataConfig(data=data))[1].labels == ("a", "b", "c")
 
 
-def test_a_run_is_tried_with_its_mask(run, shapes, tmp_path):  # noqa: F811
+def test_a_run_is_tried_with_its_mask(run, shapes, tmp_path, chromium):  # noqa: F811
     worst = result(run.run_dir).worst
     assert [(row.label, row.suspect) for row in worst] == [(None, False)] * len(worst)
     assert worst[0].prediction.endswith("of its pixels are wrong")
@@ -42,20 +41,20 @@ def test_a_run_is_tried_with_its_mask(run, shapes, tmp_path):  # noqa: F811
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path))  # other pages of this process get theirs back
         served = Page(tmp_path / "space")
-        for browser in headless_chromium():
-            opened = Opened(browser.new_page(viewport={"width": 390, "height": 844}))
-            page = opened.page
-            page.set_default_timeout(60_000)
-            page.goto(f"{served.url}?run=shapes")
-            page.wait_for_selector("#try-image")
-            page.set_input_files("#try-image input[type=file]", shapes / "images" / "004.png")
-            page.wait_for_selector("#said")
-            answer = run.predict([str(shapes / "images" / "004.png")])[0]
-            first = next(iter(answer.shares))
-            assert page.locator("#said").inner_text().startswith(f"{first} {answer.shares[first]:.1%}")
-            assert page.locator("#answer img").evaluate("async (one) => (await one.decode(), one.naturalWidth)") == 56
-            assert page.locator(".worst").first.inner_text().endswith("of its pixels are wrong")
-            assert page.evaluate("document.documentElement.scrollWidth") <= 390
-            assert opened.said == []
-            assert opened.foreign == []
+        opened = Opened(chromium.new_page(viewport={"width": 390, "height": 844}))
+        page = opened.page
+        page.set_default_timeout(60_000)
+        page.goto(f"{served.url}?run=shapes")
+        page.wait_for_selector("#try-image")
+        page.set_input_files("#try-image input[type=file]", shapes / "images" / "004.png")
+        page.wait_for_selector("#said")
+        answer = run.predict([str(shapes / "images" / "004.png")])[0]
+        first = next(iter(answer.shares))
+        assert page.locator("#said").inner_text().startswith(f"{first} {answer.shares[first]:.1%}")
+        assert page.locator("#answer img").evaluate("async (one) => (await one.decode(), one.naturalWidth)") == 56
+        assert page.locator(".worst").first.inner_text().endswith("of its pixels are wrong")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert opened.said == []
+        assert opened.foreign == []
         served.blocks.close(verbose=False)
+        page.close()
