@@ -141,7 +141,7 @@ def adapt(
     """Adapt a pretrained model to labelled data and return the finished run.
 
     Args:
-        task: "text-classification", "image-classification" or "token-classification"; by default the data tell.
+        task: a name that `hftl tasks` lists, such as "text-classification"; by default the data tell.
         data: a file, a folder, `sample:<name>` or a Hub id; a Dataset, a DataFrame, a list of dicts or `(X, y)`; or a
             dict of these by split (`DatasetDict` included). Splits that are missing are cut off train.
         model: a folder, a packaged checkpoint or a Hub id. A model object is saved in a folder of the cache first,

@@ -62,7 +62,9 @@ class DataConfig:
     label_separator: str | None = _flag(None, str, "several labels: what stands between them in the label column")
     problem_type: str | None = _flag(None, str, "what a label is (default: found by its values)", PROBLEM_TYPES)
     image_column: str | None = _flag(None, str, "column with the image (default: found by type)")
-    mask_values: str = _flag("class", str, "masks: ids of classes; binary: all above 0 is one", ("class", "binary"))
+    mask_values: str | None = _flag(
+        None, str, "masks: ids of classes (default); binary: all above 0 is one", ("class", "binary")
+    )
     ignore_index: int | None = _flag(None, int, "masks: the id that is not counted (default: 255)")
     max_train_samples: int | None = _flag(None, int, "use at most N training rows, sampled by class")
     draw_seed: int | None = _flag(None, int, "seed of the rows that --max_train_samples draws (default: --seed)")

@@ -9,7 +9,7 @@ Flags = TypedDict("Flags", {
     "text_column": str | None, "text_pair_column": str | None, "label_column": str | None,
     "label_columns": Sequence[str] | None, "label_separator": str | None,
     "problem_type": Literal["single_label_classification", "multi_label_classification", "regression"] | None,
-    "image_column": str | None, "mask_values": Literal["class", "binary"], "ignore_index": int | None,
+    "image_column": str | None, "mask_values": Literal["class", "binary"] | None, "ignore_index": int | None,
     "max_train_samples": int | None, "draw_seed": int | None, "max_eval_samples": int | None, "validation_size": float,
     "test_size": float, "slice_column": str | None, "group_column": str | None, "shots": int | None,
     "skip_bad_rows": bool, "strict": bool, "seed": int, "revision": str | None, "allow_pickle": bool,
@@ -65,7 +65,7 @@ class ColumnFlags(TypedDict, total=False):
     label_columns: Sequence[str] | None
     label_separator: str | None
     problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None
-    mask_values: Literal["class", "binary"]
+    mask_values: Literal["class", "binary"] | None
     ignore_index: int | None
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from hftl.tasks.outputs.classes import Probable
 
 
 _log = logging.getLogger("hftl")
+_AT_ONCE = 64  # rows whose maps are in memory: 20 MB of them at 640 x 480
 
 
 NOT_SURE = "not_sure"  # the column of answers that the run's abstain threshold would hold back
@@ -62,10 +64,17 @@ def _warn(what: str, count: int, total: int, first: str) -> None:
     _log.warning("%d of %d %s cannot be read and %s an empty answer. The first: %s.", count, total, what, get, first)
 
 
+def _answers(predictor: Predictor, table: Any) -> Iterator[Any]:
+    """Yield the answer to each row; of answers that are maps only some are in memory at once."""
+    size = max(1, len(table)) if predictor.task.output.show is None else _AT_ONCE
+    for start in range(0, len(table), size):
+        yield from predictor.predict_table(table.select(range(start, min(start + size, len(table)))))
+
+
 def _cells(predictor: Predictor, usable: Any, numbers: Any, count: int, wish: Wish) -> list[dict[str, Any]]:
     """Return what is said of each of `count` rows; of those that are not among the `usable` ones nothing."""
     output, found = predictor.task.output, []
-    for answer in predictor.predict_table(usable):
+    for answer in _answers(predictor, usable):
         cells = output.cells(answer)
         if "abstain" in output.parts:
             cells[NOT_SURE] = None if wish.threshold is None else bool(answer.confidence < wish.threshold)

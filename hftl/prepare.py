@@ -134,7 +134,7 @@ def _check_output(task: Task, config: RunConfig) -> None:
     what = task.output.words["names"]
     if task.output.keep is None:
         given = {
-            "mask_values": config.data.mask_values != "class",
+            "mask_values": config.data.mask_values is not None,
             "ignore_index": config.data.ignore_index is not None,
         }
         given["sliding_windows"] = config.model.sliding_windows
@@ -142,9 +142,7 @@ def _check_output(task: Task, config: RunConfig) -> None:
         if flag is not None:
             raise ConfigError(f"--{flag} is for masks, and this run learns {what}. Leave it out.")
     if not task.output.single and config.method.class_weights != "none":
-        raise ConfigError(
-            f"--class_weights weighs classes against each other, and {what} are no classes. Leave it out."
-        )
+        raise ConfigError(f"--class_weights weighs rows by their one class, and this run learns {what}. Leave it out.")
     if not task.output.single and config.method.loss is not None:
         raise ConfigError(f"--loss {config.method.loss} is for classes, and this run learns {what}. Leave it out.")
     if config.method.loss is not None and config.method.class_weights != "none":

@@ -127,7 +127,11 @@ def features_key(ready: Prepared, encoded: Encoded, bf16: bool, weights: str | N
         weights=weights or ready.identity,
         rows=encoded.fingerprint(),
         layer="+".join(ready.loaded.outputs),
-        **({} if ready.task.output.keep is None else {"targets": _targets_key(ready, encoded)}),
+        **(
+            {}
+            if ready.task.output.keep is None
+            else {"targets": _targets_key(ready, encoded), "window": encoded.window}
+        ),
         bf16=bf16,
         sample=preprocessing(ready.collate, encoded),
     )

@@ -9,7 +9,9 @@ from PIL import Image
 
 from hftl.config import DataConfig
 from hftl.data.load import load_task
+from hftl.data.sources import read_source
 from hftl.errors import DataError
+from hftl.tasks.outputs.masks import MASKS
 
 
 def packed(mask):
@@ -149,6 +151,12 @@ REFUSED = {
     "code too short": (lambda c: _change(c, segmentation={"size": [20, 30], "counts": "05"}), "cannot be read"),
     "code of nonsense": (lambda c: _change(c, segmentation={"size": [20, 30], "counts": "ßß"}), "cannot be read"),
     "another size": (lambda c: _change(c, segmentation={"size": [30, 20], "counts": [600]}), "size"),
+    "letters": (lambda c: _change(c, segmentation=[["a", 0, 1, 1, 2, 2]]), "three points"),
+    "no lists": (lambda c: _change(c, segmentation=[[1, 2, 3, 4, 5, 6], 7]), "three points"),
+    "far outside": (
+        lambda c: _change(c, segmentation=[[0, 0, 1e9, 0, 1e9, 1e9]]),
+        "far outside of its image of 30 x 20",
+    ),
     "no outline": (lambda c: _change(c, segmentation=[]), r"annotation 0 has no outline"),
     "outside": (lambda c: c["images"][3].update(file_name="../secret.jpg"), "outside of the data"),
     "twice": (lambda c: c["images"][7].update(id=0), "twice"),
@@ -178,6 +186,34 @@ def test_two_files_of_one_split(tmp_path, content):
     (tmp_path / "more.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"_annotations\.coco\.json and more\.json are both COCO files of train"):
         load(tmp_path)
+
+
+def test_other_json_files_are_left_alone(tmp_path, content):
+    write(tmp_path, content)
+    (tmp_path / "stats.json").write_text('{"images": 24}')
+    (tmp_path / "captions_train2017.json").write_text('{"images": [], "annotations": [{"caption": "a cat"}]}')
+    (tmp_path / "image_info_test2017.json").write_text('{"images": [], "categories": []}')
+    assert load(tmp_path)[1].labels == ("background", "cat", "dog")
+
+
+def test_a_split_whose_outlines_are_hidden_has_no_masks(tmp_path, content):
+    write(tmp_path / "train", content)
+    write(tmp_path / "test", {**content, "annotations": []})
+    _, splits = load(tmp_path)
+    assert "cut from train" in splits.origins["test"]
+
+
+def test_masks_are_read_by_the_names_of_a_model(tmp_path, content):
+    content["annotations"] = [one for one in content["annotations"] if one["category_id"] == 9]
+    write(tmp_path, content)
+    source = read_source(str(tmp_path), "image")
+    assert source.classes == ("background", "dog")
+    output = MASKS.asked(DataConfig(), source.classes)
+    masks = output.read(source.tables["train"], "mask", "train")
+    target = output.recognise(masks, ("background", "cat", "dog"), "train", "mask")[0]
+    assert set(np.unique(target)) == {0, 2}
+    with pytest.raises(DataError, match="the class 'dog', which the model does not know"):
+        output.recognise(masks, ("background", "cat"), "train", "mask")
 
 
 def test_without_the_package(tmp_path, content, monkeypatch):

@@ -49,7 +49,7 @@ def test_rows_are_read_and_cut():
 
 
 def test_shots_need_classes():
-    with pytest.raises(DataError, match="shots are rows of every class, and numbers are no classes"):
+    with pytest.raises(DataError, match="shots are so many rows of every class"):
         load_splits(NUMBERS.inputs, DataConfig(data=scored_texts(), shots=2), None, NUMBERS.output)
 
 

@@ -336,6 +336,21 @@ def test_a_text_model_is_refused(shapes, tmp_path):
         hftl.adapt("image-segmentation", str(shapes), str(tmp_path / "bert"), output_dir=tmp_path / "run")
 
 
+def test_a_run_on_binary_masks_evaluates_new_ones_alike(segformer, tmp_path):
+    (tmp_path / "a").mkdir()
+    data = masked(tmp_path / "a", [0, 255], count=8)
+    flags = {"mask_values": "binary", "max_steps": 1, "evidence": "off"}
+    result = hftl.adapt("image-segmentation", str(data), str(segformer), "full", output_dir=tmp_path / "run", **flags)
+    plain, typed = (result.predictor.evaluate(str(data), **more) for more in ({}, {"mask_values": "binary"}))
+    assert plain["metrics"] == typed["metrics"]
+    assert [line["support"] > 0 for line in plain["per_class"]] == [True, True]
+
+
+def test_an_image_without_a_counted_pixel_is_not_wrong():
+    kept = keep(torch.zeros(2, 4, 4), np.full((2, 2), UNASKED))
+    assert kept[-2:].tolist() == [0.0, 0.0]
+
+
 def test_config_keeps_what_masks_mean(run):
     config = json.loads((run.run_dir / "final/config.json").read_text())
     assert (config["mask_values"], config["ignore_index"]) == ("class", 255)

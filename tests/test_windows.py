@@ -144,3 +144,21 @@ def test_the_probe_reads_every_window_with_its_part_of_the_mask(run, tmp_path):
     flags = {"sliding_windows": True, "image_size": SIDE, "evidence": "off"}
     probed = hftl.adapt("image-segmentation", data, model, "probe", output_dir=tmp_path / "probe", **flags)
     assert probed.metrics["miou"]["value"] > run.report["evidence"]["ladder"][0]["miou"]["value"]
+
+
+def test_features_of_other_windows_are_others(run, tmp_path):
+    from hftl.adapt import complete, config_of
+    from hftl.prepare import prepare
+    from hftl.probing import features_key
+
+    flags = {
+        "data": str(run.run_dir.parent / "data"),
+        "model": str(run.run_dir.parent / "model"),
+        "sliding_windows": True,
+    }
+    keys = set()
+    for side in (32, 64):
+        config = config_of("image-segmentation", {**flags, "image_size": side, "output_dir": tmp_path / str(side)})
+        ready = prepare(complete(config))
+        keys.add(features_key(ready, ready.train, False))
+    assert len(keys) == 2

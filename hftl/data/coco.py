@@ -44,7 +44,8 @@ def read_coco_tree(folder: Path) -> Source | None:
     """
     found = [(path, split) for path, split in _candidates(folder) if _looks_right(path)]
     whole = {split for path, split in found if path.name.startswith(_INSTANCES)}
-    files = [_read(path, split) for path, split in found if split not in whole or path.name.startswith(_INSTANCES)]
+    found = [(path, split) for path, split in found if split not in whole or path.name.startswith(_INSTANCES)]
+    files = [file for file in (_read(path, split) for path, split in found) if file is not None]
     if not any(_has_outlines(file) for file in files):
         return None
     _check_splits(files)
@@ -71,10 +72,21 @@ def _looks_right(path: Path) -> bool:
     return head.lstrip("\ufeff \n\r\t").startswith("{") and any(f'"{key}"' in head for key in _KEYS)
 
 
-def _read(path: Path, split: str) -> _File:
-    """Parse a file and check that its parts speak of each other. Raises `DataError`."""
+def _read(path: Path, split: str) -> _File | None:
+    """Parse a file and check that its parts speak of each other; None for one of captions, of images alone, or of other
+    things. Raises `DataError`.
+    """
     try:
         content = json.loads(path.read_text(encoding=text_encoding(path)))
+    except ValueError as error:
+        raise DataError(f"{path.name} cannot be parsed: {error}") from None
+    if not all(isinstance(content.get(key), list) for key in _KEYS[:2]):
+        return None
+    if content["annotations"] and not any(
+        "category_id" in one for one in content["annotations"] if isinstance(one, dict)
+    ):
+        return None
+    try:
         images, annotations, categories = (content[key] for key in _KEYS)
         outlines: dict[Any, list[dict[str, Any]]] = defaultdict(list)
         for annotation in annotations:
@@ -83,8 +95,6 @@ def _read(path: Path, split: str) -> _File:
         names = {category["id"]: str(category["name"]).strip() for category in categories}
         used = {annotation["category_id"] for annotation in annotations}
         sizes = all(min(image["width"], image["height"]) > 0 and image["file_name"] for image in images)
-    except ValueError as error:
-        raise DataError(f"{path.name} cannot be parsed: {error}") from None
     except (KeyError, TypeError, AttributeError) as error:
         fields = (
             "images (id, file_name, width, height), annotations (image_id, category_id, segmentation) and categories"
@@ -140,6 +150,8 @@ def _table(file: _File, folder: Path, classes: Sequence[str]) -> Dataset:
         mask.save(content, "PNG")
         return {"bytes": content.getvalue(), "path": f"{Path(image['file_name']).stem}.png"}
 
+    if not _has_outlines(file):  # what is hidden, or not labelled yet
+        return image_table(paths, names, None, [None] * len(paths))
     masks = list(in_threads(draw, file.images, len(file.images), f"drawing masks ({file.split})"))
     return image_table(paths, names, None, masks)
 
@@ -181,44 +193,57 @@ def _mask(file: _File, image: dict[str, Any], ids: dict[Any, int]) -> np.ndarray
     where = f"{file.path.name}: {image['file_name']}"
     if height * width > MAX_PIXELS:
         raise DataError(f"{where} has {width} x {height} pixels, more than {MAX_PIXELS / 1e6:.0f} million")
-    drawn = [
+    coded = [
         (
-            _inside(one.get("segmentation"), height, width, f"{where}, annotation {one.get('id')}"),
+            _coded(one.get("segmentation"), height, width, f"{where}, annotation {one.get('id')}"),
             ids[one["category_id"]],
         )
         for one in file.outlines.get(image["id"], ())
     ]
     mask = np.zeros((height, width), dtype=np.uint8)
-    for inside, label in sorted(drawn, key=lambda pair: -int(pair[0].sum())):
-        mask[inside] = label
+    for code, label in sorted(coded, key=lambda pair: -int(_codes().area(pair[0]))):
+        mask[_codes().decode(code).astype(bool)] = label
     return mask
 
 
-def _inside(outline: Any, height: int, width: int, where: str) -> np.ndarray:
-    """Return which pixels [height, width] lie in an outline: polygons, or a run-length code, also a compressed one."""
+def _codes() -> Any:
     try:
-        from pycocotools import mask as codes
+        from pycocotools import mask
     except ImportError:
         raise DataError(f"COCO files need the package pycocotools: {install_extra('coco')}") from None
+    return mask
+
+
+def _coded(outline: Any, height: int, width: int, where: str) -> Any:
+    """Return the compressed run-length code of an outline: of polygons, of runs, or a compressed one."""
+    codes = _codes()
     if not outline:
         raise DataError(f"{where} has no outline (segmentation): remove it, or draw one")
     if isinstance(outline, list):
         points = outline if isinstance(outline[0], list) else [outline]
-        if not all(len(one) >= 6 and len(one) % 2 == 0 and np.isfinite(one).all() for one in points):
+        if not all(_is_polygon(one) for one in points):
             raise DataError(f"{where}: a polygon needs three points or more, as x, y, x, y, ...")
-        pieces = codes.frPyObjects(points, height, width)
-        return codes.decode(codes.merge(pieces)).astype(bool)
+        limits = np.array([width, height])
+        for one in points:  # far outside, the C code behind it asks for memory without end
+            corners = np.reshape(one, (-1, 2))
+            if (corners < -limits).any() or (corners > 2 * limits).any():
+                raise DataError(f"{where}: a polygon lies far outside of its image of {width} x {height} pixels")
+        return codes.merge(codes.frPyObjects(points, height, width))
     size, counts = (outline.get("size"), outline.get("counts")) if isinstance(outline, dict) else (None, None)
     if size != [height, width]:
         raise DataError(f"{where}: its run-length code is of the size {size}, and the image of {[height, width]}")
-    code = {"size": size, "counts": counts.encode() if isinstance(counts, str) else counts}
     if isinstance(counts, list):
         if not all(isinstance(run, int) and run >= 0 for run in counts) or sum(counts) != height * width:
             raise DataError(f"{where}: the runs of its code add up to another number than its {height * width} pixels")
-        code = codes.frPyObjects(outline, height, width)
-    elif not isinstance(counts, str) or not _adds_up(counts, height * width):
+        return codes.frPyObjects(outline, height, width)
+    if not isinstance(counts, str) or not _adds_up(counts, height * width):
         raise DataError(f"{where}: its run-length code cannot be read")
-    return codes.decode(code).astype(bool)
+    return {"size": size, "counts": counts.encode()}
+
+
+def _is_polygon(points: Any) -> bool:
+    numbers = isinstance(points, list) and all(isinstance(one, int | float) for one in points)
+    return numbers and len(points) >= 6 and len(points) % 2 == 0 and bool(np.isfinite(points).all())
 
 
 def _adds_up(code: str, pixels: int) -> bool:

@@ -244,8 +244,10 @@ class _Loading:
                 origins[split] += f"; {len(sampled)} of {len(here)} rows, stratified, seed {seed}"
             if split == "train" and config.shots is not None:
                 if not self.output.single:
-                    names = self.output.words["names"]
-                    raise DataError(f"shots are rows of every class, and {names} are no classes: leave it out")
+                    raise DataError(
+                        f"shots are so many rows of every class, and here a row has {self.output.words['names']} and not one "
+                        "class: leave it out"
+                    )
                 sampled = sampled[pick_shots(ids[sampled], labels, config.shots, draw_seed)]
                 origins[split] += f"; {config.shots} rows of every class, seed {draw_seed}"
             tables[split] = _labelled(parts[home[split]], targets[home[split]], here[sampled])

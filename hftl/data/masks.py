@@ -204,16 +204,17 @@ def class_names(ids: set[int], known: Sequence[str], ignored: int | None) -> tup
     """
     counted = sorted(ids - {ignored})
     hint = "with --mask_values binary every pixel above 0 is the one class"
-    if known and counted and counted[-1] >= len(known):
+    if not counted:
+        said = f"every pixel has the id {ignored}, which is not counted" if ids else "there is none that can be used"
+        raise DataError(f"no mask holds a pixel that is counted: {said}")
+    if known and counted[-1] >= len(known):
         raise DataError(
             f"the masks hold the id {counted[-1]}, and the names of the classes end at {len(known) - 1} ({known[-1]!r}): "
             f"correct the names; where the ids count objects, {hint}"
         )
     if len(counted) < 2:
         skipped = f", as {ignored} is not counted" if ignored in ids else ""
-        raise DataError(
-            f"the masks hold one class alone (the id {counted[0] if counted else ignored}{skipped}); {hint}"
-        )
+        raise DataError(f"the masks hold one class alone (the id {counted[0]}{skipped}); {hint}")
     if len(counted) > MOST_IDS or (not known and counted[-1] >= _SPARSE * len(counted)):
         raise DataError(
             f"the masks hold {len(counted):,} ids up to {counted[-1]:,}: these count objects or are grey levels; {hint}"

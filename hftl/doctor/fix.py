@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from datasets import ClassLabel, Dataset, Value
+from datasets import ClassLabel, Dataset, Image, Value
 
 from hftl.atomic import check_folder, disk_errors, new_folder
 from hftl.data.files import IMAGE_SUFFIXES
 from hftl.data.images import open_image
+from hftl.data.masks import NAMES_FILES
 from hftl.doctor.findings import NO_KEY, NO_LABEL, Records
 from hftl.doctor.input_checks import copies_of, repeats
 from hftl.doctor.label_checks import is_sorted, merged_names, missing_labels
-from hftl.doctor.masks import write_masks
 from hftl.doctor.reading import Opened
 from hftl.errors import DataError, RunError
 from hftl.paths import typed_path
@@ -139,7 +139,7 @@ def _write(opened: Opened, changes: Changes, order: dict[str, np.ndarray], out: 
         write = _write_images if any(one.own_file for one in opened.records.facts) else _write_rows
         for split, positions in order.items():
             if opened.records.masks and write is _write_images:
-                write_masks(opened, split, positions, folder)
+                _write_masks(opened, split, positions, folder)
                 continue
             write(opened, split, positions, changes.label[positions], folder)
         for name in set(opened.source.tables) - set(opened.named.values()):
@@ -304,15 +304,41 @@ def _write_images(opened: Opened, split: str, positions: np.ndarray, label: np.n
         if str(path).lower() in paths:
             path = path.with_name(f"{row}-{file_name}")
         paths[str(path).lower()] = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if value["bytes"] is None:
-            _link(Path(value["path"]), path)
-        else:
-            path.write_bytes(value["bytes"])
+        _copy(value, path)
     if not in_folders and paths:
         relative = [path.relative_to(home).as_posix() for path in paths.values()]
         cells = {"file_name": relative, "label": names, **{name: table[name][:] for name in more}}
         pd.DataFrame(cells, dtype=object).to_csv(home / "metadata.csv", index=False)
+
+
+def _write_masks(opened: Opened, split: str, positions: np.ndarray, folder: Path) -> None:
+    """Write the images at `positions` and their masks to folder/split/images and folder/split/masks, bytes as they are.
+
+    A file beside the source that names the classes comes along; where it named none, the ids stay what they are.
+    """
+    rows, column = opened.records.row[positions].tolist(), str(opened.columns.label)
+    table, classes = opened.source.tables[opened.named[split]], opened.source.classes
+    if classes:
+        (folder / NAMES_FILES[0]).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    masks = table.cast_column(column, Image(decode=False))[column] if column in table.column_names else None
+    images = opened.inputs[split][opened.inputs[split].column_names[0]]
+    stems: set[str] = set()
+    for row in rows:
+        name = Path(_file_name(images[row], row))
+        stem = name.stem if name.stem.lower() not in stems else f"{row}-{name.stem}"
+        stems.add(stem.lower())
+        _copy(images[row], folder / split / "images" / f"{stem}{name.suffix}")
+        if masks is not None:
+            _copy(masks[row], folder / split / "masks" / f"{stem}{Path(masks[row]['path'] or '').suffix or '.png'}")
+
+
+def _copy(value: dict[str, Any], path: Path) -> None:
+    """Write an image to `path`: another name of its file, or its bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if value["bytes"] is None:
+        _link(Path(value["path"]), path)
+    else:
+        path.write_bytes(value["bytes"])
 
 
 def _link(source: Path, path: Path) -> None:

@@ -3,14 +3,12 @@
 from collections import Counter
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Image
 
 from hftl.data.columns import quoted
-from hftl.data.masks import NAMES_FILES, class_names
+from hftl.data.masks import class_names
 from hftl.doctor.findings import Finding, Kind, Records, as_sentence, warned
 from hftl.errors import DataError
 from hftl.report.statements import counted
@@ -68,8 +66,13 @@ def empty_masks(records: Records) -> Finding:
         return Finding("empty_masks")
     usable = sum(one is not None and one.fault is None for one in records.masks)
     blank = sum(not records.masks[i].ids for i in empty)  # type: ignore[union-attr]
-    of_these = f" ({blank} of them hold no pixel that is counted)" if blank else ""
-    fix = f"They hold {_name(records, 0)!r} alone{of_these}: right where there is nothing to find, wrong where nobody has drawn it yet."
+    parts = [f"{counted(len(empty) - blank, 'mask holds', 'masks hold')} {_name(records, 0)!r} alone"] * (
+        blank < len(empty)
+    )
+    parts += [f"{counted(blank, 'mask holds', 'masks hold')} no pixel that is counted"] if blank else []
+    fix = as_sentence(
+        f"{' and '.join(parts)}: right where there is nothing to find, wrong where nobody has drawn it yet"
+    )
     level = warned(fails=False) if len(empty) >= _MOSTLY * usable or blank else "INFO"
     return records.finding("empty_masks", level, np.array(empty), fix)
 
@@ -95,37 +98,6 @@ def _name(records: Records, number: int) -> str:
 
 
 CHECKS = (broken_masks, mask_classes, unseen_classes, empty_masks, rare_classes)
-
-
-def write_masks(opened: Any, split: str, positions: np.ndarray, folder: Path) -> None:
-    """Write the images at `positions` and their masks to folder/split/images and folder/split/masks, bytes as they are.
-
-    A file beside the source that names the classes comes along; where it named none, the ids stay what they are.
-    """
-    records, home = opened.records, folder / split
-    rows = records.row[positions]
-    table = opened.source.tables[opened.named[split]]
-    if opened.source.classes:
-        (folder / NAMES_FILES[0]).write_text("".join(f"{name}\n" for name in opened.source.classes), encoding="utf-8")
-    stored = (
-        table.cast_column(opened.columns.label, Image(decode=False))[opened.columns.label]
-        if opened.columns.label in table.column_names
-        else None
-    )
-    stems: set[str] = set()
-    for row in rows.tolist():
-        image = opened.inputs[split][opened.inputs[split].column_names[0]][row]
-        path = Path(image["path"] or f"{row}.png")
-        stem = path.stem if path.stem.lower() not in stems else f"{row}-{path.stem}"
-        stems.add(stem.lower())
-        _copy(image, home / "images" / f"{stem}{path.suffix}")
-        if stored is not None:
-            _copy(stored[row], home / "masks" / f"{stem}{Path(stored[row]['path'] or '.png').suffix or '.png'}")
-
-
-def _copy(value: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(Path(value["path"]).read_bytes() if value["bytes"] is None else value["bytes"])
 
 
 def with_masks(kind: Kind) -> Kind:

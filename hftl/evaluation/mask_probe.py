@@ -1,6 +1,6 @@
 """The probe of masks: multinomial regression of the classes of a patch on the body's features of that patch.
 
-A patch is a place of the body's last map. Its target are the shares of its pixels that each class has, not the most
+A patch is a place of the body's last map. Its targets are the shares of its pixels that each class has, not the most
 frequent class: then the loss is that of its pixels under one answer for all of them, and a class that is thinner than a
 patch is learned too.
 """

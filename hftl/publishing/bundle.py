@@ -13,6 +13,7 @@ from hftl.config import read_yaml
 from hftl.errors import ConfigError, RunError
 from hftl.hub_errors import hub_errors
 from hftl.models.classes import WRAPPED
+from hftl.models.decoders import UPERNET
 from hftl.models.pooled import OWN_CLASSES
 from hftl.publishing.card import CardOptions, Example, card_text
 from hftl.publishing.hub_repository import PushOptions
@@ -142,7 +143,8 @@ def _check_buildable(artifact: Artifact, base: str, revision: str | None) -> Non
     final = json.loads((artifact.folder / "config.json").read_text(encoding="utf-8"))
     cached = try_to_load_from_cache(base, "config.json", revision=revision)  # of the training, as a rule
     body = json.loads(Path(cached).read_text(encoding="utf-8")) if isinstance(cached, str) else {}
-    if final.get("model_type") in OWN_CLASSES or body.get("model_type") in WRAPPED:
+    around = final.get("model_type") == UPERNET and body.get("model_type") != UPERNET
+    if around or final.get("model_type") in OWN_CLASSES or body.get("model_type") in WRAPPED:
         raise ConfigError(
             f"Plain transformers has no class that puts this adapter's classifier on {base} by itself: leave out "
             "--adapter_only to publish the whole model."

@@ -139,7 +139,8 @@ def _overlays(
         return [], []
     words, shown = statements.output_of(report).words, rows.overlaid([int(row["row"]) for row in worst])
     said = [{**row, "loss_words": words["loss"].format(**row), **one} for row, one in zip(worst, shown, strict=True)]
-    pixels = [line["support"] + line["precision"] for line in report["per_class"]]
+    taken = {i for cell in evidence.get("confusion") or [] for i in cell[:2]}
+    pixels = [line["support"] or i in taken for i, line in enumerate(report["per_class"])]
     return said, legend_of(rows.labels, rows.colours, pixels)
 
 

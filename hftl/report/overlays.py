@@ -45,9 +45,11 @@ def overlay(
 
 
 def _layer(ids: np.ndarray, size: tuple[int, int], palette: list[list[int]], grey: int) -> str:
-    layer = Image.fromarray(ids.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
-    layer.putpalette([value for colour in palette for value in colour])
-    alpha = bytes(0 if colour == _BLACK else _HALF if i == grey else _OPAQUE for i, colour in enumerate(palette))
+    there, places = np.unique(ids, return_inverse=True)  # a palette has room for 256, and all classes may be more
+    layer = Image.fromarray(places.reshape(ids.shape).astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
+    used = {int(i): palette[i] for i in there}
+    layer.putpalette([value for colour in used.values() for value in colour])
+    alpha = bytes(0 if colour == _BLACK else _HALF if i == grey else _OPAQUE for i, colour in used.items())
     layer.save(file := BytesIO(), "PNG", transparency=alpha, optimize=True)
     return _uri(file, "png")
 

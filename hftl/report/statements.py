@@ -378,9 +378,10 @@ def race(report: Mapping[str, Any]) -> Statement | None:
     rows = counted(int(selection["validation_rows"]), "validation row", "validation rows")
     by = race_scale(selection).name
     if selection["baseline"]:
+        saved = ", and baseline/ lies beside it" if output_of(report).keep is None else ""  # else it answers no files
         return Statement(
-            "On {} {}, which knows no pretraining, is better than every trial: do not transfer. final/ holds the probe, and "
-            "baseline/ lies beside it.",
+            "On {} {}, which knows no pretraining, is better than every trial: do not transfer. "
+            f"final/ holds the probe{saved}.",
             (rows, selection["baseline"]),
         )
     if not others:

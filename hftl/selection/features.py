@@ -86,12 +86,12 @@ def _held_out(ready: Prepared, features: dict[str, Any]) -> tuple[Any, Any]:
 
 def _latency(ready: Prepared) -> dict[str, float]:
     """Return the median milliseconds of a forward pass in fp32: of one row of median length, and of 32 of all lengths."""
-    model, rows = ready.loaded.model, ready.train
+    model, rows = ready.loaded.model, ready.train if ready.train.window is None else ready.rows_to_train_on
     order = np.argsort(rows.lengths, kind="stable")
     device = next(model.parameters()).device
     batches = {}
     for size, numbers in ((1, order[[len(order) // 2]]), (32, order[np.linspace(0, len(order) - 1, 32).astype(int)])):
-        batch = ready.collate([rows[int(i)] for i in numbers])
+        batch = ready.collate([rows[int(i)] for i in numbers])  # of images of any size, windows
         batches[size] = [{name: values.to(device) for name, values in batch.items() if name != "labels"}]
     with torch.inference_mode():
         times = time_batches(lambda feed: model(**feed).logits.cpu(), batches, ready.loaded.name, _SECONDS)

@@ -137,7 +137,7 @@ def take_upload(workspace: Workspace, upload: Path) -> str:
         return str(_unpacked(workspace, upload))
     if suffix not in (*DATA_SUFFIXES, *CONLL_SUFFIXES):
         raise DataError(
-            f"{upload.name}: give {FILE_KINDS}, .conll or .txt with words, or a zip of images in a folder for each class."
+            f"{upload.name}: give {FILE_KINDS}, .conll or .txt with words, or a zip of images: a folder for each class, images/ and masks/, or a COCO file."
         )
     path = workspace.new_data(upload.name)
     workspace.data.mkdir(parents=True, exist_ok=True)

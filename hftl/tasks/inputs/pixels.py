@@ -49,7 +49,10 @@ def fit_size(model: Any, processor: Any, datasets: list[Dataset], config: ModelC
         set_image_side(processor, side)
     if config.sliding_windows:
         if not reads(model, 2 * side):
-            raise ConfigError(f"--sliding_windows: the model reads images of {side} pixels and of no other size.")
+            raise ConfigError(
+                f"--sliding_windows: the model reads images of {side} pixels and of no other size. Leave it out, or choose "
+                "another model."
+            )
         processor.do_resize = False
     return nothing_left
 

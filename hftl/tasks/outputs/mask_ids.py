@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
 from datasets import Image as ImageFeature
 
-from hftl.data.columns import is_image, kind_of
+from hftl.data.columns import is_image, kind_of, quoted
 from hftl.data.masks import (
     IGNORED,
     Mask,
@@ -36,17 +36,24 @@ class Rule:
     binary: bool = False  # everything above 0 is the one class
     ignored: int | None = IGNORED  # the id that is not counted
     classes: tuple[str, ...] = ()  # their names beside the data
+    order: tuple[int, ...] = ()  # the model's ids of these classes, where it knows them in another order
 
     def target(self, file: Any) -> np.ndarray:
         """Return the classes [height, width] of a mask, `NOT_ASKED` where nothing is counted."""
         ids = mask_ids(file)
-        classes = (ids > 0).astype(np.int16) if self.binary else ids.astype(np.int16)  # 255 classes at most
+        known = ids if self.ignored is None else np.where(ids == self.ignored, 0, ids)
+        classes = (
+            np.asarray(self.order, dtype=np.int16)[known] if self.order else known.astype(np.int16)
+        )  # 255 at most
+        classes = (ids > 0).astype(np.int16) if self.binary else classes
         return classes if self.ignored is None else np.where(ids == self.ignored, np.int16(NOT_ASKED), classes)
 
     def of(self, ids: Collection[int]) -> set[int]:
         """Return the classes that the ids of one mask stand for."""
         counted = {*ids} - {self.ignored}
-        return {int(i > 0) for i in counted} if self.binary else counted
+        if self.binary:
+            return {int(i > 0) for i in counted}
+        return {self.order[i] for i in counted} if self.order else counted
 
 
 def read(table: Dataset, column: str, where: str, known: Any = None) -> list[Mask | None]:
@@ -104,7 +111,7 @@ def names(rule: Rule, parts: dict[str, list[Mask]], feature: Any, column: str) -
         if len(found) < 2:
             raise DataError("the masks of train hold nothing above 0, or nothing else: there is one class alone")
         if rule.classes and len(rule.classes) != len(BINARY):
-            raise DataError(f"--mask_values binary has two classes, and the file of names has {len(rule.classes)}")
+            raise DataError(f"--mask_values binary has two classes, and the data name {len(rule.classes)}")
         return rule.classes or BINARY, ["Masks are read as binary: every pixel above 0 is the one class."]
     known = class_names(held, rule.classes, rule.ignored)
     notes = [f"The id {rule.ignored} in masks is not counted."] if rule.ignored in held else []
@@ -126,8 +133,18 @@ def gather(rule: Rule, stored: Any) -> Made:
 
 
 def recognise(rule: Rule, values: Sequence[Mask], labels: Sequence[str], where: str, column: str) -> Made:
-    """Return targets by a model's classes. Raises `DataError` for an id that it does not know."""
+    """Return targets by a model's classes: by their names, where the data have names. Raises `DataError` for one that the
+    model does not know.
+    """
     held = set().union(*(rule.of(mask.ids) for mask in values))
+    if rule.classes and not rule.binary and held and max(held) < len(rule.classes):
+        strange = sorted(rule.classes[i] for i in held if rule.classes[i] not in labels)
+        if strange:
+            raise DataError(
+                f"{where}: the masks hold the class {strange[0]!r}, which the model does not know: {quoted(labels)}"
+            )
+        order = tuple(labels.index(name) if name in labels else NOT_ASKED for name in rule.classes)
+        return gather(replace(rule, order=order), encode(values, labels))
     if held and max(held) >= len(labels):
         raise DataError(
             f"{where}: the masks hold the id {max(held)}, and the model knows the classes 0 to {len(labels) - 1}; "

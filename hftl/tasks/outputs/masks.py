@@ -95,7 +95,7 @@ def keep(logits: Tensor, mask: Any) -> np.ndarray:
     summed, count = pixel_loss(maps, truth)
     answer = maps[0].argmax(0).cpu().numpy()
     counted = pixel_counts(answer, mask, len(logits))
-    wrong = 1 - counted[2 * len(logits) :].sum() / max(1, count)
+    wrong = (count - counted[2 * len(logits) :].sum()) / max(1, count)
     return np.concatenate([counted, pixel_cells(answer, mask, len(logits)), [wrong, float(summed) / max(1, count)]])
 
 
