@@ -61,10 +61,10 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3950,  # its own files, without folders
+    "hftl": 3960,  # its own files, without folders
     "hftl/cli": 1340,
-    "hftl/data": 2660,
-    "hftl/demo": 1890,
+    "hftl/data": 2690,
+    "hftl/demo": 1900,
     "hftl/doctor": 1910,
     "hftl/evaluation": 3700,
     "hftl/evidence": 1380,
@@ -74,10 +74,10 @@ BUDGETS = {
     "hftl/methods": 1010,
     "hftl/models": 1690,
     "hftl/planning": 840,
-    "hftl/publishing": 2470,
+    "hftl/publishing": 2480,
     "hftl/report": 3200,
     "hftl/selection": 2000,
-    "hftl/tasks": 3740,
+    "hftl/tasks": 3760,
     "hftl/training": 2740,
     "hftl/ui": 2040,
     "spaces_demo": 620,

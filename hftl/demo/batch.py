@@ -56,7 +56,7 @@ def classify(
     uploads: Any,
     column: str | None,
     step: Callable[[int, int], None],
-    paint: Callable[[int, str, Answer], None] | None = None,
+    paint: Callable[[int, str, Answer], str] | None = None,
 ) -> tuple[list[BatchRow], list[str]]:
     """Classify a table of texts (in `column`), or image files; return a row for each and what to say about them.
 
@@ -68,7 +68,7 @@ def classify(
     notes = []
     if len(contents) > box.most:
         notes.append(
-            f"There are {len(contents):,} {kind}s; the first {box.most:,} were classified. "
+            f"There are {len(contents):,} {kind}s; the first {box.most:,} were answered. "
             "For all of them: hftl predict MODEL --data FILE --output OUT.csv"
         )
         contents = contents[: box.most]
@@ -86,12 +86,12 @@ def classify(
             unsure = None if served.threshold is None else answer.confidence < served.threshold
             image = readable[i] if i < _SHOWN and isinstance(readable[i], PILImage.Image) else None
             picture = thumbnail(served.over(image, answer)) if image else None
-            if paint is not None:
-                paint(i, rows[i].input, answer)
-            rows[i] = rows[i]._replace(cells=served.output.cells(answer), not_sure=unsure, picture=picture)
+            written = {} if paint is None else {"file": paint(i, rows[i].input, answer)}
+            cells = {**served.output.cells(answer), **written}
+            rows[i] = rows[i]._replace(cells=cells, not_sure=unsure, picture=picture)
         step(min(start + box.chunk, len(contents)), len(contents))
     if len(faults) == len(rows):
-        raise DataError(f"None of the {len(rows):,} {kind}s can be classified. The first: {faults[0]}")
+        raise DataError(f"None of the {len(rows):,} {kind}s can be answered. The first: {faults[0]}")
     if faults:
         notes.append(f"Without a prediction: {counted(len(faults), kind, f'{kind}s')}. The first: {faults[0]}")
     return rows, notes
@@ -105,14 +105,15 @@ def write_csv(path: Path, rows: list[BatchRow]) -> None:
     write_table({name: [row.inputs[name] for row in rows] for name in rows[0].inputs} | answers, path)
 
 
-def painter(served: Served, folder: Path) -> Callable[[int, str, Answer], None]:
-    """Return a function that writes an answer as a PNG, named like its image, into a folder."""
+def painter(served: Served, folder: Path) -> Callable[[int, str, Answer], str]:
+    """Return a function that writes an answer as a PNG, named like its image, into a folder, and returns its name."""
 
-    def paint(number: int, name: str, answer: Answer) -> None:
+    def paint(number: int, name: str, answer: Answer) -> str:
         place = folder / f"{Path(name).stem}.png"
         place = folder / f"{place.stem}-{number + 1}.png" if place.exists() else place
         with new_file(place) as partial:
             served.output.picture(answer, served.predictor.model.config).save(partial, format="PNG")  # type: ignore[misc]
+        return place.name
 
     return paint
 
@@ -152,7 +153,7 @@ def batch_tab(served: Served, folder: Path) -> None:
         progress(0, desc="Reading")
 
         def step(done: int, total: int) -> None:
-            progress((done, total), desc="Classifying", unit=f"{kind}s")
+            progress((done, total), desc="Answering", unit=f"{kind}s")
 
         path = folder / secrets.token_hex(16) / "answers.csv"
         path.parent.mkdir(parents=True)

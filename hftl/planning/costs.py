@@ -102,6 +102,8 @@ def _extract(ready: Prepared, rows: list[int]) -> dict[str, np.ndarray]:
 def are_cached(ready: Prepared) -> dict[str, bool]:
     """Say for train and validation whether a run would find their features on disk."""
     parts = {"train": ready.train, "validation": ready.validation}
+    if ready.task.output.keep is not None:  # of validation whole maps are answered, and no features kept
+        del parts["validation"]
     exact = {part: is_answered_by_probe(ready.config, part) for part in parts}
     return {p: is_cached(features_key(ready, rows, ready.bf16 and not exact[p])) for p, rows in parts.items()}
 
@@ -359,12 +361,12 @@ def seconds(
     """
     cached = are_cached(ready)
     passes = {"train": features.seconds(ready.train), "validation": features.seconds(ready.validation)}
-    extraction = sum(took for part, took in passes.items() if not cached[part])
+    extraction = sum(passes[part] for part, there in cached.items() if not there)
     states = 0.0
     if cache.maker is not None:  # the passes that extract features store the states of plain rows beside them
         for part, views in (("train", cache.maker.views), ("validation", 1)):
             augmented = part == "train" and ready.augmented
-            beside = shares_pass(ready.config) and not cached[part] and not augmented
+            beside = shares_pass(ready.config) and not cached.get(part, True) and not augmented
             states += 0.0 if beside else views * passes[part]
     final = passes["train"] / len(ready.train) * (len(ready.splits.test) + len(ready.validation))
     stages = [stage_seconds(cost, len(ready.validation)) for cost in costs]

@@ -107,7 +107,7 @@ def test_limits(texts, images, tmp_path, monkeypatch):
     path.write_text("sad\n" * 5, encoding="utf-8")
     rows, notes = classify(texts, path, None, nothing)
     assert len(rows) == 3
-    assert notes[0].startswith("There are 5 texts; the first 3 were classified.")
+    assert notes[0].startswith("There are 5 texts; the first 3 were answered.")
     rows, notes = classify(images, [str(picture(tmp_path / f"{i}.png")) for i in range(4)], None, nothing)
     assert len(rows) == 3
     assert "4 images; the first 3" in notes[0]

@@ -78,7 +78,7 @@ def test_batch_and_feedback(text_demo, show, tmp_path):
     page.set_input_files("#batch-files input[type=file]", data)
     page.wait_for_function("document.querySelector('#batch-column input')?.value === 'message'")
     page.click("#batch-run")
-    assert page.locator("#batch-done").inner_text().startswith("2 texts classified, 2 of them not sure.")
+    assert page.locator("#batch-done").inner_text().startswith("2 texts answered, 2 of them not sure.")
     with page.expect_download() as download:
         page.locator("#batch-output a[download]").first.click()
     with Path(download.value.path()).open(encoding="utf-8", newline="") as file:
