@@ -101,9 +101,8 @@ def _extract(ready: Prepared, rows: list[int]) -> dict[str, np.ndarray]:
 
 def are_cached(ready: Prepared) -> dict[str, bool]:
     """Say for train and validation whether a run would find their features on disk."""
-    parts = {"train": ready.train, "validation": ready.validation}
-    if ready.task.output.keep is not None:  # of validation whole maps are answered, and no features kept
-        del parts["validation"]
+    parts = {"train": ready.train}
+    parts |= {"validation": ready.validation} if ready.task.output.keep is None else {}  # maps are answered whole
     exact = {part: is_answered_by_probe(ready.config, part) for part in parts}
     return {p: is_cached(features_key(ready, rows, ready.bf16 and not exact[p])) for p, rows in parts.items()}
 
@@ -113,8 +112,7 @@ def comparison_features(ready: Prepared, cost: FeatureCost) -> tuple[np.ndarray,
 
     Where these are all rows of train, the features stay in the cache for the run itself.
     """
-    cached = are_cached(ready)["train"]
-    rows = cv_rows(ready.strata[0], ready.config.train_seed)
+    cached, rows = are_cached(ready)["train"], cv_rows(ready.strata[0], ready.config.train_seed)
     afford = int(COMPARE_SECONDS / max(cost.seconds(ready.train), 1e-9) * len(ready.train.targets))
     if not cached and afford < len(rows):
         rows = np.random.default_rng(0).permutation(rows)[: max(afford, 1)]

@@ -157,7 +157,7 @@ def test_flags_that_mean_nothing(folder):
         with pytest.raises(ConfigError, match=f"--{flag}"):
             run(folder, kind, name="none", **{flag: value})
     for kind in ("labels", "number"):
-        with pytest.raises(DataError, match="shots are rows of every class"):
+        with pytest.raises(DataError, match="shots are so many rows of every class"):
             run(folder, kind, name="none", shots=2)
     sliced = run(folder, "number", name="sliced", data=measured(90).assign(source=["a", "b", "c"] * 30),
                  slice_column="source", evidence=True)  # fmt: skip
