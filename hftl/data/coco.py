@@ -175,7 +175,7 @@ def _find_images(file: _File, folder: Path, names: Sequence[str]) -> list[Path]:
             missing.append(name)
             continue
         paths.append(path)
-        homes.sort(key=path.is_relative_to, reverse=True)  # the next one most likely lies there too
+        homes.sort(key=path.is_relative_to, reverse=True)  # the next file is probably in the same folder
     if missing:
         there = "is not there" if len(missing) == 1 else f"and {len(missing) - 1} more are not there"
         raise DataError(

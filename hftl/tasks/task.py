@@ -245,7 +245,7 @@ class Output:
     # None: all of what it puts out is kept, [n, ...].
     keep: Function | None = None
     show: Function | None = None  # the same for a row without a target: (what it puts out, `blank`) -> for `answers`
-    blank: Function | None = None  # Dataset of rows without targets -> what stands in their place
+    blank: Function | None = None  # Dataset of rows without targets -> placeholders for them
     decode: Function  # outputs [n, ...], an array or a tensor -> what is answered, in the form of targets
     answers: Function  # (outputs [n, ...], names) -> an `Answer` per row
     check: Function  # (config of a model, its name): raises `ModelError` for one that answers otherwise

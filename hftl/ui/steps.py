@@ -85,7 +85,7 @@ class WorstRow:
     split: str  # in which the source has it: train, validation or test
     row: int  # counted from 0 there
     content: Content
-    label: str | None  # None: it has no one label, and what is wrong stands in `prediction`
+    label: str | None  # None: it has no single label, and `prediction` says what is wrong
     prediction: str
     probability: float | None  # of the prediction
     suspect: bool = False
