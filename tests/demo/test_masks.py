@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from hftl.demo.served import Served
 from hftl.errors import RunError
 from hftl.predict import load
 from hftl.run_data import open_artifact
-from tests.demo.conftest import Shown
+from tests.demo.conftest import FOLDERS, Shown
 from tests.demo.setups import picture
 
 
@@ -51,6 +52,7 @@ def demo(model) -> Iterator[Shown]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRADIO_TEMP_DIR", str(model.parent))  # other pages of this process get theirs back
         page = launch_demo(model, port=0)
+        FOLDERS[str(page.local_url)] = os.environ["GRADIO_TEMP_DIR"]
         yield Shown(str(page.local_url), model, model)
         page.close(verbose=False)
 
