@@ -1,6 +1,6 @@
-"""`python -m benchmarks.fewshot DATA [--setfit PYTHON] [--table]`: 8 and 16 rows a class, by probe, contrastive and SetFit.
+"""`python -m benchmarks.fewshot DATA [--setfit PYTHON] [--only SET...] [--table]`: few rows a class, by four contenders.
 
-DATA is a folder of labelled sets. All three learn from the same rows of the same encoder and answer the same test rows.
+8 and 16 rows of each class, by probe, contrastive, auto and SetFit. DATA is a folder of labelled sets. All learn from the same rows of the same encoder and answer the same test rows.
 SetFit is the package of its authors with its defaults and 20 pairs each way for a row (Tunstall et al. 2022), but at
 most `--most_steps` steps, run by the Python of an environment that has it. Cells are appended to the file as they end,
 so that the benchmark goes on where it stopped. Seconds are the process's CPU time of all training, features included.
@@ -42,8 +42,8 @@ def cells(seeds: int, setfit: bool) -> list[Cell]:
         Cell(data, shots, seed, contender)
         for seed in range(seeds)
         for shots in (8, 16)
-        for data in ("mr_polarity", "trashnet", "banking77", "clinc150")
-        for contender in ("probe", "contrastive", "setfit")
+        for data in ("mr_polarity", "medical_abstracts", "trashnet", "banking77", "clinc150")
+        for contender in ("probe", "contrastive", "auto", "setfit")
         if contender != "setfit" or (setfit and data not in IMAGES)
     ]
 
@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("fewshot.jsonl"))
     parser.add_argument("--setfit", help="the Python of an environment with setfit")
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--only", nargs="*", help="sets")
     parser.add_argument("--most_steps", type=int, default=1600)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--run_setfit", type=int)
@@ -148,7 +149,7 @@ def main() -> None:
         return
     done = {tuple(json.loads(line)[k] for k in Cell.__annotations__) for line in _lines(args.out)}
     for cell in () if args.table else cells(args.seeds, args.setfit is not None):
-        if tuple(asdict(cell).values()) in done:
+        if tuple(asdict(cell).values()) in done or (args.only and cell.data not in args.only):
             continue
         parts, clock = tables(args.data / cell.data, cell.shots, cell.seed), time.process_time()
         with tempfile.TemporaryDirectory() as folder:

@@ -107,7 +107,8 @@ def test_two_processes_take_the_same_point(folder: Path) -> None:
     split_folder(folder / "two", 32, other=13)
     build("bert", folder / "still", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     flags = {"data": folder / "two", "model": folder / "still", "method": "wise", "use_cpu": "true", "bf16": "false"}
-    flags |= {"evidence": "off", "num_train_epochs": 3, "train_sampling_strategy": "random", "learning_rate": 5e-3}
+    flags |= {"num_train_epochs": 3, "train_sampling_strategy": "random", "learning_rate": 5e-3}
+    flags |= {"evidence": "full", "loss": "logit_adjusted", "keep": 0.93}
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     reports = []
     for name, rows, start in (("alone", 8, []), ("pair", 4, launch)):
@@ -119,5 +120,7 @@ def test_two_processes_take_the_same_point(folder: Path) -> None:
         reports.append(json.loads((folder / name / "report.json").read_text()))
     alone, pair = (report["stages"][-1]["interpolation"] for report in reports)
     assert pair["alpha"] == alone["alpha"]
+    assert 0 < alone["alpha"] < 1  # --keep bounds it
+    assert [p["kept"] for p in pair["curve"]] == pytest.approx([p["kept"] for p in alone["curve"]], rel=1e-5)
     assert [p["score"] for p in pair["curve"]] == pytest.approx([p["score"] for p in alone["curve"]])
     assert len(reports[1]["stages"][-1]["weights"]) == 16  # equal on both
