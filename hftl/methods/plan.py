@@ -211,7 +211,8 @@ def full_defaults(loaded: Loaded, config: MethodConfig, n_train: int) -> tuple[f
         rate, decay, epochs, batch = RATE_VIT, DECAY_VIT, 5, 32
     else:
         width = getattr(loaded.model.config, "hidden_size", 768)  # not every config calls it so
-        rate, decay, epochs, batch = RATE_TEXT * (768 / width) ** WIDTH_POWER, DECAY_TEXT, 3, 16
+        rate = float(f"{RATE_TEXT * (768 / width) ** WIDTH_POWER:.1e}")  # people read it: two digits
+        decay, epochs, batch = DECAY_TEXT, 3, 16
         numbers = getattr(loaded.model.config, "problem_type", None) == "regression"
         rate *= RATE_FINE if numbers or type(loaded.model).__name__.endswith("ForTokenClassification") else 1.0
     batch = MAP_ROWS if answers_pixels(loaded.model) else batch
