@@ -159,7 +159,7 @@ def main() -> None:
             data = saved(case, Path(folder) / "data")
             theirs, ours = [[] for _ in RATES], []
             for seed in range(42, 42 + typed.seeds):
-                config = DataConfig(data=data, max_train_samples=ROWS, max_eval_samples=TEST)
+                config = DataConfig(data=data, max_train_samples=ROWS, max_eval_samples=TEST, seed=seed)
                 task, splits = load_task(case.task, config, seed)
                 for i, rate in enumerate(RATES):
                     trainer, score = script(task, splits, rate, f"{folder}/script{i}-{seed}", seed)

@@ -18,6 +18,7 @@ from tests.runs import SMALL, checkpoint, split_folder, subprocess_env, text_fra
 
 
 LOOKS = "full@0.0005/3/6/9=2.0 lora@0.0005/3/6/9=1.0 full@0.0002/3/6/9=2.0 full:1@0.0005/3/6/9=1.0"
+PLAIN = "full:plain@0.001/3/9=1.0"
 
 
 @pytest.fixture
@@ -47,6 +48,17 @@ def test_the_winner_is_the_run_that_its_method_would_be_alone(tmp_path, unmixed)
     assert not {n: float((theirs[n] - t).abs().max()) for n, t in ours.items() if not theirs[n].equal(t)}
     assert sum(trial["dropped_at"] is not None for trial in trials.values()) == 3
     assert all(trial["reason"] for trial in trials.values() if trial["dropped_at"])
+
+
+def test_a_plain_trial_is_what_a_copied_script_does(tmp_path, unmixed):
+    auto = tiny_run("bert", "auto", tmp_path, race=PLAIN, budget="1h", max_steps=-1)
+    assert auto.report["selection"]["winner"] == "full, plain at 0.001"
+    usual = {"init_head": "random", "layer_decay": 1.0, **policy.PLAIN, "learning_rate": 1e-3, "max_steps": 9}
+    usual |= {"per_device_train_batch_size": SMALL["per_device_train_batch_size"]}  # typed, so it holds for all
+    alone = tiny_run("bert", "full", tmp_path, "alone", eval_strategy="no", **usual)
+    ours, theirs = (weights(run.run_dir, "bert") for run in (auto, alone))
+    assert not {n: float((theirs[n] - t).abs().max()) for n, t in ours.items() if not theirs[n].equal(t)}
+    assert read_yaml(auto.run_dir / "config.yaml")["race"] == PLAIN
 
 
 def test_config_of_a_race_repeats_it(tmp_path):

@@ -256,14 +256,15 @@ def _halve(track: _Track) -> tuple[Trial | None, list[dict[str, Any]]]:
                 break
         dropped += [_entry(track, trial, None, rung + 1, UNSEEN) for trial in racing if trial not in looks]
         one = track.ended_early or rung == last
-        racing, reasons = choose(looks, track.race.seconds, 1 if one else policy.survivors(len(racing)))
+        left = {t.name: track.race.seconds[t.name] * (1 - t.look(rung) / t.looks[-1]) for t in looks}
+        racing, reasons = choose(looks, left, 1 if one else policy.survivors(len(racing)))
         dropped += [_entry(track, trial, looks[trial], rung + 1, why) for trial, why in reasons.items()]
         _show(track, rung, looks, racing)
     return (racing[0] if racing else None), dropped
 
 
 def choose(looks: dict[Trial, Look], seconds: dict[str, float], count: int) -> tuple[list[Trial], dict[Trial, str]]:
-    """Return the `count` best trials, and why the others are dropped; of two that are level the much cheaper is better."""
+    """Return the `count` best trials, and why the others are dropped; `seconds` are left, and decide between level ones."""
     pool = sorted(looks, key=lambda trial: -looks[trial].score)
     kept: list[Trial] = []
     for _ in range(count):
@@ -271,7 +272,7 @@ def choose(looks: dict[Trial, Look], seconds: dict[str, float], count: int) -> t
         cheap = [
             t
             for t in pool
-            if seconds[t.name] <= policy.CHEAPER * seconds[best.name] and looks[best].beats(looks[t]) < policy.LEVEL
+            if seconds[t.name] < policy.CHEAPER * seconds[best.name] and looks[best].beats(looks[t]) < policy.LEVEL
         ]
         kept.append(min(cheap, key=lambda t: seconds[t.name]) if cheap else best)
         pool.remove(kept[-1])
@@ -350,9 +351,9 @@ def _averaged(track: _Track, tuned: _Tuned, learned: list[dict[str, Tensor]]) ->
 def _mixed(track: _Track, trial: Trial, tuned: _Tuned) -> _Tuned:
     """The best point between the probe-headed base and the winner, if that does not lose; of equals the nearest to the base.
 
-    For `full`: adapters are products of two matrices, and no point between them is between the weights.
+    For `full` from the probe's head: adapters are products of two matrices, and no point between them is between the weights.
     """
-    if trial.method != "full" or not tuned.seen.plan.outputs:  # a head that no probe can be written into
+    if trial.method != "full" or trial.plain or not tuned.seen.plan.outputs:
         return tuned
     model = tuned.seen.plan.model
     _, fresh = track.prepared(trial)
@@ -367,17 +368,9 @@ def _mixed(track: _Track, trial: Trial, tuned: _Tuned) -> _Tuned:
     curve = [{"alpha": alpha, "score": looks[alpha].score} for alpha in sorted(looks)]
     assert tuned.fitted is not None
     stages = tuned.fitted.stages
-    report = StageReport(
-        "interpolation",
-        stages[-1].trainable_parameters,
-        {},
-        0.0,
-        0,
-        0.0,
-        [],
-        "rows",
-        interpolation={"metric": track.judge.metric, "alpha": best, "curve": curve},
-    )
+    points = {"metric": track.judge.metric, "alpha": best, "curve": curve}
+    learned = stages[-1].trainable_parameters
+    report = StageReport("interpolation", learned, {}, 0.0, 0, 0.0, [], "rows", interpolation=points)
     if is_main_process():  # from which the share of the base that is kept at alpha 1 is taken
         save_file({k: v.contiguous() for k, v in end.items()}, track.run.work / f"stage-{len(stages) - 1}.safetensors")
     wait_for_all()

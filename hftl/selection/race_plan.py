@@ -21,6 +21,9 @@ from hftl.selection import race_policy as policy
 from hftl.training.world import broadcast_from_main, is_main_process
 
 
+_PLAIN = ":plain"  # of a trial in config.yaml
+
+
 @dataclass(frozen=True)
 class Trial:
     """One way to train, and the steps after which it is looked at; the last is its end."""
@@ -29,12 +32,13 @@ class Trial:
     learning_rate: float
     looks: tuple[int, ...]
     train_top: int | None = None
+    plain: bool = False
 
     @property
     def name(self) -> str:
         """What people read: "full at 0.0002"."""
         top = "" if self.train_top is None else f", top {self.train_top}"
-        return f"{self.method}{top} at {self.learning_rate:g}"
+        return f"{self.method}{top}{', plain' if self.plain else ''} at {self.learning_rate:g}"
 
     def look(self, rung: int) -> int:
         """Return the step of its look at a rung, the last one after its end."""
@@ -42,9 +46,9 @@ class Trial:
 
     def config(self, config: RunConfig) -> RunConfig:
         """Return the config of the run that this trial is."""
-        flags = {"learning_rate": self.learning_rate, "max_steps": self.looks[-1], "eval_strategy": "no"}
-        method = replace(config.method, method=self.method, train_top=self.train_top, budget=None, race=None)
-        return replace(config, method=method, training={**config.training, **flags})
+        config = _config_of(self, config)
+        flags = {"learning_rate": self.learning_rate, "max_steps": self.looks[-1]}
+        return replace(config, training={**config.training, **flags})
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Race:
     def text(self) -> str:
         """What config.yaml holds of it."""
         return " ".join(
-            f"{t.method}{f':{t.train_top}' if t.train_top else ''}@{t.learning_rate!r}/{'/'.join(map(str, t.looks))}"
+            f"{t.method}{f':{t.train_top}' if t.train_top else _PLAIN if t.plain else ''}@{t.learning_rate!r}"
+            f"/{'/'.join(map(str, t.looks))}"
             f"={self.seconds[t.name]:.1f}"
             for t in self.trials
         )
@@ -73,11 +78,12 @@ def read_race(text: str, budget: float) -> Race:
             told, _, took = word.partition("=")
             method, _, rest = told.partition("@")
             rate, *looks = rest.split("/")
-            name, _, top = method.partition(":")
+            plain = method.endswith(_PLAIN)
+            name, _, top = method.removesuffix(_PLAIN).partition(":")
             steps = tuple(int(step) for step in looks)
             if not steps or list(steps) != sorted(set(steps)) or steps[0] < 1:
                 raise ValueError(word)
-            trials.append(Trial(get_method(name).name, float(rate), steps, int(top) if top else None))
+            trials.append(Trial(get_method(name).name, float(rate), steps, int(top) if top else None, plain))
             seconds[trials[-1].name] = float(took)
     except ValueError:
         raise ConfigError(f"--race {text!r} is no race: config.yaml of a run with --method auto holds one.") from None
@@ -91,14 +97,14 @@ def plan_race(ready: Prepared) -> Race:
     """
     method, typed = ready.config.method, ready.config.training
     asked = parse_budget(method.budget) if method.budget else None
-    measured: dict[tuple[str, int | None], tuple[float, int, float]] = {}
+    measured: dict[policy.Candidate, tuple[float, int, float]] = {}
     trials: dict[str, Trial] = {}
     costs: dict[str, float] = {}
     for one in policy.candidates(ready):
-        key = (one.method, one.train_top)
+        key = replace(one, factor=1.0)
         measured[key] = measured.get(key) or broadcast_from_main(_measure(ready, one))
         rate, steps, seconds = measured[key]
-        trial = Trial(one.method, typed.get("learning_rate", rate * one.factor), (steps,), one.train_top)
+        trial = Trial(one.method, typed.get("learning_rate", rate * one.factor), (steps,), one.train_top, one.plain)
         trials[trial.name], costs[trial.name] = trial, seconds * steps
     budget = asked or min(policy.BUDGET_OF_FULL * max(costs.values(), default=0.0), policy.BUDGET_MOST)
     fixed = typed.get("max_steps", -1) > 0 or "num_train_epochs" in typed  # the user's own length, or less
@@ -154,15 +160,22 @@ def race_table(table: dict[str, Any]) -> tuple[str, tuple[str, ...], list[Any]]:
     return title, ("trial", "looked at after steps", "to its end"), rows
 
 
+def _config_of(one: policy.Candidate | Trial, config: RunConfig) -> RunConfig:
+    """Return the config of a run by its method; what the user typed stays."""
+    start = {"init_head": "random", "layer_decay": 1.0} if one.plain else {}
+    method = replace(config.method, method=one.method, train_top=one.train_top, budget=None, race=None, **start)
+    usual = policy.PLAIN if one.plain else {}
+    return replace(config, method=method, training={**usual, **config.training, "eval_strategy": "no"})
+
+
 def _measure(ready: Prepared, one: policy.Candidate) -> tuple[float, int, float]:
     """Return a method's own rate and steps, and seconds per step."""
-    method = replace(ready.config.method, method=one.method, train_top=one.train_top)
-    training = {**ready.config.training, "eval_strategy": "no"}
-    config = replace(ready.config, method=method, training=training)
+    config = _config_of(one, ready.config)
     trial = replace(ready, config=config, loaded=copy.deepcopy(ready.loaded))
     with torch.random.fork_rng():
-        plan = get_method(one.method)(trial.loaded, method, len(ready.train))
+        plan = get_method(one.method)(trial.loaded, config.method, len(ready.train))
     costs = [cost for cost in stage_costs(trial, plan, choose_cache(trial, plan)) if cost.args is not None]
     seconds = sum(stage_seconds(cost, 0)["train_seconds"] or 0.0 for cost in costs)
     steps = sum(cost.steps for cost in costs)
-    return float(plan.defaults["learning_rate"]), steps, seconds / max(steps, 1)
+    rate = config.training.get("learning_rate", plan.defaults["learning_rate"])
+    return float(rate), steps, seconds / max(steps, 1)
