@@ -38,7 +38,7 @@ class Trial:
     def name(self) -> str:
         """What people read: "full at 0.0002"."""
         top = "" if self.train_top is None else f", top {self.train_top}"
-        return f"{self.method}{top}{', plain' if self.plain else ''} at {self.learning_rate:g}"
+        return f"{'plain ' if self.plain else ''}{self.method}{top} at {self.learning_rate:g}"
 
     def look(self, rung: int) -> int:
         """Return the step of its look at a rung, the last one after its end."""
