@@ -162,7 +162,7 @@ def race_table(table: dict[str, Any]) -> tuple[str, tuple[str, ...], list[Any]]:
 
 def _config_of(one: policy.Candidate | Trial, config: RunConfig) -> RunConfig:
     """Return the config of a run by its method; what the user typed stays."""
-    start = {"init_head": "random", "layer_decay": 1.0} if one.plain else {}
+    start: dict[str, Any] = {"init_head": "random", "layer_decay": 1.0} if one.plain else {}
     method = replace(config.method, method=one.method, train_top=one.train_top, budget=None, race=None, **start)
     usual = policy.PLAIN if one.plain else {}
     return replace(config, method=method, training={**usual, **config.training, "eval_strategy": "no"})
@@ -177,5 +177,4 @@ def _measure(ready: Prepared, one: policy.Candidate) -> tuple[float, int, float]
     costs = [cost for cost in stage_costs(trial, plan, choose_cache(trial, plan)) if cost.args is not None]
     seconds = sum(stage_seconds(cost, 0)["train_seconds"] or 0.0 for cost in costs)
     steps = sum(cost.steps for cost in costs)
-    rate = config.training.get("learning_rate", plan.defaults["learning_rate"])
-    return float(rate), steps, seconds / max(steps, 1)
+    return float(plan.defaults["learning_rate"]), steps, seconds / max(steps, 1)
