@@ -17,20 +17,25 @@ def some_rows(rows: int, seed: int = 0) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).permutation(rows)[:CV_ROWS])
 
 
-def held_out_folds(rows: int, seed: int = 0, classes: np.ndarray | None = None) -> Folds:
+def held_out_folds(
+    rows: int, seed: int = 0, classes: np.ndarray | None = None, groups: np.ndarray | None = None
+) -> Folds:
     """Return three parts of the rows, stratified where `classes` [rows] are given; none where nothing can be held out.
 
-    A class with fewer rows than folds is in some folds only, and missed in the others, as it would be in new data.
+    Rows of one of the `groups` [rows], such as the words of a sentence, are held out together where there are groups
+    enough. A class with fewer rows than folds is in some folds only, and missed in the others, as it would be in new data.
     """
-    from sklearn.model_selection import KFold, StratifiedKFold  # late: scikit-learn takes a second
+    from sklearn import model_selection as ways  # late: scikit-learn takes a second
 
     count = min(CV_FOLDS, rows if classes is None else int(np.unique(classes, return_counts=True)[1].max()))
     if count < 2:
         return []
-    kind = KFold if classes is None else StratifiedKFold
+    kind = ways.KFold if classes is None else ways.StratifiedKFold
+    if classes is not None and groups is not None and len(np.unique(groups)) >= count:
+        kind = ways.StratifiedGroupKFold
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The (least populated|number of unique) class")
-        return list(kind(count, shuffle=True, random_state=seed).split(np.zeros(rows), classes))
+        return list(kind(count, shuffle=True, random_state=seed).split(np.zeros(rows), classes, groups))
 
 
 def threads(size: int) -> Any:

@@ -79,16 +79,18 @@ def fit_probe(
     class_weights: np.ndarray | None = None,
     no_bias: Collection[str] = (),
     large: int | None = None,
+    groups: np.ndarray | None = None,
 ) -> Probe:
     """Choose pooling and C by 3-fold cross-validation on at most 3,000 rows, then fit once on all rows.
 
     With two rows in every class it is two folds; with one there is nothing to hold out, and C is 1 on native features.
     `features` maps pooling to [n, d]; `pooling` is auto, native or mean; `class_weights` is one factor per class.
     `no_bias` names the poolings whose head is a Linear without bias: their regression has no intercept. `large` is
-    `fit_logistic`'s.
+    `fit_logistic`'s; rows of one of the `groups` [n] are held out together.
     """
     rows = cv_rows(labels, seed)
-    some, folds = labels[rows], held_out_folds(len(rows), seed, labels[rows])
+    some = labels[rows]
+    folds = held_out_folds(len(rows), seed, some, None if groups is None else groups[rows])
     score = partial(_cv_scores, labels=some, folds=folds, class_weights=class_weights)
     fit = partial(fit_logistic, labels=labels, num_labels=num_labels, class_weights=class_weights, large=large)
     return choose_and_fit(features, pooling, no_bias, rows, len(rows), score, fit)

@@ -6,6 +6,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import f1_score, r2_score
 from sklearn.preprocessing import StandardScaler
 
+from hftl.evaluation.folds import held_out_folds
 from hftl.evaluation.logistic import fit_logistic, fit_probe
 from hftl.evaluation.probes import fit_label_probe, fit_labels, fit_number_probe, fit_ridge
 
@@ -101,3 +102,12 @@ def test_large_and_small_fits_of_classes_agree(monkeypatch):
     chunked, _ = fit_logistic(x, y, 5, 1.0)
     np.testing.assert_allclose(chunked, exact, atol=0.05)
     assert fit_probe({"native": x}, y, 5, "auto", 0).weight.shape == (5, 12)
+
+
+def test_words_of_a_sentence_are_held_out_together() -> None:
+    sentences = np.repeat(np.arange(12), 5)
+    tags = np.tile([0, 0, 1, 0, 2], 12)
+    folds = held_out_folds(len(tags), 0, tags, sentences)
+    assert sorted(np.concatenate([held for _, held in folds]).tolist()) == list(range(60))
+    assert all(not set(sentences[fit]) & set(sentences[held]) for fit, held in folds)
+    assert held_out_folds(5, 0, tags[:5], sentences[:5])  # one sentence alone: by words

@@ -125,8 +125,8 @@ def errors(outputs: Ragged, tags: Ragged, ids: Ragged) -> tuple[np.ndarray, dict
 
 def _some(
     features: dict[str, Ragged], ids: Ragged, seed: int, most: int = _PROBED
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return features and tags of at most so many words, drawn from all; each tag keeps some of its words."""
+) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Return features, tags and sentences of at most so many words, drawn from all; each tag keeps some of its words."""
     rows = np.arange(len(ids.values))
     if len(rows) > most:
         order = np.random.default_rng(seed).permutation(len(rows))
@@ -134,18 +134,20 @@ def _some(
         first = np.array([np.flatnonzero(ids.values[order] == tag)[:2] for tag in np.flatnonzero(counts >= 2)]).ravel()
         kept = np.concatenate([first, np.setdiff1d(np.arange(len(order)), first)])[:most]
         rows = np.sort(order[kept])
-    return {name: np.asarray(array.values[rows]) for name, array in features.items()}, ids.values[rows]
+    sentences = np.repeat(np.arange(len(ids)), ids.lengths)[rows]
+    return {name: np.asarray(array.values[rows]) for name, array in features.items()}, ids.values[rows], sentences
 
 
 def _probe(
     features: dict[str, Ragged], ids: Ragged, width: int, pooling: str, seed: int, *more: Any, **named: Any
 ) -> Any:
-    words = _some(features, ids, seed)
-    return late("logistic", "fit_probe")(*words, width, pooling, seed, *more, large=_LARGE, **named)
+    words, tags, sentences = _some(features, ids, seed)
+    fit = late("logistic", "fit_probe")
+    return fit(words, tags, width, pooling, seed, *more, large=_LARGE, groups=sentences, **named)
 
 
 def _neighbours(train: Ragged, ids: Ragged, test: Ragged) -> Ragged:
-    words, tags = _some({"": train}, ids, 0, _NEAR)
+    words, tags, _ = _some({"": train}, ids, 0, _NEAR)
     return Ragged(nearest_neighbours(words[""], tags, np.asarray(test.values)), test.starts)
 
 
