@@ -10,11 +10,13 @@ import torch
 from torch import nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hftl import terminal
 from hftl.evaluation.scale import Scale
 from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import is_under
+from hftl.training.order import MixedLengths
 from hftl.training.replay import OnFeatures, OnStates, first_tensor
 from hftl.training.windows import in_windows
 
@@ -71,7 +73,11 @@ class GroupedTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         """Follow the stage's own order where it has one."""
-        return super()._get_train_sampler(train_dataset) if self.order is None else self.order
+        if self.order is not None:
+            return self.order
+        usual = super()._get_train_sampler(train_dataset)
+        grouped = isinstance(usual, LengthGroupedSampler)
+        return MixedLengths(usual.batch_size, lengths=usual.lengths) if grouped else usual
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         """Evaluate windows of words in their order, by which they are joined to rows again.
