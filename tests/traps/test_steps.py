@@ -124,6 +124,25 @@ def test_few_typed_epochs_of_few_rows_take_more_steps(rows: int, typed: Any, siz
     assert args.per_device_train_batch_size == size
 
 
+def test_batches_hold_rows_of_like_length_in_random_order(tmp_path: Path) -> None:
+    rows = [{"input_ids": [1] * length, "labels": 0} for length in range(1, 104)]
+    args = TrainingArguments(str(tmp_path), train_sampling_strategy="group_by_length", per_device_train_batch_size=4)
+    trainer = GroupedTrainer(model=nn.Linear(1, 1), args=args, train_dataset=rows)
+
+    def order(seed: int) -> list[int]:
+        sampler = trainer._get_train_sampler(rows)
+        sampler.generator = torch.Generator().manual_seed(seed)
+        return list(sampler)
+
+    first = order(0)
+    assert sorted(first) == list(range(103))
+    assert max(first[:4]) == 102  # what takes the most memory comes first
+    batches = np.array(first[:100]).reshape(-1, 4)
+    assert np.ptp(batches, axis=1).mean() < 20  # four of 103 lengths, drawn at random, span 61
+    assert (np.diff(batches.max(axis=1)) > 0).sum() > 5  # and not from long to short
+    assert first == order(0) != order(1)
+
+
 def test_evaluation_keeps_every_row_when_training_drops_some(folder: Path) -> None:
     loaded = load("bert", folder)
     data = text_data(loaded, 10)
