@@ -103,6 +103,13 @@ def test_a_tie_goes_to_the_cheaper_and_a_clear_gap_does_not():
     assert reasons[a].startswith("level with lora")
     assert reasons[c].startswith("behind lora")
     assert racing.choose(looks, {**seconds, b.name: 9.0}, 1)[0] == [a]  # hardly cheaper
+    ended = dict.fromkeys(seconds, 0.0)
+    assert racing.choose({b: looks[b], a: looks[a]}, ended, 1)[0] == [b]  # level: the one that stands first
+    assert racing.choose({c: looks[c], a: looks[a]}, ended, 1)[0] == [a]
+
+
+def test_with_a_handful_of_rows_contrastive_is_believed():
+    assert policy.sure("contrastive", 4) < 0.5 < policy.sure("full", 4) == policy.sure("contrastive", 100)
 
 
 def test_the_loss_decides_only_where_the_score_leaves_it_open():

@@ -164,12 +164,10 @@ def race(run: Run, ready: Prepared, seen: Seen) -> Trained:
     finalist, dropped = _halve(track)
     if finalist is not None:
         tuned = _finish(track, finalist)
-        share = tuned.look.sureness(to_beat)
-        if broadcast_from_main(share >= policy.SURE):
+        share, asked = tuned.look.sureness(to_beat), policy.sure(finalist.method, len(ready.validation.targets))
+        if broadcast_from_main(share >= asked):
             best, name = tuned, finalist.name
-        reason = (
-            "" if best is tuned else f"better than the probe in {share:.0%} of the draws, and not in {policy.SURE:.0%}"
-        )
+        reason = "" if best is tuned else f"better than the probe in {share:.0%} of the draws, and not in {asked:.0%}"
         entries.append(_entry(track, finalist, tuned.look, why=reason))
     baseline = _better_baseline(track, best)
     if baseline is not None:
@@ -257,24 +255,24 @@ def _halve(track: _Track) -> tuple[Trial | None, list[dict[str, Any]]]:
         dropped += [_entry(track, trial, None, rung + 1, UNSEEN) for trial in racing if trial not in looks]
         one = track.ended_early or rung == last
         left = {t.name: track.race.seconds[t.name] * (1 - t.look(rung) / t.looks[-1]) for t in looks}
-        racing, reasons = choose(looks, left, 1 if one else policy.survivors(len(racing)))
+        chosen, reasons = choose(looks, left, 1 if one else policy.survivors(len(racing)))
+        racing = [trial for trial in racing if trial in chosen]
         dropped += [_entry(track, trial, looks[trial], rung + 1, why) for trial, why in reasons.items()]
         _show(track, rung, looks, racing)
     return (racing[0] if racing else None), dropped
 
 
 def choose(looks: dict[Trial, Look], seconds: dict[str, float], count: int) -> tuple[list[Trial], dict[Trial, str]]:
-    """Return the `count` best trials, and why the others are dropped; `seconds` are left, and decide between level ones."""
-    pool = sorted(looks, key=lambda trial: -looks[trial].score)
-    kept: list[Trial] = []
+    """Return the `count` best trials, and why the others are dropped; the most promising stand first in `looks`.
+
+    Of trials that are level the one goes on that has much fewer `seconds` left, else the most promising.
+    """
+    pool, kept = list(looks), list[Trial]()
     for _ in range(count):
-        best = pool[0]
-        cheap = [
-            t
-            for t in pool
-            if seconds[t.name] < policy.CHEAPER * seconds[best.name] and looks[best].beats(looks[t]) < policy.LEVEL
-        ]
-        kept.append(min(cheap, key=lambda t: seconds[t.name]) if cheap else best)
+        best = max(pool, key=lambda trial: looks[trial].score)
+        level = [t for t in pool if t is best or looks[best].beats(looks[t]) < policy.LEVEL]
+        cheap = [t for t in level if seconds[t.name] < policy.CHEAPER * seconds[best.name]]
+        kept.append(min(cheap, key=lambda t: seconds[t.name]) if cheap else level[0])
         pool.remove(kept[-1])
     reasons = {}
     for trial in pool:
@@ -384,7 +382,8 @@ def _state(model: Any) -> dict[str, Tensor]:
 def _better_baseline(track: _Track, best: _Tuned) -> str | None:
     """The name of the baseline without pretraining that beats the run's model on the validation rows; None without one."""
     ready = track.ready
-    if not ready.config.proves or not is_main_process():
+    told = ready.config.proves and len(ready.validation.targets) >= policy.TOLD
+    if not told or not is_main_process():
         return broadcast_from_main(None)
     parts = (Rows(ready.splits.train, ready.train), Rows(ready.splits.validation, ready.validation))
     baseline = best_baseline(no_pretraining_baselines(ready.task, *parts))
