@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +13,12 @@ from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
 import hftl
+from hftl.config import DataConfig
+from hftl.data.load import load_task
 from hftl.errors import ConfigError
 from hftl.tasks.inputs.pixels import some_window
+from hftl.tasks.scores import measure
+from hftl.training.features import predict_logits
 from hftl.training.windows import in_windows, starts
 
 
@@ -162,3 +168,40 @@ def test_features_of_other_windows_are_others(run, tmp_path):
         ready = prepare(complete(config))
         keys.add(features_key(ready, ready.train, False))
     assert len(keys) == 2
+
+
+def test_windows_of_an_export_are_those_of_torch(monkeypatch):
+    monkeypatch.syspath_prepend(files("hftl") / "export/templates")
+    import predict_masks
+
+    torch.manual_seed(0)
+    kernel = torch.randn(3, 3, 4, 4)
+    answer = lambda pixel_values: {"logits": torch.nn.functional.conv2d(pixel_values, kernel, stride=4)}  # noqa: E731
+    for height, width in ((24, 24), (61, 30), (10, 90), (7, 9), (48, 25)):
+        pixels = torch.randn(1, 3, height, width)
+        wanted = in_windows(answer, 24, pixel_values=pixels)["logits"][0].numpy()
+        maps = predict_masks.in_windows(
+            lambda part: answer(torch.from_numpy(part))["logits"][0].numpy(), pixels.numpy(), 24
+        )
+        assert maps == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_an_export_answers_whole_images_in_the_same_windows(run, tmp_path):
+    written = hftl.export(run.run_dir, int8=True, max_drop=1, output_dir=tmp_path / "onnx")
+    assert json.loads((written.output_dir / "predict.json").read_text())["preprocessing"]["window"] == SIDE
+    parity, int8 = written.values["parity"], written.values["int8"]
+    assert parity["labels_equal"] is True
+    task, splits = load_task("image-segmentation", DataConfig(data=str(run.run_dir.parent / "data")))
+    encoded = task.encode(splits.validation, run.predictor.processor)
+    kept = predict_logits(run.predictor.model, encoded, task.collator(run.predictor.processor), use_cpu=True)
+    assert int8["accuracy_before"] == pytest.approx(
+        measure(task.output, task.output.decode(kept), encoded.targets, splits.labels)["miou"], abs=1e-3
+    )
+    paths = sorted(map(str, (run.run_dir.parent / "data/images").iterdir()))[:3]
+    words = [sys.executable, "-B", str(written.output_dir / "predict.py"), *paths]
+    subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
+    for path, answer in zip(paths, run.predict(paths), strict=True):
+        painted = np.asarray(Image.open(tmp_path / f"{Path(path).stem}.mask.png"))
+        assert painted.shape == answer.mask.shape
+        assert (painted == answer.mask).mean() > 0.999

@@ -250,8 +250,9 @@ def grey_thumbs(encoded: Encoded) -> np.ndarray:
 
 
 def smallest_batch(model: Any, processor: Any) -> dict[str, torch.Tensor]:
-    """One black image, enough to see which module runs when."""
-    return {"pixel_values": torch.tensor(_run(processor, [Image.new("RGB", (64, 64))])).float()}
+    """One black image, enough to see which module runs when; of a processor that resizes nothing, a window."""
+    side = 64 if getattr(processor, "do_resize", True) else image_side(processor)
+    return {"pixel_values": torch.tensor(_run(processor, [Image.new("RGB", (side, side))])).float()}
 
 
 def describe_images(splits: Splits, processor: Any) -> dict[str, Any]:
