@@ -19,6 +19,7 @@ MOST_IDS = 255  # classes that are believed; more are instances or a photo
 _NEEDED = "a mask holds the id of a class in each pixel, as a grey PNG or one with a palette"
 _ORIENTATION, _ON_ITS_SIDE = 274, 5  # the tag of EXIF, and from which value on a picture lies on its side
 _BLURRED, _EDGE = 64, 0.2  # how far from black and white JPEG leaves few pixels of a mask, along its edges; ours
+_LAST = 65535  # of 16 bits, where 255 stands in 8
 _SPARSE = 8  # unused ids for each one that is used, beyond which ids are grey levels
 
 
@@ -148,6 +149,10 @@ def _checked(names: list[str], where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _too_many(ids: Sequence[int], known: Sequence[str]) -> bool:
+    return len(ids) > MOST_IDS or (not known and ids[-1] >= _SPARSE * len(ids))
+
+
 def class_names(ids: set[int], known: Sequence[str], ignored: int | None) -> tuple[str, ...]:
     """Return the names of the classes that the ids of all masks stand for, "class 0" and so on where none are given.
 
@@ -170,9 +175,9 @@ def class_names(ids: set[int], known: Sequence[str], ignored: int | None) -> tup
     if len(counted) < 2:
         skipped = f", as {ignored} is not counted" if ignored in ids else ""
         raise DataError(f"the masks hold one class alone (the id {counted[0]}{skipped}); {hint}")
-    if len(counted) > MOST_IDS or (not known and counted[-1] >= _SPARSE * len(counted)):
-        raise DataError(
-            f"the masks hold {len(counted):,} ids up to {counted[-1]:,}: these count objects or are grey levels; {hint}, "
-            f"and --ignore_index names an id that is not counted, such as {counted[-1]:,}"
-        )
+    if _too_many(counted, known):
+        what = f"the masks hold {len(counted):,} ids up to {counted[-1]:,}"
+        if counted[-1] == _LAST and len(counted) > 2 and not _too_many(counted[:-1], known):
+            raise DataError(f"{what}: where the last one is not to be counted, add --ignore_index {counted[-1]}")
+        raise DataError(f"{what}: these count objects or are grey levels; {hint}")
     return tuple(known) or tuple(f"class {i}" for i in range(counted[-1] + 1))

@@ -74,7 +74,8 @@ def as_table(inputs: Sequence[Any]) -> Dataset:
         if not isinstance(item, str | Path | Image.Image):
             raise DataError(f"An image model predicts image files or PIL images, not {type(item).__name__}.")
         if isinstance(item, str | Path) and not typed_path(item).is_file():
-            raise DataError(f"There is no image file {item}.")
+            hint = " It is a folder: name it with --data." if typed_path(item).is_dir() else ""
+            raise DataError(f"There is no image file {item}.{hint}")
         try:
             if 0 in decode_image(item).size:
                 raise DataError("An image without pixels cannot be predicted.")
