@@ -152,7 +152,13 @@ def write_pictures(predictor: Predictor, inputs: list[Any], output: str) -> list
             target.parent.mkdir(parents=True, exist_ok=True)
             with new_file(target) as partial:
                 paint(answer, predictor.model.config).save(partial, format="PNG")  # type: ignore[misc]
-        rows.append({"input": one if isinstance(one, str) else f"row {name}", **predictor.task.output.cells(answer), "output": str(target)})
+        rows.append(
+            {
+                "input": one if isinstance(one, str) else f"row {name}",
+                **predictor.task.output.cells(answer),
+                "output": str(target),
+            }
+        )
     return rows
 
 

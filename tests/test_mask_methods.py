@@ -1,6 +1,7 @@
 """Methods of image-segmentation: the probe and what is made of it, decoders, and the verbs that rest on them."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -264,3 +265,19 @@ def test_curve_and_compare(dino, tmp_path):  # noqa: F811
     compared = hftl.compare(TASK, methods="probe,full", **flags)
     assert {row["method"] for row in compared["methods"]} == {"probe", "full"}
     assert next(r for r in compared["methods"] if r["method"] == "probe")["value"] == pytest.approx(whole["value"])
+
+
+def test_training_goes_on_from_a_run_of_hftls_own_class_without_a_flag(probe, shapes, tmp_path):  # noqa: F811
+    base = tmp_path / "base"
+    shutil.copytree(probe.run_dir / "final", base)
+    plain = adapted(shapes, base, "full", tmp_path / "run", max_steps=1, learning_rate=1e-9)
+    assert plain.report["model"]["architecture"] == "LinearForSemanticSegmentation"
+    before, after = (one.predictor.model.encoder.state_dict() for one in (probe, plain))
+    assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items())
+    assert adapted(shapes, base, "probe", tmp_path / "again", bf16=False).metrics["miou"] == probe.metrics["miou"]
+    with pytest.raises(ConfigError, match="this model has the linear decoder"):
+        adapted(shapes, base, "full", tmp_path / "other", decoder="upernet")
+    with (base / "modeling_pooled.py").open("a") as file:
+        file.write("\nprint('changed')\n")
+    with pytest.raises(hftl.HftlError, match="If you have read and trust it, add --trust_remote_code"):
+        adapted(shapes, base, "full", tmp_path / "changed")
