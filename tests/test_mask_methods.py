@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 import hftl
 from hftl.config import DataConfig, ModelConfig
 from hftl.data.load import load_task
-from hftl.errors import ConfigError
+from hftl.errors import ConfigError, DataError
 from hftl.evaluation.mask_probe import fit_patches, patch_counts, patches_of
 from hftl.evaluation.mask_scores import UNASKED, pixel_counts
 from hftl.models.load import load_model
@@ -201,12 +201,18 @@ def test_auto_is_the_default_and_ranks_by_miou(shapes, dino, tmp_path):  # noqa:
         ("dino", "contrastive", {}, "classes of pixels.*probe, lora or full"),
         ("dino", "probe", {"decoder": "upernet"}, "one Linear for each place and no UperNet"),
         ("segformer", "full", {"decoder": "upernet"}, "segformer has none: it keeps the head of its own"),
-        ("dino", "wise", {"keep": 0.9, "evidence": "full"}, "--keep is not there yet"),
-        ("dino", "full", {"retain": "x", "evidence": "full"}, "--retain is not there yet"),
+        ("dino", "wise", {"keep": 0.9, "evidence": "full"}, "--keep compares features of whole images.*probe or head"),
+        (
+            "dino",
+            "full",
+            {"retain": "x", "evidence": "full"},
+            "--retain compares features of whole images.*probe or head",
+        ),
+        ("dino", "full", {"shots": 2}, "not one class: use --max_train_samples"),
     ],
 )
 def test_what_means_nothing_is_refused_in_a_line(request, shapes, tmp_path, model, method, flags, said):  # noqa: F811
-    with pytest.raises(ConfigError, match=said) as error:
+    with pytest.raises((ConfigError, DataError), match=said) as error:
         adapted(shapes, request.getfixturevalue(model), method, tmp_path / "run", **flags)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
