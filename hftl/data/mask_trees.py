@@ -118,15 +118,15 @@ def _listed(folder: Path) -> dict[str, Home]:
     pair, lists = _side_by_side(folder), sorted((folder / _LISTS).glob("*.txt"))
     if pair is None:
         return {}
-    images, masks, *tops = _home(*pair)
-    known, homes = {image.stem: image for image in images}, {}
+    images, masks, top, below = _home(*pair)
+    known, homes = {image.stem: image for image in images}, dict[str, Home]()
     for path in (path for path in lists if exact_split(path.stem)):
         names = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
         lacking = [name for name in names if name not in known]
         if lacking:
             raise DataError(f"{path.name} lists {len(names)} images, and {lacking[0]} is not in {pair[0].name}")
         chosen = {*names}
-        homes[path.stem] = ([known[name] for name in names], [one for one in masks if one.stem in chosen], *tops)
+        homes[path.stem] = ([known[name] for name in names], [one for one in masks if one.stem in chosen], top, below)
     return homes
 
 

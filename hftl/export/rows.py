@@ -130,7 +130,7 @@ def outputs_of(predictor: Predictor, sessions: Sequence[Any], table: Dataset) ->
         feeds = feeds_of(predictor, some) if encoded.window is None else []
         lengths += encoded.targets.lengths.tolist() if encoded.units is not None else []
         for rows, session in zip(answers, sessions, strict=True):
-            outputs = [session.run(["logits"], feed)[0] for feed in feeds]
+            outputs: Any = [session.run(["logits"], feed)[0] for feed in feeds]
             if encoded.window is not None:
                 images = (collate([encoded[i]])["pixel_values"] for i in range(len(encoded)))
                 read = partial(_maps, session)
