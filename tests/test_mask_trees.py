@@ -1,6 +1,7 @@
 """Folders of images and masks as people lay them out: each image comes with its own mask, in its own split."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +116,18 @@ def test_names_of_roboflow(tmp_path):
         put(tmp_path / "train", f"{i}.png", f"{i}_mask.png", i)
     (tmp_path / "train/_classes.csv").write_text("Pixel Value, Class\n0, background\n1, road, wet\n")
     assert load(tmp_path)[1].labels == ("background", "road, wet")
+
+
+def test_a_folder_of_one_half_is_refused(tmp_path):
+    for i in range(6):
+        put(tmp_path / "a", f"x/{i}.png", f"masks/{i}.png", i)
+    shutil.rmtree(tmp_path / "a/x")
+    with pytest.raises(DataError, match="there are masks, and no folder of images: put them side by side"):
+        load(tmp_path / "a")
+    (tmp_path / "a/masks").rename(tmp_path / "a/images")
+    (tmp_path / "a/masks").mkdir()
+    with pytest.raises(DataError, match="a: the masks hold no picture"):
+        load(tmp_path / "a")
 
 
 def test_two_images_of_one_mask_are_refused(tmp_path):

@@ -35,12 +35,18 @@ def read_mask_tree(folder: Path) -> Source | None:
     """Read a folder of images and masks, side by side in folders or by names (`a.jpg`, `a_mask.png`), splits around them
     or in them; None for any other one.
 
-    Raises `DataError` for masks without images.
+    Raises `DataError` for masks without images, and for images beside an empty folder of masks.
     """
     children = [
         child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith((".", "__"))
     ]
     homes = _listed(folder) or _homes(folder, children)
+    names = {child.name.lower() for child in children}
+    if not homes and names & {*MASK_FOLDERS[:2]} and names <= {*IMAGE_FOLDERS, *MASK_FOLDERS}:
+        lacking = (
+            "the masks hold no picture" if names & {*IMAGE_FOLDERS} else "there are masks, and no folder of images"
+        )
+        raise DataError(f"{folder.resolve().name}: {lacking}: put them side by side, as images/a.jpg and masks/a.png")
     if not homes:  # an archive often holds one folder with everything
         return read_mask_tree(children[0]) if len(children) == 1 and not images_in(folder, "*") else None
     classes = names_in(folder) or names_in(next(iter(homes.values()))[2])
@@ -109,14 +115,14 @@ def _mixed(folder: Path) -> Home:
     """Return the images of a folder and the masks among them, such as `a.jpg` and `a_mask.png`."""
     files = images_in(folder, "*")
     stems = {path.stem for path in files}
-    masks = [path for path in files if _bare(path.stem) in stems - {path.stem}]
-    return [path for path in files if path not in masks], masks, folder, folder
+    masks = {path for path in files if (bare := _bare(path.stem)) != path.stem and bare in stems}
+    return [path for path in files if path not in masks], sorted(masks), folder, folder
 
 
 def _listed(folder: Path) -> dict[str, Home]:
     """Return the splits of a folder laid out as VOC's, whose lists name the images of each; {} without lists."""
     pair, lists = _side_by_side(folder), sorted((folder / _LISTS).glob("*.txt"))
-    if pair is None:
+    if pair is None or not lists:
         return {}
     images, masks, top, below = _home(*pair)
     known, homes = {image.stem: image for image in images}, dict[str, Home]()
