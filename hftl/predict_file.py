@@ -123,6 +123,15 @@ def predict_data(predictor: Predictor, flags: dict[str, Any], wish: Wish = Wish(
     return Answered([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], names)
 
 
+def images_of(predictor: Predictor, flags: dict[str, Any]) -> list[Any]:
+    """Return the images of `--data`, as paths where they are files. Raises `DataError` for data that cannot be read."""
+    rows = load_rows(predictor.task.inputs, data_config(flags), None, predictor.task.output)
+    if rows.skipped:
+        _warn("images", len(rows.skipped), len(rows.table), rows.skipped[0])
+    values = predictor.task.inputs.values(rows.inputs)
+    return [predictor.task.inputs.row(one) if one["bytes"] is not None else one["path"] for one in values]
+
+
 def write_pictures(predictor: Predictor, inputs: list[Any], output: str) -> list[dict[str, Any]]:
     """Write the answer to each image as a PNG: to `output`, or in that folder where it is no name of a PNG.
 
@@ -132,7 +141,7 @@ def write_pictures(predictor: Predictor, inputs: list[Any], output: str) -> list
     single = place.suffix.lower() == ".png"
     if single and len(inputs) > 1:
         raise ConfigError(f"--output {output} is one file, and there are {len(inputs)} images: name a new folder.")
-    names = [Path(str(one)).stem for one in inputs]
+    names = [Path(one).stem if isinstance(one, str) else f"{row}" for row, one in enumerate(inputs)]
     if len({*names}) < len(names):
         raise ConfigError("Two images have the same name, so that their masks would be one file: predict them apart.")
     rows = []
@@ -143,7 +152,13 @@ def write_pictures(predictor: Predictor, inputs: list[Any], output: str) -> list
             target.parent.mkdir(parents=True, exist_ok=True)
             with new_file(target) as partial:
                 paint(answer, predictor.model.config).save(partial, format="PNG")  # type: ignore[misc]
-        rows.append({"input": one, **predictor.task.output.cells(answer), "output": str(target)})
+        rows.append(
+            {
+                "input": one if isinstance(one, str) else f"row {name}",
+                **predictor.task.output.cells(answer),
+                "output": str(target),
+            }
+        )
     return rows
 
 

@@ -173,10 +173,12 @@ def _check_kept_maps(task: Task, config: RunConfig) -> None:
             f"--method {method.name} is made of the probe, which is one Linear for each place and no UperNet: use "
             "--decoder linear, or --method full."
         )
-    given = {"retain": config.retain is not None, "keep": config.method.keep is not None, "shots": config.data.shots}
-    for name, value in given.items():
-        if value:
-            raise ConfigError(f"--{name} is not there yet for {task.name}. Leave it out.")
+    for name, value in (("retain", config.retain), ("keep", config.method.keep)):
+        if value is not None:
+            raise ConfigError(
+                f"--{name} compares features of whole {task.inputs.called}s before and after training, and this run answers "
+                f"{task.output.words['units']}. Leave it out: --method probe or head leaves the body as it is."
+            )
 
 
 def _with_decoder(task: Task, config: RunConfig) -> ModelConfig:

@@ -1,6 +1,7 @@
 """Methods of image-segmentation: the probe and what is made of it, decoders, and the verbs that rest on them."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -16,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 import hftl
 from hftl.config import DataConfig, ModelConfig
 from hftl.data.load import load_task
-from hftl.errors import ConfigError
+from hftl.errors import ConfigError, DataError
 from hftl.evaluation.mask_probe import fit_patches, patch_counts, patches_of
 from hftl.evaluation.mask_scores import UNASKED, pixel_counts
 from hftl.models.load import load_model
@@ -200,12 +201,18 @@ def test_auto_is_the_default_and_ranks_by_miou(shapes, dino, tmp_path):  # noqa:
         ("dino", "contrastive", {}, "classes of pixels.*probe, lora or full"),
         ("dino", "probe", {"decoder": "upernet"}, "one Linear for each place and no UperNet"),
         ("segformer", "full", {"decoder": "upernet"}, "segformer has none: it keeps the head of its own"),
-        ("dino", "wise", {"keep": 0.9, "evidence": "full"}, "--keep is not there yet"),
-        ("dino", "full", {"retain": "x", "evidence": "full"}, "--retain is not there yet"),
+        ("dino", "wise", {"keep": 0.9, "evidence": "full"}, "--keep compares features of whole images.*probe or head"),
+        (
+            "dino",
+            "full",
+            {"retain": "x", "evidence": "full"},
+            "--retain compares features of whole images.*probe or head",
+        ),
+        ("dino", "full", {"shots": 2}, "not one class: use --max_train_samples"),
     ],
 )
 def test_what_means_nothing_is_refused_in_a_line(request, shapes, tmp_path, model, method, flags, said):  # noqa: F811
-    with pytest.raises(ConfigError, match=said) as error:
+    with pytest.raises((ConfigError, DataError), match=said) as error:
         adapted(shapes, request.getfixturevalue(model), method, tmp_path / "run", **flags)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
@@ -264,3 +271,19 @@ def test_curve_and_compare(dino, tmp_path):  # noqa: F811
     compared = hftl.compare(TASK, methods="probe,full", **flags)
     assert {row["method"] for row in compared["methods"]} == {"probe", "full"}
     assert next(r for r in compared["methods"] if r["method"] == "probe")["value"] == pytest.approx(whole["value"])
+
+
+def test_training_goes_on_from_a_run_of_hftls_own_class_without_a_flag(probe, shapes, tmp_path):  # noqa: F811
+    base = tmp_path / "base"
+    shutil.copytree(probe.run_dir / "final", base)
+    plain = adapted(shapes, base, "full", tmp_path / "run", max_steps=1, learning_rate=1e-9)
+    assert plain.report["model"]["architecture"] == "LinearForSemanticSegmentation"
+    before, after = (one.predictor.model.encoder.state_dict() for one in (probe, plain))
+    assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items())
+    assert adapted(shapes, base, "probe", tmp_path / "again", bf16=False).metrics["miou"] == probe.metrics["miou"]
+    with pytest.raises(ConfigError, match="this model has the linear decoder"):
+        adapted(shapes, base, "full", tmp_path / "other", decoder="upernet")
+    with (base / "modeling_pooled.py").open("a") as file:
+        file.write("\nprint('changed')\n")
+    with pytest.raises(hftl.HftlError, match="If you have read and trust it, add --trust_remote_code"):
+        adapted(shapes, base, "full", tmp_path / "changed")

@@ -10,9 +10,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from hftl.adapt import Result
+from hftl.adapt import Result, adapt
 from hftl.methods import METHODS
-from tests.runs import checkpoint, stock_model, tiny_run, weights
+from tests.runs import SMALL, checkpoint, stock_model, tiny_data, tiny_run, weights
 from tests.thin import thin
 from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES
 
@@ -232,6 +232,16 @@ def test_mean_pooled_body_is_bit_equal(family: str, method: str, folder: Path) -
         assert str(folder) not in path.read_bytes().decode("latin-1"), path
     length = AutoTokenizer.from_pretrained(result.run_dir / "final", trust_remote_code=True).model_max_length
     assert 4 <= length <= 64
+
+
+@pytest.mark.parametrize("method", ["full", pytest.param("head", marks=pytest.mark.slow)])
+def test_training_goes_on_from_a_mean_pooled_run_without_a_flag(method: str, folder: Path) -> None:
+    base_dir = tiny_run("bert", "probe", folder, f"bert-before-{method}", pooling="mean").run_dir
+    flags = {**SMALL, "max_steps": 2, "learning_rate": 1e-9, "output_dir": folder / f"bert-{method}-on-mean"}
+    result = adapt("text-classification", tiny_data("bert", folder), str(base_dir / "final"), method, **flags)
+    assert result.report["model"]["architecture"] == "MeanPooledForSequenceClassification"
+    before, after = (load_file(one / "final" / "model.safetensors") for one in (base_dir, result.run_dir))
+    assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items() if "encoder" in name)
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

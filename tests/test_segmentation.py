@@ -64,16 +64,18 @@ def shapes(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def segformer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("segformer")
+def save_segformer(folder: Path, **more) -> Path:
+    """Save a SegFormer of random weights, which reads 64 pixels."""
     torch.manual_seed(0)
-    config = SegformerConfig(
-        hidden_sizes=[8, 16, 24, 32], num_attention_heads=[1, 1, 2, 2], depths=[1, 1, 1, 1], decoder_hidden_size=16
-    )
-    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    widths = {"hidden_sizes": [8, 16, 24, 32], "num_attention_heads": [1, 1, 2, 2], "depths": [1, 1, 1, 1]}
+    SegformerForSemanticSegmentation(SegformerConfig(**widths, decoder_hidden_size=16, **more)).save_pretrained(folder)
     SegformerImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def segformer(tmp_path_factory):
+    return save_segformer(tmp_path_factory.mktemp("segformer"))
 
 
 @pytest.fixture(scope="module")
@@ -299,6 +301,15 @@ def test_predict_writes_ids_with_the_palette_of_the_data(run, shapes, tmp_path, 
     assert np.array_equal(np.asarray(picture), run.predict([str(image)])[0].mask)
 
 
+def test_predict_writes_a_mask_for_each_image_of_a_folder(run, shapes, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(run.run_dir), "--data", str(shapes / "images"), "--output", str(tmp_path / "out")])
+    assert ended.value.code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{i:03}.png" for i in range(30)]
+    with pytest.raises(hftl.HftlError, match="It is a folder: name it with --data"):
+        run.predict([str(shapes / "images")])
+
+
 def test_backbone_gets_a_stock_head_also_with_a_last_batch_of_one(shapes, dino, tmp_path):
     count = len(load(shapes)[1].train)
     size = next(size for size in range(2, count) if count % size == 1)
@@ -344,6 +355,24 @@ def test_a_run_on_binary_masks_evaluates_new_ones_alike(segformer, tmp_path):
     plain, typed = (result.predictor.evaluate(str(data), **more) for more in ({}, {"mask_values": "binary"}))
     assert plain["metrics"] == typed["metrics"]
     assert [line["support"] > 0 for line in plain["per_class"]] == [True, True]
+
+
+def test_masks_of_16_bits_train_and_score_as_those_of_8(shapes, segformer, tmp_path):
+    """What is not counted is 65535 there, and pictures have no palette."""
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "images").symlink_to(shapes / "images")
+    for path in (shapes / "masks").iterdir():
+        ids = np.asarray(Image.open(path)).astype(np.uint16)
+        Image.fromarray(np.where(ids == 255, 65535, ids).astype(np.uint16)).save(tmp_path / "masks" / path.name)
+    flags = {"evidence": "off", "max_steps": 2}
+    few, deep = (
+        hftl.adapt(
+            "image-segmentation", str(data), str(segformer), "full", output_dir=tmp_path / name, **flags, **more
+        )
+        for data, name, more in ((shapes, "few", {}), (tmp_path, "deep", {"ignore_index": 65535}))
+    )
+    assert few.metrics == deep.metrics
+    assert deep.predictor.evaluate(str(tmp_path))["metrics"] == few.predictor.evaluate(str(shapes))["metrics"]
 
 
 def test_an_image_without_a_counted_pixel_is_not_wrong():

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,15 @@ from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
 import hftl
+from hftl.config import DataConfig
+from hftl.data.load import load_task
 from hftl.errors import ConfigError
 from hftl.tasks.inputs.pixels import some_window
+from hftl.tasks.scores import measure
+from hftl.training.features import predict_logits
 from hftl.training.windows import in_windows, starts
+from tests.command import ROOT, environment, shell
+from tests.test_segmentation import save_segformer
 
 
 SIDE = 64
@@ -27,21 +35,25 @@ def model():
     return SegformerForSemanticSegmentation(config)
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run on images of three sizes, some of them smaller than a window."""
-    folder = tmp_path_factory.mktemp("windows")
+def squares(folder, sizes, first=0):
+    """Draw images (width, height) of dark noise, in each a bright square of 20 pixels a side, and their masks."""
     for name in ("images", "masks"):
-        (folder / "data" / name).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for i in range(18):
-        wide, high = ((150, 90), (64, 64), (40, 100))[i % 3]
+        (folder / name).mkdir(parents=True)
+    rng = np.random.default_rng(first)
+    for i, (wide, high) in enumerate(sizes):
         pixels, mask = rng.integers(0, 90, (high, wide, 3)).astype(np.uint8), np.zeros((high, wide), np.uint8)
         x, y = int(rng.integers(0, wide - 20)), int(rng.integers(0, high - 20))
         pixels[y : y + 20, x : x + 20] += 120
         mask[y : y + 20, x : x + 20] = 1
-        Image.fromarray(pixels).save(folder / "data/images" / f"{i:02}.png")
-        Image.fromarray(mask).save(folder / "data/masks" / f"{i:02}.png")
+        Image.fromarray(pixels).save(folder / "images" / f"{i:02}.png")
+        Image.fromarray(mask).save(folder / "masks" / f"{i:02}.png")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on images of three sizes, some of them smaller than a window."""
+    folder = tmp_path_factory.mktemp("windows")
+    squares(folder / "data", [((150, 90), (64, 64), (40, 100))[i % 3] for i in range(18)])
     model().save_pretrained(folder / "model")
     SegformerImageProcessor(size={"height": SIDE, "width": SIDE}).save_pretrained(folder / "model")
     flags = {"sliding_windows": True, "num_train_epochs": 2, "learning_rate": 1e-3}
@@ -162,3 +174,91 @@ def test_features_of_other_windows_are_others(run, tmp_path):
         ready = prepare(complete(config))
         keys.add(features_key(ready, ready.train, False))
     assert len(keys) == 2
+
+
+def test_windows_of_an_export_are_those_of_torch(monkeypatch):
+    monkeypatch.syspath_prepend(files("hftl") / "export/templates")
+    import predict_masks
+
+    torch.manual_seed(0)
+    kernel = torch.randn(3, 3, 4, 4)
+    answer = lambda pixel_values: {"logits": torch.nn.functional.conv2d(pixel_values, kernel, stride=4)}  # noqa: E731
+    for height, width in ((24, 24), (61, 30), (10, 90), (7, 9), (48, 25)):
+        pixels = torch.randn(1, 3, height, width)
+        wanted = in_windows(answer, 24, pixel_values=pixels)["logits"][0].numpy()
+        maps = predict_masks.in_windows(
+            lambda part: answer(torch.from_numpy(part))["logits"][0].numpy(), pixels.numpy(), 24
+        )
+        assert maps == pytest.approx(wanted, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_an_export_answers_whole_images_in_the_same_windows(run, tmp_path):
+    written = hftl.export(run.run_dir, int8=True, max_drop=1, output_dir=tmp_path / "onnx")
+    assert json.loads((written.output_dir / "predict.json").read_text())["preprocessing"]["window"] == SIDE
+    parity, int8 = written.values["parity"], written.values["int8"]
+    assert parity["labels_equal"] is True
+    task, splits = load_task("image-segmentation", DataConfig(data=str(run.run_dir.parent / "data")))
+    encoded = task.encode(splits.validation, run.predictor.processor)
+    kept = predict_logits(run.predictor.model, encoded, task.collator(run.predictor.processor), use_cpu=True)
+    assert int8["accuracy_before"] == pytest.approx(
+        measure(task.output, task.output.decode(kept), encoded.targets, splits.labels)["miou"], abs=1e-3
+    )
+    paths = sorted(map(str, (run.run_dir.parent / "data/images").iterdir()))[:3]
+    words = [sys.executable, "-B", str(written.output_dir / "predict.py"), *paths]
+    subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
+    for path, answer in zip(paths, run.predict(paths), strict=True):
+        painted = np.asarray(Image.open(tmp_path / f"{Path(path).stem}.mask.png"))
+        assert painted.shape == answer.mask.shape
+        assert (painted == answer.mask).mean() > 0.999
+
+
+@pytest.mark.slow
+def test_curve_and_seeds_read_windows(run, tmp_path):
+    flags = {
+        "data": str(run.run_dir.parent / "data"),
+        "model": str(run.run_dir.parent / "model"),
+        "sliding_windows": True,
+    }
+    squares(tmp_path / "data", [((90, 70), (64, 64), (40, 100))[i % 3] for i in range(50)])
+    more = flags | {"data": str(tmp_path / "data"), "max_steps": 2}
+    curve = hftl.curve("image-segmentation", method="full", sizes=3, draws=1, output_dir=tmp_path / "curve", **more)
+    assert all(0 < point["value"] <= 1 for point in curve["points"])
+    flags |= {"num_train_epochs": 2, "learning_rate": 1e-3}
+    several = hftl.adapt("image-segmentation", method="full", seeds=2, output_dir=tmp_path / "s", **flags)
+    first, second = several.report["seeds"]["test"]["miou"]["values"]
+    assert first == pytest.approx(run.metrics["miou"]["value"])
+    assert 0 < second <= 1
+
+
+@pytest.mark.slow
+def test_two_processes_answer_in_windows_as_one_does(tmp_path):
+    """Training images are windows as a whole, so that nothing is drawn; those of the other splits are larger."""
+    squares(tmp_path / "data/train", [(SIDE, SIDE)] * 12)
+    for number, split in enumerate(("val", "test"), start=1):
+        squares(tmp_path / "data" / split, [(150, 90), (64, 64), (40, 100), (70, 70), (65, 90)], number)
+    save_segformer(tmp_path / "model", drop_path_rate=0.0, classifier_dropout_prob=0.0)
+    flags = {"data": tmp_path / "data", "model": tmp_path / "model", "method": "full", "decoder": "linear"}
+    flags |= {
+        "sliding_windows": "true",
+        "augment": "none",
+        "bf16": "false",
+        "max_steps": 4,
+        "evidence": "off",
+        "logging_steps": 1,
+    }
+    reports = []
+    for count in (1, 2):
+        more = {"per_device_train_batch_size": 4 // count, "output_dir": tmp_path / f"{count}", "use_cpu": "true"}
+        words = [word for name, value in (flags | more).items() for word in (f"--{name}", str(value))]
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count), "-m", "hftl", "train"]
+        done = shell([*launch, "image-segmentation", *words, "--json"], ROOT, environment())
+        assert done.code == 0, done.err[-3000:]
+        reports.append(done.json)
+    one, two = reports
+    assert two["environment"]["processes"] == 2
+    assert two["metrics"]["test"]["miou"]["value"] == pytest.approx(one["metrics"]["test"]["miou"]["value"], abs=1e-6)
+    for name in ("loss", "eval_miou"):
+        values = [[e[name] for s in r["stages"] for e in s["history"] if name in e] for r in reports]
+        assert values[0]
+        assert values[1] == pytest.approx(values[0], rel=1e-5)

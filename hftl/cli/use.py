@@ -74,7 +74,15 @@ def predict(
     check_use(model, flags)
     with importing():
         from hftl.predict import load_predictor
-        from hftl.predict_file import NOT_SURE, Wish, answers_for, predict_data, threshold_of, write_pictures
+        from hftl.predict_file import (
+            NOT_SURE,
+            Wish,
+            answers_for,
+            images_of,
+            predict_data,
+            threshold_of,
+            write_pictures,
+        )
 
     quiet_libraries()
     predictor = load_predictor(model, flags["revision"])
@@ -82,7 +90,7 @@ def predict(
     asked: list[Any] = [*(inputs or [])] if pair is None else [{"text": (inputs or [""])[0], "text_pair": pair}]
     if predictor.task.output.picture is not None and flags["output"] is not None:
         if not asked:
-            raise ConfigError("--output writes the masks of image files: name these as arguments, not with --data.")
+            asked = images_of(predictor, flags)
         written = write_pictures(predictor, asked, flags["output"])
         print_json(written) if json else print(*(f"{row['output']}\t{row['prediction']}" for row in written), sep="\n")
         return

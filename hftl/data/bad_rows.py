@@ -1,7 +1,6 @@
 """Rows that cannot be used: how many, why, where they stand as a program and as a spreadsheet count, and the ways out."""
 
 import shlex
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,9 +15,16 @@ _NAMED = 10  # rows
 
 
 def counted_rows(bad: Bad, total: int, verb: str = "") -> str:
-    """Return "5 of 600 rows (1 without label, 4 without text)", with the verb after "rows"."""
-    reasons = Counter(why for rows in bad.values() for why in rows.values())
-    return f"{reasons.total()} of {total} rows{verb} ({', '.join(f'{n} {why}' for why, n in reasons.items())})"
+    """Return "5 of 600 rows (1 without label, 4 without text)", with the verb after "rows".
+
+    What a reason says of its row alone, after a colon, is said of the first such row.
+    """
+    reasons: dict[str, list[str]] = {}
+    for why in (why for rows in bad.values() for why in rows.values()):
+        kind, _, more = why.partition(": ")
+        reasons.setdefault(kind, []).append(more)
+    told = [f"{len(ones)} {kind}{f', such as {ones[0]}' if ones[0] else ''}" for kind, ones in reasons.items()]
+    return f"{sum(map(len, bad.values()))} of {total} rows{verb} ({', '.join(told)})"
 
 
 def refusal(source: Source, bad: Bad, config: DataConfig) -> str:

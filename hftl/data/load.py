@@ -246,7 +246,7 @@ class _Loading:
                 if not self.output.single:
                     raise DataError(
                         f"shots are so many rows of every class, and here a row has {self.output.words['names']} and not one "
-                        "class: leave it out"
+                        "class: use --max_train_samples, which keeps a row of every one"
                     )
                 sampled = sampled[pick_shots(ids[sampled], labels, config.shots, draw_seed)]
                 origins[split] += f"; {config.shots} rows of every class, seed {draw_seed}"

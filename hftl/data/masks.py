@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from hftl.data.files import has_images
-from hftl.data.images import image_table, images_in, in_threads, open_image
-from hftl.data.splits import Source, exact_split
+from hftl.data.images import in_threads, open_image
 from hftl.errors import DataError
 
 
-IMAGE_FOLDERS, MASK_FOLDERS = ("images", "image", "imgs"), ("masks", "mask", "annotations", "labels")
-NAMES_FILES = ("labels.txt", "id2label.json")
+NAMES_FILES = ("labels.txt", "id2label.json", "_classes.csv")  # the last one is Roboflow's: id, name
 IGNORED = 255  # not counted by default: what VOC, ADE20K and Cityscapes leave unlabelled
 MOST_IDS = 255  # classes that are believed; more are instances or a photo
+_NEEDED = "a mask holds the id of a class in each pixel, as a grey PNG or one with a palette"
 _ORIENTATION, _ON_ITS_SIDE = 274, 5  # the tag of EXIF, and from which value on a picture lies on its side
+_BLURRED, _EDGE = 64, 0.2  # how far from black and white JPEG leaves few pixels of a mask, along its edges; ours
+_LAST = 65535  # of 16 bits, where 255 stands in 8
 _SPARSE = 8  # unused ids for each one that is used, beyond which ids are grey levels
 
 
@@ -38,22 +38,29 @@ class Mask:
 
 
 def mask_ids(value: Any) -> np.ndarray:
-    """Return the ids [height, width] of a mask of 1, 8, 16 or 32 bits, grey or with a palette.
+    """Return the ids [height, width] of a mask of 1, 8, 16 or 32 bits, grey or with a palette; negative: not counted.
 
-    Raises OSError for what is broken, and for a picture in colours.
+    Raises OSError for what is broken, for a picture in colours, and for a JPEG file of other pixels than black and white.
     """
-    image = ImageOps.exif_transpose(open_image(value))
+    opened = open_image(value)
+    image = ImageOps.exif_transpose(opened)
     if image.mode in ("RGB", "RGBA"):
         pixels = np.asarray(image)[..., :3]
         if (pixels != pixels[..., :1]).any():
-            raise OSError(
-                "it has colours, so it is a photo or a drawing: a mask holds the id of a class in each pixel, as a grey "
-                "PNG or one with a palette"
-            )
-        return pixels[..., 0]
-    pixels = np.asarray(image.getchannel(0) if image.mode == "LA" else image)
+            few = image.convert("RGB").getcolors(MOST_IDS)
+            what = "so it is a photo" if few is None else f"{len(few)} in RGB, which say no ids"
+            raise OSError(f"it has colours, {what}: {_NEEDED}")
+        pixels = pixels[..., 0]
+    else:
+        pixels = np.asarray(image.getchannel(0) if image.mode == "LA" else image)
+    if opened.format == "JPEG":
+        if 0 < pixels.max(initial=0) < _BLURRED or ((pixels >= _BLURRED) & (pixels <= 255 - _BLURRED)).mean() > _EDGE:
+            raise OSError("JPEG files blur ids: save it as PNG (black and white alone can be told apart in them)")
+        pixels = np.where(pixels > 127, np.uint8(255), np.uint8(0))
+    if pixels.dtype.kind == "f" and (pixels == np.rint(pixels)).all() and np.abs(pixels).max(initial=0) < 2**31:
+        pixels = pixels.astype(np.int32)
     if pixels.ndim != 2 or pixels.dtype.kind not in "bui":
-        raise OSError(f"its pixels ({image.mode}) are no ids of classes: save it as a grey PNG or one with a palette")
+        raise OSError(f"its pixels ({image.mode}) are no ids of classes: {_NEEDED}")
     return pixels.astype(np.uint8) if pixels.dtype == bool else pixels
 
 
@@ -87,18 +94,11 @@ def look_at_masks(values: Sequence[Any], where: str) -> list[Mask | str | None]:
         try:
             return read_mask(value)
         except OSError as error:
-            return f"{Path(value.get('path') or 'a mask').name} is no mask: {error}"
+            name, reason = Path(value.get("path") or "a mask").name, str(error)
+            reason = "it cannot be read as an image" if isinstance(error, UnidentifiedImageError) else reason
+            return f"{name} is no mask: {reason}"
 
     return list(in_threads(look, values, len(values), f"checking masks ({where})"))
-
-
-def read_masks(values: Sequence[Any], where: str) -> list[Mask | None]:
-    """Return every mask, None where there is none. Raises `DataError` for one that cannot be used."""
-    masks = look_at_masks(values, where)
-    wrong = next((one for one in masks if isinstance(one, str)), None)
-    if wrong is not None:
-        raise DataError(f"{where}: {wrong}")
-    return [one for one in masks if not isinstance(one, str)]
 
 
 def upright_size(value: Any) -> tuple[int, int]:
@@ -108,18 +108,19 @@ def upright_size(value: Any) -> tuple[int, int]:
     return (image.height, image.width) if turned else image.size
 
 
-def size_faults(images: Sequence[Any], masks: Sequence[Any]) -> dict[int, str]:
-    """Return which masks have another size than their image, and why they cannot be used."""
-    faults = {}
+def mask_faults(images: Sequence[Any], masks: Sequence[Any]) -> dict[int, str]:
+    """Return which masks are broken or have another size than their image, and why they cannot be used."""
+    faults = {i: f"with a broken mask: {mask}" for i, mask in enumerate(masks) if isinstance(mask, str)}
     for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
         if isinstance(mask, Mask) and (size := upright_size(image)) != mask.size:
-            wide, high = mask.size
-            faults[i] = f"{mask.name} is {wide} x {high} pixels and its image {size[0]} x {size[1]}"
+            turned = ", which its EXIF tag turns" if open_image(image).size == mask.size else ""
+            (wide, high), where = mask.size, "with a mask of another size"
+            faults[i] = f"{where}: {mask.name} is {wide} x {high} pixels and its image {size[0]} x {size[1]}{turned}"
     return faults
 
 
 def names_in(folder: Path) -> tuple[str, ...]:
-    """Return the names of the classes that labels.txt (one a line) or id2label.json of a folder gives; () without one.
+    """Return the names of the classes that labels.txt (one a line) or another of `NAMES_FILES` gives; () without one.
 
     Raises `DataError` for a file that holds anything else.
     """
@@ -128,9 +129,12 @@ def names_in(folder: Path) -> tuple[str, ...]:
         return ()
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".txt":
-        return _checked([line.strip() for line in text.splitlines() if line.strip()], path.name)
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+        return _checked(names[names[:1] == ["__ignore__"] :], path.name)  # labelme's line of the id -1
     try:
-        by_id = {int(key): str(value) for key, value in json.loads(text).items()}
+        lines = [line.partition(",") for line in text.splitlines()[1:] if line.strip()]
+        pairs = [(key, name.strip()) for key, _, name in lines] if path.suffix == ".csv" else json.loads(text).items()
+        by_id = {int(key): str(value) for key, value in pairs}
     except (ValueError, AttributeError):
         raise DataError(f'{path.name} is not {{"0": "background", "1": ...}}: a name for every id') from None
     if sorted(by_id) != list(range(len(by_id))):
@@ -145,56 +149,8 @@ def _checked(names: list[str], where: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_mask_tree(folder: Path) -> Source | None:
-    """Read a folder with `images` and `masks` side by side, splits around them or in them; None for any other one.
-
-    Raises `DataError` for masks without images.
-    """
-    splits = [child for child in sorted(folder.iterdir()) if child.is_dir() and exact_split(child.name)]
-    homes = {child.name: pair for child in splits if (pair := _side_by_side(child)) is not None}
-    around = _side_by_side(folder)
-    if around is not None:
-        images, masks = around
-        within = [child.name for child in sorted(images.iterdir()) if child.is_dir() and exact_split(child.name)]
-        homes = {name: (images / name, masks / name) for name in within} or {"train": around}
-    if not homes:
-        return None
-    source = Source({}, folder.resolve().name, folder, classes=names_in(folder))
-    for split, (images, masks) in homes.items():
-        pairs = _pairs(images_in(images), images_in(masks), split)
-        names = [image.relative_to(images).as_posix() for image, _ in pairs]
-        source.tables[split] = image_table(
-            [image for image, _ in pairs], names, None, [_stored(mask) for _, mask in pairs]
-        )
-    return source
-
-
-def _stored(mask: Path | None) -> dict[str, Any] | None:
-    return None if mask is None else {"bytes": None, "path": str(mask)}
-
-
-def _side_by_side(folder: Path) -> tuple[Path, Path] | None:
-    """Return the folders of images and of masks in a folder; None unless it has both."""
-    images = next((folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()), None)
-    homes = (folder / name for name in MASK_FOLDERS if (folder / name).is_dir())
-    masks = next((home for home in homes if has_images(home)), None)  # `annotations` may hold a COCO file
-    return None if images is None or masks is None else (images, masks)
-
-
-def _pairs(images: Sequence[Path], masks: Sequence[Path], where: str) -> list[tuple[Path, Path | None]]:
-    """Return each image with the mask of the same name, None where it has none."""
-    by_name: dict[str, Path] = {}
-    for mask in masks:
-        if mask.stem in by_name:
-            raise DataError(f"{where}: {by_name[mask.stem].name} and {mask.name} are masks of one image: keep one")
-        by_name[mask.stem] = mask
-    alone = sorted(by_name.keys() - {image.stem for image in images})
-    if alone:
-        count = f"{len(alone)} mask{'s have' if len(alone) > 1 else ' has'} no image"
-        raise DataError(
-            f"{where}: {count}, such as {by_name[alone[0]].name}: an image and its mask have the same name"
-        )
-    return [(image, by_name.get(image.stem)) for image in images]
+def _too_many(ids: Sequence[int], known: Sequence[str]) -> bool:
+    return len(ids) > MOST_IDS or (not known and ids[-1] >= _SPARSE * len(ids))
 
 
 def class_names(ids: set[int], known: Sequence[str], ignored: int | None) -> tuple[str, ...]:
@@ -202,10 +158,14 @@ def class_names(ids: set[int], known: Sequence[str], ignored: int | None) -> tup
 
     Raises `DataError` for more ids than classes, for instances and for one class alone.
     """
-    counted = sorted(ids - {ignored})
+    counted = sorted(i for i in ids if i >= 0 and i != ignored)
     hint = "with --mask_values binary every pixel above 0 is the one class"
     if not counted:
-        said = f"every pixel has the id {ignored}, which is not counted" if ids else "there is none that can be used"
+        said = (
+            f"every pixel has an id that is not counted ({sorted(ids)[-1]})"
+            if ids
+            else "there is none that can be used"
+        )
         raise DataError(f"no mask holds a pixel that is counted: {said}")
     if known and counted[-1] >= len(known):
         raise DataError(
@@ -215,8 +175,9 @@ def class_names(ids: set[int], known: Sequence[str], ignored: int | None) -> tup
     if len(counted) < 2:
         skipped = f", as {ignored} is not counted" if ignored in ids else ""
         raise DataError(f"the masks hold one class alone (the id {counted[0]}{skipped}); {hint}")
-    if len(counted) > MOST_IDS or (not known and counted[-1] >= _SPARSE * len(counted)):
-        raise DataError(
-            f"the masks hold {len(counted):,} ids up to {counted[-1]:,}: these count objects or are grey levels; {hint}"
-        )
+    if _too_many(counted, known):
+        what = f"the masks hold {len(counted):,} ids up to {counted[-1]:,}"
+        if counted[-1] == _LAST and len(counted) > 2 and not _too_many(counted[:-1], known):
+            raise DataError(f"{what}: where the last one is not to be counted, add --ignore_index {counted[-1]}")
+        raise DataError(f"{what}: these count objects or are grey levels; {hint}")
     return tuple(known) or tuple(f"class {i}" for i in range(counted[-1] + 1))

@@ -41,7 +41,7 @@ from hftl.data.files import (
     text_errors,
 )
 from hftl.data.images import image_table, read_image_tree
-from hftl.data.masks import read_mask_tree
+from hftl.data.mask_trees import read_mask_tree, with_mask_files
 from hftl.data.samples import load_sample
 from hftl.data.splits import Source
 from hftl.data.tagged import as_words, read_conll, with_spans
@@ -61,6 +61,9 @@ def read_source(data: Any, kind: str) -> Source:
     Raises `DataError` when there is no such data or it cannot be read, naming the cause and the fix.
     """
     source = _read_source(data, kind)
+    if kind == "image":
+        path = existing_path(data) if isinstance(data, str) else None
+        return with_mask_files(source, path if path is None or path.is_dir() else path.parent)
     if kind != "sentence":
         return source
     return replace(source, tables={name: as_words(table, name) for name, table in source.tables.items()})

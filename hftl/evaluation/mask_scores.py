@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from hftl.evaluation.bootstrap import Scores
+from hftl.evaluation.bootstrap import Corrected, Scores
 from hftl.evaluation.metrics import share
 
 
@@ -74,7 +74,7 @@ def pixel_accuracy(sums: np.ndarray) -> np.ndarray:
     return share(both.sum(axis=-1), true.sum(axis=-1))
 
 
-SCORES: Scores = {"miou": miou, "pixel_accuracy": pixel_accuracy, "dice": dice}
+SCORES: Scores = {"miou": Corrected(miou), "pixel_accuracy": pixel_accuracy, "dice": Corrected(dice)}
 COMPARED = ("miou", "pixel_accuracy", "dice")
 
 

@@ -15,7 +15,7 @@ from hftl.evaluation.logistic import Probe
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.advice import Pretraining
 from hftl.evidence.frozen_maps import Controlled
-from hftl.evidence.scene import Scene
+from hftl.evidence.scene import Control, Scene
 from hftl.models.heads import without_bias
 from hftl.prepare import Prepared
 from hftl.probing import probe_of
@@ -116,14 +116,19 @@ def build_ladder(scene: Scene) -> Ladder:
     method = scale.rung(name, "method", scene.answers, scene.run.seconds["features"] + scene.run.seconds["train"])
     rungs = [*plain, *controls, *([neighbours] if neighbours else []), probe]
     if scene.control is not None:
-        control = scene.control
-        rungs.append(
-            scale.rung("trained from random weights", "control", control.answers, control.seconds, control.note)
-        )
+        rungs.append(_scratch_rung(scene, scale, scene.control))
     best = best_baseline(baselines)
     return Ladder(
         [*rungs, method], plain[0], plain[baselines.index(best)], neighbours, probe, method, best, pretraining
     )
+
+
+def _scratch_rung(scene: Scene, scale: Scale, control: Control) -> Rung:
+    """The same architecture from random weights, and by how much the run is ahead of it, row by row."""
+    ahead = gap(scale.output, scene.answers, control.answers, scale.targets, scale.labels)
+    words = scale.output.written().gap(Interval(ahead.gap, ahead.low, ahead.high))
+    note = f"{control.note}; the run against it: {ahead.label}, {words}"
+    return scale.rung("trained from random weights", "control", control.answers, control.seconds, note)
 
 
 def _frozen_rungs(scene: Scene, scale: Scale) -> tuple[Rung, Rung]:

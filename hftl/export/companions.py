@@ -46,7 +46,8 @@ def write_companions(folder: Path, predictor: Predictor, name: str) -> None:
     if predictor.task.inputs.padded:
         _write_tokenizer(folder, processor, name, overlap(processor) if overlap else 0)
     else:
-        values["preprocessing"] = read_preprocessing(processor, name)
+        window = predictor.task.inputs.window
+        values["preprocessing"] = read_preprocessing(processor, name, None if window is None else window(processor))
         processor.save_pretrained(folder)
     _write_config(folder, predictor.model.config)
     (folder / "predict.json").write_text(json.dumps(values, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
@@ -94,9 +95,10 @@ def _write_config(folder: Path, config: Any) -> None:
     (folder / "config.json").write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_preprocessing(processor: Any, name: str) -> Steps:
+def read_preprocessing(processor: Any, name: str, window: int | None = None) -> Steps:
     """Return the processor's steps: `size` [width, height] or `shortest_edge`, then `resample` (Pillow's number), then
-    the centre `crop` [width, height], then `scale` and `offset` per channel of bytes.
+    the centre `crop` [width, height], then `scale` and `offset` per channel of bytes. Images that are read in a `window`
+    of so many pixels a side keep their own size.
 
     The steps are run on odd images and must give the processor's own pixels. Raises `ModelError` when none of the
     known ways of resizing does.
@@ -110,10 +112,11 @@ def read_preprocessing(processor: Any, name: str) -> Steps:
         expected = [np.asarray(processor([image])["pixel_values"][0], dtype=np.float32) for image in images]
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise ModelError(f"{name} cannot be exported: its {kind} fails on a plain RGB image ({error}).") from None
-    fixed = {"resample": int(getattr(processor, "resample", 2)), "crop": [side, side]}
+    fixed: Steps = {"resample": int(getattr(processor, "resample", 2)), "crop": [side, side]}
     fixed |= {"scale": scale.flatten().tolist(), "offset": offset.flatten().tolist()}
-    for way in _resizings(processor, side):
-        steps = {**way, **fixed}
+    as_it_is = {"size": None, "shortest_edge": None, "crop": None, "window": window}
+    for way in _resizings(processor, side) if window is None else [as_it_is]:
+        steps = {**fixed, **way}
         ours = [apply(steps, image) for image in images]
         if all(a.shape == b.shape and np.abs(a - b).max() < _TOLERANCE for a, b in zip(ours, expected, strict=True)):
             return steps

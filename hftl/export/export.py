@@ -92,8 +92,6 @@ def export(
     folder = typed_path(output_dir) if output_dir else default_folder(artifact)
     check_output(folder, overwrite=overwrite)
     predictor = _load(artifact)
-    if predictor.task.inputs.window is not None and predictor.task.inputs.window(predictor.processor) is not None:
-        raise ModelError("A model that reads windows cannot be exported yet: train without --sliding_windows.")
     splits = quality_splits(artifact, predictor.task, predictor.labels, data) if int8 else None
     rows = parity_rows(artifact, predictor.task, data)
     with disk_errors(folder, "Choose another --output_dir."), new_folder(folder, _MARK) as work:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +23,7 @@ from hftl.run_data import Artifact, RealRows, run_splits, some_rows, spread
 from hftl.tasks.outputs.mask_pictures import on_grid
 from hftl.tasks.task import Ragged, Task
 from hftl.terminal import progress
+from hftl.training.windows import filled, in_windows
 
 
 Feed = dict[str, np.ndarray]  # a batch, as the graph reads it
@@ -90,14 +92,22 @@ def _folder_of_config(artifact: Artifact) -> Path | None:
 
 
 def feeds_of(predictor: Predictor, table: Dataset, size: int = 1) -> list[Feed]:
-    """Return the rows in batches of `size`, padded to their longest row.
+    """Return the rows in batches of `size`, padded to their longest row; of images in windows the first window of each.
 
     An incomplete last batch is left out; where rows are too few for one batch, they are repeated.
     """
     encoded = predictor.task.encode(table.select_columns(list(predictor.task.inputs.columns)), predictor.processor)
     collate = predictor.task.collator(predictor.processor)
     rows = np.resize(np.arange(len(encoded)), max(size, len(encoded) // size * size)).reshape(-1, size)
-    batches = [collate([encoded[row] for row in batch]) for batch in rows.tolist()]
+    side = encoded.window
+
+    def batch_of(numbers: list[int]) -> dict[str, torch.Tensor]:
+        if side is None:
+            return collate([encoded[row] for row in numbers])  # type: ignore[no-any-return]
+        images = [collate([encoded[row]])["pixel_values"] for row in numbers]
+        return {"pixel_values": torch.cat([filled(one, side, 0.0)[..., :side, :side] for one in images])}
+
+    batches = [batch_of(numbers) for numbers in rows.tolist()]
     return [{name: tensor.numpy() for name, tensor in batch.items() if name != "labels"} for batch in batches]
 
 
@@ -113,10 +123,18 @@ def outputs_of(predictor: Predictor, sessions: Sequence[Any], table: Dataset) ->
     lengths = [0]
     for start in progress(range(0, len(table), _CHUNK), "accuracy", f"{_CHUNK} rows"):
         some = table.select(range(start, min(start + _CHUNK, len(table))))
-        feeds, encoded = feeds_of(predictor, some), predictor.task.encode(some, predictor.processor)
+        encoded, collate = (
+            predictor.task.encode(some, predictor.processor),
+            predictor.task.collator(predictor.processor),
+        )
+        feeds = feeds_of(predictor, some) if encoded.window is None else []
         lengths += encoded.targets.lengths.tolist() if encoded.units is not None else []
         for rows, session in zip(answers, sessions, strict=True):
-            outputs = [session.run(["logits"], feed)[0] for feed in feeds]
+            outputs: Any = [session.run(["logits"], feed)[0] for feed in feeds]
+            if encoded.window is not None:
+                images = (collate([encoded[i]])["pixel_values"] for i in range(len(encoded)))
+                read = partial(_maps, session)
+                outputs = (in_windows(read, encoded.window, pixel_values=one)["logits"].numpy() for one in images)
             if encoded.keep is not None:  # no maps are kept
                 maps = enumerate(torch.from_numpy(logits[0]) for logits in outputs)
                 outputs = [encoded.keep(logits, encoded.targets[i])[None] for i, logits in maps]
@@ -126,6 +144,10 @@ def outputs_of(predictor: Predictor, sessions: Sequence[Any], table: Dataset) ->
             rows += outputs
     arrays = [np.concatenate(rows) for rows in answers]
     return arrays if len(lengths) == 1 else [Ragged(array, np.cumsum(lengths)) for array in arrays]
+
+
+def _maps(session: Any, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+    return {"logits": torch.from_numpy(session.run(["logits"], {"pixel_values": pixel_values.numpy()})[0])}
 
 
 def run_predict(folder: Path, inputs: list[Any], model: str) -> np.ndarray:

@@ -70,11 +70,11 @@ def _load_original(ready: Prepared) -> tuple[Any, str]:
     name = config.model or ready.task.default_model
     checkpoint = find_checkpoint(name, config.revision)
     with hub_errors(name, ready.task.name), torch.random.fork_rng(devices=[]):
-        own = transformers.AutoConfig.from_pretrained(checkpoint.path, **checkpoint.options)
-        architecture = (own.architectures or [""])[0]
+        fields, _ = transformers.PretrainedConfig.get_config_dict(checkpoint.path, **checkpoint.options)
+        architecture = (fields.get("architectures") or [""])[0]
         kind = next((kind for ending, kind in _KINDS.items() if architecture.endswith(ending)), "")
         cls = getattr(transformers, architecture, None) if kind else None
-        if cls is None or (kind == CLASSES and own.num_labels < 2):
+        if cls is None or (kind == CLASSES and cls.config_class(**fields).num_labels < 2):
             return None, kind
         model, info = cls.from_pretrained(
             checkpoint.path,

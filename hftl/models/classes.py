@@ -5,6 +5,7 @@ An image body whose own model type has no class for the task is loaded into anot
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_BACKBONE_MAPPING
 
 from hftl.errors import ModelError
+from hftl.models import pooled
 from hftl.models.decoders import linear_around, reads_pixels
 from hftl.models.layers import find_layers, is_under, outer_modules
 from hftl.models.pooled import (
@@ -36,6 +38,7 @@ _AROUND = {**_SAME_BODY, **_TOWERS}
 WRAPPED = frozenset((*_AROUND, *_POOLED))  # no Auto class of transformers makes a classifier of these
 
 
+OWN_FILE = f"modeling_{Path(pooled.__file__).name}"  # beside the weights of classes of hftl's own
 _FROM = ("revision", "local_files_only", "trust_remote_code")  # which file of a checkpoint is read, and how
 _MOST_POSITIONS = 2**24  # tokens that a text may have: more than any published model reads
 

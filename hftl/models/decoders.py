@@ -47,6 +47,14 @@ def decoder_config(config: Any, auto_model: Any, labels: dict[str, Any], decoder
     return _linear_config(config, backbone and not stock, labels) if pixels else None
 
 
+def check_own_decoder(own: Any, decoder: str | None) -> None:
+    """Raise `ConfigError` where a model of the linear decoder is asked to answer through another one."""
+    if own is LinearForSemanticSegmentation and decoder == UPERNET:
+        raise ConfigError(
+            "--decoder upernet: this model has the linear decoder. Leave it out, or name its base model."
+        )
+
+
 def reads_pixels(kind: Any) -> bool:
     """Is a config of this class that of an image body?"""
     if kind in MODEL_FOR_UNIVERSAL_SEGMENTATION_MAPPING or kind in MODEL_FOR_OBJECT_DETECTION_MAPPING:

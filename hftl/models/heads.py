@@ -87,11 +87,12 @@ def pool_mean(model: Any, labels: tuple[str, ...]) -> MeanPooledForSequenceClass
 
 
 def counted_tokens(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    """Return which tokens ([n, tokens]) a decoder counts; None for images.
+    """Return which tokens ([n, tokens]) a decoder counts; None for images, and for a mean-pooled head.
 
     It tells padding by its id, not by the mask: an end mark that is also the padding token does not count.
     """
-    return batch["input_ids"] != model.config.get_text_config().pad_token_id if "input_ids" in batch else None
+    padding = getattr(model.config.get_text_config(), "pad_token_id", None)  # a mean-pooled head has no such field
+    return batch["input_ids"] != padding if padding is not None and "input_ids" in batch else None
 
 
 def pick_features(value: torch.Tensor, counts: torch.Tensor | None) -> torch.Tensor:

@@ -12,12 +12,13 @@ from transformers.utils import cached_file
 from hftl.config import ModelConfig
 from hftl.errors import ModelError
 from hftl.hub_errors import hub_errors
-from hftl.models.classes import check_loaded, check_positions, classifier_config, load_into
-from hftl.models.decoders import decoder_config, levels_read, whole_images
+from hftl.models import pooled
+from hftl.models.classes import OWN_FILE, check_loaded, check_positions, classifier_config, load_into
+from hftl.models.decoders import check_own_decoder, decoder_config, levels_read, whole_images
 from hftl.models.find import SAFE, Checkpoint, cached_config, find_checkpoint
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
-from hftl.models.pooled import LinearForSemanticSegmentation
+from hftl.models.pooled import OWN_CLASSES, LinearForSemanticSegmentation, own_auto_model
 from hftl.tasks.task import Task
 
 
@@ -61,7 +62,7 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     name = config.model or task.default_model
     checkpoint = find_checkpoint(name, config.revision)
     common = {**checkpoint.options, "trust_remote_code": config.trust_remote_code}
-    auto_model = getattr(transformers, task.auto_model)
+    auto_model, reading = getattr(transformers, task.auto_model), dict(common)
     auto_processor = getattr(transformers, task.inputs.processor)
     width = len(labels)
     names: dict[str, Any] = {"num_labels": width}
@@ -69,17 +70,17 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
         names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     options = {**_weights_options(config.allow_pickle), **common}
     with hub_errors(name, task.name, task.default_model):
-        model_config = transformers.AutoConfig.from_pretrained(checkpoint.path, **common)
+        own = _own_class(checkpoint, task)
+        model_config = (own.config_class if own else transformers.AutoConfig).from_pretrained(
+            checkpoint.path, **common
+        )
         check_positions(model_config.to_dict(), name)
         dense = task.output.keep is not None
-        if dense:
-            around = decoder_config(model_config, auto_model, names, config.decoder)
-        else:
-            around = classifier_config(model_config, auto_model, names)
-        if around is None:
-            _check_class(auto_model, model_config, name, task)
+        if own is not None:  # AutoTokenizer does not know its config, and would ask to run remote code for it
+            auto_model, reading["config"] = own, model_config
+        around = _config_around(model_config, auto_model, names, task, config)
         _check_weights(checkpoint, config)
-        processor = auto_processor.from_pretrained(checkpoint.path, **common)
+        processor = auto_processor.from_pretrained(checkpoint.path, **reading)
         if dense:
             processor, names = whole_images(processor), {**names, **levels_read(model_config, around)}
         if around is None:
@@ -149,6 +150,37 @@ def load_adapted(path: str, task: Task, processor: Any, common: dict[str, Any]) 
             f"such as {lacking[0]}. Save it again."
         )
     return adapted.merge_and_unload()
+
+
+def _own_class(checkpoint: Checkpoint, task: Task) -> Any:
+    """Return the class of hftl's own that a checkpoint of the task is of; None for any other one.
+
+    None too where the modelling file beside it is another than hftl's: who trusts that lets it run.
+    """
+    fields, _ = transformers.PretrainedConfig.get_config_dict(checkpoint.path, **checkpoint.options)
+    own = OWN_CLASSES.get(fields.get("model_type", ""))
+    if own is None or own_auto_model(own) != task.auto_model:
+        return None
+    beside = cached_file(checkpoint.path, OWN_FILE, **checkpoint.options, _raise_exceptions_for_missing_entries=False)
+    same = beside is None or Path(beside).read_bytes() == Path(pooled.__file__).read_bytes()
+    return own if same else None
+
+
+def _config_around(config: Any, auto_model: Any, names: dict[str, Any], task: Task, asked: ModelConfig) -> Any:
+    """Return the config of the class around a body that has none for the task; None for every other checkpoint.
+
+    Raises `ModelError` for one that cannot do the task.
+    """
+    if auto_model in OWN_CLASSES.values():
+        check_own_decoder(auto_model, asked.decoder)
+        return None
+    if task.output.keep is not None:
+        around = decoder_config(config, auto_model, names, asked.decoder)
+    else:
+        around = classifier_config(config, auto_model, names)
+    if around is None:
+        _check_class(auto_model, config, asked.model or task.default_model, task)
+    return around
 
 
 def _check_class(auto_model: Any, config: Any, name: str, task: Task) -> None:

@@ -12,6 +12,7 @@ from peft import PeftModel
 from hftl.config import read_yaml
 from hftl.errors import ConfigError, RunError
 from hftl.models import pooled
+from hftl.models.classes import OWN_FILE
 from hftl.models.load import Loaded
 from hftl.paths import usual_modes
 from hftl.publishing.card import CardOptions, card_pictures, card_text
@@ -45,14 +46,13 @@ def save_final(model: Any, loaded: Loaded, folder: Path) -> None:
     """Write weights (safetensors), config with labels, and processor; a pooled model brings its modelling file."""
     own = pooled.OWN_CLASSES.get(model.config.model_type)
     if own is not None:
-        name = Path(pooled.__file__).name
-        module = "modeling_" + name.removesuffix(".py")
+        module = OWN_FILE.removesuffix(".py")
         model.config.auto_map = {
             "AutoConfig": f"{module}.{own.config_class.__name__}",
             pooled.own_auto_model(own): f"{module}.{own.__name__}",
         }
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(pooled.__file__, folder / f"{module}.py")
+        shutil.copyfile(pooled.__file__, folder / OWN_FILE)
     model.save_pretrained(folder)
     loaded.processor.save_pretrained(folder)
     usual_modes(folder)

@@ -1,4 +1,4 @@
-"""Scores of labels, numbers and tags on populations whose truth is known: do the intervals hold it, are verdicts false?
+"""Scores of labels, numbers, tags and masks on populations whose truth is known: do the intervals hold it, are verdicts false?
 
 A population is a pool of rows, its truth the score of the whole pool; test rows are drawn from it with replacement.
 """
@@ -10,7 +10,7 @@ import pytest
 from scipy import sparse
 from scipy.stats import norm, spearmanr
 
-from hftl.evaluation import label_scores, number_scores, span_scores
+from hftl.evaluation import label_scores, mask_scores, number_scores, span_scores
 from hftl.evaluation.bootstrap import intervals, paired_differences
 from hftl.tasks import LABELS
 from tests.thin import thin
@@ -63,6 +63,26 @@ def tags(accuracy):
     return models, targets, names
 
 
+def masks(presence, accuracy):
+    """Pixel counts [2, n, 3 classes] of a pair of models. Images differ in size and hardness; the class k is in the share
+    `presence[k]` of them, on an area that differs tenfold. Missed pixels go to the other classes, mostly to large ones.
+    """
+    rng = np.random.default_rng(0)
+    there = rng.random((POOL, len(presence))) < presence
+    there[:, 0] |= ~there.any(axis=1)
+    areas = there * rng.lognormal(0, 0.8, there.shape)
+    true = np.round(rng.choice([1e4, 4e4, 9e4], (POOL, 1)) * areas / areas.sum(axis=1, keepdims=True))
+    hard, takes, models = rng.standard_normal((POOL, 1)), 0.1 + areas, []
+    for _ in range(2):
+        ease = norm.ppf(accuracy) + 0.5 * hard + 0.5 * rng.standard_normal(true.shape)
+        both = np.round(true * norm.cdf(ease))
+        missed = true - both
+        given = missed[:, :, None] * takes[:, None, :] * (1 - np.eye(len(presence)))
+        given /= (takes.sum(axis=1, keepdims=True) - takes)[:, :, None]
+        models.append(np.concatenate([true, both + given.sum(axis=1), both], axis=1))
+    return np.array(models)
+
+
 @functools.cache
 def population(kind, *settings):
     """Return statistics of the two models [rows, s] each, and the scores."""
@@ -74,6 +94,10 @@ def population(kind, *settings):
         outputs, targets = labels(*settings)
         pair = [label_scores.label_statistics(LABELS.decode(z), targets) for z in outputs]
         module = label_scores
+    elif kind == "masks":
+        counts = masks(*settings)
+        pair = [mask_scores.mask_statistics(one, len(settings[0])) for one in counts]
+        module = mask_scores
     else:
         answers, targets, names = tags(*settings)
         pair = [span_scores.span_statistics(rows, targets, names) for rows in answers]
@@ -82,11 +106,13 @@ def population(kind, *settings):
 
 
 FEW, MANY, GOOD = (0.5, 0.2, 0.1, 0.05), tuple(np.linspace(0.03, 0.3, 12)), (0.3, 0.2, 0.2)
+STREET = (1, 0.9, 0.6, 0.3, 0.15, 0.1)  # the shares of images that a class is in
 POPULATIONS = [
     ("numbers", 0.3), ("numbers", 0.9), ("numbers", 0.99), ("labels", FEW, 1.0), ("labels", MANY, 1.5),
     ("labels", GOOD, 2.0), ("tags", 0.7), ("tags", 0.95),
+    ("masks", (1, 0.5), 0.9), ("masks", STREET, 0.8), ("masks", STREET, 0.97),
 ]  # fmt: skip
-THIN = [(people, 200) for people in (("numbers", 0.9), ("labels", FEW, 1.0), ("tags", 0.95))]
+THIN = [(people, 200) for people in (("numbers", 0.9), ("labels", FEW, 1.0), ("tags", 0.95), ("masks", STREET, 0.8))]
 EVERY = [(people, rows) for rows in (200, 1000) for people in POPULATIONS] + [(("numbers", 0.9, 5), 1000)]
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.faults.commands import Server
 from tests.runs import text_frame
+from tests.test_segmentation import draw, save_segformer
 from tests.tiny import build, tiny_images
 
 
@@ -25,6 +26,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build("bert", folder / "bert")  # dropout is on
     build("resnet", folder / "resnet")
     tiny_images(folder / "images", per_class=12)
+    draw(folder / "shapes", 30)
+    save_segformer(folder / "segformer")
     return folder
 
 

@@ -95,6 +95,7 @@ def test_gradual_run_is_also_killed_while(moment: str, server: Server, undisturb
         also("full by steps", killed(f"{TRAINER}.training_step", 11)),
         ("resnet by steps", killed(f"{TRAINER}.training_step", 8)),
         ("resnet on states", killed(f"{TRAINER}.training_step", 11)),
+        ("windows", killed(f"{TRAINER}.training_step", 5)),
         ("max_steps", killed(f"{TRAINER}._finalize_training")),
         also("early stop", killed(f"{TRAINER}._finalize_training")),
         ("wise", killed("hftl.methods.wise:between", 5)),

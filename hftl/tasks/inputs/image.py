@@ -74,7 +74,8 @@ def as_table(inputs: Sequence[Any]) -> Dataset:
         if not isinstance(item, str | Path | Image.Image):
             raise DataError(f"An image model predicts image files or PIL images, not {type(item).__name__}.")
         if isinstance(item, str | Path) and not typed_path(item).is_file():
-            raise DataError(f"There is no image file {item}.")
+            hint = " It is a folder: name it with --data." if typed_path(item).is_dir() else ""
+            raise DataError(f"There is no image file {item}.{hint}")
         try:
             if 0 in decode_image(item).size:
                 raise DataError("An image without pixels cannot be predicted.")
@@ -250,8 +251,9 @@ def grey_thumbs(encoded: Encoded) -> np.ndarray:
 
 
 def smallest_batch(model: Any, processor: Any) -> dict[str, torch.Tensor]:
-    """One black image, enough to see which module runs when."""
-    return {"pixel_values": torch.tensor(_run(processor, [Image.new("RGB", (64, 64))])).float()}
+    """One black image, enough to see which module runs when; of a processor that resizes nothing, a window."""
+    side = 64 if getattr(processor, "do_resize", True) else image_side(processor)
+    return {"pixel_values": torch.tensor(_run(processor, [Image.new("RGB", (side, side))])).float()}
 
 
 def describe_images(splits: Splits, processor: Any) -> dict[str, Any]:

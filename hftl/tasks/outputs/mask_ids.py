@@ -16,9 +16,8 @@ from hftl.data.masks import (
     MaskFacts,
     class_names,
     look_at_masks,
+    mask_faults,
     mask_ids,
-    read_masks,
-    size_faults,
     upright_size,
 )
 from hftl.errors import DataError
@@ -41,25 +40,26 @@ class Rule:
     def target(self, file: Any) -> np.ndarray:
         """Return the classes [height, width] of a mask, `NOT_ASKED` where nothing is counted."""
         ids = mask_ids(file)
-        known = ids if self.ignored is None else np.where(ids == self.ignored, 0, ids)
-        classes = (
-            np.asarray(self.order, dtype=np.int16)[known] if self.order else known.astype(np.int16)
-        )  # 255 at most
-        classes = (ids > 0).astype(np.int16) if self.binary else classes
-        return classes if self.ignored is None else np.where(ids == self.ignored, np.int16(NOT_ASKED), classes)
+        skipped = (ids < 0) if self.ignored is None else (ids < 0) | (ids == self.ignored)
+        if self.binary:
+            classes = (ids > 0).astype(np.int16)
+        else:  # ids of classes are below 256
+            known = np.where(skipped, 0, ids)
+            classes = np.asarray(self.order, dtype=np.int16)[known] if self.order else known.astype(np.int16)
+        return np.where(skipped, np.int16(NOT_ASKED), classes)
 
     def of(self, ids: Collection[int]) -> set[int]:
         """Return the classes that the ids of one mask stand for."""
-        counted = {*ids} - {self.ignored}
+        counted = {i for i in ids if i >= 0} - {self.ignored}
         if self.binary:
             return {int(i > 0) for i in counted}
         return {self.order[i] for i in counted} if self.order else counted
 
 
-def read(table: Dataset, column: str, where: str, known: Any = None) -> list[Mask | None]:
-    """Return the masks, None where there is none. Raises `DataError` for other columns and for masks that are none."""
+def read(table: Dataset, column: str, where: str, known: Any = None) -> list[Mask | str | None]:
+    """Return the masks, None where there is none, and of a broken one the reason. Raises `DataError` for other columns."""
     _check_column(table, column, where)
-    return read_masks(table.cast_column(column, ImageFeature(decode=False))[column][:], where)
+    return look_at_masks(table.cast_column(column, ImageFeature(decode=False))[column][:], where)
 
 
 def examine(rule: Rule, table: Dataset, column: str, images: Sequence[Any], where: str) -> list[MaskFacts | None]:
@@ -68,8 +68,8 @@ def examine(rule: Rule, table: Dataset, column: str, images: Sequence[Any], wher
     files = table.cast_column(column, ImageFeature(decode=False))[column][:]
     masks = look_at_masks(files, where)
     pairs = {i: (images[i], mask) for i, mask in enumerate(masks) if isinstance(mask, Mask) and _opens(images[i])}
-    faults = size_faults([image for image, _ in pairs.values()], [mask for _, mask in pairs.values()])
-    sizes = {place: faults[number] for number, place in enumerate(pairs) if number in faults}
+    faults = mask_faults([image for image, _ in pairs.values()], [mask for _, mask in pairs.values()])
+    sizes = {place: faults[number].partition(": ")[2] for number, place in enumerate(pairs) if number in faults}
     known: list[MaskFacts | None] = []
     for place, (file, mask) in enumerate(zip(files, masks, strict=True)):
         if mask is None or isinstance(mask, str):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hftl.config import DataConfig
 from hftl.data.images import open_image
-from hftl.data.masks import IGNORED, size_faults, upright_size
+from hftl.data.masks import IGNORED, mask_faults, upright_size
 from hftl.errors import ModelError
 from hftl.evaluation.mask_scores import (
     COMPARED,
@@ -291,7 +291,7 @@ MASKS = Output(
         "code": "Each class that was found is one entry: its name and its mask, a picture of 0 and 255.",
     },
     say=named,
-    fits=lambda inputs, values: size_faults(inputs["image"][:], values),
+    fits=lambda inputs, values: mask_faults(inputs["image"][:], values),
     configured=configured,
     asked=partial(asked, Rule()),
     examine=partial(examine, Rule()),

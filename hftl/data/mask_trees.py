@@ -1,0 +1,197 @@
+"""Folders of images and masks as people and data sets lay them out, and tables with paths of masks."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, Image
+
+from hftl.data.columns import IMAGE_NAMES, is_image, is_string
+from hftl.data.files import IMAGE_SUFFIXES, SPLIT_NAMES, has_images
+from hftl.data.images import image_table, images_in
+from hftl.data.masks import names_in
+from hftl.data.splits import Source, exact_split
+from hftl.errors import DataError
+
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit")  # the last two of VOC and Cityscapes
+MASK_FOLDERS = (
+    *("masks", "mask", "annotations", "annotation", "annot", "labels", "label", "segmentationclass", "gtfine"),
+    *("segmentations", "segmentation", "groundtruth", "ground_truth", "gt"),
+)
+_LISTS = Path("ImageSets") / "Segmentation"  # of VOC: a file with the names of images for each split
+# What names of files say beside the name that an image and its mask share, and what Cityscapes calls the same image.
+_MARKS = "masks?|seg|segmentation|labels?|annot|annotation|gt|groundtruth|img|image|sat|l"
+_BEFORE = re.compile(rf"^({_MARKS})[_\- .]", re.IGNORECASE)
+_BEHIND = re.compile(rf"[_\- .]({_MARKS}|leftImg8bit|gtFine_label(Train)?Ids)$", re.IGNORECASE)
+_BEST = ("_labelTrainIds", "_labelIds")  # of the masks that Cityscapes has of one image, the first kind that is there
+Home = tuple[list[Path], list[Path], Path, Path]  # images and masks, and the folders that their names start from
+
+
+def read_mask_tree(folder: Path) -> Source | None:
+    """Read a folder of images and masks, side by side in folders or by names (`a.jpg`, `a_mask.png`), splits around them
+    or in them; None for any other one.
+
+    Raises `DataError` for masks without images, and for images beside an empty folder of masks.
+    """
+    children = [
+        child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith((".", "__"))
+    ]
+    homes = _listed(folder) or _homes(folder, children)
+    names = {child.name.lower() for child in children}
+    if not homes and names & {*MASK_FOLDERS[:2]} and names <= {*IMAGE_FOLDERS, *MASK_FOLDERS}:
+        lacking = (
+            "the masks hold no picture" if names & {*IMAGE_FOLDERS} else "there are masks, and no folder of images"
+        )
+        raise DataError(f"{folder.resolve().name}: {lacking}: put them side by side, as images/a.jpg and masks/a.png")
+    if not homes:  # an archive often holds one folder with everything
+        return read_mask_tree(children[0]) if len(children) == 1 and not images_in(folder, "*") else None
+    classes = names_in(folder) or names_in(next(iter(homes.values()))[2])
+    source = Source({}, folder.resolve().name, folder, classes=classes)
+    for split, (images, masks, top, below) in homes.items():
+        pairs = _pairs(images, masks, top, below, split)
+        names = [image.relative_to(top).as_posix() for image, _ in pairs]
+        source.tables[split] = image_table([image for image, _ in pairs], names, None, [_stored(m) for _, m in pairs])
+    return source
+
+
+def _stored(mask: Path | None) -> dict[str, Any] | None:
+    return None if mask is None else {"bytes": None, "path": str(mask)}
+
+
+def _homes(folder: Path, children: Sequence[Path]) -> dict[str, Home]:
+    """Return where the images and masks of each split lie."""
+    around = _side_by_side(folder)
+    if around is not None:
+        images, masks = around
+        within = [child.name for child in sorted(images.iterdir()) if child.is_dir() and exact_split(child.name)]
+        return {name: _home(images / name, masks / name) for name in within} or {"train": _home(*around)}
+    homes: dict[str, Home] = {}
+    for child in children:
+        pair = _side_by_side(child) if exact_split(child.name) else _twin(child, children)
+        if pair is not None:
+            homes[child.name if exact_split(child.name) else str(_role(child)[0])] = _home(*pair)
+    if homes:
+        return homes
+    places = [child for child in children if exact_split(child.name)]
+    mixed = {place.name: _mixed(place) for place in places} if places else {"train": _mixed(folder)}
+    return {split: home for split, home in mixed.items() if home[0]} if any(h[1] for h in mixed.values()) else {}
+
+
+def _home(images: Path, masks: Path) -> Home:
+    return images_in(images), images_in(masks), images, masks
+
+
+def _side_by_side(folder: Path) -> tuple[Path, Path] | None:
+    """Return the folders of images and of masks in a folder; None unless it has both."""
+    by_name = {child.name.lower(): child for child in sorted(folder.iterdir(), reverse=True) if child.is_dir()}
+    images = next((by_name[name] for name in IMAGE_FOLDERS if name in by_name), None)
+    homes = (by_name[name] for name in MASK_FOLDERS if name in by_name)
+    masks = next((home for home in homes if has_images(home)), None)  # `annotations` may hold a COCO file
+    return None if images is None or masks is None else (images, masks)
+
+
+def _role(folder: Path) -> tuple[str | None, str]:
+    """Return the split that the name of a folder begins with, and the rest: ("train", "annot") of "trainannot"."""
+    name = folder.name.lower()
+    words = sorted((word for words in SPLIT_NAMES.values() for word in words), key=len, reverse=True)
+    split = next((word for word in words if name.startswith(word)), None)
+    return split, name.removeprefix(split or "").strip("_- ")
+
+
+def _twin(folder: Path, others: Sequence[Path]) -> tuple[Path, Path] | None:
+    """Return a folder of masks such as `trainannot` or `train_labels`, after that of its images: `train`, `train_images`."""
+    split, rest = _role(folder)
+    if split is None or rest not in MASK_FOLDERS:
+        return None
+    images = next((o for o in others if _role(o)[0] == split and _role(o)[1] in ("", *IMAGE_FOLDERS)), None)
+    return None if images is None else (images, folder)
+
+
+def _mixed(folder: Path) -> Home:
+    """Return the images of a folder and the masks among them, such as `a.jpg` and `a_mask.png`."""
+    files = images_in(folder, "*")
+    stems = {path.stem for path in files}
+    masks = {path for path in files if (bare := _bare(path.stem)) != path.stem and bare in stems}
+    return [path for path in files if path not in masks], sorted(masks), folder, folder
+
+
+def _listed(folder: Path) -> dict[str, Home]:
+    """Return the splits of a folder laid out as VOC's, whose lists name the images of each; {} without lists."""
+    pair, lists = _side_by_side(folder), sorted((folder / _LISTS).glob("*.txt"))
+    if pair is None or not lists:
+        return {}
+    images, masks, top, below = _home(*pair)
+    known, homes = {image.stem: image for image in images}, dict[str, Home]()
+    for path in (path for path in lists if exact_split(path.stem)):
+        names = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lacking = [name for name in names if name not in known]
+        if lacking:
+            raise DataError(f"{path.name} lists {len(names)} images, and {lacking[0]} is not in {pair[0].name}")
+        chosen = {*names}
+        homes[path.stem] = ([known[name] for name in names], [one for one in masks if one.stem in chosen], top, below)
+    return homes
+
+
+def _bare(stem: str) -> str:
+    return _BEHIND.sub("", _BEFORE.sub("", stem))
+
+
+def _pairs(
+    images: Sequence[Path], masks: Sequence[Path], top: Path, below: Path, where: str
+) -> list[tuple[Path, Path | None]]:
+    """Return each image with its mask, None where it has none: the one of the same path, else of the same name.
+
+    Of names, one that says "mask" or the like counts as the same without it. Raises `DataError` for masks without images,
+    and for several of one image.
+    """
+    best = next((kind for kind in _BEST if any(mask.stem.endswith(kind) for mask in masks)), "")
+    masks = [mask for mask in masks if mask.stem.endswith(best)]
+
+    def paths(name: Callable[[str], str], whole: bool) -> tuple[list[str], list[str]]:
+        both = [(path, home) for home, files in ((top, images), (below, masks)) for path in files]
+        named = [(path.relative_to(home) if whole else Path(path.name), path) for path, home in both]
+        keys = [relative.with_name(name(path.stem) or path.stem).as_posix() for relative, path in named]
+        return keys[: len(images)], keys[len(images) :]
+
+    ways = [paths(name, whole) for name in (str, _bare) for whole in (True, False)]
+    of_images, of_masks = min(ways, key=lambda way: len(masks) - len({*way[0]} & {*way[1]}))
+    by_name = dict(zip(of_masks, masks, strict=True))
+    for kind, files, keys in (("masks of one image", masks, of_masks), ("images of one mask", images, of_images)):
+        double = next((key for key, count in Counter(keys).items() if count > 1 and key in by_name), None)
+        if double is not None:
+            first, second, *_ = (path.name for path, key in zip(files, keys, strict=True) if key == double)
+            raise DataError(f"{where}: {first} and {second} are {kind}: keep one")
+    alone = sorted(by_name.keys() - {*of_images})
+    if alone:
+        count = f"{len(alone)} mask{'s have' if len(alone) > 1 else ' has'} no image"
+        raise DataError(
+            f"{where}: {count}, such as {by_name[alone[0]].name}: an image and its mask have the same name"
+        )
+    return [(image, by_name.get(key)) for image, key in zip(images, of_images, strict=True)]
+
+
+def with_mask_files(source: Source, folder: Path | None) -> Source:
+    """Return the source with columns of paths to masks as images, and the classes that a file in the folder names."""
+    tables = {name: _with_files(table, source.base_of(name)) for name, table in source.tables.items()}
+    pairs = any(sum(map(is_image, table.features.values())) > 1 for table in tables.values())
+    pairs = pairs or any(tables[name] is not table for name, table in source.tables.items())
+    return replace(source, tables=tables, classes=source.classes or (names_in(folder) if pairs and folder else ()))
+
+
+def _with_files(table: Dataset, base: Path) -> Dataset:
+    """Return the table with columns that name a file of an image in every cell, beside one of the images, as images."""
+    if not any(name.lower() in IMAGE_NAMES for name in table.column_names):
+        return table
+    for name, feature in table.features.items():
+        if name.lower() in IMAGE_NAMES or not is_string(feature):
+            continue
+        cells = table[name][:]
+        if any(cells) and all(Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in cells if cell):
+            files = [_stored(base / cell if cell else None) for cell in cells]
+            images = Dataset.from_dict({name: files}, features=Features({name: Image(decode=False)}))
+            table = table.remove_columns([name]).add_column(name, images[name][:], feature=Image(decode=False))
+    return table

@@ -1,0 +1,196 @@
+"""Folders of images and masks as people lay them out: each image comes with its own mask, in its own split."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hftl.config import DataConfig
+from hftl.data.load import load_task
+from hftl.errors import DataError
+
+
+def put(folder: Path, image: str, mask: str | None, number: int, masks=Image.fromarray, images=Image.fromarray):
+    """Write an image whose every pixel is its number, and a mask of 0 and 1 of which as many pixels are 1."""
+    for name in filter(None, (image, mask)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    ids = np.zeros((8, 10), np.uint8)
+    ids.flat[: number + 1] = 1
+    images(np.full((8, 10, 3), number, np.uint8)).save(folder / image)
+    if mask is not None:
+        masks(ids).save(folder / mask)
+
+
+def load(folder, **flags):
+    return load_task("image-segmentation", DataConfig(data=str(folder), **flags))
+
+
+def sizes(folder, **flags):
+    """Load a folder; every image has to come with its own mask. Return the source's rows of each split by their origin."""
+    task, splits = load(folder, **flags)
+    found: dict[str, int] = {}
+    for name in ("train", "validation", "test"):
+        table = getattr(splits, name)
+        for image, mask in zip(table["image"][:], task.output.gather(table["label"][:]), strict=True):
+            assert (mask == 1).sum() == np.asarray(Image.open(image["path"]).convert("RGB"))[0, 0, 0] + 1
+        origin = next((one for one in ("train", "val", "test") if f"source's {one}" in splits.origins[name]), "train")
+        found[origin] = found.get(origin, 0) + len(table)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/{i}.jpg.png", "masks/{i}.jpg.png"),
+        ("Images/{i}.png", "Masks/{i}.tif"),
+        ("img/a b ä {i}.png", "label/a b ä {i}.bmp"),
+        ("images/{i}.png", "masks/{i}_mask.png"),
+        ("images/{i}_sat.png", "masks/{i}_mask.png"),
+        ("images/img_{i}.png", "masks/img_{i}_segmentation.png"),
+        ("images/img_{i}.png", "masks/mask_{i}.png"),
+        ("images/x{h}/{j}.png", "masks/x{h}/{j}.png"),
+        ("images/x{h}/{i}.png", "annotations/trimaps/{i}.png"),
+        ("{i}.png", "{i}_mask.png"),
+        ("JPEGImages/{i}.png", "SegmentationClass/{i}.png"),
+        ("set/images/{i}.png", "set/masks/{i}.png"),
+    ],
+)
+def test_names_that_an_image_and_its_mask_have(tmp_path, image, mask):
+    for i in range(10):
+        numbers = {"i": i, "h": i % 2, "j": i // 2}
+        put(tmp_path, image.format(**numbers), mask.format(**numbers), i)
+    assert sizes(tmp_path) == {"train": 10}
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("{s}/images/{i}.png", "{s}/masks/{i}.png"),
+        ("images/{s}/{i}.png", "annotations/{s}/{i}.png"),
+        ("{s}/{i}.png", "{s}annot/{i}.png"),
+        ("{s}_images/{i}.png", "{s}_labels/{i}.png"),
+        ("{s}/{i}.png", "{s}/{i}_mask.png"),
+        ("leftImg8bit/{s}/city/{i}_000_leftImg8bit.png", "gtFine/{s}/city/{i}_000_gtFine_labelIds.png"),
+    ],
+)
+def test_splits_around_the_folders_and_in_them(tmp_path, image, mask):
+    for i in range(12):
+        names = {"s": ("train", "val", "test")[i % 3], "i": i}
+        put(tmp_path, image.format(**names), mask.format(**names), i)
+        if "gtFine" in mask:  # Cityscapes has pictures and objects beside
+            beside = mask.format(**names).replace("labelIds", "instanceIds")
+            Image.fromarray(np.full((8, 10), 999, np.uint16)).save(tmp_path / beside)
+    assert sizes(tmp_path) == {"train": 4, "val": 4, "test": 4}
+
+
+def test_lists_of_voc_name_the_images_of_each_split(tmp_path):
+    home, lists = tmp_path / "VOCdevkit/VOC2012", tmp_path / "VOCdevkit/VOC2012/ImageSets/Segmentation"
+    for i in range(20):
+        put(home, f"JPEGImages/{i:02}.png", f"SegmentationClass/{i:02}.png" if i < 15 else None, i)
+    lists.mkdir(parents=True)
+    for name, numbers in (("train", range(9)), ("val", range(9, 15)), ("trainval", range(15))):
+        (lists / f"{name}.txt").write_text("\n".join(f"{i:02}" for i in numbers))
+    assert sizes(tmp_path) == {"train": 9, "val": 6}
+    (lists / "val.txt").write_text("77\n")
+    with pytest.raises(DataError, match=r"val\.txt lists 1 images, and 77 is not in JPEGImages"):
+        load(tmp_path)
+
+
+def test_tables_name_files_of_masks(tmp_path):
+    for i in range(10):
+        put(tmp_path, f"a/{i}.png", f"b/{i}.png", i)
+    (tmp_path / "labels.txt").write_text("__ignore__\nground\nblock\n")
+    (tmp_path / "metadata.csv").write_text("file_name,mask\n" + "".join(f"a/{i}.png,b/{i}.png\n" for i in range(10)))
+    assert sizes(tmp_path) == sizes(tmp_path / "metadata.csv") == {"train": 10}
+    assert load(tmp_path)[1].labels == ("ground", "block")
+    (tmp_path / "b/3.png").unlink()
+    with pytest.raises(DataError, match=r"1 with a broken mask, such as 3\.png is no mask: no such file"):
+        load(tmp_path)
+
+
+def test_names_of_roboflow(tmp_path):
+    for i in range(10):
+        put(tmp_path / "train", f"{i}.png", f"{i}_mask.png", i)
+    (tmp_path / "train/_classes.csv").write_text("Pixel Value, Class\n0, background\n1, road, wet\n")
+    assert load(tmp_path)[1].labels == ("background", "road, wet")
+
+
+def test_a_folder_of_one_half_is_refused(tmp_path):
+    for i in range(6):
+        put(tmp_path / "a", f"x/{i}.png", f"masks/{i}.png", i)
+    shutil.rmtree(tmp_path / "a/x")
+    with pytest.raises(DataError, match="there are masks, and no folder of images: put them side by side"):
+        load(tmp_path / "a")
+    (tmp_path / "a/masks").rename(tmp_path / "a/images")
+    (tmp_path / "a/masks").mkdir()
+    with pytest.raises(DataError, match="a: the masks hold no picture"):
+        load(tmp_path / "a")
+
+
+def test_two_images_of_one_mask_are_refused(tmp_path):
+    for i in range(6):
+        put(tmp_path, f"images/{i}.png", f"masks/{i}.png", i)
+    put(tmp_path, "images/3.bmp", None, 9)
+    with pytest.raises(DataError, match=r"3\.bmp and 3\.png are images of one mask: keep one"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags", "ids"),
+    [
+        (lambda m: Image.fromarray(m.astype(np.float32)), {}, {0, 1}),
+        (
+            lambda m: Image.fromarray(m.astype(np.int32) - (m == 0).astype(np.int32)),
+            {"mask_values": "binary"},
+            {1, -100},
+        ),
+        (lambda m: Image.fromarray(np.where(m, 0, 65535).astype(np.uint16)), {"ignore_index": 65535}, {0, -100}),
+        (lambda m: Image.fromarray(m > 0), {}, {0, 1}),
+        (lambda m: Image.fromarray(m).convert("RGB"), {}, {0, 1}),
+    ],
+    ids=["floats", "minus one", "65535", "one bit", "equal colours"],
+)
+def test_what_pixels_of_masks_may_be(tmp_path, kind, flags, ids):
+    for i in range(8):
+        put(tmp_path, f"images/{i}.png", f"masks/{i}.tif", i, masks=kind)
+    put(tmp_path, "images/9.png", "masks/9.png", 9)
+    task, splits = load(tmp_path, **flags)
+    rows = [row for part in (splits.train, splits.validation, splits.test) for row in part["label"][:]]
+    read = [np.unique(m) for m, row in zip(task.output.gather(rows), rows, strict=True) if row["path"].endswith("tif")]
+    assert {int(i) for one in read for i in one} == ids
+
+
+def test_black_and_white_of_jpeg_are_told_apart_and_other_ids_are_not(tmp_path):
+    white = lambda ids: Image.fromarray(np.kron(ids, np.full((8, 8), 255, np.uint8)))  # noqa: E731
+    big = lambda pixels: Image.fromarray(np.kron(pixels, np.ones((8, 8, 1), np.uint8)))  # noqa: E731
+    for i in range(6):
+        put(tmp_path, f"images/{i}.png", f"masks/{i}.jpg", i, masks=white, images=big)
+    task, splits = load(tmp_path, mask_values="binary")
+    masks = task.output.gather(splits.train["label"][:])
+    for row, mask in zip(splits.train["image"][:], masks, strict=True):
+        assert (mask == 1).sum() == 64 * (1 + int(np.asarray(Image.open(row["path"]))[0, 0, 0]))
+    Image.fromarray(np.full((64, 80), 3, np.uint8)).save(tmp_path / "masks/0.jpg")
+    with pytest.raises(DataError, match=r"0\.jpg is no mask: JPEG files blur ids"):
+        load(tmp_path)
+
+
+def test_an_image_that_exif_turns_and_a_mask_that_is_not_turned(tmp_path):
+    for i in range(6):
+        put(tmp_path, f"images/{i}.png", f"masks/{i}.png", i)
+    turned = Image.Exif()
+    turned[274] = 6
+    Image.new("RGB", (10, 8)).save(tmp_path / "images/0.png", exif=turned)
+    with pytest.raises(DataError, match=r"0\.png is 10 x 8 pixels and its image 8 x 10, which its EXIF tag turns"):
+        load(tmp_path)
+
+
+def test_names_that_are_given_twice_or_leave_out_an_id(tmp_path):
+    for i in range(6):
+        put(tmp_path, f"images/{i}.png", f"masks/{i}.png", i)
+    for content, said in (({"0": "a", "1": "a"}, "twice"), ({"0": "a", "2": "b"}, "every id"), (["a"], "is not")):
+        (tmp_path / "id2label.json").write_text(json.dumps(content))
+        with pytest.raises(DataError, match=said):
+            load(tmp_path)
