@@ -61,24 +61,24 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3960,  # its own files, without folders
-    "hftl/cli": 1340,
-    "hftl/data": 2690,
+    "hftl": 3980,  # its own files, without folders
+    "hftl/cli": 1350,
+    "hftl/data": 2860,
     "hftl/demo": 1900,
     "hftl/doctor": 1910,
-    "hftl/evaluation": 3700,
-    "hftl/evidence": 1380,
-    "hftl/export": 1110,
+    "hftl/evaluation": 3710,
+    "hftl/evidence": 1390,
+    "hftl/export": 1170,
     "hftl/forgetting": 610,
     "hftl/job": 710,
     "hftl/methods": 1010,
-    "hftl/models": 1690,
+    "hftl/models": 1730,
     "hftl/planning": 840,
     "hftl/publishing": 2480,
     "hftl/report": 3200,
-    "hftl/selection": 2000,
+    "hftl/selection": 2030,
     "hftl/tasks": 3760,
-    "hftl/training": 2740,
+    "hftl/training": 2760,
     "hftl/ui": 2040,
     "spaces_demo": 620,
 }
