@@ -22,11 +22,11 @@ from hftl.ui.verbs import begun
 
 
 EVERY = 2.0  # seconds between two looks at a run
-# While nothing runs a page looks less often: where Gradio (6.31) closes the stream of one answer as another is asked for, the
-# other is lost (`queue_data_helper` in gradio/routes.py), and each look is an answer more.
-_RESTS = 5  # times as long
+_RESTS = 2  # times as long while nothing runs
 OWN: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = {**OWN, "show_progress": "hidden", "concurrency_limit": None}
+# Answered at once, without a place in the queue; no `gr.State` that others listen to may be among its outputs.
+DIRECT: dict[str, Any] = {**OWN, "show_progress": "hidden", "queue": False}
 _FOUND, _USUAL = "found from the data", "the usual one for the task"
 # The run that the page shows is in its address, so that a reload finds it again.
 _KEEP = """(name) => {
@@ -105,10 +105,10 @@ def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
     events = [trigger(reads, [upload, text, task], outputs, **shown) for trigger in (upload.upload, button.click)]
     events.append(text.submit(lambda typed, chosen: reads(None, typed, chosen), [text, task], outputs, **shown))
     for sample in samples:
-        named = sample.click(lambda name: [name, None], sample, [text, upload], **QUIET)
+        named = sample.click(lambda name: [name, None], sample, [text, upload], **DIRECT)
         events.append(named.then(lambda name, chosen: reads(None, name, chosen), [sample, task], outputs, **shown))
     events.append(fix.click(with_messages(cleaned), look, outputs, **shown))
-    text.input(lambda: None, None, upload, **QUIET)  # what was done last counts
+    text.input(lambda: None, None, upload, **DIRECT)  # what was done last counts
     return [event.success for event in events]
 
 
@@ -237,9 +237,9 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
     for trigger in (*looked, again.click):
         done = trigger(partial(_plan, workspace), [look, model, flags], [cards, column, note, methods], **planned)
         # Of values that follow each other fast the browser may lose some, such as the first one, which chose a method.
-        done.then(settled, [cards, methods], methods, **QUIET)
+        done.then(settled, [cards, methods], methods, **DIRECT)
     for trigger in (cards.change, methods.change):
-        trigger(chosen, [cards, methods], [command, train], **QUIET)
+        trigger(chosen, [cards, methods], [command, train], **DIRECT)
     started = train.click(with_messages(begin), [cards, methods], [*run], trigger_mode="once", **OWN)
     return started.success
 
@@ -290,8 +290,10 @@ def _train_step(workspace: Workspace, page: gr.Blocks, run: Run, progress: Any) 
         known = bool(name) and workspace.holds(folder) and process.state(folder).status != "none"
         return (folder, name) if known else (None, "")
 
-    for trigger in (timer.tick, run.folder.change):
-        trigger(show, [run.folder, seen], outputs, **QUIET)
+    # Where Gradio (6.31) closes the stream of answers just as another is asked for, that one waits until a question opens the
+    # next stream (`queue_data_helper` in gradio/routes.py). So each look is asked, also while an earlier one is not answered.
+    for trigger, mode in ((timer.tick, "multiple"), (run.folder.change, "once")):
+        trigger(show, [run.folder, seen], outputs, trigger_mode=mode, **QUIET)
     stop.click(with_messages(partial(ask, process.stop)), [run.folder, seen], outputs, **OWN)
     resume.click(with_messages(partial(ask, process.resume)), [run.folder, seen], outputs, **OWN)
     page.load(asked, run.name, [*run], js=_ASKED, **QUIET)
