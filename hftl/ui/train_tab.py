@@ -147,12 +147,13 @@ def _cards(workspace: Workspace, data: steps.DataLook, named: str, typed: str) -
 def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: str) -> Iterator[list[Any]]:
     """Yield what step 2 shows: cards, its column, a line, the methods; the first of them is chosen until another is."""
     made: dict[str, steps.Card] = {}
+    none = gr.Radio([], value=None)  # never hidden but by ui.css: where a column opens, the browser loses that a part of it is to show
     if data is None:
-        yield [made, gr.Column(visible=False), "", gr.Radio([], value=None, visible=False)]
+        yield [made, gr.Column(visible=False), "", none]
         return
     lines: list[str] = []
     said = piece("line", look="hint", text="Working out what each method would take ...")
-    yield [made, gr.Column(visible=True), said, gr.Radio([], value=None, visible=False)]
+    yield [made, gr.Column(visible=True), said, none]
     try:
         for card in _cards(workspace, data, named, typed):
             if isinstance(card, str):
@@ -160,16 +161,11 @@ def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: 
                 continue
             first, made = not made, {**made, card.method: card}
             usable = [_choice(one) for one in made.values() if not one.problem]
-            radio = gr.Radio(usable, value=card.method, visible=True) if first else gr.Radio(usable)
+            radio = gr.Radio(usable, value=card.method) if first else gr.Radio(usable)
             yield [made, gr.skip(), said, radio]
     except HftlError as error:
         help_ = " Here the button Fix, above, does that." if data.fixable and isinstance(error, DataError) else ""
-        yield [
-            {},
-            gr.skip(),
-            piece("line", look="problem", text=f"{error}{help_}"),
-            gr.Radio([], value=None, visible=False),
-        ]
+        yield [{}, gr.skip(), piece("line", look="problem", text=f"{error}{help_}"), none]
         return
     lines += [f"{one.method}: {one.problem}" for one in made.values() if one.problem]
     yield [made, gr.skip(), part("notes", lines=lines), gr.skip()]
@@ -206,17 +202,15 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
             label="The same in a terminal",
             interactive=False,
             buttons=["copy"],
-            visible=False,
             elem_id="command",
             max_lines=6,
         )
-        train = gr.Button("Train", variant="primary", visible=False, elem_id="train")
+        train = gr.Button("Train", variant="primary", interactive=False, elem_id="train")
 
     def chosen(made: dict[str, steps.Card], method: str) -> list[Any]:
         card = made.get(method)
         usable = card is not None and not card.problem
-        line = card.command if card is not None and usable else ""
-        return [gr.Textbox(line, visible=usable), gr.Button(interactive=usable, visible=usable)]
+        return [card.command if card is not None and usable else "", gr.Button(interactive=usable)]
 
     def begin(made: dict[str, steps.Card], method: str) -> list[Any]:
         if method not in made or made[method].problem:
@@ -229,9 +223,7 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
         usable = [one for one in made.values() if not one.problem]
         names = [one.method for one in usable]
         return gr.Radio(
-            [_choice(one) for one in usable],
-            value=method if method in names else next(iter(names), None),
-            visible=bool(names),
+            [_choice(one) for one in usable], value=method if method in names else next(iter(names), None)
         )
 
     for trigger in (*looked, again.click):
