@@ -193,7 +193,7 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
     """Lay out step 2; return what happens after a run was started."""
     cards = gr.State({})
     with gr.Column(elem_classes="step", elem_id="step-plan", visible=False) as column:
-        read = "What each method would take, and what a quick cross-validation expects."
+        read = "What each method would take. A quick cross-validation expects the score of the probe; the others have none before they are trained."
         html(part("title", number=2, text="Plan", read=read))
         note = html("", "plan-note", min_height=20)
         methods = gr.Radio([], label="Method", elem_id="methods", interactive=True)
