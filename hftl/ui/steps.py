@@ -50,7 +50,6 @@ class DataLook:
     name: str
     task: str
     why: str  # a sentence: what in the data speaks for the task
-    columns: tuple[str, ...]  # of the inputs, then the label
     splits: dict[str, int]  # rows
     rows: tuple[Row, ...]  # the first five
     classes: dict[str, int]  # rows of train by class, the most frequent first; empty where labels are no classes
@@ -67,11 +66,7 @@ class Card:
     seconds: float | None = None
     memory: int | None = None  # bytes
     fits: bool = True
-    metric: str = ""
-    value: float | None = None  # what the probe reaches by cross-validation, with its 95% bounds; None: not known
-    low: float | None = None
-    high: float | None = None
-    expected: str = ""  # the same in words, or why there is no score
+    expected: str = ""  # what the probe reaches by cross-validation, with its 95% bounds, or why there is no score
     recommended: bool = False
     reason: str = ""  # why it is
     words_of_command: tuple[str, ...] = ()  # after `hftl train`, for `hftl.ui.process.start`
@@ -98,10 +93,6 @@ class ResultView:
 
     folder: Path
     report: dict[str, Any]
-    metric: str
-    value: float
-    low: float | None
-    high: float | None
     score: str  # "87.9%"
     interval: str  # "86.4 to 89.4%"
     ladder: tuple[tuple[str, ...], ...]  # name, score, interval
@@ -126,7 +117,9 @@ def look(data: str, task: str | None = None) -> DataLook:
     counts = zip(records.labels, records.counts("train").tolist(), strict=True)
     classes = dict(sorted(counts, key=lambda pair: -pair[1])) if records.classes else {}
     named = " and ".join(map(repr, columns.inputs))
-    learned = output.words["learned"].format(n=f"{opened.names:,}") if opened.names != 1 else f"one {output.words['name']}"
+    learned = (
+        output.words["learned"].format(n=f"{opened.names:,}") if opened.names != 1 else f"one {output.words['name']}"
+    )
     grave = sorted((f for f in findings if f.level != "PASS"), key=lambda f: ("FAIL", "WARN", "INFO").index(f.level))
     first = [(records.splits[0], row) for row in records.row[records.within(records.splits[0])][:FIRST].tolist()]
     return DataLook(
@@ -134,7 +127,6 @@ def look(data: str, task: str | None = None) -> DataLook:
         name=records.name,
         task=opened.task.name,
         why=f"{records.kind.name.capitalize()}s in {named}, {learned} in {str(columns.label)!r}.",
-        columns=(*columns.inputs, str(columns.label)),
         splits={split: int(records.within(split).sum()) for split in records.splits},
         rows=_rows(opened, first),
         classes=classes,
@@ -233,7 +225,7 @@ def _filled(card: Card, report: dict[str, Any], task: Any) -> Card:
         low, high = _bounds(value, found["rows"]) if scale.right else (None, None)
         bounds = f" ({scale.bounds(low, high)})" if low is not None and high is not None else ", without an interval"
         said = f"{least} {scale.name}: {scale.value(value)}{bounds}"
-        card = replace(card, metric=task.output.headline, value=value, low=low, high=high, expected=said)
+        card = replace(card, expected=said)
     advised, reason = advice["method"], advice["reason"]
     if advised not in METHODS:  # not to transfer at all
         return replace(card, reason=reason if card.method == AUTO.name else "")
@@ -277,14 +269,11 @@ def result(folder: Path) -> ResultView:
     if report is None:
         raise RunError(f"{folder} has no report.json: train the run again.")
     said, task = statements_of(report), task_of(report)
-    metric, scale = task.output.headline, task.output.written()
-    score = report["metrics"]["test"][metric]
+    scale, score = task.output.written(), report["metrics"]["test"][task.output.headline]
     worst, readable = _worst(folder, report, task)
     return ResultView(
         folder=folder,
         report=report,
-        metric=metric,
-        **{name: float(score[name]) for name in ("value", "low", "high")},
         score=scale.value(score["value"]),
         interval=scale.bounds(score["low"], score["high"]),
         ladder=tuple(tuple(row) for row in said["ladder"]["rows"]),

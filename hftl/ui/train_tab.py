@@ -147,7 +147,9 @@ def _cards(workspace: Workspace, data: steps.DataLook, named: str, typed: str) -
 def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: str) -> Iterator[list[Any]]:
     """Yield what step 2 shows: cards, its column, a line, the methods; the first of them is chosen until another is."""
     made: dict[str, steps.Card] = {}
-    none = gr.Radio([], value=None)  # never hidden but by ui.css: where a column opens, the browser loses that a part of it is to show
+    none = gr.Radio(
+        [], value=None
+    )  # never hidden but by ui.css: where a column opens, the browser loses that a part of it is to show
     if data is None:
         yield [made, gr.Column(visible=False), "", none]
         return
@@ -222,9 +224,7 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
     def settled(made: dict[str, steps.Card], method: str | None) -> Any:
         usable = [one for one in made.values() if not one.problem]
         names = [one.method for one in usable]
-        return gr.Radio(
-            [_choice(one) for one in usable], value=method if method in names else next(iter(names), None)
-        )
+        return gr.Radio([_choice(one) for one in usable], value=method if method in names else next(iter(names), None))
 
     for trigger in (*looked, again.click):
         done = trigger(partial(_plan, workspace), [look, model, flags], [cards, column, note, methods], **planned)
