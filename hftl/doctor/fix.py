@@ -125,7 +125,7 @@ def uncorrectable(task: Task) -> str:
     if task.output.single:
         return ""
     if task.output.problem_type not in _ONE_CELL:
-        return f"{task.output.words['names'].capitalize()} cannot be corrected here: edit the file itself."
+        return f"{task.output.words['names'].capitalize()} cannot be corrected here: each has its place in {task.inputs.noun}. Edit the file itself."
     if task.inputs.box == "Image":
         return "Of images only classes can be corrected here: edit their metadata.csv."
     return ""

@@ -22,7 +22,7 @@ from hftl.doctor.masks import with_masks
 from hftl.doctor.texts import TEXTS
 from hftl.errors import DataError
 from hftl.tasks import get_task
-from hftl.tasks.task import Task
+from hftl.tasks.task import Output, Task
 
 
 KINDS: dict[str, Kind] = {
@@ -41,6 +41,7 @@ class Opened:
     inputs: dict[str, Dataset]  # by split: one column with the inputs of all rows, as a task reads them
     records: Records
     task: Task  # what the columns speak for
+    names: int = 0  # of all classes, labels or tags that the rows have; 0 for numbers
 
 
 def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
@@ -91,7 +92,7 @@ def _opened(task: Task, source: Source, named: dict[str, str], columns: Columns)
         known = {value for value in values if value is not None} or None  # train comes first
         values += read_values(source, name, columns, known, output) or [None] * len(table)
     values = values if output.examine is None else _digests(masks)
-    label, labels = _codes([value if value is None else _as_name(value) for value in values])
+    label, labels = _codes([value if value is None else _as_name(value, output) for value in values])
     facts = KINDS[inputs.kind].look([*contents.values()], inputs, False)
     feature = tables["train"].features[str(columns.label)]
     declared = feature.names if isinstance(feature, ClassLabel) else ()
@@ -109,7 +110,10 @@ def _opened(task: Task, source: Source, named: dict[str, str], columns: Columns)
         masks=masks,
         labels_beside=source.classes,
     )
-    return Opened(source, named, columns, contents, records, task)
+    parts = [part for value in values if isinstance(value, tuple) for part in value]
+    parts += [part for mask in masks if mask is not None for part in mask.ids]
+    names = source.classes or {*parts} or (labels if output.single else ())
+    return Opened(source, named, columns, contents, records, task, len(names))
 
 
 def _digests(masks: Sequence[Any]) -> list[str | None]:
@@ -123,9 +127,12 @@ def _codes(names: list[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:
     return label.astype(np.int64), tuple(map(str, classes))
 
 
-def _as_name(value: Any) -> str:
-    """Return a label as one name: of several labels, or a number, too."""
-    return ", ".join(sorted(value)) if isinstance(value, tuple) else str(value)
+def _as_name(value: Any, output: Output) -> str:
+    """Return a label as one name: of several labels, of the tags of words, or a number, too."""
+    if not isinstance(value, tuple):
+        return str(value)
+    names = sorted({*value})
+    return str(output.say(output.encode([value], names)[0], names))
 
 
 def _records(task: Task, rows: dict[str, np.ndarray], facts: Sequence[Facts], **more: Any) -> Records:

@@ -14,8 +14,10 @@ FINE_TUNE = "fine-tune instead of freezing the features"
 ALL_LAYERS = "let every layer learn"
 MORE_LABELS = "label more rows"
 MORE_TEST_ROWS = "test on more rows"
-NO_FLIP = "do not mirror: --no_flip"
+NO_FLIP = "do not mirror"
 NO_TRANSFER = "do not transfer: use the baseline"
+# The verb that goes on from an advice, where it is not `hftl train` with its flags; without either nothing needs doing.
+VERBS = {CLOSER_DOMAIN: "pick", MORE_LABELS: "curve", MORE_TEST_ROWS: "plan"}
 
 # Pretraining that is shown to bring no more than this hardly helps: it brings tens of points as a rule. Ours.
 HARDLY = 0.05
@@ -97,7 +99,7 @@ def advise(verdict: Verdict, facts: Facts) -> list[Advice]:
     """
     course: list[Advice | None] = [Advice(*step) for step in look_at(facts.course)] if facts.course else []
     steps = (
-        Advice(NO_FLIP, f"{facts.turned}: mirrored, they are wrong examples.") if facts.turned else None,
+        Advice(NO_FLIP, f"{facts.turned}: mirrored, they are wrong examples.", "--no_flip") if facts.turned else None,
         _more_test_rows(verdict, facts),
         *(course or [_lower_rate(facts)]),  # what still improves is not spoiled
         _more_to_learn(verdict, facts),

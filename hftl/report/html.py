@@ -8,7 +8,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def render_page(run_dir: Path, report: dict[str, Any], rows: PageRows) -> str:
             findings=views.findings(evidence),
             seeds=report.get("seeds"),
             reproduction=views.reproduction(report, run_dir),
+            command_of=partial(views.command_of, run_dir=run_dir),
             notes=[*report["warnings"], *(f"Left out: {name}" for name in report["data"]["skipped"][:20])],
             charts=drawn({**figures(report, evidence), **numbers(rows.references, rows.predictions, matrix is None)}),
             data=_page_data(rows, matrix if opened else None),

@@ -12,7 +12,7 @@ from hftl.report import statements
 from hftl.report.limits import weak_slices
 from hftl.report.statements import counted, score_name, scores_of
 from hftl.report.table import print_table
-from hftl.report.views import ladder
+from hftl.report.views import command_of, ladder
 from hftl.report.visible import one_line
 from hftl.tasks import task_of
 
@@ -51,7 +51,9 @@ def _following(report: dict[str, Any], run_dir: str) -> list[str]:
     one, *pair = example.values() if isinstance(example, dict) else [example]
     words = [shlex.quote(one), *(f"--text_pair {shlex.quote(second)}" for second in pair)]
     page = [f"open {run}/report.html"] if (Path(run_dir) / "report.html").is_file() else []
-    return [f"hftl predict {run} {' '.join(words)}", f"hftl demo {run}", *page]
+    advice = ((report.get("evidence") or {}).get("verdict") or {}).get("advice") or []
+    better = [command_of(step, run_dir) for step in advice[:1]]
+    return [f"hftl predict {run} {' '.join(words)}", f"hftl demo {run}", *filter(None, better), *page]
 
 
 def _facts(report: dict[str, Any], evidence: dict[str, Any]) -> list[str]:
@@ -70,7 +72,7 @@ def _facts(report: dict[str, Any], evidence: dict[str, Any]) -> list[str]:
     if forgetting and not forgetting.get("unchanged"):
         facts.append(str(statements.kept_of_base(forgetting)))
     if advice:
-        facts.append(f"To improve it: {' '.join(filter(None, (advice[0]['advice'], advice[0]['flags'])))}.")
+        facts.append(f"To improve it: {advice[0]['advice']}.")
     notes = len(report["warnings"])
     if notes:
         facts.append(f"{counted(notes, 'note', 'notes')} in the report.")

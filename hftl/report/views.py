@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hftl.evaluation.scale import Scale
+from hftl.evidence.advice import VERBS
 from hftl.report import statements
 from hftl.report.statements import counted, duration, percent, score_name, scores_of
 
@@ -154,6 +155,13 @@ def _first_rows(rows: Mapping[str, list[int]], limit: int = 8) -> str:
     known = [(split, numbers) for split, numbers in rows.items() if numbers]
     firsts = ((split, [f"{row:,}" for row in numbers[:limit]], len(numbers)) for split, numbers in known)
     return "; ".join(f"{split} {', '.join(first)}{', …' if size > limit else ''}" for split, first, size in firsts)
+
+
+def command_of(step: Mapping[str, Any], run_dir: str | Path) -> str:
+    """Return what to type for a piece of advice, "" where nothing needs doing."""
+    flags = step.get("flags") or ""
+    verb = VERBS.get(step["advice"], "train" if flags else "")
+    return " ".join(filter(None, ("hftl", verb, shlex.quote(f"{run_dir}/config.yaml"), flags))) if verb else ""
 
 
 def reproduction(report: Mapping[str, Any], run_dir: Path) -> dict[str, Any]:

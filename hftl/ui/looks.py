@@ -114,16 +114,17 @@ def _placed(points: Sequence[Point], key: str) -> list[tuple[float, float]]:
 
 def _plot(title: str, lines: dict[str, Any], values: list[float], key: str) -> dict[str, Any]:
     low, high, most = min(values), max(values), max(x for line in lines.values() for x, _ in line) or 1.0
-    spread = (high - low) or 1.0
+    spread, base = (high - low, low) if high > low else (1.0, low - 0.5)  # a flat line lies in the middle
     series = []
     for name, line in lines.items():
-        places = [f"{100 * x / most:.2f} {95 - 90 * (y - low) / spread:.2f}" for x, y in line]
+        places = [f"{100 * x / most:.2f} {95 - 90 * (y - base) / spread:.2f}" for x, y in line]
         path, dots = "M" + "L".join(places), "".join(f"M{place}h0" for place in places)
         series.append({"name": name, "path": path, "dots": dots if key == "score" or len(places) == 1 else ""})
     share = key == "score" and low >= 0 and high <= 1
     said = [statements.percent(value) if share else statements.number(value) for value in (low, high)]
     ends = ("0", f"{most:.3g} epochs")
-    return {"title": title[0].upper() + title[1:], "series": series, "low": said[0], "high": said[1], "ends": ends}
+    lowest = "" if high == low else said[0]
+    return {"title": title[0].upper() + title[1:], "series": series, "low": lowest, "high": said[1], "ends": ends}
 
 
 def result_html(view: ResultView) -> str:

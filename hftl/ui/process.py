@@ -62,7 +62,6 @@ class RunState:
     left: float | None = None  # seconds of the training that goes on, where they can be told
     error: str = ""  # the one line of a run that failed
     resumable: bool = False  # `resume` goes on with it (from its beginning, where nothing was kept)
-    words: tuple[str, ...] = ()  # after `hftl train`
     log: Path | None = None
 
 
@@ -188,7 +187,6 @@ def state(folder: Path) -> RunState:
         left=_left(current) if alive else None,
         error=error,
         resumable=status in ("stopped", "failed"),
-        words=tuple(map(str, (noted or {}).get("words", ()))),
         log=log if log.is_file() else None,
     )
 

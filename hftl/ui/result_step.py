@@ -90,16 +90,26 @@ def result_step(
         painted = model.output.over is not None
         over = thumbnail(model.over(content, found)) if painted else None
         sure = math.nan if painted else found.confidence  # of a mean over pixels nothing follows
-        cells = model.output.cells(found)
-        share = sorted(cells.get("probabilities", {}).items(), key=lambda one: -one[1])[:_LABELS]
+        said, share = _in_words(model.output, found)
         note = piece("answer", said=None, probability=sure, threshold=model.threshold,
                      abstain=model.abstain, note=None)  # fmt: skip
-        return part("answer", said=as_text(cells["prediction"]), ranked=share, over=over) + note
+        return part("answer", said=said, ranked=share, over=over) + note
 
     sources = [boxes[name] for name in ("text", "pair", "image")]
     asks = in_place(tried, lambda said: said)
     for trigger in (boxes["button"].click, boxes["text"].submit, boxes["image"].upload):
         trigger(asks, [view, *sources], answer, preprocess=False, **_OWN)
+
+
+def _in_words(output: Any, answer: Any) -> tuple[str, list[tuple[str, float]]]:
+    """Return an answer in words, and the labels, or the entities in the text, that are most probable."""
+    cells = output.cells(answer)
+    entities = [one for one in cells["prediction"] if isinstance(one, dict)] if isinstance(answer.value, list) else []
+    if entities:
+        said = ", ".join(dict.fromkeys(one["label"] for one in entities))
+        return said, [(f"{one['text']} ({one['label']})", one["score"]) for one in entities]
+    ranked = sorted(cells.get("probabilities", {}).items(), key=lambda one: -one[1])[:_LABELS]
+    return output.tell(answer) or as_text(cells["prediction"]), ranked
 
 
 _BOXES = {"text": gr.Textbox, "pair": gr.Textbox, "image": gr.Image, "button": gr.Button}

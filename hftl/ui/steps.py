@@ -16,6 +16,7 @@ from hftl.ui.files import Workspace, later_name
 
 
 FIRST, SHOWN, WORST = 5, 6, 12  # rows: of the data, behind a finding, and the worst of each kind
+CLASSES_SHOWN = 8  # of a mask
 MOVED = "The rows of this run cannot be read any more, so its errors are not shown: its data have moved, or changed."
 Content = Any  # a text (str), or an image (PIL.Image)
 
@@ -49,7 +50,6 @@ class DataLook:
     name: str
     task: str
     why: str  # a sentence: what in the data speaks for the task
-    columns: tuple[str, ...]  # of the inputs, then the label
     splits: dict[str, int]  # rows
     rows: tuple[Row, ...]  # the first five
     classes: dict[str, int]  # rows of train by class, the most frequent first; empty where labels are no classes
@@ -66,11 +66,7 @@ class Card:
     seconds: float | None = None
     memory: int | None = None  # bytes
     fits: bool = True
-    metric: str = ""
-    value: float | None = None  # what the probe reaches by cross-validation, with its 95% bounds; None: not known
-    low: float | None = None
-    high: float | None = None
-    expected: str = ""  # the same in words, or why there is no score
+    expected: str = ""  # what the probe reaches by cross-validation, with its 95% bounds, or why there is no score
     recommended: bool = False
     reason: str = ""  # why it is
     words_of_command: tuple[str, ...] = ()  # after `hftl train`, for `hftl.ui.process.start`
@@ -97,10 +93,6 @@ class ResultView:
 
     folder: Path
     report: dict[str, Any]
-    metric: str
-    value: float
-    low: float | None
-    high: float | None
     score: str  # "87.9%"
     interval: str  # "86.4 to 89.4%"
     ladder: tuple[tuple[str, ...], ...]  # name, score, interval
@@ -125,7 +117,9 @@ def look(data: str, task: str | None = None) -> DataLook:
     counts = zip(records.labels, records.counts("train").tolist(), strict=True)
     classes = dict(sorted(counts, key=lambda pair: -pair[1])) if records.classes else {}
     named = " and ".join(map(repr, columns.inputs))
-    learned = output.words["learned"].format(n=f"{len(records.labels):,}")
+    learned = (
+        output.words["learned"].format(n=f"{opened.names:,}") if opened.names != 1 else f"one {output.words['name']}"
+    )
     grave = sorted((f for f in findings if f.level != "PASS"), key=lambda f: ("FAIL", "WARN", "INFO").index(f.level))
     first = [(records.splits[0], row) for row in records.row[records.within(records.splits[0])][:FIRST].tolist()]
     return DataLook(
@@ -133,7 +127,6 @@ def look(data: str, task: str | None = None) -> DataLook:
         name=records.name,
         task=opened.task.name,
         why=f"{records.kind.name.capitalize()}s in {named}, {learned} in {str(columns.label)!r}.",
-        columns=(*columns.inputs, str(columns.label)),
         splits={split: int(records.within(split).sum()) for split in records.splits},
         rows=_rows(opened, first),
         classes=classes,
@@ -151,16 +144,26 @@ def _places(rows: dict[str, list[int]]) -> list[tuple[str, int]]:
 def _rows(opened: Any, places: list[tuple[str, int]]) -> tuple[Row, ...]:
     """Return rows of opened data with their contents; a broken image is shown as the line that says so."""
     records = opened.records
-    label_of = {
-        (records.splits[s], r): code
-        for s, r, code in zip(records.split.tolist(), records.row.tolist(), records.label.tolist(), strict=True)
-    }
+    pairs = enumerate(zip(records.split.tolist(), records.row.tolist(), strict=True))
+    position_of = {(records.splits[split], row): position for position, (split, row) in pairs}
     shown = []
     for split, row in places:
-        code = label_of.get((split, row), -1)
         content = _content(opened.task.inputs, opened.inputs[split], row) if split in opened.inputs else ""
-        shown.append(Row(split, row, content, records.labels[code] if code >= 0 else None))
+        position = position_of.get((split, row))
+        shown.append(Row(split, row, content, None if position is None else _label(opened, position)))
     return tuple(shown)
+
+
+def _label(opened: Any, position: int) -> str | None:
+    """Return the label of one of the records in words, None where it has none; of a mask the classes that are in it."""
+    records = opened.records
+    if records.masks:
+        mask, names = records.masks[position], opened.source.classes
+        ids = () if mask is None else mask.ids
+        more = f" and {len(ids) - CLASSES_SHOWN:,} more" if len(ids) > CLASSES_SHOWN else ""
+        return ", ".join(names[i] if i < len(names) else str(i) for i in ids[:CLASSES_SHOWN]) + more or None
+    code = int(records.label[position])
+    return records.labels[code] if code >= 0 else None
 
 
 def _content(inputs: Any, table: Any, row: int) -> Content:
@@ -215,16 +218,14 @@ def _filled(card: Card, report: dict[str, Any], task: Any) -> Card:
     advice, memory, found = report["recommendation"], report["memory"], report["recommendation"]["comparison"]
     scale = task.output.written()
     card = replace(card, seconds=report["time"]["total_seconds"], memory=memory["total_bytes"], fits=memory["fits"])
-    if card.method not in (AUTO.name, "probe"):
-        card = replace(card, expected="No score yet: only a probe is quick to cross-validate.")
-    elif found is None:
+    if card.method in (AUTO.name, "probe") and found is None:
         card = replace(card, expected="No score yet: too few rows of each class to cross-validate.")
-    else:
+    elif found is not None and card.method in (AUTO.name, "probe"):
         value, least = found["probe_accuracy"], "Expected" if card.method == "probe" else "Begins at the probe's"
         low, high = _bounds(value, found["rows"]) if scale.right else (None, None)
         bounds = f" ({scale.bounds(low, high)})" if low is not None and high is not None else ", without an interval"
         said = f"{least} {scale.name}: {scale.value(value)}{bounds}"
-        card = replace(card, metric=task.output.headline, value=value, low=low, high=high, expected=said)
+        card = replace(card, expected=said)
     advised, reason = advice["method"], advice["reason"]
     if advised not in METHODS:  # not to transfer at all
         return replace(card, reason=reason if card.method == AUTO.name else "")
@@ -268,14 +269,11 @@ def result(folder: Path) -> ResultView:
     if report is None:
         raise RunError(f"{folder} has no report.json: train the run again.")
     said, task = statements_of(report), task_of(report)
-    metric, scale = task.output.headline, task.output.written()
-    score = report["metrics"]["test"][metric]
+    scale, score = task.output.written(), report["metrics"]["test"][task.output.headline]
     worst, readable = _worst(folder, report, task)
     return ResultView(
         folder=folder,
         report=report,
-        metric=metric,
-        **{name: float(score[name]) for name in ("value", "low", "high")},
         score=scale.value(score["value"]),
         interval=scale.bounds(score["low"], score["high"]),
         ladder=tuple(tuple(row) for row in said["ladder"]["rows"]),

@@ -22,11 +22,11 @@ from hftl.ui.verbs import begun
 
 
 EVERY = 2.0  # seconds between two looks at a run
-# While nothing runs a page looks less often: where Gradio (6.31) closes the stream of one answer as another is asked for, the
-# other is lost (`queue_data_helper` in gradio/routes.py), and each look is an answer more.
-_RESTS = 5  # times as long
+_RESTS = 2  # times as long while nothing runs
 OWN: dict[str, Any] = {"api_visibility": "private"}
 QUIET: dict[str, Any] = {**OWN, "show_progress": "hidden", "concurrency_limit": None}
+# Answered at once, without a place in the queue; no `gr.State` that others listen to may be among its outputs.
+DIRECT: dict[str, Any] = {**OWN, "show_progress": "hidden", "queue": False}
 _FOUND, _USUAL = "found from the data", "the usual one for the task"
 # The run that the page shows is in its address, so that a reload finds it again.
 _KEEP = """(name) => {
@@ -105,10 +105,10 @@ def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
     events = [trigger(reads, [upload, text, task], outputs, **shown) for trigger in (upload.upload, button.click)]
     events.append(text.submit(lambda typed, chosen: reads(None, typed, chosen), [text, task], outputs, **shown))
     for sample in samples:
-        named = sample.click(lambda name: [name, None], sample, [text, upload], **QUIET)
+        named = sample.click(lambda name: [name, None], sample, [text, upload], **DIRECT)
         events.append(named.then(lambda name, chosen: reads(None, name, chosen), [sample, task], outputs, **shown))
     events.append(fix.click(with_messages(cleaned), look, outputs, **shown))
-    text.input(lambda: None, None, upload, **QUIET)  # what was done last counts
+    text.input(lambda: None, None, upload, **DIRECT)  # what was done last counts
     return [event.success for event in events]
 
 
@@ -147,12 +147,15 @@ def _cards(workspace: Workspace, data: steps.DataLook, named: str, typed: str) -
 def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: str) -> Iterator[list[Any]]:
     """Yield what step 2 shows: cards, its column, a line, the methods; the first of them is chosen until another is."""
     made: dict[str, steps.Card] = {}
+    none = gr.Radio(
+        [], value=None
+    )  # never hidden but by ui.css: where a column opens, the browser loses that a part of it is to show
     if data is None:
-        yield [made, gr.Column(visible=False), "", gr.Radio([], value=None, visible=False)]
+        yield [made, gr.Column(visible=False), "", none]
         return
     lines: list[str] = []
     said = piece("line", look="hint", text="Working out what each method would take ...")
-    yield [made, gr.Column(visible=True), said, gr.Radio([], value=None, visible=False)]
+    yield [made, gr.Column(visible=True), said, none]
     try:
         for card in _cards(workspace, data, named, typed):
             if isinstance(card, str):
@@ -160,16 +163,11 @@ def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: 
                 continue
             first, made = not made, {**made, card.method: card}
             usable = [_choice(one) for one in made.values() if not one.problem]
-            radio = gr.Radio(usable, value=card.method, visible=True) if first else gr.Radio(usable)
+            radio = gr.Radio(usable, value=card.method) if first else gr.Radio(usable)
             yield [made, gr.skip(), said, radio]
     except HftlError as error:
         help_ = " Here the button Fix, above, does that." if data.fixable and isinstance(error, DataError) else ""
-        yield [
-            {},
-            gr.skip(),
-            piece("line", look="problem", text=f"{error}{help_}"),
-            gr.Radio([], value=None, visible=False),
-        ]
+        yield [{}, gr.skip(), piece("line", look="problem", text=f"{error}{help_}"), none]
         return
     lines += [f"{one.method}: {one.problem}" for one in made.values() if one.problem]
     yield [made, gr.skip(), part("notes", lines=lines), gr.skip()]
@@ -197,7 +195,7 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
     """Lay out step 2; return what happens after a run was started."""
     cards = gr.State({})
     with gr.Column(elem_classes="step", elem_id="step-plan", visible=False) as column:
-        read = "What each method would take, and what a quick cross-validation expects."
+        read = "What each method would take. A quick cross-validation expects the score of the probe; the others have none before they are trained."
         html(part("title", number=2, text="Plan", read=read))
         note = html("", "plan-note", min_height=20)
         methods = gr.Radio([], label="Method", elem_id="methods", interactive=True)
@@ -206,17 +204,15 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
             label="The same in a terminal",
             interactive=False,
             buttons=["copy"],
-            visible=False,
             elem_id="command",
             max_lines=6,
         )
-        train = gr.Button("Train", variant="primary", visible=False, elem_id="train")
+        train = gr.Button("Train", variant="primary", interactive=False, elem_id="train")
 
     def chosen(made: dict[str, steps.Card], method: str) -> list[Any]:
         card = made.get(method)
         usable = card is not None and not card.problem
-        line = card.command if card is not None and usable else ""
-        return [gr.Textbox(line, visible=usable), gr.Button(interactive=usable, visible=usable)]
+        return [card.command if card is not None and usable else "", gr.Button(interactive=usable)]
 
     def begin(made: dict[str, steps.Card], method: str) -> list[Any]:
         if method not in made or made[method].problem:
@@ -228,18 +224,14 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
     def settled(made: dict[str, steps.Card], method: str | None) -> Any:
         usable = [one for one in made.values() if not one.problem]
         names = [one.method for one in usable]
-        return gr.Radio(
-            [_choice(one) for one in usable],
-            value=method if method in names else next(iter(names), None),
-            visible=bool(names),
-        )
+        return gr.Radio([_choice(one) for one in usable], value=method if method in names else next(iter(names), None))
 
     for trigger in (*looked, again.click):
         done = trigger(partial(_plan, workspace), [look, model, flags], [cards, column, note, methods], **planned)
         # Of values that follow each other fast the browser may lose some, such as the first one, which chose a method.
-        done.then(settled, [cards, methods], methods, **QUIET)
+        done.then(settled, [cards, methods], methods, **DIRECT)
     for trigger in (cards.change, methods.change):
-        trigger(chosen, [cards, methods], [command, train], **QUIET)
+        trigger(chosen, [cards, methods], [command, train], **DIRECT)
     started = train.click(with_messages(begin), [cards, methods], [*run], trigger_mode="once", **OWN)
     return started.success
 
@@ -290,8 +282,10 @@ def _train_step(workspace: Workspace, page: gr.Blocks, run: Run, progress: Any) 
         known = bool(name) and workspace.holds(folder) and process.state(folder).status != "none"
         return (folder, name) if known else (None, "")
 
-    for trigger in (timer.tick, run.folder.change):
-        trigger(show, [run.folder, seen], outputs, **QUIET)
+    # Where Gradio (6.31) closes the stream of answers just as another is asked for, that one waits until a question opens the
+    # next stream (`queue_data_helper` in gradio/routes.py). So each look is asked, also while an earlier one is not answered.
+    for trigger, mode in ((timer.tick, "multiple"), (run.folder.change, "once")):
+        trigger(show, [run.folder, seen], outputs, trigger_mode=mode, **QUIET)
     stop.click(with_messages(partial(ask, process.stop)), [run.folder, seen], outputs, **OWN)
     resume.click(with_messages(partial(ask, process.resume)), [run.folder, seen], outputs, **OWN)
     page.load(asked, run.name, [*run], js=_ASKED, **QUIET)

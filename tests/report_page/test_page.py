@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from hftl.evidence.advice import NO_TRANSFER, VERBS
 from hftl.report.html import render_page, write_page
+from hftl.report.views import command_of
 from tests.report_page.example import evidence, report, score, stage, text_rows
 from tests.report_page.structure import SECTIONS, parse, sections, sentence, text_of
 
@@ -40,6 +42,9 @@ def test_verdict_in_words(label, title, words):
     assert "<p>McNemar&#39;s test: p &lt; 0.001.</p></details>" in html  # the statistics are there for who looks
     assert "<li><strong>Train longer</strong><p>The loss still fell.</p>" in html
     assert "<code>hftl train runs/x/config.yaml --max_steps 90</code>" in html
+    for advice, verb in VERBS.items():
+        assert command_of({"advice": advice, "flags": ""}, "runs/x") == f"hftl {verb} runs/x/config.yaml"
+    assert command_of({"advice": NO_TRANSFER, "flags": ""}, "runs/x") == ""
 
 
 def test_figures_of_each_section_are_there(whole):

@@ -50,11 +50,12 @@ def chromium():
 
 @pytest.fixture
 def show(chromium, ui):
-    """Open the page: `show(query, width=1200, **context options)`."""
+    """Open the page: `show(query, width=1200, script="", **context options)`; the script runs before the page's own."""
     contexts = []
 
-    def open_page(query: str = "", width: int = 1200, **options) -> Opened:
+    def open_page(query: str = "", width: int = 1200, script: str = "", **options) -> Opened:
         contexts.append(chromium.new_context(viewport={"width": width, "height": 844}, **options))
+        contexts[-1].add_init_script(script)
         opened = Opened(contexts[-1].new_page())
         opened.page.set_default_timeout(120_000)  # several processes may share two cores
         opened.page.goto(ui.url + query)

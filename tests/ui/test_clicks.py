@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from hftl.data.sources import read_source
+from tests.answers.rows import labelled, measured
 from tests.command import environment
 from tests.hub.target import target_fixture
 from tests.push import on_the_hub
@@ -68,6 +69,30 @@ def test_a_wrong_label_is_put_right_and_trained_on(ui, show, made, no_hub):
     (report,) = (ui.folder / "runs").glob("words-corrected-2-*/report.json")
     assert json.loads(report.read_text())["data"]["name"] == copy.name
     assert made.read_bytes() == before
+    assert opened.said == []
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "typed", "cell"),
+    [("sets", labelled, "beta, alpha", ["beta", "alpha"]), ("numbers", measured, "2.5", 2.5)],
+)
+def test_a_set_of_labels_and_a_number_are_put_right(ui, show, name, rows, typed, cell):
+    data = ui.folder / f"{name}.jsonl"
+    rows(60).to_json(data, orient="records", lines=True)
+    tiny_run("bert", "probe", ui.folder, f"runs/{name}", data=str(data), evidence="quick")
+    opened = show(f"?run={name}")
+    page = opened.page
+    page.locator("#outcome .score").wait_for()
+    page.fill("#right-0 input", typed)
+    page.keyboard.press("Enter")
+    page.click("#wrong-0")
+    page.locator("#corrected .note").filter(has_text=f"Saved as {typed} in {name}-corrected").wait_for()
+    copy = ui.folder / "data" / f"{name}-corrected"
+    now, then = (read_source(str(one), "text").tables["train"].to_pandas() for one in (copy, data))
+    column = then.columns[-1]
+    (changed,) = [i for i in range(len(then)) if str(now[column][i]) != str(then[column][i])]
+    right = now[column][changed]
+    assert (list(right) if isinstance(cell, list) else right) == cell
     assert opened.said == []
 
 

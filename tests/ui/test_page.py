@@ -19,6 +19,25 @@ from tests.ui.conftest import Page
 pytest.importorskip("gradio", reason="the extra ui is not installed")
 TEXT = "sad lonely tears while we walk"
 MARKED = "#methods input"
+# A browser that hears late, by 1.5 s, that a stream of answers is closed: what is asked for meanwhile has none to come by.
+LATE = """(() => {
+  const real = window.fetch;
+  window.fetch = async (...asked) => {
+    const answer = await real(...asked);
+    if (!String(asked[0]?.url ?? asked[0]).includes('/queue/data')) return answer;
+    const reader = answer.body.getReader(), decoder = new TextDecoder();
+    const body = new ReadableStream({
+      async pull(stream) {
+        const {done, value} = await reader.read().catch(() => ({done: true}));
+        if (done) return stream.close();
+        if (decoder.decode(value).includes('close_stream')) await new Promise((go) => setTimeout(go, 1500));
+        stream.enqueue(value);
+      },
+      cancel() { reader.cancel(); },
+    });
+    return new Response(body, {status: answer.status, headers: answer.headers});
+  };
+})()"""
 
 
 def moods(path: Path, rows: int = 60) -> Path:
@@ -103,9 +122,9 @@ def test_image_on_a_phone(ui, show, tmp_path, no_process):
     assert opened.said == []
 
 
-def test_the_keyboard_alone(ui, show, tmp_path, no_process):
+def test_the_keyboard_alone_and_answers_that_miss_their_stream(ui, show, tmp_path, no_process):
     moods(ui.folder / "keys.csv")
-    page = show().page
+    page = show(script=LATE).page
     page.locator("#data-text textarea, #data-text input").first.focus()
     page.keyboard.type(str(ui.folder / "keys.csv"))
     page.keyboard.press("Enter")

@@ -1,5 +1,7 @@
 """What the four steps of the page show, against what the commands of the same names say."""
 
+import json
+import re
 import shlex
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from hftl.ui.steps import MOVED, _filled, command_line, fix, look, plan_cards, r
 from tests.command import hftl, text_csv, write_csv
 from tests.runs import checkpoint, text_frame, tiny_run
 from tests.small_data import image_folder
+from tests.test_segmentation import draw
 
 
 @pytest.fixture
@@ -34,7 +37,8 @@ def test_a_table_is_looked_at_as_the_doctor_does(tmp_path):
     path = faulty(tmp_path / "moods.csv")
     seen = look(str(path))
     frame = pd.read_csv(path)
-    assert (seen.task, seen.columns, seen.splits) == ("text-classification", ("text", "label"), {"train": 42})
+    assert (seen.task, seen.splits) == ("text-classification", {"train": 42})
+    assert seen.why.endswith("in 'label'.")
     assert seen.classes == frame["label"].value_counts().to_dict()
     assert list(seen.classes.values()) == sorted(seen.classes.values(), reverse=True)
     assert [(row.row, row.content, row.label) for row in seen.rows] == [
@@ -88,17 +92,16 @@ def test_cards_of_the_methods_and_their_commands(tmp_path, capsys):
     assert {card.method: card.command for card in cards} == {card.method: card.command for card in bare}
     assert not [card for card in bare if card.seconds or card.recommended]
     (advised,) = (card for card in cards if card.reason)
-    assert all(card.expected for card in cards if not card.problem)
+    assert {card.method for card in cards if card.expected} == {"auto", "probe"}, (
+        "of the others a score comes with training"
+    )
     for card in cards:
         assert card.problem or (card.seconds > 0 and card.memory > 0)
         words = shlex.split(card.command)
         assert words[:2] == ["hftl", "train"]
         assert tuple(words[2:]) == card.words_of_command
     probe = next(card for card in cards if card.method == "probe")
-    assert probe.metric == "accuracy"
-    assert 0 <= probe.low <= probe.value <= probe.high <= 1
     report = hftl(capsys, "plan", *probe.words_of_command, "--json").json
-    assert report["recommendation"]["comparison"]["probe_accuracy"] == probe.value
     advice = report["recommendation"]
     assert advice["method"] == "do not transfer", "these features are those of random weights"
     assert (advised.method, advised.reason) == ("auto", advice["reason"])
@@ -107,9 +110,9 @@ def test_cards_of_the_methods_and_their_commands(tmp_path, capsys):
     again = {card.method: _filled(card, report, get_task("text-classification")) for card in bare}
     assert [card.method for card in again.values() if card.recommended] == ["auto"]
     assert [card.method for card in again.values() if card.reason.endswith(advice["reason"])] == ["full"]
-    assert {card.expected for card in again.values() if card.value is None} == {again["full"].expected}
-    assert "only a probe" in again["full"].expected
-    assert f"{100 * probe.value:.1f}%" in probe.expected
+    assert {card.method for card in again.values() if card.expected} == {"auto", "probe"}
+    share = report["recommendation"]["comparison"]["probe_accuracy"]
+    assert re.fullmatch(rf"Expected accuracy: {100 * share:.1f}% \([\d.]+ to [\d.]+%\)", probe.expected)
     assert report["memory"]["total_bytes"] == probe.memory
 
 
@@ -133,8 +136,8 @@ def test_the_result_of_a_run_and_its_errors_lead_back_to_the_data(space, tmp_pat
     done = tiny_run("bert", "probe", tmp_path, data=str(data), evidence="full")
     shown, evidence = result(done.run_dir), done.report["evidence"]
     score = done.report["metrics"]["test"]["accuracy"]
-    assert (shown.metric, shown.value, shown.low, shown.high) == ("accuracy", *score.values())
     assert shown.score == f"{100 * score['value']:.1f}%"
+    assert shown.interval == f"{100 * score['low']:.1f} to {100 * score['high']:.1f}%"
     assert len(shown.ladder) == len(evidence["ladder"])
     assert shown.verdict
     assert shown.trouble == ""
@@ -151,9 +154,22 @@ def test_the_result_of_a_run_and_its_errors_lead_back_to_the_data(space, tmp_pat
         assert read_source(copy, "text").tables["train"]["label"][one.row] == one.prediction
     data.unlink()
     moved = result(done.run_dir)
-    assert (moved.value, moved.worst, moved.trouble) == (shown.value, (), MOVED)
+    assert (moved.score, moved.worst, moved.trouble) == (shown.score, (), MOVED)
 
 
 def test_no_result_of_what_is_no_run(tmp_path):
     with pytest.raises(RunError):
         result(tmp_path)
+
+
+def test_entities_and_masks_are_said_in_words(tmp_path):
+    rows = [{"tokens": ["Ada", "Byron", "met", f"Bo{i}"], "tags": ["B-per", "I-per", "O", "B-per"]} for i in range(12)]
+    path = tmp_path / "people.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    seen = look(str(path))
+    assert seen.why == "Sentences in 'tokens', 3 tags in 'tags'."
+    assert seen.rows[0].label == "per (words 1 to 2), per (word 4)"
+    (draw(tmp_path / "shapes", 4) / "labels.txt").write_text("back\nround\nsquare\n")
+    seen = look(str(tmp_path / "shapes"))
+    assert seen.why.startswith("Images in 'image', 3 classes in ")
+    assert set(seen.rows[0].label.split(", ")) <= {"back", "round", "square"}
