@@ -75,14 +75,14 @@ BUDGETS = {
     "hftl/models": 1730,
     "hftl/planning": 840,
     "hftl/publishing": 2480,
-    "hftl/report": 3200,
+    "hftl/report": 3220,
     "hftl/selection": 2030,
     "hftl/tasks": 3760,
     "hftl/training": 2760,
-    "hftl/ui": 2040,
+    "hftl/ui": 2050,
     "spaces_demo": 620,
 }
-MAX_FILES = 257
+MAX_FILES = 258
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }
