@@ -27,6 +27,10 @@ USUAL = (
     ("text1", "text2"),
     ("sentence_1", "sentence_2"),
     ("sentence_a", "sentence_b"),
+    ("text_a", "text_b"),
+    ("text_1", "text_2"),
+    ("query", "document"),
+    ("question", "context"),
 )
 
 
