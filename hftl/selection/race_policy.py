@@ -60,6 +60,8 @@ def candidates(ready: Prepared) -> list[Candidate]:
         race = [Candidate("contrastive"), Candidate("full")]
     elif ready.rows_per_name <= SOME:
         race = [Candidate("full"), Candidate("contrastive"), *wide, Candidate("full", train_top=third)]
+        if len(ready.validation.targets) < ENOUGH_ROWS:  # they cannot tell: see `sure`
+            race.sort(key=lambda one: one.method != CONTRASTIVE.name)
     else:
         texts = ready.loaded.model.main_input_name == "input_ids" and ready.task.output.single
         other = Candidate("full", LOWER, plain=True) if texts else Candidate("full", LOWER)
