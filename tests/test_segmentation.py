@@ -20,12 +20,14 @@ from transformers import (
 )
 
 import hftl
+from hftl import terminal
 from hftl.cli import main
 from hftl.config import DataConfig, build_config
 from hftl.data.load import load_task
 from hftl.data.masks import mask_ids
 from hftl.errors import DataError
 from hftl.evaluation.mask_scores import UNASKED, dice, mask_statistics, miou, pixel_accuracy, pixel_counts
+from hftl.report.show import show_result
 from hftl.tasks import get_task
 from hftl.tasks.inputs.augment import augment_batch, move_pixels
 from hftl.tasks.outputs.masks import MASKS, keep, pixel_loss
@@ -256,6 +258,14 @@ def test_report_has_scores_intervals_verdict_and_classes(run):
     assert [rung["kind"] for rung in run.report["evidence"]["ladder"]] == kinds
     assert run.report["evidence"]["verdict"]["label"] in ("POSITIVE", "NEUTRAL", "NEGATIVE")
     assert (run.run_dir / "report.html").is_file()
+
+
+def test_the_long_terminal_says_all_of_it(run, capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "verbose", True)
+    show_result(run.report, str(run.run_dir))
+    said = capsys.readouterr().err
+    assert "colour and position" in said
+    assert "parity" in said
 
 
 def test_plain_pipeline_in_a_fresh_process_gives_the_same_masks(run, shapes):

@@ -31,7 +31,9 @@ def held_out_folds(
     if count < 2:
         return []
     kind = ways.KFold if classes is None else ways.StratifiedKFold
-    if classes is not None and groups is not None and len(np.unique(groups)) >= count:
+    if classes is None or groups is None or len(np.unique(groups)) < count:
+        groups = None
+    else:
         kind = ways.StratifiedGroupKFold
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The (least populated|number of unique) class")

@@ -91,8 +91,9 @@ def counted_tokens(model: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tenso
 
     It tells padding by its id, not by the mask: an end mark that is also the padding token does not count.
     """
-    padding = getattr(model.config.get_text_config(), "pad_token_id", None)  # a mean-pooled head has no such field
-    return batch["input_ids"] != padding if padding is not None and "input_ids" in batch else None
+    tokens = batch.get("input_ids")
+    padding = None if tokens is None else getattr(model.config.get_text_config(), "pad_token_id", None)
+    return None if padding is None else tokens != padding  # a mean-pooled head has no such field
 
 
 def pick_features(value: torch.Tensor, counts: torch.Tensor | None) -> torch.Tensor:

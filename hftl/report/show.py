@@ -146,7 +146,7 @@ def _evidence_rows(report: dict[str, Any], evidence: dict[str, Any]) -> list[tup
         sure = sum(s["confident"] for s in suspects)
         words = f"report.json names {len(suspects)} training rows, {sure} contradicted with confidence"
         rows.append(("labels to look at", words))
-    findings = [f for f in evidence["doctor"] if f["level"] in ("WARN", "FAIL")]
+    findings = [f for f in evidence.get("doctor", ()) if f["level"] in ("WARN", "FAIL")]
     return rows + [(f"doctor: {f['level']}", f"{f['check']} ({f['count']}): {f['fix']}") for f in findings]
 
 
