@@ -57,6 +57,13 @@ def test_csv_with_semicolons_and_byte_order_mark(tmp_path):
     assert splits.train[0]["text"].startswith("hi, ")
 
 
+@pytest.mark.parametrize("separator", ["\t", "|", ";"])
+def test_separators_of_csv_files(tmp_path, separator):
+    path = tmp_path / "x.csv"
+    frame(12).to_csv(path, index=False, sep=separator)
+    assert load(path).train[:] == load(frame(12)).train[:]
+
+
 def test_json_shapes(tmp_path):
     records = frame(12).to_dict("records")
     expected = load(frame(12)).train[:]

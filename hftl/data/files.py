@@ -39,6 +39,7 @@ SPLIT_NAMES = {
 _MARKS = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
 _HEAD = 4096  # bytes that tell UTF-16 without a mark: nearly all ASCII, every second byte is zero
 _FEW, _MANY = 0.1, 0.4  # shares of zero bytes
+_SEPARATORS = (",", ";", "\t", "|")  # of a CSV file, by its header: the first one that stands there
 _LONGEST_CELL = 2**31 - 1  # characters: the most that Python's reader takes on every system
 _QUICK = 32 * 2**20  # bytes of a file that is looked through before all else: a larger one is read once
 
@@ -227,8 +228,8 @@ def csv_form(path: Path) -> dict[str, str]:
     encoding = text_encoding(path)
     with path.open(encoding=encoding) as file:
         header = file.readline()
-    comma = ";" if ";" in header and "," not in header else ","
-    form = {"encoding": encoding, "sep": "\t" if path.suffix.lower() == ".tsv" else comma}
+    likely = ("\t",) if path.suffix.lower() == ".tsv" else _SEPARATORS
+    form = {"encoding": encoding, "sep": next((one for one in likely if one in header), likely[0])}
     names = next((cells for cells in csv_records(path, form) if any(cells)), [])
     double = sorted({name for name in names if name and names.count(name) > 1})
     if double:

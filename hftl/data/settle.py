@@ -32,8 +32,8 @@ from hftl.tasks.task import Inputs, Output, Task
 
 _GATHERED = "labels"  # the column that stands for `--label_columns`
 _TICKS: dict[Any, bool] = {  # True and False are 1 and 0
-    **dict.fromkeys((0, "0", "0.0"), False),
-    **dict.fromkeys((1, "1", "1.0"), True),
+    **dict.fromkeys((0, "0", "0.0", "false", "False", "FALSE"), False),
+    **dict.fromkeys((1, "1", "1.0", "true", "True", "TRUE"), True),
 }
 _log = logging.getLogger("hftl")
 
@@ -80,6 +80,8 @@ def find_columns(
         other = f" If this is the data you mean, use the task {others[0]}" if others else ""
         flag = inputs.flags[0]
         raise DataError(f"no {kind} column found; {have}. Name it with {flag} (--{flag.replace('_', '-')}).{other}")
+    if len({*columns}) < len(columns):
+        raise DataError(f"the column {columns[0]!r} cannot be both texts of a pair: {have}")
     if label in columns:
         raise DataError(f"the column {label!r} cannot be both the {kind} and the label: {have}")
     if label is None:  # the only ClassLabel, else the only column that is left
@@ -88,7 +90,10 @@ def find_columns(
         rest = left if len(left) == 1 and left[0].lower() not in IMAGE_NAMES else []
         label = next(iter(classes if len(classes) == 1 else rest), None)
     if label is None and need_label:
-        raise DataError(f"no label column found; {have}. Name it with label_column (--label-column)")
+        raise DataError(
+            f"no label column found; {have}. Name it with label_column (--label-column); several columns of 0 and 1 with "
+            "label_columns"
+        )
     return Columns(columns, label)
 
 
@@ -211,7 +216,7 @@ def _one_column(table: Dataset, names: Sequence[str], where: str) -> Dataset:
         wrong = [row for row, value in enumerate(values) if value not in _TICKS]
         if wrong:
             found = f"{values[wrong[0]]!r} in {rows_named(wrong)}"
-            raise DataError(f"{where}: the column {name!r} holds {found}: label_columns hold 0 or 1")
+            raise DataError(f"{where}: the column {name!r} holds {found}: label_columns hold 0 or 1, or true or false")
     lists = [[name for name in names if _TICKS[columns[name][row]]] for row in range(len(table))]
     return _with_lists(table.remove_columns(list(names)), _GATHERED, lists)
 

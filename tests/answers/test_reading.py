@@ -118,6 +118,18 @@ def test_rare_labels_are_in_every_split():
     assert all(np.asarray(part["label"][:])[:, place].any() for part in (splits.train, splits.validation, splits.test))
 
 
+def test_truth_values_of_label_columns():
+    one = pd.Series([i % 2 for i in range(60)])
+    for ticks in (one.astype(bool), one.astype(bool).astype(str), one.astype(bool).astype(str).str.upper()):
+        frame = labelled()[["text"]].assign(a=ticks, b=1 - one)
+        assert settled(frame, label_columns=("a", "b"))[1].labels == ("a", "b")
+
+
+def test_one_column_is_no_pair():
+    frame = text_frame(30).assign(other="x")
+    refused(frame, "'text' cannot be both texts of a pair", text_column="text", text_pair_column="text")
+
+
 def test_wrong_labels():
     frame = labelled()
     refused(frame, "holds lists", "multi-label", problem_type="single_label_classification")
