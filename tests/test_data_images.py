@@ -38,6 +38,8 @@ def test_image_folders(tmp_path):
     assert (len(split.train), len(split.validation), len(split.test)) == (6, 6, 6)
     row = split.train[0]
     assert Path(row["image"]["path"]).parent.name == split.labels[row["label"]]
+    image_folder(tmp_path / "archive" / "pets")  # an archive that holds one folder
+    assert load(tmp_path / "archive", "image").labels == ("cat", "dog")
 
 
 def test_classes_may_be_called_like_splits(tmp_path):

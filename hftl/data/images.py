@@ -147,6 +147,8 @@ def read_image_tree(folder: Path, read_file: Callable[[Path], Dataset]) -> Sourc
     """
     source = Source({}, folder.resolve().name, folder)
     children = _children(folder)
+    if len(children) == 1 and not images_in(folder, "*") and any(map(has_images, _children(children[0]))):
+        return read_image_tree(children[0], read_file)  # an archive often holds one folder with everything
     splits = [exact_split(child.name) for child in children]
     if "train" in splits or (children and all(splits)):
         for child, split in zip(children, splits, strict=True):

@@ -11,6 +11,7 @@ from datasets import ClassLabel, Dataset, List, Value
 from hftl.config import DataConfig
 from hftl.data.columns import (
     IMAGE_NAMES,
+    WORD_NAMES,
     column_named,
     columns_line,
     is_image,
@@ -21,6 +22,7 @@ from hftl.data.columns import (
     rows_named,
 )
 from hftl.data.files import DATA_SUFFIXES, IMAGE_SUFFIXES, METADATA_NAMES, NO_DATA, data_errors, has_images, split_of
+from hftl.data.lists import with_lists
 from hftl.data.samples import SAMPLES
 from hftl.data.sources import read_source
 from hftl.data.splits import Source, recognise_splits
@@ -185,7 +187,8 @@ def settle_task(name: str, table: Dataset, config: DataConfig) -> Task:
 
 
 def as_lists(source: Source, config: DataConfig) -> Source:
-    """Return the source with `--label_columns` and `--label_separator` turned into a column of lists of labels.
+    """Return the source with `--label_columns` and `--label_separator` turned into a column of lists of labels, and lists
+    that are written as text, or as one 0 or 1 for each label, into lists of names.
 
     Raises `DataError` for a column that is not there or holds other than 0 and 1, and for a separator that never occurs.
     """
@@ -193,7 +196,7 @@ def as_lists(source: Source, config: DataConfig) -> Source:
         tables = {name: _one_column(table, config.label_columns, name) for name, table in source.tables.items()}
         return replace(source, tables=tables)
     if config.label_separator is None:
-        return source
+        return replace(source, tables={name: _as_told(table, config) for name, table in source.tables.items()})
     parts = {name: _split_labels(table, config) for name, table in source.tables.items()}
     if not any(occurs for _, occurs in parts.values()):
         raise DataError(
@@ -201,6 +204,13 @@ def as_lists(source: Source, config: DataConfig) -> Source:
             "(--label_column names the column)"
         )
     return replace(source, tables={name: table for name, (table, _) in parts.items()})
+
+
+def _as_told(table: Dataset, config: DataConfig) -> Dataset:
+    column = config.label_column or column_named(table, CLASSES.usual, config.text_column, config.image_column)
+    words = column_named(table, WORD_NAMES)
+    tagged = words is not None and is_list(table.features[words])  # whose labels are tags
+    return table if column not in table.column_names or tagged else with_lists(table, str(column))
 
 
 def _one_column(table: Dataset, names: Sequence[str], where: str) -> Dataset:

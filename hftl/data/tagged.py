@@ -1,6 +1,5 @@
 """Sources of words and their tags: CoNLL files, texts with marked spans, and lists that CSV holds as text."""
 
-import ast
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +17,16 @@ from hftl.data.columns import (
     is_string,
     records_table,
 )
+from hftl.data.lists import LIST, listed
 from hftl.data.words import split_words
 from hftl.errors import DataError
 
 
-_LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
-_KEYS = (("start", "start_offset"), ("end", "end_offset"), ("label", "type", "tag"))  # of a span
+_KEYS = (  # of a span
+    ("start", "start_offset", "begin"),
+    ("end", "end_offset"),
+    ("label", "type", "tag", "entity_group", "entity"),
+)
 
 
 def read_conll(path: Path, text: str) -> Dataset:
@@ -90,13 +93,12 @@ def with_spans(records: Any) -> Any:
 
 def _listed(value: str | None, where: str) -> list[str] | None:
     """Return the words of "['EU', 'rejects']", or of words with spaces between them."""
-    if value is None or not _LIST.fullmatch(value):
+    if value is None or not LIST.fullmatch(value):
         return None if value is None else value.split()
     try:
-        words = ast.literal_eval(value.strip())
-    except (ValueError, SyntaxError):
+        return listed(value)
+    except ValueError:
         raise DataError(f"{where} (counted from 0): {value[:60]!r} is no list of words") from None
-    return [str(word) for word in words]
 
 
 def _from_spans(table: Dataset, text: str, spans: str, where: str) -> Dataset:

@@ -177,3 +177,37 @@ def test_the_task_is_found(tmp_path):
     assert find_task(DataConfig(data=str(tmp_path / "spans.jsonl"))) == "token-classification"
     with pytest.raises(DataError, match="column found"):
         find_task(DataConfig(data=pd.DataFrame({"a": [1, 2], "b": [3, 4]})))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda names: str(names),  # pandas' to_csv of a column of lists
+        lambda names: json.dumps(names),
+        lambda names: str(np.array(names, dtype=object)),
+    ],
+)
+def test_lists_that_a_csv_holds_as_text_are_lists(written, tmp_path):
+    frame = labelled()
+    expected = settled(frame)[1]
+    frame.assign(labels=[written(list(names)) for names in frame["labels"]]).to_csv(tmp_path / "d.csv", index=False)
+    task, splits = settled(tmp_path / "d.csv")
+    assert (task.output.link, splits.labels) == ("sigmoid", expected.labels)
+    assert list(splits.train["label"]) == list(expected.train["label"])
+
+
+@pytest.mark.parametrize("kind", [int, float, bool])
+def test_a_0_or_1_for_each_label_is_no_name(kind):
+    rows = [[i % 2, i % 3 == 0, 1] for i in range(60)]
+    frame = pd.DataFrame(
+        {"text": [f"text {i}" for i in range(60)], "labels": [[kind(x) for x in row] for row in rows]}
+    )
+    task, splits = settled(frame)
+    assert (task.output.link, splits.labels) == ("sigmoid", ("LABEL_0", "LABEL_1", "LABEL_2"))
+
+
+def test_names_in_brackets_are_classes():
+    frame = pd.DataFrame(
+        {"text": [f"text {i}" for i in range(60)], "label": [("[urgent]", "[later]")[i % 2] for i in range(60)]}
+    )
+    assert settled(frame)[1].labels == ("[later]", "[urgent]")
