@@ -14,6 +14,7 @@ from transformers.image_utils import load_image
 from hftl.config import DataConfig
 from hftl.data.images import decode_image, mode_and_size
 from hftl.data.load import load_rows
+from hftl.errors import DataError
 from tests.small_data import all_rows, image_folder, load, picture, write
 
 
@@ -40,6 +41,38 @@ def test_image_folders(tmp_path):
     assert Path(row["image"]["path"]).parent.name == split.labels[row["label"]]
     image_folder(tmp_path / "archive" / "pets")  # an archive that holds one folder
     assert load(tmp_path / "archive", "image").labels == ("cat", "dog")
+
+
+@pytest.mark.parametrize("ending", [".png", ""])
+@pytest.mark.parametrize("home", ["", "images"])
+def test_a_table_beside_the_images_says_their_labels(tmp_path, home, ending):
+    folder = tmp_path / "scans"
+    (folder / home).mkdir(parents=True)
+    for i in range(12):
+        picture(i).save(folder / home / f"{100 + i}.png")
+    rows = [{"id": f"{100 + i}{ending}", "label": "ill" if i % 3 else "well", "age": i} for i in range(12)]
+    pd.DataFrame(rows).to_csv(folder / "labels.csv", index=False)
+    splits = load(folder, "image")
+    assert splits.labels == ("ill", "well")
+    for row in (*splits.train, *splits.validation, *splits.test):
+        assert splits.labels[row["label"]] == ("ill" if (int(Path(row["image"]["path"]).stem) - 100) % 3 else "well")
+    pd.DataFrame(rows).to_csv(folder / "more.csv", index=False)
+    with pytest.raises(DataError, match=r"labels and more both name the images of .*: keep one"):
+        load(folder, "image")
+
+
+def test_tables_of_a_competition(tmp_path):
+    for split, numbers in (("train", range(24)), ("test", range(24, 30))):
+        (tmp_path / split).mkdir()
+        for i in numbers:
+            picture(i).save(tmp_path / split / f"{i}.png")
+        table = pd.DataFrame({"id": numbers, "label": ["ab"[i % 2] for i in numbers]})
+        table.drop(columns=["label"] if split == "test" else []).to_csv(tmp_path / f"{split}.csv", index=False)
+    table.to_csv(tmp_path / "sample_submission.csv", index=False)
+    splits = load(tmp_path, "image")
+    assert splits.labels == ("a", "b")
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 24
+    assert any("'test' has no labels" in note for note in splits.warnings)
 
 
 def test_classes_may_be_called_like_splits(tmp_path):

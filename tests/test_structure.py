@@ -63,7 +63,7 @@ _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
     "hftl": 3980,  # its own files, without folders
     "hftl/cli": 1350,
-    "hftl/data": 2940,
+    "hftl/data": 3020,
     "hftl/demo": 1900,
     "hftl/doctor": 1910,
     "hftl/evaluation": 3710,
@@ -82,7 +82,7 @@ BUDGETS = {
     "hftl/ui": 2050,
     "spaces_demo": 620,
 }
-MAX_FILES = 259
+MAX_FILES = 260
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

@@ -40,6 +40,7 @@ from hftl.data.files import (
     text_encoding,
     text_errors,
 )
+from hftl.data.image_tables import read_image_tables
 from hftl.data.images import image_table, read_image_tree
 from hftl.data.mask_trees import read_mask_tree, with_mask_files
 from hftl.data.samples import load_sample
@@ -146,7 +147,8 @@ def _read_folder(folder: Path, kind: str) -> Source:
         saved = _load_saved(folder, name)
         return Source(dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}, name)
     if kind == "image" and has_images(folder):
-        return read_mask_tree(folder) or read_coco_tree(folder) or read_image_tree(folder, read_file)
+        special = read_mask_tree(folder) or read_coco_tree(folder) or read_image_tables(folder, read_file)
+        return special or read_image_tree(folder, read_file)
     files = data_files(folder, kind)
     tables = {split: _join([read_file(path, kind) for path in paths], split) for split, paths in files.items()}
     alone = {split: paths[0] for split, paths in files.items()}

@@ -1,0 +1,69 @@
+"""Folders of images beside tables that say their labels, as competitions and medical archives lay them out."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from datasets import Dataset
+
+from hftl.data.files import DATA_SUFFIXES, METADATA_NAMES
+from hftl.data.images import image_table, images_in
+from hftl.data.splits import Source, exact_split
+from hftl.errors import DataError
+
+
+_MATCHED = 0.5  # share of a column's values that name images of the folder, for it to be the one that names them
+
+
+def read_image_tables(folder: Path, read_file: Callable[[Path], Dataset]) -> Source | None:
+    """Read tables that name the images of a folder, with or without their endings: train.csv, else the only one.
+
+    None where the folders are classes, where there is a metadata file, and where no table names the images. Raises
+    `DataError` where several do and none is called train.
+    """
+    images = images_in(folder)
+    homes = {image.parent.name for image in images if image.parent != folder}
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in DATA_SUFFIXES and path.is_file())
+    if not files or len({home for home in homes if exact_split(home) is None}) > 1:
+        return None
+    if any(path.name in METADATA_NAMES for path in files):
+        return None
+    known = _by_name(images, folder)
+    source = Source({}, folder.resolve().name, folder)
+    named = [path for path in files if exact_split(path.stem)]
+    for path in named or files:
+        try:
+            table = _with_images(read_file(path), known, folder)
+        except DataError:  # a file that is no table says nothing of the images
+            continue
+        if table is not None:
+            source.tables[path.stem] = table
+    if named or len(source.tables) < 2:
+        return source if source.tables else None
+    raise DataError(f"{' and '.join(source.tables)} both name the images of {folder}: keep one, or call one train")
+
+
+def _by_name(images: Sequence[Path], folder: Path) -> dict[str, Path]:
+    """Return the images by their paths in the folder, their names, and their names without ending."""
+    known: dict[str, Path] = {}
+    for image in images:
+        for name in (image.relative_to(folder).as_posix(), image.name, image.stem):
+            known.setdefault(name, image)
+    return known
+
+
+def _with_images(table: Dataset, known: dict[str, Path], folder: Path) -> Dataset | None:
+    """Return the table with images in place of the column that names most of them; None without such a column."""
+    best, most = "", 1
+    for column in table.column_names:
+        values = [str(value) for value in table[column][:]]
+        matched = {value for value in values if value in known}
+        if len(matched) > most and sum(value in matched for value in values) >= _MATCHED * len(values):
+            best, most = column, len(matched)
+    if not best:
+        return None
+    names = [str(value) for value in table[best][:]]
+    whole = image_table([known.get(name, folder / name) for name in names], names, None)
+    for column in table.column_names:
+        if column != best and column not in whole.column_names:
+            whole = whole.add_column(column, table.with_format(None)[column][:], feature=table.features[column])
+    return whole
