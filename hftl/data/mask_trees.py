@@ -41,10 +41,10 @@ def read_mask_tree(folder: Path) -> Source | None:
         child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith((".", "__"))
     ]
     homes = _listed(folder) or _homes(folder, children)
-    names = {child.name.lower() for child in children}
-    if not homes and names & {*MASK_FOLDERS[:2]} and names <= {*IMAGE_FOLDERS, *MASK_FOLDERS}:
+    called = {child.name.lower() for child in children}
+    if not homes and called & {*MASK_FOLDERS[:2]} and called <= {*IMAGE_FOLDERS, *MASK_FOLDERS}:
         lacking = (
-            "the masks hold no picture" if names & {*IMAGE_FOLDERS} else "there are masks, and no folder of images"
+            "the masks hold no picture" if called & {*IMAGE_FOLDERS} else "there are masks, and no folder of images"
         )
         raise DataError(f"{folder.resolve().name}: {lacking}: put them side by side, as images/a.jpg and masks/a.png")
     if not homes:  # an archive often holds one folder with everything

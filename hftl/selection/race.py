@@ -277,8 +277,8 @@ def choose(looks: dict[Trial, Look], seconds: dict[str, float], count: int) -> t
     reasons = {}
     for trial in pool:
         share = looks[kept[-1]].beats(looks[trial])
-        level = "level with" if share < policy.LEVEL else "behind"
-        reasons[trial] = f"{level} {kept[-1].name}, which is better in {share:.0%} of the draws"
+        place = "level with" if share < policy.LEVEL else "behind"
+        reasons[trial] = f"{place} {kept[-1].name}, which is better in {share:.0%} of the draws"
     return kept, reasons
 
 

@@ -76,8 +76,9 @@ class GroupedTrainer(Trainer):
         if self.order is not None:
             return self.order
         usual = super()._get_train_sampler(train_dataset)
-        grouped = isinstance(usual, LengthGroupedSampler)
-        return MixedLengths(usual.batch_size, lengths=usual.lengths) if grouped else usual
+        if isinstance(usual, LengthGroupedSampler):
+            return MixedLengths(usual.batch_size, lengths=usual.lengths)
+        return usual
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         """Evaluate windows of words in their order, by which they are joined to rows again.
