@@ -14,6 +14,7 @@ from hftl.prepare import Prepared
 # Training rows of a class (median) up to which they are few, and some. SetFit (Tunstall et al. 2022) reports its gains
 # over fine-tuning at 8 rows a class and less of them at 64.
 FEW, SOME = 8, 64
+BELIEVED = 16  # and up to which contrastive learning of texts is believed without rows that tell: measured at 8 and 16
 LOWER = 0.5  # the other rate of `full`, relative to its own
 # A plain trial is what a copied script does: a random head, equal rates for all layers, three epochs (Devlin et al. 2019,
 # A.3). Where labels are noisy, the head of a probe and our own length fit the noise (docs/log.md, 2026-11-28).
@@ -56,16 +57,17 @@ def candidates(ready: Prepared) -> list[Candidate]:
     """
     third = max(1, round(len(ready.loaded.layers.modules) / 3))
     wide = [Candidate("lora")] if (width_of(ready.loaded) or 0) >= WIDE else []
+    texts = ready.loaded.model.main_input_name == "input_ids" and ready.task.output.single
     if ready.rows_per_name <= FEW:
         race = [Candidate("contrastive"), Candidate("full")]
     elif ready.rows_per_name <= SOME:
         race = [Candidate("full"), Candidate("contrastive"), *wide, Candidate("full", train_top=third)]
-        if len(ready.validation.targets) < ENOUGH_ROWS:  # they cannot tell: see `sure`
-            race.sort(key=lambda one: one.method != CONTRASTIVE.name)
     else:
-        texts = ready.loaded.model.main_input_name == "input_ids" and ready.task.output.single
         other = Candidate("full", LOWER, plain=True) if texts else Candidate("full", LOWER)
         race = [Candidate("full"), *wide, other]
+    unclear = len(ready.validation.targets) < ENOUGH_ROWS and ready.rows_per_name <= BELIEVED
+    if unclear and texts and _possible(CONTRASTIVE, ready):
+        return [Candidate(CONTRASTIVE.name)]  # the validation rows cannot tell it from others: see `sure`
     return [one for one in race if _possible(METHODS[one.method], ready)]
 
 
