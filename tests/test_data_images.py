@@ -75,6 +75,29 @@ def test_tables_of_a_competition(tmp_path):
     assert any("'test' has no labels" in note for note in splits.warnings)
 
 
+def test_ids_that_begin_anew_in_each_split_mean_its_own_images(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        for i in range(12):
+            picture(i).save(tmp_path / split / f"{i}.png")
+        table = pd.DataFrame({"id": range(12), "label": ["ab"[i % 2] for i in range(12)]})
+        table.to_csv(tmp_path / f"{split}.csv", index=False)
+    splits = load(tmp_path, "image")
+    for part, split in ((splits.train, "train"), (splits.validation, "train"), (splits.test, "test")):
+        assert {Path(row["image"]["path"]).parent.name for row in part} == {split}
+
+
+def test_photos_with_names_like_those_of_masks_are_photos(tmp_path):
+    names = [f"{thing}{end}.png" for thing in ("hand", "shoe", "cap", "bag") for end in ("", "_l", "_label")][:-3]
+    for i, name in enumerate([*names, "bag.png"]):
+        picture(i).save(tmp_path / name)
+    rows = [{"file_name": n, "label": "ab"[i % 2], "source": f"raw{i}.png"} for i, n in enumerate(names)]
+    pd.DataFrame(rows).to_csv(tmp_path / "metadata.csv", index=False)
+    splits = load(tmp_path, "image")
+    assert splits.labels == ("a", "b")
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == len(names)
+
+
 def test_classes_may_be_called_like_splits(tmp_path):
     assert load(image_folder(tmp_path / "x", ("test", "cat")), "image").labels == ("cat", "test")
 

@@ -27,12 +27,13 @@ def read_image_tables(folder: Path, read_file: Callable[[Path], Dataset]) -> Sou
         return None
     if any(path.name in METADATA_NAMES for path in files):
         return None
-    known = _by_name(images, folder)
     source = Source({}, folder.resolve().name, folder)
     named = [path for path in files if exact_split(path.stem)]
     for path in named or files:
+        split = exact_split(path.stem)
+        own = [image for image in images if split and exact_split(image.relative_to(folder).parts[0]) == split]
         try:
-            table = _with_images(read_file(path), known, folder)
+            table = _with_images(read_file(path), _by_name(own or images, folder), folder)
         except DataError:  # a file that is no table says nothing of the images
             continue
         if table is not None:
@@ -43,12 +44,12 @@ def read_image_tables(folder: Path, read_file: Callable[[Path], Dataset]) -> Sou
 
 
 def _by_name(images: Sequence[Path], folder: Path) -> dict[str, Path]:
-    """Return the images by their paths in the folder, their names, and their names without ending."""
-    known: dict[str, Path] = {}
+    """Return the images by their paths in the folder, their names, and their names without ending, where these are of one."""
+    known: dict[str, set[Path]] = {}
     for image in images:
-        for name in (image.relative_to(folder).as_posix(), image.name, image.stem):
-            known.setdefault(name, image)
-    return known
+        for name in {image.relative_to(folder).as_posix(), image.name, image.stem}:
+            known.setdefault(name, set()).add(image)
+    return {name: next(iter(files)) for name, files in known.items() if len(files) == 1}
 
 
 def _with_images(table: Dataset, known: dict[str, Path], folder: Path) -> Dataset | None:

@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset, Features, Image
 
 from hftl.data.columns import IMAGE_NAMES, is_image, is_string
-from hftl.data.files import IMAGE_SUFFIXES, SPLIT_NAMES, has_images
+from hftl.data.files import IMAGE_SUFFIXES, METADATA_NAMES, SPLIT_NAMES, has_images
 from hftl.data.images import image_table, images_in
 from hftl.data.masks import names_in
 from hftl.data.splits import Source, exact_split
@@ -27,6 +27,7 @@ _LISTS = Path("ImageSets") / "Segmentation"  # of VOC: a file with the names of 
 _MARKS = "masks?|seg|segmentation|labels?|annot|annotation|gt|groundtruth|img|image|sat|l"
 _BEFORE = re.compile(rf"^({_MARKS})[_\- .]", re.IGNORECASE)
 _BEHIND = re.compile(rf"[_\- .]({_MARKS}|leftImg8bit|gtFine_label(Train)?Ids)$", re.IGNORECASE)
+_MASK_WORD = re.compile(r"mask|seg|label|annot|gt|groundtruth", re.IGNORECASE)
 _BEST = ("_labelTrainIds", "_labelIds")  # of the masks that Cityscapes has of one image, the first kind that is there
 Home = tuple[list[Path], list[Path], Path, Path]  # images and masks, and the folders that their names start from
 
@@ -115,7 +116,9 @@ def _mixed(folder: Path) -> Home:
     """Return the images of a folder and the masks among them, such as `a.jpg` and `a_mask.png`."""
     files = images_in(folder, "*")
     stems = {path.stem for path in files}
-    masks = {path for path in files if (bare := _bare(path.stem)) != path.stem and bare in stems}
+    masks = {path for path in files if _MASK_WORD.search(path.stem) and _bare(path.stem) in stems - {path.stem}}
+    if 2 * len(masks) < len(files) - len(masks) or any((folder / name).is_file() for name in METADATA_NAMES):
+        masks = set()  # photos that happen to be called so
     return [path for path in files if path not in masks], sorted(masks), folder, folder
 
 
@@ -190,7 +193,9 @@ def _with_files(table: Dataset, base: Path) -> Dataset:
         if name.lower() in IMAGE_NAMES or not is_string(feature):
             continue
         cells = table[name][:]
-        if any(cells) and all(Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in cells if cell):
+        told = [cell for cell in cells if cell]
+        named = told and all(Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in told)
+        if named and any((base / cell).is_file() for cell in told):
             files = [_stored(base / cell if cell else None) for cell in cells]
             images = Dataset.from_dict({name: files}, features=Features({name: Image(decode=False)}))
             table = table.remove_columns([name]).add_column(name, images[name][:], feature=Image(decode=False))
