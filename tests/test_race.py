@@ -109,7 +109,8 @@ def test_a_tie_goes_to_the_cheaper_and_a_clear_gap_does_not():
 
 
 def test_with_a_handful_of_rows_contrastive_is_believed():
-    assert policy.sure("contrastive", 4) < 0.5 < policy.sure("full", 4) == policy.sure("contrastive", 100)
+    assert policy.sure("contrastive", 4, 8) < 0.5 < policy.sure("full", 4, 8) == policy.sure("contrastive", 100, 8)
+    assert policy.sure("contrastive", 4, 17) == policy.SURE
 
 
 def test_the_loss_decides_only_where_the_score_leaves_it_open():

@@ -164,10 +164,11 @@ def race(run: Run, ready: Prepared, seen: Seen) -> Trained:
     finalist, dropped = _halve(track)
     if finalist is not None:
         tuned = _finish(track, finalist)
-        share, asked = tuned.look.sureness(to_beat), policy.sure(finalist.method, len(ready.validation.targets))
+        share = tuned.look.sureness(to_beat)
+        asked = policy.sure(finalist.method, len(ready.validation.targets), ready.rows_per_name)
         if broadcast_from_main(share >= asked):
             best, name = tuned, finalist.name
-        reason = "" if best is tuned else f"better than the probe in {share:.0%} of the draws, and not in {asked:.0%}"
+        reason = "" if best is tuned else f"better than the probe in {share:.0%} of the draws; {asked:.0%} are needed"
         entries.append(_entry(track, finalist, tuned.look, why=reason))
     baseline = _better_baseline(track, best)
     if baseline is not None:

@@ -14,7 +14,7 @@ from hftl.prepare import Prepared
 # Training rows of a class (median) up to which they are few, and some. SetFit (Tunstall et al. 2022) reports its gains
 # over fine-tuning at 8 rows a class and less of them at 64.
 FEW, SOME = 8, 64
-BELIEVED = 16  # and up to which contrastive learning of texts is believed without rows that tell: measured at 8 and 16
+BELIEVED = 16  # and up to which contrastive learning is believed without rows that tell: measured at 8 and 16
 LOWER = 0.5  # the other rate of `full`, relative to its own
 # A plain trial is what a copied script does: a random head, equal rates for all layers, three epochs (Devlin et al. 2019,
 # A.3). Where labels are noisy, the head of a probe and our own length fit the noise (docs/log.md, 2026-11-28).
@@ -94,13 +94,14 @@ def rungs_of(costs: list[float], budget: float) -> tuple[float, ...]:
     return LONG_RUNGS if first is None else (first, 1.0)
 
 
-def sure(method: str, rows: int) -> float:
-    """Return in which share of the draws a winner has to beat the probe on so many validation rows.
+def sure(method: str, rows: int, per_name: float) -> float:
+    """Return in which share of the draws a winner has to beat the probe on so many validation rows, from `per_name` training rows a class.
 
     A handful of rows cannot tell. Contrastive learning was ahead of the probe in six of six sets with 8 and 16 rows a class
     (docs/log.md, 2026-11-27; Tunstall et al. 2022, table 2): there it is the probe that has to be better.
     """
-    return 1 - SURE if method == CONTRASTIVE.name and rows < ENOUGH_ROWS else SURE
+    unclear = rows < ENOUGH_ROWS and per_name <= BELIEVED
+    return 1 - SURE if method == CONTRASTIVE.name and unclear else SURE
 
 
 def survivors(trials: int) -> int:
