@@ -53,7 +53,8 @@ def test_the_winner_is_the_run_that_its_method_would_be_alone(tmp_path, unmixed)
 def test_a_plain_trial_is_what_a_copied_script_does(tmp_path, unmixed):
     auto = tiny_run("bert", "auto", tmp_path, race=PLAIN, budget="1h", max_steps=-1)
     assert auto.report["selection"]["winner"] == "plain full at 0.001"
-    usual = {"init_head": "random", "layer_decay": 1.0, **policy.PLAIN, "learning_rate": 1e-3, "max_steps": 9}
+    assert policy.PLAIN == {"num_train_epochs": 3.0, "per_device_train_batch_size": 16}
+    usual = {"init_head": "random", "layer_decay": 1.0, "learning_rate": 1e-3, "max_steps": 9}
     usual |= {"per_device_train_batch_size": SMALL["per_device_train_batch_size"]}  # typed, so it holds for all
     alone = tiny_run("bert", "full", tmp_path, "alone", eval_strategy="no", **usual)
     ours, theirs = (weights(run.run_dir, "bert") for run in (auto, alone))

@@ -20,7 +20,6 @@ from transformers import (
 )
 
 import hftl
-from hftl import terminal
 from hftl.cli import main
 from hftl.config import DataConfig, build_config
 from hftl.data.load import load_task
@@ -261,7 +260,7 @@ def test_report_has_scores_intervals_verdict_and_classes(run):
 
 
 def test_the_long_terminal_says_all_of_it(run, capsys, monkeypatch):
-    monkeypatch.setattr(terminal, "verbose", True)
+    monkeypatch.setattr("hftl.terminal.verbose", True)
     show_result(run.report, str(run.run_dir))
     said = capsys.readouterr().err
     assert "colour and position" in said

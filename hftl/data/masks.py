@@ -19,7 +19,7 @@ MOST_IDS = 255  # classes that are believed; more are instances or a photo
 _NEEDED = "a mask holds the id of a class in each pixel, as a grey PNG or one with a palette"
 _ORIENTATION, _ON_ITS_SIDE = 274, 5  # the tag of EXIF, and from which value on a picture lies on its side
 _BLURRED, _EDGE = 64, 0.2  # how far from black and white JPEG leaves few pixels of a mask, along its edges; ours
-_LAST = 65535  # of 16 bits, where 255 stands in 8
+_LAST = 65535  # the largest id of 16 bits: often "not counted", as 255 is in 8 bits
 _SPARSE = 8  # unused ids for each one that is used, beyond which ids are grey levels
 
 
