@@ -36,7 +36,9 @@ def sizes(folder, **flags):
         table = getattr(splits, name)
         for image, mask in zip(table["image"][:], task.output.gather(table["label"][:]), strict=True):
             assert (mask == 1).sum() == np.asarray(Image.open(image["path"]).convert("RGB"))[0, 0, 0] + 1
-        origin = next((one for one in ("train", "val", "test") if f"source's {one}" in splits.origins[name]), "train")
+        origin = next(
+            (one for one in ("train", "val", "test") if f"source's {one}" in splits.origins[name].lower()), "train"
+        )
         found[origin] = found.get(origin, 0) + len(table)
     return found
 
@@ -54,6 +56,9 @@ def sizes(folder, **flags):
         ("images/x{h}/{j}.png", "masks/x{h}/{j}.png"),
         ("images/x{h}/{i}.png", "annotations/trimaps/{i}.png"),
         ("{i}.png", "{i}_mask.png"),
+        ("image_{i}.png", "image_{i}_mask.png"),
+        ("{i}_sat.png", "{i}_mask.png"),
+        ("segment_{i}.png", "segment_{i}_mask.png"),
         ("JPEGImages/{i}.png", "SegmentationClass/{i}.png"),
         ("set/images/{i}.png", "set/masks/{i}.png"),
     ],
@@ -72,18 +77,53 @@ def test_names_that_an_image_and_its_mask_have(tmp_path, image, mask):
         ("images/{s}/{i}.png", "annotations/{s}/{i}.png"),
         ("{s}/{i}.png", "{s}annot/{i}.png"),
         ("{s}_images/{i}.png", "{s}_labels/{i}.png"),
+        ("images/{S}/{i}.png", "masks/{s}/{i}.png"),
         ("{s}/{i}.png", "{s}/{i}_mask.png"),
         ("leftImg8bit/{s}/city/{i}_000_leftImg8bit.png", "gtFine/{s}/city/{i}_000_gtFine_labelIds.png"),
     ],
 )
 def test_splits_around_the_folders_and_in_them(tmp_path, image, mask):
     for i in range(12):
-        names = {"s": ("train", "val", "test")[i % 3], "i": i}
+        split = ("train", "val", "test")[i % 3]
+        names = {"s": split, "S": split.upper(), "i": i}
         put(tmp_path, image.format(**names), mask.format(**names), i)
         if "gtFine" in mask:  # Cityscapes has pictures and objects beside
             beside = mask.format(**names).replace("labelIds", "instanceIds")
             Image.fromarray(np.full((8, 10), 999, np.uint16)).save(tmp_path / beside)
     assert sizes(tmp_path) == {"train": 4, "val": 4, "test": 4}
+
+
+def test_the_words_for_a_split_may_differ_between_images_and_masks(tmp_path):
+    for i in range(12):
+        image, mask = (("train", "train"), ("validation", "val"))[i % 2]
+        put(tmp_path, f"{image}_images/{i}.png", f"{mask}_masks/{i}.png", i)
+    assert sizes(tmp_path) == {"train": 6, "val": 6}
+    (tmp_path / "validation_images").rename(tmp_path / "test_images")
+    with pytest.raises(DataError, match="val_masks holds masks, and there is no folder of their images beside it"):
+        load(tmp_path)
+
+
+def test_a_split_of_masks_without_images_is_named(tmp_path):
+    for i in range(8):
+        split = ("train", "val")[i % 2]
+        put(tmp_path, f"images/{split}/{i}.png", f"masks/{split}/{i}.png", i)
+    shutil.rmtree(tmp_path / "images/val")
+    with pytest.raises(DataError, match="masks/val holds masks, and images has no such folder"):
+        load(tmp_path)
+
+
+def test_one_kind_of_ids_of_cityscapes_for_all_splits(tmp_path):
+    for i in range(12):
+        split = ("train", "val")[i % 2]
+        mask = f"gtFine/{split}/{i}_gtFine_labelIds.png"
+        put(tmp_path, f"leftImg8bit/{split}/{i}_leftImg8bit.png", mask, i)
+        if split == "train":  # made by the script of its authors, of one split only; these ids differ
+            Image.fromarray(np.full((8, 10), 18, np.uint8)).save(tmp_path / mask.replace("labelIds", "labelTrainIds"))
+    assert sizes(tmp_path) == {"train": 6, "val": 6}
+    for path in (tmp_path / "gtFine/train").glob("*labelIds.png"):
+        path.unlink()
+    with pytest.raises(DataError, match="the splits have masks of different kinds"):
+        load(tmp_path)
 
 
 def test_lists_of_voc_name_the_images_of_each_split(tmp_path):
@@ -94,6 +134,13 @@ def test_lists_of_voc_name_the_images_of_each_split(tmp_path):
     for name, numbers in (("train", range(9)), ("val", range(9, 15)), ("trainval", range(15))):
         (lists / f"{name}.txt").write_text("\n".join(f"{i:02}" for i in numbers))
     assert sizes(tmp_path) == {"train": 9, "val": 6}
+    (home / "JPEGImages/00.png").rename(home / "JPEGImages/a b.png")
+    (home / "SegmentationClass/00.png").rename(home / "SegmentationClass/a b.png")
+    (lists / "train.txt").write_text("a b\n01\n02\n03 1\n")
+    assert sizes(tmp_path) == {"train": 4, "val": 6}
+    (lists / "val.txt").write_bytes("ä\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"val\.txt is not in UTF-8"):
+        load(tmp_path)
     (lists / "val.txt").write_text("77\n")
     with pytest.raises(DataError, match=r"val\.txt lists 1 images, and 77 is not in JPEGImages"):
         load(tmp_path)
@@ -172,9 +219,12 @@ def test_black_and_white_of_jpeg_are_told_apart_and_other_ids_are_not(tmp_path):
     masks = task.output.gather(splits.train["label"][:])
     for row, mask in zip(splits.train["image"][:], masks, strict=True):
         assert (mask == 1).sum() == 64 * (1 + int(np.asarray(Image.open(row["path"]))[0, 0, 0]))
-    Image.fromarray(np.full((64, 80), 3, np.uint8)).save(tmp_path / "masks/0.jpg")
-    with pytest.raises(DataError, match=r"0\.jpg is no mask: JPEG files blur ids"):
-        load(tmp_path)
+    grey = np.kron(np.eye(8, 10, dtype=np.uint8) * 255, np.ones((8, 8), np.uint8))
+    grey[:16, -16:] = 128  # an area of 5%
+    for ids in (np.full((64, 80), 3, np.uint8), grey):
+        Image.fromarray(ids).save(tmp_path / "masks/0.jpg")
+        with pytest.raises(DataError, match=r"0\.jpg is no mask: JPEG files blur ids"):
+            load(tmp_path)
 
 
 def test_an_image_that_exif_turns_and_a_mask_that_is_not_turned(tmp_path):
@@ -190,7 +240,7 @@ def test_an_image_that_exif_turns_and_a_mask_that_is_not_turned(tmp_path):
 def test_names_that_are_given_twice_or_leave_out_an_id(tmp_path):
     for i in range(6):
         put(tmp_path, f"images/{i}.png", f"masks/{i}.png", i)
-    for content, said in (({"0": "a", "1": "a"}, "twice"), ({"0": "a", "2": "b"}, "every id"), (["a"], "is not")):
+    for content, said in (({"0": "a", "1": "a"}, "twice"), ({"0": "a", "2": "b"}, "every id"), (["a"], "has to hold")):
         (tmp_path / "id2label.json").write_text(json.dumps(content))
         with pytest.raises(DataError, match=said):
             load(tmp_path)

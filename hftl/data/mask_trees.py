@@ -10,7 +10,7 @@ from typing import Any
 from datasets import Dataset, Features, Image
 
 from hftl.data.columns import IMAGE_NAMES, is_image, is_string
-from hftl.data.files import IMAGE_SUFFIXES, METADATA_NAMES, SPLIT_NAMES, has_images
+from hftl.data.files import IMAGE_SUFFIXES, METADATA_NAMES, SPLIT_NAMES, has_images, split_of, text_errors
 from hftl.data.images import image_table, images_in
 from hftl.data.masks import names_in
 from hftl.data.splits import Source, exact_split
@@ -28,7 +28,7 @@ _MARKS = "masks?|seg|segmentation|labels?|annot|annotation|gt|groundtruth|img|im
 _BEFORE = re.compile(rf"^({_MARKS})[_\- .]", re.IGNORECASE)
 _BEHIND = re.compile(rf"[_\- .]({_MARKS}|leftImg8bit|gtFine_label(Train)?Ids)$", re.IGNORECASE)
 _MASK_WORD = re.compile(r"mask|seg|label|annot|gt|groundtruth", re.IGNORECASE)
-_BEST = ("_labelTrainIds", "_labelIds")  # of the masks that Cityscapes has of one image, the first kind that is there
+_KINDS = ("_labelTrainIds", "_labelIds")  # of masks that Cityscapes has of one image, the better one first
 Home = tuple[list[Path], list[Path], Path, Path]  # images and masks, and the folders that their names start from
 
 
@@ -51,9 +51,9 @@ def read_mask_tree(folder: Path) -> Source | None:
     if not homes:  # an archive often holds one folder with everything
         return read_mask_tree(children[0]) if len(children) == 1 and not images_in(folder, "*") else None
     classes = names_in(folder) or names_in(next(iter(homes.values()))[2])
-    source = Source({}, folder.resolve().name, folder, classes=classes)
+    source, kind = Source({}, folder.resolve().name, folder, classes=classes), _kind(homes)
     for split, (images, masks, top, below) in homes.items():
-        pairs = _pairs(images, masks, top, below, split)
+        pairs = _pairs(images, [mask for mask in masks if mask.stem.endswith(kind)], top, below, split)
         names = [image.relative_to(top).as_posix() for image, _ in pairs]
         source.tables[split] = image_table([image for image, _ in pairs], names, None, [_stored(m) for _, m in pairs])
     return source
@@ -68,8 +68,12 @@ def _homes(folder: Path, children: Sequence[Path]) -> dict[str, Home]:
     around = _side_by_side(folder)
     if around is not None:
         images, masks = around
-        within = [child.name for child in sorted(images.iterdir()) if child.is_dir() and exact_split(child.name)]
-        return {name: _home(images / name, masks / name) for name in within} or {"train": _home(*around)}
+        within = {home: _within(home) for home in around}
+        alone = next((place for split, place in within[masks].items() if split not in within[images]), None)
+        if within[images] and alone is not None:
+            raise DataError(f"{masks.name}/{alone.name} holds masks, and {images.name} has no such folder")
+        pairs = [(place, within[masks].get(split, masks / place.name)) for split, place in within[images].items()]
+        return {place.name: _home(place, below) for place, below in pairs} or {"train": _home(*around)}
     homes: dict[str, Home] = {}
     for child in children:
         pair = _side_by_side(child) if exact_split(child.name) else _twin(child, children)
@@ -80,6 +84,25 @@ def _homes(folder: Path, children: Sequence[Path]) -> dict[str, Home]:
     places = [child for child in children if exact_split(child.name)]
     mixed = {place.name: _mixed(place) for place in places} if places else {"train": _mixed(folder)}
     return {split: home for split, home in mixed.items() if home[0]} if any(h[1] for h in mixed.values()) else {}
+
+
+def _kind(homes: dict[str, Home]) -> str:
+    """Return how the names of the masks end that Cityscapes has in all splits; "" elsewhere. Raises `DataError`."""
+    masks = [home[1] for home in homes.values() if home[1]]
+    kinds = [{kind for kind in _KINDS if any(mask.stem.endswith(kind) for mask in one)} for one in masks]
+    common = [kind for kind in _KINDS if all(kind in one for one in kinds)]
+    if any(kinds) and not common:
+        raise DataError(
+            f"the splits have masks of different kinds ({', '.join(_KINDS)}): keep one of them in all splits"
+        )
+    return common[0] if any(kinds) else ""
+
+
+def _within(folder: Path) -> dict[str, Path]:
+    """Return the folders of splits in a folder by their split, "train" of `Training`."""
+    return {
+        split: child for child in sorted(folder.iterdir()) if child.is_dir() and (split := exact_split(child.name))
+    }
 
 
 def _home(images: Path, masks: Path) -> Home:
@@ -99,8 +122,8 @@ def _role(folder: Path) -> tuple[str | None, str]:
     """Return the split that the name of a folder begins with, and the rest: ("train", "annot") of "trainannot"."""
     name = folder.name.lower()
     words = sorted((word for words in SPLIT_NAMES.values() for word in words), key=len, reverse=True)
-    split = next((word for word in words if name.startswith(word)), None)
-    return split, name.removeprefix(split or "").strip("_- ")
+    word = next((word for word in words if name.startswith(word)), "")
+    return split_of(word), name.removeprefix(word).strip("_- ")
 
 
 def _twin(folder: Path, others: Sequence[Path]) -> tuple[Path, Path] | None:
@@ -109,14 +132,17 @@ def _twin(folder: Path, others: Sequence[Path]) -> tuple[Path, Path] | None:
     if split is None or rest not in MASK_FOLDERS:
         return None
     images = next((o for o in others if _role(o)[0] == split and _role(o)[1] in ("", *IMAGE_FOLDERS)), None)
+    if images is None and any(_role(o)[0] and _role(o)[1] in IMAGE_FOLDERS for o in others):
+        raise DataError(f"{folder.name} holds masks, and there is no folder of their images beside it")
     return None if images is None else (images, folder)
 
 
 def _mixed(folder: Path) -> Home:
     """Return the images of a folder and the masks among them, such as `a.jpg` and `a_mask.png`."""
     files = images_in(folder, "*")
-    stems = {path.stem for path in files}
-    masks = {path for path in files if _MASK_WORD.search(path.stem) and _bare(path.stem) in stems - {path.stem}}
+    marked = {path for path in files if _MASK_WORD.search(path.stem.replace(_bare(path.stem), "", 1))}
+    bare = {_bare(path.stem) for path in files if path not in marked}
+    masks = {path for path in marked if _bare(path.stem) in bare}
     if 2 * len(masks) < len(files) - len(masks) or any((folder / name).is_file() for name in METADATA_NAMES):
         masks = set()  # photos that happen to be called so
     return [path for path in files if path not in masks], sorted(masks), folder, folder
@@ -130,7 +156,9 @@ def _listed(folder: Path) -> dict[str, Home]:
     images, masks, top, below = _home(*pair)
     known, homes = {image.stem: image for image in images}, dict[str, Home]()
     for path in (path for path in lists if exact_split(path.stem)):
-        names = [line.split()[0] for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        with text_errors(path.name):
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        names = [line if line in known else line.split()[0] for line in lines]
         lacking = [name for name in names if name not in known]
         if lacking:
             raise DataError(f"{path.name} lists {len(names)} images, and {lacking[0]} is not in {pair[0].name}")
@@ -151,8 +179,6 @@ def _pairs(
     Of names, one that says "mask" or the like counts as the same without it. Raises `DataError` for masks without images,
     and for several of one image.
     """
-    best = next((kind for kind in _BEST if any(mask.stem.endswith(kind) for mask in masks)), "")
-    masks = [mask for mask in masks if mask.stem.endswith(best)]
 
     def paths(name: Callable[[str], str], whole: bool) -> tuple[list[str], list[str]]:
         both = [(path, home) for home, files in ((top, images), (below, masks)) for path in files]
