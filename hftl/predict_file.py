@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any, NamedTuple
 from hftl.atomic import check_output_file, disk_errors, new_file
 from hftl.config import data_config
 from hftl.data.columns import no_formula
+from hftl.data.files import IMAGE_SUFFIXES
 from hftl.data.load import load_rows
 from hftl.errors import ConfigError, HftlError
+from hftl.paths import typed_path
 from hftl.predict import Predictor, load_predictor
 from hftl.run_data import read_report, run_of, run_splits
 from hftl.tasks.outputs.classes import Probable
@@ -137,29 +140,42 @@ def write_pictures(predictor: Predictor, inputs: list[Any], output: str) -> list
 
     Returns what `answers_for` does, with the file in "output". Raises `RunError` for a place that cannot be written.
     """
-    place, paint = check_output_file(output), predictor.task.output.picture
-    single = place.suffix.lower() == ".png"
+    single, paint = Path(output).suffix.lower() == ".png", predictor.task.output.picture
     if single and len(inputs) > 1:
-        raise ConfigError(f"--output {output} is one file, and there are {len(inputs)} images: name a new folder.")
-    names = [Path(one).stem if isinstance(one, str) else f"{row}" for row, one in enumerate(inputs)]
-    if len({*names}) < len(names):
-        raise ConfigError("Two images have the same name, so that their masks would be one file: predict them apart.")
+        raise ConfigError(f"--output {output} is one file, and there are {len(inputs)} images: name a folder.")
+    if not single and Path(output).suffix.lower() in IMAGE_SUFFIXES:
+        raise ConfigError(f"--output {output}: masks are written as PNG files. Name one, or a folder for several.")
+    place = check_output_file(output) if single else typed_path(output)
+    targets = [place] if single else [place / f"{name}.png" for name in _names(inputs)]
+    replaced = {path.resolve() for path in targets} & {Path(one).resolve() for one in inputs if isinstance(one, str)}
+    if replaced:
+        raise ConfigError(f"--output {output} would replace the image {replaced.pop().name}: name another place.")
     rows = []
-    for one, name in zip(inputs, names, strict=True):  # one by one: the maps of all would fill the memory
+    for row, (one, target) in enumerate(zip(inputs, targets, strict=True)):  # the maps of all would fill the memory
         answer = predictor.predict([one])[0]
-        target = place if single else place / f"{name}.png"
         with disk_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with new_file(target) as partial:
                 paint(answer, predictor.model.config).save(partial, format="PNG")  # type: ignore[misc]
         rows.append(
             {
-                "input": one if isinstance(one, str) else f"row {name}",
+                "input": one if isinstance(one, str) else f"row {row}",
                 **predictor.task.output.cells(answer),
                 "output": str(target),
             }
         )
     return rows
+
+
+def _names(inputs: list[Any]) -> list[str]:
+    """Return a name for the mask of each image: its file's, with its folders where two files have the same name."""
+    names = [Path(one).stem if isinstance(one, str) else f"{row}" for row, one in enumerate(inputs)]
+    if len({*names}) < len(names) and all(isinstance(one, str) for one in inputs):
+        top = os.path.commonpath([Path(one).resolve().parent for one in inputs])
+        names = [Path(one).resolve().relative_to(top).with_suffix("").as_posix() for one in inputs]
+    if len({*names}) < len(names):
+        raise ConfigError("Two images have the same name, so that their masks would be one file: predict them apart.")
+    return names
 
 
 def write_table(columns: dict[str, list[Any]], output: Path) -> None:

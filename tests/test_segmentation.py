@@ -1,6 +1,7 @@
 """image-segmentation: masks as people have them, scores that add up over images, and a run that plain pipeline loads."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,9 @@ from hftl.cli import main
 from hftl.config import DataConfig, build_config
 from hftl.data.load import load_task
 from hftl.data.masks import mask_ids
-from hftl.errors import DataError
+from hftl.errors import ConfigError, DataError
 from hftl.evaluation.mask_scores import UNASKED, dice, mask_statistics, miou, pixel_accuracy, pixel_counts
+from hftl.predict_file import write_pictures
 from hftl.report.show import show_result
 from hftl.tasks import get_task
 from hftl.tasks.inputs.augment import augment_batch, move_pixels
@@ -315,6 +317,18 @@ def test_predict_writes_a_mask_for_each_image_of_a_folder(run, shapes, tmp_path)
         main(["predict", str(run.run_dir), "--data", str(shapes / "images"), "--output", str(tmp_path / "out")])
     assert ended.value.code == 0
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{i:03}.png" for i in range(30)]
+    again, nested = tmp_path / "again", [tmp_path / name / "a.png" for name in ("x", "y")]
+    for path in nested:
+        path.parent.mkdir()
+        shutil.copy(shapes / "images" / "001.png", path)
+    for _ in range(2):  # the folder is there the second time
+        write_pictures(run.predictor, [str(path) for path in nested], str(again))
+    assert sorted(path.relative_to(again).as_posix() for path in again.rglob("*.png")) == ["x/a.png", "y/a.png"]
+    before = nested[0].read_bytes()
+    for place, said in ((nested[0], "would replace the image"), (nested[0].parent, "would replace"), ("a.jpg", "PNG")):
+        with pytest.raises(ConfigError, match=said):
+            write_pictures(run.predictor, [str(nested[0])], str(place))
+    assert nested[0].read_bytes() == before
     with pytest.raises(hftl.HftlError, match="It is a folder: name it with --data"):
         run.predict([str(shapes / "images")])
 

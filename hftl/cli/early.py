@@ -7,6 +7,7 @@ from hftl.config import TASK_KINDS, RunConfig
 from hftl.data.files import NO_DATA, check_data
 from hftl.errors import DataError
 from hftl.models.find import check_model, model_of
+from hftl.paths import typed_path
 from hftl.run_folder import check_output
 from hftl.surroundings import check_trackers
 
@@ -27,7 +28,7 @@ def check_run(config: RunConfig, task: str | None, verb: str) -> None:
 
 def check_use(run_or_model: str, flags: dict[str, Any]) -> None:
     """Raise an `HftlError` for a trained model, or for data and an output beside it, that are not there."""
-    if flags.get("output") is not None:
+    if flags.get("output") is not None and not typed_path(flags["output"]).is_dir():  # of masks it may be one
         check_output_file(flags["output"])
     check_model(model_of(run_or_model), flags.get("revision"))
     check_data(flags.get("data"), None)
