@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -112,6 +113,44 @@ def test_a_tie_goes_to_the_cheaper_and_a_clear_gap_does_not():
 def test_with_a_handful_of_rows_contrastive_is_believed():
     assert policy.sure("contrastive", 4, 8) < 0.5 < policy.sure("full", 4, 8) == policy.sure("contrastive", 100, 8)
     assert policy.sure("contrastive", 4, 17) == policy.SURE
+
+
+@pytest.mark.parametrize(
+    ("rows", "validation", "more", "race"),
+    [
+        (8, 200, {}, ["contrastive", "full"]),
+        (8, 99, {}, ["contrastive"]),
+        (16, 99, {}, ["contrastive"]),
+        (17, 99, {}, ["full", "contrastive", "full top 2"]),
+        (16, 100, {}, ["full", "contrastive", "full top 2"]),
+        (16, 99, {"reads": "pixel_values"}, ["full", "contrastive", "full top 2"]),
+        (16, 99, {"single": False}, ["full", "contrastive", "full top 2"]),
+        (64, 200, {"width": 768}, ["full", "contrastive", "full top 2"]),
+        (64, 200, {"width": 1024}, ["full", "contrastive", "lora", "full top 2"]),
+        (65, 200, {}, ["full", "full at 0.5 plain"]),
+        (65, 200, {"width": 1024}, ["full", "lora", "full at 0.5 plain"]),
+        (65, 200, {"reads": "pixel_values", "width": None}, ["full", "full at 0.5"]),
+        (8, 99, {"fits": lambda method: method.name != "contrastive"}, ["full"]),
+    ],
+)
+def test_who_races(monkeypatch, rows, validation, more, race):
+    monkeypatch.setattr(policy, "_possible", lambda method, ready: more.get("fits", lambda _: True)(method))
+    config = SimpleNamespace(hidden_size=more.get("width", 384))
+    model = SimpleNamespace(main_input_name=more.get("reads", "input_ids"), config=config)
+    ready = SimpleNamespace(
+        loaded=SimpleNamespace(model=model, layers=SimpleNamespace(modules=[()] * 6)),
+        task=SimpleNamespace(output=SimpleNamespace(single=more.get("single", True))),
+        validation=SimpleNamespace(targets=[0] * validation),
+        rows_per_name=rows,
+    )
+    said = [
+        one.method
+        + (f" top {one.train_top}" if one.train_top else "")
+        + ("" if one.factor == 1 else f" at {one.factor}")
+        + " plain" * one.plain
+        for one in policy.candidates(ready)
+    ]
+    assert said == race
 
 
 def test_the_loss_decides_only_where_the_score_leaves_it_open():

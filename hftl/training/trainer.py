@@ -77,7 +77,9 @@ class GroupedTrainer(Trainer):
             return self.order
         usual = super()._get_train_sampler(train_dataset)
         if isinstance(usual, LengthGroupedSampler):
-            return MixedLengths(usual.batch_size, lengths=usual.lengths)
+            return MixedLengths(
+                usual.batch_size * self.args.world_size, lengths=usual.lengths
+            )  # alike in all processes
         return usual
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:

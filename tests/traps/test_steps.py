@@ -124,7 +124,7 @@ def test_few_typed_epochs_of_few_rows_take_more_steps(rows: int, typed: Any, siz
     assert args.per_device_train_batch_size == size
 
 
-def test_batches_hold_rows_of_like_length_in_random_order(tmp_path: Path) -> None:
+def test_batches_hold_rows_of_like_length_in_random_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"input_ids": [1] * length, "labels": 0} for length in range(1, 104)]
     args = TrainingArguments(str(tmp_path), train_sampling_strategy="group_by_length", per_device_train_batch_size=4)
     trainer = GroupedTrainer(model=nn.Linear(1, 1), args=args, train_dataset=rows)
@@ -141,6 +141,9 @@ def test_batches_hold_rows_of_like_length_in_random_order(tmp_path: Path) -> Non
     assert np.ptp(batches, axis=1).mean() < 20  # four of 103 lengths, drawn at random, span 61
     assert (np.diff(batches.max(axis=1)) > 0).sum() > 5  # and not from long to short
     assert first == order(0) != order(1)
+    monkeypatch.setattr(TrainingArguments, "world_size", 2)  # one step of both processes is two batches in a row
+    steps = np.array(order(0)[:96]).reshape(-1, 8)
+    assert np.ptp(steps, axis=1).mean() < 50  # of 103 lengths, eight drawn at random span 81
 
 
 def test_evaluation_keeps_every_row_when_training_drops_some(folder: Path) -> None:
