@@ -283,7 +283,6 @@ def test_training_goes_on_from_a_run_of_hftls_own_class_without_a_flag(probe, sh
     assert adapted(shapes, base, "probe", tmp_path / "again", bf16=False).metrics["miou"] == probe.metrics["miou"]
     with pytest.raises(ConfigError, match="this model has the linear decoder"):
         adapted(shapes, base, "full", tmp_path / "other", decoder="upernet")
-    with (base / "modeling_pooled.py").open("a") as file:
-        file.write("\nprint('changed')\n")
-    with pytest.raises(hftl.HftlError, match="If you have read and trust it, add --trust_remote_code"):
-        adapted(shapes, base, "full", tmp_path / "changed")
+    (base / "modeling_pooled.py").write_text("raise SystemExit('of another version, or edited')\n")
+    again = adapted(shapes, base, "probe", tmp_path / "changed", bf16=False)
+    assert again.metrics["miou"] == probe.metrics["miou"]  # hftl has the class and never runs that file

@@ -12,8 +12,7 @@ from transformers.utils import cached_file
 from hftl.config import ModelConfig
 from hftl.errors import ModelError
 from hftl.hub_errors import hub_errors
-from hftl.models import pooled
-from hftl.models.classes import OWN_FILE, check_loaded, check_positions, classifier_config, load_into
+from hftl.models.classes import check_loaded, check_positions, classifier_config, load_into
 from hftl.models.decoders import check_own_decoder, decoder_config, levels_read, whole_images
 from hftl.models.find import SAFE, Checkpoint, cached_config, find_checkpoint
 from hftl.models.heads import output_linears
@@ -155,15 +154,11 @@ def load_adapted(path: str, task: Task, processor: Any, common: dict[str, Any]) 
 def _own_class(checkpoint: Checkpoint, task: Task) -> Any:
     """Return the class of hftl's own that a checkpoint of the task is of; None for any other one.
 
-    None too where the modelling file beside it is another than hftl's: who trusts that lets it run.
+    The modelling file beside it is for plain transformers: hftl never runs it.
     """
     fields, _ = transformers.PretrainedConfig.get_config_dict(checkpoint.path, **checkpoint.options)
     own = OWN_CLASSES.get(fields.get("model_type", ""))
-    if own is None or own_auto_model(own) != task.auto_model:
-        return None
-    beside = cached_file(checkpoint.path, OWN_FILE, **checkpoint.options, _raise_exceptions_for_missing_entries=False)
-    same = beside is None or Path(beside).read_bytes() == Path(pooled.__file__).read_bytes()
-    return own if same else None
+    return own if own is not None and own_auto_model(own) == task.auto_model else None
 
 
 def _config_around(config: Any, auto_model: Any, names: dict[str, Any], task: Task, asked: ModelConfig) -> Any:
