@@ -2,8 +2,8 @@
 
 DATA is a folder with wnut17, restaurant8k_slots, nlupp_multilabel and clinc150. Both sides train all-MiniLM-L6-v2 on the
 same rows for as many epochs, one thread after the other. The script is what transformers' examples do: a bare Trainer with
-its defaults, a random head, the better of two rates by its test score. hftl runs `full` with its own defaults. Prints a
-table; docs/answers.md holds one. Steps are timed apart, with equal batches, in turns.
+its defaults, a random head, the better of two rates by its test score. hftl runs its default, `auto`: a race of two
+trials, chosen by its validation rows. Prints a table; docs/answers.md holds one. Steps are timed apart, with equal batches, in turns.
 """
 
 import argparse
@@ -151,7 +151,7 @@ def main() -> None:
     )
     typed = parser.parse_args()
     quiet_libraries()
-    print("| data | score | Trainer script | hftl full | steps a second, hftl / script |\n|---|---|---|---|---|")
+    print("| data | score | Trainer script | hftl | steps a second, hftl / script |\n|---|---|---|---|---|")
     for case in cases(typed.data):
         if typed.only not in case.name:
             continue
@@ -165,8 +165,8 @@ def main() -> None:
                     trainer, score = script(task, splits, rate, f"{folder}/script{i}-{seed}", seed)
                     trainer.train()
                     theirs[i].append(score())
-                run = adapt(case.task, data=data, model=MODEL, method="full", output_dir=f"{folder}/run{seed}",
-                            evidence=False, max_train_samples=ROWS, max_eval_samples=TEST, max_seq_length=128,
+                run = adapt(case.task, data=data, model=MODEL, output_dir=f"{folder}/run{seed}", evidence=False,
+                            max_train_samples=ROWS, max_eval_samples=TEST, max_seq_length=128,
                             num_train_epochs=EPOCHS, seed=seed)  # fmt: skip
                 ours.append(run.metrics[task.output.headline])
             name = task.output.headline

@@ -22,6 +22,7 @@ import pandas as pd
 from sklearn.metrics import f1_score
 
 
+CONTENDERS = ("probe", "contrastive", "auto", "setfit")
 SETS = ("mr_polarity", "medical_abstracts", "trashnet", "banking77", "clinc150")
 MINILM, LITE0 = "sentence-transformers/all-MiniLM-L6-v2", "efficientnet-lite0"
 IMAGES = ("trashnet",)
@@ -38,15 +39,15 @@ class Cell:
     contender: str
 
 
-def cells(seeds: int, setfit: bool, only: Sequence[str] = SETS) -> list[Cell]:
+def cells(seeds: int, sets: Sequence[str], contenders: Sequence[str]) -> list[Cell]:
     """All of them, the quick ones first."""
     return [
         Cell(data, shots, seed, contender)
         for seed in range(seeds)
         for shots in (8, 16)
-        for data in only
-        for contender in ("probe", "contrastive", "auto", "setfit")
-        if contender != "setfit" or (setfit and data not in IMAGES)
+        for data in sets
+        for contender in contenders
+        if contender != "setfit" or data not in IMAGES
     ]
 
 
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--setfit", help="the Python of an environment with setfit")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=SETS, choices=SETS, help="sets")
+    parser.add_argument("--contenders", nargs="+", default=CONTENDERS, choices=CONTENDERS)
     parser.add_argument("--most_steps", type=int, default=1600)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--run_setfit", type=int)
@@ -150,7 +152,8 @@ def main() -> None:
         print(json.dumps({**result, "cpu": round(time.process_time() - clock, 1)}))
         return
     done = {tuple(json.loads(line)[k] for k in Cell.__annotations__) for line in _lines(args.out)}
-    for cell in () if args.table else cells(args.seeds, args.setfit is not None, args.only):
+    contenders = [one for one in args.contenders if one != "setfit" or args.setfit]
+    for cell in () if args.table else cells(args.seeds, args.only, contenders):
         if tuple(asdict(cell).values()) in done:
             continue
         parts, clock = tables(args.data / cell.data, cell.shots, cell.seed), time.process_time()
