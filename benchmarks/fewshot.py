@@ -1,6 +1,7 @@
 """`python -m benchmarks.fewshot DATA [--setfit PYTHON] [--only SET...] [--table]`: few rows a class, by four contenders.
 
-8 and 16 rows of each class, by probe, contrastive, auto and SetFit. DATA is a folder of labelled sets. All learn from the same rows of the same encoder and answer the same test rows.
+8 and 16 rows of each class (`--shots`), by probe, contrastive, auto and SetFit. DATA is a folder of labelled sets. All
+learn from the same rows of the same encoder and answer the same test rows.
 SetFit is the package of its authors with its defaults and 20 pairs each way for a row (Tunstall et al. 2022), but at
 most `--most_steps` steps, run by the Python of an environment that has it. Cells are appended to the file as they end,
 so that the benchmark goes on where it stopped. Seconds are the process's CPU time of all training, features included.
@@ -39,12 +40,12 @@ class Cell:
     contender: str
 
 
-def cells(seeds: int, sets: Sequence[str], contenders: Sequence[str]) -> list[Cell]:
+def cells(seeds: int, shots: Sequence[int], sets: Sequence[str], contenders: Sequence[str]) -> list[Cell]:
     """All of them, the quick ones first."""
     return [
-        Cell(data, shots, seed, contender)
+        Cell(data, rows, seed, contender)
         for seed in range(seeds)
-        for shots in (8, 16)
+        for rows in shots
         for data in sets
         for contender in contenders
         if contender != "setfit" or data not in IMAGES
@@ -141,6 +142,7 @@ def main() -> None:
     parser.add_argument("--setfit", help="the Python of an environment with setfit")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", nargs="+", default=SETS, choices=SETS, help="sets")
+    parser.add_argument("--shots", nargs="+", type=int, default=(8, 16), help="training rows of a class")
     parser.add_argument("--contenders", nargs="+", default=CONTENDERS, choices=CONTENDERS)
     parser.add_argument("--most_steps", type=int, default=1600)
     parser.add_argument("--table", action="store_true")
@@ -153,7 +155,7 @@ def main() -> None:
         return
     done = {tuple(json.loads(line)[k] for k in Cell.__annotations__) for line in _lines(args.out)}
     contenders = [one for one in args.contenders if one != "setfit" or args.setfit]
-    for cell in () if args.table else cells(args.seeds, args.only, contenders):
+    for cell in () if args.table else cells(args.seeds, args.shots, args.only, contenders):
         if tuple(asdict(cell).values()) in done:
             continue
         parts, clock = tables(args.data / cell.data, cell.shots, cell.seed), time.process_time()

@@ -106,7 +106,8 @@ def plan_race(ready: Prepared) -> Race:
         rate, steps, seconds = measured[key]
         trial = Trial(one.method, typed.get("learning_rate", rate * one.factor), (steps,), one.train_top, one.plain)
         trials[trial.name], costs[trial.name] = trial, seconds * steps
-    budget = asked or min(policy.BUDGET_OF_FULL * max(costs.values(), default=0.0), policy.BUDGET_MOST)
+    usual = max(policy.BUDGET_OF_FULL * max(costs.values(), default=0.0), policy.BUDGET_LEAST)
+    budget = asked or min(usual, policy.BUDGET_MOST)
     fixed = typed.get("max_steps", -1) > 0 or "num_train_epochs" in typed  # the user's own length, or less
     names = policy.fitting(list(trials), costs, {n: t.looks[0] for n, t in trials.items()}, budget)
     if trials and not names:

@@ -31,6 +31,7 @@ TOLD = 30  # validation rows from which a baseline may win: of a handful all res
 LEVEL = 0.75  # up to this share two trials are level, and the cheaper goes on
 CHEAPER = 0.8  # of the other's seconds, or less
 BUDGET_OF_FULL, BUDGET_MOST = 1.5, 3600.0  # the default: so many times what `full` takes, and at most an hour
+BUDGET_LEAST = 60.0  # and at least so many: in a race of seconds, another job on the machine would be the clock that ends it
 LONGEST = 4.0  # times a method's own steps that a large budget may lengthen them to
 SHORTEST = 40  # steps; a race of shorter trials would measure the warm-up
 OVER = 1.2  # times the budget at which the clock ends a race
