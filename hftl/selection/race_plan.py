@@ -106,8 +106,7 @@ def plan_race(ready: Prepared) -> Race:
         rate, steps, seconds = measured[key]
         trial = Trial(one.method, typed.get("learning_rate", rate * one.factor), (steps,), one.train_top, one.plain)
         trials[trial.name], costs[trial.name] = trial, seconds * steps
-    usual = max(policy.BUDGET_OF_FULL * max(costs.values(), default=0.0), policy.BUDGET_LEAST)
-    budget = asked or min(usual, policy.BUDGET_MOST)
+    budget = asked or policy.usual_budget([*costs.values()], any(trial.plain for trial in trials.values()))
     fixed = typed.get("max_steps", -1) > 0 or "num_train_epochs" in typed  # the user's own length, or less
     names = policy.fitting(list(trials), costs, {n: t.looks[0] for n, t in trials.items()}, budget)
     if trials and not names:

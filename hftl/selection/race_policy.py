@@ -18,7 +18,7 @@ BELIEVED = 16  # and up to which contrastive learning is believed without rows t
 LOWER = 0.5  # the other rate of `full`, relative to its own
 # A plain trial is what a copied script does: a random head, equal rates for all layers, three epochs (Devlin et al. 2019,
 # A.3). Where labels are noisy, the head of a probe and our own length fit the noise (docs/log.md, 2026-11-28).
-PLAIN = {"num_train_epochs": 3.0, "per_device_train_batch_size": 16}
+PLAIN = {"num_train_epochs": 3.0}
 ETA = 3  # of the trials of a rung one in three goes on (Jamieson and Talwalkar 2016; Li et al. 2018, Hyperband)
 # Looks as shares of a trial's steps. The first drop comes as late as the default budget allows: at a quarter LoRA was
 # ahead of `full` on mr_polarity, and 1.7 points behind at the end (docs/log.md, 2026-11-27). Where even a quarter is too
@@ -31,7 +31,10 @@ TOLD = 30  # validation rows from which a baseline may win: of a handful all res
 LEVEL = 0.75  # up to this share two trials are level, and the cheaper goes on
 CHEAPER = 0.8  # of the other's seconds, or less
 BUDGET_OF_FULL, BUDGET_MOST = 1.5, 3600.0  # the default: so many times what `full` takes, and at most an hour
-BUDGET_LEAST = 60.0  # and at least so many: in a race of seconds, another job on the machine would be the clock that ends it
+BUDGET_OF_PLAIN = 2.0  # where a plain trial races: its random head is behind at every look but the last
+BUDGET_LEAST = (
+    60.0  # and at least so many: in a race of seconds, another job on the machine would be the clock that ends it
+)
 LONGEST = 4.0  # times a method's own steps that a large budget may lengthen them to
 SHORTEST = 40  # steps; a race of shorter trials would measure the warm-up
 OVER = 1.2  # times the budget at which the clock ends a race
@@ -103,6 +106,12 @@ def sure(method: str, rows: int, per_name: float) -> float:
     """
     unclear = rows < ENOUGH_ROWS and per_name <= BELIEVED
     return 1 - SURE if method == CONTRASTIVE.name and unclear else SURE
+
+
+def usual_budget(costs: list[float], plain: bool) -> float:
+    """Return the default budget, in seconds, for trials that take so many; `plain`: one of them is."""
+    times = BUDGET_OF_PLAIN if plain else BUDGET_OF_FULL
+    return min(max(times * max(costs, default=0.0), BUDGET_LEAST), BUDGET_MOST)
 
 
 def survivors(trials: int) -> int:

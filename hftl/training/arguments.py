@@ -70,7 +70,7 @@ def batch_size(plan: Plan, stage: Stage, config: RunConfig, rows: int) -> int:
     """
     size: int = plan.defaults.get("per_device_train_batch_size", 8)
     epochs = config.training.get("num_train_epochs")
-    own = {"per_device_train_batch_size", "gradient_accumulation_steps", "max_steps"} & {*config.training}
+    own = {"per_device_train_batch_size", "gradient_accumulation_steps"} & {*config.training}
     few = epochs is not None and rows * epochs < LEAST_STEPS * size
     return size // 2 if few and not own and stage.group == 1 else size
 

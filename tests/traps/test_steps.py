@@ -112,7 +112,8 @@ def test_arguments_by_default(folder: Path) -> None:
         (600, {}, 16),  # as many epochs as it takes
         (600, {"num_train_epochs": 3, "per_device_train_batch_size": 32}, 32),
         (600, {"num_train_epochs": 3, "gradient_accumulation_steps": 2}, 16),
-        (600, {"num_train_epochs": 3, "max_steps": 50}, 16),
+        (600, {"num_train_epochs": 3, "max_steps": 50}, 8),
+        (600, {"max_steps": 50}, 16),
     ],
 )
 def test_few_typed_epochs_of_few_rows_take_more_steps(rows: int, typed: Any, size: int, folder: Path) -> None:
