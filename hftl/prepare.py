@@ -23,6 +23,11 @@ from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.states import StageData
 
 
+# Training rows from which cross-validation chooses what the head reads. Of fewer it cannot tell two points (the standard
+# error of a difference is 3 at 200), and a checkpoint that says what stands for a text is believed (docs/log.md, 2026-11-28).
+TOLD_APART = 200
+
+
 @dataclass(frozen=True)
 class Prepared:
     """All that a run has in hand when it begins to extract features."""
@@ -107,6 +112,13 @@ def prepare_on(config: RunConfig, task: Task, splits: Splits) -> Prepared:
     train, validation = (task.encode(part, loaded.processor) for part in (splits.train, splits.validation))
     fitted = finish([train.lengths, validation.lengths])
     notes += fitted.notes
+    if (
+        loaded.averaged
+        and _is_open(config)
+        and len(train) < TOLD_APART
+        and states_by_token(loaded.model, loaded.processor)
+    ):
+        config = replace(config, method=replace(config.method, pooling="mean"))
     mirrored = _turned(config.method, task, train, splits.labels)
     if mirrored and config.method.augment is None:
         notes.append(f"{mirrored}: training does not mirror. With --augment light it would.")
@@ -186,6 +198,11 @@ def _with_decoder(task: Task, config: RunConfig) -> ModelConfig:
     method = get_method(str(config.method.method))
     linear = task.output.keep is not None and method.needs_probe and method is not AUTO
     return replace(config.model, decoder=LINEAR) if linear else config.model
+
+
+def _is_open(config: RunConfig) -> bool:
+    """Is it for the data to say what the head reads?"""
+    return config.method.pooling == "auto" and config.method.method in MAY_POOL
 
 
 def _check_pooling(task: Task, loaded: Loaded, config: RunConfig) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from hftl.adapt import Result, adapt
 from hftl.methods import METHODS
-from tests.runs import SMALL, checkpoint, stock_model, tiny_data, tiny_run, weights
+from tests.runs import SMALL, checkpoint, stock_model, text_frame, tiny_data, tiny_run, weights
 from tests.thin import thin
 from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES
 
@@ -242,6 +242,28 @@ def test_training_goes_on_from_a_mean_pooled_run_without_a_flag(method: str, fol
     assert result.report["model"]["architecture"] == "MeanPooledForSequenceClassification"
     before, after = (load_file(one / "final" / "model.safetensors") for one in (base_dir, result.run_dir))
     assert all(torch.allclose(after[name], value, atol=1e-6) for name, value in before.items() if "encoder" in name)
+
+
+@pytest.mark.parametrize(
+    ("said", "method", "flags", "pooling"),
+    [
+        ({"pooling_mode_mean_tokens": True}, "probe", {}, "mean"),
+        ({"pooling_mode": "mean"}, "probe", {}, "mean"),  # of later versions
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "probe", {}, None),
+        ({"pooling_mode_mean_tokens": True}, "probe", {"pooling": "native"}, "native"),
+        ({"pooling_mode_mean_tokens": True}, "probe", {"data": 400}, None),  # rows that can tell
+        ({"pooling_mode_mean_tokens": True}, "full", {}, "native"),
+        ("[damaged", "probe", {}, None),
+    ],
+)
+def test_of_few_rows_the_checkpoint_says_what_stands_for_a_text(said, method, flags, pooling, tmp_path) -> None:
+    base = checkpoint("bert", tmp_path)
+    (base / "1_Pooling").mkdir()
+    (base / "1_Pooling/config.json").write_text(said if isinstance(said, str) else json.dumps(said))
+    flags = {**flags, "data": text_frame(flags.get("data", 40))}
+    run = tiny_run("bert", method, tmp_path, "run", **flags)
+    chosen = set(run.report["probe"]["cv_accuracy"])
+    assert chosen == ({"native", "mean"} if pooling is None else {pooling})
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -1,5 +1,6 @@
 """Find a checkpoint (folder, packaged, Hub cache, Hub) and load it with a new head for the task's labels."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hftl.models.pooled import OWN_CLASSES, LinearForSemanticSegmentation, own_a
 from hftl.tasks.task import Task
 
 
+_POOLING = "1_Pooling"  # the folder in which sentence-transformers keeps it
 # How transformers names in config.json what turns outputs into probabilities; pipeline answers by it.
 _PROBLEMS = {"softmax": None, "sigmoid": "multi_label_classification", "none": "regression"}
 
@@ -37,6 +39,7 @@ class Loaded:
     name: str
     source: str  # folder, packaged, cache or hub
     revision: str | None
+    averaged: bool = False  # its own files say that the mean of its states stands for a text
 
     @property
     def output(self) -> str:
@@ -112,7 +115,21 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     if checkpoint.source in ("cache", "hub"):
         cached = cached_config(checkpoint.path, revision)
         revision = cached.parent.name if cached else revision
-    return Loaded(model, processor, layers, head, outputs, checkpoint.name, checkpoint.source, revision)
+    averaged = "mean" in task.inputs.poolings and len(task.inputs.columns) == 1 and _says_mean(checkpoint)
+    return Loaded(model, processor, layers, head, outputs, checkpoint.name, checkpoint.source, revision, averaged)
+
+
+def _says_mean(checkpoint: Checkpoint) -> bool:
+    """Do the files of sentence-transformers beside a checkpoint say that it takes the mean of its states?"""
+    quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
+    path = cached_file(checkpoint.path, "config.json", subfolder=_POOLING, **checkpoint.options, **quiet)
+    try:
+        said = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError):  # damaged: what it says is a hint, and no part of the model
+        return False
+    return isinstance(said, dict) and (
+        said.get("pooling_mode_mean_tokens") is True or said.get("pooling_mode") == "mean"
+    )
 
 
 def load_adapted(path: str, task: Task, processor: Any, common: dict[str, Any]) -> Any:
