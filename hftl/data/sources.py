@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets, load_from_disk
 from datasets.table import InMemoryTable
 
+from hftl.data.annotated import plain_records
 from hftl.data.coco import read_coco_tree
 from hftl.data.columns import frame_table, is_usual_name, labelled_table, records_table
 from hftl.data.files import (
@@ -45,7 +46,7 @@ from hftl.data.images import image_table, read_image_tree
 from hftl.data.mask_trees import read_mask_tree, with_mask_files
 from hftl.data.samples import load_sample
 from hftl.data.splits import Source
-from hftl.data.tagged import as_words, read_conll, with_spans
+from hftl.data.tagged import as_words, read_conll
 from hftl.errors import DataError
 from hftl.hub_errors import access_line
 from hftl.surroundings import hub_reachable
@@ -67,7 +68,8 @@ def read_source(data: Any, kind: str) -> Source:
         return with_mask_files(source, path if path is None or path.is_dir() else path.parent)
     if kind != "sentence":
         return source
-    return replace(source, tables={name: as_words(table, name) for name, table in source.tables.items()})
+    tables, notes = as_words(source.tables, source.name)
+    return replace(source, tables=tables, warnings=[*source.warnings, *notes])
 
 
 def _read_source(data: Any, kind: str) -> Source:
@@ -102,7 +104,7 @@ def _as_table(data: Any, kind: str) -> Dataset:
     if isinstance(data, pd.DataFrame):
         return frame_table(data, "the DataFrame")
     if isinstance(data, list):
-        return records_table(with_spans(data) if kind == "sentence" else data, "the list")
+        return records_table(plain_records(data), "the list")
     if isinstance(data, tuple) and len(data) == 2:
         return labelled_table(*data, kind)
     raise DataError(
@@ -191,14 +193,17 @@ def read_file(path: Path, kind: str = "") -> Dataset:
                 return Dataset(InMemoryTable(table.drop_columns(index)))
             if suffix in CONLL_SUFFIXES:
                 return read_conll(path, path.read_text(encoding=text_encoding(path)))
-            return _read_csv(path) if suffix in (".csv", ".tsv") else _read_json(path, kind)
+            return _read_csv(path, kind) if suffix in (".csv", ".tsv") else _read_json(path)
         except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, pa.ArrowException) as error:
             raise DataError(f"{path.name} cannot be parsed: {one_line(error)}") from None
 
 
-def _read_csv(path: Path) -> Dataset:
-    """Read every cell as written: only the empty cell is missing, "007" keeps its zeros and "NA" is a text."""
-    cells = {**_CELLS, **csv_form(path)}
+def _read_csv(path: Path, kind: str) -> Dataset:
+    """Read every cell as written: only the empty cell is missing, "007" keeps its zeros and "NA" is a text.
+
+    A blank line is none, but where it may stand between sentences.
+    """
+    cells = {**_CELLS, **csv_form(path), "skip_blank_lines": kind != "sentence"}
     with warnings.catch_warnings():
         # Rows longer than the header would otherwise be cut short, with no more than a warning.
         warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -228,15 +233,31 @@ def _check_header(frame: pd.DataFrame, name: str) -> None:
         )
 
 
-def _read_json(path: Path, kind: str) -> Dataset:
-    """Read a list of records, records line by line, or a dict of columns."""
+def _read_json(path: Path) -> Dataset:
+    """Read a list of records, records line by line, a dict of columns, or what `DataFrame.to_json` writes."""
     content = json_content(path, path.read_text(encoding=text_encoding(path)))
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]
-        if len(lists) == 1 and lists[0] and isinstance(lists[0][0], dict):
+        if {"columns", "data"} <= content.keys() and len(lists) > 1:  # orient="split"
+            content = [dict(zip(map(str, content["columns"]), row, strict=True)) for row in content["data"]]
+        elif lists and isinstance(content.get("annotations"), list) and "classes" in content:  # of an annotator for spaCy
+            content = [record for record in content["annotations"] if record is not None]
+        elif len(lists) == 1 and lists[0] and isinstance(lists[0][0], dict):
             content = lists[0]  # {"data": [records]}
         elif lists and len(lists) == len(content) and len({len(value) for value in lists}) == 1:
             content = [dict(zip(content, row, strict=True)) for row in zip(*lists, strict=True)]
+        elif content and all(isinstance(value, dict) for value in content.values()):
+            content = _by_index(content)
         else:
             content = [content]
-    return records_table(with_spans(content) if kind == "sentence" else content, path.name)
+    return records_table(plain_records(content), path.name)
+
+
+def _by_index(content: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records of {column: {index: value}}, or of {index: {column: value}}."""
+    inner = {key: None for values in content.values() for key in values}
+    usual = [any(map(is_usual_name, keys)) for keys in (content, inner)]
+    rows_outside = usual[1] if usual[0] != usual[1] else len(content) > len(inner)
+    if rows_outside:
+        return [*content.values()]
+    return [{column: values.get(key) for column, values in content.items()} for key in inner]
