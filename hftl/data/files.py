@@ -37,6 +37,9 @@ SPLIT_NAMES = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _MARKS = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
+WESTERN = "cp1252"
+_WESTERN = 0.1  # share of bytes beyond ASCII: of a language with accents, and of no other alphabet
+_NOT_WESTERN = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\x80-\xff]{4}")  # UTF-8, or such a word
 _HEAD = 4096  # bytes that tell UTF-16 without a mark: nearly all ASCII, every second byte is zero
 _FEW, _MANY = 0.1, 0.4  # shares of zero bytes
 _SEPARATORS = (",", ";", "\t", "|")  # of a CSV file, by its header: the first one that stands there
@@ -206,7 +209,8 @@ def text_errors(name: str) -> Iterator[None]:
 
 
 def text_encoding(path: Path) -> str:
-    """Return the encoding of a text file: by its mark, by where zero bytes stand, else UTF-8.
+    """Return the encoding of a text file: by its mark, by where zero bytes stand, else UTF-8, or Windows-1252 (as Latin-1
+    is read on the web) where that is not what it is in, few bytes are beyond ASCII, and none of them look like UTF-8 or stand together in words.
 
     Raises `DataError` for zero bytes that no text has.
     """
@@ -215,12 +219,22 @@ def text_encoding(path: Path) -> str:
         if data.startswith(marks):
             return name
     if b"\0" not in data:
-        return "utf-8-sig"
+        beyond = len(data.translate(None, bytes(range(128))))
+        western = beyond <= _WESTERN * len(data) and not _NOT_WESTERN.search(data)
+        return WESTERN if western and not _decodes(data, "utf-8") and _decodes(data, WESTERN) else "utf-8-sig"
     head = data[:_HEAD]
     even, odd = (head[i::2].count(0) / max(1, len(head[i::2])) for i in (0, 1))
     if min(even, odd) < _FEW < _MANY < max(even, odd):
         return "utf-16-le" if odd > even else "utf-16-be"
     raise DataError(f"{path.name} holds zero bytes: it is damaged, or no text file. Save it as UTF-8 text.")
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
+    try:
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def csv_form(path: Path) -> dict[str, str]:

@@ -26,6 +26,7 @@ from hftl.data.lists import with_lists
 from hftl.data.samples import SAMPLES
 from hftl.data.sources import read_source
 from hftl.data.splits import Source, recognise_splits
+from hftl.data.tagged import single_words
 from hftl.errors import DataError, did_you_mean
 from hftl.paths import typed_path
 from hftl.tasks import CLASSES, INPUTS, TASKS, combinations, get_task
@@ -133,7 +134,13 @@ def find_task(config: DataConfig) -> str:
 
 
 def named_by(table: Dataset, kind: str, config: DataConfig) -> str:
-    """Return the task of such inputs: that of masks where a column of images, beside that of the inputs, is the target."""
+    """Return the task of such inputs: that of masks where a column of images, beside that of the inputs, is the target.
+
+    Raises `DataError` for texts that are the single words of numbered sentences.
+    """
+    columns = single_words(table) if kind == "text" and config.text_column is None else None
+    if columns is not None and columns[2] is not None:
+        raise DataError(f"every row holds one word ({columns[0]}) of a sentence ({columns[2]}): use token-classification")
     for task in (task for task in TASKS.values() if task.inputs.kind == kind):
         label = config.label_column or column_named(table, task.output.usual)
         image = label is not None and label in table.column_names and is_image(table.features[label])

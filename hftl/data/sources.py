@@ -6,7 +6,7 @@ the file, no "NA" read as missing, and errors that name the line.
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from hftl.data.files import (
     CONLL_SUFFIXES,
     IMAGE_SUFFIXES,
     INSTEAD,
+    WESTERN,
     check_file,
     csv_form,
     data_files,
@@ -94,7 +95,14 @@ def _read_source(data: Any, kind: str) -> Source:
         return _read_folder(path, kind)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Source({"train": image_table([path], [path.name], None)}, path.name)
-    return Source({"train": read_file(path, kind)}, path.name, base=path.parent, files={"train": path})
+    files = {"train": path}
+    return Source({"train": read_file(path, kind)}, path.name, path.parent, warnings=_encodings([path]), files=files)
+
+
+def _encodings(paths: Iterable[Path]) -> list[str]:
+    """Return a note of each file of text that is not in UTF-8 and was read all the same."""
+    texts = (path for path in paths if path.suffix.lower() != ".parquet")
+    return [f"{one.name} is not in UTF-8: it was read as Windows-1252." for one in texts if text_encoding(one) == WESTERN]
 
 
 def _as_table(data: Any, kind: str) -> Dataset:
@@ -154,7 +162,8 @@ def _read_folder(folder: Path, kind: str) -> Source:
     files = data_files(folder, kind)
     tables = {split: _join([read_file(path, kind) for path in paths], split) for split, paths in files.items()}
     alone = {split: paths[0] for split, paths in files.items()}
-    return Source(tables, name, base=folder, files=alone)
+    notes = _encodings(path for paths in files.values() for path in paths)
+    return Source(tables, name, base=folder, warnings=notes, files=alone)
 
 
 def _load_saved(folder: Path, name: str) -> Dataset | DatasetDict:

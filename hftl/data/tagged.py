@@ -96,19 +96,30 @@ def _as_lists(table: Dataset, where: str) -> Dataset:
     return table
 
 
+def single_words(table: Dataset) -> tuple[str, str, str | None] | None:
+    """Return the columns of words, of tags and of what numbers the sentences, where every row holds one word; else None."""
+    strings = _strings(table)
+    word, tag = (column_named(strings, names) for names in (WORD_NAMES, TAG_NAMES))
+    if word is None or tag is None or any(len((cell or "").split()) > 1 for cell in [*strings[word], *strings[tag]]):
+        return None
+    if any(LIST.fullmatch(cell or "") for cell in strings[word]):
+        return None
+    others = (name for name in table.column_names if name not in (word, tag))
+    return word, tag, next((name for name in others if _numbers_sentences(name)), None)
+
+
 def _grouped(table: Dataset, where: str, notes: list[str]) -> Dataset:
     """Return a row for each sentence of a table with a row for each word; another one without its empty rows.
 
     A column numbers the sentences, on every row or on the first one of each; or an empty row stands between them.
     """
-    columns = {name: table[name][:] for name in _strings(table).column_names}
-    empty = {i for i, cells in enumerate(zip(*columns.values(), strict=True)) if not any(cells)}
-    empty = empty if len(columns) == len(table.column_names) else set()
-    word, tag = (column_named(_strings(table), names) for names in (WORD_NAMES, TAG_NAMES))
-    single = word and tag and all(len((cell or "").split()) < 2 for name in (word, tag) for cell in columns[name])
-    if not single or len(table) - len(empty) < 2 or any(LIST.fullmatch(cell or "") for cell in columns[str(word)]):
+    strings, columns = _strings(table), single_words(table)
+    cells = zip(*(strings[name] for name in strings.column_names), strict=True)
+    all_text = len(strings.column_names) == len(table.column_names)
+    empty = {i for i, row in enumerate(cells) if not any(row)} if all_text else set[int]()
+    if columns is None or len(table) - len(empty) < 2:
         return table.select([i for i in range(len(table)) if i not in empty]) if empty else table
-    number = next((name for name in table.column_names if name not in (word, tag) and _numbers_sentences(name)), None)
+    word, tag, number = columns
     ids = [None] * len(table) if number is None else table[number][:]
     begins: list[int] = []
     before = None
