@@ -136,7 +136,8 @@ class _Loading:
         remarks = [*remarks, *self._shared_groups(parts, named)]
         facts = {"labels": labels, "name": source.name, "origins": origins}
         whole = {split: named[split] for split, part in parts.items() if len(tables[split]) == len(part.rows)}
-        return Splits(**tables, **facts, skipped=tuple(skipped), warnings=(*notes, *remarks), whole=whole)
+        said = {"skipped": tuple(skipped), "warnings": (*notes, *remarks), "readings": tuple(source.warnings)}
+        return Splits(**tables, **facts, **said, whole=whole)
 
     def _part(
         self,

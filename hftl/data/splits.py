@@ -54,6 +54,7 @@ class Splits:
     skipped: tuple[str, ...]  # "path: reason" for each broken image that was left out
     warnings: tuple[str, ...]
     whole: dict[str, str] = field(default_factory=dict)  # of a split that is all of one of the source, its name there
+    readings: tuple[str, ...] = ()  # those of the warnings that say how the source was read
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset
 from torch import Tensor
 
-from hftl.data.columns import kind_of
+from hftl.data.columns import is_string, kind_of, shortened, written_numbers
 from hftl.data.columns import numbers_of as numbers_in
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.number_scores import (
@@ -49,6 +49,18 @@ class Estimate(Answer):
 def numbers_of(table: Dataset, column: str, where: str, known: Collection[Any] | None = None) -> list[float | None]:
     """Return the numbers; None for what is missing or not finite. Raises `DataError` for a column of other values."""
     numbers = numbers_in(table, column)
+    values = table[column][:] if numbers is None and is_string(table.features[column]) else []
+    cells = [value for value in values if value and value.strip()]
+    ways = written_numbers(cells) if cells else []
+    if len(ways) == 1:
+        known = dict(zip(cells, ways[0], strict=True))
+        return [known.get(value) for value in values]
+    if cells:
+        cell = next((cell for cell in cells if not written_numbers([cell])), cells[0])
+        raise DataError(
+            f"{where}: the label column {column!r} holds {shortened(cell)}, and a number for a row is asked for, written in one "
+            "way: such as 1234.5. Or leave --problem_type out, or name the column with --label_column"
+        )
     if numbers is None:
         raise DataError(
             f"{where}: the label column {column!r} holds {kind_of(table.features[column])} values, and a number for a row "
