@@ -204,7 +204,7 @@ def test_numbers_as_people_write_them(cells, first):
     splits = load_task("text-classification", replace(config, problem_type="regression"))[1]
     assert len({*map(abs, splits.train["label"]), *map(abs, splits.test["label"])}) > 150
     labelled = [{"text": "a", "label": cells.format(1, 7)}, {"text": "b", "label": cells.format(1, 19)}]
-    few = load_rows("text", replace(config, data=labelled), ("price",), NUMBER)  # one way to read them in few rows too
+    few = load_rows("text", replace(config, data=labelled * 2), ("price",), NUMBER)  # one way to read them in few rows too
     assert abs(few.labels[1] - few.labels[0]) == 12
 
 
@@ -233,3 +233,20 @@ def test_labels_that_look_like_lists_are_told():
         load_splits("text", config)
     plain = [{"text": f"text {i}", "label": ["Arts, Crafts", "Food, Drink", "Toys"][i % 3]} for i in range(60)]
     assert not load_splits("text", build_config("text-classification", {"data": plain}).data).readings
+
+
+def test_numbers_that_differ_by_less_than_a_model_can_say():
+    rows = [{"text": f"text {i}", "when": 1.7e9 + 1.5 * i} for i in range(100)]
+    with pytest.raises(DataError, match=r"near 1,700,000,000 and differ by 43 .*subtract 1,700,000,000 from all"):
+        load_task("text-classification", build_config("text-classification", {"data": rows}).data)
+    wide = [{"text": f"text {i}", "when": 1.7e9 + 51.5 * i} for i in range(100)]
+    assert load_task("text-classification", build_config("text-classification", {"data": wide}).data)
+
+
+def test_numbers_of_too_few_test_rows(tmp_path):
+    rows = [{"text": f"text {i}", "score": i / 7} for i in range(60)]
+    data = DatasetDict(train=Dataset.from_list(rows), test=Dataset.from_list(rows[:2]))
+    with pytest.raises(DataError, match="test has 2 rows, and how well 'score' is estimated cannot be measured on fewer than 4"):
+        load_task("text-classification", build_config("text-classification", {"data": data}).data)
+    with pytest.raises(DataError, match="train has 1 row, "):
+        load_rows("text", DataConfig(data=rows[:1]), ("score",), NUMBER)

@@ -25,6 +25,8 @@ from hftl.tasks.outputs.names import late
 from hftl.tasks.task import Answer, Output, Summed
 
 
+# Steps of 32 bits in a deviation of the targets: rounding takes a twelfth of the square, .003, from R2.
+COARSE = 0.2
 LEVEL = 0.9  # share of rows whose target a conformal interval holds
 
 
@@ -75,6 +77,13 @@ def one_name(parts: dict[str, list[float]], feature: Any, column: str) -> tuple[
     if len({*values}) < 2:
         raise DataError(
             f"all {len(values)} rows of train have the same number in {column!r}: there is nothing to learn"
+        )
+    step, spread = float(np.spacing(np.float32(max(map(abs, values))))), float(np.std(values))
+    if step > COARSE * spread:
+        base = float(f"{np.mean(values):.{max(0, int(math.log10(abs(np.mean(values)) / spread)) - 1)}e}")
+        raise DataError(
+            f"the numbers of {column!r} lie near {base:,.10g} and differ by {spread:.2g} (standard deviation), and models answer "
+            f"in steps of {step:.2g} there (32 bits): subtract {base:,.10g} from all of them, and add it to the answers"
         )
     span = f"{min(values):.2g} to {max(values):.2g}"  # about: a card shows it, and no row
     return (column,), [f"The answer is a number ({column}): regression, {len({*values}):,} different values, {span}."]
@@ -140,6 +149,7 @@ NUMBER = Output(
     recognise=_recognise,
     gather=lambda values: np.asarray(values, dtype=np.float64),
     counts=lambda targets, names: np.array([len(targets)]),
+    least=4,  # on fewer, R2 and correlations have no interval (see `spearman`)
     loss=squared_error,
     decode=decode,
     answers=answers,
