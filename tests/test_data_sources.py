@@ -160,10 +160,17 @@ def test_western_letters_that_are_not_utf8(tmp_path):
     lines = ["text,label", *(f"the caf\u00e9 \u201cNo. {i}\u201d of my choice,{'ab'[i % 2]}" for i in range(20))]
     (tmp_path / "x.csv").write_bytes("\n".join(lines).encode("cp1252"))
     splits = load_splits("text", DataConfig(data=tmp_path / "x.csv"))
-    assert "the caf\u00e9 \u201cNo. 3\u201d of my choice" in [*splits.train["text"], *splits.validation["text"], *splits.test["text"]]
+    assert "the caf\u00e9 \u201cNo. 3\u201d of my choice" in [
+        *splits.train["text"],
+        *splits.validation["text"],
+        *splits.test["text"],
+    ]
     assert "x.csv is not in UTF-8: it was read as Windows-1252." in splits.warnings
     (tmp_path / "x.csv").rename(tmp_path / "train.csv")
-    assert "train.csv is not in UTF-8: it was read as Windows-1252." in load_splits("text", DataConfig(data=tmp_path)).warnings
+    assert (
+        "train.csv is not in UTF-8: it was read as Windows-1252."
+        in load_splits("text", DataConfig(data=tmp_path)).warnings
+    )
 
 
 @pytest.mark.parametrize("rows", [3, 20])

@@ -204,7 +204,9 @@ def test_numbers_as_people_write_them(cells, first):
     splits = load_task("text-classification", replace(config, problem_type="regression"))[1]
     assert len({*map(abs, splits.train["label"]), *map(abs, splits.test["label"])}) > 150
     labelled = [{"text": "a", "label": cells.format(1, 7)}, {"text": "b", "label": cells.format(1, 19)}]
-    few = load_rows("text", replace(config, data=labelled * 2), ("price",), NUMBER)  # one way to read them in few rows too
+    few = load_rows(
+        "text", replace(config, data=labelled * 2), ("price",), NUMBER
+    )  # one way to read them in few rows too
     assert abs(few.labels[1] - few.labels[0]) == 12
 
 
@@ -219,7 +221,11 @@ def test_numbers_that_can_be_read_in_two_ways_or_none():
     with pytest.raises(DataError, match="holds 'about 7', and a number for a row is asked for"):
         load_task("text-classification", asked)
     few = [{"text": f"text {i}", "label": f"${i % 3 + 1}.50"} for i in range(60)]
-    assert load_splits("text", build_config("text-classification", {"data": few}).data).labels == ("$1.50", "$2.50", "$3.50")
+    assert load_splits("text", build_config("text-classification", {"data": few}).data).labels == (
+        "$1.50",
+        "$2.50",
+        "$3.50",
+    )
 
 
 def test_labels_that_look_like_lists_are_told():
@@ -246,7 +252,9 @@ def test_numbers_that_differ_by_less_than_a_model_can_say():
 def test_numbers_of_too_few_test_rows(tmp_path):
     rows = [{"text": f"text {i}", "score": i / 7} for i in range(60)]
     data = DatasetDict(train=Dataset.from_list(rows), test=Dataset.from_list(rows[:2]))
-    with pytest.raises(DataError, match="test has 2 rows, and how well 'score' is estimated cannot be measured on fewer than 4"):
+    with pytest.raises(
+        DataError, match="test has 2 rows, and how well 'score' is estimated cannot be measured on fewer than 4"
+    ):
         load_task("text-classification", build_config("text-classification", {"data": data}).data)
     with pytest.raises(DataError, match="train has 1 row, "):
         load_rows("text", DataConfig(data=rows[:1]), ("score",), NUMBER)

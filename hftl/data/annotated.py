@@ -23,7 +23,9 @@ def plain_records(records: Any) -> Any:
     rows = [_plain(record) for record in records]
     chosen = [row["label"] for row in rows if isinstance(row, _Chosen) and row["label"] is not None]
     if chosen and all(len(choices) == 1 for choices in chosen):
-        rows = [{**row, "label": row["label"] and row["label"][0]} if isinstance(row, _Chosen) else row for row in rows]
+        rows = [
+            {**row, "label": row["label"] and row["label"][0]} if isinstance(row, _Chosen) else row for row in rows
+        ]
     return rows
 
 

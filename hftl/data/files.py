@@ -37,6 +37,9 @@ SPLIT_NAMES = {
     "test": ("test", "testing", "eval", "evaluation"),
 }
 _MARKS = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
+_OTHERS = {"zip or Excel": b"PK\3\4", "gzip": b"\x1f\x8b", "PDF": b"%PDF", "PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff"}
+_OTHERS |= {"parquet": b"PAR1", "Excel": b"\xd0\xcf\x11\xe0", "pickle": b"\x80\4\x95", "SQLite": b"SQLite format"}
+_CONTROL = bytes({*range(32), 127} - {*b"\t\n\v\f\r\x1b"})
 WESTERN = "cp1252"
 _WESTERN = 0.1  # share of bytes beyond ASCII: of a language with accents, and of no other alphabet
 _NOT_WESTERN = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\x80-\xff]{4}")  # UTF-8, or such a word
@@ -215,6 +218,11 @@ def text_encoding(path: Path) -> str:
     Raises `DataError` for zero bytes that no text has.
     """
     data = path.read_bytes()
+    kind = next((kind for kind, begin in _OTHERS.items() if data.startswith(begin)), None)
+    if kind is None and len(data.translate(None, _CONTROL)) < (1 - _FEW) * len(data) and b"\0" not in data:
+        kind = "binary"
+    if kind is not None:
+        raise DataError(f"{path.name} is no text file, but {kind} data: save it as {FILE_KINDS}")
     for name, marks in _MARKS.items():
         if data.startswith(marks):
             return name

@@ -26,7 +26,17 @@ from hftl.data.columns import (
     shortened,
     written_numbers,
 )
-from hftl.data.files import DATA_SUFFIXES, IMAGE_SUFFIXES, METADATA_NAMES, NO_DATA, data_errors, has_images, split_of
+from hftl.data.files import (
+    DATA_SUFFIXES,
+    IMAGE_SUFFIXES,
+    METADATA_NAMES,
+    NO_DATA,
+    csv_form,
+    csv_records,
+    data_errors,
+    has_images,
+    split_of,
+)
 from hftl.data.lists import list_separator, with_lists
 from hftl.data.samples import SAMPLES
 from hftl.data.sources import read_source
@@ -60,8 +70,11 @@ def train_of(source: Source) -> dict[str, str]:
     if "train" not in named:
         have = ", ".join(source.tables) or "none"
         raise DataError(f"{source.name} has no train split; its splits are: {have}. Call one 'train'")
+    if source.unfit:
+        raise DataError(source.unfit)
     if not len(source.tables[named["train"]]):
-        raise DataError(f"{source.name} is empty: {named['train']} has no rows")
+        have = columns_line(source.tables[named["train"]])
+        raise DataError(f"{source.name} is empty: {named['train']} has no rows; {have}")
     return named
 
 
@@ -128,7 +141,10 @@ def find_task(config: DataConfig) -> str:
             except DataError as error:
                 trouble.append(error)
                 continue
-            if not tasks or not is_string(table.features[columns.inputs[0]]):  # paths beside a text are no input
+            paths = is_string(table.features[columns.inputs[0]]) or (
+                source.files and "file_name" in table.column_names
+            )
+            if not tasks or not paths:  # paths beside a text are no input
                 tasks.append(name)
         if not tasks:
             raise trouble[0]
@@ -145,7 +161,9 @@ def named_by(table: Dataset, kind: str, config: DataConfig) -> str:
     """
     columns = single_words(table) if kind == "text" and config.text_column is None else None
     if columns is not None and columns[2] is not None:
-        raise DataError(f"every row holds one word ({columns[0]}) of a sentence ({columns[2]}): use token-classification")
+        raise DataError(
+            f"every row holds one word ({columns[0]}) of a sentence ({columns[2]}): use token-classification"
+        )
     for task in (task for task in TASKS.values() if task.inputs.kind == kind):
         label = config.label_column or column_named(table, task.output.usual)
         image = label is not None and label in table.column_names and is_image(table.features[label])
@@ -161,6 +179,10 @@ def likely_kinds(data: Any, config: DataConfig) -> tuple[str, ...]:
     path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ("image",)
+    if path.suffix.lower() in (".csv", ".tsv") and path.is_file() and has_images(path.parent):
+        header = next(csv_records(path, csv_form(path)), [])
+        if not any(name.lower().strip() in TEXT_NAMES for name in header):
+            return ("image", "text", "sentence")
     pictures = path != Path() and path.is_dir() and has_images(path)
     return ("image",) if pictures and not _has_split_files(path) else ("text", "image", "sentence")
 
@@ -234,8 +256,14 @@ def _label(source: Source, config: DataConfig) -> list[str]:
     if table is None:
         return []
     label = config.label_column or column_named(table, CLASSES.usual, *inputs)
-    others = [n for n in table.column_names if n not in inputs and n.lower().strip() not in (*TEXT_NAMES, *IMAGE_NAMES)]
-    return [name for name in ([label] if label else others) if name in table.column_names and is_string(table.features[name])]
+    others = [
+        n for n in table.column_names if n not in inputs and n.lower().strip() not in (*TEXT_NAMES, *IMAGE_NAMES)
+    ]
+    return [
+        name
+        for name in ([label] if label else others)
+        if name in table.column_names and is_string(table.features[name])
+    ]
 
 
 def _cells(source: Source, column: str) -> list[str]:
@@ -281,7 +309,9 @@ def _as_numbers(source: Source, config: DataConfig) -> Source:
         for name, table in source.tables.items():
             numbers = [known.get(cell) for cell in table[column][:]] if column in table.column_names else None
             order, kind = table.column_names, Value("float64")
-            tables[name] = table if numbers is None else table.remove_columns([column]).add_column(column, numbers, feature=kind)
+            tables[name] = (
+                table if numbers is None else table.remove_columns([column]).add_column(column, numbers, feature=kind)
+            )
             tables[name] = tables[name].select_columns(order)
         example = max(cells, key=len)
         note = f"Numbers were read from text ({column}): {example!r} as {known[example]:,.10g}."

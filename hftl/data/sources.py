@@ -21,7 +21,7 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict,
 from datasets.table import InMemoryTable
 
 from hftl.data.annotated import plain_records
-from hftl.data.coco import read_coco_tree
+from hftl.data.coco import boxes_line, read_coco_tree
 from hftl.data.columns import frame_table, is_usual_name, labelled_table, records_table
 from hftl.data.files import (
     CONLL_SUFFIXES,
@@ -42,7 +42,7 @@ from hftl.data.files import (
     text_encoding,
     text_errors,
 )
-from hftl.data.image_tables import read_image_tables
+from hftl.data.image_tables import read_image_tables, with_images_beside
 from hftl.data.images import image_table, read_image_tree
 from hftl.data.mask_trees import read_mask_tree, with_mask_files
 from hftl.data.samples import load_sample
@@ -95,14 +95,17 @@ def _read_source(data: Any, kind: str) -> Source:
         return _read_folder(path, kind)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Source({"train": image_table([path], [path.name], None)}, path.name)
-    files = {"train": path}
-    return Source({"train": read_file(path, kind)}, path.name, path.parent, warnings=_encodings([path]), files=files)
+    files, table = {"train": path}, read_file(path, kind)
+    table = with_images_beside(table, path) if kind == "image" else table
+    return Source({"train": table}, path.name, path.parent, warnings=_encodings([path]), files=files)
 
 
 def _encodings(paths: Iterable[Path]) -> list[str]:
     """Return a note of each file of text that is not in UTF-8 and was read all the same."""
     texts = (path for path in paths if path.suffix.lower() != ".parquet")
-    return [f"{one.name} is not in UTF-8: it was read as Windows-1252." for one in texts if text_encoding(one) == WESTERN]
+    return [
+        f"{one.name} is not in UTF-8: it was read as Windows-1252." for one in texts if text_encoding(one) == WESTERN
+    ]
 
 
 def _as_table(data: Any, kind: str) -> Dataset:
@@ -158,7 +161,9 @@ def _read_folder(folder: Path, kind: str) -> Source:
         return Source(dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}, name)
     if kind == "image" and has_images(folder):
         special = read_mask_tree(folder) or read_coco_tree(folder) or read_image_tables(folder, read_file)
-        return special or read_image_tree(folder, read_file)
+        tree = special or read_image_tree(folder, read_file)
+        labelled = any({*table.column_names} - {"image", "file_name"} for table in tree.tables.values())
+        return tree if labelled else replace(tree, unfit=boxes_line(folder))
     files = data_files(folder, kind)
     tables = {split: _join([read_file(path, kind) for path in paths], split) for split, paths in files.items()}
     alone = {split: paths[0] for split, paths in files.items()}
@@ -249,7 +254,9 @@ def _read_json(path: Path) -> Dataset:
         lists = [value for value in content.values() if isinstance(value, list)]
         if {"columns", "data"} <= content.keys() and len(lists) > 1:  # orient="split"
             content = [dict(zip(map(str, content["columns"]), row, strict=True)) for row in content["data"]]
-        elif lists and isinstance(content.get("annotations"), list) and "classes" in content:  # of an annotator for spaCy
+        elif (
+            lists and isinstance(content.get("annotations"), list) and "classes" in content
+        ):  # of an annotator for spaCy
             content = [record for record in content["annotations"] if record is not None]
         elif len(lists) == 1 and lists[0] and isinstance(lists[0][0], dict):
             content = lists[0]  # {"data": [records]}

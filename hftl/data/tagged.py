@@ -78,7 +78,9 @@ def as_words(tables: dict[str, Dataset], where: str) -> tuple[dict[str, Dataset]
     for name, rows in marked.items():
         if rows is not None:
             tables[name] = _from_spans(tables[name], rows, shift)
-    return _with_outside({name: _as_lists(table, name) for name, table in tables.items()}, notes), [*dict.fromkeys(notes)]
+    return _with_outside({name: _as_lists(table, name) for name, table in tables.items()}, notes), [
+        *dict.fromkeys(notes)
+    ]
 
 
 def _strings(table: Dataset) -> Dataset:
@@ -168,7 +170,9 @@ def _with_outside(tables: dict[str, Dataset], notes: list[str]) -> dict[str, Dat
         for name, rows in lists.items():
             if rows is not None:
                 tags = [row and [known.get(tag, tag) for tag in row] for row in rows]
-                tables[name] = tables[name].remove_columns([column]).add_column(column, tags, feature=List(Value("string")))
+                tables[name] = (
+                    tables[name].remove_columns([column]).add_column(column, tags, feature=List(Value("string")))
+                )
     return tables
 
 
@@ -246,7 +250,9 @@ def _inside(line: str, at: int) -> bool:
 def _from_spans(table: Dataset, marked: Sequence[_Marked], shift: int) -> Dataset:
     rows = [_cut(line, [(a, b + shift, kind) for a, b, kind in spans or ()], here) for line, spans, here in marked]
     made = {"tokens": "string", "starts": "int64", "tags": "string"}
-    spans = column_named(table.select_columns([n for n in table.column_names if is_list(table.features[n])]), SPAN_NAMES)
+    spans = column_named(
+        table.select_columns([n for n in table.column_names if is_list(table.features[n])]), SPAN_NAMES
+    )
     table = table.remove_columns(sorted({str(spans), *made} & {*table.column_names}))
     for i, (name, kind) in enumerate(made.items()):
         unsaid = [name == "tags" and one is None for _, one, _ in marked]

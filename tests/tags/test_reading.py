@@ -208,7 +208,9 @@ WORDS = [("Ada", "B-PER"), ("lives", "O"), ("in", "O"), ("Rome", "B-LOC"), (".",
 def test_a_csv_with_one_word_on_each_row(tmp_path, form):
     rows = []
     for i in range(20):
-        rows += [(f"Sentence: {i}" if k == 0 or form == "each" else "", w, f"P{k}", t) for k, (w, t) in enumerate(WORDS)]
+        rows += [
+            (f"Sentence: {i}" if k == 0 or form == "each" else "", w, f"P{k}", t) for k, (w, t) in enumerate(WORDS)
+        ]
         rows += [("", "", "", "")] * (form == "blank")
     header = ("Sentence #" if form != "blank" else "Nr", "Word", "POS", "Tag")
     rows = rows if form != "blank" else [("", *row[1:]) for row in rows]
@@ -225,7 +227,9 @@ def test_words_of_which_nothing_says_where_a_sentence_begins(tmp_path):
     csv = write_csv(tmp_path / "w.csv", WORDS * 9, ("word", "tag"))
     with pytest.raises(DataError, match="number the sentences in a column 'sentence_id'"):
         read(csv)
-    csv = write_csv(tmp_path / "x.csv", [(i % 2, w, t) for i, (w, t) in enumerate(WORDS * 9)], ("sent_id", "word", "tag"))
+    csv = write_csv(
+        tmp_path / "x.csv", [(i % 2, w, t) for i, (w, t) in enumerate(WORDS * 9)], ("sent_id", "word", "tag")
+    )
     with pytest.raises(DataError, match="'sent_id' changes from word to word"):
         read(csv)
     (tmp_path / "b.csv").write_text("word,tag\n" + "Ada,B-PER\nsings,O\n\n" * 9)
@@ -236,7 +240,9 @@ def test_ends_that_are_inclusive(tmp_path):
     rows = [{"text": "Ada Lovelace lived in London.", "label": [[0, 11, "PER"], [22, 27, "LOC"]]}] * 9
     rows += [{"text": "I met Li U.", "label": [[6, 7, "PER"], [9, 9, "PER"]]}]
     splits = read(rows)
-    assert (["Ada", "Lovelace", "lived", "in", "London", "."], ["B-PER", "I-PER", "O", "O", "B-LOC", "O"]) in rows_of(splits)
+    assert (["Ada", "Lovelace", "lived", "in", "London", "."], ["B-PER", "I-PER", "O", "O", "B-LOC", "O"]) in rows_of(
+        splits
+    )
     assert any("ends of spans are inclusive" in line for line in splits.warnings)
     mixed = [*rows, {"text": "Ada Lovelace lived", "label": [[0, 12, "PER"]]}]
     with pytest.raises(DataError, match=r"the ends of 1 spans look exclusive \(train, row 10 .*those of 20 others"):
@@ -294,14 +300,20 @@ TOOLS = {
 def test_files_of_tools_for_annotation(tool, tmp_path):
     (tmp_path / "export.json").write_text(json.dumps(TOOLS[tool]))
     splits = read(tmp_path / "export.json")
-    assert rows_of(splits)[0] == (["Ada", "Lovelace", "lived", "in", "London", "."], ["B-PER", "I-PER", *"OO", "B-LOC", "O"])
+    assert rows_of(splits)[0] == (
+        ["Ada", "Lovelace", "lived", "in", "London", "."],
+        ["B-PER", "I-PER", *"OO", "B-LOC", "O"],
+    )
     assert find_task(DataConfig(data=str(tmp_path / "export.json"))) == "token-classification"
 
 
 def test_tasks_of_label_studio_that_nobody_has_done(tmp_path):
     with pytest.raises(DataError, match="1 of 21 rows cannot be used"):
         read([*[STUDIO] * 20, {"data": {"text": "Ada"}, "annotations": []}])
-    choice = [{"value": {"choices": ["good"]}, "type": "choices"}], [{"value": {"choices": ["bad"]}, "type": "choices"}]
+    choice = (
+        [{"value": {"choices": ["good"]}, "type": "choices"}],
+        [{"value": {"choices": ["bad"]}, "type": "choices"}],
+    )
     tasks = [{"data": {"text": f"so {i}"}, "annotations": [{"result": choice[i % 2]}]} for i in range(20)]
     task, splits = load_task("text-classification", build_config("text-classification", {"data": tasks}).data)
     assert (task.output.problem_type, splits.labels) == ("single_label_classification", ("bad", "good"))
