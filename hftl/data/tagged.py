@@ -29,6 +29,7 @@ _SENTENCES = {"", "s", "idx", "id", "no", "nr", "num", "number", "index", "key"}
 _SIGNS = ("o", "0", "")  # that stand for O in files without one
 _SCHEME = re.compile(r"[BIESLUMbieslum][-_].+", re.DOTALL)
 _MIXED = 0.1  # share of inclusive ends among those that tell, from which spans are not all exclusive
+_SPACED = 0.05  # share of words that hold a space, at most
 _FEW = 3  # rows in a line
 _Marked = tuple[str, list[tuple[int, int, str]] | None, str]  # a text, its spans, and where it stands
 
@@ -98,16 +99,19 @@ def _as_lists(table: Dataset, where: str) -> Dataset:
     return table
 
 
-def single_words(table: Dataset) -> tuple[str, str, str | None] | None:
-    """Return the columns of words, of tags and of what numbers the sentences, where every row holds one word; else None."""
+def single_words(table: Dataset) -> tuple[str, str | None, str | None] | None:
+    """Return the columns of words, of tags and of what numbers the sentences, where a row holds one word; None elsewhere.
+
+    Without tags (what is to be predicted) the sentences must be numbered; where they are, a few words may hold a space.
+    """
     strings = _strings(table)
     word, tag = (column_named(strings, names) for names in (WORD_NAMES, TAG_NAMES))
-    if word is None or tag is None or any(len((cell or "").split()) > 1 for cell in [*strings[word], *strings[tag]]):
+    number = next((n for n in table.column_names if n not in (word, tag) and _numbers_sentences(n)), None)
+    if word is None or (tag or number) is None or any(LIST.fullmatch(cell or "") for cell in strings[word]):
         return None
-    if any(LIST.fullmatch(cell or "") for cell in strings[word]):
-        return None
-    others = (name for name in table.column_names if name not in (word, tag))
-    return word, tag, next((name for name in others if _numbers_sentences(name)), None)
+    cells = [cell or "" for name in (word, tag) if name for cell in strings[name]]
+    several = sum(len(cell.split()) > 1 for cell in cells)
+    return (word, tag, number) if several <= (_SPACED * len(cells) if number else 0) else None
 
 
 def _grouped(table: Dataset, where: str, notes: list[str]) -> Dataset:
@@ -116,9 +120,9 @@ def _grouped(table: Dataset, where: str, notes: list[str]) -> Dataset:
     A column numbers the sentences, on every row or on the first one of each; or an empty row stands between them.
     """
     strings, columns = _strings(table), single_words(table)
-    cells = zip(*(strings[name] for name in strings.column_names), strict=True)
+    texts = zip(*(strings[name] for name in strings.column_names), strict=True)
     all_text = len(strings.column_names) == len(table.column_names)
-    empty = {i for i, row in enumerate(cells) if not any(row)} if all_text else set[int]()
+    empty = {i for i, row in enumerate(texts) if not any(row)} if all_text else set[int]()
     if columns is None or len(table) - len(empty) < 2:
         return table.select([i for i in range(len(table)) if i not in empty]) if empty else table
     word, tag, number = columns
