@@ -137,7 +137,11 @@ class _Loading:
         facts = {"labels": labels, "name": source.name, "origins": origins}
         whole = {split: named[split] for split, part in parts.items() if len(tables[split]) == len(part.rows)}
         self._check_size(len(tables["test"]), "test", labels)
-        said: dict[str, Any] = {"skipped": tuple(skipped), "warnings": (*notes, *remarks), "readings": tuple(source.warnings)}
+        said: dict[str, Any] = {
+            "skipped": tuple(skipped),
+            "warnings": (*notes, *remarks),
+            "readings": tuple(source.warnings),
+        }
         return Splits(**tables, **facts, **said, whole=whole)
 
     def _part(

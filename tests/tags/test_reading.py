@@ -219,8 +219,13 @@ def test_a_csv_with_one_word_on_each_row(tmp_path, form):
     assert len(splits.train) + len(splits.validation) + len(splits.test) == 20
     assert any("Every row holds one word" in line for line in splits.warnings)
     words = [row[:-1] for row in rows]
-    task, config = get_task("token-classification"), DataConfig(data=write_csv(tmp_path / "new.csv", words, header[:-1]))
-    assert form == "blank" or load_rows(task.inputs, config, None, task.output).inputs["words"][0] == [w for w, _ in WORDS]
+    task, config = (
+        get_task("token-classification"),
+        DataConfig(data=write_csv(tmp_path / "new.csv", words, header[:-1])),
+    )
+    assert form == "blank" or load_rows(task.inputs, config, None, task.output).inputs["words"][0] == [
+        w for w, _ in WORDS
+    ]
     assert form == "blank" or find_task(DataConfig(data=str(tmp_path / "ner.csv"))) == "token-classification"
     other = read(tmp_path / "ner.csv", label_column="POS") if form == "each" else None
     assert other is None or other.labels
