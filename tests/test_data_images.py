@@ -60,6 +60,8 @@ def test_a_table_beside_the_images_says_their_labels(tmp_path, home, ending):
     alone = load(folder / "labels.csv", "image")  # the table given by its name
     assert alone.train["image"][:] == splits.train["image"][:]
     assert find_task(DataConfig(data=str(folder / "labels.csv"))) == "image-classification"
+    pd.DataFrame(rows)[["id", "label"]].set_axis(["id", "breed"], axis=1).to_csv(folder / "labels.csv", index=False)
+    assert load(folder, "image").labels == ("ill", "well")  # the only other column
     elsewhere = [{**row, "id": f"C:\\scans\\{row['id']}"} for row in rows]
     pd.DataFrame(elsewhere).to_csv(folder / "labels.csv", index=False)
     assert load(folder / "labels.csv", "image").train["image"][:] == splits.train["image"][:]

@@ -106,9 +106,9 @@ def find_columns(
     if label in columns:
         raise DataError(f"the column {label!r} cannot be both the {kind} and the label: {have}")
     if label is None:  # the only ClassLabel, else the only column that is left
-        left = [name for name in table.column_names if name not in columns]
+        left = [name for name in table.column_names if name not in columns and name.lower() not in IMAGE_NAMES]
         classes = [name for name in left if isinstance(table.features[name], ClassLabel)]
-        rest = left if len(left) == 1 and left[0].lower() not in IMAGE_NAMES else []
+        rest = left if len(left) == 1 else []
         label = next(iter(classes if len(classes) == 1 else rest), None)
     if label is None and need_label:
         raise DataError(
