@@ -251,9 +251,8 @@ def _run(config: RunConfig, hooks: Hooks) -> Result:
         control = run.step("control", train_scratch, ready, seen, base) if config.control == "scratch" else None
         final = run.step("finish", _finish, ready, seen)
         ready = replace(ready, task=ready.task.answering_by(final.model.config))
-        outcome = run.step(
-            "score", _score, ready, seen, base, final
-        )  # the only place where the test rows are answered
+        # the only place where the test rows are answered
+        outcome = run.step("score", _score, ready, seen, base, final)
         scene = Scene(run, ready, seen, trained.fitted, outcome, base, control, selection=trained.selection)
         if base is not None and base.retention is not None:
             scene = run.step("forgetting", _look_back, scene, base)
@@ -266,7 +265,8 @@ def _prepare(run: Run) -> Prepared:
     ready = prepare(run.config)
     check_fits(run.config, ready.loaded.model, len(ready.train))
     check_method(run.config.method, ready.loaded)
-    terminal.sum_up(f"{len(ready.train):,} training and {len(ready.validation):,} validation rows")
+    rows = f"{len(ready.train):,} training and {len(ready.validation):,} validation rows"
+    terminal.sum_up(". ".join([rows, *(line.rstrip(".") for line in ready.splits.readings)]))
     return ready
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hftl.config import DataConfig
-from hftl.data.load import load_task
+from hftl.data.load import load_rows, load_task
 from hftl.data.sources import read_source
 from hftl.errors import DataError
 from hftl.tasks.outputs.masks import MASKS
@@ -229,3 +229,15 @@ def test_boxes_alone_are_no_masks(tmp_path, content):
     write(tmp_path, content)
     with pytest.raises(DataError):
         load(tmp_path)
+
+
+def test_boxes_alone_are_no_task(tmp_path, content):
+    for one in content["annotations"]:
+        one |= {"bbox": [2, 3, 10, 8], "segmentation": []}
+    write(tmp_path, content)
+    for task in ("image-segmentation", "image-classification"):
+        with pytest.raises(
+            DataError, match=r"_annotations\.coco\.json holds boxes and no outlines, and object detection is no"
+        ):
+            load_task(task, DataConfig(data=str(tmp_path)))
+    assert len(load_rows("image", DataConfig(data=str(tmp_path)), None).inputs) == 8  # to predict

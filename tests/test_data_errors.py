@@ -71,6 +71,8 @@ def test_no_such_file(tmp_path, monkeypatch, name):
         ("x.csv", "", ("x.csv is empty",)),
         ("x.csv", "text,label\n", ("is empty", "no rows")),
         ("x.jsonl", "\n", ("is empty",)),
+        ("x.csv", b"PK\3\4 and more", ("no text file, but zip or Excel data", "CSV, TSV")),
+        ("x.csv", bytes(range(1, 32)), ("no text file, but binary data",)),
         ("x.csv", "text,label\na,b\nc,d,e\n", ("cannot be parsed", "line 3")),
         ("x.csv", "text,label\na,b,c\nd,e,f\n", ("cannot be parsed",)),
         ("x.csv", 'text,label\n"a,b\n', ("cannot be parsed", "EOF")),
@@ -79,7 +81,12 @@ def test_no_such_file(tmp_path, monkeypatch, name):
         ("x.json", "[1, 2]", ("list of records",)),
         ("x.json", '[{"text": 1}, {"text": "a"}]', ("'text'", "int, str", "one kind")),
         ("x.parquet", "not parquet", ("cannot be parsed",)),
-        ("x.csv", "text,label\nna\xefve,a\n".encode("latin-1"), ("UTF-8",)),
+        ("x.csv", "text,label\n\u043d\u0435\u0442,a\n".encode("cp1251"), ("UTF-8",)),
+        (
+            "x.csv",
+            "text,label\ncaf\xe9,a\n".encode() + b"such a na\xefve question to ask,b\n" * 9,
+            ("UTF-8",),
+        ),  # damaged, or of two kinds
         ("x.xlsx", "a", (".xlsx", "CSV, TSV, JSON, JSONL or parquet")),
         ("x.csv", "text,text,label\n", ("two columns called 'text'",)),
     ],

@@ -14,6 +14,7 @@ from transformers.image_utils import load_image
 from hftl.config import DataConfig
 from hftl.data.images import decode_image, mode_and_size
 from hftl.data.load import load_rows
+from hftl.data.settle import find_task
 from hftl.errors import DataError
 from tests.small_data import all_rows, image_folder, load, picture, write
 
@@ -56,6 +57,14 @@ def test_a_table_beside_the_images_says_their_labels(tmp_path, home, ending):
     assert splits.labels == ("ill", "well")
     for row in (*splits.train, *splits.validation, *splits.test):
         assert splits.labels[row["label"]] == ("ill" if (int(Path(row["image"]["path"]).stem) - 100) % 3 else "well")
+    alone = load(folder / "labels.csv", "image")  # the table given by its name
+    assert alone.train["image"][:] == splits.train["image"][:]
+    assert find_task(DataConfig(data=str(folder / "labels.csv"))) == "image-classification"
+    pd.DataFrame(rows)[["id", "label"]].set_axis(["id", "breed"], axis=1).to_csv(folder / "labels.csv", index=False)
+    assert load(folder, "image").labels == ("ill", "well")  # the only other column
+    elsewhere = [{**row, "id": f"C:\\scans\\{row['id']}"} for row in rows]
+    pd.DataFrame(elsewhere).to_csv(folder / "labels.csv", index=False)
+    assert load(folder / "labels.csv", "image").train["image"][:] == splits.train["image"][:]
     pd.DataFrame(rows).to_csv(folder / "more.csv", index=False)
     with pytest.raises(DataError, match=r"labels and more both name the images of .*: keep one"):
         load(folder, "image")
@@ -83,6 +92,8 @@ def test_ids_that_begin_anew_in_each_split_mean_its_own_images(tmp_path):
         table = pd.DataFrame({"id": range(12), "label": ["ab"[i % 2] for i in range(12)]})
         table.to_csv(tmp_path / f"{split}.csv", index=False)
     splits = load(tmp_path, "image")
+    alone = load(tmp_path / "train.csv", "image")
+    assert {Path(row["image"]["path"]).parent.name for row in (*alone.train, *alone.test)} == {"train"}
     for part, split in ((splits.train, "train"), (splits.validation, "train"), (splits.test, "test")):
         assert {Path(row["image"]["path"]).parent.name for row in part} == {split}
 
@@ -180,6 +191,16 @@ def test_sixteen_bits_are_scaled(tmp_path, suffix):
     assert (np.asarray(decode_image(deep))[:, :, 1] == pixels // 257).all()
     eight = PILImage.fromarray((pixels // 257).astype(np.int32))  # bits, in the disguise of 32
     assert (np.asarray(decode_image(eight))[:, :, 0] == pixels // 257).all()
+
+
+@pytest.mark.parametrize("white", [1, 255, 65535])
+def test_floats_are_scaled(tmp_path, white):
+    shares = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8)
+    PILImage.fromarray(shares * white).save(tmp_path / "x.tif")
+    assert abs(np.asarray(decode_image(tmp_path / "x.tif"))[..., 0] - shares * 255).max() <= 0.51
+    PILImage.fromarray(shares * white - 0.5).save(tmp_path / "x.tif")
+    with pytest.raises(OSError, match=r"its pixels are numbers from -0\.5 to .*: scale them to 0 to 255"):
+        decode_image(tmp_path / "x.tif")
 
 
 def test_broken_images_are_left_out_and_named(tmp_path):

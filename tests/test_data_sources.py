@@ -6,6 +6,9 @@ import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict, Features, Value
 
+from hftl.config import DataConfig
+from hftl.data.load import load_splits
+from hftl.data.sources import read_source
 from hftl.data.splits import recognise_splits
 from tests.small_data import all_rows, frame, load, write
 
@@ -151,3 +154,30 @@ def test_split_names():
     assert recognise_splits(["train", "validation_matched", "unsupervised"])["validation"] == "validation_matched"
     assert recognise_splits(["anything"]) == {"train": "anything"}
     assert recognise_splits(["test"]) == {"test": "test"}
+
+
+def test_western_letters_that_are_not_utf8(tmp_path):
+    lines = ["text,label", *(f"the caf\u00e9 \u201cNo. {i}\u201d of my choice,{'ab'[i % 2]}" for i in range(20))]
+    (tmp_path / "x.csv").write_bytes("\n".join(lines).encode("cp1252"))
+    splits = load_splits("text", DataConfig(data=tmp_path / "x.csv"))
+    assert "the caf\u00e9 \u201cNo. 3\u201d of my choice" in [
+        *splits.train["text"],
+        *splits.validation["text"],
+        *splits.test["text"],
+    ]
+    assert "x.csv is not in UTF-8: it was read as Windows-1252." in splits.warnings
+    (tmp_path / "x.csv").rename(tmp_path / "train.csv")
+    assert (
+        "train.csv is not in UTF-8: it was read as Windows-1252."
+        in load_splits("text", DataConfig(data=tmp_path)).warnings
+    )
+
+
+@pytest.mark.parametrize("rows", [3, 20])
+@pytest.mark.parametrize("orient", ["columns", "index", "split", "records", "table", "lines"])
+def test_what_pandas_writes_as_json(tmp_path, orient, rows):
+    frame = pd.DataFrame({"text": [f"text {i}" for i in range(rows)], "label": [*"aabbb", *"ab" * rows][:rows]})
+    how = {"orient": "records", "lines": True} if orient == "lines" else {"orient": orient}
+    frame.to_json(tmp_path / "x.json", **how)
+    table = read_source(tmp_path / "x.json", "text").tables["train"]
+    assert table.select_columns(["text", "label"]).to_list() == frame.to_dict("records")

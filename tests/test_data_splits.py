@@ -1,15 +1,18 @@
 """How rows become splits: labels, columns, cuts, samples, and rows to predict and evaluate."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
-from hftl.config import DataConfig
-from hftl.data.load import load_rows
+from hftl.config import DataConfig, build_config
+from hftl.data.load import load_rows, load_splits, load_task
 from hftl.data.splits import allocate, cut, sample
+from hftl.errors import DataError
+from hftl.tasks.outputs.number import NUMBER
 from tests.small_data import all_rows, frame, load, write
 
 
@@ -172,3 +175,86 @@ def test_a_text_column_of_another_name_does_not_clobber_text():
     rows = load_rows("text", DataConfig(data=table, text_column="body"), None)
     assert rows.table[0] == {"text": "short", "body": "the real one"}
     assert rows.inputs[0] == {"text": "the real one"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "first"),
+    [
+        ("${},{:03d}.50", 1000.5),
+        ("{}.{:03d},25 €", 1000.25),
+        ("{} {:03d},5", 1000.5),
+        ("-{}{:03d}.5%", -1000.5),
+        ("{}'{:03d}.5", 1000.5),
+        ("{}{:03d},5", None),  # a comma alone may be a list: asked for below
+    ],
+)
+def test_numbers_as_people_write_them(cells, first):
+    rows = [{"text": f"text {i}", "price": cells.format(i // 50 + 1, i % 50)} for i in range(200)]
+    config = build_config("text-classification", {"data": rows}).data
+    if first is not None:
+        task, splits = load_task("text-classification", config)
+        assert task.output.problem_type == "regression"
+        where = [*splits.train["row"]].index(0) if 0 in splits.train["row"] else None
+        assert where is None or splits.train["label"][where] == first
+        assert min(map(abs, splits.train["label"])) >= 1000
+        assert any("Numbers were read from text (price)" in line for line in splits.readings)
+    else:
+        with pytest.raises(DataError, match="--problem_type regression"):
+            load_task("text-classification", config)
+    splits = load_task("text-classification", replace(config, problem_type="regression"))[1]
+    assert len({*map(abs, splits.train["label"]), *map(abs, splits.test["label"])}) > 150
+    labelled = [{"text": "a", "label": cells.format(1, 7)}, {"text": "b", "label": cells.format(1, 19)}]
+    few = load_rows(
+        "text", replace(config, data=labelled * 2), ("price",), NUMBER
+    )  # one way to read them in few rows too
+    assert abs(few.labels[1] - few.labels[0]) == 12
+
+
+def test_numbers_that_can_be_read_in_two_ways_or_none():
+    rows = [{"text": f"text {i}", "price": f"{i // 50 + 1},{i % 50:03d}"} for i in range(200)]
+    asked = build_config("text-classification", {"data": rows, "problem_type": "regression"}).data
+    with pytest.raises(DataError, match="two ways: '1,000' is 1000 or 1"):
+        load_task("text-classification", asked)
+    rows[7]["price"] = "1,007.0"
+    assert max(load_task("text-classification", asked)[1].train["label"]) > 4000
+    rows[7]["price"] = "about 7"
+    with pytest.raises(DataError, match="holds 'about 7', and a number for a row is asked for"):
+        load_task("text-classification", asked)
+    few = [{"text": f"text {i}", "label": f"${i % 3 + 1}.50"} for i in range(60)]
+    assert load_splits("text", build_config("text-classification", {"data": few}).data).labels == (
+        "$1.50",
+        "$2.50",
+        "$3.50",
+    )
+
+
+def test_labels_that_look_like_lists_are_told():
+    names = ["red", "blue", "green", "white"]
+    rows = [{"text": f"text {i}", "label": ", ".join(sorted({names[i % 4], names[i // 4 % 4]}))} for i in range(160)]
+    config = build_config("text-classification", {"data": rows}).data
+    splits = load_splits("text", config)
+    assert any("--label_separator ','" in line for line in splits.readings)
+    rows.append({"text": "once", "label": "red, blue, white"})
+    with pytest.raises(DataError, match="lists of labels: --label_separator ','"):
+        load_splits("text", config)
+    plain = [{"text": f"text {i}", "label": ["Arts, Crafts", "Food, Drink", "Toys"][i % 3]} for i in range(60)]
+    assert not load_splits("text", build_config("text-classification", {"data": plain}).data).readings
+
+
+def test_numbers_that_differ_by_less_than_a_model_can_say():
+    rows = [{"text": f"text {i}", "when": 1.7e9 + 1.5 * i} for i in range(100)]
+    with pytest.raises(DataError, match=r"near 1,700,000,000 and differ by 43 .*subtract 1,700,000,000 from all"):
+        load_task("text-classification", build_config("text-classification", {"data": rows}).data)
+    wide = [{"text": f"text {i}", "when": 1.7e9 + 51.5 * i} for i in range(100)]
+    assert load_task("text-classification", build_config("text-classification", {"data": wide}).data)
+
+
+def test_numbers_of_too_few_test_rows(tmp_path):
+    rows = [{"text": f"text {i}", "score": i / 7} for i in range(60)]
+    data = DatasetDict(train=Dataset.from_list(rows), test=Dataset.from_list(rows[:2]))
+    with pytest.raises(
+        DataError, match="test has 2 rows, and how well 'score' is estimated cannot be measured on fewer than 4"
+    ):
+        load_task("text-classification", build_config("text-classification", {"data": data}).data)
+    with pytest.raises(DataError, match="train has 1 row, "):
+        load_rows("text", DataConfig(data=rows[:1]), ("score",), NUMBER)

@@ -55,7 +55,9 @@ def doctor(
         records, columns = opened.records, opened.columns
         sizes = ", ".join(f"{split} {int(records.within(split).sum()):,}" for split in records.splits)
         title = f"{records.name}: {sizes} rows; {records.kind.name}s in {' and '.join(map(repr, columns.inputs))}, labels in {columns.label!r}"
-        show_findings(title, findings, stdout=True)
+        show_findings(
+            ". ".join([title, *(line.rstrip(".") for line in opened.source.warnings)]), findings, stdout=True
+        )
     if fix is not None:
         log = Path(fix) / LOG_NAME
         changes = counted(log.read_bytes().count(b"\n"), "change", "changes")

@@ -50,7 +50,7 @@ def push(
 ) -> None:
     """Publish a run on the Hub: weights, card, report; private unless --public.
 
-    Example: hftl push runs/tickets my-name/tickets --space my-name/tickets-demo
+    Example: hftl push runs/tickets my-name/tickets --license apache-2.0 --space my-name/tickets-demo
     """
     if dry_run:
         os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported below

@@ -116,6 +116,18 @@ def _has_outlines(file: _File) -> bool:
     return any(one.get("segmentation") for ones in file.outlines.values() for one in ones)
 
 
+def boxes_line(folder: Path) -> str:
+    """Return what to say of images without labels beside a COCO file of boxes; nothing where there is none."""
+    files = (_read(path, split) for path, split in _candidates(folder) if _looks_right(path))
+    for file in (file for file in files if file is not None):
+        if any(one.get("bbox") for ones in file.outlines.values() for one in ones):
+            return (
+                f"{file.path.name} holds boxes and no outlines, and object detection is no task of hftl. Cut the boxes out into a "
+                "folder for each class (image-classification), or add outlines as 'segmentation' (image-segmentation)"
+            )
+    return ""
+
+
 def _check_splits(files: Sequence[_File]) -> None:
     """Raise `DataError` for two files of one split, such as boxes and captions of the same images."""
     split, count = Counter(file.split for file in files).most_common(1)[0]

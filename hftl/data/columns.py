@@ -40,6 +40,16 @@ IMAGE_NAMES = (
 _NAMED, _LONG = 5, 60  # rows or classes in a line, characters of one
 MOST_CLASSES = 20  # different numbers with fractions: more are something measured
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|nan|inf", re.IGNORECASE)
+_MARK = "[$\u20ac\u00a3\u00a5\u20b9]|USD|EUR|GBP"  # of a currency
+_WRITTEN = re.compile(
+    rf"(?P<sign>[-+\u2212]?)\s*(?P<before>(?:{_MARK})?)\s*(?P<digits>\d[\d.,' \u00a0\u202f]*?)\s*(?P<after>(?:%|{_MARK})?)"
+)
+_WAYS = (  # thousands and decimals
+    (re.compile(r"[1-9]\d{0,2}(,\d{3})+(\.\d+)?|\d+(\.\d+)?"), ",", "."),
+    (re.compile(r"[1-9]\d{0,2}(\.\d{3})+(,\d+)?|\d+(,\d+)?"), ".", ","),
+    (re.compile(r"[1-9]\d{0,2}([ '\u00a0\u202f]\d{3})+(\.\d+)?|\d+(\.\d+)?"), " '\u00a0\u202f", "."),
+    (re.compile(r"[1-9]\d{0,2}([ '\u00a0\u202f]\d{3})+(,\d+)?|\d+(,\d+)?"), " '\u00a0\u202f", ","),
+)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _SIGNED_NUMBER = re.compile(r"[+-]\s?[\d.(][\d\s.,()/-]*(e[+-]?\d+)?%?", re.IGNORECASE)  # also that of a telephone
 
@@ -216,6 +226,26 @@ def numbers_of(table: Dataset, column: str) -> list[float | None] | None:
     elif not isinstance(feature, Value) or not feature.dtype.startswith(("int", "uint", "float")):
         return None
     return [None if value is None or not math.isfinite(value) else float(value) for value in values]
+
+
+def written_numbers(cells: Sequence[str]) -> list[list[float]]:
+    """Return each way to read all of the cells as numbers with a currency, a percent sign, marks between thousands or a
+    comma before decimals: "$1,234.50" is 1234.5, "12 %" is 12. None where some is no number, or they differ in that sign.
+    """
+    parts = [_WRITTEN.fullmatch(cell.strip()) for cell in cells]
+    if not all(parts) or len({(part["before"], part["after"]) for part in parts if part}) != 1:
+        return []
+    ways: list[list[float]] = []
+    for form, between, comma in _WAYS:
+        if all(part and form.fullmatch(part["digits"]) for part in parts):
+            bare = str.maketrans(comma, ".", between)
+            numbers = [
+                float(part["digits"].translate(bare)) * (-1 if part["sign"] in ("-", "\u2212") else 1)
+                for part in parts
+                if part
+            ]
+            ways += [] if numbers in ways else [numbers]
+    return ways
 
 
 def is_measured(values: Sequence[float | None]) -> bool:

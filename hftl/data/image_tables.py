@@ -1,10 +1,13 @@
 """Folders of images beside tables that say their labels, as competitions and medical archives lay them out."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
+from hftl.data.columns import IMAGE_NAMES, LABEL_NAMES, is_image, is_string
 from hftl.data.files import DATA_SUFFIXES, METADATA_NAMES
 from hftl.data.images import image_table, images_in
 from hftl.data.splits import Source, exact_split
@@ -30,10 +33,8 @@ def read_image_tables(folder: Path, read_file: Callable[[Path], Dataset]) -> Sou
     source = Source({}, folder.resolve().name, folder)
     named = [path for path in files if exact_split(path.stem)]
     for path in named or files:
-        split = exact_split(path.stem)
-        own = [image for image in images if split and exact_split(image.relative_to(folder).parts[0]) == split]
         try:
-            table = _with_images(read_file(path), _by_name(own or images, folder), folder)
+            table = _with_images(read_file(path), _by_name(_own(images, path), folder), folder)
         except DataError:  # a file that is no table says nothing of the images
             continue
         if table is not None:
@@ -41,6 +42,35 @@ def read_image_tables(folder: Path, read_file: Callable[[Path], Dataset]) -> Sou
     if named or len(source.tables) < 2:
         return source if source.tables else None
     raise DataError(f"{' and '.join(source.tables)} both name the images of {folder}: keep one, or call one train")
+
+
+def with_images_beside(table: Dataset, path: Path) -> Dataset:
+    """Return the table of a file with the images of its folder, at any depth, in place of the column that names them.
+
+    It is returned as it is where it holds images, or where a column of a usual name has their paths from that folder.
+    """
+    folder = path.parent
+    if any(map(is_image, table.features.values())):
+        return table
+    for name in (name for name in table.column_names if is_string(table.features[name])):
+        values = table[name][:]
+        if _is_file(folder, next((value for value in values if value), "")):
+            known = {value: folder / value for value in values if value and _is_file(folder, value)}
+            return table if name.lower().strip() in IMAGE_NAMES else _with_images(table, known, folder) or table
+    return _with_images(table, _by_name(_own(images_in(folder), path), folder), folder) or table
+
+
+def _own(images: Sequence[Path], path: Path) -> Sequence[Path]:
+    """Return the images of a table called train.csv in the folder `train` beside it, else all."""
+    split = exact_split(path.stem)
+    return [one for one in images if split and exact_split(one.relative_to(path.parent).parts[0]) == split] or images
+
+
+def _is_file(folder: Path, name: str) -> bool:
+    try:
+        return bool(name) and (folder / name).is_file()
+    except (OSError, ValueError):  # a text that is no name of a file
+        return False
 
 
 def _by_name(images: Sequence[Path], folder: Path) -> dict[str, Path]:
@@ -52,17 +82,23 @@ def _by_name(images: Sequence[Path], folder: Path) -> dict[str, Path]:
     return {name: next(iter(files)) for name, files in known.items() if len(files) == 1}
 
 
+def _as_named(value: Any, known: dict[str, Path]) -> str:
+    """Return the name of an image as it is known: without the folders of another machine before it."""
+    name = str(value)
+    return name if name in known else re.split(r"[/\\]", name)[-1]
+
+
 def _with_images(table: Dataset, known: dict[str, Path], folder: Path) -> Dataset | None:
     """Return the table with images in place of the column that names most of them; None without such a column."""
     best, most = "", 1
-    for column in table.column_names:
-        values = [str(value) for value in table[column][:]]
+    for column in (name for name in table.column_names if name.lower().strip() not in LABEL_NAMES):
+        values = [_as_named(value, known) for value in table[column][:]]
         matched = {value for value in values if value in known}
         if len(matched) > most and sum(value in matched for value in values) >= _MATCHED * len(values):
             best, most = column, len(matched)
     if not best:
         return None
-    names = [str(value) for value in table[best][:]]
+    names = [_as_named(value, known) for value in table[best][:]]
     whole = image_table([known.get(name, folder / name) for name in names], names, None)
     for column in table.column_names:
         if column != best and column not in whole.column_names:

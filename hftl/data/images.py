@@ -45,21 +45,35 @@ def open_image(value: Any) -> PILImage.Image:
 
 
 def _is_deep(image: PILImage.Image) -> bool:
-    """Has it 16 bits? "I;16" and its kin always; "I" (32 bits, often eight-bit in disguise) by its values."""
-    return image.mode.startswith("I;16") or (image.mode == "I" and int(np.asarray(image).max(initial=0)) > 255)
+    """Has it 16 bits or floats? "I;16" and its kin always; "I" (32 bits, often eight-bit in disguise) by its values."""
+    return image.mode.startswith(("I;16", "F")) or (image.mode == "I" and int(np.asarray(image).max(initial=0)) > 255)
+
+
+def _in_eight_bits(image: PILImage.Image) -> PILImage.Image:
+    """Return an image of 16 bits, or of floats, scaled to eight: Pillow's own conversion clips at 0 and 255.
+
+    Floats to 1 are shares of white, to 255 or 65,535 they are as many steps. Raises OSError for others.
+    """
+    pixels = np.asarray(image)
+    if image.mode != "F":
+        pixels = np.clip(pixels.astype(np.int64), 0, 65535)
+        return PILImage.fromarray(((pixels + 128) // 257).astype(np.uint8))
+    low, high = float(pixels.min(initial=0)), float(pixels.max(initial=0))
+    white = next((top for top in (1, 255, 65535) if high <= top), 0)
+    if not (low >= 0 and white):  # NaN, too
+        raise OSError(f"its pixels are numbers from {low:.4g} to {high:.4g}: scale them to 0 to 255")
+    return PILImage.fromarray((pixels * (255 / white) + 0.5).astype(np.uint8))
 
 
 def decode_image(value: Any) -> PILImage.Image:
     """Return the image upright and in RGB, pixel for pixel as `transformers.image_utils.load_image` does.
 
-    The one difference: images of 16 bits are scaled to eight instead of clipped. `value` is a dict with "bytes" or
+    The one difference: images of 16 bits and of floats are scaled to eight instead of clipped. `value` is a dict with "bytes" or
     "path", bytes, a path, or a PIL image. Raises OSError when it is broken, missing or of no known format, saying which.
     """
     try:
         image = ImageOps.exif_transpose(open_image(value))
-        if _is_deep(image):  # Pillow's own conversion clips at 255, which leaves a white image
-            pixels = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-            image = PILImage.fromarray(((pixels + 128) // 257).astype(np.uint8))
+        image = _in_eight_bits(image) if _is_deep(image) else image
         return image.convert("RGB")
     except UnidentifiedImageError:
         raise OSError("not an image file, or one of an unknown format") from None

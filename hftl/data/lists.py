@@ -3,6 +3,8 @@
 import ast
 import json
 import re
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from datasets import Dataset, List, Value
@@ -12,6 +14,11 @@ from hftl.data.columns import is_list, is_string
 
 LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 _NEIGHBOURS = re.compile(r"""(?<=['"])\s+(?=['"])""")  # of numpy, which writes no commas
+_SEPARATORS = (",", ";", "|")
+_OFTEN, _AGAIN = (
+    0.2,
+    0.9,
+)  # shares: of rows with a separator, and of the parts beside it that stand in other labels too
 _FALLBACK = "LABEL_{}"  # what transformers calls a label without a name
 
 
@@ -27,6 +34,22 @@ def listed(text: str) -> list[str]:
     if not re.fullmatch(r"\[[\s\d.]*\]", text):
         raise ValueError(text)
     return text[1:-1].split()  # [0 1 0] of numpy
+
+
+def list_separator(labels: Mapping[str, int]) -> str | None:
+    """Return what stands between several names in one label, where labels look so: "red, blue" beside "blue, green".
+
+    `labels` counts the rows of each.
+    """
+    for separator in _SEPARATORS:
+        lists = [{part.strip() for part in label.split(separator)} for label in labels]
+        parts = Counter(part for names in lists for part in names)
+        beside = [part for names in lists if len(names) > 1 for part in names]
+        rows = sum(count for label, count in labels.items() if separator in label)
+        again = sum(parts[part] > 1 for part in beside) >= _AGAIN * len(beside)
+        if rows >= _OFTEN * sum(labels.values()) and again and 1 < len(parts) < len(labels):
+            return separator
+    return None
 
 
 def with_lists(table: Dataset, column: str) -> Dataset:

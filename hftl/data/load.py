@@ -136,7 +136,13 @@ class _Loading:
         remarks = [*remarks, *self._shared_groups(parts, named)]
         facts = {"labels": labels, "name": source.name, "origins": origins}
         whole = {split: named[split] for split, part in parts.items() if len(tables[split]) == len(part.rows)}
-        return Splits(**tables, **facts, skipped=tuple(skipped), warnings=(*notes, *remarks), whole=whole)
+        self._check_size(len(tables["test"]), "test", labels)
+        said: dict[str, Any] = {
+            "skipped": tuple(skipped),
+            "warnings": (*notes, *remarks),
+            "readings": tuple(source.warnings),
+        }
+        return Splits(**tables, **facts, **said, whole=whole)
 
     def _part(
         self,
@@ -253,6 +259,14 @@ class _Loading:
             tables[split] = _labelled(parts[home[split]], targets[home[split]], here[sampled])
         return tables, origins
 
+    def _check_size(self, rows: int, where: str, labels: Sequence[str]) -> None:
+        """Raise `DataError` for a test set on which nothing can be measured."""
+        if rows < self.output.least:
+            raise DataError(
+                f"{where} has {rows} row{'s' * (rows != 1)}, and how well {labels[0]!r} is estimated cannot be measured on fewer "
+                f"than {self.output.least}: add rows, or raise --test_size or --max_eval_samples"
+            )
+
     def _shared_groups(self, parts: dict[str, _Part], named: dict[str, str]) -> list[str]:
         """Return a note for each split of the source that holds rows of groups which one before it has too."""
         notes, before = [], set[str | None]()
@@ -291,6 +305,7 @@ class _Loading:
                 limit, seed = self.config.max_eval_samples, self.config.seed + 2
                 sampled = sample(*self._strata(targets, labels), limit, seed, every_class=False)
                 inputs, rows, targets = inputs.select(sampled), rows[sampled], targets[sampled]
+            self._check_size(len(rows), name, labels)
         lines = [*broken.values(), *(f"row {row}: {why}" for row, why in bad.items())]
         return Rows(table, inputs, rows, targets, tuple(lines))
 

@@ -1,6 +1,8 @@
 """What the columns of data speak for: which task, with which inputs and which kind of answer."""
 
 import logging
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +13,7 @@ from datasets import ClassLabel, Dataset, List, Value
 from hftl.config import DataConfig
 from hftl.data.columns import (
     IMAGE_NAMES,
+    TEXT_NAMES,
     WORD_NAMES,
     column_named,
     columns_line,
@@ -20,12 +23,25 @@ from hftl.data.columns import (
     is_string,
     numbers_of,
     rows_named,
+    shortened,
+    written_numbers,
 )
-from hftl.data.files import DATA_SUFFIXES, IMAGE_SUFFIXES, METADATA_NAMES, NO_DATA, data_errors, has_images, split_of
-from hftl.data.lists import with_lists
+from hftl.data.files import (
+    DATA_SUFFIXES,
+    IMAGE_SUFFIXES,
+    METADATA_NAMES,
+    NO_DATA,
+    csv_form,
+    csv_records,
+    data_errors,
+    has_images,
+    split_of,
+)
+from hftl.data.lists import list_separator, with_lists
 from hftl.data.samples import SAMPLES
 from hftl.data.sources import read_source
 from hftl.data.splits import Source, recognise_splits
+from hftl.data.tagged import single_words
 from hftl.errors import DataError, did_you_mean
 from hftl.paths import typed_path
 from hftl.tasks import CLASSES, INPUTS, TASKS, combinations, get_task
@@ -54,8 +70,11 @@ def train_of(source: Source) -> dict[str, str]:
     if "train" not in named:
         have = ", ".join(source.tables) or "none"
         raise DataError(f"{source.name} has no train split; its splits are: {have}. Call one 'train'")
+    if source.unfit:
+        raise DataError(source.unfit)
     if not len(source.tables[named["train"]]):
-        raise DataError(f"{source.name} is empty: {named['train']} has no rows")
+        have = columns_line(source.tables[named["train"]])
+        raise DataError(f"{source.name} is empty: {named['train']} has no rows; {have}")
     return named
 
 
@@ -87,9 +106,9 @@ def find_columns(
     if label in columns:
         raise DataError(f"the column {label!r} cannot be both the {kind} and the label: {have}")
     if label is None:  # the only ClassLabel, else the only column that is left
-        left = [name for name in table.column_names if name not in columns]
+        left = [name for name in table.column_names if name not in columns and name.lower() not in IMAGE_NAMES]
         classes = [name for name in left if isinstance(table.features[name], ClassLabel)]
-        rest = left if len(left) == 1 and left[0].lower() not in IMAGE_NAMES else []
+        rest = left if len(left) == 1 else []
         label = next(iter(classes if len(classes) == 1 else rest), None)
     if label is None and need_label:
         raise DataError(
@@ -122,7 +141,10 @@ def find_task(config: DataConfig) -> str:
             except DataError as error:
                 trouble.append(error)
                 continue
-            if not tasks or not is_string(table.features[columns.inputs[0]]):  # paths beside a text are no input
+            paths = is_string(table.features[columns.inputs[0]]) or (
+                source.files and "file_name" in table.column_names
+            )
+            if not tasks or not paths:  # paths beside a text are no input
                 tasks.append(name)
         if not tasks:
             raise trouble[0]
@@ -133,7 +155,15 @@ def find_task(config: DataConfig) -> str:
 
 
 def named_by(table: Dataset, kind: str, config: DataConfig) -> str:
-    """Return the task of such inputs: that of masks where a column of images, beside that of the inputs, is the target."""
+    """Return the task of such inputs: that of masks where a column of images, beside that of the inputs, is the target.
+
+    Raises `DataError` for texts that are the single words of numbered sentences.
+    """
+    columns = single_words(table) if kind == "text" and config.text_column is None else None
+    if columns is not None and columns[2] is not None:
+        raise DataError(
+            f"every row holds one word ({columns[0]}) of a sentence ({columns[2]}): use token-classification"
+        )
     for task in (task for task in TASKS.values() if task.inputs.kind == kind):
         label = config.label_column or column_named(table, task.output.usual)
         image = label is not None and label in table.column_names and is_image(table.features[label])
@@ -149,6 +179,10 @@ def likely_kinds(data: Any, config: DataConfig) -> tuple[str, ...]:
     path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ("image",)
+    if path.suffix.lower() in (".csv", ".tsv") and path.is_file() and has_images(path.parent):
+        header = next(csv_records(path, csv_form(path)), [])
+        if not any(name.lower().strip() in TEXT_NAMES for name in header):
+            return ("image", "text", "sentence")
     pictures = path != Path() and path.is_dir() and has_images(path)
     return ("image",) if pictures and not _has_split_files(path) else ("text", "image", "sentence")
 
@@ -188,7 +222,8 @@ def settle_task(name: str, table: Dataset, config: DataConfig) -> Task:
 
 def as_lists(source: Source, config: DataConfig) -> Source:
     """Return the source with `--label_columns` and `--label_separator` turned into a column of lists of labels, and lists
-    that are written as text, or as one 0 or 1 for each label, into lists of names.
+    that are written as text, or as one 0 or 1 for each label, into lists of names; and numbers that are written as people
+    write them into numbers.
 
     Raises `DataError` for a column that is not there or holds other than 0 and 1, and for a separator that never occurs.
     """
@@ -196,7 +231,8 @@ def as_lists(source: Source, config: DataConfig) -> Source:
         tables = {name: _one_column(table, config.label_columns, name) for name, table in source.tables.items()}
         return replace(source, tables=tables)
     if config.label_separator is None:
-        return replace(source, tables={name: _as_told(table, config) for name, table in source.tables.items()})
+        source = replace(source, tables={name: _as_told(table, config) for name, table in source.tables.items()})
+        return _as_numbers(_hinted(source, config), config)
     parts = {name: _split_labels(table, config) for name, table in source.tables.items()}
     if not any(occurs for _, occurs in parts.values()):
         raise DataError(
@@ -211,6 +247,76 @@ def _as_told(table: Dataset, config: DataConfig) -> Dataset:
     words = column_named(table, WORD_NAMES)
     tagged = words is not None and is_list(table.features[words])  # whose labels are tags
     return table if column not in table.column_names or tagged else with_lists(table, str(column))
+
+
+def _label(source: Source, config: DataConfig) -> list[str]:
+    """Return the column of labels, or those that may be it: of text, and without a name that inputs often have."""
+    table = next(iter(source.tables.values()), None)
+    inputs = (config.text_column, config.text_pair_column, config.image_column)
+    if table is None:
+        return []
+    label = config.label_column or column_named(table, CLASSES.usual, *inputs)
+    others = [
+        n for n in table.column_names if n not in inputs and n.lower().strip() not in (*TEXT_NAMES, *IMAGE_NAMES)
+    ]
+    return [
+        name
+        for name in ([label] if label else others)
+        if name in table.column_names and is_string(table.features[name])
+    ]
+
+
+def _cells(source: Source, column: str) -> list[str]:
+    """Return what stands in a column, over all splits; nothing where one of them holds other values than texts."""
+    tables = [table for table in source.tables.values() if column in table.column_names]
+    if not all(is_string(table.features[column]) for table in tables):
+        return []
+    return [cell for table in tables for cell in table[column][:] if cell is not None and cell.strip()]
+
+
+def _hinted(source: Source, config: DataConfig) -> Source:
+    """Return the source, with a note where its labels look like lists."""
+    labels = _label(source, config)
+    cells = _cells(source, labels[0]) if len(labels) == 1 and config.problem_type is None else []
+    separator = list_separator(Counter(cells))
+    if separator is None:
+        return source
+    example = next(cell for cell in cells if separator in cell)
+    note = f"Labels look like lists ({shortened(example)}): with --label_separator {separator!r} a row has several."
+    return replace(source, warnings=[*source.warnings, note])
+
+
+def _as_numbers(source: Source, config: DataConfig) -> Source:
+    """Return the source with a column of numbers in place of labels such as "$1,234.50", where these can be read in one
+    way only. Raises `DataError` where a number is asked for, and they can be read in two.
+    """
+    asked = config.problem_type == "regression"
+    for column in _label(source, config) if asked or config.problem_type is None else ():
+        cells = _cells(source, column)
+        plain = any(numbers_of(table, column) for table in source.tables.values() if column in table.column_names)
+        ways = [] if plain or not cells else written_numbers(cells)
+        if len(ways) > 1 and asked:
+            first = next(i for i, values in enumerate(zip(*ways, strict=True)) if len({*values}) > 1)
+            raise DataError(
+                f"the numbers of {column!r} can be read in two ways: {cells[first]!r} is {ways[0][first]:g} or {ways[1][first]:g}. "
+                "Write a point before decimals, and nothing between thousands"
+            )
+        sure = ways and (asked or any(re.search(r"[^\d,]", cell) for cell in cells))  # "1,2" may be a list
+        if len(ways) != 1 or not sure or not (asked or is_measured(ways[0])):
+            continue
+        known = dict(zip(cells, ways[0], strict=True))
+        tables = {}
+        for name, table in source.tables.items():
+            numbers = [known.get(cell) for cell in table[column][:]] if column in table.column_names else None
+            order, kind = table.column_names, Value("float64")
+            tables[name] = (
+                table if numbers is None else table.remove_columns([column]).add_column(column, numbers, feature=kind)
+            )
+            tables[name] = tables[name].select_columns(order)
+        example = max(cells, key=len)
+        note = f"Numbers were read from text ({column}): {example!r} as {known[example]:,.10g}."
+        return replace(source, tables=tables, warnings=[*source.warnings, note])
+    return source
 
 
 def _one_column(table: Dataset, names: Sequence[str], where: str) -> Dataset:

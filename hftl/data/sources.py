@@ -6,7 +6,7 @@ the file, no "NA" read as missing, and errors that name the line.
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +20,14 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, concatenate_datasets, load_from_disk
 from datasets.table import InMemoryTable
 
-from hftl.data.coco import read_coco_tree
+from hftl.data.annotated import plain_records
+from hftl.data.coco import boxes_line, read_coco_tree
 from hftl.data.columns import frame_table, is_usual_name, labelled_table, records_table
 from hftl.data.files import (
     CONLL_SUFFIXES,
     IMAGE_SUFFIXES,
     INSTEAD,
+    WESTERN,
     check_file,
     csv_form,
     data_files,
@@ -40,12 +42,12 @@ from hftl.data.files import (
     text_encoding,
     text_errors,
 )
-from hftl.data.image_tables import read_image_tables
+from hftl.data.image_tables import read_image_tables, with_images_beside
 from hftl.data.images import image_table, read_image_tree
 from hftl.data.mask_trees import read_mask_tree, with_mask_files
 from hftl.data.samples import load_sample
 from hftl.data.splits import Source
-from hftl.data.tagged import as_words, read_conll, with_spans
+from hftl.data.tagged import as_words, read_conll
 from hftl.errors import DataError
 from hftl.hub_errors import access_line
 from hftl.surroundings import hub_reachable
@@ -67,7 +69,8 @@ def read_source(data: Any, kind: str) -> Source:
         return with_mask_files(source, path if path is None or path.is_dir() else path.parent)
     if kind != "sentence":
         return source
-    return replace(source, tables={name: as_words(table, name) for name, table in source.tables.items()})
+    tables, notes = as_words(source.tables, source.name)
+    return replace(source, tables=tables, warnings=[*source.warnings, *notes])
 
 
 def _read_source(data: Any, kind: str) -> Source:
@@ -92,7 +95,17 @@ def _read_source(data: Any, kind: str) -> Source:
         return _read_folder(path, kind)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Source({"train": image_table([path], [path.name], None)}, path.name)
-    return Source({"train": read_file(path, kind)}, path.name, base=path.parent, files={"train": path})
+    files, table = {"train": path}, read_file(path, kind)
+    table = with_images_beside(table, path) if kind == "image" else table
+    return Source({"train": table}, path.name, path.parent, warnings=_encodings([path]), files=files)
+
+
+def _encodings(paths: Iterable[Path]) -> list[str]:
+    """Return a note of each file of text that is not in UTF-8 and was read all the same."""
+    texts = (path for path in paths if path.suffix.lower() != ".parquet")
+    return [
+        f"{one.name} is not in UTF-8: it was read as Windows-1252." for one in texts if text_encoding(one) == WESTERN
+    ]
 
 
 def _as_table(data: Any, kind: str) -> Dataset:
@@ -102,7 +115,7 @@ def _as_table(data: Any, kind: str) -> Dataset:
     if isinstance(data, pd.DataFrame):
         return frame_table(data, "the DataFrame")
     if isinstance(data, list):
-        return records_table(with_spans(data) if kind == "sentence" else data, "the list")
+        return records_table(plain_records(data), "the list")
     if isinstance(data, tuple) and len(data) == 2:
         return labelled_table(*data, kind)
     raise DataError(
@@ -148,11 +161,14 @@ def _read_folder(folder: Path, kind: str) -> Source:
         return Source(dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}, name)
     if kind == "image" and has_images(folder):
         special = read_mask_tree(folder) or read_coco_tree(folder) or read_image_tables(folder, read_file)
-        return special or read_image_tree(folder, read_file)
+        tree = special or read_image_tree(folder, read_file)
+        labelled = any({*table.column_names} - {"image", "file_name"} for table in tree.tables.values())
+        return tree if labelled else replace(tree, unfit=boxes_line(folder))
     files = data_files(folder, kind)
     tables = {split: _join([read_file(path, kind) for path in paths], split) for split, paths in files.items()}
     alone = {split: paths[0] for split, paths in files.items()}
-    return Source(tables, name, base=folder, files=alone)
+    notes = _encodings(path for paths in files.values() for path in paths)
+    return Source(tables, name, base=folder, warnings=notes, files=alone)
 
 
 def _load_saved(folder: Path, name: str) -> Dataset | DatasetDict:
@@ -191,14 +207,17 @@ def read_file(path: Path, kind: str = "") -> Dataset:
                 return Dataset(InMemoryTable(table.drop_columns(index)))
             if suffix in CONLL_SUFFIXES:
                 return read_conll(path, path.read_text(encoding=text_encoding(path)))
-            return _read_csv(path) if suffix in (".csv", ".tsv") else _read_json(path, kind)
+            return _read_csv(path, kind) if suffix in (".csv", ".tsv") else _read_json(path)
         except (pd.errors.EmptyDataError, pd.errors.ParserError, pd.errors.ParserWarning, pa.ArrowException) as error:
             raise DataError(f"{path.name} cannot be parsed: {one_line(error)}") from None
 
 
-def _read_csv(path: Path) -> Dataset:
-    """Read every cell as written: only the empty cell is missing, "007" keeps its zeros and "NA" is a text."""
-    cells = {**_CELLS, **csv_form(path)}
+def _read_csv(path: Path, kind: str) -> Dataset:
+    """Read every cell as written: only the empty cell is missing, "007" keeps its zeros and "NA" is a text.
+
+    A blank line is none, but where it may stand between sentences.
+    """
+    cells = {**_CELLS, **csv_form(path), "skip_blank_lines": kind != "sentence"}
     with warnings.catch_warnings():
         # Rows longer than the header would otherwise be cut short, with no more than a warning.
         warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -228,15 +247,33 @@ def _check_header(frame: pd.DataFrame, name: str) -> None:
         )
 
 
-def _read_json(path: Path, kind: str) -> Dataset:
-    """Read a list of records, records line by line, or a dict of columns."""
+def _read_json(path: Path) -> Dataset:
+    """Read a list of records, records line by line, a dict of columns, or what `DataFrame.to_json` writes."""
     content = json_content(path, path.read_text(encoding=text_encoding(path)))
     if isinstance(content, dict):
         lists = [value for value in content.values() if isinstance(value, list)]
-        if len(lists) == 1 and lists[0] and isinstance(lists[0][0], dict):
+        if {"columns", "data"} <= content.keys() and len(lists) > 1:  # orient="split"
+            content = [dict(zip(map(str, content["columns"]), row, strict=True)) for row in content["data"]]
+        elif (
+            lists and isinstance(content.get("annotations"), list) and "classes" in content
+        ):  # of an annotator for spaCy
+            content = [record for record in content["annotations"] if record is not None]
+        elif len(lists) == 1 and lists[0] and isinstance(lists[0][0], dict):
             content = lists[0]  # {"data": [records]}
         elif lists and len(lists) == len(content) and len({len(value) for value in lists}) == 1:
             content = [dict(zip(content, row, strict=True)) for row in zip(*lists, strict=True)]
+        elif content and all(isinstance(value, dict) for value in content.values()):
+            content = _by_index(content)
         else:
             content = [content]
-    return records_table(with_spans(content) if kind == "sentence" else content, path.name)
+    return records_table(plain_records(content), path.name)
+
+
+def _by_index(content: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the records of {column: {index: value}}, or of {index: {column: value}}."""
+    inner = {key: None for values in content.values() for key in values}
+    usual = [any(map(is_usual_name, keys)) for keys in (content, inner)]
+    rows_outside = usual[1] if usual[0] != usual[1] else len(content) > len(inner)
+    if rows_outside:
+        return [*content.values()]
+    return [{column: values.get(key) for column, values in content.items()} for key in inner]

@@ -30,6 +30,7 @@ class Source:
     bases: dict[str, Path] = field(default_factory=dict)  # by split, where it differs
     files: dict[str, Path] = field(default_factory=dict)  # by split, where they are files of rows; of shards the first
     classes: tuple[str, ...] = ()  # their names, where a file beside the masks gives them
+    unfit: str = ""  # why nothing can be learned from it
 
     def base_of(self, split: str) -> Path:
         """Return the folder that relative image paths of the split start from."""
@@ -54,6 +55,7 @@ class Splits:
     skipped: tuple[str, ...]  # "path: reason" for each broken image that was left out
     warnings: tuple[str, ...]
     whole: dict[str, str] = field(default_factory=dict)  # of a split that is all of one of the source, its name there
+    readings: tuple[str, ...] = ()  # those of the warnings that say how the source was read
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,8 @@ def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
             else:
                 if settled.output.asked is not None:
                     settled = replace(settled, output=settled.output.asked(config, source.classes))
-                return replace(_opened(settled, read, train_of(read), columns), source=source)
+                opened = _opened(settled, read, train_of(read), columns)
+                return replace(opened, source=replace(source, warnings=read.warnings))
         raise trouble[0]
 
 

@@ -237,12 +237,12 @@ class Output:
     recognise: Function  # (values, names, where, column) -> the same for a model's names; raises `DataError`
     gather: Function  # targets of single rows, as a table's column "label" holds them -> targets [n, ...]
     strata: Function | None = None  # (targets, names) -> ids [n] of the strata of a cut, how many; None: none
+    least: int = 1  # rows of a test set on which the scores can be measured
     single: bool = False  # has every row one class? It is its target and its stratum
     counts: Function  # (targets, names) -> how many rows speak for each name, [k]; of a number all of them, [1]
     loss: Function  # (outputs, targets, weights, smoothing) -> (sum, count): exact under accumulation
     # What stands for "outputs" below where those of a model would not fit in memory, such as a map of classes for every
-    # row: (what it puts out for one row, the target of that row) -> [k], its statistics and what else is wanted of it.
-    # None: all of what it puts out is kept, [n, ...].
+    # row: (what it puts out for a row, that row's target) -> [k], its statistics and what else is wanted. None: all of it.
     keep: Function | None = None
     show: Function | None = None  # the same for a row without a target: (what it puts out, `blank`) -> for `answers`
     blank: Function | None = None  # Dataset of rows without targets -> placeholders for them

@@ -6,8 +6,9 @@ import re
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from hftl.config import build_config
+from hftl.config import DataConfig, build_config
 from hftl.data.load import load_rows, load_task
+from hftl.data.settle import find_task
 from hftl.data.words import split_words
 from hftl.errors import DataError
 from hftl.tasks import get_task
@@ -198,3 +199,129 @@ def test_other_tasks_name_what_conll_is_for(tmp_path, capsys):
     done = hftl(capsys, "train", "text-classification", "--data", tmp_path / "d.conll", "--output_dir", tmp_path / "r")
     assert done.code == 2
     assert "token-classification" in done.err
+
+
+WORDS = [("Ada", "B-PER"), ("lives", "O"), ("in", "O"), ("Rome", "B-LOC"), (".", "O")]
+
+
+@pytest.mark.parametrize("form", ["first", "each", "blank"])
+def test_a_csv_with_one_word_on_each_row(tmp_path, form):
+    rows = []
+    for i in range(20):
+        rows += [
+            (f"Sentence: {i}" if k == 0 or form == "each" else "", w, f"P{k}", t) for k, (w, t) in enumerate(WORDS)
+        ]
+        rows += [("", "", "", "")] * (form == "blank")
+    header = ("Sentence #" if form != "blank" else "Nr", "Word", "POS", "Tag")
+    rows = rows if form != "blank" else [("", *row[1:]) for row in rows]
+    splits = read(write_csv(tmp_path / "ner.csv", rows, header))
+    assert rows_of(splits)[0] == ([w for w, _ in WORDS], [t for _, t in WORDS])
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 20
+    assert any("Every row holds one word" in line for line in splits.warnings)
+    words = [row[:-1] for row in rows]
+    task, config = (
+        get_task("token-classification"),
+        DataConfig(data=write_csv(tmp_path / "new.csv", words, header[:-1])),
+    )
+    assert form == "blank" or load_rows(task.inputs, config, None, task.output).inputs["words"][0] == [
+        w for w, _ in WORDS
+    ]
+    assert form == "blank" or find_task(DataConfig(data=str(tmp_path / "ner.csv"))) == "token-classification"
+    other = read(tmp_path / "ner.csv", label_column="POS") if form == "each" else None
+    assert other is None or other.labels
+
+
+def test_words_of_which_nothing_says_where_a_sentence_begins(tmp_path):
+    csv = write_csv(tmp_path / "w.csv", WORDS * 9, ("word", "tag"))
+    with pytest.raises(DataError, match="number the sentences in a column 'sentence_id'"):
+        read(csv)
+    csv = write_csv(
+        tmp_path / "x.csv", [(i % 2, w, t) for i, (w, t) in enumerate(WORDS * 9)], ("sent_id", "word", "tag")
+    )
+    with pytest.raises(DataError, match="'sent_id' changes from word to word"):
+        read(csv)
+    (tmp_path / "b.csv").write_text("word,tag\n" + "Ada,B-PER\nsings,O\n\n" * 9)
+    assert rows_of(read(tmp_path / "b.csv"))[0] == (["Ada", "sings"], ["B-PER", "O"])
+
+
+def test_ends_that_are_inclusive(tmp_path):
+    rows = [{"text": "Ada Lovelace lived in London.", "label": [[0, 11, "PER"], [22, 27, "LOC"]]}] * 9
+    rows += [{"text": "I met Li U.", "label": [[6, 7, "PER"], [9, 9, "PER"]]}]
+    splits = read(rows)
+    assert (["Ada", "Lovelace", "lived", "in", "London", "."], ["B-PER", "I-PER", "O", "O", "B-LOC", "O"]) in rows_of(
+        splits
+    )
+    assert any("ends of spans are inclusive" in line for line in splits.warnings)
+    mixed = [*rows, {"text": "Ada Lovelace lived", "label": [[0, 12, "PER"]]}]
+    with pytest.raises(DataError, match=r"the ends of 1 spans look exclusive \(train, row 10 .*those of 20 others"):
+        read(mixed)
+    suffixes = [{"text": "Wir leben in Romes Deutschlands", "label": [[13, 16, "LOC"], [19, 28, "LOC"]]}] * 9
+    assert (["Wir", "leben", "in", "Rom", "es", "Deutschla", "nds"], [*"OOO", "B-LOC", "O", "B-LOC", "O"]) in rows_of(
+        read(suffixes)
+    )
+
+
+@pytest.mark.parametrize(
+    ("tags", "bio"),
+    [
+        ("b-per o o", "B-per O O"),
+        ("B-PER 0 I-PER", "B-PER O B-PER"),
+        (["B-PER", "", ""], "B-PER O O"),
+        ("PER 0 0", "PER O O"),
+    ],
+)
+def test_other_signs_of_no_entity(tags, bio):
+    tags = tags.split() if isinstance(tags, str) else tags
+    splits = read([{"tokens": ["a", "b", "c"], "tags": tags}] * 20)
+    assert rows_of(splits)[0][1] == bio.split()
+    assert any("read as O" in line for line in splits.warnings)
+    columns = Features({"tokens": List(Value("string")), "tags": List(ClassLabel(names=sorted({*tags})))})
+    named = Dataset.from_list([{"tokens": ["a", "b", "c"], "tags": tags}] * 20, features=columns)
+    assert rows_of(read(named))[0][1] == bio.split()
+
+
+def test_no_other_sign_where_it_may_be_a_tag():
+    assert read([{"tokens": ["a", "b", "c"], "tags": ["0", "1", "0"]}] * 20).labels == ("0", "1")
+    with pytest.raises(DataError, match="20 without label"):
+        read([{"tokens": ["a", "b", "c"], "tags": ["B-PER", "", "O"]}] * 20 + GOOD)
+
+
+LINE = "Ada Lovelace lived in London."
+STUDIO = {
+    "data": {"text": LINE},
+    "annotations": [
+        {"was_cancelled": True, "result": []},
+        {"result": [{"value": {"start": a, "end": b, "labels": [k], "text": LINE[a:b]}, "type": "labels"} for a, b, k in ((0, 12, "PER"), (22, 28, "LOC"))]},
+    ],
+}  # fmt: skip
+TOOLS = {
+    "label studio": [STUDIO] * 20,
+    "json-min": [{"id": 1, "text": LINE, "label": [one["value"] for one in STUDIO["annotations"][1]["result"]], "created_at": "today"}] * 20,
+    "doccano": [{"data": LINE, "label": [[0, 12, "PER"], [22, 28, "LOC"]]}] * 20,
+    "dataturks": [{"content": LINE, "annotation": [{"label": ["PER"], "points": [{"start": 0, "end": 11}]}, {"label": ["LOC"], "points": [{"start": 22, "end": 27}]}]}] * 20,
+    "spacy": [[LINE, {"entities": [[0, 12, "PER"], [22, 28, "LOC"]]}]] * 20,
+    "annotator": {"classes": ["PER", "LOC"], "annotations": [None, *[[LINE, {"entities": [[0, 12, "PER"], [22, 28, "LOC"]]}]] * 20]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_files_of_tools_for_annotation(tool, tmp_path):
+    (tmp_path / "export.json").write_text(json.dumps(TOOLS[tool]))
+    splits = read(tmp_path / "export.json")
+    assert rows_of(splits)[0] == (
+        ["Ada", "Lovelace", "lived", "in", "London", "."],
+        ["B-PER", "I-PER", *"OO", "B-LOC", "O"],
+    )
+    assert find_task(DataConfig(data=str(tmp_path / "export.json"))) == "token-classification"
+
+
+def test_tasks_of_label_studio_that_nobody_has_done(tmp_path):
+    with pytest.raises(DataError, match="1 of 21 rows cannot be used"):
+        read([*[STUDIO] * 20, {"data": {"text": "Ada"}, "annotations": []}])
+    choice = (
+        [{"value": {"choices": ["good"]}, "type": "choices"}],
+        [{"value": {"choices": ["bad"]}, "type": "choices"}],
+    )
+    tasks = [{"data": {"text": f"so {i}"}, "annotations": [{"result": choice[i % 2]}]} for i in range(20)]
+    task, splits = load_task("text-classification", build_config("text-classification", {"data": tasks}).data)
+    assert (task.output.problem_type, splits.labels) == ("single_label_classification", ("bad", "good"))

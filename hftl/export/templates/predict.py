@@ -32,8 +32,10 @@ def image_feeds(images, steps):
     from PIL import Image, ImageOps
 
     for image in map(ImageOps.exif_transpose, map(Image.open, images)):
-        if image.mode.startswith("I;16") or (image.mode == "I" and np.asarray(image).max() > 255):  # 16 bits to eight
-            image = Image.fromarray(((np.asarray(image, "i8").clip(0, 65535) + 128) // 257).astype(np.uint8))
+        if image.mode[:4] in ("I;16", "F") or (image.mode == "I" and np.asarray(image).max() > 255):  # to eight bits
+            pixels = np.asarray(image, "f8").clip(0, 65535)
+            white = next(top for top in (1, 255, 65535) if top == 65535 or (image.mode == "F" and pixels.max() <= top))
+            image = Image.fromarray((pixels * (255 / white) + 0.5).astype(np.uint8))
         edge = steps["shortest_edge"] or min(image.size)
         size = steps["size"] or [int(edge * side / min(image.size)) for side in image.size]
         image = image.convert("RGB").resize(size, steps["resample"])

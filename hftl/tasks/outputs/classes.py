@@ -23,7 +23,9 @@ from hftl.data.columns import (
     numbers_of,
     quoted,
     shortened,
+    written_numbers,
 )
+from hftl.data.lists import list_separator
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.metrics import COMPARED, SCORES, add_made_up, class_statistics
 from hftl.evaluation.neighbours import nearest_neighbours
@@ -136,8 +138,11 @@ def class_names(parts: dict[str, list[str]], feature: Any, column: str) -> tuple
     if single:
         wrong_column = len(single) * 2 > len(labels) > 2
         advice = "is this the right column (--label-column)?" if wrong_column else "add rows of them or remove them"
-        if wrong_column and all(_PLAIN_NUMBER.fullmatch(name) for name in labels):
+        if wrong_column and (all(_PLAIN_NUMBER.fullmatch(name) for name in labels) or written_numbers(labels)):
             advice += " To learn a number: --problem_type regression"
+        separator = list_separator(counts)
+        if separator is not None:
+            advice = f"they look like lists of labels: --label_separator {separator!r}"
         raise DataError(
             f"{len(single)} of {len(labels)} classes {'have' if len(single) > 1 else 'has'} a single row in train: "
             f"{quoted(single)}, in {which}: {advice}"

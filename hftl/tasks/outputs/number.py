@@ -10,7 +10,7 @@ import numpy as np
 from datasets import Dataset
 from torch import Tensor
 
-from hftl.data.columns import kind_of
+from hftl.data.columns import is_string, kind_of, shortened, written_numbers
 from hftl.data.columns import numbers_of as numbers_in
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.number_scores import (
@@ -25,6 +25,8 @@ from hftl.tasks.outputs.names import late
 from hftl.tasks.task import Answer, Output, Summed
 
 
+# Steps of 32 bits in a deviation of the targets: rounding takes a twelfth of the square, .003, from R2.
+COARSE = 0.2
 LEVEL = 0.9  # share of rows whose target a conformal interval holds
 
 
@@ -49,6 +51,18 @@ class Estimate(Answer):
 def numbers_of(table: Dataset, column: str, where: str, known: Collection[Any] | None = None) -> list[float | None]:
     """Return the numbers; None for what is missing or not finite. Raises `DataError` for a column of other values."""
     numbers = numbers_in(table, column)
+    values = table[column][:] if numbers is None and is_string(table.features[column]) else []
+    cells = [value for value in values if value and value.strip()]
+    ways = written_numbers(cells) if cells else []
+    if len(ways) == 1:
+        known = dict(zip(cells, ways[0], strict=True))
+        return [known.get(value) for value in values]
+    if cells:
+        cell = next((cell for cell in cells if not written_numbers([cell])), cells[0])
+        raise DataError(
+            f"{where}: the label column {column!r} holds {shortened(cell)}, and a number for a row is asked for, written in one "
+            "way: such as 1234.5. Or leave --problem_type out, or name the column with --label_column"
+        )
     if numbers is None:
         raise DataError(
             f"{where}: the label column {column!r} holds {kind_of(table.features[column])} values, and a number for a row "
@@ -63,6 +77,13 @@ def one_name(parts: dict[str, list[float]], feature: Any, column: str) -> tuple[
     if len({*values}) < 2:
         raise DataError(
             f"all {len(values)} rows of train have the same number in {column!r}: there is nothing to learn"
+        )
+    step, spread = float(np.spacing(np.float32(max(map(abs, values))))), float(np.std(values))
+    if step > COARSE * spread:
+        base = float(f"{np.mean(values):.{max(0, int(math.log10(abs(np.mean(values)) / spread)) - 1)}e}")
+        raise DataError(
+            f"the numbers of {column!r} lie near {base:,.10g} and differ by {spread:.2g} (standard deviation), and models answer "
+            f"in steps of {step:.2g} there (32 bits): subtract {base:,.10g} from all of them, and add it to the answers"
         )
     span = f"{min(values):.2g} to {max(values):.2g}"  # about: a card shows it, and no row
     return (column,), [f"The answer is a number ({column}): regression, {len({*values}):,} different values, {span}."]
@@ -128,6 +149,7 @@ NUMBER = Output(
     recognise=_recognise,
     gather=lambda values: np.asarray(values, dtype=np.float64),
     counts=lambda targets, names: np.array([len(targets)]),
+    least=4,  # on fewer, R2 and correlations have no interval (see `spearman`)
     loss=squared_error,
     decode=decode,
     answers=answers,
