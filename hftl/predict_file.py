@@ -108,6 +108,8 @@ def predict_data(predictor: Predictor, flags: dict[str, Any], wish: Wish = Wish(
     place that cannot be written.
     """
     output = check_output_file(flags["output"]) if flags.get("output") is not None else None
+    if output is not None and output.exists() and output.resolve() == typed_path(flags["data"]).resolve():
+        raise ConfigError(f"--output {output} would replace the data: name another file.")
     rows = load_rows(predictor.task.inputs, data_config(flags), None, predictor.task.output)
     if rows.skipped:
         _warn("rows", len(rows.skipped), len(rows.table), rows.skipped[0])

@@ -93,6 +93,16 @@ def test_a_name_that_is_too_long_is_refused_before_any_work(model, tmp_path, mon
             predict_data(load_predictor(str(model)), {"data": "in.csv", "output": str(tmp_path / name)})
 
 
+def test_the_data_are_never_replaced(model, tmp_path):
+    written = "text\nlove home\n"
+    (tmp_path / "in.csv").write_text(written)
+    paths = {"data": str(tmp_path / "in.csv"), "output": str(tmp_path / "x" / ".." / "in.csv")}
+    (tmp_path / "x").mkdir()
+    with pytest.raises(ConfigError, match="would replace the data: name another file"):
+        predict_data(load_predictor(str(model)), paths)
+    assert (tmp_path / "in.csv").read_text() == written
+
+
 # Labels of other splits and files follow train
 
 

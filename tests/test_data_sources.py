@@ -6,9 +6,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset, DatasetDict, Features, Value
 
-from hftl.config import DataConfig
-from hftl.data.load import load_splits
-from hftl.data.sources import read_source
+from hftl.data.sources import read_file, read_source
 from hftl.data.splits import recognise_splits
 from tests.small_data import all_rows, frame, load, write
 
@@ -156,23 +154,6 @@ def test_split_names():
     assert recognise_splits(["test"]) == {"test": "test"}
 
 
-def test_western_letters_that_are_not_utf8(tmp_path):
-    lines = ["text,label", *(f"the caf\u00e9 \u201cNo. {i}\u201d of my choice,{'ab'[i % 2]}" for i in range(20))]
-    (tmp_path / "x.csv").write_bytes("\n".join(lines).encode("cp1252"))
-    splits = load_splits("text", DataConfig(data=tmp_path / "x.csv"))
-    assert "the caf\u00e9 \u201cNo. 3\u201d of my choice" in [
-        *splits.train["text"],
-        *splits.validation["text"],
-        *splits.test["text"],
-    ]
-    assert "x.csv is not in UTF-8: it was read as Windows-1252." in splits.warnings
-    (tmp_path / "x.csv").rename(tmp_path / "train.csv")
-    assert (
-        "train.csv is not in UTF-8: it was read as Windows-1252."
-        in load_splits("text", DataConfig(data=tmp_path)).warnings
-    )
-
-
 @pytest.mark.parametrize("rows", [3, 20])
 @pytest.mark.parametrize("orient", ["columns", "index", "split", "records", "table", "lines"])
 def test_what_pandas_writes_as_json(tmp_path, orient, rows):
@@ -181,3 +162,18 @@ def test_what_pandas_writes_as_json(tmp_path, orient, rows):
     frame.to_json(tmp_path / "x.json", **how)
     table = read_source(tmp_path / "x.json", "text").tables["train"]
     assert table.select_columns(["text", "label"]).to_list() == frame.to_dict("records")
+
+
+@pytest.mark.parametrize(
+    ("written", "texts"),
+    [
+        ('text\na\n""\n  \nb\n', ["a", None, "  ", "b"]),
+        ("text\na\n\nb\n\n\n", ["a", None, "b"]),
+        ("\n\ntext\na\n", ["a"]),
+        ("text\n\n\n", []),
+        ("text,label\na,b\n\nc,d\n", ["a", "c"]),
+    ],
+)
+def test_an_only_column_keeps_its_empty_rows(tmp_path, written, texts):
+    (tmp_path / "x.csv").write_text(written)
+    assert list(read_file(tmp_path / "x.csv")["text"]) == texts

@@ -247,14 +247,3 @@ def test_numbers_that_differ_by_less_than_a_model_can_say():
         load_task("text-classification", build_config("text-classification", {"data": rows}).data)
     wide = [{"text": f"text {i}", "when": 1.7e9 + 51.5 * i} for i in range(100)]
     assert load_task("text-classification", build_config("text-classification", {"data": wide}).data)
-
-
-def test_numbers_of_too_few_test_rows(tmp_path):
-    rows = [{"text": f"text {i}", "score": i / 7} for i in range(60)]
-    data = DatasetDict(train=Dataset.from_list(rows), test=Dataset.from_list(rows[:2]))
-    with pytest.raises(
-        DataError, match="test has 2 rows, and how well 'score' is estimated cannot be measured on fewer than 4"
-    ):
-        load_task("text-classification", build_config("text-classification", {"data": data}).data)
-    with pytest.raises(DataError, match="train has 1 row, "):
-        load_rows("text", DataConfig(data=rows[:1]), ("score",), NUMBER)

@@ -135,6 +135,7 @@ def evaluate(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     with importing():
         from hftl.evaluation.scale import score_name
         from hftl.predict_file import evaluate_data
+        from hftl.report.statements import counted
         from hftl.report.table import print_table
 
     quiet_libraries()
@@ -147,7 +148,7 @@ def evaluate(model: RunOrModel, *, json: bool, **flags: Any) -> None:
         value = score if isinstance(score, dict) else {"value": score}
         interval = f"{value['low']:.4f} to {value['high']:.4f}" if "low" in value else ""
         rows.append((score_name(name), f"{value['value']:.4f}", interval))
-    print_table(f"{scores['rows']} rows", ("metric", "value", "95% interval"), rows, stdout=True)
+    print_table(counted(scores["rows"], "row", "rows"), ("metric", "value", "95% interval"), rows, stdout=True)
 
 
 @verb(USE, _EXPORT)

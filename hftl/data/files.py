@@ -40,9 +40,6 @@ _MARKS = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codec
 _OTHERS = {"zip or Excel": b"PK\3\4", "gzip": b"\x1f\x8b", "PDF": b"%PDF", "PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff"}
 _OTHERS |= {"parquet": b"PAR1", "Excel": b"\xd0\xcf\x11\xe0", "pickle": b"\x80\4\x95", "SQLite": b"SQLite format"}
 _CONTROL = bytes({*range(32), 127} - {*b"\t\n\v\f\r\x1b"})
-WESTERN = "cp1252"
-_WESTERN = 0.1  # share of bytes beyond ASCII: of a language with accents, and of no other alphabet
-_NOT_WESTERN = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\x80-\xff]{4}")  # UTF-8, or such a word
 _HEAD = 4096  # bytes that tell UTF-16 without a mark: nearly all ASCII, every second byte is zero
 _FEW, _MANY = 0.1, 0.4  # shares of zero bytes
 _SEPARATORS = (",", ";", "\t", "|")  # of a CSV file, by its header: the first one that stands there
@@ -208,14 +205,14 @@ def text_errors(name: str) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError:
-        raise DataError(f"{name} is not in UTF-8: save it in that encoding") from None
+        fix = "save it in that encoding (in Excel as 'CSV UTF-8'; elsewhere iconv -f cp1252 -t utf-8)"
+        raise DataError(f"{name} is not in UTF-8: {fix}") from None
 
 
 def text_encoding(path: Path) -> str:
-    """Return the encoding of a text file: by its mark, by where zero bytes stand, else UTF-8, or Windows-1252 (as Latin-1
-    is read on the web) where that is not what it is in, few bytes are beyond ASCII, and none of them look like UTF-8 or stand together in words.
+    """Return the encoding of a text file: by its mark, by where zero bytes stand, else UTF-8.
 
-    Raises `DataError` for zero bytes that no text has.
+    Raises `DataError` for a file that is no text.
     """
     data = path.read_bytes()
     kind = next((kind for kind, begin in _OTHERS.items() if data.startswith(begin)), None)
@@ -227,22 +224,12 @@ def text_encoding(path: Path) -> str:
         if data.startswith(marks):
             return name
     if b"\0" not in data:
-        beyond = len(data.translate(None, bytes(range(128))))
-        western = beyond <= _WESTERN * len(data) and not _NOT_WESTERN.search(data)
-        return WESTERN if western and not _decodes(data, "utf-8") and _decodes(data, WESTERN) else "utf-8-sig"
+        return "utf-8-sig"
     head = data[:_HEAD]
     even, odd = (head[i::2].count(0) / max(1, len(head[i::2])) for i in (0, 1))
     if min(even, odd) < _FEW < _MANY < max(even, odd):
         return "utf-16-le" if odd > even else "utf-16-be"
     raise DataError(f"{path.name} holds zero bytes: it is damaged, or no text file. Save it as UTF-8 text.")
-
-
-def _decodes(data: bytes, encoding: str) -> bool:
-    try:
-        data.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def csv_form(path: Path) -> dict[str, str]:

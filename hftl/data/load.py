@@ -136,7 +136,6 @@ class _Loading:
         remarks = [*remarks, *self._shared_groups(parts, named)]
         facts = {"labels": labels, "name": source.name, "origins": origins}
         whole = {split: named[split] for split, part in parts.items() if len(tables[split]) == len(part.rows)}
-        self._check_size(len(tables["test"]), "test", labels)
         said: dict[str, Any] = {
             "skipped": tuple(skipped),
             "warnings": (*notes, *remarks),
@@ -259,14 +258,6 @@ class _Loading:
             tables[split] = _labelled(parts[home[split]], targets[home[split]], here[sampled])
         return tables, origins
 
-    def _check_size(self, rows: int, where: str, labels: Sequence[str]) -> None:
-        """Raise `DataError` for a test set on which nothing can be measured."""
-        if rows < self.output.least:
-            raise DataError(
-                f"{where} has {rows} row{'s' * (rows != 1)}, and how well {labels[0]!r} is estimated cannot be measured on fewer "
-                f"than {self.output.least}: add rows, or raise --test_size or --max_eval_samples"
-            )
-
     def _shared_groups(self, parts: dict[str, _Part], named: dict[str, str]) -> list[str]:
         """Return a note for each split of the source that holds rows of groups which one before it has too."""
         notes, before = [], set[str | None]()
@@ -295,17 +286,17 @@ class _Loading:
         table = source.tables[name]
         columns = find_columns(table, self.inputs, self.config, need_label=labels is not None, output=self.output)
         label, output = str(columns.label), _asked(self.output, self.config, source)
-        values = None if labels is None else output.read(table, label, name, labels)
+        where = name if len(source.tables) > 1 else source.name
+        values = None if labels is None else output.read(table, label, where, labels)
         inputs, rows, bad, broken = self._usable(source, name, columns, values)
         targets = None
         if values is not None and labels is not None:
             self._judge(source, {name: bad}, [rows])
-            targets = output.recognise([values[row] for row in rows], labels, name, label)
+            targets = output.recognise([values[row] for row in rows], labels, where, label)
             if self.config.max_eval_samples is not None:
                 limit, seed = self.config.max_eval_samples, self.config.seed + 2
                 sampled = sample(*self._strata(targets, labels), limit, seed, every_class=False)
                 inputs, rows, targets = inputs.select(sampled), rows[sampled], targets[sampled]
-            self._check_size(len(rows), name, labels)
         lines = [*broken.values(), *(f"row {row}: {why}" for row, why in bad.items())]
         return Rows(table, inputs, rows, targets, tuple(lines))
 

@@ -6,7 +6,7 @@ the file, no "NA" read as missing, and errors that name the line.
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,9 +27,9 @@ from hftl.data.files import (
     CONLL_SUFFIXES,
     IMAGE_SUFFIXES,
     INSTEAD,
-    WESTERN,
     check_file,
     csv_form,
+    csv_records,
     data_files,
     existing_path,
     has_images,
@@ -97,15 +97,7 @@ def _read_source(data: Any, kind: str) -> Source:
         return Source({"train": image_table([path], [path.name], None)}, path.name)
     files, table = {"train": path}, read_file(path, kind)
     table = with_images_beside(table, path) if kind == "image" else table
-    return Source({"train": table}, path.name, path.parent, warnings=_encodings([path]), files=files)
-
-
-def _encodings(paths: Iterable[Path]) -> list[str]:
-    """Return a note of each file of text that is not in UTF-8 and was read all the same."""
-    texts = (path for path in paths if path.suffix.lower() != ".parquet")
-    return [
-        f"{one.name} is not in UTF-8: it was read as Windows-1252." for one in texts if text_encoding(one) == WESTERN
-    ]
+    return Source({"train": table}, path.name, path.parent, files=files)
 
 
 def _as_table(data: Any, kind: str) -> Dataset:
@@ -167,8 +159,7 @@ def _read_folder(folder: Path, kind: str) -> Source:
     files = data_files(folder, kind)
     tables = {split: _join([read_file(path, kind) for path in paths], split) for split, paths in files.items()}
     alone = {split: paths[0] for split, paths in files.items()}
-    notes = _encodings(path for paths in files.values() for path in paths)
-    return Source(tables, name, base=folder, warnings=notes, files=alone)
+    return Source(tables, name, base=folder, files=alone)
 
 
 def _load_saved(folder: Path, name: str) -> Dataset | DatasetDict:
@@ -215,13 +206,20 @@ def read_file(path: Path, kind: str = "") -> Dataset:
 def _read_csv(path: Path, kind: str) -> Dataset:
     """Read every cell as written: only the empty cell is missing, "007" keeps its zeros and "NA" is a text.
 
-    A blank line is none, but where it may stand between sentences.
+    A blank line is none, but where it may stand between sentences, or is an empty cell of the only column.
     """
-    cells = {**_CELLS, **csv_form(path), "skip_blank_lines": kind != "sentence"}
+    form = csv_form(path)
+    records = enumerate(csv_records(path, form))
+    above, header = next(((i, row) for i, row in records if any(map(str.strip, row))), (0, ()))
+    alone = len(header) == 1
+    cells = {**_CELLS, **form, "skip_blank_lines": kind != "sentence" and not alone, "skiprows": above * alone}
     with warnings.catch_warnings():
         # Rows longer than the header would otherwise be cut short, with no more than a warning.
         warnings.simplefilter("error", pd.errors.ParserWarning)
         frame = pd.read_csv(path, **cells)
+    if alone:
+        filled = frame.iloc[:, 0].notna().to_numpy().nonzero()[0]
+        frame = frame.iloc[: filled[-1] + 1 if len(filled) else 0]
     _check_header(frame, path.name)
     return frame_table(frame, path.name)
 

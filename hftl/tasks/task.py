@@ -237,7 +237,6 @@ class Output:
     recognise: Function  # (values, names, where, column) -> the same for a model's names; raises `DataError`
     gather: Function  # targets of single rows, as a table's column "label" holds them -> targets [n, ...]
     strata: Function | None = None  # (targets, names) -> ids [n] of the strata of a cut, how many; None: none
-    least: int = 1  # rows of a test set on which the scores can be measured
     single: bool = False  # has every row one class? It is its target and its stratum
     counts: Function  # (targets, names) -> how many rows speak for each name, [k]; of a number all of them, [1]
     loss: Function  # (outputs, targets, weights, smoothing) -> (sum, count): exact under accumulation

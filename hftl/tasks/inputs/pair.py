@@ -71,8 +71,8 @@ def as_table(inputs: list[Any]) -> Dataset:
     for item in inputs:
         pair = (item.get("text"), item.get("text_pair")) if isinstance(item, dict) else item
         if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-            forms = '("one text", "another") or {"text": ..., "text_pair": ...}'
-            raise DataError(f"This model reads pairs of texts: give {forms} for each.")
+            forms = '("one text", "another") or {"text": ..., "text_pair": ...} for each, or --text_pair in a terminal'
+            raise DataError(f"This model reads pairs of texts: give {forms}.")
         pairs.append(pair)
     first, second = (TEXT.table([pair[i] for pair in pairs]) for i in (0, 1))
     return first.add_column("text_pair", second["text"][:], feature=Value("string"))

@@ -106,7 +106,8 @@ def as_table(inputs: list[Any]) -> Dataset:
     """Return a table of these texts. Raises `DataError` for anything else."""
     for text in inputs:
         if not isinstance(text, str):
-            raise DataError(f"A text model predicts texts, not {type(text).__name__}.")
+            held = "pairs (--text_pair)" if isinstance(text, dict) else type(text).__name__
+            raise DataError(f"This model reads single texts, not {held}.")
     for text in inputs:
         if not text.isascii() and text != text.encode("utf-8", "replace").decode():
             raise DataError(f"A text holds half a character pair: {text[:60]!a}. Leave such characters out.")

@@ -149,7 +149,6 @@ NUMBER = Output(
     recognise=_recognise,
     gather=lambda values: np.asarray(values, dtype=np.float64),
     counts=lambda targets, names: np.array([len(targets)]),
-    least=4,  # on fewer, R2 and correlations have no interval (see `spearman`)
     loss=squared_error,
     decode=decode,
     answers=answers,
