@@ -4,7 +4,7 @@ from typing import Any
 
 from hftl.atomic import check_output_file
 from hftl.config import TASK_KINDS, RunConfig
-from hftl.data.files import NO_DATA, check_data
+from hftl.data.files import NO_DATA, check_columns, check_data
 from hftl.errors import DataError
 from hftl.models.find import check_model, model_of
 from hftl.paths import typed_path
@@ -22,6 +22,7 @@ def check_run(config: RunConfig, task: str | None, verb: str) -> None:
     if config.data.data is None:
         raise DataError(NO_DATA)
     check_data(config.data.data, TASK_KINDS[config.task] if task else None)
+    check_columns(config.data.data, vars(config.data))
     if config.model.model is not None:
         check_model(config.model.model, config.model.revision)
 
@@ -32,3 +33,4 @@ def check_use(run_or_model: str, flags: dict[str, Any]) -> None:
         check_output_file(flags["output"])
     check_model(model_of(run_or_model), flags.get("revision"))
     check_data(flags.get("data"), None)
+    check_columns(flags.get("data"), flags)

@@ -8,7 +8,7 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev", "devel", "development"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+COLUMN_FLAGS = ("text_column", "text_pair_column", "image_column", "label_column", "label_columns")
 _MARKS = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
 _OTHERS = {"zip or Excel": b"PK\3\4", "gzip": b"\x1f\x8b", "PDF": b"%PDF", "PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff"}
 _OTHERS |= {"parquet": b"PAR1", "Excel": b"\xd0\xcf\x11\xe0", "pickle": b"\x80\4\x95", "SQLite": b"SQLite format"}
@@ -169,6 +170,20 @@ def check_data(data: Any, kind: str | None) -> None:
                     check_content(file, known)
         elif path.suffix.lower() not in IMAGE_SUFFIXES:
             check_content(path, known)
+
+
+def check_columns(data: Any, named: Mapping[str, Any]) -> None:
+    """Raise `DataError` for a column, by the flag that names it (one or several), that is not in the header of a CSV file."""
+    path = typed_path(data) if isinstance(data, str) else None
+    if path is None or path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
+        return
+    with data_errors(str(data)), text_errors(path.name):
+        header = [name.strip() for name in next(filter(any, csv_records(path, csv_form(path))), [])]
+    for flag in (flag for flag in COLUMN_FLAGS if named.get(flag)):
+        for column in (named[flag],) if isinstance(named[flag], str) else named[flag]:
+            if column.strip() not in header:
+                have = f"the columns are: {', '.join(header)}"
+                raise DataError(f"{flag}: there is no column {column!r}; {have}.{did_you_mean(column, header)}")
 
 
 def hub_parts(name: str) -> dict[str, str | None]:

@@ -1,6 +1,7 @@
 """Who races, for how many steps, within which time: the table of a race, made once and kept in the run's config."""
 
 import copy
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -112,7 +113,7 @@ def plan_race(ready: Prepared) -> Race:
     if trials and not names:
         raise ConfigError(
             f"--budget {method.budget} allows nothing beyond the probe: the shortest race takes about "
-            f"{policy.shortest(costs, {n: t.looks[0] for n, t in trials.items()}):.0f} s. Give a longer one, or use "
+            f"{math.ceil(policy.shortest(costs, {n: t.looks[0] for n, t in trials.items()})) + 1} s. Give a longer one, or use "
             "--method probe."
         )
     taken = [costs[name] for name in names]

@@ -325,3 +325,10 @@ def test_tasks_of_label_studio_that_nobody_has_done(tmp_path):
     tasks = [{"data": {"text": f"so {i}"}, "annotations": [{"result": choice[i % 2]}]} for i in range(20)]
     task, splits = load_task("text-classification", build_config("text-classification", {"data": tasks}).data)
     assert (task.output.problem_type, splits.labels) == ("single_label_classification", ("bad", "good"))
+
+
+def test_a_tag_that_is_in_no_scheme_is_named():
+    rows = [{"tokens": ["a", "b", "c"], "tags": ["O", "B-X", "I-X"]} for _ in range(20)]
+    rows[3]["tags"][1] = "Q-X"
+    with pytest.raises(DataError, match=r"'Q-X' in 'tags' \(1 word\) cannot be read: the other tags have B- or I-"):
+        load_task("token-classification", DataConfig(data=rows))

@@ -6,12 +6,14 @@ from typing import Any
 
 from datasets import Dataset
 
+from hftl.data.columns import quoted
 from hftl.errors import DataError
 from hftl.tasks.outputs.names import index, lists_in, refuse_unlearnt
 from hftl.tasks.ragged import Ragged
 
 
 OUTSIDE = "O"
+_ODD = 0.1  # share of words in entities whose tags are in no scheme, up to which they are typing errors
 _LETTERS = {"S": "B", "U": "B", "E": "I", "L": "I", "M": "I"}  # of BIOES, BILOU and BMES, and what they are in BIO
 
 
@@ -33,7 +35,20 @@ def tags_of(table: Dataset, column: str, where: str, known: Any = None) -> list[
             )
         rows.append(tuple(tags))
     scheme = scheme_of(tag for tags in rows for tag in tags or ())
+    if scheme == "none":
+        _refuse_odd(Counter(tag for tags in rows for tag in tags or () if tag != OUTSIDE), where, column)
     return rows if scheme == "none" else [None if tags is None else in_bio(tags) for tags in rows]
+
+
+def _refuse_odd(counts: Counter[str], where: str, column: str) -> None:
+    """Raise `DataError` for a few tags that are not in the scheme of all others: they are typing errors."""
+    odd = [tag for tag in counts if scheme_of([tag]) == "none"]
+    words = sum(counts[tag] for tag in odd)
+    if odd and words <= _ODD * counts.total():
+        raise DataError(
+            f"{where}: {quoted(odd)} in {column!r} ({words} word{'s' * (words > 1)}) cannot be read: the other tags have B- or I- before "
+            "the type. Correct it"
+        )
 
 
 def scheme_of(tags: Any) -> str:
