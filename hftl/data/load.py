@@ -123,7 +123,8 @@ class _Loading:
             if part is not None:
                 parts[split] = part
             elif split == "train":
-                raise DataError(f"{source.name}: {named[split]} has no labelled rows")
+                why = next((f": row {row} is {why}" for row, why in source.faults.get(named[split], {}).items()), "")
+                raise DataError(f"{source.name}: {named[split]} has no labelled rows{why}")
             else:
                 notes.append(f"the split {named[split]!r} has no labels and is left out")
         notes += self._judge(source, bad, [part.rows for part in parts.values()])
@@ -193,7 +194,7 @@ class _Loading:
             first = next(iter(broken.values()))
             raise DataError(f"none of the {len(table)} {self.inputs.kind}s of {name} can be read; the first: {first}")
         if values is not None:
-            bad |= {row: NO_LABEL for row, value in enumerate(values) if value is None}
+            bad |= {row: NO_LABEL for row, value in enumerate(values) if value is None} | source.faults.get(name, {})
             if self.output.fits is not None:
                 unfit = self.output.fits(inputs, [values[row] or () for row in rows])
                 bad = {int(rows[at]): reason for at, reason in unfit.items()} | bad

@@ -67,10 +67,7 @@ def read_source(data: Any, kind: str) -> Source:
     if kind == "image":
         path = existing_path(data) if isinstance(data, str) else None
         return with_mask_files(source, path if path is None or path.is_dir() else path.parent)
-    if kind != "sentence":
-        return source
-    tables, notes = as_words(source.tables, source.name)
-    return replace(source, tables=tables, warnings=[*source.warnings, *notes])
+    return as_words(source) if kind == "sentence" else source
 
 
 def _read_source(data: Any, kind: str) -> Source:

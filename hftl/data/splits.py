@@ -30,6 +30,7 @@ class Source:
     bases: dict[str, Path] = field(default_factory=dict)  # by split, where it differs
     files: dict[str, Path] = field(default_factory=dict)  # by split, where they are files of rows; of shards the first
     classes: tuple[str, ...] = ()  # their names, where a file beside the masks gives them
+    faults: dict[str, dict[int, str]] = field(default_factory=dict)  # by split: row -> why its label cannot be read
     unfit: str = ""  # why nothing can be learned from it
 
     def base_of(self, split: str) -> Path:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hftl.data.columns import (
     records_table,
 )
 from hftl.data.lists import LIST, listed
+from hftl.data.splits import Source
 from hftl.data.words import split_words
 from hftl.errors import DataError
 
@@ -31,7 +33,9 @@ _SCHEME = re.compile(r"[BIESLUMbieslum][-_].+", re.DOTALL)
 _MIXED = 0.1  # share of inclusive ends among those that tell, from which spans are not all exclusive
 _SPACED = 0.05  # share of words that hold a space, at most
 _FEW = 3  # rows in a line
-_Marked = tuple[str, list[tuple[int, int, str]] | None, str]  # a text, its spans, and where it stands
+# A text; its spans, None where nothing is said of it, or why they cannot be read; and where it stands.
+_Marked = tuple[str, list[tuple[int, int, str]] | str | None, str]
+_BROKEN = "with a span that cannot be read"
 
 
 def read_conll(path: Path, text: str) -> Dataset:
@@ -64,24 +68,24 @@ def read_conll(path: Path, text: str) -> Dataset:
     return records_table(rows, path.name)
 
 
-def as_words(tables: dict[str, Dataset], where: str) -> tuple[dict[str, Dataset], list[str]]:
-    """Return tables of words and tags, and notes of what was recognised: rows of one word each, spans over characters and
-    lists written as text become lists, and what stands for O is called so.
+def as_words(source: Source) -> Source:
+    """Return the source with words and tags, and notes of what was recognised: rows of one word each, spans over characters
+    and lists written as text become lists, and what stands for O is called so.
 
-    A table that holds none of these is returned as it is. Raises `DataError` for spans that mark nothing or overlap, and
-    for words of which nothing says where their sentences begin.
+    A table that holds none of these stays as it is. Rows whose spans mark nothing or overlap have no tags, and stand in the
+    faults. Raises `DataError` for words of which nothing says where their sentences begin.
     """
-    notes: list[str] = []
+    notes, tables, where = list[str](), source.tables, source.name
+    faults: dict[str, dict[int, str]] = {}
     tables = {name: _grouped(table, name, notes) for name, table in tables.items()}
     marked = {name: _marked(table, name) for name, table in tables.items()}
     shift = _shift([one for ones in marked.values() for one in ones or ()], where)
     notes += ["The ends of spans are inclusive: every word is whole by them, and cut otherwise."] * shift
     for name, rows in marked.items():
         if rows is not None:
-            tables[name] = _from_spans(tables[name], rows, shift)
-    return _with_outside({name: _as_lists(table, name) for name, table in tables.items()}, notes), [
-        *dict.fromkeys(notes)
-    ]
+            tables[name], faults[name] = _from_spans(tables[name], rows, shift)
+    tables = _with_outside({name: _as_lists(table, name) for name, table in tables.items()}, notes)
+    return replace(source, tables=tables, faults=faults, warnings=[*source.warnings, *dict.fromkeys(notes)])
 
 
 def _strings(table: Dataset) -> Dataset:
@@ -210,10 +214,15 @@ def _marked(table: Dataset, where: str) -> list[_Marked] | None:
     spans = column_named(table.select_columns(lists), SPAN_NAMES)
     if text is None or spans is None:
         return None
-    rows = []
+    rows: list[_Marked] = []
     for row, (line, marked) in enumerate(zip(table[text][:], table[spans][:], strict=True)):
-        here = f"{where}, row {row} (counted from 0)"
-        rows.append((line or "", None if marked is None else [_span(span, here) for span in marked], here))
+        try:
+            read: list[tuple[int, int, str]] | str | None = (
+                None if marked is None else [_span(span) for span in marked]
+            )
+        except DataError as error:
+            read = str(error)
+        rows.append((line or "", read, f"{where}, row {row} (counted from 0)"))
     return rows
 
 
@@ -225,7 +234,7 @@ def _shift(rows: Sequence[_Marked], where: str) -> int:
     enough: list[str] = []
     neither = 0  # ends that are meant to be inside of a word
     for line, spans, here in rows:
-        for start, end, _ in spans or ():
+        for start, end, _ in spans if isinstance(spans, list) else ():
             if 0 <= start <= end < len(line) and (end == start or _inside(line, end)):
                 cut = _inside(line, end + 1) or line[end].isspace()
                 neither += cut
@@ -251,21 +260,31 @@ def _inside(line: str, at: int) -> bool:
     return len(pair) == 2 and split_words(pair)[0] == [pair]
 
 
-def _from_spans(table: Dataset, marked: Sequence[_Marked], shift: int) -> Dataset:
-    rows = [_cut(line, [(a, b + shift, kind) for a, b, kind in spans or ()], here) for line, spans, here in marked]
+def _from_spans(table: Dataset, marked: Sequence[_Marked], shift: int) -> tuple[Dataset, dict[int, str]]:
+    """Return the table with words and tags in place of the spans, and why rows have no tags whose spans cannot be read."""
+    rows, said, faults = [], list[bool](), dict[int, str]()
+    for row, (line, spans, _) in enumerate(marked):
+        try:
+            if isinstance(spans, str):
+                raise DataError(spans)
+            rows.append(_cut(line, [(a, b + shift, kind) for a, b, kind in spans or ()]))
+        except DataError as error:
+            faults[row] = f"{_BROKEN}: {error}"
+            rows.append(_pieces(line, 0, len(line)))
+        said.append(spans is not None and row not in faults)
     made = {"tokens": "string", "starts": "int64", "tags": "string"}
     spans = column_named(
         table.select_columns([n for n in table.column_names if is_list(table.features[n])]), SPAN_NAMES
     )
     table = table.remove_columns(sorted({str(spans), *made} & {*table.column_names}))
     for i, (name, kind) in enumerate(made.items()):
-        unsaid = [name == "tags" and one is None for _, one, _ in marked]
-        values = [None if no else [piece[i] for piece in pieces] for no, pieces in zip(unsaid, rows, strict=True)]
+        known = said if name == "tags" else [True] * len(rows)
+        values = [[piece[i] for piece in pieces] if yes else None for yes, pieces in zip(known, rows, strict=True)]
         table = table.add_column(name, values, feature=List(Value(kind)))
-    return table
+    return table, faults
 
 
-def _span(span: Any, where: str) -> tuple[int, int, str]:
+def _span(span: Any) -> tuple[int, int, str]:
     """Return start, end and label of {"start", "end", "label"} or of [start, end, label]."""
     if isinstance(span, dict):
         known = [[span[key] for key in keys if span.get(key) is not None] for keys in SPAN_KEYS]
@@ -276,15 +295,15 @@ def _span(span: Any, where: str) -> tuple[int, int, str]:
             (label,) = label
         return int(start), int(end), str(label)
     except (TypeError, ValueError):
-        raise DataError(f"{where}: {span!r:.60} is no span: start, end and one label are needed") from None
+        raise DataError(f"{span!r:.60} is no span: start, end and one label are needed") from None
 
 
-def _cut(line: str, spans: Sequence[tuple[int, int, str]], where: str) -> list[tuple[str, int, str]]:
+def _cut(line: str, spans: Sequence[tuple[int, int, str]]) -> list[tuple[str, int, str]]:
     """Return (word, start, tag) of a text; a span that begins or ends inside a word splits it."""
     pieces: list[tuple[str, int, str]] = []
     at = 0
     for start, end, label in sorted(spans):
-        span = f"{where}: the span {start} to {end} ({label})"
+        span = f"the span {start} to {end} ({label})"
         if not 0 <= start < end <= len(line):
             raise DataError(f"{span} lies outside of a text of {len(line)} characters")
         if start < at:

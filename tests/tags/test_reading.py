@@ -93,19 +93,30 @@ def test_spans_become_tags(tmp_path):
 @pytest.mark.parametrize(
     ("spans", "says"),
     [
+        ([{"start": 3, "end": 40, "label": "A"}], "the span 3 to 40 (A) lies outside of a text of 8 characters"),
         (
-            [{"start": 3, "end": 40, "label": "A"}],
-            "row 0 (counted from 0): the span 3 to 40 (A) lies outside of a text of 8",
+            [{"start": 0, "end": 4, "label": "A"}, {"start": 2, "end": 8, "label": "B"}],
+            "the span 2 to 8 (B) overlaps the one before it",
         ),
-        ([{"start": 0, "end": 4, "label": "A"}, {"start": 2, "end": 8, "label": "B"}], "overlaps the one before it"),
-        ([{"start": 4, "end": 5, "label": "A"}], "holds no word"),
-        ([{"begin": 4, "end": 5}], "is no span"),
+        ([{"start": 4, "end": 5, "label": "A"}], "the span 4 to 5 (A) holds no word"),
+        ([{"begin": 4, "end": 5}], "[4, 5] is no span: start, end and one label are needed"),
     ],
 )
-def test_spans_that_mark_nothing(spans, says, tmp_path):
-    (tmp_path / "s.json").write_text(json.dumps([{"text": "some one", "entities": spans}]))
-    with pytest.raises(DataError, match=re.escape(says)):
-        read(tmp_path / "s.json")
+def test_spans_that_mark_nothing(spans, says, tmp_path, capsys):
+    good = [{"text": f"Ada {i} sings", "entities": [{"start": 0, "end": 3, "label": "PER"}]} for i in range(20)]
+    rows = [*good, {"text": "some one", "entities": spans}, *good, {"text": "some one", "entities": spans}]
+    (tmp_path / "s.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError) as refused:
+        read(tmp_path / "s.jsonl")
+    assert f"2 of 42 rows cannot be used (2 with a span that cannot be read, such as {says}" in str(refused.value)
+    assert "rows 20, 41 counted from 0 (rows 21, 42 of the file, line by line)" in str(refused.value)
+    kept = read(tmp_path / "s.jsonl", skip_bad_rows=True)
+    assert len(kept.train) + len(kept.validation) + len(kept.test) == 40
+    assert hftl(capsys, "doctor", tmp_path / "s.jsonl", "--fix", tmp_path / "clean").code in (0, 1)
+    assert len(read(tmp_path / "clean").train) > 0
+    (tmp_path / "s.jsonl").write_text(json.dumps(rows[20]))
+    with pytest.raises(DataError, match="has no labelled rows: row 0 is with a span that cannot be read"):
+        read(tmp_path / "s.jsonl")
 
 
 @pytest.mark.parametrize(
