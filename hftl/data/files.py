@@ -36,7 +36,7 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev", "devel", "development"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-COLUMN_FLAGS = ("text_column", "text_pair_column", "image_column", "label_column", "label_columns")
+NAMED_COLUMNS = ("text_column", "text_pair_column", "image_column", "label_column", "label_columns", "slice_column")
 _MARKS = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
 _OTHERS = {"zip or Excel": b"PK\3\4", "gzip": b"\x1f\x8b", "PDF": b"%PDF", "PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff"}
 _OTHERS |= {"parquet": b"PAR1", "Excel": b"\xd0\xcf\x11\xe0", "pickle": b"\x80\4\x95", "SQLite": b"SQLite format"}
@@ -179,7 +179,7 @@ def check_columns(data: Any, named: Mapping[str, Any]) -> None:
         return
     with data_errors(str(data)), text_errors(path.name):
         header = [name.strip() for name in next(filter(any, csv_records(path, csv_form(path))), [])]
-    for flag in (flag for flag in COLUMN_FLAGS if named.get(flag)):
+    for flag in (flag for flag in NAMED_COLUMNS if named.get(flag)):
         for column in (named[flag],) if isinstance(named[flag], str) else named[flag]:
             if column.strip() not in header:
                 have = f"the columns are: {', '.join(header)}"

@@ -194,7 +194,8 @@ class _Loading:
             first = next(iter(broken.values()))
             raise DataError(f"none of the {len(table)} {self.inputs.kind}s of {name} can be read; the first: {first}")
         if values is not None:
-            bad |= {row: NO_LABEL for row, value in enumerate(values) if value is None} | source.faults.get(name, {})
+            lacks = self.output.words.get("lacks", NO_LABEL)
+            bad |= {row: lacks for row, value in enumerate(values) if value is None} | source.faults.get(name, {})
             if self.output.fits is not None:
                 unfit = self.output.fits(inputs, [values[row] or () for row in rows])
                 bad = {int(rows[at]): reason for at, reason in unfit.items()} | bad

@@ -28,6 +28,7 @@ DECAY_VIT = 0.75  # BEiT and MAE fine-tuning
 DECAY_CONVNET = 0.9
 # Rates, measured on 500 and 2,000 rows (benchmarks/rates.py; docs/log.md, 2026-11-27). Narrower encoders want higher ones.
 RATE_TEXT, WIDTH_POWER = 7e-5, 1.5  # at width 768, and how it falls with the width: 2e-4 at 384
+RATE_MOST = 1e-3  # of bodies under 130 wide, narrower than any that was measured: there the power would give rates that diverge
 RATE_FINE = 2.0  # times that for numbers and for tags of words: features tell less of these than of a class
 RATE_VIT = 5e-5
 RATE_CONVNET = 1e-3
@@ -211,7 +212,7 @@ def full_defaults(loaded: Loaded, config: MethodConfig, n_train: int) -> tuple[f
         rate, decay, epochs, batch = RATE_VIT, DECAY_VIT, 5, 32
     else:
         width = getattr(loaded.model.config, "hidden_size", 768)  # not every config calls it so
-        rate = float(f"{RATE_TEXT * (768 / width) ** WIDTH_POWER:.1e}")  # people read it: two digits
+        rate = float(f"{min(RATE_TEXT * (768 / width) ** WIDTH_POWER, RATE_MOST):.1e}")  # people read it: two digits
         decay, epochs, batch = DECAY_TEXT, 3, 16
         numbers = getattr(loaded.model.config, "problem_type", None) == "regression"
         rate *= RATE_FINE if numbers or type(loaded.model).__name__.endswith("ForTokenClassification") else 1.0

@@ -115,12 +115,14 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     if checkpoint.source in ("cache", "hub"):
         cached = cached_config(checkpoint.path, revision)
         revision = cached.parent.name if cached else revision
-    averaged = "mean" in task.inputs.poolings and len(task.inputs.columns) == 1 and _says_mean(checkpoint)
-    return Loaded(model, processor, layers, head, outputs, checkpoint.name, checkpoint.source, revision, averaged)
+    said = (checkpoint.name, checkpoint.source, revision, _says_mean(checkpoint, task))
+    return Loaded(model, processor, layers, head, outputs, *said)
 
 
-def _says_mean(checkpoint: Checkpoint) -> bool:
-    """Do the files of sentence-transformers beside a checkpoint say that it takes the mean of its states?"""
+def _says_mean(checkpoint: Checkpoint, task: Task) -> bool:
+    """Do the files of sentence-transformers beside a checkpoint say that it takes the mean of its states, of single texts?"""
+    if "mean" not in task.inputs.poolings or len(task.inputs.columns) > 1:
+        return False
     quiet = {"_raise_exceptions_for_missing_entries": False, "_raise_exceptions_for_connection_errors": False}
     path = cached_file(checkpoint.path, "config.json", subfolder=_POOLING, **checkpoint.options, **quiet)
     try:
@@ -198,9 +200,10 @@ def _config_around(config: Any, auto_model: Any, names: dict[str, Any], task: Ta
 def _check_class(auto_model: Any, config: Any, name: str, task: Task) -> None:
     known = type(config) in auto_model._model_mapping
     auto_map = getattr(config, "auto_map", None) or {}  # only remote-code configs have one
+    article = "an" if config.model_type[:1] in "aeiou" else "a"
     if not known and task.auto_model not in auto_map:
         raise ModelError(
-            f"{name} is a {config.model_type} checkpoint, which cannot do {task.name}: transformers has no "
+            f"{name} is {article} {config.model_type} checkpoint, which cannot do {task.name}: transformers has no "
             f"{task.auto_model} for it. For {task.name} try {task.default_model}."
         )
 

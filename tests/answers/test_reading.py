@@ -148,7 +148,7 @@ def test_wrong_labels():
 def test_numbers_that_are_none():
     frame = measured()
     frame.loc[[2, 5], "score"] = float("nan")
-    refused(frame, "(2 without label): rows 2, 5 counted from 0")
+    refused(frame, "(2 without a finite number): rows 2, 5 counted from 0")
     refused(measured().assign(score=3.25), "the same number", problem_type="regression")
 
 

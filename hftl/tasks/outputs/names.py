@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
-from hftl.data.columns import is_list, kind_of, quoted
+from hftl.data.columns import is_list, kind_of, numbers_of, quoted
 from hftl.errors import DataError, ModelError, did_you_mean
 
 
@@ -28,7 +28,8 @@ def lists_in(table: Dataset, column: str, where: str, needed: str) -> Iterator[t
     """
     feature = table.features[column]
     if not is_list(feature):
-        raise DataError(f"{where}: the label column {column!r} holds {kind_of(feature)} values, {needed}")
+        held = "number" if numbers_of(table, column) else kind_of(feature)
+        raise DataError(f"{where}: the label column {column!r} holds {held} values, {needed}")
     declared = declared_in(feature)
     for row, value in enumerate(table[column][:]):
         if declared and value is not None:

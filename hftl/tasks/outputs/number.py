@@ -178,6 +178,7 @@ NUMBER = Output(
         "names": "numbers",
         "units": "rows",
         "same": "numbers, apart by at most {}",
+        "lacks": "without a finite number",
         "given": "number",
         "per": "",
         "guess": "the mean",
