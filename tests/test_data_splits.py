@@ -217,7 +217,7 @@ def test_numbers_that_can_be_read_in_two_ways_or_none():
         load_task("text-classification", asked)
     rated = [{"text": f"text {i}", "rating": f"{i % 21},000"} for i in range(64)]
     with pytest.raises(
-        DataError, match="1 of 21 classes has a single row.* To learn a number: --problem_type regression"
+        DataError, match=r"1 of 21 classes has a single row.* To learn a number: --problem_type regression"
     ):
         load_splits("text", build_config("text-classification", {"data": rated[:20] * 4 + rated[20:21]}).data)
     rows[7]["price"] = "1,007.0"

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ _CONTROL = bytes({*range(32), 127} - {*b"\t\n\v\f\r\x1b"})
 WESTERN = "cp1252"
 _WESTERN = 0.1  # share of bytes beyond ASCII: of a language with accents, and of no other alphabet
 _NOT_WESTERN = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\x80-\xff]{4}")  # UTF-8, or such a word
+_DEPTH, _FOLDERS = 4, 2000  # in which images of a table are looked for
 _HEAD = 4096  # bytes that tell UTF-16 without a mark: nearly all ASCII, every second byte is zero
 _FEW, _MANY = 0.1, 0.4  # shares of zero bytes
 _SEPARATORS = (",", ";", "\t", "|")  # of a CSV file, by its header: the first one that stands there
@@ -83,6 +85,18 @@ def is_saved(folder: Path) -> bool:
 def has_images(folder: Path) -> bool:
     """Tell whether any image lies in the folder, at any depth."""
     return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
+
+
+def images_beside(path: Path) -> Iterator[Path]:
+    """Yield the images of a table's folder, a few folders deep, none of them hidden: a home folder holds much else."""
+    folder = path.resolve().parent
+    for home, inner, names in islice(os.walk(folder), _FOLDERS):
+        deep = len(Path(home).relative_to(folder).parts) >= _DEPTH
+        inner[:] = [] if deep else sorted(name for name in inner if not name.startswith((".", "__")))
+        pictures = (name for name in sorted(names) if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+        yield from (
+            path.parent / Path(home).relative_to(folder) / name for name in pictures if not name.startswith(".")
+        )
 
 
 def data_files(folder: Path, kind: str) -> dict[str, list[Path]]:
