@@ -64,7 +64,7 @@ CASES = {
     f"{TRAIN} --data splits": "empty.csv is empty",
     f"{TRAIN} --data empty.csv": "empty.csv is empty",
     "doctor zeros.csv": "zeros.csv holds zero bytes",
-    "predict run --data latin.csv": "latin.csv is not in UTF-8",
+    "predict run --data koi8.csv": "koi8.csv is not in UTF-8",
     "eval run --data twice.csv": "twice.csv has two columns called 'text'",
     "plan text-classification --data cut.json": "cut.json cannot be parsed",
     "compare text-classification --data cut.jsonl": "cut.jsonl cannot be parsed: line 2",
@@ -125,7 +125,7 @@ def answers(tmp_path_factory):
     (place / "splits" / "test_empty.csv").rename(place / "splits" / "dev_empty.csv")
     image_folder(place / "pictures", count=1)
     contents = {
-        "x.docx": b"x", "x.conll": b"a\tO\n", "empty.csv": b"", "zeros.csv": b"\0" * 300, "latin.csv": b"text,label\n\xff,a\n",
+        "x.docx": b"x", "x.conll": b"a\tO\n", "empty.csv": b"", "zeros.csv": b"\0" * 300, "koi8.csv": b"text,label\n\xc4\xc1\xca\xd4\xc5,a\n",
         "twice.csv": b"text,text\na,b\n", "cut.json": b'{"text": [', "cut.jsonl": b'{"text": "a"}\n{"text\n',
         "deep.json": b"[" * 100_000, "comma.csv": b'text,label\n"a, b",c\nwell, good,c\n',
         "r.yaml": b"task: text-classification\ndata: t.csv\nmodel: ./bert\n", "list.yaml": b"- a\n",

@@ -87,7 +87,7 @@ def test_rows_without_a_text_stay_in_place(texts, tmp_path):
     [
         ("a.csv", b"", "is empty"),
         ("a.csv", b"text,x\n,1\n", "None of the 1 texts"),
-        ("a.csv", "text,x\nhé,1\n".encode("latin-1"), "not in UTF-8"),
+        ("a.csv", "text,x\nпривет,1\n".encode("cp1251"), "not in UTF-8"),
         ("a.txt", "h\xe9".encode("latin-1"), "not in UTF-8"),
         ("a.txt", b"\n \n", "has no rows"),
         ("a.json", b"{", "cannot be parsed"),
