@@ -93,7 +93,9 @@ def test_every_kind_of_row(tmp_path):
     assert "(1 with one text of the pair missing or empty, 1 without text): rows 1, 2 " in told(pairs, "pair")
     numbers = pd.DataFrame({"text": [f"t {i}" for i in range(30)], "label": [i / 7 for i in range(30)]})
     numbers.loc[4, "label"] = float("inf")
-    with pytest.raises(DataError, match=r"1 of 30 rows cannot be used \(1 without a finite number\): row 4 counted from 0\."):
+    with pytest.raises(
+        DataError, match=r"1 of 30 rows cannot be used \(1 without a finite number\): row 4 counted from 0\."
+    ):
         load_splits("text", DataConfig(data=numbers), output=NUMBER)
     folder = image_folder(tmp_path / "images")
     names = [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(6)]

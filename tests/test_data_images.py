@@ -57,7 +57,7 @@ def test_a_table_beside_the_images_says_their_labels(tmp_path, home, ending):
     assert splits.labels == ("ill", "well")
     for row in (*splits.train, *splits.validation, *splits.test):
         assert splits.labels[row["label"]] == ("ill" if (int(Path(row["image"]["path"]).stem) - 100) % 3 else "well")
-    alone = load(folder / "labels.csv", "image")  # the table given by its name
+    alone = load(folder / "labels.csv", "image", image_column="id")  # the table given by its name
     assert alone.train["image"][:] == splits.train["image"][:]
     assert find_task(DataConfig(data=str(folder / "labels.csv"))) == "image-classification"
     pd.DataFrame(rows)[["id", "label"]].set_axis(["id", "breed"], axis=1).to_csv(folder / "labels.csv", index=False)

@@ -215,6 +215,11 @@ def test_numbers_that_can_be_read_in_two_ways_or_none():
     asked = build_config("text-classification", {"data": rows, "problem_type": "regression"}).data
     with pytest.raises(DataError, match="two ways: '1,000' is 1000 or 1"):
         load_task("text-classification", asked)
+    rated = [{"text": f"text {i}", "rating": f"{i % 21},000"} for i in range(64)]
+    with pytest.raises(
+        DataError, match=r"1 of 21 classes has a single row.* To learn a number: --problem_type regression"
+    ):
+        load_splits("text", build_config("text-classification", {"data": rated[:20] * 4 + rated[20:21]}).data)
     rows[7]["price"] = "1,007.0"
     assert max(load_task("text-classification", asked)[1].train["label"]) > 4000
     rows[7]["price"] = "about 7"

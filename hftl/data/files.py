@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ _MARKS = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codec
 _OTHERS = {"zip or Excel": b"PK\3\4", "gzip": b"\x1f\x8b", "PDF": b"%PDF", "PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff"}
 _OTHERS |= {"parquet": b"PAR1", "Excel": b"\xd0\xcf\x11\xe0", "pickle": b"\x80\4\x95", "SQLite": b"SQLite format"}
 _CONTROL = bytes({*range(32), 127} - {*b"\t\n\v\f\r\x1b"})
+_DEPTH, _FOLDERS = 4, 2000  # in which images of a table are looked for
 _HEAD = 4096  # bytes that tell UTF-16 without a mark: nearly all ASCII, every second byte is zero
 _FEW, _MANY = 0.1, 0.4  # shares of zero bytes
 _SEPARATORS = (",", ";", "\t", "|")  # of a CSV file, by its header: the first one that stands there
@@ -81,6 +83,18 @@ def is_saved(folder: Path) -> bool:
 def has_images(folder: Path) -> bool:
     """Tell whether any image lies in the folder, at any depth."""
     return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
+
+
+def images_beside(path: Path) -> Iterator[Path]:
+    """Yield the images of a table's folder, a few folders deep, none of them hidden: a home folder holds much else."""
+    folder = path.resolve().parent
+    for home, inner, names in islice(os.walk(folder), _FOLDERS):
+        deep = len(Path(home).relative_to(folder).parts) >= _DEPTH
+        inner[:] = [] if deep else sorted(name for name in inner if not name.startswith((".", "__")))
+        pictures = (name for name in sorted(names) if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+        yield from (
+            path.parent / Path(home).relative_to(folder) / name for name in pictures if not name.startswith(".")
+        )
 
 
 def data_files(folder: Path, kind: str) -> dict[str, list[Path]]:

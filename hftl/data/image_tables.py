@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 
 from hftl.data.columns import IMAGE_NAMES, LABEL_NAMES, is_image, is_string
-from hftl.data.files import DATA_SUFFIXES, METADATA_NAMES
+from hftl.data.files import DATA_SUFFIXES, METADATA_NAMES, images_beside
 from hftl.data.images import image_table, images_in
 from hftl.data.splits import Source, exact_split
 from hftl.errors import DataError
@@ -57,7 +57,7 @@ def with_images_beside(table: Dataset, path: Path) -> Dataset:
         if _is_file(folder, next((value for value in values if value), "")):
             known = {value: folder / value for value in values if value and _is_file(folder, value)}
             return table if name.lower().strip() in IMAGE_NAMES else _with_images(table, known, folder) or table
-    return _with_images(table, _by_name(_own(images_in(folder), path), folder), folder) or table
+    return _with_images(table, _by_name(_own([*images_beside(path)], path), folder), folder) or table
 
 
 def _own(images: Sequence[Path], path: Path) -> Sequence[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import Dataset, List, Value
 
-from hftl.data.columns import is_list, is_string
+from hftl.data.columns import is_list, is_string, written_numbers
 
 
 LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
@@ -39,9 +39,9 @@ def listed(text: str) -> list[str]:
 def list_separator(labels: Mapping[str, int]) -> str | None:
     """Return what stands between several names in one label, where labels look so: "red, blue" beside "blue, green".
 
-    `labels` counts the rows of each.
+    `labels` counts the rows of each. What may be numbers, such as "1,234" or "3,5", is no list.
     """
-    for separator in _SEPARATORS:
+    for separator in () if written_numbers([*labels]) else _SEPARATORS:
         lists = [{part.strip() for part in label.split(separator)} for label in labels]
         parts = Counter(part for names in lists for part in names)
         beside = [part for names in lists if len(names) > 1 for part in names]

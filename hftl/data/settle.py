@@ -35,6 +35,7 @@ from hftl.data.files import (
     csv_records,
     data_errors,
     has_images,
+    images_beside,
     split_of,
 )
 from hftl.data.lists import list_separator, with_lists
@@ -88,6 +89,8 @@ def find_columns(
     inputs = INPUTS[inputs] if isinstance(inputs, str) else inputs
     kind, have = inputs.kind, columns_line(table)
     named = [getattr(config, flag) for flag in inputs.flags]
+    if kind == "image" and {"image", "file_name"} <= {*table.column_names} and named[0] not in table.column_names:
+        named[0] = None  # a column of names, which became these two
     label = _GATHERED if config.label_columns and _GATHERED in table.column_names else config.label_column
     asked = [*zip(inputs.flags, named, strict=True), ("label_column", label if need_label else None)]
     for option, column in asked:
@@ -179,7 +182,7 @@ def likely_kinds(data: Any, config: DataConfig) -> tuple[str, ...]:
     path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ("image",)
-    if path.suffix.lower() in (".csv", ".tsv") and path.is_file() and has_images(path.parent):
+    if path.suffix.lower() in (".csv", ".tsv") and path.is_file() and any(images_beside(path)):
         header = next(csv_records(path, csv_form(path)), [])
         if not any(name.lower().strip() in TEXT_NAMES for name in header):
             return ("image", "text", "sentence")

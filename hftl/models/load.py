@@ -65,7 +65,6 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     checkpoint = find_checkpoint(name, config.revision)
     common = {**checkpoint.options, "trust_remote_code": config.trust_remote_code}
     auto_model, reading = getattr(transformers, task.auto_model), dict(common)
-    auto_processor = getattr(transformers, task.inputs.processor)
     width = len(labels)
     names: dict[str, Any] = {"num_labels": width}
     if labels:
@@ -82,7 +81,7 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
             auto_model, reading["config"] = own, model_config
         around = _config_around(model_config, auto_model, names, task, config)
         _check_weights(checkpoint, config)
-        processor = auto_processor.from_pretrained(checkpoint.path, **reading)
+        processor = getattr(transformers, task.inputs.processor).from_pretrained(checkpoint.path, **reading)
         if dense:
             processor, names = whole_images(processor), {**names, **levels_read(model_config, around)}
         if around is None:

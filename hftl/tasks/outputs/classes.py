@@ -138,7 +138,7 @@ def class_names(parts: dict[str, list[str]], feature: Any, column: str) -> tuple
     if single:
         wrong_column = len(single) * 2 > len(labels) > 2
         advice = "is this the right column (--label-column)?" if wrong_column else "add rows of them or remove them"
-        if wrong_column and (all(_PLAIN_NUMBER.fullmatch(name) for name in labels) or written_numbers(labels)):
+        if written_numbers(labels) and (wrong_column or not by_value):
             advice += " To learn a number: --problem_type regression"
         separator = list_separator(counts)
         if separator is not None:
