@@ -61,9 +61,9 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 3980,  # its own files, without folders
-    "hftl/cli": 1350,
-    "hftl/data": 3020,
+    "hftl": 4010,  # its own files, without folders
+    "hftl/cli": 1360,
+    "hftl/data": 3610,
     "hftl/demo": 1900,
     "hftl/doctor": 1910,
     "hftl/evaluation": 3710,
@@ -72,17 +72,17 @@ BUDGETS = {
     "hftl/forgetting": 610,
     "hftl/job": 710,
     "hftl/methods": 1010,
-    "hftl/models": 1740,
+    "hftl/models": 1750,
     "hftl/planning": 840,
     "hftl/publishing": 2480,
     "hftl/report": 3220,
-    "hftl/selection": 2030,
-    "hftl/tasks": 3760,
-    "hftl/training": 2760,
+    "hftl/selection": 2040,
+    "hftl/tasks": 3810,
+    "hftl/training": 2770,
     "hftl/ui": 2050,
     "spaces_demo": 620,
 }
-MAX_FILES = 260
+MAX_FILES = 261
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }
