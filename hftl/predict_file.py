@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 from hftl.atomic import check_output_file, disk_errors, new_file
 from hftl.config import data_config
 from hftl.data.columns import no_formula
-from hftl.data.load import load_rows
 from hftl.errors import ConfigError, HftlError
 from hftl.predict import Predictor, load_predictor
 from hftl.run_data import read_report, run_of, run_splits
@@ -105,7 +104,7 @@ def predict_data(predictor: Predictor, flags: dict[str, Any], wish: Wish = Wish(
     place that cannot be written.
     """
     output = check_output_file(flags["output"]) if flags.get("output") is not None else None
-    rows = load_rows(predictor.task.inputs, data_config(flags), None, predictor.task.output)
+    rows = predictor.read(data_config(flags))
     if rows.skipped:
         _warn("rows", len(rows.skipped), len(rows.table), rows.skipped[0])
     derived = predictor.task.inputs.derived
@@ -125,7 +124,7 @@ def predict_data(predictor: Predictor, flags: dict[str, Any], wish: Wish = Wish(
 
 def images_of(predictor: Predictor, flags: dict[str, Any]) -> list[Any]:
     """Return the images of `--data`, as paths where they are files. Raises `DataError` for data that cannot be read."""
-    rows = load_rows(predictor.task.inputs, data_config(flags), None, predictor.task.output)
+    rows = predictor.read(data_config(flags))
     if rows.skipped:
         _warn("images", len(rows.skipped), len(rows.table), rows.skipped[0])
     values = predictor.task.inputs.values(rows.inputs)
@@ -199,7 +198,7 @@ def _plain(table: Any) -> dict[str, list[Any]]:
 def evaluate_data(run: str, flags: dict[str, Any]) -> dict[str, Any]:
     """Score a run on labelled rows: metrics with intervals, and per class. Raises `DataError` for unknown labels."""
     predictor = load_predictor(run, flags.get("revision"))
-    rows = load_rows(predictor.task.inputs, data_config(flags), predictor.labels, predictor.task.output)
+    rows = predictor.read(data_config(flags), predictor.labels)
     seen = _learnt_from(run, predictor, rows.inputs)
     if seen:
         _log.warning(

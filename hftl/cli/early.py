@@ -5,10 +5,14 @@ from typing import Any
 from hftl.atomic import check_output_file
 from hftl.config import TASK_KINDS, RunConfig
 from hftl.data.files import NO_DATA, check_data
-from hftl.errors import DataError
+from hftl.errors import ConfigError, DataError
 from hftl.models.find import check_model, model_of
+from hftl.paths import typed_path
 from hftl.run_folder import check_output
 from hftl.surroundings import check_trackers
+
+
+_OTHER_FORMATS = (".json", ".jsonl", ".xls", ".xlsx", ".parquet")
 
 
 def check_run(config: RunConfig, task: str | None, verb: str) -> None:
@@ -28,6 +32,14 @@ def check_run(config: RunConfig, task: str | None, verb: str) -> None:
 def check_use(run_or_model: str, flags: dict[str, Any]) -> None:
     """Raise an `HftlError` for a trained model, or for data and an output beside it, that are not there."""
     if flags.get("output") is not None:
-        check_output_file(flags["output"])
+        output = check_output_file(flags["output"])
+        if output.suffix.lower() in _OTHER_FORMATS:
+            raise ConfigError(
+                f"--output {output} would hold a CSV: call it {output.stem}.csv, or print JSON with --json."
+            )
+        if output.exists() and typed_path(flags.get("data") or ".").resolve() == output.resolve():
+            raise ConfigError(
+                f"--output {output} is the data themselves, which would be replaced: choose another name."
+            )
     check_model(model_of(run_or_model), flags.get("revision"))
     check_data(flags.get("data"), None)

@@ -46,6 +46,8 @@ def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
         if not (folder / "config.json").is_file():
             inner = folder / "final"
             hint = f" Did you mean {inner}?" if (inner / "config.json").is_file() else ""
+            if (folder / "adapter_config.json").is_file():
+                hint = " It holds a PEFT adapter alone: load it on its base model, and save what merge_and_unload() returns."
             raise ModelError(f"{folder} is not a model folder: it has no config.json.{hint}")
         _check_files(folder)
         return Checkpoint(name, str(folder), "folder", None, True)
