@@ -124,7 +124,9 @@ def check_output_file(name: str) -> Path:
     """Return the file to write. Raises `RunError` or `ConfigError` when that could not be done, before any work."""
     output = typed_path(name)
     if output.is_dir():
-        raise RunError(f"{output} is a folder: --output takes the name of a CSV file.")
+        raise RunError(
+            f"{output} is a folder: --output takes the name of a CSV file, of masks that of a PNG or of a new folder."
+        )
     typed_path(partial_of(output))  # the longer name
     if not output.absolute().parent.is_dir():
         raise RunError(f"{output} cannot be written: there is no folder {output.parent}.")

@@ -26,7 +26,7 @@ from hftl.models.find import find_checkpoint, model_of
 from hftl.models.load import load_adapted
 from hftl.models.pooled import OWN_CLASSES, own_auto_model
 from hftl.paths import typed_path
-from hftl.run_data import read_report
+from hftl.run_data import named_columns, read_report
 from hftl.surroundings import quietly
 from hftl.tasks import TASKS, combinations, get_task, task_of
 from hftl.tasks.outputs.classes import Prediction as Prediction
@@ -54,6 +54,7 @@ class Predictor:
     task: Task
     labels: tuple[str, ...]
     threshold: float | None = None  # the confidence from which on the run answers as rightly as it was to
+    columns: DataConfig | None = None  # those that the run was trained on, where their names were given
 
     def __call__(self, inputs: Any) -> list[Prediction]:
         """Do as `predict` does."""
@@ -100,7 +101,7 @@ class Predictor:
         if isinstance(inputs, str | Path | dict):
             inputs = [inputs]
         if isinstance(inputs, pd.DataFrame):
-            rows = load_rows(self.task.inputs, DataConfig(data=inputs, strict=True), None, self.task.output)
+            rows = self.read(DataConfig(data=inputs, strict=True))
             if rows.skipped:
                 raise DataError(
                     f"{len(rows.skipped)} of {len(rows.table)} rows cannot be answered: {rows.skipped[0]}."
@@ -112,7 +113,7 @@ class Predictor:
 
     def __reduce__(self) -> Any:
         """Pickle all but the task, whose functions cannot be: the model's config tells it."""
-        return _of_model, (self.model, self.processor, self.labels, self.threshold)
+        return _of_model, (self.model, self.processor, self.labels, self.threshold, self.columns)
 
     def predict_table(self, table: Dataset) -> list[Any]:
         """Return one `Answer` per row."""
@@ -159,7 +160,11 @@ class Predictor:
         if wrong:
             raise ConfigError(f"evaluate has no flag {wrong[0]!r}.{did_you_mean(wrong[0], known)}")
         named = data_config({"data": data, **columns})
-        return self.scored(load_rows(self.task.inputs, named, self.labels, self.task.output))
+        return self.scored(self.read(named, self.labels))
+
+    def read(self, config: DataConfig, labels: tuple[str, ...] | None = None) -> Rows:
+        """Return the rows that `config` names, to predict, or with `labels` to score. Raises `DataError`."""
+        return load_rows(self.task.inputs, config, labels, self.task.output, self.columns)
 
     def scored(self, rows: Rows) -> dict[str, Any]:
         """Return what `evaluate` does, for labelled rows that have been read."""
@@ -223,23 +228,23 @@ def load(run_or_model: str | Path, revision: str | None = None) -> Predictor:
             raise ModelError(f"{name} puts out numbers that are not finite: its weights are broken.")
     names = {int(i): str(label) for i, label in model.config.id2label.items()}
     labels = tuple(names[i] for i in range(len(names)))
-    return Predictor(model, processor, task, labels, _threshold(Path(checkpoint.path)))
+    return Predictor(model, processor, task, labels, *_beside(Path(checkpoint.path)))
 
 
-def _of_model(model: Any, processor: Any, labels: tuple[str, ...], threshold: float | None) -> Predictor:
+def _of_model(model: Any, processor: Any, labels: tuple[str, ...], *more: Any) -> Predictor:
     task = _task_of(model.config.to_dict(), "the pickle").answering_by(model.config)
-    return Predictor(model, processor, task, labels, threshold)
+    return Predictor(model, processor, task, labels, *more)
 
 
-def _threshold(folder: Path) -> float | None:
-    """Return the confidence below which a run is not sure, by the report beside its model."""
-    places = [folder.parent / "report.json"] if folder.name == "final" else []
+def _beside(folder: Path) -> tuple[float | None, DataConfig | None]:
+    """Return the confidence below which a run is not sure, and the columns it was trained on, by the files beside its model."""
+    places = [*([folder.parent] if folder.name == "final" else []), folder]
     try:
-        report = next(filter(None, map(read_report, [*places, folder / "report.json"])), None) or {}
+        report, place = next(((r, p) for p in places if (r := read_report(p / "report.json"))), ({}, folder))
     except ModelError:  # damaged: the model answers without it
-        report = {}
+        report, place = {}, places[0]
     abstain = (report.get("evidence") or {}).get("abstain") or {}
-    return abstain.get("threshold")
+    return abstain.get("threshold"), named_columns(place)
 
 
 def _task_of(fields: dict[str, Any], name: str) -> Task:
@@ -286,4 +291,4 @@ def load_predictor(name: str | Path, revision: str | None = None) -> Predictor:
                 f"{name} reads images as {run.name}/final does, which cannot be read "
                 f"({' '.join(str(error).split())[:200]}): keep the two folders side by side."
             ) from None
-    return Predictor(baseline, processor, task, baseline.labels)
+    return Predictor(baseline, processor, task, baseline.labels, columns=named_columns(run))

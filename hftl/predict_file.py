@@ -14,7 +14,6 @@ from hftl.atomic import check_output_file, disk_errors, new_file
 from hftl.config import data_config
 from hftl.data.columns import no_formula
 from hftl.data.files import IMAGE_SUFFIXES
-from hftl.data.load import load_rows
 from hftl.errors import ConfigError, HftlError
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load_predictor
@@ -110,7 +109,7 @@ def predict_data(predictor: Predictor, flags: dict[str, Any], wish: Wish = Wish(
     output = check_output_file(flags["output"]) if flags.get("output") is not None else None
     if output is not None and output.exists() and output.resolve() == typed_path(flags["data"]).resolve():
         raise ConfigError(f"--output {output} would replace the data: name another file.")
-    rows = load_rows(predictor.task.inputs, data_config(flags), None, predictor.task.output)
+    rows = predictor.read(data_config(flags))
     if rows.skipped:
         _warn("rows", len(rows.skipped), len(rows.table), rows.skipped[0])
     derived = predictor.task.inputs.derived
@@ -130,7 +129,7 @@ def predict_data(predictor: Predictor, flags: dict[str, Any], wish: Wish = Wish(
 
 def images_of(predictor: Predictor, flags: dict[str, Any]) -> list[Any]:
     """Return the images of `--data`, as paths where they are files. Raises `DataError` for data that cannot be read."""
-    rows = load_rows(predictor.task.inputs, data_config(flags), None, predictor.task.output)
+    rows = predictor.read(data_config(flags))
     if rows.skipped:
         _warn("images", len(rows.skipped), len(rows.table), rows.skipped[0])
     values = predictor.task.inputs.values(rows.inputs)
@@ -217,7 +216,7 @@ def _plain(table: Any) -> dict[str, list[Any]]:
 def evaluate_data(run: str, flags: dict[str, Any]) -> dict[str, Any]:
     """Score a run on labelled rows: metrics with intervals, and per class. Raises `DataError` for unknown labels."""
     predictor = load_predictor(run, flags.get("revision"))
-    rows = load_rows(predictor.task.inputs, data_config(flags), predictor.labels, predictor.task.output)
+    rows = predictor.read(data_config(flags), predictor.labels)
     seen = _learnt_from(run, predictor, rows.inputs)
     if seen:
         _log.warning(

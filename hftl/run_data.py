@@ -12,7 +12,7 @@ import numpy as np
 from huggingface_hub import snapshot_download
 from PIL import Image as PILImage
 
-from hftl.config import build_config, read_yaml
+from hftl.config import COLUMN_FLAGS, DataConfig, build_config, data_config, read_yaml
 from hftl.data.load import load_task
 from hftl.data.samples import load_sample
 from hftl.data.splits import Splits
@@ -84,6 +84,18 @@ def read_report(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read ({error}): restore it, or remove it to go on without.") from None
     return report if isinstance(report, dict) and "schema_version" in report else None
+
+
+def named_columns(run: Path) -> DataConfig | None:
+    """Return the columns that a run was told to learn from, by its config.yaml; None where there is no such file.
+
+    Raises `ConfigError` for one that cannot be read.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        return None
+    values = read_yaml(path)
+    return data_config({flag: values.get(flag) for flag in COLUMN_FLAGS if flag != "problem_type"})
 
 
 @dataclass(frozen=True)

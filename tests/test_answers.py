@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
+from hftl.adapt import adapt
 from hftl.cli import VERBS
 from hftl.config import DataConfig
 from hftl.data.columns import as_it_was, no_formula
@@ -15,7 +16,7 @@ from hftl.doctor import doctor
 from hftl.errors import ConfigError, DataError
 from hftl.predict import load_predictor
 from hftl.predict_file import evaluate_data, predict_data
-from tests.tiny import build
+from tests.tiny import build, tiny_text_rows
 
 
 LABELS = ("-1", "=A", "@x", "+1")
@@ -87,7 +88,7 @@ def test_numbers_and_lines_of_other_formats_stay(model, tmp_path):
 
 
 def test_a_name_that_is_too_long_is_refused_before_any_work(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("hftl.predict_file.load_rows", None)
+    monkeypatch.setattr("hftl.predict.load_rows", None)
     for name in ("x" * 300 + ".csv", "y" * 248 + ".csv"):  # the second only with .partial
         with pytest.raises(ConfigError, match="too long"):
             predict_data(load_predictor(str(model)), {"data": "in.csv", "output": str(tmp_path / name)})
@@ -157,3 +158,41 @@ def test_switches(value, on):
 def test_a_value_that_is_none_of_a_switch():
     with pytest.raises(ConfigError, match="--share stands alone, or needs true or false"):
         VERBS["demo"].make_context("demo", ["run", "--share=maybe"])
+
+
+def test_a_run_reads_the_columns_that_it_was_trained_on(tmp_path):
+    """A file with another text of a usual name would otherwise be answered by that text, without a word."""
+    rows = [(text, f"class_{label}") for text, label in tiny_text_rows(60, 2)]
+    frame = pd.DataFrame({"text": "walk", "label": "none", "body": [t for t, _ in rows], "kind": [k for _, k in rows]})
+    frame.to_csv(tmp_path / "d.csv", index=False)
+    data, named = str(tmp_path / "d.csv"), {"text_column": "body", "label_column": "kind"}
+    base = str(build("bert", tmp_path / "bert"))
+    run = adapt(data=data, model=base, method="probe", output_dir=tmp_path / "run", evidence=False, **named).run_dir
+    for place in (str(run), str(run / "final")):
+        predictor = load_predictor(place)
+        by_body = [answer.label for answer in predictor.predict(frame["body"].tolist())]
+        assert len({*by_body}) == 2
+        assert [row["prediction"] for row in predict_data(predictor, {"data": data}).rows] == by_body
+        assert [answer.label for answer in predictor.predict(frame)] == by_body
+        plain = predict_data(predictor, {"data": data, "text_column": "text"}).rows
+        assert len({row["prediction"] for row in plain}) == 1
+        other = frame[["body", "kind"]].rename(
+            columns={"body": "text", "kind": "label"}
+        )  # no such columns: the usual ones
+        assert [answer.label for answer in predictor.predict(other)] == by_body
+        scores = evaluate_data(place, {"data": data})
+        assert scores["rows"] == 60
+        assert scores["metrics"] == predictor.evaluate(frame)["metrics"] == predictor.evaluate(other)["metrics"]
+
+
+def test_a_run_splits_the_labels_that_it_was_trained_on(tmp_path):
+    rows = [(text, f"class_{label}|x") for text, label in tiny_text_rows(60, 2)]
+    frame = pd.DataFrame(rows, columns=["text", "label"])
+    base = str(build("bert", tmp_path / "bert"))
+    run = adapt(
+        data=frame, label_separator="|", model=base, method="probe", output_dir=tmp_path / "run", evidence=False
+    )
+    predictor = load_predictor(str(run.run_dir))
+    assert predictor.evaluate(frame)["metrics"] == predictor.evaluate(frame, label_separator="|")["metrics"]
+    single = frame.assign(label="x")  # the separator need not occur
+    assert predictor.evaluate(single)["rows"] == 60

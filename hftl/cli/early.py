@@ -5,11 +5,14 @@ from typing import Any
 from hftl.atomic import check_output_file
 from hftl.config import TASK_KINDS, RunConfig
 from hftl.data.files import NO_DATA, check_columns, check_data
-from hftl.errors import DataError
+from hftl.errors import ConfigError, DataError
 from hftl.models.find import check_model, model_of
 from hftl.paths import typed_path
 from hftl.run_folder import check_output
 from hftl.surroundings import check_trackers
+
+
+_OTHER_FORMATS = (".json", ".jsonl", ".xls", ".xlsx", ".parquet")
 
 
 def check_run(config: RunConfig, task: str | None, verb: str) -> None:
@@ -29,8 +32,13 @@ def check_run(config: RunConfig, task: str | None, verb: str) -> None:
 
 def check_use(run_or_model: str, flags: dict[str, Any]) -> None:
     """Raise an `HftlError` for a trained model, or for data and an output beside it, that are not there."""
-    if flags.get("output") is not None and not typed_path(flags["output"]).is_dir():  # of masks it may be one
+    output = typed_path(flags["output"]) if flags.get("output") is not None else None
+    if output is not None and not output.is_dir():  # of masks it may be one
         check_output_file(flags["output"])
+        if output.suffix.lower() in _OTHER_FORMATS:
+            raise ConfigError(
+                f"--output {output} would hold a CSV: call it {output.stem}.csv, or print JSON with --json."
+            )
     check_model(model_of(run_or_model), flags.get("revision"))
     check_data(flags.get("data"), None)
     check_columns(flags.get("data"), flags)

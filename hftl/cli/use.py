@@ -87,7 +87,7 @@ def predict(
     quiet_libraries()
     predictor = load_predictor(model, flags["revision"])
     wish = Wish(top_k, threshold_of(model))
-    asked: list[Any] = [*(inputs or [])] if pair is None else [{"text": (inputs or [""])[0], "text_pair": pair}]
+    asked = _asked(predictor.task.inputs, inputs or [], pair)
     if predictor.task.output.picture is not None and flags["output"] is not None:
         if not asked:
             asked = images_of(predictor, flags)
@@ -110,6 +110,15 @@ def predict(
                 if said.get(f"label_{k}")
             ]
             print(_in_words(said["prediction"]), *words, *([_in_words(row["input"])] if inputs else []), sep="\t")
+
+
+def _asked(reads: Any, inputs: list[str], pair: str | None) -> list[Any]:
+    """Return the inputs, with `--text_pair` the two texts of one. Raises `ConfigError` for that where one text is read."""
+    if pair is None:
+        return [*inputs]
+    if len(reads.columns) < 2:
+        raise ConfigError(f"--text_pair is for a model of pairs, and this one reads one {reads.kind}: leave it out.")
+    return [{"text": inputs[0], "text_pair": pair}]
 
 
 def _in_words(value: Any) -> str:

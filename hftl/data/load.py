@@ -15,7 +15,7 @@ from hftl.config import DataConfig
 from hftl.data.bad_rows import NO_LABEL, counted_rows, refusal
 from hftl.data.columns import arrow_table, group_values, quoted, slice_values
 from hftl.data.files import data_errors
-from hftl.data.settle import Columns, as_lists, find_columns, settle_task, train_of
+from hftl.data.settle import Columns, as_lists, as_usual, find_columns, settle_task, train_of
 from hftl.data.sources import read_source
 from hftl.data.splits import Rows, Source, Splits, cut, joined, pick_shots, recognise_splits, sample, together
 from hftl.errors import DataError
@@ -70,16 +70,23 @@ def _asked(output: Output, config: DataConfig, source: Source) -> Output:
 
 
 def load_rows(
-    inputs: Inputs | str, config: DataConfig, labels: Sequence[str] | None, output: Output = CLASSES
+    inputs: Inputs | str,
+    config: DataConfig,
+    labels: Sequence[str] | None,
+    output: Output = CLASSES,
+    usual: DataConfig | None = None,
 ) -> Rows:
     """Load one table to predict (`labels` None) or to evaluate against `labels`.
 
-    Of several splits it is test, else the first one. Raises `DataError` when the data cannot be found or read, or hold
-    a label that is not among `labels`.
+    Of several splits it is test, else the first one. `usual` names the columns that the model was trained on: they
+    count where `config` says nothing else and the table has them. Raises `DataError` when the data cannot be found or
+    read, or hold a label that is not among `labels`.
     """
     inputs = INPUTS[inputs] if isinstance(inputs, str) else inputs
     with data_errors(config.data):
-        return _Loading(inputs, output, config).rows(labels)
+        source = read_source(config.data, inputs.kind)
+        config = config if usual is None else as_usual(config, usual, source)
+        return _Loading(inputs, output, config).rows(source, labels)
 
 
 def read_values(
@@ -278,9 +285,8 @@ class _Loading:
             return np.zeros(len(targets), dtype=np.int64), 1
         return self.output.strata(targets, labels)  # type: ignore[no-any-return]
 
-    def rows(self, labels: Sequence[str] | None) -> Rows:
-        source = read_source(self.config.data, self.inputs.kind)
-        source = as_lists(source, self.config) if labels is not None else source
+    def rows(self, source: Source, labels: Sequence[str] | None) -> Rows:
+        source = as_lists(source, self.config, cut=False) if labels is not None else source
         named = recognise_splits(list(source.tables))
         name = named.get("test") or next(iter(source.tables), None)
         if name is None or not len(source.tables[name]):

@@ -10,7 +10,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
 
-from hftl.config import DataConfig
+from hftl.config import COLUMN_FLAGS, DataConfig
 from hftl.data.columns import (
     IMAGE_NAMES,
     TEXT_NAMES,
@@ -223,12 +223,25 @@ def settle_task(name: str, table: Dataset, config: DataConfig) -> Task:
     return get_task(name, problem, inputs.kind)
 
 
-def as_lists(source: Source, config: DataConfig) -> Source:
+def as_usual(config: DataConfig, usual: DataConfig, source: Source) -> DataConfig:
+    """Return the config with what `usual` says of the columns, as far as it says nothing itself and the source has them."""
+    have = {name for table in source.tables.values() for name in table.column_names}
+    said = {flag for flag in COLUMN_FLAGS if getattr(config, flag) is not None}
+    said |= {"label_column", "label_columns"} if said & {"label_column", "label_columns"} else set()
+    more = {flag: getattr(usual, flag) for flag in COLUMN_FLAGS if flag not in said}
+    named = {
+        flag: value if isinstance(value, tuple) else (value,) for flag, value in more.items() if "_column" in flag
+    }
+    return replace(config, **{k: v for k, v in more.items() if v is not None and have.issuperset(named.get(k, ()))})
+
+
+def as_lists(source: Source, config: DataConfig, *, cut: bool = True) -> Source:
     """Return the source with `--label_columns` and `--label_separator` turned into a column of lists of labels, and lists
     that are written as text, or as one 0 or 1 for each label, into lists of names; and numbers that are written as people
     write them into numbers.
 
-    Raises `DataError` for a column that is not there or holds other than 0 and 1, and for a separator that never occurs.
+    Raises `DataError` for a column that is not there or holds other than 0 and 1, and for a separator that never occurs
+    where rows are `cut` into splits to learn from.
     """
     if config.label_columns:
         tables = {name: _one_column(table, config.label_columns, name) for name, table in source.tables.items()}
@@ -237,7 +250,7 @@ def as_lists(source: Source, config: DataConfig) -> Source:
         source = replace(source, tables={name: _as_told(table, config) for name, table in source.tables.items()})
         return _as_numbers(_hinted(source, config), config)
     parts = {name: _split_labels(table, config) for name, table in source.tables.items()}
-    if not any(occurs for _, occurs in parts.values()):
+    if cut and not any(occurs for _, occurs in parts.values()):
         raise DataError(
             f"--label_separator {config.label_separator!r} occurs in no label: leave it out, or name the right one "
             "(--label_column names the column)"

@@ -47,7 +47,7 @@ def find_checkpoint(name: str, revision: str | None) -> Checkpoint:
             inner = folder / "final"
             hint = f" Did you mean {inner}?" if (inner / "config.json").is_file() else ""
             if (folder / "adapter_config.json").is_file():
-                hint = " It holds an adapter alone: merge it into its base (peft's merge_and_unload) and save that."
+                hint = " It holds a PEFT adapter alone: load it on its base model, and save what merge_and_unload() returns."
             raise ModelError(f"{folder} is not a model folder: it has no config.json.{hint}")
         _check_files(folder)
         return Checkpoint(name, str(folder), "folder", None, True)

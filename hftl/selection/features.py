@@ -1,5 +1,6 @@
 """What the frozen features of one model say of the data, in one forward pass, and what the model costs."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,13 +52,14 @@ def look_at(one: Candidate, wanted: Wanted, config: RunConfig, task: Task, split
     features = {pooling: in_memory(array) for pooling, array in computed["train"].items()}
     probe, near = _held_out(ready, features)
     output, targets, labels = task.output, ready.train.targets, splits.labels
+    evidence = max(log_evidence(values_of(a), output.columns(targets, labels, a)) for a in features.values())
     facts = {
         "name": one.name,
         "parameters": one.parameters,
         "licence": one.licence,
         "context": one.context,
         "knn": measure(output, near, targets, labels)[output.headline],
-        "logme": max(log_evidence(values_of(a), output.columns(targets, labels, a)) for a in features.values()),
+        "logme": evidence if math.isfinite(evidence) else None,
         "prior": one.prior,
         "prior_source": one.source,
         **_latency(ready),

@@ -113,9 +113,9 @@ def finalists(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """
     reasons = {rows[0]["name"]: "best probe"}
     for score, words in (("knn", "best nearest neighbours"), ("logme", "best LogME")):
-        best = max(rows, key=lambda row: row[score])["name"]
-        if len(reasons) == 1:
-            reasons.setdefault(best, words)
+        measured = [row for row in rows if row[score] is not None]
+        if len(reasons) == 1 and measured:
+            reasons.setdefault(max(measured, key=lambda row: row[score])["name"], words)
     known = [row for row in rows if row["prior"] is not None]
     if known:
         reasons.setdefault(max(known, key=lambda row: row["prior"])["name"], "best published score")

@@ -1,5 +1,6 @@
 """How well frozen features suit labels: LogME, and the ranks of several models with their intervals."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +21,12 @@ def log_evidence(features: np.ndarray, columns: np.ndarray) -> float:
 
     You et al. 2021 ("LogME", ICML): for each column the precisions of weights and noise are those of the most evidence.
     The noise's follows from the ratio of the two (MacKay 1992), so that only this ratio is searched. Features are neither
-    centred nor scaled, as there. Columns of one value say nothing and are left out.
+    centred nor scaled, as there. Columns of one value say nothing and are left out; minus infinity where all are such.
     """
     y = np.asarray(columns, dtype=np.float64)
     y = y[:, y.min(axis=0) < y.max(axis=0)]
+    if not y.size:
+        return -math.inf
     values, inside = _spectrum(np.asarray(features, dtype=np.float64), y)
     outside = np.maximum((y**2).sum(axis=0) - inside.sum(axis=0), 0)
     return float(np.mean([_best(values, of, rest, len(y)) for of, rest in zip(inside.T, outside, strict=True)]))

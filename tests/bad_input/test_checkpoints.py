@@ -384,3 +384,10 @@ def test_files_get_the_mode_of_new_files(good):
         "baseline/model.safetensors",
     } <= modes.keys()
     assert {path: oct(mode) for path, mode in modes.items() if mode != 0o640} == {}
+
+
+def test_a_peft_adapter_alone_is_named_as_such(capsys, place):
+    Path("adapter").mkdir()
+    Path("adapter/adapter_config.json").write_text('{"base_model_name_or_path": "bert", "peft_type": "LORA"}')
+    words = ["--data", place / "t.csv", "--model", "adapter", "--method", "probe", "--output_dir", "out"]
+    check(command(capsys, "train", "text-classification", *words), "PEFT adapter alone", "merge_and_unload")

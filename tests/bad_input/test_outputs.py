@@ -100,3 +100,14 @@ def test_image_arguments_that_are_none(capsys, place):
     check(hftl(capsys, "predict", "run", "none.png"), "no image file none.png")
     Path("x.png").write_bytes(b"no image")
     check(hftl(capsys, "predict", "run", "x.png"), "x.png")
+
+
+def test_predictions_that_would_replace_the_data_or_misname_their_format(capsys, place):
+    assert train(capsys, place, "--output_dir", "run").code == 0
+    rows = write_csv(Path("rows.csv"), ROWS)
+    before = rows.read_bytes()
+    words = ["predict", "run", "--data", rows, "--output"]
+    check(hftl(capsys, *words, "./rows.csv"), "would replace the data")
+    check(hftl(capsys, *words, "rows.xlsx"), "rows.csv", "--json")
+    check(hftl(capsys, "predict", "run", "a text", "--text_pair", "another"), "--text_pair", "leave it out")
+    assert rows.read_bytes() == before

@@ -215,3 +215,8 @@ def test_json_is_one_document(tiny, capsys, tmp_path, monkeypatch):
     assert outcome.json["task"] == "text-classification"  # found from the data
     assert outcome.json["winner"] is None
     assert (tmp_path / outcome.json["folder"] / "pick.html").is_file()
+
+
+def test_finalists_without_logme():
+    scores = rows(a=(0.9, 0.8, None, None, "x"), b=(0.8, 0.7, None, None, "x"))
+    assert [one["name"] for one in finalists(scores)] == ["a", "b"]

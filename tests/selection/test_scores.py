@@ -94,3 +94,7 @@ def test_numbers_are_ranked_by_their_headline():
     near, far = true + 0.3 * rng.normal(size=300), true + 0.9 * rng.normal(size=300)
     ranks = rank_models(NUMBER, [far, near, near], true, ["price"])
     assert [(r.low, r.high) for r in ranks] == [(3, 3), (1, 2), (1, 2)]  # equal models stand in any order
+
+
+def test_log_evidence_of_columns_that_say_nothing():
+    assert log_evidence(np.ones((4, 2)), np.ones((4, 3))) == -np.inf
