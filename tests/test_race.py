@@ -110,7 +110,9 @@ def test_a_tie_goes_to_the_cheaper_and_a_clear_gap_does_not():
 
 
 def test_with_a_handful_of_rows_contrastive_is_believed():
-    assert policy.sure("contrastive", 4, 8) < 0.5 < policy.sure("full", 4, 8) == policy.sure("contrastive", 100, 8)
+    assert policy.sure("contrastive", 29, 8) == 0
+    assert policy.sure("contrastive", 30, 8) == pytest.approx(1 - policy.SURE)
+    assert policy.sure("full", 4, 8) == policy.sure("contrastive", 100, 8) == policy.SURE
     assert policy.sure("contrastive", 4, 17) == policy.SURE
 
 

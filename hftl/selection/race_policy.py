@@ -102,10 +102,13 @@ def sure(method: str, rows: int, per_name: float) -> float:
     """Return in which share of the draws a winner has to beat the probe on so many validation rows, from `per_name` training rows a class.
 
     A handful of rows cannot tell. Contrastive learning was ahead of the probe in six of six sets with 8 and 16 rows a class
-    (docs/log.md, 2026-11-27; Tunstall et al. 2022, table 2): there it is the probe that has to be better.
+    (docs/log.md, 2026-11-27; Tunstall et al. 2022, table 2): there it is the probe that has to be better, and on under
+    `TOLD` rows not even that would show.
     """
     unclear = rows < ENOUGH_ROWS and per_name <= BELIEVED
-    return 1 - SURE if method == CONTRASTIVE.name and unclear else SURE
+    if method != CONTRASTIVE.name or not unclear:
+        return SURE
+    return 1 - SURE if rows >= TOLD else 0.0
 
 
 def usual_budget(costs: list[float], plain: bool) -> float:
