@@ -97,3 +97,13 @@ def test_current_strategy_here() -> None:
 def test_current_strategy_reads_the_plugin(state: Any, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world, "AcceleratorState", lambda: SimpleNamespace(**state))
     assert current_strategy() == expected
+
+
+@pytest.mark.parametrize("method", ["head", "full"])
+def test_smoothed_labels(method, tmp_path):
+    plain, smooth = (
+        tiny_run("bert", method, tmp_path, name, max_steps=4, label_smoothing_factor=value)
+        for name, value in (("plain", 0.0), ("smooth", 0.3))
+    )
+    losses = [run.report["metrics"]["log_loss"] for run in (plain, smooth)]
+    assert losses[0] != losses[1]
