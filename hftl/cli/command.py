@@ -135,7 +135,7 @@ def read_words(words: list[str], switches: Collection[str], *, one_target: bool 
             positional.append(word)
             current = None
     positional += words[end + 1 :]
-    if one_target and misplaced and (len(positional) > 1 or not did_you_mean(positional[0], TASK_NAMES)):
+    if one_target and len(positional) > 1 and misplaced:
         raise ConfigError(misplaced[0])
     return positional, flags
 
