@@ -10,6 +10,7 @@ from hftl.errors import TrainingError
 from hftl.methods import METHODS
 from hftl.training import world
 from hftl.training.world import check_strategy, current_strategy
+from tests.runs import tiny_run
 
 
 TRAINED_ONCE = ("head", "lora", "full")
