@@ -54,6 +54,7 @@ def open_artifact(run_or_model: str | Path, revision: str | None = None) -> Arti
     name = str(run_or_model)
     path = typed_path(name)
     if (path / "final" / "config.json").is_file():
+        find_checkpoint(str(path / "final"), None)  # its files can be read, and no shard is missing
         return Artifact(name, path / "final", path, read_report(path / "report.json"))
     checkpoint = find_checkpoint(name, revision)
     folder, run = Path(checkpoint.path), None

@@ -32,7 +32,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "label_smoothing_factor": (0, 1),
     **dict.fromkeys(("seed", "draw_seed"), (0, 2**32 - 3)),  # up to 2 is added
     "seeds": (1, 100),
-    "max_steps": (-1, math.inf),
+    "max_steps": (1, math.inf),
     "dataloader_num_workers": (0, 64),
 }
 
@@ -57,7 +57,9 @@ def convert(kind: type, value: Any) -> Any:
 def check_bounds(name: str, value: Any) -> None:
     """Raise `ConfigError` for a number outside of its flag's range."""
     low, high = _BOUNDS.get(name, (-math.inf, math.inf))
-    if not isinstance(value, int | float) or low <= value <= high:
+    if (
+        not isinstance(value, int | float) or low <= value <= high or (name, value) == ("max_steps", -1)
+    ):  # -1: by epochs
         return
     above = "0 (not itself)" if low == _TINY else f"{low:g}"
     below = "" if high == math.inf else " to 1 (not itself)" if high == 1 - _TINY else f" to {high:g}"

@@ -10,6 +10,7 @@ from hftl.errors import TrainingError
 from hftl.methods import METHODS
 from hftl.training import world
 from hftl.training.world import check_strategy, current_strategy
+from tests.runs import tiny_run
 
 
 TRAINED_ONCE = ("head", "lora", "full")
@@ -97,3 +98,13 @@ def test_current_strategy_here() -> None:
 def test_current_strategy_reads_the_plugin(state: Any, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(world, "AcceleratorState", lambda: SimpleNamespace(**state))
     assert current_strategy() == expected
+
+
+@pytest.mark.parametrize("method", ["head", "full"])
+def test_smoothed_labels(method, tmp_path):
+    plain, smooth = (
+        tiny_run("bert", method, tmp_path, name, max_steps=4, label_smoothing_factor=value)
+        for name, value in (("plain", 0.0), ("smooth", 0.3))
+    )
+    weights = [(run.run_dir / "final" / "model.safetensors").read_bytes() for run in (plain, smooth)]
+    assert weights[0] != weights[1]  # it is not only taken, it counts

@@ -72,7 +72,10 @@ def build_bundle(artifact: Artifact, folder: Path, options: PushOptions) -> Bund
         if options.adapter_only:
             _write_adapter_alone(artifact, root / "adapter", folder)
         else:
-            for path in model_files(artifact.folder):  # cards, reports, hidden files and strays stay behind
+            files = model_files(artifact.folder)  # cards, reports, hidden files and strays stay behind
+            if not any(path.suffix == ".safetensors" for path in files):
+                raise RunError(f"{artifact.folder} has no weights (model.safetensors): a copy that is not whole?")
+            for path in files:
                 copy_file(path, folder / path.name)
             for name in ADAPTER_FILES if (root / "adapter").is_dir() else ():
                 (folder / "adapter").mkdir(exist_ok=True)

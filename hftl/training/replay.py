@@ -102,6 +102,7 @@ class OnFeatures(nn.Module):
     """The head's one Linear, trained on cached features instead of the frozen body's repeated forward passes."""
 
     accepts_loss_kwargs = False
+    config: Any = None  # of a PreTrainedModel; Trainer asks for it where labels are smoothed
 
     def __init__(self, linear: nn.Module):
         super().__init__()
@@ -119,6 +120,7 @@ class OnStates(nn.Module):
     """
 
     accepts_loss_kwargs = False
+    config: Any = None  # of a PreTrainedModel; Trainer asks for it where labels are smoothed
 
     def __init__(self, model: nn.Module, anatomy: Anatomy, first: int):
         super().__init__()

@@ -11,6 +11,7 @@ from tests.command import hftl
 WRONG = (
     ("--warmup_steps -1", "--warmup_steps"),
     ("--label_smoothing_factor 5", "0 to 1"),
+    ("--max_steps 0", "from 1 on"),
     ("--bf16 true --fp16 true", "At most one of fp16 and bf16"),
     ("--save_strategy no --early_stopping_patience 2", "--save_strategy"),
     ("--save_strategy steps --save_steps 0", "--save_steps"),

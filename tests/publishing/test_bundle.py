@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from hftl.adapt import adapt
 from hftl.config import build_config, read_yaml
-from hftl.errors import ConfigError, RunError
+from hftl.errors import ConfigError, ModelError, RunError
 from hftl.predict import load
 from hftl.publishing.bundle import build_bundle
 from hftl.publishing.hub_repository import PushOptions
@@ -358,6 +358,13 @@ def test_what_is_refused(text_run, tmp_path):
     ):
         build_bundle(text_run, tmp_path / "b", replace(MIT, license=None))
     assert not (tmp_path / "b").exists()  # nothing is written before the licence is settled
+    run = shutil.copytree(text_run.run, tmp_path / "half")  # a copy that was cut off
+    (run / "final" / "model.safetensors").unlink()
+    with pytest.raises(RunError, match="has no weights"):
+        build_bundle(open_artifact(run), tmp_path / "c", MIT)
+    (run / "final" / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1-of-2.safetensors"}}')
+    with pytest.raises(ModelError, match="does not hold"):
+        open_artifact(run)
 
 
 def test_the_card_beside_a_saved_model(text_run, image_run):
