@@ -61,9 +61,9 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 4010,  # its own files, without folders
-    "hftl/cli": 1360,
-    "hftl/data": 3610,
+    "hftl": 4030,  # its own files, without folders
+    "hftl/cli": 1370,
+    "hftl/data": 3620,
     "hftl/demo": 1900,
     "hftl/doctor": 1910,
     "hftl/evaluation": 3710,
@@ -76,7 +76,7 @@ BUDGETS = {
     "hftl/planning": 840,
     "hftl/publishing": 2480,
     "hftl/report": 3220,
-    "hftl/selection": 2040,
+    "hftl/selection": 2050,
     "hftl/tasks": 3810,
     "hftl/training": 2770,
     "hftl/ui": 2050,
