@@ -72,10 +72,7 @@ def build_bundle(artifact: Artifact, folder: Path, options: PushOptions) -> Bund
         if options.adapter_only:
             _write_adapter_alone(artifact, root / "adapter", folder)
         else:
-            files = model_files(artifact.folder)  # cards, reports, hidden files and strays stay behind
-            if not any(path.suffix == ".safetensors" for path in files):
-                raise RunError(f"{artifact.folder} has no weights (model.safetensors): a copy that is not whole?")
-            for path in files:
+            for path in _whole(artifact.folder):  # cards, reports, hidden files and strays stay behind
                 copy_file(path, folder / path.name)
             for name in ADAPTER_FILES if (root / "adapter").is_dir() else ():
                 (folder / "adapter").mkdir(exist_ok=True)
@@ -111,6 +108,14 @@ def build_bundle(artifact: Artifact, folder: Path, options: PushOptions) -> Bund
     base = hub_base(report["model"])
     source = (base, hub_commit(report["model"])) if base else None
     return Bundle(folder, tuple(files), card, licence, tuple(example.line for example in examples), source)
+
+
+def _whole(folder: Path) -> list[Path]:
+    """Return the files of a model. Raises `RunError` where its weights are not among them."""
+    files = model_files(folder)
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise RunError(f"{folder} has no weights (model.safetensors): a copy that is not whole?")
+    return files
 
 
 def _write_adapter_alone(artifact: Artifact, adapter: Path, folder: Path) -> None:
