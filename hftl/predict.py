@@ -244,7 +244,7 @@ def _beside(folder: Path) -> tuple[float | None, DataConfig | None]:
     except ModelError:  # damaged: the model answers without it
         report, place = {}, places[0]
     abstain = (report.get("evidence") or {}).get("abstain") or {}
-    return abstain.get("threshold"), named_columns(place)
+    return abstain.get("threshold"), named_columns(place) if report else None  # else config.yaml is somebody else's
 
 
 def _task_of(fields: dict[str, Any], name: str) -> Task:

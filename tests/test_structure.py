@@ -62,8 +62,8 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
     "hftl": 4030,  # its own files, without folders
-    "hftl/cli": 1370,
-    "hftl/data": 3620,
+    "hftl/cli": 1380,
+    "hftl/data": 3630,
     "hftl/demo": 1900,
     "hftl/doctor": 1910,
     "hftl/evaluation": 3710,

@@ -87,7 +87,7 @@ def predict(
     quiet_libraries()
     predictor = load_predictor(model, flags["revision"])
     wish = Wish(top_k, threshold_of(model))
-    asked = _asked(predictor.task.inputs, inputs or [], pair)
+    asked = _asked(predictor.task, inputs or [], pair, flags["output"])
     if predictor.task.output.picture is not None and flags["output"] is not None:
         if not asked:
             asked = images_of(predictor, flags)
@@ -112,12 +112,19 @@ def predict(
             print(_in_words(said["prediction"]), *words, *([_in_words(row["input"])] if inputs else []), sep="\t")
 
 
-def _asked(reads: Any, inputs: list[str], pair: str | None) -> list[Any]:
-    """Return the inputs, with `--text_pair` the two texts of one. Raises `ConfigError` for that where one text is read."""
+def _asked(task: Any, inputs: list[str], pair: str | None, output: str | None) -> list[Any]:
+    """Return the inputs, with `--text_pair` the two texts of one. Raises `ConfigError` for what the model cannot mean."""
+    file = next(filter(os.path.isfile, inputs), None)
+    if file is not None and "image" not in task.inputs.columns:
+        raise ConfigError(f"{file} is a file, and the arguments are texts: --data {file} reads it.")
+    if inputs and output is not None and task.output.picture is None:
+        raise ConfigError("--output takes the answers to the rows of --data: leave it out, and they are printed.")
     if pair is None:
         return [*inputs]
-    if len(reads.columns) < 2:
-        raise ConfigError(f"--text_pair is for a model of pairs, and this one reads one {reads.kind}: leave it out.")
+    if len(task.inputs.columns) < 2:
+        raise ConfigError(
+            f"--text_pair is for a model of pairs, and this one reads one {task.inputs.kind}: leave it out."
+        )
     return [{"text": inputs[0], "text_pair": pair}]
 
 

@@ -100,10 +100,11 @@ def find_columns(
     label = label or column_named(table, output.usual, *named)
     columns = inputs.find(table, label, named)
     if columns is None:
-        others = [t.name for t in TASKS.values() if t.inputs.kind != kind and t.inputs.find(table, label)]
+        others = [t.name for t in TASKS.values() if t.inputs.find(table, label)]
+        others = [name for name in others if kind not in {t.inputs.kind for t in combinations(name)}]
         other = f" If this is the data you mean, use the task {others[0]}" if others else ""
-        flag = inputs.flags[0]
-        raise DataError(f"no {kind} column found; {have}. Name it with {flag} (--{flag.replace('_', '-')}).{other}")
+        flags = " and ".join(f"{flag} (--{flag.replace('_', '-')})" for flag in inputs.flags)
+        raise DataError(f"no {kind} column found; {have}. Name it with {flags}.{other}")
     if len({*columns}) < len(columns):
         raise DataError(f"the column {columns[0]!r} cannot be both texts of a pair: {have}")
     if label in columns:

@@ -110,4 +110,15 @@ def test_predictions_that_would_replace_the_data_or_misname_their_format(capsys,
     check(hftl(capsys, *words, "./rows.csv"), "would replace the data")
     check(hftl(capsys, *words, "rows.xlsx"), "rows.csv", "--json")
     check(hftl(capsys, "predict", "run", "a text", "--text_pair", "another"), "--text_pair", "leave it out")
+    check(hftl(capsys, "predict", "run", "a text", "--output", "answers.csv"), "--output", "--data")
+    check(hftl(capsys, "predict", "run", "rows.csv"), "rows.csv is a file", "--data rows.csv")
     assert rows.read_bytes() == before
+
+
+def test_a_model_of_pairs_names_both_columns(capsys, place):
+    rows = [(f"one {i}", f"two {i}", "ab"[i % 2]) for i in range(30)]
+    write_csv(Path("pairs.csv"), rows, ("sentence1", "sentence2", "label"))
+    assert train(capsys, place, "--data", "pairs.csv", "--output_dir", "run").code == 0
+    write_csv(Path("other.csv"), [("a", "b"), ("c", "d")], ("q1", "q2"))
+    message = check(hftl(capsys, "predict", "run", "--data", "other.csv"), "no pair column", "text_pair_column")
+    assert "use the task" not in message
