@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 from transformers.image_utils import load_image
 
 from hftl.config import DataConfig
+from hftl.data.columns import as_rows
 from hftl.data.images import decode_image, mode_and_size
 from hftl.data.load import load_rows
 from hftl.data.settle import find_task
@@ -234,3 +235,9 @@ def _png(image: PILImage.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def test_an_array_of_one_image_in_colour_is_one_image():
+    pixels = np.zeros((8, 6, 3), np.uint8)
+    assert [image.size for image in as_rows(pixels)] == [(6, 8)]
+    assert [image.size for image in as_rows(np.zeros((5, 8, 6), np.uint8))] == [(6, 8)] * 5

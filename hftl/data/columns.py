@@ -99,6 +99,8 @@ def as_rows(values: Any) -> list[Any]:
     if isinstance(values, pd.DataFrame):
         return values.to_dict("records")
     pixels = isinstance(values, np.ndarray) and values.dtype == np.uint8 and values.ndim > 2
+    if pixels and values.ndim == 3 and values.shape[-1] in (3, 4):  # one image in colour, not grey ones 3 pixels wide
+        values = values[None]
     rows = values.tolist() if isinstance(values, np.ndarray | pd.Series) and not pixels else [*values]
     return [PILImage.fromarray(row) if isinstance(row, np.ndarray) and row.dtype == np.uint8 else row for row in rows]
 
