@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 import transformers
 from datasets import Dataset
+from PIL.Image import Image
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from hftl.config import DataConfig, data_config
@@ -98,7 +99,7 @@ class Predictor:
             >>> answers = hftl.load("runs/tickets").predict(["my card was stolen"])
             >>> answers[0].label, answers[0].probability, answers[0].not_sure
         """
-        if isinstance(inputs, str | Path | dict):
+        if isinstance(inputs, str | Path | dict | Image):
             inputs = [inputs]
         if isinstance(inputs, pd.DataFrame):
             rows = self.read(DataConfig(data=inputs, strict=True))

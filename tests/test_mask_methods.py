@@ -23,6 +23,7 @@ from hftl.evaluation.mask_scores import UNASKED, pixel_counts
 from hftl.models.load import load_model
 from hftl.training.patches import patch_shares
 from tests.test_segmentation import dino, draw, segformer, shapes  # noqa: F401
+from tests.tiny import tiny_images
 
 
 TASK = "image-segmentation"
@@ -283,6 +284,8 @@ def test_training_goes_on_from_a_run_of_hftls_own_class_without_a_flag(probe, sh
     assert adapted(shapes, base, "probe", tmp_path / "again", bf16=False).metrics["miou"] == probe.metrics["miou"]
     with pytest.raises(ConfigError, match="this model has the linear decoder"):
         adapted(shapes, base, "full", tmp_path / "other", decoder="upernet")
+    with pytest.raises(hftl.HftlError, match="LinearForSemanticSegmentation, which cannot do image-classification"):
+        hftl.adapt("image-classification", str(tiny_images(tmp_path / "pictures")), str(base))
     (base / "modeling_pooled.py").write_text("raise SystemExit('of another version, or edited')\n")
     again = adapted(shapes, base, "probe", tmp_path / "changed", bf16=False)
     assert again.metrics["miou"] == probe.metrics["miou"]  # hftl has the class and never runs that file

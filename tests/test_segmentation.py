@@ -310,6 +310,7 @@ def test_predict_writes_ids_with_the_palette_of_the_data(run, shapes, tmp_path, 
     assert picture.mode == "P"
     assert picture.getpalette()[:9] == COLOURS
     assert np.array_equal(np.asarray(picture), run.predict([str(image)])[0].mask)
+    assert np.array_equal(np.asarray(picture), run.predict(Image.open(image))[0].mask)  # one alone is one
 
 
 def test_predict_writes_a_mask_for_each_image_of_a_folder(run, shapes, tmp_path):

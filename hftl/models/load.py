@@ -170,13 +170,17 @@ def load_adapted(path: str, task: Task, processor: Any, common: dict[str, Any]) 
 
 
 def _own_class(checkpoint: Checkpoint, task: Task) -> Any:
-    """Return the class of hftl's own that a checkpoint of the task is of; None for any other one.
+    """Return the class of hftl's own that a checkpoint is of; None for any other one. Raises `ModelError` for another task's.
 
     The modelling file beside it is for plain transformers: hftl never runs it.
     """
     fields, _ = transformers.PretrainedConfig.get_config_dict(checkpoint.path, **checkpoint.options)
     own = OWN_CLASSES.get(fields.get("model_type", ""))
-    return own if own is not None and own_auto_model(own) == task.auto_model else None
+    if own is not None and own_auto_model(own) != task.auto_model:
+        raise ModelError(
+            f"{checkpoint.name} is a {own.__name__}, which cannot do {task.name}: name the model that it was made from."
+        )
+    return own
 
 
 def _config_around(config: Any, auto_model: Any, names: dict[str, Any], task: Task, asked: ModelConfig) -> Any:
