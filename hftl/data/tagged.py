@@ -223,6 +223,9 @@ def _marked(table: Dataset, where: str) -> list[_Marked] | None:
         except DataError as error:
             read = str(error)
         rows.append((line or "", read, f"{where}, row {row} (counted from 0)"))
+    told = [(here, read) for _, read, here in rows if read]
+    if told and all(isinstance(read, str) for _, read in told):  # another column of that name
+        raise DataError(": ".join(map(str, told[0])))
     return rows
 
 

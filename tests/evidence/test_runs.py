@@ -135,7 +135,7 @@ def test_wrong_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         (["--target_precision", "1"], "--target_precision"),
         (["--control", "scratch", "--evidence", "off"], "--control is a part of the evidence"),
         (["--retain", "t.csv", "--evidence", "off"], "--retain is a part of the evidence"),
-        (["--slice_column", "sauce"], "for --slice_column"),
+        (["--slice_column", "sauce"], "slice_column: there is no column 'sauce'"),
     ):
         done = hftl(capsys, *words, *flags)
         assert done.code == 2
