@@ -107,6 +107,7 @@ def test_a_tie_goes_to_the_cheaper_and_a_clear_gap_does_not():
     assert racing.choose(looks, {**seconds, b.name: 9.0}, 1)[0] == [a]  # hardly cheaper
     ended = dict.fromkeys(seconds, 0.0)
     assert racing.choose({b: looks[b], a: looks[a]}, ended, 1)[0] == [a]  # level, and nothing left to save
+    assert racing.choose({b: looks[b], a: looks[a]}, dict.fromkeys(seconds, 9.0), 1)[0] == [b]  # the first, before
 
 
 def test_with_a_handful_of_rows_contrastive_is_believed():

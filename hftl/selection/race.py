@@ -266,14 +266,16 @@ def _halve(track: _Track) -> tuple[Trial | None, list[dict[str, Any]]]:
 def choose(looks: dict[Trial, Look], seconds: dict[str, float], count: int) -> tuple[list[Trial], dict[Trial, str]]:
     """Return the `count` best trials, and why the others are dropped.
 
-    Of trials that are level the one goes on that has much fewer `seconds` left, else the better one.
+    Of trials that are level the one goes on that has much fewer `seconds` left, else the most promising, which stands first
+    in `looks`: before the end a higher rate is often behind. At the end it is the better one.
     """
     pool, kept = list(looks), list[Trial]()
     for _ in range(count):
         best = max(pool, key=lambda trial: looks[trial].score)
         level = [t for t in pool if t is best or looks[best].beats(looks[t]) < policy.LEVEL]
         cheap = [t for t in level if seconds[t.name] < policy.CHEAPER * seconds[best.name]]
-        kept.append(min(cheap, key=lambda t: seconds[t.name], default=best))
+        usual = level[0] if any(seconds[t.name] for t in level) else best
+        kept.append(min(cheap, key=lambda t: seconds[t.name], default=usual))
         pool.remove(kept[-1])
     reasons = {}
     for trial in pool:
