@@ -115,7 +115,7 @@ def test_spans_that_mark_nothing(spans, says, tmp_path, capsys):
     assert hftl(capsys, "doctor", tmp_path / "s.jsonl", "--fix", tmp_path / "clean").code in (0, 1)
     assert len(read(tmp_path / "clean").train) > 0
     (tmp_path / "s.jsonl").write_text(json.dumps(rows[20]))
-    with pytest.raises(DataError, match="row 0 .*span"):
+    with pytest.raises(DataError, match=r"row 0 .*span"):
         read(tmp_path / "s.jsonl")
 
 
