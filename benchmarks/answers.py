@@ -2,8 +2,8 @@
 
 DATA is a folder with wnut17, restaurant8k_slots, nlupp_multilabel and clinc150. Both sides train all-MiniLM-L6-v2 on the
 same rows for as many epochs, one thread after the other. The script is what transformers' examples do: a bare Trainer with
-its defaults, a random head, the better of two rates by its test score. hftl runs its default, `auto`: a race of two
-trials, chosen by its validation rows. Prints a table; docs/answers.md holds one. Steps are timed apart, with equal batches, in turns.
+its defaults, a random head, the better of two rates by its test score. hftl runs `full` with its own defaults (`--method`).
+Prints a table; docs/answers.md holds one. Steps are timed apart, with equal batches, in turns.
 """
 
 import argparse
@@ -146,6 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--only", default="")
+    parser.add_argument("--method", default="full", help="of hftl")
     parser.add_argument(
         "--seeds", type=int, default=1, help="each with rows of its own, the same for both sides; the scores are means"
     )
@@ -165,7 +166,7 @@ def main() -> None:
                     trainer, score = script(task, splits, rate, f"{folder}/script{i}-{seed}", seed)
                     trainer.train()
                     theirs[i].append(score())
-                run = adapt(case.task, data=data, model=MODEL, output_dir=f"{folder}/run{seed}", evidence=False,
+                run = adapt(case.task, data=data, model=MODEL, method=typed.method, output_dir=f"{folder}/run{seed}", evidence=False,
                             max_train_samples=ROWS, max_eval_samples=TEST, max_seq_length=128,
                             num_train_epochs=EPOCHS, seed=seed)  # fmt: skip
                 ours.append(run.metrics[task.output.headline])
