@@ -83,6 +83,7 @@ def main(checkpoint: str, output: str) -> None:
     if dist.get_rank() == 0:
         save_file(state, Path(output) / "sharded.safetensors")
         (Path(output) / "facts.json").write_text(json.dumps(facts))
+    dist.barrier()  # torch aborted once where one process went while the other still wrote
     dist.destroy_process_group()
 
 
