@@ -24,8 +24,7 @@ import hftl
 from hftl.cli import main
 from hftl.config import DataConfig, build_config
 from hftl.data.load import load_task
-from hftl.data.masks import mask_ids
-from hftl.errors import ConfigError, DataError
+from hftl.errors import ConfigError
 from hftl.evaluation.mask_scores import UNASKED, dice, mask_statistics, miou, pixel_accuracy, pixel_counts
 from hftl.predict_file import write_pictures
 from hftl.report.show import show_result
@@ -101,17 +100,6 @@ def load(folder, **flags):
     return load_task("image-segmentation", DataConfig(data=str(folder), **flags))
 
 
-def masked(tmp_path, ids, size=(6, 6), count=6):
-    """A folder of grey images whose masks cycle through `ids`."""
-    for name in ("images", "masks"):
-        (tmp_path / name).mkdir()
-    for i in range(count):
-        Image.new("RGB", (6, 6)).save(tmp_path / "images" / f"{i}.png")
-        values = np.resize(np.array(ids), size[::-1])
-        Image.fromarray(values.astype(np.uint16 if max(ids) > 255 else np.uint8)).save(tmp_path / "masks" / f"{i}.png")
-    return tmp_path
-
-
 def test_scores_equal_an_independent_reference():
     rng = np.random.default_rng(0)
     true, predicted = rng.integers(0, 4, (7, 20, 20)), rng.integers(0, 4, (7, 20, 20))
@@ -123,80 +111,6 @@ def test_scores_equal_an_independent_reference():
     assert miou(sums)[0] == pytest.approx(jaccard_score(*pair, average="macro"))  # class 4 is nowhere: not counted
     assert dice(sums)[0] == pytest.approx(f1_score(*pair, average="macro"))
     assert pixel_accuracy(sums)[0] == pytest.approx(accuracy_score(*pair))
-
-
-def test_palette_ids_are_read_as_they_are_and_255_is_not_counted(shapes):
-    task, splits = load(shapes)
-    assert splits.labels == ("ground", "block", "stripes")
-    target = task.output.gather(splits.train["label"][:])
-    ids = mask_ids(splits.train["label"][0])
-    assert set(np.unique(ids)) <= {0, 1, 2, 255}
-    assert (target[0][ids == 255] == UNASKED).all()
-    assert (target[0][ids != 255] == ids[ids != 255]).all()
-
-
-def test_instances_of_16_bits_become_binary(tmp_path):
-    folder = masked(tmp_path, [0, 1, 2, 300])
-    with pytest.raises(DataError, match="--mask_values binary"):
-        load(folder)
-    task, splits = load(folder, mask_values="binary")
-    assert splits.labels == ("background", "object")
-    assert set(np.unique(task.output.gather(splits.train["label"][:])[0])) == {0, 1}
-
-
-def test_splits_around_the_folders(tmp_path):
-    for split, count in (("train", 6), ("val", 2), ("test", 3)):
-        draw(tmp_path / split, count)
-    _, splits = load(tmp_path)
-    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [6, 2, 3]
-    assert splits.labels == ("class 0", "class 1", "class 2")
-
-
-def test_columns_of_images_are_masks(shapes, tmp_path):
-    from datasets import Dataset, Features
-    from datasets import Image as ImageFeature
-
-    names = [f"{i:03}.png" for i in range(12)]
-    rows = {"image": [str(shapes / "images" / n) for n in names], "label": [str(shapes / "masks" / n) for n in names]}
-    table = Dataset.from_dict(rows, Features(image=ImageFeature(), label=ImageFeature()))
-    _, splits = load_task("image-segmentation", DataConfig(data=table))
-    assert splits.labels == ("class 0", "class 1", "class 2")
-
-
-@pytest.mark.parametrize(
-    ("ids", "flags", "said"),
-    [
-        ([0, 255], {}, "one class alone.*255 is not counted.*binary"),
-        ([0, 128], {}, "grey levels.*binary"),
-        ([0, 0], {"mask_values": "binary"}, "one class alone"),
-    ],
-)
-def test_ids_that_are_no_classes_are_refused(tmp_path, ids, flags, said):
-    with pytest.raises(DataError, match=said):
-        load(masked(tmp_path, ids), **flags)
-
-
-def test_more_ids_than_names(tmp_path):
-    (masked(tmp_path, [0, 1, 2]) / "labels.txt").write_text("a\nb\n")
-    with pytest.raises(DataError, match=r"id 2, and the names of the classes end at 1.*binary"):
-        load(tmp_path)
-
-
-def test_a_photo_is_no_mask(tmp_path):
-    folder = masked(tmp_path, [0, 1])
-    noise = np.random.default_rng(0).integers(0, 255, (6, 6, 3)).astype(np.uint8)
-    Image.fromarray(noise).save(folder / "masks" / "0.png")
-    with pytest.raises(DataError, match=r"0\.png is no mask: it has colours"):
-        load(folder)
-
-
-def test_masks_without_images_and_of_another_size(tmp_path):
-    folder = masked(tmp_path, [0, 1], size=(5, 6))
-    with pytest.raises(DataError, match="5 x 6 pixels and its image 6 x 6"):
-        load(folder)
-    (folder / "images" / "3.png").unlink()
-    with pytest.raises(DataError, match=r"1 mask has no image, such as 3\.png"):
-        load(folder)
 
 
 def test_masks_move_with_their_images():
@@ -369,16 +283,6 @@ def test_a_text_model_is_refused(shapes, tmp_path):
     ).save_pretrained(tmp_path / "bert")
     with pytest.raises(hftl.HftlError, match="bert checkpoint, which cannot do image-segmentation"):
         hftl.adapt("image-segmentation", str(shapes), str(tmp_path / "bert"), output_dir=tmp_path / "run")
-
-
-def test_a_run_on_binary_masks_evaluates_new_ones_alike(segformer, tmp_path):
-    (tmp_path / "a").mkdir()
-    data = masked(tmp_path / "a", [0, 255], count=8)
-    flags = {"mask_values": "binary", "max_steps": 1, "evidence": "off"}
-    result = hftl.adapt("image-segmentation", str(data), str(segformer), "full", output_dir=tmp_path / "run", **flags)
-    plain, typed = (result.predictor.evaluate(str(data), **more) for more in ({}, {"mask_values": "binary"}))
-    assert plain["metrics"] == typed["metrics"]
-    assert [line["support"] > 0 for line in plain["per_class"]] == [True, True]
 
 
 def test_masks_of_16_bits_train_and_score_as_those_of_8(shapes, segformer, tmp_path):

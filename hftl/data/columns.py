@@ -232,20 +232,22 @@ def numbers_of(table: Dataset, column: str) -> list[float | None] | None:
 
 def written_numbers(cells: Sequence[str]) -> list[list[float]]:
     """Return each way to read all of the cells as numbers with a currency, a percent sign, marks between thousands or a
-    comma before decimals: "$1,234.50" is 1234.5, "12 %" is 12. None where some is no number, or they differ in that sign.
+    comma before decimals: "$1,234.50" is 1234.5, "12 %" is 12. No way where some is no number, or they differ in that sign.
     """
-    parts = [_WRITTEN.fullmatch(cell.strip()) for cell in cells]
-    if not all(parts) or len({(part["before"], part["after"]) for part in parts if part}) != 1:
+    parts: list[re.Match[str]] = []
+    for cell in cells:  # most columns are left at their first cell
+        part = _WRITTEN.fullmatch(cell.strip())
+        if part is None:
+            return []
+        parts.append(part)
+    if len({(part["before"], part["after"]) for part in parts}) != 1:
         return []
     ways: list[list[float]] = []
     for form, between, comma in _WAYS:
-        if all(part and form.fullmatch(part["digits"]) for part in parts):
+        if all(form.fullmatch(part["digits"]) for part in parts):
             bare = str.maketrans(comma, ".", between)
-            numbers = [
-                float(part["digits"].translate(bare)) * (-1 if part["sign"] in ("-", "\u2212") else 1)
-                for part in parts
-                if part
-            ]
+            signs = (-1 if part["sign"] in ("-", "\u2212") else 1 for part in parts)
+            numbers = [sign * float(part["digits"].translate(bare)) for sign, part in zip(signs, parts, strict=True)]
             ways += [] if numbers in ways else [numbers]
     return ways
 

@@ -187,9 +187,14 @@ def check_data(data: Any, kind: str | None) -> None:
 
 
 def check_columns(data: Any, named: Mapping[str, Any]) -> None:
-    """Raise `DataError` for a column, by the flag that names it (one or several), that is not in the header of a CSV file."""
-    path = typed_path(data) if isinstance(data, str) else None
+    """Raise `DataError` for a column, by the flag that names it (one or several), that is not in the header of a CSV file.
+
+    A large file is left to `read_source`, which reads it once.
+    """
+    path = typed_path(data) if isinstance(data, str) and any(map(named.get, NAMED_COLUMNS)) else None
     if path is None or path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
+        return
+    if path.stat().st_size > _QUICK:
         return
     with data_errors(str(data)), text_errors(path.name):
         header = [name.strip() for name in next(filter(any, csv_records(path, csv_form(path))), [])]
@@ -245,7 +250,8 @@ def text_encoding(path: Path) -> str:
     """
     data = path.read_bytes()
     kind = next((kind for kind, begin in _OTHERS.items() if data.startswith(begin)), None)
-    if kind is None and len(data.translate(None, _CONTROL)) < (1 - _FEW) * len(data) and b"\0" not in data:
+    head = data[:_HEAD]
+    if kind is None and len(head.translate(None, _CONTROL)) < (1 - _FEW) * len(head) and b"\0" not in data:
         kind = "binary"
     if kind is not None:
         raise DataError(f"{path.name} is no text file, but {kind} data: save it as {FILE_KINDS}")
@@ -254,7 +260,6 @@ def text_encoding(path: Path) -> str:
             return name
     if b"\0" not in data:
         return "utf-8-sig"
-    head = data[:_HEAD]
     even, odd = (head[i::2].count(0) / max(1, len(head[i::2])) for i in (0, 1))
     if min(even, odd) < _FEW < _MANY < max(even, odd):
         return "utf-16-le" if odd > even else "utf-16-be"

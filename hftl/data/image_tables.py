@@ -45,7 +45,7 @@ def read_image_tables(folder: Path, read_file: Callable[[Path], Dataset]) -> Sou
 
 
 def with_images_beside(table: Dataset, path: Path) -> Dataset:
-    """Return the table of a file with the images of its folder, at any depth, in place of the column that names them.
+    """Return the table of a file with the images of its folder, a few folders deep, in place of the column that names them.
 
     It is returned as it is where it holds images, or where a column of a usual name has their paths from that folder.
     """

@@ -15,10 +15,8 @@ from hftl.data.columns import is_list, is_string, written_numbers
 LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 _NEIGHBOURS = re.compile(r"""(?<=['"])\s+(?=['"])""")  # of numpy, which writes no commas
 _SEPARATORS = (",", ";", "|")
-_OFTEN, _AGAIN = (
-    0.2,
-    0.9,
-)  # shares: of rows with a separator, and of the parts beside it that stand in other labels too
+_OFTEN = 0.2  # share of the rows whose label holds a separator, for labels to look like lists
+_AGAIN = 0.9  # and of the parts beside a separator that stand in other labels too
 _FALLBACK = "LABEL_{}"  # what transformers calls a label without a name
 
 

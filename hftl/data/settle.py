@@ -284,7 +284,7 @@ def _label(source: Source, config: DataConfig) -> list[str]:
 
 
 def _cells(source: Source, column: str) -> list[str]:
-    """Return what stands in a column, over all splits; nothing where one of them holds other values than texts."""
+    """Return the filled cells of a column of texts, over all splits; none where a split holds other values there."""
     tables = [table for table in source.tables.values() if column in table.column_names]
     if not all(is_string(table.features[column]) for table in tables):
         return []

@@ -249,9 +249,7 @@ def _read_json(path: Path) -> Dataset:
         lists = [value for value in content.values() if isinstance(value, list)]
         if {"columns", "data"} <= content.keys() and len(lists) > 1:  # orient="split"
             content = [dict(zip(map(str, content["columns"]), row, strict=True)) for row in content["data"]]
-        elif (
-            lists and isinstance(content.get("annotations"), list) and "classes" in content
-        ):  # of an annotator for spaCy
+        elif isinstance(content.get("annotations"), list) and "classes" in content:  # of an annotator for spaCy
             content = [record for record in content["annotations"] if record is not None]
         elif len(lists) == 1 and lists[0] and isinstance(lists[0][0], dict):
             content = lists[0]  # {"data": [records]}
