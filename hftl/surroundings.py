@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlparse
 
-from hftl.errors import ConfigError, install_extra
+from hftl.errors import ConfigError, did_you_mean, install_extra
+from hftl.values import trackers
 
 
 _LIBRARIES = r"(transformers|datasets|peft|torch|accelerate|huggingface_hub|sklearn)(\.|$)"
@@ -109,9 +110,11 @@ def quietly() -> Iterator[None]:
 
 
 def check_trackers(wanted: str | Iterable[str] | None) -> None:
-    """Raise `ConfigError` for a tracker of `--report_to` whose package is not installed."""
+    """Raise `ConfigError` for a tracker of `--report_to` that transformers does not know, or whose package is not installed."""
     for name in (wanted,) if isinstance(wanted, str) else wanted or ():
         packages = _TRACKERS.get(name, ())
+        if not packages and name not in ("all", "none", *(known := trackers())):
+            raise ConfigError(f"--report_to is one of {', '.join(known)}, not {name!r}.{did_you_mean(name, known)}")
         if packages and not any(map(importlib.util.find_spec, packages)):
             raise ConfigError(f"--report_to {name} needs the package {packages[0]}: {install_extra(name)}")
 

@@ -14,6 +14,7 @@ from hftl.errors import ConfigError, did_you_mean
 KIND_WORDS = {int: "a whole number", float: "a number", bool: "true or false (or on, off)", tuple: "names"}
 KIND_WORDS |= {str: "one value", Path: "one value"}
 TRUTH = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+FEWEST_SIZES = 3  # of a curve: as many as its law has parameters
 # Of flags whose value could be read and yet make no sense; (low, high) are themselves allowed.
 _TINY = 1e-12
 _COUNTS = (
@@ -32,6 +33,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "label_smoothing_factor": (0, 1),
     **dict.fromkeys(("seed", "draw_seed"), (0, 2**32 - 3)),  # up to 2 is added
     "seeds": (1, 100),
+    "sizes": (FEWEST_SIZES, 20),
+    "draws": (1, 20),
     "max_steps": (1, math.inf),
     "dataloader_num_workers": (0, 64),
 }
@@ -67,13 +70,23 @@ def check_bounds(name: str, value: Any) -> None:
 
 
 @cache
-def _classes(module: str) -> dict[str, ast.ClassDef]:
-    """Return the classes of a module of transformers, from its source: to import it takes seconds."""
+def _body(module: str) -> list[ast.stmt]:
+    """Return what stands in a module of transformers, from its source: to import it takes seconds."""
     spec = importlib.util.find_spec("transformers")
     assert spec is not None
     assert spec.origin is not None
-    source = Path(spec.origin).with_name(f"{module}.py").read_text(encoding="utf-8")
-    return {node.name: node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)}
+    return ast.parse(Path(spec.origin).parent.joinpath(f"{module}.py").read_text(encoding="utf-8")).body
+
+
+def _classes(module: str) -> dict[str, ast.ClassDef]:
+    return {node.name: node for node in _body(module) if isinstance(node, ast.ClassDef)}
+
+
+def trackers() -> list[str]:
+    """Return the names that `report_to` may have, all and none apart."""
+    assigned = (node for node in _body("integrations/integration_utils") if isinstance(node, ast.Assign))
+    table: Any = next(node.value for node in assigned if ast.unparse(node.targets[0]) == "INTEGRATION_TO_CALLBACK")
+    return [key.value for key in table.keys]
 
 
 def trainer_fields() -> dict[str, str]:
@@ -145,3 +158,11 @@ def is_share(text: str) -> bool:
         return 0 < float(text) < 1
     except ValueError:
         return False
+
+
+def check_export(format: str = "onnx", max_drop: float = 0.0) -> None:
+    """Raise `ConfigError` for a format of `hftl export` that there is not, or a `max_drop` that is no share."""
+    if format != "onnx":
+        raise ConfigError(f"hftl exports to onnx, not to {format!r}. Use --format onnx.")
+    if not (isinstance(max_drop, int | float) and math.isfinite(max_drop) and max_drop <= 1):
+        raise ConfigError(f"--max_drop {max_drop} is not a share of accuracy, such as 0.01 for one point.")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -80,6 +81,30 @@ CASES = {
     f"{TRAIN} --model efficientnet-lit0": "Did you mean 'efficientnet-lite0'?",
     f"{TRAIN} --model a!b": "neither a folder nor a valid Hub id",
     "pick text-classification --data nosuch.csv": "no such file",
+    f"{TRAIN} --retain nosuch.csv": "no such file or folder: 'nosuch.csv'",
+    f"{TRAIN} --group_column person": "group_column: there is no column 'person'",
+    f"{TRAIN} --report_to tensorbord": "--report_to is one of azure_ml, comet_ml",
+    f"{TRAIN} --method full --lora_r 8": "--lora_r is for --method auto and lora, not for full.",
+    f"{TRAIN} --method full --budget 10m": "--budget is for --method auto, not for full.",
+    f"{TRAIN} --method probe --image_size 64": "--image_size is for images, and text-classification reads texts.",
+    f"{TRAIN} --evidence maybe": "--evidence is full or quick or off, not 'maybe'",
+    "train --data t.csv --evidence maybe": "--evidence is full or quick or off, not 'maybe'",
+    "train image-classification --data pictures --model bert": "bert reads texts, so it cannot do image-classification",
+    f"{TRAIN} --model vit": "vit reads images, so it cannot do text-classification",
+    f"{TRAIN} --model pointer": "model.safetensors is a pointer of Git LFS",
+    f"{TRAIN} --model cut": "tokenizer.json is no valid JSON: its end is missing",
+    "train image-classification --data pictures --model bare": "bare has no preprocessor_config.json",
+    "train image-classification --data pictures --model grey": "grey reads images with num_channels 1",
+    f"{TRAIN} --model efficientnet-lite0": "reads images, so it cannot do text-classification",
+    "pick text-classification --data t.csv --shortlist huge": "--shortlist is one of small, base",
+    "pick text-classification --data t.csv --licence weird": "--licence is permissive, or an identifier of the Hub",
+    "pick text-classification --data t.csv --language zz": "no model of the table reads 'zz'",
+    "pick text-classification --data t.csv --models ./a,./b": "No model could be used. There is no folder ./a.",
+    "curve --data t.csv --sizes 2": "--sizes is a number from 3 to 20, not 2.",
+    "curve --data t.csv --draws 0": "--draws is a number from 1 to 20, not 0.",
+    "curve --data t.csv --method probe,ful": "Did you mean 'full'?",
+    "export run --format onxx": "hftl exports to onnx, not to 'onxx'",
+    "export run --int8 --max_drop 5": "--max_drop 5.0 is not a share",
     f"{TRAIN} --output_dir taken": "taken exists already",
     f"{TRAIN} --method prob": "Did you mean 'probe'?",
     f"{TRAIN} --learning_rte 1": "Did you mean 'learning_rate'?",
@@ -117,7 +142,17 @@ CASES = {
 def answers(tmp_path_factory):
     place = tmp_path_factory.mktemp("early")
     build("bert", place / "bert")
+    build("vit", place / "vit")
     build("bert", place / "run" / "final", num_labels=3)
+    for name, kind in (("pointer", "bert"), ("cut", "bert"), ("bare", "vit"), ("grey", "vit")):
+        shutil.copytree(place / kind, place / name)
+    (place / "pointer" / "model.safetensors").write_bytes(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"
+    )
+    (place / "cut" / "tokenizer.json").write_bytes((place / "cut" / "tokenizer.json").read_bytes()[:-9])
+    (place / "bare" / "preprocessor_config.json").unlink()
+    config = json.loads((place / "grey" / "config.json").read_bytes())
+    (place / "grey" / "config.json").write_text(json.dumps(config | {"num_channels": 1}))
     text_csv(place / "t.csv")
     for name in ("nothing", "broken", "taken", "splits"):
         (place / name).mkdir()

@@ -131,11 +131,12 @@ def read_words(words: list[str], switches: Collection[str], *, one_target: bool 
             flags[current].append(word)
         else:
             if current is not None and word not in TASK_NAMES and not word.endswith((".yaml", ".yml")):
-                misplaced.append(f"--{current} is on or off, not {word!r}.")
+                own = OWN_FLAGS[current].metadata["choices"] if current in OWN_FLAGS else ()
+                misplaced.append(f"--{current} is {' or '.join(own or ('on', 'off'))}, not {word!r}.")
             positional.append(word)
             current = None
     positional += words[end + 1 :]
-    if one_target and len(positional) > 1 and misplaced:
+    if one_target and misplaced and (len(positional) > 1 or not did_you_mean(positional[0], TASK_NAMES)):
         raise ConfigError(misplaced[0])
     return positional, flags
 

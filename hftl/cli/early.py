@@ -5,10 +5,12 @@ from typing import Any
 from hftl.atomic import check_output_file
 from hftl.config import TASK_KINDS, RunConfig
 from hftl.data.files import NO_DATA, check_columns, check_data
-from hftl.errors import ConfigError, DataError
-from hftl.models.find import check_model, model_of
+from hftl.errors import ConfigError, DataError, ModelError
+from hftl.methods import check_combination
+from hftl.models.find import check_model, check_reads, model_of
 from hftl.paths import typed_path
 from hftl.run_folder import check_output
+from hftl.selection.shortlist import Wanted, none_usable
 from hftl.surroundings import check_trackers
 
 
@@ -24,10 +26,30 @@ def check_run(config: RunConfig, task: str | None, verb: str) -> None:
         check_output(config.output_dir, overwrite=config.overwrite, resume=False)
     if config.data.data is None:
         raise DataError(NO_DATA)
-    check_data(config.data.data, TASK_KINDS[config.task] if task else None)
+    kind = TASK_KINDS[config.task] if task else None
+    check_data(config.data.data, kind)
     check_columns(config.data.data, vars(config.data))
+    if config.retain is not None:
+        check_data(config.retain, kind)
+    if kind and config.method.method is not None:
+        check_combination(config)
     if config.model.model is not None:
         check_model(config.model.model, config.model.revision)
+        if kind:
+            check_reads(config.model.model, config.model.revision, config.task, "image" if kind == "image" else "text")
+
+
+def check_pick(models: str | None, wishes: dict[str, Any]) -> None:
+    """Raise an `HftlError` for wishes that cannot be met, or when not one of the models is anywhere."""
+    names = Wanted.of(models or (), wishes).models
+    problems = []
+    for name in names:
+        try:
+            check_model(name)
+        except ModelError as error:
+            problems.append(str(error))
+    if names and len(problems) == len(names):
+        raise none_usable(problems)
 
 
 def check_use(run_or_model: str, flags: dict[str, Any]) -> None:

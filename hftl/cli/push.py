@@ -86,7 +86,8 @@ def push(
 def _license(options: PushOptions) -> str | None:
     """Return the licence that was given; where none follows and somebody is there, ask for it."""
     from hftl.publishing.hub import finished_run
-    from hftl.publishing.metadata import check_license, choose_license, known_license
+    from hftl.publishing.licences import check_license
+    from hftl.publishing.metadata import choose_license, known_license
 
     if options.license is not None or not _somebody_there():
         return options.license

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from typer import Argument
 
 from hftl.cli.command import JSON, NAMES_ONLY, TRAIN, VERBOSE, Flag, Verb, on_stderr, own_flag, print_json, verb
-from hftl.cli.early import check_run
+from hftl.cli.early import check_pick, check_run
 from hftl.config import (
     OWN_FLAGS,
     OWNED,
@@ -23,10 +23,9 @@ from hftl.config import (
     read_yaml,
 )
 from hftl.errors import ConfigError, RunError
-from hftl.methods import check_name
-from hftl.methods.auto import AUTO
+from hftl.methods import OF_METHODS, check_name, get_method
 from hftl.surroundings import importing
-from hftl.values import trainer_fields
+from hftl.values import check_bounds, trainer_fields
 
 
 _TITLES = ("Data", "Model", "Method", "Run")  # of the sections of a config
@@ -77,8 +76,10 @@ def _asked(target: str | None, flags: dict[str, Any], example: str) -> tuple[str
         verb = " ".join(example.split()[:2])
         raise ConfigError(f"{verb} needs one TASK or config.yaml, or --data alone, such as: {example}")
     typed = {name: value for name, value in flags.items() if value is not None}
-    if "method" in typed:  # what was measured for the race of the run that is repeated is of no other method
-        values = {name: value for name, value in values.items() if name not in AUTO.flags}
+    check_name(typed.get("method"))
+    if "method" in typed:  # what the run that is repeated had for its own method is of no other
+        unread = OF_METHODS - {*get_method(typed["method"]).flags}
+        values = {name: value for name, value in values.items() if name not in unread}
     values |= {
         name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in typed.items()
     }
@@ -170,12 +171,18 @@ def curve(
 
     Example: hftl curve text-classification --data tickets.csv --model distilbert/distilbert-base-uncased
     """
+    for name in method.split(",") if method else ():
+        check_name(name.strip())
+    own = {
+        name: value for name, value in (("method", method), ("sizes", sizes), ("draws", draws)) if value is not None
+    }
+    for name, value in own.items():
+        check_bounds(name, value)
     task, values = _asked(target, flags, "hftl curve --data tickets.csv")
     from hftl.selection.curve import curve
 
-    own = {"method": method, "sizes": sizes, "draws": draws}
     with on_stderr(verbose=verbose):
-        document = curve(task, **values | {name: value for name, value in own.items() if value is not None})
+        document = curve(task, **values | own)
     if json:
         print_json(document)
 
@@ -200,12 +207,13 @@ def pick_model(target: Target = None, *, json: bool, verbose: bool, **flags: Any
 
     Example: hftl pick text-classification --data tickets.csv --licence permissive --race
     """
-    wishes = {name: flags.pop(name) for name in _WISHES}
+    wishes = {name: value for name in _WISHES if (value := flags.pop(name)) is not None}
+    check_pick(wishes.get("models"), {k: v for k, v in wishes.items() if k not in ("models", "race")})
     task, values = _asked(target, flags, "hftl pick --data tickets.csv")
     from hftl.selection.pick import pick
 
     with on_stderr(verbose=verbose):
-        document = pick(task, **values | {name: value for name, value in wishes.items() if value is not None})
+        document = pick(task, **values | wishes)
     if json:
         print_json(document)
 

@@ -14,6 +14,7 @@ from hftl.config import OWN_FLAGS
 from hftl.demo import AUTH_VARIABLE, free_port
 from hftl.errors import ConfigError, install_extra
 from hftl.surroundings import importing, quiet_libraries
+from hftl.values import check_export
 
 
 _REVISION = {"revision": Flag("branch, tag or commit of a Hub model")}
@@ -176,6 +177,7 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     options = {name: value for name, value in flags.items() if value is not None}
     if "max_drop" in options and not options["int8"]:
         raise ConfigError("--max_drop is for --int8: the fp32 export must equal the model.")
+    check_export(**{name: options[name] for name in ("format", "max_drop") if name in options})
     check_use(model, flags)
     from hftl.export import export as export_model
     from hftl.export.timing import HEADER, table_rows

@@ -37,7 +37,15 @@ SPLIT_NAMES = {
     "validation": ("validation", "valid", "val", "dev", "devel", "development"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-NAMED_COLUMNS = ("text_column", "text_pair_column", "image_column", "label_column", "label_columns", "slice_column")
+NAMED_COLUMNS = [
+    "text_column",
+    "text_pair_column",
+    "image_column",
+    "label_column",
+    "label_columns",
+    "slice_column",
+    "group_column",
+]
 _MARKS = {"utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)}
 _OTHERS = {"zip or Excel": b"PK\3\4", "gzip": b"\x1f\x8b", "PDF": b"%PDF", "PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff"}
 _OTHERS |= {"parquet": b"PAR1", "Excel": b"\xd0\xcf\x11\xe0", "pickle": b"\x80\4\x95", "SQLite": b"SQLite format"}

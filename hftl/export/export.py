@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import logging
-import math
 import platform
 import time
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from datasets import Dataset
 
 from hftl.atomic import check_folder, disk_errors, new_folder
 from hftl.data.splits import Splits
-from hftl.errors import ConfigError, ModelError
+from hftl.errors import ModelError
 from hftl.export.companions import write_companions
 from hftl.export.graph import LINKS, OPSET, check_packages, export_graph, session
 from hftl.export.int8 import CALIBRATION_BATCH, CALIBRATION_ROWS, is_convolutional, quantise_dynamic, quantise_static
@@ -39,6 +38,7 @@ from hftl.publishing.parity import judge, keep_parity
 from hftl.run_data import Artifact, RealRows, open_artifact, spread
 from hftl.tasks.ragged import values_of
 from hftl.tasks.scores import measure
+from hftl.values import check_export
 
 
 MODEL, INT8 = "model.onnx", "model_int8.onnx"  # the names that transformers.js knows too
@@ -86,7 +86,7 @@ def export(
         ParityError: the export answers otherwise than the model.
         RunError: the folder is in the way or cannot be written.
     """
-    _check_options(format, max_drop)
+    check_export(format, max_drop)
     check_packages()
     artifact = open_artifact(run_or_model)
     folder = typed_path(output_dir) if output_dir else default_folder(artifact)
@@ -102,13 +102,6 @@ def export(
     if (problem := keep_parity(artifact, "onnx", values["parity"])) is not None:
         logging.getLogger(__name__).warning(problem)
     return ExportReport(folder, values)
-
-
-def _check_options(format: str, max_drop: float) -> None:
-    if format != "onnx":
-        raise ConfigError(f"hftl exports to onnx, not to {format!r}. Use --format onnx.")
-    if not (isinstance(max_drop, int | float) and math.isfinite(max_drop) and max_drop <= 1):
-        raise ConfigError(f"--max_drop {max_drop} is not a share of accuracy, such as 0.01 for one point.")
 
 
 def default_folder(artifact: Artifact) -> Path:

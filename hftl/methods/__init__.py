@@ -1,6 +1,6 @@
 """The methods: which weights learn, when, at which rate. To add one, write its file and add its line to `METHODS`."""
 
-from hftl.config import MethodConfig, RunConfig
+from hftl.config import TASK_KINDS, MethodConfig, RunConfig
 from hftl.errors import ConfigError, did_you_mean
 from hftl.methods.auto import AUTO
 from hftl.methods.contrastive import CONTRASTIVE
@@ -18,6 +18,15 @@ METHODS: dict[str, Method] = {
 }
 FROZEN_BODY = tuple(name for name, method in METHODS.items() if method.frozen_body)
 MAY_POOL = tuple(name for name, method in METHODS.items() if method.may_pool)
+OF_METHODS = frozenset(flag for method in METHODS.values() for flag in method.flags)  # flags that not every one reads
+_OF_INPUTS = {  # flags that only rows of one kind have
+    "image": ("image_column", "image_size", "augment", "no_flip"),
+    "text": ("text_column", "text_pair_column", "max_seq_length"),
+}
+_OF_STEPS = (  # training flags that a method without steps by gradient leaves unread
+    "learning_rate num_train_epochs max_steps warmup_steps warmup_ratio weight_decay lr_scheduler_type optim "
+    "per_device_train_batch_size gradient_accumulation_steps max_grad_norm label_smoothing_factor"
+)
 
 
 def get_method(name: str) -> Method:
@@ -38,13 +47,23 @@ def check_method(config: MethodConfig, loaded: Loaded) -> None:
     get_method(str(config.method)).refuse(loaded, config)
 
 
-def check_combination(config: RunConfig) -> None:
-    """Raise `ConfigError` for a flag that the chosen method does not read, or that contradicts another."""
-    method, name = config.method, config.method.method
-    for flag in sorted({flag for one in METHODS.values() for flag in one.flags}):
+def _check_readers(config: RunConfig) -> None:
+    method, name, usual = config.method, config.method.method, MethodConfig()
+    for flag in sorted(OF_METHODS):
         readers = [one.name for one in METHODS.values() if flag in one.flags]
-        if getattr(method, flag) not in (None, False) and name not in readers:
+        if getattr(method, flag) != getattr(usual, flag) and name not in readers:
             raise ConfigError(f"--{flag} is for --method {' and '.join(readers)}, not for {name}.")
+    kind = "image" if TASK_KINDS[config.task] == "image" else "text"
+    given = vars(config.data) | vars(config.model) | vars(config.method)
+    for other, flag in ((other, flag) for other in _OF_INPUTS if other != kind for flag in _OF_INPUTS[other]):
+        if given[flag] not in (None, False):
+            raise ConfigError(f"--{flag} is for {other}s, and {config.task} reads {kind}s. Leave it out.")
+
+
+def check_combination(config: RunConfig) -> None:
+    """Raise `ConfigError` for a flag that task and method do not read, or that contradicts another."""
+    _check_readers(config)
+    method, name = config.method, config.method.method
     if method.thaw_every is not None and "num_train_epochs" in config.training:
         raise ConfigError("--thaw_every sets the epochs of each stage, --num_train_epochs shares them out: give one.")
     if method.init_head == "random" and get_method(str(name)).needs_probe:
@@ -60,3 +79,12 @@ def check_combination(config: RunConfig) -> None:
             raise ConfigError(
                 f"--{flag} is a part of the evidence, which --evidence off skips: leave one of them out."
             )
+
+
+def unread_flags(config: RunConfig) -> str:
+    """Say which training flags the method leaves unread, since it takes no steps by gradient; "" where it reads all."""
+    method = get_method(str(config.method.method))
+    unread = [f"--{flag}" for flag in _OF_STEPS.split() if flag in config.training]
+    if method.by_gradient or method is AUTO or not unread:
+        return ""
+    return f"{' and '.join(unread)} change nothing: {method.name} takes no steps by gradient."

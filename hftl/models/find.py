@@ -1,5 +1,6 @@
 """Where a checkpoint is: a folder, a package, the Hub cache or the Hub. Nothing heavy is imported to say that it is nowhere."""
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from hftl.paths import typed_path
 from hftl.surroundings import hub_reachable
 
 
+_POINTER = b"version https://git-lfs.github.com/spec"
+_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _INDEX = "model.safetensors.index.json"
 SAFE = (".safetensors", ".safetensors.index.json")  # endings of files of weights
 _JSON = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "adapter_config.json", _INDEX)
@@ -79,6 +82,12 @@ def _check_files(folder: Path) -> None:
     for name, file in files.items():
         if not os.access(file, os.R_OK):
             raise ModelError(f"{file} cannot be read: you have no permission.")
+        if file.is_file() and _is_pointer(file):
+            raise ModelError(
+                f"{file} is a pointer of Git LFS, not the file itself: `git lfs pull` in its folder fetches it."
+            )
+        if name == "tokenizer.json" and not _last_bytes(file).rstrip().endswith(b"}"):  # too large to be parsed here
+            raise ModelError(f"{file} is no valid JSON: its end is missing. Fetch it again.")
         if name not in _JSON:
             continue
         try:
@@ -91,6 +100,17 @@ def _check_files(folder: Path) -> None:
         lacking = [shard for shard in shards.values() if not isinstance(shard, str) or shard not in files]
         if lacking:
             raise ModelError(f"{file} names the file {lacking[0]!r}, which the folder does not hold.")
+
+
+def _is_pointer(file: Path) -> bool:
+    with file.open("rb") as opened:
+        return opened.read(len(_POINTER)) == _POINTER
+
+
+def _last_bytes(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        opened.seek(-min(64, file.stat().st_size), os.SEEK_END)
+        return opened.read()
 
 
 def _similar_folders(folder: Path) -> str:
@@ -116,6 +136,38 @@ def model_of(run_or_model: str) -> str:
     """Return the model folder of a run; of anything else its name."""
     final = typed_path(run_or_model) / "final"
     return str(final) if (final / "config.json").is_file() else run_or_model
+
+
+def check_reads(name: str, revision: str | None, task: str, kind: str) -> None:
+    """Raise `ModelError` for a checkpoint that plainly cannot read a task's texts or images (`kind`), by its files.
+
+    What a Hub id holds that is not in the cache, and what says neither or both, its loading will tell.
+    """
+    packaged, folder = packaged_as(name), typed_path(name)
+    config = folder / "config.json" if folder.is_dir() else cached_config(name, revision)
+    fields: dict[str, Any] = {}
+    if config is not None and config.is_file():
+        with contextlib.suppress(ValueError):  # of the cache: what is broken there, its loading will say
+            fields = json.loads(config.read_bytes())
+    signs = {"text": {"vocab_size", "text_config"}, "image": {"num_channels", "image_size", "vision_config"}}
+    reads = {one for one, names in signs.items() if names & fields.keys()}
+    reads = {packaged.input} if packaged is not None and not folder.is_dir() else reads
+    if reads and kind not in reads:
+        raise ModelError(
+            f"{name} reads {' and '.join(sorted(reads))}s, so it cannot do {task}, which reads {kind}s: `hftl models` and "
+            f"`hftl pick {task}` name checkpoints for it."
+        )
+    if kind == "image" and fields.get("num_channels", 3) != 3:
+        raise ModelError(
+            f"{name} reads images with num_channels {fields['num_channels']} in its config.json, and hftl gives it 3: red, "
+            "green and blue."
+        )
+    own = "pretrained_cfg" in fields or "image_processor_type" in fields  # in config.json itself, as timm's
+    if kind == "image" and folder.is_dir() and not own and not any((folder / file).is_file() for file in _PROCESSORS):
+        raise ModelError(
+            f"{folder} has no preprocessor_config.json, which says how images are scaled: copy that of the model it comes "
+            "from into the folder."
+        )
 
 
 def check_model(name: str, revision: str | None = None) -> None:

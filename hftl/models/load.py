@@ -15,7 +15,7 @@ from hftl.errors import ModelError
 from hftl.hub_errors import hub_errors
 from hftl.models.classes import check_loaded, check_positions, classifier_config, load_into
 from hftl.models.decoders import check_own_decoder, decoder_config, levels_read, whole_images
-from hftl.models.find import SAFE, Checkpoint, cached_config, find_checkpoint
+from hftl.models.find import SAFE, Checkpoint, cached_config, check_reads, find_checkpoint
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
 from hftl.models.pooled import OWN_CLASSES, LinearForSemanticSegmentation, own_auto_model
@@ -63,6 +63,7 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
     """
     name = config.model or task.default_model
     checkpoint = find_checkpoint(name, config.revision)
+    check_reads(name, config.revision, task.name, "image" if "image" in task.inputs.columns else "text")
     common = {**checkpoint.options, "trust_remote_code": config.trust_remote_code}
     auto_model, reading = getattr(transformers, task.auto_model), dict(common)
     width = len(labels)

@@ -27,6 +27,7 @@ from hftl.selection.trials import answers_of, in_folder, named_methods, report_o
 from hftl.tasks.ragged import in_memory
 from hftl.tasks.task import Output
 from hftl.terminal import progress
+from hftl.values import FEWEST_SIZES, check_bounds
 
 
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 LAW = "a - b rows^-c"
 SOURCE = "a power law, as Hestness et al. (2017) found and Viering and Loog (2022, section 4) review"
 BASELINE = "no pretraining"  # among the methods
-FEWEST = 3  # sizes: as many as the law has parameters
 REACH = 4.0  # times the rows there are; farther the law is not trusted
 _LEAST_ROWS = 8
 _RATES = np.geomspace(0.05, 2.0, 200)  # c: from nearly a line in log n to a curve that is soon flat
@@ -57,9 +57,8 @@ def curve(
     `adapt`. Raises an `HftlError` as `adapt` does, and for too few rows.
     """
     methods = named_methods(method)
-    for flag, value, low in (("sizes", sizes, FEWEST), ("draws", draws, 1)):
-        if not low <= value <= 20:
-            raise ConfigError(f"--{flag} is a number from {low} to 20, not {value}.")
+    check_bounds("sizes", sizes)
+    check_bounds("draws", draws)
     config = replace(config_of(task, {**values}), evidence="off")
     if config.data.shots is not None:
         raise ConfigError("A curve draws rows of its own: leave --shots out.")
@@ -91,8 +90,10 @@ def subsets_of(ready: Prepared, sizes: int, draws: int) -> list[_Subset]:
     (ids, strata), first = ready.strata, ready.config.data
     n, least = len(ids), max(_LEAST_ROWS, len(np.unique(ids)))
     halves = [n // 2**k for k in range(sizes) if n // 2**k >= least]
-    if len(halves) < FEWEST:
-        raise DataError(f"{n} training rows are too few for a curve: it takes {least * 2 ** (FEWEST - 1)} or more.")
+    if len(halves) < FEWEST_SIZES:
+        raise DataError(
+            f"{n} training rows are too few for a curve: it takes {least * 2 ** (FEWEST_SIZES - 1)} or more."
+        )
     seed = (first.seed if first.draw_seed is None else first.draw_seed) + 2  # as `--max_train_samples` draws
     return [
         (d, sample(ids, strata, size, seed + d, every_class=True))
@@ -186,7 +187,7 @@ def findings(scores: dict[str, np.ndarray], shares: np.ndarray, n: int) -> dict[
     for name, (a, b, c) in laws.items():
         curves[name] = {"a": float(a[0]), "b": float(b[0] * n ** c[0]), "c": float(c[0])}
         curves[name]["doubling"] = _interval(b * (1 - 2**-c))
-        if len(shares) > FEWEST:  # what the smaller sizes would have foretold of the largest
+        if len(shares) > FEWEST_SIZES:  # what the smaller sizes would have foretold of the largest
             a, b, _ = fit_law(shares[:-1], scores[name][:-1])
             curves[name]["foretold"] = _interval(a - b)
     points = []

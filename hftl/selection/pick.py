@@ -15,10 +15,11 @@ from hftl.methods import check_combination
 from hftl.methods.auto import AUTO
 from hftl.objects import for_python
 from hftl.run_folder import named_folder
+from hftl.selection.candidates import candidates
 from hftl.selection.features import Seen, look_at
 from hftl.selection.pick_page import write_pick
 from hftl.selection.scores import rank_models
-from hftl.selection.shortlist import Wanted, candidates
+from hftl.selection.shortlist import Wanted, none_usable
 from hftl.selection.trials import in_folder, report_of
 from hftl.tasks import get_task
 from hftl.tasks.task import Task
@@ -45,10 +46,9 @@ def pick(
     are the arguments of `adapt`. With `race` the finalists are trained, by `auto` unless another method is named. Raises
     an `HftlError` as `adapt` does, and `ConfigError` when no model is left.
     """
-    listed = models.split(",") if isinstance(models, str) else models
     names, flags = {f.name for f in fields(Wanted)}, dict(values)
     wishes: dict[str, Any] = {name: flags.pop(name) for name in names & flags.keys()}
-    wanted = Wanted(tuple(name.strip() for name in listed), **wishes)
+    wanted = Wanted.of(models, wishes)
     config = config_of(task, flags)
     data_name = config.data.data if isinstance(config.data.data, str) else "data"
     folder = config.output_dir or named_folder(data_name, wanted.shortlist or "models", "pick")
@@ -68,7 +68,7 @@ def pick(
         except (ModelError, DataError) as error:
             left[one.name] = str(error)
     if not seen:
-        raise ModelError(f"No model could be used. {' '.join(left[one.name] for one in chosen)}")
+        raise none_usable(left[one.name] for one in chosen)
     rows = ranked(seen, asked, splits.labels)
     document: dict[str, Any] = {
         "data": splits.name,

@@ -5,7 +5,8 @@ import pytest
 from hftl.data.samples import SAMPLES
 from hftl.errors import ConfigError
 from hftl.models.packaged import PACKAGED
-from hftl.publishing.metadata import LICENSES, Source, check_license, choose_license, known_license, license_id
+from hftl.publishing.licences import LICENSES, check_license, license_id
+from hftl.publishing.metadata import Source, choose_license, known_license
 from tests.hub.server import HubServer
 from tests.hub.target import in_process
 

@@ -13,9 +13,10 @@ from hftl.config import SHORTLISTS
 from hftl.errors import ConfigError
 from hftl.models.classes import makes_classifier
 from hftl.models.packaged import E5, FOCUS, LITE0, MINILM, PACKAGED, is_installed
-from hftl.publishing.metadata import LICENSES, license_id
-from hftl.selection import shortlist
-from hftl.selection.shortlist import Candidate, Wanted, candidates, table
+from hftl.publishing.licences import LICENSES, license_id
+from hftl.selection import candidates as on_machine
+from hftl.selection.candidates import candidates
+from hftl.selection.shortlist import Candidate, Wanted, table
 from hftl.tasks import get_task
 from tests.tiny import build
 
@@ -30,7 +31,7 @@ needs_packages = pytest.mark.skipif(
 def alone(monkeypatch, tmp_path):
     """No Hub, and an empty cache of it."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(shortlist, "hub_reachable", lambda: False)
+    monkeypatch.setattr(on_machine, "hub_reachable", lambda: False)
 
 
 def names(task, **wishes):
@@ -71,7 +72,7 @@ def test_languages_of_models_of_one_corpus_are_the_same():
 
 
 def test_with_a_hub_the_shortlist_is_what_its_list_says(monkeypatch):
-    monkeypatch.setattr(shortlist, "hub_reachable", lambda: True)
+    monkeypatch.setattr(on_machine, "hub_reachable", lambda: True)
     listed = [one.name for one in table().values() if "large" in one.lists and one.languages]
     assert names(TEXT, shortlist="large")[: len(listed)] == listed
     assert "microsoft/deberta-v3-large" in listed
@@ -87,7 +88,7 @@ def test_without_a_hub_what_is_on_this_machine_is_left():
 
 
 def test_wishes_leave_models_out_with_the_reason(monkeypatch):
-    monkeypatch.setattr(shortlist, "hub_reachable", lambda: True)
+    monkeypatch.setattr(on_machine, "hub_reachable", lambda: True)
     small = names(TEXT, max_parameters=30_000_000)
     assert "google/electra-small-discriminator" in small
     assert all(table()[name].parameters <= 30_000_000 for name in small)
@@ -119,7 +120,7 @@ def test_a_cached_checkpoint_counts_with_what_its_files_say(tmp_path):
 def test_a_cached_checkpoint_larger_than_the_shortlist_is_left_out(monkeypatch):
     huge = Candidate("me/huge", family="bert", parameters=7 * 10**9, local=True)
     monkeypatch.setattr(
-        shortlist,
+        on_machine,
         "_on_this_machine",
         lambda: {"me/huge": huge, "me/less": replace(huge, name="me/less", parameters=9)},
     )
