@@ -24,7 +24,7 @@ from hftl.evidence.gather import calibrate, gather
 from hftl.evidence.page import checked, write_run_page
 from hftl.evidence.scene import Final, Outcome, Scene
 from hftl.forgetting.measure import forgetting, keeps, with_kept
-from hftl.methods import check_combination, check_method, get_method, unread_flags
+from hftl.methods import check_combination, check_method, get_method
 from hftl.methods.adapters import without_adapters
 from hftl.methods.auto import AUTO
 from hftl.models.classes import own_class_note
@@ -214,8 +214,6 @@ def run(config: RunConfig, hooks: Hooks = NO_HOOKS) -> Result:
         check_output(output_dir, overwrite=config.overwrite, resume=config.resume)
         if is_main_process():
             claim(output_dir)
-            if (unread := unread_flags(config)) != "":
-                _log.warning(unread)
             check_output(output_dir, overwrite=config.overwrite, resume=config.resume)  # nobody else changes it now
             if config.resume and not is_resumable(output_dir) and not seeds_folder(output_dir).is_dir():
                 _log.warning(

@@ -11,7 +11,7 @@ from hftl.data.load import load_task
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError
 from hftl.evaluation.mirror import in_words, turned
-from hftl.methods import FROZEN_BODY, MAY_POOL, get_method
+from hftl.methods import FROZEN_BODY, MAY_POOL, get_method, unread_flags
 from hftl.methods.auto import AUTO
 from hftl.models.decoders import LINEAR, UPERNET
 from hftl.models.heads import states_by_token
@@ -111,7 +111,7 @@ def prepare_on(config: RunConfig, task: Task, splits: Splits) -> Prepared:
     finish = task.inputs.fit(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
     train, validation = (task.encode(part, loaded.processor) for part in (splits.train, splits.validation))
     fitted = finish([train.lengths, validation.lengths])
-    notes += fitted.notes
+    notes += [*fitted.notes, *filter(None, [unread_flags(config)])]
     if (
         loaded.averaged
         and _is_open(config)

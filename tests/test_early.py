@@ -98,7 +98,7 @@ CASES = {
     f"{TRAIN} --model efficientnet-lite0": "reads images, so it cannot do text-classification",
     "pick text-classification --data t.csv --shortlist huge": "--shortlist is one of small, base",
     "pick text-classification --data t.csv --licence weird": "--licence is permissive, or an identifier of the Hub",
-    "pick text-classification --data t.csv --language zz": "no model of the table reads 'zz'",
+    "pick text-classification --data t.csv --language zz": "No model of the table reads the language 'zz'",
     "pick text-classification --data t.csv --models ./a,./b": "No model could be used. There is no folder ./a.",
     "curve --data t.csv --sizes 2": "--sizes is a number from 3 to 20, not 2.",
     "curve --data t.csv --draws 0": "--draws is a number from 1 to 20, not 0.",

@@ -129,8 +129,8 @@ def test_words(words, positional, flags):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["text-classification", "--evidence", "maybe"], "--evidence is on or off, not 'maybe'."),
-        (["--evidence", "maybe", "text-classification"], "--evidence is on or off, not 'maybe'."),
+        (["text-classification", "--evidence", "maybe"], "--evidence is full or quick or off, not 'maybe'."),
+        (["--evidence", "maybe", "text-classification"], "--evidence is full or quick or off, not 'maybe'."),
         (["--no-flip", "nope", "c.yaml"], "--no_flip is on or off, not 'nope'."),
         (["--overwrite", "text-classification", "--resume", "2"], "--resume is on or off, not '2'."),
     ],

@@ -61,28 +61,28 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 4030,  # its own files, without folders
-    "hftl/cli": 1380,
-    "hftl/data": 3630,
+    "hftl": 4060,  # its own files, without folders
+    "hftl/cli": 1420,
+    "hftl/data": 3640,
     "hftl/demo": 1900,
     "hftl/doctor": 1910,
     "hftl/evaluation": 3710,
     "hftl/evidence": 1390,
-    "hftl/export": 1170,
+    "hftl/export": 1160,
     "hftl/forgetting": 610,
     "hftl/job": 710,
-    "hftl/methods": 1010,
-    "hftl/models": 1760,
+    "hftl/methods": 1040,
+    "hftl/models": 1800,
     "hftl/planning": 840,
-    "hftl/publishing": 2480,
+    "hftl/publishing": 2490,
     "hftl/report": 3220,
-    "hftl/selection": 2050,
+    "hftl/selection": 2080,
     "hftl/tasks": 3810,
     "hftl/training": 2770,
     "hftl/ui": 2050,
     "spaces_demo": 620,
 }
-MAX_FILES = 261
+MAX_FILES = 263
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

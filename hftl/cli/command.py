@@ -119,6 +119,7 @@ def read_words(words: list[str], switches: Collection[str], *, one_target: bool 
     flags: Flags = {}
     current: str | None = None
     misplaced: list[str] = []
+    choice = False  # one of those values was to be one of several, and no task or file
     for word in words[:end]:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
@@ -133,10 +134,11 @@ def read_words(words: list[str], switches: Collection[str], *, one_target: bool 
             if current is not None and word not in TASK_NAMES and not word.endswith((".yaml", ".yml")):
                 own = OWN_FLAGS[current].metadata["choices"] if current in OWN_FLAGS else ()
                 misplaced.append(f"--{current} is {' or '.join(own or ('on', 'off'))}, not {word!r}.")
+                choice = choice or bool(own)
             positional.append(word)
             current = None
     positional += words[end + 1 :]
-    if one_target and misplaced and (len(positional) > 1 or not did_you_mean(positional[0], TASK_NAMES)):
+    if one_target and misplaced and (choice or len(positional) > 1):
         raise ConfigError(misplaced[0])
     return positional, flags
 

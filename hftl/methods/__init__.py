@@ -55,7 +55,8 @@ def _check_readers(config: RunConfig) -> None:
             raise ConfigError(f"--{flag} is for --method {' and '.join(readers)}, not for {name}.")
     kind = "image" if TASK_KINDS[config.task] == "image" else "text"
     given = vars(config.data) | vars(config.model) | vars(config.method)
-    for other, flag in ((other, flag) for other in _OF_INPUTS if other != kind for flag in _OF_INPUTS[other]):
+    other = "text" if kind == "image" else "image"
+    for flag in _OF_INPUTS[other]:
         if given[flag] not in (None, False):
             raise ConfigError(f"--{flag} is for {other}s, and {config.task} reads {kind}s. Leave it out.")
 

@@ -154,8 +154,8 @@ def check_reads(name: str, revision: str | None, task: str, kind: str) -> None:
     reads = {packaged.input} if packaged is not None and not folder.is_dir() else reads
     if reads and kind not in reads:
         raise ModelError(
-            f"{name} reads {' and '.join(sorted(reads))}s, so it cannot do {task}, which reads {kind}s: `hftl models` and "
-            f"`hftl pick {task}` name checkpoints for it."
+            f"{name} reads {' and '.join(sorted(reads))}s, so it cannot do {task}, which reads {kind}s: try one that "
+            f"`hftl models` or `hftl pick {task}` names."
         )
     if kind == "image" and fields.get("num_channels", 3) != 3:
         raise ModelError(

@@ -22,6 +22,8 @@ from hftl.models.pooled import OWN_CLASSES, LinearForSemanticSegmentation, own_a
 from hftl.tasks.task import Task
 
 
+# Fields of config.json that say how a checkpoint answered before.
+_ANSWERS = ("thresholds", "conformal_width", "conformal_level", "input_columns", "mask_values", "ignore_index")
 _POOLING = "1_Pooling"  # the folder in which sentence-transformers keeps it
 # How transformers names in config.json what turns outputs into probabilities; pipeline answers by it.
 _PROBLEMS = {"softmax": None, "sigmoid": "multi_label_classification", "none": "regression"}
@@ -92,14 +94,7 @@ def load_model(task: Task, config: ModelConfig, labels: tuple[str, ...]) -> Load
             model, info = load_into(checkpoint.path, around, auto_model, options, batch)
         model.eval()
         model.config.problem_type = _PROBLEMS[task.output.link]  # the base's own would stay
-        for field in (
-            "thresholds",
-            "conformal_width",
-            "conformal_level",
-            "input_columns",
-            "mask_values",
-            "ignore_index",
-        ):  # of what it did before
+        for field in _ANSWERS:
             if hasattr(model.config, field):
                 delattr(model.config, field)
         if len(task.inputs.columns) > 1:

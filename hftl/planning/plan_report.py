@@ -11,7 +11,7 @@ from hftl.config import RunConfig
 from hftl.errors import ConfigError
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.ladder import compare
-from hftl.methods import check_combination, check_method, get_method, policy, unread_flags
+from hftl.methods import check_combination, check_method, get_method, policy
 from hftl.methods.auto import AUTO
 from hftl.methods.plan import Plan, Stage
 from hftl.models.classes import own_class_note
@@ -130,7 +130,6 @@ def report_on(basis: Basis, ready: Prepared) -> dict[str, Any]:
         "notes": [
             *ready.splits.warnings,
             *ready.notes,
-            *filter(None, [unread_flags(config)]),
             *own_class_note(loaded.model),
             *([cache.note] if cache.note else []),
             *_notes(costs),

@@ -55,7 +55,9 @@ class Wanted:
             raise ConfigError(f"--licence is permissive, or an identifier of the Hub, not {self.licence!r}.{hint}")
         known = {code for row in table().values() for code in row.languages}
         if self.language is not None and self.language.lower() not in known:
-            raise ConfigError(f"--language is a code such as de, and no model of the table reads {self.language!r}.")
+            raise ConfigError(
+                f"No model of the table reads the language {self.language!r}: --language takes a code, such as de."
+            )
 
     def refusal(self, one: Candidate) -> str:
         """Say which of the wishes a candidate does not meet, as far as is known; "" where it meets all."""

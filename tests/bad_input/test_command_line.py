@@ -55,7 +55,7 @@ def test_commands(capsys, words, says):
         (["--test_size", "2"], ["test_size"]),
         (["--validation_size", "nan"], ["validation_size"]),
         (["--lora_r", "0", "--method", "lora"], ["lora_r"]),
-        (["--evidence", "maybe"], ["--evidence is on or off, not 'maybe'"]),
+        (["--evidence", "maybe"], ["--evidence is full or quick or off, not 'maybe'"]),
         (["--evidence=maybe"], ["--evidence is one of full, quick, off", "'maybe'"]),
         (["--strict=perhaps"], ["--strict needs true or false", "'perhaps'"]),
         (["--seed", "1e400"], ["--seed needs a whole number"]),
