@@ -134,6 +134,8 @@ def accuracy(data: str, work: Path) -> None:
     print(f"| bare Trainer loop, rate {rate:g} (the better of {', '.join(f'{r:g}' for r in RATES)}) | {miou:.3f} |\n")
     print(f"The probe against the probe on random weights: {in_points(pretraining(data))}.")
     print(f"`full` against the bare loop: {in_points(gap(task.output, answers, counts, *truth))}.")
+    scratch = full.evidence["ladder"][-2]  # the method is the last
+    print(f"`full`, {scratch['name']}: {scratch['note']}.")
     for result in (probe, full):
         verdict = result.evidence["verdict"]
         print(f"Verdict on `{result.report['method']}`: {verdict['label']} against {verdict['against']}.")

@@ -188,7 +188,7 @@ def plan_cards(data: str, task: str, model: str | None, flags: list[str]) -> Ite
     """Yield a card for each method at once, its command alone, and then again as what it takes is worked out.
 
     The first is auto, which says why where no method is recommended. `flags` are words as `take_flags` returns them.
-    Raises an `HftlError` where no method could work; a model that is not to be had, before the first card.
+    Raises an `HftlError` where no method could work; a model that cannot be found, before the first card.
     """
     from hftl.adapt import complete
     from hftl.planning.plan_report import measure, report_for
