@@ -19,6 +19,7 @@ from hftl.data.load import load_task
 from hftl.errors import ConfigError, DataError
 from hftl.predict_file import evaluate_data, predict_data
 from tests.answers.rows import TABLES, labelled, measured, paired
+from tests.faults.commands import assert_goes_on_after_a_kill
 from tests.runs import SMALL, checkpoint, subprocess_env
 from tests.thin import thin
 from tests.tiny import tiny_images
@@ -207,6 +208,17 @@ def test_accumulation_and_two_processes_are_exact(folder, kind):
     assert distance(folder, f"{kind}-whole", f"{kind}-two") < 1e-5
     for name, score in whole["metrics"]["test"].items():
         assert two["metrics"]["test"][name] == pytest.approx(score, rel=1e-4), name
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_killed_run_goes_on(folder, kind, tmp_path):
+    table = TABLES[kind]()
+    table = table.assign(labels=table["labels"].str.join("|")) if kind == "labels" else table
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    flags = {"data": tmp_path / "rows.csv", "model": checkpoint("bert", folder), "method": "full", "num_train_epochs": 3,
+             "per_device_train_batch_size": 8, "evidence": "off", "use_cpu": "true", "bf16": "false"}  # fmt: skip
+    flags |= {"label_separator": "|"} if kind == "labels" else {}
+    assert_goes_on_after_a_kill(TASK, flags, tmp_path)
 
 
 def test_a_scale_is_resumed(folder, monkeypatch):

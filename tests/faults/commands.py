@@ -151,3 +151,26 @@ def assert_whole(folder: Path) -> None:
     there = {path.name for path in (folder / "run").iterdir()} - proof
     assert there == {"config.yaml", "report.json", "final"} | adapter
     assert {path.name for path in folder.iterdir()} - {"cache"} == {"run", "stdout", "stderr"}  # nothing may be cached
+
+
+def assert_goes_on_after_a_kill(task: str, flags: dict[str, Any], place: Path) -> None:
+    """Train with these flags, undisturbed and killed after nine steps, then resumed: both end alike to the last bit."""
+    words = [
+        "train",
+        task,
+        *(word for name, value in flags.items() for word in (f"--{name}", value)),
+        "--output_dir",
+        "run",
+    ]
+    server = Server.start(place)
+    try:
+        cut = [killed("transformers.trainer:Trainer.training_step", 9, "after")]
+        for name, moments in (("whole", []), ("cut", cut)):
+            (place / name).mkdir()
+            outcome = server.command(place / name, *words, moments=moments)
+            assert (outcome.code == 0) is (name == "whole"), outcome.err
+        resumed = server.command(place / "cut", *words, "--resume")
+        assert resumed.code == 0, resumed.err
+    finally:
+        server.stop()
+    assert_same_run(place / "whole" / "run", place / "cut" / "run")

@@ -23,7 +23,7 @@ from hftl.probing import frozen_features
 from hftl.tasks import get_task
 from hftl.training.losses import make_loss
 from tests.architectures.text_models import build_text
-from tests.faults.commands import Server, assert_same_run, killed
+from tests.faults.commands import assert_goes_on_after_a_kill
 from tests.runs import SMALL, subprocess_env
 from tests.tags.sentences import sentences, split_folder
 from tests.thin import thin
@@ -247,21 +247,5 @@ def test_a_killed_run_goes_on(method, folder, tmp_path):
     build_text("bert", tmp_path / "base")
     epochs = {"full": 3, "gradual": 8}[method]
     flags = {"data": folder / "exact-data", "model": tmp_path / "base", "method": method, "use_cpu": "true", "bf16": "false",
-             "evidence": "false", "per_device_train_batch_size": 8, "num_train_epochs": epochs, "output_dir": "run"}  # fmt: skip
-    words = ["train", TASK, *(word for name, value in flags.items() for word in (f"--{name}", value))]
-    server = Server.start(tmp_path)
-    try:
-        outcomes = {}
-        for name, moments in (
-            ("whole", []),
-            ("cut", [killed("transformers.trainer:Trainer.training_step", 9, "after")]),
-        ):
-            (tmp_path / name).mkdir()
-            outcomes[name] = server.command(tmp_path / name, *words, moments=moments)
-        assert outcomes["whole"].code == 0, outcomes["whole"].err
-        assert outcomes["cut"].code != 0
-        resumed = server.command(tmp_path / "cut", *words, "--resume")
-        assert resumed.code == 0, resumed.err
-    finally:
-        server.stop()
-    assert_same_run(tmp_path / "whole" / "run", tmp_path / "cut" / "run")
+             "evidence": "false", "per_device_train_batch_size": 8, "num_train_epochs": epochs}  # fmt: skip
+    assert_goes_on_after_a_kill(TASK, flags, tmp_path)
