@@ -27,6 +27,7 @@ from hftl.data.columns import (
     written_numbers,
 )
 from hftl.data.files import (
+    CONLL_SUFFIXES,
     DATA_SUFFIXES,
     IMAGE_SUFFIXES,
     METADATA_NAMES,
@@ -183,6 +184,8 @@ def likely_kinds(data: Any, config: DataConfig) -> tuple[str, ...]:
     path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ("image",)
+    if path.suffix.lower() in set(CONLL_SUFFIXES) - {".txt"}:
+        return ("sentence",)
     if path.suffix.lower() in (".csv", ".tsv") and path.is_file() and any(images_beside(path)):
         header = next(csv_records(path, csv_form(path)), [])
         if not any(name.lower().strip() in TEXT_NAMES for name in header):

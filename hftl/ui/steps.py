@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hftl.config import build_config, read_yaml
+from hftl.config import DataConfig, build_config, read_yaml
 from hftl.errors import HftlError, RunError
 from hftl.methods import METHODS
 from hftl.methods.auto import AUTO
@@ -85,6 +85,7 @@ class WorstRow:
     prediction: str
     probability: float | None  # of the prediction
     suspect: bool = False
+    typed: str = ""  # the prediction as a person would type it
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ class ResultView:
     worst: tuple[WorstRow, ...]
     trouble: str  # why its errors are not shown, or their labels cannot be corrected; "": they can
     single: bool  # is a label one class?
-    data: str  # the value of --data it was trained on
+    how: str  # a right label is given: a sentence
+    config: DataConfig  # the data it was trained on, and how they were read
     words: tuple[str, ...]  # after `hftl train`: trains the same again
 
 
@@ -118,7 +120,9 @@ def look(data: str, task: str | None = None) -> DataLook:
     classes = dict(sorted(counts, key=lambda pair: -pair[1])) if records.classes else {}
     named = " and ".join(map(repr, columns.inputs))
     learned = (
-        output.words["learned"].format(n=f"{opened.names:,}") if opened.names != 1 else f"one {output.words['name']}"
+        output.words["learned"].format(n=f"{len(opened.names):,}")
+        if len(opened.names) != 1
+        else f"one {output.words['name']}"
     )
     grave = sorted((f for f in findings if f.level != "PASS"), key=lambda f: ("FAIL", "WARN", "INFO").index(f.level))
     first = [(records.splits[0], row) for row in records.row[records.within(records.splits[0])][:FIRST].tolist()]
@@ -284,9 +288,15 @@ def result(folder: Path) -> ResultView:
         worst=worst,
         trouble=uncorrectable(task) if readable else MOVED,
         single=task.output.single,
-        data=str(read_yaml(folder / "config.yaml").get("data")),
+        how=task.output.words.get("typed", ""),
+        config=_config(folder),
         words=(str(folder / "config.yaml"),),
     )
+
+
+def _config(folder: Path) -> DataConfig:
+    values = read_yaml(folder / "config.yaml")
+    return build_config(values.pop("task"), values).data
 
 
 def _worst(folder: Path, report: dict[str, Any], task: Any) -> tuple[tuple[WorstRow, ...], bool]:
@@ -305,12 +315,14 @@ def _worst(folder: Path, report: dict[str, Any], task: Any) -> tuple[tuple[Worst
         label, guess = (str(say(entry[what], names)) for what in ("true", "predicted"))
         if task.output.picture is not None:
             label, guess = None, task.output.words["loss"].format(**entry)
-        rows.append(WorstRow(homes["test"], entry["source_row"], content, label, guess, entry.get("probability")))
+        (value,) = task.inputs.values(splits.test.select([entry["row"]]))
+        typed, sure = task.output.as_typed(entry["predicted"], names, value), entry.get("probability")
+        rows.append(WorstRow(homes["test"], entry["source_row"], content, label, guess, sure, typed=typed))
     for entry in (evidence.get("suspects") or [])[:WORST]:
         content = _content(task.inputs, splits.train, entry["row"])
         label, guess = (names[entry[what]] for what in ("given", "suggested"))
         sure = entry.get("suggested_probability")
-        rows.append(WorstRow("train", entry["source_row"], content, label, guess, sure, suspect=True))
+        rows.append(WorstRow("train", entry["source_row"], content, label, guess, sure, suspect=True, typed=guess))
     return tuple(rows), True
 
 
@@ -319,8 +331,7 @@ def _homes(folder: Path, task: Any) -> dict[str, str]:
     from hftl.data.settle import as_lists, find_columns, train_of
     from hftl.data.sources import read_source
 
-    values = read_yaml(folder / "config.yaml")
-    config = build_config(values.pop("task"), values).data
+    config = _config(folder)
     source = as_lists(read_source(config.data, task.inputs.kind), config)
     named = train_of(source)
     train = source.tables[named["train"]]

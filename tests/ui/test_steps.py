@@ -3,11 +3,13 @@
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from hftl.data.load import load_task
 from hftl.data.sources import read_source
 from hftl.doctor import doctor
 from hftl.errors import DataError, ModelError, RunError
@@ -19,6 +21,7 @@ from tests.command import hftl, text_csv, write_csv
 from tests.runs import checkpoint, text_frame, tiny_run
 from tests.small_data import image_folder
 from tests.test_segmentation import draw
+from tests.tiny import tiny_images
 
 
 @pytest.fixture
@@ -141,7 +144,7 @@ def test_the_result_of_a_run_and_its_errors_lead_back_to_the_data(space, tmp_pat
     assert len(shown.ladder) == len(evidence["ladder"])
     assert shown.verdict
     assert shown.trouble == ""
-    assert shown.data == str(data)
+    assert shown.config.data == str(data)
     frame = pd.read_csv(data)
     assert len([row for row in shown.worst if not row.suspect]) == len(evidence["worst_rows"][:12])
     for row in shown.worst:
@@ -150,11 +153,38 @@ def test_the_result_of_a_run_and_its_errors_lead_back_to_the_data(space, tmp_pat
         assert row.label != row.prediction
     one = next(iter(shown.worst), None)
     if one is not None:
-        copy = corrected_copy(space, shown.data, [Correction(one.split, one.row, one.prediction)])
+        copy = corrected_copy(space, str(data), [Correction(one.split, one.row, one.prediction)])
         assert read_source(copy, "text").tables["train"]["label"][one.row] == one.prediction
     data.unlink()
     moved = result(done.run_dir)
     assert (moved.score, moved.worst, moved.trouble) == (shown.score, (), MOVED)
+
+
+@pytest.mark.parametrize("answers", ["sets", "numbers"])
+def test_what_images_have_is_put_right(space, tmp_path, answers):
+    folder = tiny_images(tmp_path / "photos", per_class=10)
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.png"))]
+    kinds = [name.split("/")[0] for name in names]
+    if answers == "sets":
+        facts = {"tags": [f"{kind};{'even' if i % 2 else 'odd'}" for i, kind in enumerate(kinds)]}
+        flags, right = {"label_separator": ";", "label_column": "tags"}, "even, odd"
+    else:
+        facts, flags, right = {"weight": [100.5 + i for i in range(len(kinds))]}, {"label_column": "weight"}, "7.25"
+    pd.DataFrame({"file_name": names, "by": "ann", **facts}).to_csv(folder / "metadata.csv", index=False)
+    done = tiny_run("resnet", "probe", tmp_path, data=str(folder), evidence="quick", **flags)
+    shown = result(done.run_dir)
+    assert (shown.trouble, shown.single) == ("", False)
+    row = next(iter(shown.worst))
+    assert row.typed == row.prediction
+    one = Correction(row.split, row.row, right)
+    copy = Path(corrected_copy(space, str(folder), [one], "image-classification", shown.config))
+    table = pd.read_csv(copy / "train" / "metadata.csv")
+    (column,) = facts
+    expected = [right.replace(", ", ";") if i == row.row else str(one) for i, one in enumerate(facts[column])]
+    assert list(map(str, table[column])) == expected
+    assert set(table["by"]) == {"ann"}
+    splits = load_task("image-classification", replace(shown.config, data=str(copy)))[1]
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == len(names)
 
 
 def test_no_result_of_what_is_no_run(tmp_path):
