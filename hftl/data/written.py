@@ -139,8 +139,8 @@ def _parts(cell: str) -> list[str] | None:
 def _with_tags(read: Dataset, written: Written, column: str, values: Mapping[int, Sequence[str]]) -> Dataset:
     """Return the table of a file with other tags of words: as spans, as rows of one word each, or as lists."""
     table = written.table
+    cells: dict[int, Any] = {}
     if written.spans is not None:
-        cells = {}
         for row, tags in values.items():
             (at,) = written.rows[row]
             cells[at] = _spans(read[row], tags, table[at][written.spans], table.features[written.spans], written.shift)
@@ -150,7 +150,6 @@ def _with_tags(read: Dataset, written: Written, column: str, values: Mapping[int
     spelled: dict[str, str] = {}
     for here, there in zip(tagged, raw, strict=True):
         spelled |= dict(zip(here or (), there or (), strict=False))
-    cells = {}
     for row, tags in values.items():
         names = [spelled.get(tag, tag) for tag in in_scheme(tags, tagged)]
         runs = written.rows[row]
