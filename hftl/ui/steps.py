@@ -66,7 +66,9 @@ class Card:
     seconds: float | None = None
     memory: int | None = None  # bytes
     fits: bool = True
-    expected: str = ""  # what the probe reaches by cross-validation, with its 95% bounds, or why there is no score
+    expected: str = (
+        ""  # what the probe and a baseline reach by cross-validation, with 95% bounds, or why there is no score
+    )
     recommended: bool = False
     reason: str = ""  # why it is
     words_of_command: tuple[str, ...] = ()  # after `hftl train`, for `hftl.ui.process.start`
@@ -219,23 +221,37 @@ def _bare(method: str, words: list[str]) -> Card:
 
 def _filled(card: Card, report: dict[str, Any], task: Any) -> Card:
     """Return a card with what the plan says of its method, and with a score where the probe speaks for it."""
-    advice, memory, found = report["recommendation"], report["memory"], report["recommendation"]["comparison"]
-    scale = task.output.written()
+    advice, memory = report["recommendation"], report["memory"]
     card = replace(card, seconds=report["time"]["total_seconds"], memory=memory["total_bytes"], fits=memory["fits"])
-    if card.method in (AUTO.name, "probe") and found is None:
-        card = replace(card, expected="No score yet: too few rows of each class to cross-validate.")
-    elif found is not None and card.method in (AUTO.name, "probe"):
-        value, least = found["probe_accuracy"], "Expected" if card.method == "probe" else "Begins at the probe's"
-        low, high = _bounds(value, found["rows"]) if scale.right else (None, None)
-        bounds = f" ({scale.bounds(low, high)})" if low is not None and high is not None else ", without an interval"
-        said = f"{least} {scale.name}: {scale.value(value)}{bounds}"
-        card = replace(card, expected=said)
+    if card.method in (AUTO.name, "probe"):  # of the others nothing is known before they are trained
+        card = replace(card, expected=_expected(card.method, report, task.output.written()))
     advised, reason = advice["method"], advice["reason"]
     if advised not in METHODS:  # not to transfer at all
         return replace(card, reason=reason if card.method == AUTO.name else "")
     best = AUTO.name if task.default_method == AUTO.name else advised
     said = "" if card.method != advised else reason if best == advised else f"Of a single method, this one. {reason}"
     return replace(card, recommended=card.method == best, reason=said)
+
+
+def _expected(method: str, report: dict[str, Any], scale: Any) -> str:
+    """Return what cross-validation expects of the probe, beside the baseline; and what that says of `auto`."""
+    from hftl.selection.race_policy import SURE, sure
+
+    found = report["recommendation"]["comparison"]
+    if found is None:
+        return "No score yet: too few rows of each class to cross-validate."
+    value = found["probe_accuracy"]
+    low, high = _bounds(value, found["rows"]) if scale.right else (None, None)
+    bounds = f" ({scale.bounds(low, high)})" if low is not None and high is not None else ", without an interval"
+    if method == "probe":
+        beside = f"{found['baseline']}, without pretraining: {scale.value(found['baseline_accuracy'])}"
+        return f"Expected {scale.name}: {scale.value(value)}{bounds}. {beside}"
+    said = f"Begins at the probe's {scale.name}: {scale.value(value)}{bounds}"
+    rows, per_name = report["data"]["rows"]["validation"], report["recommendation"]["rows_per_class"]
+    asked = {sure(trial["method"], rows, per_name) for trial in report["race"]["trials"]}
+    if asked == {SURE}:
+        said += f". Keeps the probe unless another is better in {SURE:.0%} of the draws from the validation rows"
+    return said
 
 
 def _bounds(share: float, rows: int) -> tuple[float, float]:

@@ -110,12 +110,26 @@ def test_cards_of_the_methods_and_their_commands(tmp_path, capsys):
     assert (advised.method, advised.reason) == ("auto", advice["reason"])
     assert not [card for card in cards if card.recommended]
     advice["method"] = "full"  # as of data that a method carries: auto comes first all the same
-    again = {card.method: _filled(card, report, get_task("text-classification")) for card in bare}
-    assert [card.method for card in again.values() if card.recommended] == ["auto"]
+    again = {card.method: _filled(card, report, get_task("text-classification")) for card in bare[1:]}
+    assert not [card.method for card in again.values() if card.recommended]
     assert [card.method for card in again.values() if card.reason.endswith(advice["reason"])] == ["full"]
-    assert {card.method for card in again.values() if card.expected} == {"auto", "probe"}
-    share = report["recommendation"]["comparison"]["probe_accuracy"]
-    assert re.fullmatch(rf"Expected accuracy: {100 * share:.1f}% \([\d.]+ to [\d.]+%\)", probe.expected)
+    assert {card.method for card in again.values() if card.expected} == {"probe"}
+    figures = report["recommendation"]["comparison"]
+    share, beside = (f"{100 * figures[name]:.1f}%" for name in ("probe_accuracy", "baseline_accuracy"))
+    bounds = r"\([\d.]+ to [\d.]+%\)"
+    baseline = f"TF-IDF + logistic regression, without pretraining: {beside}"
+    assert re.fullmatch(rf"Expected accuracy: {share} {bounds}\. {re.escape(baseline)}", probe.expected)
+    begins, keeps = (
+        f"Begins at the probe's accuracy: {share} {bounds}",
+        "Keeps the probe unless another is better in 85% of the draws from the validation rows",
+    )
+    assert re.fullmatch(begins, cards[0].expected), "contrastive learning may win more easily on so few rows"
+    race = hftl(capsys, "plan", *cards[0].words_of_command, "--json").json
+    race["race"]["trials"] = [one for one in race["race"]["trials"] if one["method"] != "contrastive"]
+    race["recommendation"]["method"] = "full"
+    auto = _filled(bare[0], race, get_task("text-classification"))
+    assert auto.recommended
+    assert re.fullmatch(rf"{begins}\. {keeps}", auto.expected)
     assert report["memory"]["total_bytes"] == probe.memory
 
 
