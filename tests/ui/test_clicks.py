@@ -17,6 +17,7 @@ from tests.hub.target import target_fixture
 from tests.push import on_the_hub
 from tests.runs import text_frame, tiny_run
 from tests.tags.sentences import sentences
+from tests.ui.conftest import reach
 
 
 pytest.importorskip("gradio", reason="the extra ui is not installed")
@@ -159,6 +160,50 @@ def test_two_runs_are_compared_and_one_is_opened(ui, show, made):
     page.click("#open-run")
     page.wait_for_url("**?run=probed")
     page.locator("#outcome .score").wait_for()
+    assert opened.said == []
+
+
+def test_the_result_and_the_runs_by_the_keyboard_on_a_phone(ui, show, made):
+    opened = show("?run=probed", width=390)
+    page = opened.page
+    page.locator("#outcome .score").wait_for()
+    page.locator(".worst").first.wait_for()
+    reach(page, "try-text")
+    page.keyboard.type("sad lonely tears")
+    reach(page, "try")
+    page.keyboard.press("Enter")
+    page.locator("#said").wait_for()
+    reach(page, "right-0")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    reach(page, "wrong-0")
+    page.keyboard.press("Enter")
+    page.locator("#corrected .note").wait_for()
+    reach(page, "train-again")
+    reach(page, "report")
+    page.keyboard.press("Enter")
+    page.frame_locator("iframe.report").locator("h1").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.keyboard.press("Enter")  # closes it
+    page.locator("iframe.report").wait_for(state="detached")
+    page.reload()
+    page.locator("#outcome .score").wait_for()
+    opened.said.clear()  # Gradio's script reports the stream that the reload cut off
+    page.get_by_role("tab", name="Train").focus()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.innerText").strip() == "Runs"
+    page.keyboard.press("Enter")
+    page.locator("#runs-panel table").wait_for()
+    reach(page, "chosen")
+    for name in ("runs/probed", "runs/tuned"):
+        page.keyboard.type(name)
+        page.get_by_role("option", name=name, exact=True).wait_for()
+        page.keyboard.press("Enter")
+        page.locator("#chosen .token").filter(has_text=name).wait_for()
+    reach(page, "compare")
+    page.keyboard.press("Enter")
+    page.locator("#paired").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert opened.said == []
 
 
