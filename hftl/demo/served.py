@@ -266,7 +266,12 @@ BOXES = {
         contents=texts_of,
     ),
     "Image": Box(
-        options={"height": 320, "sources": ["upload", "webcam", "clipboard"], "buttons": []},
+        options={
+            "height": 320,
+            "sources": ["upload", "webcam", "clipboard"],
+            "webcam_options": gr.WebcamOptions(mirror=False),  # as a file of it would be
+            "buttons": [],
+        },
         asks="upload",
         forgets="clear",
         smallest=PILImage.new("RGB", (64, 64)),

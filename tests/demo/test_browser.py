@@ -123,6 +123,18 @@ def test_image_on_a_phone(image_demo, show, tmp_path):
     assert opened.foreign == []
 
 
+def test_a_picture_from_the_camera(image_demo, show):
+    opened = show(image_demo.url, width=390)
+    page = opened.page
+    page.get_by_role("button", name="Capture from camera").click()
+    page.locator("#image-input [title='Click to Access Webcam']").click()
+    page.get_by_role("button", name="capture photo").click()
+    assert page.locator(ANSWER).inner_text() in LABELS
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert opened.said == []
+    assert opened.foreign == []
+
+
 def test_two_pages_of_one_process_take_files_and_keep_them_apart(image_demo, show, tmp_path):
     from hftl.demo.app import launch_demo, page_folder
 
