@@ -127,7 +127,8 @@ def test_a_picture_from_the_camera(image_demo, show):
     opened = show(image_demo.url, width=390)
     page = opened.page
     page.get_by_role("button", name="Capture from camera").click()
-    page.locator("#image-input [title='Click to Access Webcam']").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#image-input video')?.videoWidth > 0")  # the camera is on
     page.get_by_role("button", name="capture photo").click()
     assert page.locator(ANSWER).inner_text() in LABELS
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
