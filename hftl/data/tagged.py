@@ -131,6 +131,16 @@ def single_words(table: Dataset) -> tuple[str, str | None, str | None] | None:
     return (word, tag, number) if several <= (_SPACED * len(cells) if number else 0) else None
 
 
+def lists_as_text(table: Dataset) -> tuple[str, str] | None:
+    """Return the columns of words and of tags where every row holds lists, those of words written as text; else None."""
+    word, tag = column_named(_strings(table), WORD_NAMES), column_named(table, TAG_NAMES)
+    if word is None or tag is None or not len(table):
+        return None
+    cells = [cell for name in (word, tag) if is_string(table.features[name]) for cell in table[name][:]]
+    listed = is_list(table.features[tag]) or is_string(table.features[tag])
+    return (word, tag) if listed and all(LIST.fullmatch(cell or "") for cell in cells) else None
+
+
 def _grouped(table: Dataset, where: str, notes: list[str]) -> Written:
     """Return which rows are a sentence, of a table with a row for each word; of another one each row that is not empty.
 

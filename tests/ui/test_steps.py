@@ -213,6 +213,9 @@ def test_entities_and_masks_are_said_in_words(tmp_path):
     seen = look(str(path))
     assert seen.why == "Sentences in 'tokens', 3 tags in 'tags'."
     assert seen.rows[0].label == "per (words 1 to 2), per (word 4)"
+    path = tmp_path / "people.csv"  # lists that a CSV holds as text
+    pd.DataFrame({name: [str(row[name]) for row in rows] for name in rows[0]}).to_csv(path, index=False)
+    assert (look(str(path)).task, look(str(path)).rows[0].label) == ("token-classification", seen.rows[0].label)
     (draw(tmp_path / "shapes", 4) / "labels.txt").write_text("back\nround\nsquare\n")
     seen = look(str(tmp_path / "shapes"))
     assert seen.why.startswith("Images in 'image', 3 classes in ")
