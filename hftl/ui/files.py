@@ -306,7 +306,7 @@ def corrected_copy(
     from hftl.doctor.fix import relabel  # late, both: with them comes torch
     from hftl.doctor.reading import open_source
 
-    changes = _earlier(workspace, data) | {(one.split, one.row): one.label for one in corrections}
+    changes = last_corrected(workspace, data)[1] | {(one.split, one.row): one.label for one in corrections}
     path = workspace.new_data(f"{later_name(data)}-corrected")
     opened = open_source(data, task, replace(config or DataConfig(), data=data))
     workspace.data.mkdir(parents=True, exist_ok=True)
@@ -324,14 +324,14 @@ def later_name(data: str) -> str:
     return _plain(re.sub(_LATER, "", stem))
 
 
-def _earlier(workspace: Workspace, data: str) -> dict[tuple[str, int], str]:
-    """Return what the last corrected copy of the same data changed."""
+def last_corrected(workspace: Workspace, data: str) -> tuple[Path | None, dict[tuple[str, int], str]]:
+    """Return the last corrected copy of the same data, and what it changed, by split and row; None without one."""
     notes = sorted(workspace.data.glob(".*-corrected*.json"), key=lambda path: path.stat().st_mtime)
     for note in reversed(notes):
         try:
-            known = json.loads(note.read_text(encoding="utf-8"))
-            if known["data"] == data and note.with_name(note.name[1 : -len(".json")]).is_dir():
-                return {(str(split), int(row)): str(label) for split, row, label in known["changes"]}
+            known, copy = json.loads(note.read_text(encoding="utf-8")), note.with_name(note.name[1 : -len(".json")])
+            if known["data"] == data and copy.is_dir():
+                return copy, {(str(split), int(row)): str(label) for split, row, label in known["changes"]}
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return {}
+    return None, {}

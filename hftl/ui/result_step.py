@@ -14,6 +14,7 @@ from hftl.demo.served import BOXES, Served, refuse_addresses
 from hftl.errors import DataError
 from hftl.predict import load
 from hftl.report.rows import thumbnail
+from hftl.report.statements import counted
 from hftl.run_data import open_artifact
 from hftl.ui import files, steps
 from hftl.ui.files import Correction, Workspace
@@ -162,7 +163,10 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
                 gr.Textbox(likely, visible=can and not new.single),
                 gr.Button("The label is wrong", interactive=True, visible=can),
             ]
-        return [*values, None, "", gr.Button(visible=False)]
+        copy, changes = files.last_corrected(workspace, str(new.config.data))
+        said = f"{counted(len(changes), 'label is', 'labels are')} put right in {copy.name}." if copy and can else ""
+        line = piece("line", look="note", text=said) if said else ""
+        return [*values, str(copy) if said else None, line, gr.Button(visible=bool(said))]
 
     def correct(i: int, new: steps.ResultView, chosen: str | None, typed: str) -> list[Any]:
         row, label = new.worst[i], (chosen if new.single else typed) or ""

@@ -12,6 +12,7 @@ from hftl.methods import METHODS
 from hftl.methods.auto import AUTO
 from hftl.methods.gradual import GRADUAL
 from hftl.models.find import check_model
+from hftl.surroundings import ONE_AT_A_TIME
 from hftl.ui.files import Workspace, later_name
 
 
@@ -201,14 +202,17 @@ def plan_cards(data: str, task: str, model: str | None, flags: list[str]) -> Ite
 
     words = [task, "--data", data, *(("--model", model) if model else ())]
     values: dict[str, Any] = {"data": data, "model": model, "method": AUTO.name, **_values(flags)}
-    config = complete(build_config(task, values))
+    with ONE_AT_A_TIME:  # but never while a card is on its way: a page that is closed then may hold it for ever
+        config = complete(build_config(task, values))
     check_model(str(config.model.model), config.model.revision)
     cards = [_bare(name, [*words, "--method", name, *flags]) for name in METHODS]
     yield from cards
-    basis = measure(config)
+    with ONE_AT_A_TIME:
+        basis = measure(config)
     for card in sorted(cards, key=lambda card: card.method == GRADUAL.name):  # its many stages take long to time
         try:
-            report = report_for(basis, card.method)
+            with ONE_AT_A_TIME:
+                report = report_for(basis, card.method)
         except HftlError as error:
             yield replace(card, problem=str(error))
         else:
@@ -244,8 +248,8 @@ def _expected(method: str, report: dict[str, Any], scale: Any) -> str:
     low, high = _bounds(value, found["rows"]) if scale.right else (None, None)
     bounds = f" ({scale.bounds(low, high)})" if low is not None and high is not None else ", without an interval"
     if method == "probe":
-        beside = f"{found['baseline']}, without pretraining: {scale.value(found['baseline_accuracy'])}"
-        return f"Expected {scale.name}: {scale.value(value)}{bounds}. {beside}"
+        beside = f"without pretraining {scale.value(found['baseline_accuracy'])} ({found['baseline']})"
+        return f"Expected {scale.name}: {scale.value(value)}{bounds}; {beside}"
     said = f"Begins at the probe's {scale.name}: {scale.value(value)}{bounds}"
     rows, per_name = report["data"]["rows"]["validation"], report["recommendation"]["rows_per_class"]
     asked = {sure(trial["method"], rows, per_name) for trial in report["race"]["trials"]}

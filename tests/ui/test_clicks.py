@@ -188,6 +188,8 @@ def test_the_result_and_the_runs_by_the_keyboard_on_a_phone(ui, show, made):
     page.locator("iframe.report").wait_for(state="detached")
     page.reload()
     page.locator("#outcome .score").wait_for()
+    page.locator("#corrected .note").filter(has_text="put right in words-corrected").wait_for()  # is found again
+    page.locator("#train-again").wait_for()
     opened.said.clear()  # Gradio's script reports the stream that the reload cut off
     page.get_by_role("tab", name="Train").focus()
     page.keyboard.press("Tab")

@@ -3,6 +3,9 @@
 import json
 import re
 import shlex
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +15,9 @@ import pytest
 from hftl.data.load import load_task
 from hftl.data.sources import read_source
 from hftl.doctor import doctor
-from hftl.errors import DataError, ModelError, RunError
+from hftl.errors import ConfigError, DataError, ModelError, RunError
 from hftl.methods import METHODS
+from hftl.surroundings import ONE_AT_A_TIME
 from hftl.tasks import get_task
 from hftl.ui.files import Correction, Workspace, corrected_copy
 from hftl.ui.steps import MOVED, _filled, command_line, fix, look, plan_cards, result
@@ -117,8 +121,8 @@ def test_cards_of_the_methods_and_their_commands(tmp_path, capsys):
     figures = report["recommendation"]["comparison"]
     share, beside = (f"{100 * figures[name]:.1f}%" for name in ("probe_accuracy", "baseline_accuracy"))
     bounds = r"\([\d.]+ to [\d.]+%\)"
-    baseline = f"TF-IDF + logistic regression, without pretraining: {beside}"
-    assert re.fullmatch(rf"Expected accuracy: {share} {bounds}\. {re.escape(baseline)}", probe.expected)
+    baseline = f"without pretraining {beside} (TF-IDF + logistic regression)"
+    assert re.fullmatch(rf"Expected accuracy: {share} {bounds}; {re.escape(baseline)}", probe.expected)
     begins, keeps = (
         f"Begins at the probe's accuracy: {share} {bounds}",
         "Keeps the probe unless another is better in 85% of the draws from the validation rows",
@@ -137,6 +141,32 @@ def test_a_model_that_is_not_to_be_had_is_said_before_the_first_card(tmp_path):
     data = text_csv(tmp_path / "moods.csv")
     with pytest.raises(ModelError):
         next(plan_cards(str(data), "text-classification", str(tmp_path / "nothing"), []))
+
+
+def test_two_pages_plan_one_after_the_other(monkeypatch):
+    inside, most = [], []
+
+    def alone(*_):
+        inside.append(1)
+        time.sleep(0.01)
+        most.append(len(inside))
+        inside.pop()
+
+    def refused(*_):
+        alone()
+        raise ConfigError("not here")
+
+    monkeypatch.setattr(sys.modules["hftl.adapt"], "complete", lambda config: alone() or config)
+    monkeypatch.setattr("hftl.planning.plan_report.measure", alone)
+    monkeypatch.setattr("hftl.planning.plan_report.report_for", refused)
+    monkeypatch.setattr("hftl.ui.steps.check_model", lambda *_: None)
+    with ThreadPoolExecutor(4) as pool:
+        pages = [pool.submit(list, plan_cards("d.csv", "text-classification", None, [])) for _ in range(4)]
+    assert [len(page.result()) for page in pages] == [2 * len(METHODS)] * 4
+    assert max(most) == 1, "accelerate's state is one for all threads"
+    left = plan_cards("d.csv", "text-classification", None, [])
+    next(left)  # a page that is closed in the middle
+    assert not ONE_AT_A_TIME.locked()
 
 
 def batched(items, size):
