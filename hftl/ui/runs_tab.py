@@ -45,7 +45,7 @@ def runs_tab(workspace: Workspace, page: gr.Blocks, tab: Any, tabs: Any, shown: 
         found = known()
         head, lines = listed.table(list(found.values()))
         gone = {*(names or [])} - {*found}  # else the value is left alone: one may be chosen at this moment
-        kept = {"value": [name for name in names or [] if name in found]} if gone else {}
+        kept: dict[str, Any] = {"value": [name for name in names or [] if name in found]} if gone else {}
         lines = [(name, *line[1:]) for name, line in zip(found, lines, strict=True)]
         return [part("runs", head=head, lines=lines), gr.Dropdown([*found], visible=bool(found), **kept)]
 
