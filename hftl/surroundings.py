@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from hftl.values import trackers
 _LIBRARIES = r"(transformers|datasets|peft|torch|accelerate|huggingface_hub|sklearn)(\.|$)"
 _TRACKERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}  # packages
 _interrupted = False
+# For the threads of a page: datasets and accelerate swap sys.stdout and os.environ while they work, and accelerate's state,
+# which every TrainingArguments makes anew, is that of the whole process.
+ONE_AT_A_TIME = threading.Lock()
 
 
 @contextmanager

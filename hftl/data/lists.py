@@ -17,7 +17,7 @@ _NEIGHBOURS = re.compile(r"""(?<=['"])\s+(?=['"])""")  # of numpy, which writes 
 _SEPARATORS = (",", ";", "|")
 _OFTEN = 0.2  # share of the rows whose label holds a separator, for labels to look like lists
 _AGAIN = 0.9  # and of the parts beside a separator that stand in other labels too
-_FALLBACK = "LABEL_{}"  # what transformers calls a label without a name
+FALLBACK = "LABEL_{}"  # what transformers calls a label without a name
 
 
 def listed(text: str) -> list[str]:
@@ -63,16 +63,16 @@ def with_lists(table: Dataset, column: str) -> Dataset:
             return table
     elif not is_list(feature):
         return table
-    ticked = _ticked(values)
-    if ticked is None and not is_string(feature):
+    names = ticked(values)
+    if names is None and not is_string(feature):
         return table
-    order, lists = table.column_names, values if ticked is None else ticked
+    order, lists = table.column_names, values if names is None else names
     return (
         table.remove_columns([column]).add_column(column, lists, feature=List(Value("string"))).select_columns(order)
     )
 
 
-def _ticked(values: list[Any]) -> list[list[str] | None] | None:
+def ticked(values: list[Any]) -> list[list[str] | None] | None:
     """Return the names of the labels that have a 1, where every list has one 0 or 1 for each label; None otherwise.
 
     Lists of names as long as each other hold no name twice.
@@ -83,6 +83,6 @@ def _ticked(values: list[Any]) -> list[list[str] | None] | None:
     if not ticks or len({len(value) for value in lists}) > 1 or all(len({*value}) == len(value) for value in lists):
         return None
     return [
-        None if value is None else [_FALLBACK.format(i) for i, part in enumerate(value) if int(part) == 1]
+        None if value is None else [FALLBACK.format(i) for i, part in enumerate(value) if int(part) == 1]
         for value in values
     ]

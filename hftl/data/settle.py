@@ -27,6 +27,7 @@ from hftl.data.columns import (
     written_numbers,
 )
 from hftl.data.files import (
+    CONLL_SUFFIXES,
     DATA_SUFFIXES,
     IMAGE_SUFFIXES,
     METADATA_NAMES,
@@ -42,7 +43,7 @@ from hftl.data.lists import list_separator, with_lists
 from hftl.data.samples import SAMPLES
 from hftl.data.sources import read_source
 from hftl.data.splits import Source, recognise_splits
-from hftl.data.tagged import single_words
+from hftl.data.tagged import lists_as_text, single_words
 from hftl.errors import DataError, did_you_mean
 from hftl.paths import typed_path
 from hftl.tasks import CLASSES, INPUTS, TASKS, combinations, get_task
@@ -168,6 +169,11 @@ def named_by(table: Dataset, kind: str, config: DataConfig) -> str:
         raise DataError(
             f"every row holds one word ({columns[0]}) of a sentence ({columns[2]}): use token-classification"
         )
+    lists = lists_as_text(table) if kind == "text" and config.text_column is None else None
+    if lists is not None:
+        raise DataError(
+            f"every row holds a list of words ({lists[0]}) and one of tags ({lists[1]}): use token-classification"
+        )
     for task in (task for task in TASKS.values() if task.inputs.kind == kind):
         label = config.label_column or column_named(table, task.output.usual)
         image = label is not None and label in table.column_names and is_image(table.features[label])
@@ -183,6 +189,8 @@ def likely_kinds(data: Any, config: DataConfig) -> tuple[str, ...]:
     path = typed_path(data) if isinstance(data, (str, Path)) and str(data) else Path()
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ("image",)
+    if path.suffix.lower() in set(CONLL_SUFFIXES) - {".txt"}:
+        return ("sentence",)
     if path.suffix.lower() in (".csv", ".tsv") and path.is_file() and any(images_beside(path)):
         header = next(csv_records(path, csv_form(path)), [])
         if not any(name.lower().strip() in TEXT_NAMES for name in header):

@@ -19,6 +19,17 @@ from hftl.errors import DataError
 
 
 @dataclass(frozen=True)
+class Written:
+    """A table as its file has it, where rows of words and tags were made of it."""
+
+    table: Dataset
+    rows: Sequence[Sequence[int]]  # of it, that each row was made of
+    words: bool = False  # is each of them one word?
+    spans: str | None = None  # its column of marked spans
+    shift: int = 0  # what the ends of these lack
+
+
+@dataclass(frozen=True)
 class Source:
     """Tables by the source's own split names, and what is known of where they come from."""
 
@@ -31,6 +42,7 @@ class Source:
     files: dict[str, Path] = field(default_factory=dict)  # by split, where they are files of rows; of shards the first
     classes: tuple[str, ...] = ()  # their names, where a file beside the masks gives them
     faults: dict[str, dict[int, str]] = field(default_factory=dict)  # by split: row -> why its label cannot be read
+    written: dict[str, Written] = field(default_factory=dict)  # by split, where `tables` were made of others
     unfit: str = ""  # why nothing can be learned from it
 
     def base_of(self, split: str) -> Path:

@@ -22,7 +22,7 @@ from hftl.data.columns import (
     records_table,
 )
 from hftl.data.lists import LIST, listed
-from hftl.data.splits import Source
+from hftl.data.splits import Source, Written
 from hftl.data.words import split_words
 from hftl.errors import DataError
 
@@ -41,17 +41,18 @@ _BROKEN = "with a span that cannot be read"
 def read_conll(path: Path, text: str) -> Dataset:
     """Return the sentences of a CoNLL file as lists of "tokens" and of "tags": its first and its last column.
 
-    Columns stand apart by tabs, or by spaces; a blank line ends a sentence, -DOCSTART- lines and comments are left
+    Those between are "column_2" and so on. Columns stand apart by tabs, or by spaces; a blank line ends a sentence, -DOCSTART- lines and comments are left
     out. Raises `DataError` naming the line that has fewer columns than the first one.
     """
     rows: list[dict[str, list[str]]] = []
-    sentence: list[tuple[str, str]] = []
+    sentence: list[list[str]] = []
     width = 0
     for number, line in enumerate([*text.split("\n"), ""], start=1):
         line = line.rstrip("\r")
         cells = line.split("\t") if "\t" in line else line.split()
         if not line.strip() or cells[0] == "-DOCSTART-":
-            rows += [{"tokens": [w for w, _ in sentence], "tags": [t for _, t in sentence]}] if sentence else []
+            names = ("tokens", *(f"column_{i}" for i in range(2, width)), "tags")
+            rows += [dict(zip(names, map(list, zip(*sentence, strict=True)), strict=True))] if sentence else []
             sentence = []
             continue
         if not sentence and re.match(r"#\s", line) and len(cells) != width:  # such as "# sent_id = 3"
@@ -62,7 +63,7 @@ def read_conll(path: Path, text: str) -> Dataset:
                 f"{path.name}, line {number}: {line[:60]!r} has {len(cells)} column{'s' * (len(cells) != 1)}, and "
                 f"{max(2, width)} are needed: a word and its tag, with blank lines between sentences"
             )
-        sentence.append((cells[0], cells[-1].strip()))
+        sentence.append([*cells[:-1], cells[-1].strip()])
     if not rows:
         raise DataError(f"{path.name} holds no sentences: a word and its tag are needed on every line")
     return records_table(rows, path.name)
@@ -77,19 +78,31 @@ def as_words(source: Source) -> Source:
     """
     notes, tables, where = list[str](), source.tables, source.name
     faults: dict[str, dict[int, str]] = {}
-    tables = {name: _grouped(table, name, notes) for name, table in tables.items()}
+    written = {name: _grouped(table, name, notes) for name, table in tables.items()}
+    tables = {name: _sentences(one) for name, one in written.items()}
     marked = {name: _marked(table, name) for name, table in tables.items()}
     shift = _shift([one for ones in marked.values() for one in ones or ()], where)
     notes += ["The ends of spans are inclusive: every word is whole by them, and cut otherwise."] * shift
     for name, rows in marked.items():
         if rows is not None:
-            tables[name], faults[name] = _from_spans(tables[name], rows, shift)
+            spans = _spans_column(tables[name])
+            tables[name], faults[name] = _from_spans(tables[name].remove_columns([str(spans)]), rows, shift)
+            written[name] = replace(written[name], spans=spans, shift=shift)
     tables = _with_outside({name: _as_lists(table, name) for name, table in tables.items()}, notes)
-    return replace(source, tables=tables, faults=faults, warnings=[*source.warnings, *dict.fromkeys(notes)])
+    warnings = [*source.warnings, *dict.fromkeys(notes)]
+    return replace(source, tables=tables, faults=faults, warnings=warnings, written=written)
 
 
 def _strings(table: Dataset) -> Dataset:
     return table.select_columns([name for name in table.column_names if is_string(table.features[name])])
+
+
+def _lists(table: Dataset) -> Dataset:
+    return table.select_columns([name for name in table.column_names if is_list(table.features[name])])
+
+
+def _spans_column(table: Dataset) -> str | None:
+    return column_named(_lists(table), SPAN_NAMES)
 
 
 def _as_lists(table: Dataset, where: str) -> Dataset:
@@ -98,7 +111,7 @@ def _as_lists(table: Dataset, where: str) -> Dataset:
     for column in named if named[0] else ():  # a column of labels is one of tags where words stand beside it
         values = table[column][:] if column else []
         if any(values):
-            inner = [_listed(value, f"{where}, row {row}") for row, value in enumerate(values)]
+            inner = [listed_words(value, f"{where}, row {row}") for row, value in enumerate(values)]
             table = table.remove_columns([column]).add_column(column, inner, feature=List(Value("string")))
     return table
 
@@ -118,8 +131,18 @@ def single_words(table: Dataset) -> tuple[str, str | None, str | None] | None:
     return (word, tag, number) if several <= (_SPACED * len(cells) if number else 0) else None
 
 
-def _grouped(table: Dataset, where: str, notes: list[str]) -> Dataset:
-    """Return a row for each sentence of a table with a row for each word; another one without its empty rows.
+def lists_as_text(table: Dataset) -> tuple[str, str] | None:
+    """Return the columns of words and of tags where every row holds lists, those of words written as text; else None."""
+    word, tag = column_named(_strings(table), WORD_NAMES), column_named(table, TAG_NAMES)
+    if word is None or tag is None or not len(table):
+        return None
+    cells = [cell for name in (word, tag) if is_string(table.features[name]) for cell in table[name][:]]
+    listed = is_list(table.features[tag]) or is_string(table.features[tag])
+    return (word, tag) if listed and all(LIST.fullmatch(cell or "") for cell in cells) else None
+
+
+def _grouped(table: Dataset, where: str, notes: list[str]) -> Written:
+    """Return which rows are a sentence, of a table with a row for each word; of another one each row that is not empty.
 
     A column numbers the sentences, on every row or on the first one of each; or an empty row stands between them.
     """
@@ -128,8 +151,8 @@ def _grouped(table: Dataset, where: str, notes: list[str]) -> Dataset:
     all_text = len(strings.column_names) == len(table.column_names)
     empty = {i for i, row in enumerate(texts) if not any(row)} if all_text else set[int]()
     if columns is None or len(table) - len(empty) < 2:
-        return table.select([i for i in range(len(table)) if i not in empty]) if empty else table
-    word, tag, number = columns
+        return Written(table, [[i] for i in range(len(table)) if i not in empty])
+    number = columns[2]
     ids = [None] * len(table) if number is None else table[number][:]
     begins: list[int] = []
     before = None
@@ -144,6 +167,15 @@ def _grouped(table: Dataset, where: str, notes: list[str]) -> Dataset:
             f"{where}: every row holds one word, and {fault}: number the sentences in a column 'sentence_id', the words in order"
         )
     notes.append(f"Every row holds one word; {number or 'an empty row'!r} says where a sentence begins.")
+    return Written(table, runs, words=True)
+
+
+def _sentences(written: Written) -> Dataset:
+    """Return the rows that were made of a table: of single words lists, of which those that never differ are one value."""
+    table, runs = written.table, written.rows
+    if not written.words:
+        return table if len(runs) == len(table) else table.select([i for (i,) in runs])
+    word, tag, number = single_words(table) or ("", None, None)
     made = {}
     for name in table.column_names:
         cells = table[name][:]
@@ -163,7 +195,7 @@ def _numbers_sentences(name: str) -> bool:
 def _with_outside(tables: dict[str, Dataset], notes: list[str]) -> dict[str, Dataset]:
     """Return the tables with O in place of "o", "0" or nothing, where these stand for it and no tag is O."""
     for column in {name: None for table in tables.values() for name in table.column_names}:
-        lists = {name: _names(table, column) for name, table in tables.items()}
+        lists = {name: names_in(table, column) for name, table in tables.items()}
         counts = Counter(tag for rows in lists.values() for row in rows or () for tag in row or () if tag is not None)
         signs, rest = [sign for sign in _SIGNS if sign in counts], counts.keys() - {*_SIGNS}
         scheme = bool(rest) and all(_SCHEME.fullmatch(tag) for tag in rest)
@@ -184,7 +216,7 @@ def _with_outside(tables: dict[str, Dataset], notes: list[str]) -> dict[str, Dat
     return tables
 
 
-def _names(table: Dataset, column: str) -> list[Any] | None:
+def names_in(table: Dataset, column: str) -> list[Any] | None:
     """Return the lists of names in a column, None where it holds others."""
     inner = getattr(table.features.get(column), "feature", None)
     if isinstance(inner, ClassLabel):
@@ -193,7 +225,7 @@ def _names(table: Dataset, column: str) -> list[Any] | None:
     return table[column][:] if is_list(table.features.get(column)) and is_string(inner) else None
 
 
-def _listed(value: str | None, where: str) -> list[str] | None:
+def listed_words(value: str | None, where: str) -> list[str] | None:
     """Return the words of "['EU', 'rejects']", or of words with spaces between them."""
     if value is None or not LIST.fullmatch(value):
         return None if value is None else value.split()
@@ -205,13 +237,12 @@ def _listed(value: str | None, where: str) -> list[str] | None:
 
 def _marked(table: Dataset, where: str) -> list[_Marked] | None:
     """Return the text of every row with its spans, None where nothing is said of it; None for a table without spans."""
-    lists = [name for name in table.column_names if is_list(table.features[name])]
     strings = _strings(table)
-    if column_named(table.select_columns(lists), WORD_NAMES) or not len(table):
+    if column_named(_lists(table), WORD_NAMES) or not len(table):
         return None
     only = strings.column_names[0] if len(strings.column_names) == 1 else None
     text = column_named(strings, (*TEXT_NAMES, "data")) or only
-    spans = column_named(table.select_columns(lists), SPAN_NAMES)
+    spans = _spans_column(table)
     if text is None or spans is None:
         return None
     rows: list[_Marked] = []
@@ -276,10 +307,7 @@ def _from_spans(table: Dataset, marked: Sequence[_Marked], shift: int) -> tuple[
             rows.append(_pieces(line, 0, len(line)))
         said.append(spans is not None and row not in faults)
     made = {"tokens": "string", "starts": "int64", "tags": "string"}
-    spans = column_named(
-        table.select_columns([n for n in table.column_names if is_list(table.features[n])]), SPAN_NAMES
-    )
-    table = table.remove_columns(sorted({str(spans), *made} & {*table.column_names}))
+    table = table.remove_columns(sorted({*made} & {*table.column_names}))
     for i, (name, kind) in enumerate(made.items()):
         known = said if name == "tags" else [True] * len(rows)
         values = [[piece[i] for piece in pieces] if yes else None for yes, pieces in zip(known, rows, strict=True)]

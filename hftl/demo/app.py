@@ -1,6 +1,7 @@
 """The page of a trained model: try it, many inputs at once, and the evidence. Served on this machine alone."""
 
 import atexit
+import functools
 import os
 import shutil
 import signal
@@ -29,7 +30,6 @@ from hftl.run_data import Artifact, open_artifact
 _EXTRAS = ("inline", "show_error", "run_history", "enable_monitoring", "ssr_mode", "pwa", "mcp_server")  # of Gradio
 _OFF: dict[str, Any] = dict.fromkeys(_EXTRAS, False)
 _ENDS = (signal.SIGINT, signal.SIGTERM)
-_USERS_FOLDER = os.environ.get("GRADIO_TEMP_DIR")  # before the first page takes one of its own
 
 
 def build_demo(
@@ -139,12 +139,22 @@ def wait(demo: gr.Blocks) -> None:
 
 
 def page_folder() -> Path:
-    """Return a folder given to Gradio for uploads, removed at the end; its bookkeeping is turned off. Before it makes anything."""
+    """Return a page's own folder, removed at the end; Gradio's bookkeeping is turned off. Before it makes anything."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     # Statistics of each request, summed up anew after each: nobody looks at them, and they cost more than an answer.
     os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "1")
     os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", "1000000000")
-    folder = tempfile.mkdtemp(prefix="hftl-demo-", dir=_USERS_FOLDER)
-    os.environ["GRADIO_TEMP_DIR"] = folder  # one for each page: Gradio serves all that lies in it
+    return Path(tempfile.mkdtemp(prefix="page-", dir=_uploads()))
+
+
+@functools.cache
+def _uploads() -> str:
+    """Return where all pages of this process have their folders, and Gradio the uploads.
+
+    Gradio asks the environment anew for every file, so with a folder in it for each page those before the last would refuse
+    theirs. It serves whoever knows the name of a file, and each holds a hash or 8 random characters.
+    """
+    folder = tempfile.mkdtemp(prefix="hftl-demo-", dir=os.environ.get("GRADIO_TEMP_DIR"))
+    os.environ["GRADIO_TEMP_DIR"] = folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return Path(folder)
+    return folder

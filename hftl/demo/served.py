@@ -1,7 +1,6 @@
 """A trained model as the page serves it. All that differs between kinds of inputs is in `BOXES`: one value a kind."""
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from hftl.publishing.parity import as_json
 from hftl.report.rows import THUMBNAIL_SIDE
 from hftl.report.visible import one_line
 from hftl.run_data import Artifact, some_rows
+from hftl.surroundings import ONE_AT_A_TIME
 from hftl.tasks.inputs.text import TEXT
 from hftl.tasks.task import Answer, Inputs, Output
 
@@ -36,7 +36,6 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no other decoder of 
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _EXAMPLES, _EXAMPLE_CHARACTERS = 5, 90
 _PROMPT = "Type or paste a text (Shift + Enter: {ask})"
-_ONE_AT_A_TIME = threading.Lock()  # datasets and accelerate swap sys.stdout and os.environ while they work
 _log = logging.getLogger(__name__)
 
 
@@ -133,7 +132,7 @@ class Served:
 
     def predict(self, contents: list[Any]) -> list[Answer]:
         """Predict, one call at a time over all threads."""
-        with _ONE_AT_A_TIME:
+        with ONE_AT_A_TIME:
             return [*self.predictor.predict(contents)]
 
 
@@ -266,7 +265,12 @@ BOXES = {
         contents=texts_of,
     ),
     "Image": Box(
-        options={"height": 320, "sources": ["upload", "webcam", "clipboard"], "buttons": []},
+        options={
+            "height": 320,
+            "sources": ["upload", "webcam", "clipboard"],
+            "webcam_options": gr.WebcamOptions(mirror=False),  # as a file of it would be
+            "buttons": [],
+        },
         asks="upload",
         forgets="clear",
         smallest=PILImage.new("RGB", (64, 64)),

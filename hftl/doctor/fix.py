@@ -9,7 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +18,25 @@ import pandas as pd
 from datasets import ClassLabel, Dataset, Image, Value
 
 from hftl.atomic import check_folder, disk_errors, new_folder
-from hftl.data.files import IMAGE_SUFFIXES
+from hftl.data.columns import is_list
+from hftl.data.files import CONLL_SUFFIXES, IMAGE_SUFFIXES
 from hftl.data.images import open_image
 from hftl.data.masks import NAMES_FILES
+from hftl.data.written import file_rows, with_labels
 from hftl.doctor.findings import NO_KEY, NO_LABEL, Records
 from hftl.doctor.input_checks import copies_of, repeats
 from hftl.doctor.label_checks import is_sorted, merged_names, missing_labels
-from hftl.doctor.reading import Opened
+from hftl.doctor.reading import Opened, as_name
 from hftl.errors import DataError, RunError
 from hftl.paths import typed_path
 from hftl.report.statements import counted
+from hftl.tasks.outputs.names import declared_in
 from hftl.tasks.task import Task
 from hftl.terminal import progress
-from hftl.values import convert
 
 
 SEED = 42  # of the order that shuffled rows get
 LOG_NAME = "changes.log"
-_ONE_CELL = ("multi_label_classification", "regression")  # whose label is one cell of a table, as a class is
 _LONGEST_NAME = 200  # bytes; file systems take 255
 
 
@@ -57,6 +58,7 @@ class Changes:
     stays: np.ndarray  # [n] mask
     label: np.ndarray  # [n] index into the labels, as changed
     log: list[dict[str, Any]] = field(default_factory=list)
+    corrected: dict[int, Any] = field(default_factory=dict)  # by position: another label, as `Output.read` gives it
 
     def drop(self, positions: np.ndarray, check: str, why: str) -> None:
         """Leave these rows out and write it down."""
@@ -95,56 +97,61 @@ def count_changes(records: Records) -> int:
 def relabel(opened: Opened, labels: Mapping[tuple[str, int], str], out: Path) -> None:
     """Write the data with other labels, by split and row, to the new folder `out`: all rows, in their order.
 
-    A set of labels is given with commas between them.
+    A label is given as a person types it (`Output.typed`).
 
     Raises:
         DataError: there is no such row, or such labels cannot be corrected so.
         RunError: `out` cannot be written; it is then not there.
     """
-    records = opened.records
+    records, output = opened.records, opened.task.output
     trouble = uncorrectable(opened.task)
     if trouble:
         raise DataError(f"{records.name}: {trouble}")
-    names = (*records.labels, *sorted({*labels.values()} - {*records.labels}))
+    declared = declared_in(opened.source.tables[opened.named["train"]].features.get(str(opened.columns.label)))
+    known = dict.fromkeys([*opened.names, *(declared or () if output.single else ())])
     changes = Changes(records, np.ones(len(records), dtype=bool), records.label.copy())
     places = zip(records.split.tolist(), records.row.tolist(), strict=True)
     position_of = {(records.splits[split], row): position for position, (split, row) in enumerate(places)}
-    for (split, row), name in labels.items():
+    for (split, row), text in labels.items():
         position = position_of.get((split, row))
         if position is None:
             raise DataError(f"{records.name} has no row {row} (counted from 0) in {split}: has it changed since?")
-        before = names[changes.label[position]] if changes.label[position] != NO_LABEL else None
-        changes.note(position, "corrected", f"label {before!r} changed to {name!r}")
-        changes.label[position] = names.index(name)
+        (content,) = opened.task.inputs.values(opened.inputs[split].select([row]))
+        value = output.typed(text, known, content)  # type: ignore[misc]
+        before = records.labels[records.label[position]] if records.label[position] != NO_LABEL else None
+        changes.note(position, "corrected", f"label {before!r} changed to {as_name(value, output)!r}")
+        changes.corrected[position] = value
     order = {split: np.flatnonzero(records.within(split)) for split in records.splits}
-    _write(replace(opened, records=replace(records, labels=names)), changes, order, out)
+    _write(opened, changes, order, out)
 
 
 def uncorrectable(task: Task) -> str:
     """Return why labels of this task cannot be corrected row by row; an empty text where they can."""
-    if task.output.single:
+    if task.output.typed is not None:
         return ""
-    if task.output.problem_type not in _ONE_CELL:
-        return f"{task.output.words['names'].capitalize()} cannot be corrected here: each has its place in {task.inputs.noun}. Edit the file itself."
-    if task.inputs.box == "Image":
-        return "Of images only classes can be corrected here: edit their metadata.csv."
-    return ""
+    return f"{task.output.words['names'].capitalize()} cannot be corrected here: each has its place in {task.inputs.noun}. Edit the file itself."
 
 
 def _write(opened: Opened, changes: Changes, order: dict[str, np.ndarray], out: Path) -> None:
     """Write the rows of each split in `order`, and the log of the changes."""
+    records, source = opened.records, opened.source
+    merged = np.flatnonzero((changes.label != records.label) & (changes.label != NO_LABEL)).tolist()
+    values = {position: records.labels[changes.label[position]] for position in merged} | changes.corrected
     with disk_errors(out, "Give --fix another folder."), new_folder(out) as folder:
         lines = [json.dumps(entry, ensure_ascii=False) for entry in changes.log]
         (folder / LOG_NAME).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        write = _write_images if any(one.own_file for one in opened.records.facts) else _write_rows
+        write = _write_images if any(one.own_file for one in records.facts) else _write_rows
         for split, positions in order.items():
-            if opened.records.masks and write is _write_images:
-                _write_masks(opened, split, positions, folder)
+            rows, name = records.row[positions], opened.named[split]
+            if records.masks and write is _write_images:
+                _write_masks(opened, split, rows, folder)
                 continue
-            write(opened, split, positions, changes.label[positions], folder)
-        for name in set(opened.source.tables) - set(opened.named.values()):
+            new = {int(records.row[p]): values[p] for p in positions.tolist() if p in values}
+            table = with_labels(source, name, str(opened.columns.label), new, opened.config)
+            write(opened, split, rows, table.select(file_rows(source, name, rows.tolist())), folder)
+        for name in set(source.tables) - set(opened.named.values()):
             unused = folder / "unused" / re.sub(r"[^\w-]+", "_", name) / "rows.parquet"
-            _write_table(opened.source.tables[name], unused)
+            _write_table(source.tables[name], unused)
 
 
 def decide(records: Records) -> Changes:
@@ -232,91 +239,74 @@ def _order(changes: Changes) -> dict[str, np.ndarray]:
     return order
 
 
-def _write_rows(opened: Opened, split: str, positions: np.ndarray, label: np.ndarray, folder: Path) -> None:
-    """Write the rows at `positions` with their labels [m] in the format of the source."""
-    records, column = opened.records, str(opened.columns.label)
-    table = opened.source.tables[opened.named[split]].select(records.row[positions])
-    feature = table.features.get(column)
-    different = np.flatnonzero(label != records.label[positions]).tolist()
-    if different:
-        values = table[column][:]
-        for i in different:
-            values[i] = None if label[i] == NO_LABEL else _as_cell(records.labels[label[i]], feature, column)
-        changed = table.remove_columns(column).add_column(column, values, feature=feature)  # type: ignore[arg-type]
-        table = changed.select_columns(table.column_names)
+def _write_rows(opened: Opened, split: str, rows: np.ndarray, table: Dataset, folder: Path) -> None:
+    """Write a table in the format of the source."""
     file = opened.source.files.get(opened.named[split])
     suffix = file.suffix.lower() if file else ".parquet"
-    _write_table(table, folder / f"{split}{suffix}")
+    tabs = file is not None and suffix in CONLL_SUFFIXES and b"\t" in file.read_bytes()
+    _write_table(table, folder / f"{split}{suffix}", "\t" if tabs else " ")
 
 
-def _as_cell(name: str, feature: Any, column: str) -> Any:
-    """Return a label as the column holds it. Raises `DataError` for one that it cannot hold."""
-    if isinstance(feature, Value) and "string" in feature.dtype:
-        return name
-    if not isinstance(feature, Value | ClassLabel):
-        return [part.strip() for part in name.split(",") if part.strip()]
-    try:
-        if isinstance(feature, ClassLabel):
-            return feature.str2int(name)
-        kind = next((k for k in (bool, int, float) if k.__name__ in feature.dtype), float)
-        return convert(kind, name)
-    except (ValueError, TypeError):
-        raise DataError(
-            f"the column {column!r} cannot hold the label {name!r}: choose one that the data have"
-        ) from None
+def _write_table(table: Dataset, path: Path, between: str = " ") -> None:
+    """Write the rows as CSV, TSV, JSON, JSON lines, CoNLL or parquet, by the suffix; empty cells are missing values.
 
-
-def _write_table(table: Dataset, path: Path) -> None:
-    """Write the rows as CSV, TSV, JSON, JSON lines or parquet, by the suffix; empty cells are missing values."""
+    `between` stands between the columns of CoNLL.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         table.to_parquet(str(path))
     elif path.suffix in (".csv", ".tsv"):
         frame = table.to_pandas()
         frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")  # type: ignore[union-attr]
+    elif path.suffix in CONLL_SUFFIXES:
+        sentences = ([between.join(cells) for cells in zip(*row.values(), strict=True)] for row in table)
+        path.write_text("".join("\n".join([*lines, "", ""]) for lines in sentences), encoding="utf-8")
     else:
         lines = [json.dumps(row, ensure_ascii=False, default=str) for row in table]
         whole = f"[{','.join(lines)}]\n" if path.suffix == ".json" else "".join(f"{line}\n" for line in lines)
         path.write_text(whole, encoding="utf-8")
 
 
-def _write_images(opened: Opened, split: str, positions: np.ndarray, label: np.ndarray, folder: Path) -> None:
-    """Give the images at `positions` with their labels [m] a place in folder/split/class/, bytes as they are.
+def _write_images(opened: Opened, split: str, rows: np.ndarray, table: Dataset, folder: Path) -> None:
+    """Give the images of these rows, whose other columns are in `table`, a place in folder/split/class/, bytes as they are.
 
     Where the source knows more of an image than its class, or a class has a name that no folder can have, they go to
-    folder/split/images/ and a metadata.csv says the rest. Images of a split without labels lie loose in folder/split/.
+    folder/split/images/ and a metadata file says the rest. Images of a split without labels lie loose in folder/split/.
     """
-    records, columns, home = opened.records, opened.columns, folder / split
-    rows = records.row[positions]
-    table = opened.source.tables[opened.named[split]].select(rows)
-    known = {*columns.inputs, columns.label, "file_name", "label"}
-    plain = [name for name, feature in table.features.items() if isinstance(feature, Value | ClassLabel)]
-    more = [name for name in plain if name not in known]
-    names = [None if code == NO_LABEL else records.labels[code] for code in label]
-    in_folders = not more and all(_can_be_folder(name) for name in names if name is not None)
-    (column,) = opened.inputs[split].column_names
-    images = progress(opened.inputs[split].select(rows), f"writing {split}", "image")
+    home, label = folder / split, str(opened.columns.label)
+    inputs = opened.inputs[split].select(rows)
+    written = [n for n, one in table.features.items() if isinstance(one, Value | ClassLabel) or is_list(one)]
+    facts = {n: table[n][:] for n in written if n not in (*opened.columns.inputs, "file_name")}
+    names = [None] * len(rows) if label not in facts else facts[label]
+    if isinstance(table.features.get(label), ClassLabel):
+        names = [None if code is None else table.features[label].int2str(code) for code in names]
+    loose = not {*facts} - {label} and opened.config.label_column in (None, "label") and opened.task.output.single
+    in_folders = loose and all(_can_be_folder(str(name)) for name in names if name is not None)
+    (column,) = inputs.column_names
     paths: dict[str, Path] = {}  # in lower case, since some file systems fold case
-    for row, name, image in zip(rows.tolist(), names, images, strict=True):
+    for row, name, image in zip(rows.tolist(), names, progress(inputs, f"writing {split}", "image"), strict=True):
         value = image[column]
         file_name = _file_name(value, row)
-        path = home / ((name or "") if in_folders else "images") / file_name
+        path = home / (("" if name is None else str(name)) if in_folders else "images") / file_name
         if str(path).lower() in paths:
             path = path.with_name(f"{row}-{file_name}")
         paths[str(path).lower()] = path
         _copy(value, path)
     if not in_folders and paths:
-        relative = [path.relative_to(home).as_posix() for path in paths.values()]
-        cells = {"file_name": relative, "label": names, **{name: table[name][:] for name in more}}
-        pd.DataFrame(cells, dtype=object).to_csv(home / "metadata.csv", index=False)
+        facts |= {label: names} if label in facts else {}
+        cells = {"file_name": [path.relative_to(home).as_posix() for path in paths.values()], **facts}
+        if any(is_list(table.features[n]) for n in facts):
+            _write_table(Dataset.from_dict(cells), home / "metadata.jsonl")
+        else:
+            pd.DataFrame(cells, dtype=object).to_csv(home / "metadata.csv", index=False)
 
 
-def _write_masks(opened: Opened, split: str, positions: np.ndarray, folder: Path) -> None:
-    """Write the images at `positions` and their masks to folder/split/images and folder/split/masks, bytes as they are.
+def _write_masks(opened: Opened, split: str, numbers: np.ndarray, folder: Path) -> None:
+    """Write the images of these rows and their masks to folder/split/images and folder/split/masks, bytes as they are.
 
     A file beside the source that names the classes comes along; where it named none, the ids stay what they are.
     """
-    rows, column = opened.records.row[positions].tolist(), str(opened.columns.label)
+    rows, column = numbers.tolist(), str(opened.columns.label)
     table, classes = opened.source.tables[opened.named[split]], opened.source.classes
     if classes:
         (folder / NAMES_FILES[0]).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")

@@ -41,7 +41,8 @@ class Opened:
     inputs: dict[str, Dataset]  # by split: one column with the inputs of all rows, as a task reads them
     records: Records
     task: Task  # what the columns speak for
-    names: int = 0  # of all classes, labels or tags that the rows have; 0 for numbers
+    config: DataConfig  # by which they were found
+    names: tuple[str, ...] = ()  # of all classes, labels or tags that the rows have; () for numbers
 
 
 def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
@@ -71,13 +72,13 @@ def open_source(data: Any, task: str | None, config: DataConfig) -> Opened:
             else:
                 if settled.output.asked is not None:
                     settled = replace(settled, output=settled.output.asked(config, source.classes))
-                opened = _opened(settled, read, train_of(read), columns)
+                opened = _opened(settled, read, columns, config)
                 return replace(opened, source=replace(source, warnings=read.warnings))
         raise trouble[0]
 
 
-def _opened(task: Task, source: Source, named: dict[str, str], columns: Columns) -> Opened:
-    inputs, output = task.inputs, task.output
+def _opened(task: Task, source: Source, columns: Columns, config: DataConfig) -> Opened:
+    inputs, output, named = task.inputs, task.output, train_of(source)
     tables = {s: source.tables[named[s]] for s in SPLITS if s in named and len(source.tables[named[s]])}
     values: list[Any] = []
     masks: list[Any] = []
@@ -93,7 +94,7 @@ def _opened(task: Task, source: Source, named: dict[str, str], columns: Columns)
         known = {value for value in values if value is not None} or None  # train comes first
         values += read_values(source, name, columns, known, output) or [None] * len(table)
     values = values if output.examine is None else _digests(masks)
-    label, labels = _codes([value if value is None else _as_name(value, output) for value in values])
+    label, labels = _codes([value if value is None else as_name(value, output) for value in values])
     facts = KINDS[inputs.kind].look([*contents.values()], inputs, False)
     feature = tables["train"].features[str(columns.label)]
     declared = feature.names if isinstance(feature, ClassLabel) else ()
@@ -113,8 +114,8 @@ def _opened(task: Task, source: Source, named: dict[str, str], columns: Columns)
     )
     parts = [part for value in values if isinstance(value, tuple) for part in value]
     parts += [part for mask in masks if mask is not None for part in mask.ids]
-    names = source.classes or {*parts} or (labels if output.single else ())
-    return Opened(source, named, columns, contents, records, task, len(names))
+    names = source.classes or tuple(dict.fromkeys(map(str, parts))) or (labels if output.single else ())
+    return Opened(source, named, columns, contents, records, task, config, names)
 
 
 def _digests(masks: Sequence[Any]) -> list[str | None]:
@@ -128,7 +129,7 @@ def _codes(names: list[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:
     return label.astype(np.int64), tuple(map(str, classes))
 
 
-def _as_name(value: Any, output: Output) -> str:
+def as_name(value: Any, output: Output) -> str:
     """Return a label as one name: of several labels, of the tags of words, or a number, too."""
     if not isinstance(value, tuple):
         return str(value)

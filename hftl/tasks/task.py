@@ -286,14 +286,16 @@ class Output:
     # "use" are of the model; "name" and "names": what can be answered, and "units" what is counted of each; "same": what
     # two models have in common that answer alike, and {}: by how much they differ; "given": what a training row has; "per": what follows a count of rows;
     # "guess": what a model answers that learned nothing of the inputs; "worst": the rows that are most wrong; "loss": how
-    # wrong a row is; "ask": to ask for an answer; "for" and "against": what parts of a row do; "call" and "code": what
+    # wrong a row is; "ask": to ask for an answer; "typed": how one is typed; "for" and "against": what parts of a row do; "call" and "code": what
     # `pipeline` is called with in the code of a card, and what it gives.
     words: dict[str, str]
     say: Function  # (the target of a row, also as `coded`, names) -> it in words
+    # (what a person typed, all names that the data have, value of the row) -> what `read` would give; raises `DataError`. And
+    # (the target of a row, also as `coded`, names, value of the row) -> such a text. None: an answer cannot be typed.
+    typed: Function | None = None
+    as_typed: Function = lambda target, names, row: ""
     picture: Function | None = None  # (`Answer`, config of the model) -> it as a picture, where it is one
-    over: Function | None = (
-        None  # (image of the row, `Answer`, config of the model) -> the image with the answer over it
-    )
+    over: Function | None = None  # (image of the row, `Answer`, config of the model) -> the image with it over it
     colours: Function | None = None  # (config of the model, how many) -> [red, green, blue] of each class, of such
     tell: Function = lambda answer: ""  # `Answer` -> it in a sentence, where the component does not say it; else ""
     explained: bool = True  # can `hftl demo` show what in a row speaks for an answer?
@@ -306,9 +308,7 @@ class Output:
     mark: Function | None = None  # (text of a row, what is true or answered, names) -> its pieces: (text, name or "")
     # (answers, targets, names) -> what is taken for what: names, cells (true, predicted, count)
     mistaken: Function | None = None
-    fits: Function | None = (
-        None  # (Dataset of inputs, values) -> position -> why it cannot be used, where one does not fit
-    )
+    fits: Function | None = None  # (Dataset of inputs, values) -> position -> why it cannot be used
     located: Function | None = None  # (`Answer`, row of a table) -> the `Answer` with where in the row things are
     # (`DataConfig`, names of classes beside the data) -> this output as flags and data have it; None: it is one for all.
     asked: Function | None = None

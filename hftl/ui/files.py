@@ -5,7 +5,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 
 from hftl.atomic import disk_errors, new_file, new_folder, partial_of, write_new
@@ -100,7 +100,7 @@ class Correction:
 
     split: str
     row: int  # counted from 0 in that split of the source
-    label: str
+    label: str  # as a person types it: `Output.typed`
 
 
 def parse_size(text: str) -> int:
@@ -291,18 +291,24 @@ def take_flags(text: str) -> list[str]:
 # --------------------------------------------------------------------------------------------- corrected labels
 
 
-def corrected_copy(workspace: Workspace, data: str, corrections: Sequence[Correction], task: str | None = None) -> str:
+def corrected_copy(
+    workspace: Workspace,
+    data: str,
+    corrections: Sequence[Correction],
+    task: str | None = None,
+    config: DataConfig | None = None,
+) -> str:
     """Write a copy of the data with these labels in the workspace and return the value of `--data` for it.
 
-    Corrections of the same data add up. The data themselves stay as they are. Raises `DataError` for a row that is
-    not there.
+    Corrections of the same data add up. The data themselves stay as they are; `config` says how they are read. Raises
+    `DataError` for a row that is not there, and for a label that it cannot have.
     """
     from hftl.doctor.fix import relabel  # late, both: with them comes torch
     from hftl.doctor.reading import open_source
 
-    changes = _earlier(workspace, data) | {(one.split, one.row): one.label for one in corrections}
+    changes = last_corrected(workspace, data)[1] | {(one.split, one.row): one.label for one in corrections}
     path = workspace.new_data(f"{later_name(data)}-corrected")
-    opened = open_source(data, task, DataConfig(data=data))
+    opened = open_source(data, task, replace(config or DataConfig(), data=data))
     workspace.data.mkdir(parents=True, exist_ok=True)
     relabel(opened, changes, path)
     noted = {"data": data, "changes": [[split, row, label] for (split, row), label in changes.items()]}
@@ -318,14 +324,14 @@ def later_name(data: str) -> str:
     return _plain(re.sub(_LATER, "", stem))
 
 
-def _earlier(workspace: Workspace, data: str) -> dict[tuple[str, int], str]:
-    """Return what the last corrected copy of the same data changed."""
+def last_corrected(workspace: Workspace, data: str) -> tuple[Path | None, dict[tuple[str, int], str]]:
+    """Return the last corrected copy of the same data, and what it changed, by split and row; None without one."""
     notes = sorted(workspace.data.glob(".*-corrected*.json"), key=lambda path: path.stat().st_mtime)
     for note in reversed(notes):
         try:
-            known = json.loads(note.read_text(encoding="utf-8"))
-            if known["data"] == data and note.with_name(note.name[1 : -len(".json")]).is_dir():
-                return {(str(split), int(row)): str(label) for split, row, label in known["changes"]}
+            known, copy = json.loads(note.read_text(encoding="utf-8")), note.with_name(note.name[1 : -len(".json")])
+            if known["data"] == data and copy.is_dir():
+                return copy, {(str(split), int(row)): str(label) for split, row, label in known["changes"]}
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return {}
+    return None, {}

@@ -14,6 +14,7 @@ from hftl.demo.served import BOXES, Served, refuse_addresses
 from hftl.errors import DataError
 from hftl.predict import load
 from hftl.report.rows import thumbnail
+from hftl.report.statements import counted
 from hftl.run_data import open_artifact
 from hftl.ui import files, steps
 from hftl.ui.files import Correction, Workspace
@@ -22,8 +23,7 @@ from hftl.ui.verbs import Demos, begun, exported, pushed
 
 
 _WORST, _LABELS = 5, 5  # rows to put right; labels under an answer
-_ASK = "Is it the label that is wrong? Choose the right one: a corrected copy of the data is written, your own stay as they are."
-_SEVERAL = " Several labels are written with commas between them, a number as it is."
+_ASK = "Is it the label that is wrong? {} A corrected copy of the data is written, your own stay as they are."
 _OWN: dict[str, Any] = {"api_visibility": "private"}
 _QUIET: dict[str, Any] = {**_OWN, "show_progress": "hidden"}
 
@@ -142,32 +142,38 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
             shows = html("", min_width=280, scale=2)
             with gr.Column(min_width=220):
                 right = gr.Dropdown([], label="Right label", elem_id=f"right-{i}", allow_custom_value=True)
+                typed = gr.Textbox(label="Right label", elem_id=f"typed-{i}", max_lines=8, max_length=100_000)
                 wrong = gr.Button("The label is wrong", size="sm", elem_id=f"wrong-{i}")
-        slots.append((row, shows, right, wrong))
+        slots.append((row, shows, right, typed, wrong))
     said = html("", "corrected")
     again = gr.Button("Train again on the corrected copy", variant="primary", visible=False, elem_id="train-again")
 
     def fill(new: steps.ResultView) -> list[Any]:
-        values: list[Any] = [piece("line", look="hint", text=new.trouble or _ASK + ("" if new.single else _SEVERAL))]
+        values: list[Any] = [piece("line", look="hint", text=new.trouble or _ASK.format(new.how))]
         can = not new.trouble
         for i in range(_WORST):
             there = i < len(new.worst)
             row = new.worst[i] if there else None
             labels = [label for label in new.classes if row is None or label != row.label] if new.single else []
-            likely = row.prediction if row is not None and (row.prediction in labels or not new.single) else None
+            likely = row.typed if row is not None else ""
             values += [
                 gr.Row(visible=there),
                 part("worst", row=row, shown=shown(row.content)) if row is not None else "",
-                gr.Dropdown(labels, value=likely, visible=can),
+                gr.Dropdown(labels, value=likely if likely in labels else None, visible=can and new.single),
+                gr.Textbox(likely, visible=can and not new.single),
                 gr.Button("The label is wrong", interactive=True, visible=can),
             ]
-        return [*values, None, "", gr.Button(visible=False)]
+        copy, changes = files.last_corrected(workspace, str(new.config.data))
+        said = f"{counted(len(changes), 'label is', 'labels are')} put right in {copy.name}." if copy and can else ""
+        line = piece("line", look="note", text=said) if said else ""
+        return [*values, str(copy) if said else None, line, gr.Button(visible=bool(said))]
 
-    def correct(i: int, new: steps.ResultView, label: str | None) -> list[Any]:
-        row, label = new.worst[i], (label or "").strip()
-        if not label:
+    def correct(i: int, new: steps.ResultView, chosen: str | None, typed: str) -> list[Any]:
+        row, label = new.worst[i], (chosen if new.single else typed) or ""
+        if new.single and not label:
             raise DataError("Choose the right label first.")
-        data = files.corrected_copy(workspace, new.data, [Correction(row.split, row.row, label)], new.report["task"])
+        one = Correction(row.split, row.row, label)
+        data = files.corrected_copy(workspace, str(new.config.data), [one], new.report["task"], new.config)
         line = piece("line", look="note", text=f"Saved as {label} in {Path(data).name}.")
         return [data, line, gr.Button(visible=True), gr.Button("Corrected", interactive=False)]
 
@@ -175,8 +181,8 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
         words = (*new.words, "--data", data)
         return begun(workspace, words, str(new.report["method"]), str(new.report["model"]))
 
-    for i, (_, _, right, wrong) in enumerate(slots):
-        wrong.click(with_messages(partial(correct, i)), [view, right], [corrected, said, again, wrong], **_OWN)
+    for i, (_, _, right, typed, wrong) in enumerate(slots):
+        wrong.click(with_messages(partial(correct, i)), [view, right, typed], [corrected, said, again, wrong], **_OWN)
     started = again.click(with_messages(train_again), [view, corrected], [*run], trigger_mode="once", **_OWN)
     started.success(None, js=go_to("step-train"), **_OWN)
     return fill, [hint] + [part for slot in slots for part in slot] + [corrected, said, again]

@@ -44,9 +44,10 @@ def runs_tab(workspace: Workspace, page: gr.Blocks, tab: Any, tabs: Any, shown: 
     def fill(names: list[str] | None) -> list[Any]:
         found = known()
         head, lines = listed.table(list(found.values()))
-        kept = [name for name in names or [] if name in found]
+        gone = {*(names or [])} - {*found}  # else the value is left alone: one may be chosen at this moment
+        kept: dict[str, Any] = {"value": [name for name in names or [] if name in found]} if gone else {}
         lines = [(name, *line[1:]) for name, line in zip(found, lines, strict=True)]
-        return [part("runs", head=head, lines=lines), gr.Dropdown([*found], value=kept, visible=bool(found))]
+        return [part("runs", head=head, lines=lines), gr.Dropdown([*found], visible=bool(found), **kept)]
 
     def draw(names: list[str]) -> str:
         found = known()

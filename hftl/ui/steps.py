@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hftl.config import build_config, read_yaml
+from hftl.config import DataConfig, build_config, read_yaml
 from hftl.errors import HftlError, RunError
 from hftl.methods import METHODS
 from hftl.methods.auto import AUTO
 from hftl.methods.gradual import GRADUAL
 from hftl.models.find import check_model
+from hftl.surroundings import ONE_AT_A_TIME
 from hftl.ui.files import Workspace, later_name
 
 
@@ -66,7 +67,9 @@ class Card:
     seconds: float | None = None
     memory: int | None = None  # bytes
     fits: bool = True
-    expected: str = ""  # what the probe reaches by cross-validation, with its 95% bounds, or why there is no score
+    expected: str = (
+        ""  # what the probe and a baseline reach by cross-validation, with 95% bounds, or why there is no score
+    )
     recommended: bool = False
     reason: str = ""  # why it is
     words_of_command: tuple[str, ...] = ()  # after `hftl train`, for `hftl.ui.process.start`
@@ -85,6 +88,7 @@ class WorstRow:
     prediction: str
     probability: float | None  # of the prediction
     suspect: bool = False
+    typed: str = ""  # the prediction as a person would type it
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,8 @@ class ResultView:
     worst: tuple[WorstRow, ...]
     trouble: str  # why its errors are not shown, or their labels cannot be corrected; "": they can
     single: bool  # is a label one class?
-    data: str  # the value of --data it was trained on
+    how: str  # a right label is given: a sentence
+    config: DataConfig  # the data it was trained on, and how they were read
     words: tuple[str, ...]  # after `hftl train`: trains the same again
 
 
@@ -118,7 +123,9 @@ def look(data: str, task: str | None = None) -> DataLook:
     classes = dict(sorted(counts, key=lambda pair: -pair[1])) if records.classes else {}
     named = " and ".join(map(repr, columns.inputs))
     learned = (
-        output.words["learned"].format(n=f"{opened.names:,}") if opened.names != 1 else f"one {output.words['name']}"
+        output.words["learned"].format(n=f"{len(opened.names):,}")
+        if len(opened.names) != 1
+        else f"one {output.words['name']}"
     )
     grave = sorted((f for f in findings if f.level != "PASS"), key=lambda f: ("FAIL", "WARN", "INFO").index(f.level))
     first = [(records.splits[0], row) for row in records.row[records.within(records.splits[0])][:FIRST].tolist()]
@@ -195,14 +202,17 @@ def plan_cards(data: str, task: str, model: str | None, flags: list[str]) -> Ite
 
     words = [task, "--data", data, *(("--model", model) if model else ())]
     values: dict[str, Any] = {"data": data, "model": model, "method": AUTO.name, **_values(flags)}
-    config = complete(build_config(task, values))
+    with ONE_AT_A_TIME:  # but never while a card is on its way: a page that is closed then may hold it for ever
+        config = complete(build_config(task, values))
     check_model(str(config.model.model), config.model.revision)
     cards = [_bare(name, [*words, "--method", name, *flags]) for name in METHODS]
     yield from cards
-    basis = measure(config)
+    with ONE_AT_A_TIME:
+        basis = measure(config)
     for card in sorted(cards, key=lambda card: card.method == GRADUAL.name):  # its many stages take long to time
         try:
-            report = report_for(basis, card.method)
+            with ONE_AT_A_TIME:
+                report = report_for(basis, card.method)
         except HftlError as error:
             yield replace(card, problem=str(error))
         else:
@@ -215,23 +225,37 @@ def _bare(method: str, words: list[str]) -> Card:
 
 def _filled(card: Card, report: dict[str, Any], task: Any) -> Card:
     """Return a card with what the plan says of its method, and with a score where the probe speaks for it."""
-    advice, memory, found = report["recommendation"], report["memory"], report["recommendation"]["comparison"]
-    scale = task.output.written()
+    advice, memory = report["recommendation"], report["memory"]
     card = replace(card, seconds=report["time"]["total_seconds"], memory=memory["total_bytes"], fits=memory["fits"])
-    if card.method in (AUTO.name, "probe") and found is None:
-        card = replace(card, expected="No score yet: too few rows of each class to cross-validate.")
-    elif found is not None and card.method in (AUTO.name, "probe"):
-        value, least = found["probe_accuracy"], "Expected" if card.method == "probe" else "Begins at the probe's"
-        low, high = _bounds(value, found["rows"]) if scale.right else (None, None)
-        bounds = f" ({scale.bounds(low, high)})" if low is not None and high is not None else ", without an interval"
-        said = f"{least} {scale.name}: {scale.value(value)}{bounds}"
-        card = replace(card, expected=said)
+    if card.method in (AUTO.name, "probe"):  # of the others nothing is known before they are trained
+        card = replace(card, expected=_expected(card.method, report, task.output.written()))
     advised, reason = advice["method"], advice["reason"]
     if advised not in METHODS:  # not to transfer at all
         return replace(card, reason=reason if card.method == AUTO.name else "")
     best = AUTO.name if task.default_method == AUTO.name else advised
     said = "" if card.method != advised else reason if best == advised else f"Of a single method, this one. {reason}"
     return replace(card, recommended=card.method == best, reason=said)
+
+
+def _expected(method: str, report: dict[str, Any], scale: Any) -> str:
+    """Return what cross-validation expects of the probe, beside the baseline; and what that says of `auto`."""
+    from hftl.selection.race_policy import SURE, sure
+
+    found = report["recommendation"]["comparison"]
+    if found is None:
+        return "No score yet: too few rows of each class to cross-validate."
+    value = found["probe_accuracy"]
+    low, high = _bounds(value, found["rows"]) if scale.right else (None, None)
+    bounds = f" ({scale.bounds(low, high)})" if low is not None and high is not None else ", without an interval"
+    if method == "probe":
+        beside = f"without pretraining {scale.value(found['baseline_accuracy'])} ({found['baseline']})"
+        return f"Expected {scale.name}: {scale.value(value)}{bounds}; {beside}"
+    said = f"Begins at the probe's {scale.name}: {scale.value(value)}{bounds}"
+    rows, per_name = report["data"]["rows"]["validation"], report["recommendation"]["rows_per_class"]
+    asked = {sure(trial["method"], rows, per_name) for trial in report["race"]["trials"]}
+    if asked == {SURE}:
+        said += f". Keeps the probe unless another is better in {SURE:.0%} of the draws from the validation rows"
+    return said
 
 
 def _bounds(share: float, rows: int) -> tuple[float, float]:
@@ -284,9 +308,15 @@ def result(folder: Path) -> ResultView:
         worst=worst,
         trouble=uncorrectable(task) if readable else MOVED,
         single=task.output.single,
-        data=str(read_yaml(folder / "config.yaml").get("data")),
+        how=task.output.words.get("typed", ""),
+        config=_config(folder),
         words=(str(folder / "config.yaml"),),
     )
+
+
+def _config(folder: Path) -> DataConfig:
+    values = read_yaml(folder / "config.yaml")
+    return build_config(values.pop("task"), values).data
 
 
 def _worst(folder: Path, report: dict[str, Any], task: Any) -> tuple[tuple[WorstRow, ...], bool]:
@@ -305,12 +335,14 @@ def _worst(folder: Path, report: dict[str, Any], task: Any) -> tuple[tuple[Worst
         label, guess = (str(say(entry[what], names)) for what in ("true", "predicted"))
         if task.output.picture is not None:
             label, guess = None, task.output.words["loss"].format(**entry)
-        rows.append(WorstRow(homes["test"], entry["source_row"], content, label, guess, entry.get("probability")))
+        (value,) = task.inputs.values(splits.test.select([entry["row"]]))
+        typed, sure = task.output.as_typed(entry["predicted"], names, value), entry.get("probability")
+        rows.append(WorstRow(homes["test"], entry["source_row"], content, label, guess, sure, typed=typed))
     for entry in (evidence.get("suspects") or [])[:WORST]:
         content = _content(task.inputs, splits.train, entry["row"])
         label, guess = (names[entry[what]] for what in ("given", "suggested"))
         sure = entry.get("suggested_probability")
-        rows.append(WorstRow("train", entry["source_row"], content, label, guess, sure, suspect=True))
+        rows.append(WorstRow("train", entry["source_row"], content, label, guess, sure, suspect=True, typed=guess))
     return tuple(rows), True
 
 
@@ -319,8 +351,7 @@ def _homes(folder: Path, task: Any) -> dict[str, str]:
     from hftl.data.settle import as_lists, find_columns, train_of
     from hftl.data.sources import read_source
 
-    values = read_yaml(folder / "config.yaml")
-    config = build_config(values.pop("task"), values).data
+    config = _config(folder)
     source = as_lists(read_source(config.data, task.inputs.kind), config)
     named = train_of(source)
     train = source.tables[named["train"]]

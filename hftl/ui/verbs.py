@@ -71,7 +71,11 @@ class Demos:
     """The demos that a page has started, one a run; they end with the page, and ask for its password."""
 
     def __init__(self, auth: tuple[str, str] | None) -> None:
-        self._environment = os.environ | ({AUTH_VARIABLE: ":".join(auth)} if auth else {})
+        self.environment = os.environ | ({AUTH_VARIABLE: ":".join(auth)} if auth else {})
+        if (
+            "GRADIO_TEMP_DIR" in os.environ
+        ):  # the page's: a demo has its uploads beside it, not inside of what it serves
+            self.environment["GRADIO_TEMP_DIR"] = str(Path(os.environ["GRADIO_TEMP_DIR"]).parent)
         self._running: dict[Path, tuple[subprocess.Popen[str], str]] = {}
         self._lock = threading.Lock()
         atexit.register(self._end)
@@ -87,7 +91,7 @@ class Demos:
                     stderr=subprocess.DEVNULL,
                     stdin=subprocess.DEVNULL,
                     text=True,
-                    env=self._environment,
+                    env=self.environment,
                 )
                 assert started.stdout is not None
                 line = started.stdout.readline()

@@ -1,6 +1,5 @@
 """Served demos, one of each kind for all tests, and a headless Chromium that records what pages ask for and say."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,16 +26,12 @@ def image_demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     yield from _served(image_run(tmp_path_factory.mktemp("images") / "stripes"))
 
 
-FOLDERS: dict[str, str] = {}  # of uploads, by the page's address: Gradio asks the environment, which all pages share
-
-
 def _served(run: Path) -> Iterator[Shown]:
     pytest.importorskip("gradio", reason="the demo extra is not installed")
     from hftl.demo.app import launch_demo
 
     feedback = run.parent / "feedback"
     demo = launch_demo(run, port=0, feedback=feedback)
-    FOLDERS[str(demo.local_url)] = os.environ["GRADIO_TEMP_DIR"]
     yield Shown(str(demo.local_url), run, feedback)
     demo.close(verbose=False)
 
@@ -72,13 +67,11 @@ class Opened:
 
 
 @pytest.fixture
-def show(chromium: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Opened]]:
+def show(chromium: Any) -> Iterator[Callable[..., Opened]]:
     """Open a demo: `show(url, width=1200, **context options)`."""
     contexts = []
 
     def open_page(url: str, width: int = 1200, **options: Any) -> Opened:
-        if url in FOLDERS:
-            monkeypatch.setenv("GRADIO_TEMP_DIR", FOLDERS[url])
         context = chromium.new_context(viewport={"width": width, "height": 844}, **options)
         contexts.append(context)
         opened = Opened(context.new_page())

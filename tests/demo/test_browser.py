@@ -1,11 +1,13 @@
 """The page in a browser: answers, reasons, faults, batches, corrections; on a phone, in the dark, and with no network."""
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
 
 from hftl.predict import load
+from hftl.ui.verbs import Demos
 from tests.demo.setups import LABELS, bomb, picture
 
 
@@ -119,6 +121,35 @@ def test_image_on_a_phone(image_demo, show, tmp_path):
         assert page.evaluate("document.documentElement.scrollWidth") <= 380, tab
     assert opened.said == []
     assert opened.foreign == []
+
+
+def test_a_picture_from_the_camera(image_demo, show):
+    opened = show(image_demo.url, width=390)
+    page = opened.page
+    page.get_by_role("button", name="Capture from camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#image-input video')?.videoWidth > 0")  # the camera is on
+    page.get_by_role("button", name="capture photo").click()
+    assert page.locator(ANSWER).inner_text() in LABELS
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert opened.said == []
+    assert opened.foreign == []
+
+
+def test_two_pages_of_one_process_take_files_and_keep_them_apart(image_demo, show, tmp_path):
+    from hftl.demo.app import launch_demo, page_folder
+
+    path = picture(tmp_path / "one.png")
+    second = launch_demo(image_demo.run, port=0)  # after it the first one still takes files, and the other way round
+    folders, uploads = {page_folder(), page_folder()}, Path(os.environ["GRADIO_TEMP_DIR"])
+    assert ({one.parent for one in folders}, len(folders)) == ({uploads}, 2)
+    child = Path(Demos(None).environment["GRADIO_TEMP_DIR"])  # where the demos that a training page starts have theirs
+    assert child == uploads.parent
+    for url in (image_demo.url, str(second.local_url), image_demo.url):
+        page = show(url).page
+        page.set_input_files("#image-input input[type=file]", path)
+        assert page.locator(ANSWER).inner_text() == load(image_demo.run).predict([path])[0].label
+    second.close(verbose=False)
 
 
 def test_bombs_and_fakes_get_a_message(image_demo, show, tmp_path):

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from hftl.demo.served import Served
 from hftl.errors import RunError
 from hftl.predict import load
 from hftl.run_data import open_artifact
-from tests.demo.conftest import FOLDERS, Shown
+from tests.demo.conftest import Shown
 from tests.demo.setups import picture
 
 
@@ -49,12 +48,9 @@ def demo(model) -> Iterator[Shown]:
     pytest.importorskip("gradio", reason="the demo extra is not installed")
     from hftl.demo.app import launch_demo
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(model.parent))  # other pages of this process get theirs back
-        page = launch_demo(model, port=0)
-        FOLDERS[str(page.local_url)] = os.environ["GRADIO_TEMP_DIR"]
-        yield Shown(str(page.local_url), model, model)
-        page.close(verbose=False)
+    page = launch_demo(model, port=0)
+    yield Shown(str(page.local_url), model, model)
+    page.close(verbose=False)
 
 
 def test_masks_over_the_image(demo, show, tmp_path):
@@ -110,10 +106,9 @@ def test_masks_of_images_of_one_name_are_kept_apart(model, tmp_path):
     assert sorted(p.name for p in (tmp_path / "masks").iterdir()) == ["same-2.png", "same.png"]
 
 
-def test_corrections_of_masks_are_refused(model, tmp_path, monkeypatch):
+def test_corrections_of_masks_are_refused(model, tmp_path):
     from hftl.demo.app import build_demo
 
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     with pytest.raises(RunError, match="--feedback takes no corrections of masks"):
         build_demo(model, feedback=tmp_path / "feedback")
     assert not (tmp_path / "feedback").exists()

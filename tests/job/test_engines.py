@@ -1,7 +1,7 @@
 """The engines themselves read what is written for them, and two of them run it, cut it off and go on.
 
-Each needs what is not among hftl's packages; docs/scale.md says how each was installed. HFTL_TEST_SKY, HFTL_TEST_KUBEFLOW
-and HFTL_TEST_RAY name a Python that has the package.
+Each needs what is not among hftl's packages; docs/scale.md says how each was installed. HFTL_TEST_SKY, HFTL_TEST_KUBEFLOW,
+HFTL_TEST_KUBERNETES and HFTL_TEST_RAY name a Python that has the package.
 """
 
 import importlib.util
@@ -71,6 +71,32 @@ print(json.dumps([written, json.loads(job.to_json())]))
     written, read = asked(python, code, tmp_path / "job")
     assert read == written  # nothing is unknown to the models, which drop such fields
     assert read["spec"]["activeDeadlineSeconds"] == 7200
+
+
+@pytest.mark.parametrize("flags", [["--gpus", "0"], ["--gpus", "4", "--nodes", "2"], ["--storage", "shared"]])
+def test_kubernetes_reads_the_storage(write, tmp_path, flags):
+    python = python_of("kubernetes", "HFTL_TEST_KUBERNETES")
+    write("kubernetes", tmp_path / "job", *flags)
+    code = """
+import json, yaml
+from kubernetes.client import ApiClient
+client = ApiClient()
+def read(one):
+    found = client.deserialize(json.dumps(one), "V1" + one["kind"], "application/json")
+    return client.sanitize_for_serialization(found)
+written = list(yaml.safe_load_all(open("storage.yaml")))
+wrong = json.loads(json.dumps(written[-1]).replace("claimName", "claim_name").replace("mountPath", "mount"))
+try:
+    refused = read(wrong) != wrong
+except ValueError:  # a field is lacking
+    refused = True
+print(json.dumps([written, [read(one) for one in written], refused]))
+"""
+    written, read, refused = asked(python, code, tmp_path / "job")
+    assert read == written  # the models drop what they do not know, and refuse what lacks a field
+    assert refused
+    kinds = [one["kind"] for one in written]
+    assert kinds == (["Pod"] if "--storage" in flags else ["PersistentVolumeClaim", "Pod"])
 
 
 def until(happens, seconds, log):

@@ -176,6 +176,33 @@ def test_several_processes_and_machines(write, tmp_path):
     assert "ReadWriteMany" in (tmp_path / "k8s" / "storage.yaml").read_text()
 
 
+@pytest.mark.parametrize("storage", [None, "shared", "123"])
+def test_the_files_for_kubernetes_name_the_same_things(write, tmp_path, storage):
+    more = ["--storage", storage] if storage else []
+    folder = tmp_path / "job"
+    assert write("kubernetes", folder, "--push_to", "me/x", *more).code == 0
+    parts = list(yaml.safe_load_all((folder / "storage.yaml").read_text()))
+    job = yaml.safe_load((folder / "trainjob.yaml").read_text())
+    claim, pod = storage or parts[0]["metadata"]["name"], parts[-1]
+    assert len(parts) == (1 if storage else 2)
+    (replicated,) = job["spec"]["runtimePatches"][0]["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    node = replicated["template"]["spec"]["template"]["spec"]
+    for spec in (pod["spec"], node):
+        (volume,), (container,) = spec["volumes"], spec["containers"]
+        assert volume["persistentVolumeClaim"]["claimName"] == claim
+        assert container["volumeMounts"] == [{"name": volume["name"], "mountPath": "/job"}]
+    submit = [shlex.split(line) for line in (folder / "submit.sh").read_text().splitlines()[3:]]
+    assert [words[2] for words in submit if "apply" in words] == ["-f", "-f"]
+    assert f"pod/{pod['metadata']['name']}" in submit[1]
+    assert submit[2][-1] == f"{pod['metadata']['name']}:/job"
+    assert submit[3] == ["kubectl", "delete", "pod", pod["metadata"]["name"]]
+    (secret,) = {
+        one["valueFrom"]["secretKeyRef"]["name"] for one in job["spec"]["trainer"]["env"] if "valueFrom" in one
+    }
+    assert secret in submit[4]
+    assert job["spec"]["trainer"]["command"][-1] == "/job/train.py"
+
+
 @pytest.mark.parametrize(
     ("engine", "flags", "config", "says"),
     [

@@ -64,6 +64,8 @@ def test_conll(tmp_path):
     assert "BIO" in splits.warnings[0]
     (tmp_path / "two.conll").write_text("# id = 3\nAda\tB-PER\n#\tO\n\n\nin\tO\n\n" * 20)
     assert rows_of(read(tmp_path / "two.conll"))[0] in [(["Ada", "#"], ["B-PER", "O"]), (["in"], ["O"])]
+    (tmp_path / "three.conll").write_text("Ada NNP B-PER\nlives VBZ O\n\n" * 20)
+    assert rows_of(read(tmp_path / "three.conll", label_column="column_2"))[0] == (["Ada", "lives"], ["NNP", "VBZ"])
     (tmp_path / "bad.conll").write_text("Ada B-PER\nlives\n")
     with pytest.raises(DataError, match=r"bad\.conll, line 2: 'lives' has 1 column"):
         read(tmp_path / "bad.conll")

@@ -67,6 +67,29 @@ def show(chromium, ui):
         context.close()
 
 
+def reach(page, place: str, most: int = 80) -> None:
+    """Go by the Tab key to what stands in the element of this id, and see that it shows where the keyboard is."""
+    seen = []
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        ids = page.evaluate(
+            "(() => { const ids = []; for (let e = document.activeElement; e; e = e.parentElement) if (e.id) ids.push(e.id); return ids; })()"
+        )
+        seen.append(ids[:1])
+        if place in ids:
+            shown = page.evaluate(
+                """(() => {
+                  const one = document.activeElement, style = getComputedStyle(one), box = one.getBoundingClientRect();
+                  const around = getComputedStyle(one.closest('.form, .wrap, .block') ?? one);
+                  const marked = style.outlineStyle !== 'none' || style.boxShadow !== 'none' || around.boxShadow !== 'none';
+                  return marked && box.width > 0 && box.left >= 0 && box.right <= innerWidth + 1;
+                })()"""
+            )
+            assert shown, f"{place} has the focus and does not show it"
+            return
+    raise AssertionError(f"{place} is not reached: {seen}")
+
+
 @pytest.fixture
 def no_process(monkeypatch):
     """Runs that are asked for, instead of started."""

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from hftl.config import DataConfig
 from hftl.data.sources import read_source
 from hftl.errors import ConfigError, DataError, ModelError
 from hftl.ui import unzip
@@ -23,6 +24,7 @@ from hftl.ui.files import (
     take_upload,
 )
 from tests.command import text_csv, write_csv
+from tests.test_segmentation import draw
 from tests.tiny import tiny_images
 
 
@@ -245,11 +247,11 @@ def test_corrections_of_a_table_add_up_and_spare_the_original(space, tmp_path, e
      ".jsonl": lambda: frame.to_json(path, orient="records", lines=True)}[ending]()  # fmt: skip
     before = path.read_bytes()
     first = corrected_copy(space, str(path), [Correction("train", 1, "b")])
-    second = corrected_copy(space, str(path), [Correction("train", 2, "c")])
-    third = corrected_copy(space, second, [Correction("train", 0, "a")])
+    second = corrected_copy(space, str(path), [Correction("train", 2, "a")])
+    third = corrected_copy(space, second, [Correction("train", 3, " b ")])
     assert path.read_bytes() == before
     labels = [list(read_source(data, "text").tables["train"]["label"]) for data in (first, second, third)]
-    assert labels == [["b", "b", "b", "a"], ["b", "b", "c", "a"], ["a", "b", "c", "a"]]
+    assert labels == [["b", "b", "b", "a"], ["b", "b", "a", "a"], ["b", "b", "a", "b"]]
     table = read_source(third, "text").tables["train"]
     assert list(table["id"]) == list(frame["id"])
     assert list(table["text"]) == list(frame["text"])
@@ -258,6 +260,9 @@ def test_corrections_of_a_table_add_up_and_spare_the_original(space, tmp_path, e
     assert [(one["row"], one["check"]) for one in changes] == [(1, "corrected"), (2, "corrected")]
     with pytest.raises(DataError, match="has no row 9"):
         corrected_copy(space, str(path), [Correction("train", 9, "a")])
+    with pytest.raises(DataError, match=r"no class 'c': they have 'a', 'b'"):
+        corrected_copy(space, str(path), [Correction("train", 0, "c")])
+    assert len([*space.data.glob("moods-corrected*")]) == 3, "what is refused leaves nothing"
 
 
 def test_numbers_stay_numbers(space, tmp_path):
@@ -265,29 +270,26 @@ def test_numbers_stay_numbers(space, tmp_path):
     pd.DataFrame({"text": ["one", "two", "three"], "label": [1, 2, 1]}).to_json(path, orient="records", lines=True)
     copy = corrected_copy(space, str(path), [Correction("train", 0, "2")])
     assert list(read_source(copy, "text").tables["train"]["label"]) == [2, 2, 1]
-    with pytest.raises(DataError, match="cannot hold the label 'many'"):
+    with pytest.raises(DataError, match="no class 'many': they have '1', '2'"):
         corrected_copy(space, str(path), [Correction("train", 0, "many")])
 
 
-def test_sets_of_labels_and_numbers_are_corrected_and_tags_are_not(space, tmp_path):
+def test_sets_of_labels_and_numbers_are_corrected_and_masks_are_not(space, tmp_path):
     texts = ["one", "two", "three", "four"]
     sets, amounts = [["a"], ["a", "b"], [], ["b"]], [0.25, 1.0, 2.5, 7.125]
-    many, number, tags = (tmp_path / f"{name}.jsonl" for name in ("many", "number", "tags"))
+    many, number = (tmp_path / f"{name}.jsonl" for name in ("many", "number"))
     pd.DataFrame({"text": texts, "label": sets}).to_json(many, orient="records", lines=True)
     pd.DataFrame({"text": texts, "label": amounts}).to_json(number, orient="records", lines=True)
     copy = corrected_copy(space, str(many), [Correction("train", 0, "b, a")])
     assert [sorted(row) for row in read_source(copy, "text").tables["train"]["label"]] == [["a", "b"], *sets[1:]]
-    copy = corrected_copy(space, str(number), [Correction("train", 2, "3.5")])
+    config = DataConfig(problem_type="regression")
+    copy = corrected_copy(space, str(number), [Correction("train", 2, "3.5")], config=config)
     assert list(read_source(copy, "text").tables["train"]["label"]) == [0.25, 1.0, 3.5, 7.125]
-    with pytest.raises(DataError, match="cannot hold the label 'much'"):
-        corrected_copy(space, str(number), [Correction("train", 2, "much")])
-    rows = [
-        {"tokens": ["Ada", "wrote"], "ner_tags": ["B-PER", "O"]},
-        {"tokens": ["in", "Rome"], "ner_tags": ["O", "B-LOC"]},
-    ]
-    pd.DataFrame(rows * 3).to_json(tags, orient="records", lines=True)
+    with pytest.raises(DataError, match="'much' is not a number"):
+        corrected_copy(space, str(number), [Correction("train", 2, "much")], config=config)
+    (draw(tmp_path / "shapes", 4) / "labels.txt").write_text("back\nround\nsquare\n")
     with pytest.raises(DataError, match="cannot be corrected here"):
-        corrected_copy(space, str(tags), [Correction("train", 0, "O")])
+        corrected_copy(space, str(tmp_path / "shapes"), [Correction("train", 0, "back")])
 
 
 def test_an_image_is_corrected_by_its_folder(space, tmp_path):

@@ -38,23 +38,21 @@ def test_a_run_is_tried_with_its_mask(run, shapes, tmp_path, chromium):  # noqa:
     assert [(row.label, row.suspect) for row in worst] == [(None, False)] * len(worst)
     assert worst[0].prediction.endswith("of its pixels are wrong")
     shutil.copytree(run.run_dir, tmp_path / "space" / "runs" / "shapes")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path))  # other pages of this process get theirs back
-        served = Page(tmp_path / "space")
-        opened = Opened(chromium.new_page(viewport={"width": 390, "height": 844}))
-        page = opened.page
-        page.set_default_timeout(60_000)
-        page.goto(f"{served.url}?run=shapes")
-        page.wait_for_selector("#try-image")
-        page.set_input_files("#try-image input[type=file]", shapes / "images" / "004.png")
-        page.wait_for_selector("#said")
-        answer = run.predict([str(shapes / "images" / "004.png")])[0]
-        first = next(iter(answer.shares))
-        assert page.locator("#said").inner_text().startswith(f"{first} {answer.shares[first]:.1%}")
-        assert page.locator("#answer img").evaluate("async (one) => (await one.decode(), one.naturalWidth)") == 56
-        assert page.locator(".worst").first.inner_text().endswith("of its pixels are wrong")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert opened.said == []
-        assert opened.foreign == []
-        served.blocks.close(verbose=False)
-        page.close()
+    served = Page(tmp_path / "space")
+    opened = Opened(chromium.new_page(viewport={"width": 390, "height": 844}))
+    page = opened.page
+    page.set_default_timeout(60_000)
+    page.goto(f"{served.url}?run=shapes")
+    page.wait_for_selector("#try-image")
+    page.set_input_files("#try-image input[type=file]", shapes / "images" / "004.png")
+    page.wait_for_selector("#said")
+    answer = run.predict([str(shapes / "images" / "004.png")])[0]
+    first = next(iter(answer.shares))
+    assert page.locator("#said").inner_text().startswith(f"{first} {answer.shares[first]:.1%}")
+    assert page.locator("#answer img").evaluate("async (one) => (await one.decode(), one.naturalWidth)") == 56
+    assert page.locator(".worst").first.inner_text().endswith("of its pixels are wrong")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert opened.said == []
+    assert opened.foreign == []
+    served.blocks.close(verbose=False)
+    page.close()

@@ -1,19 +1,25 @@
 """`hftl ui` in a browser: from a file to a prediction, faults, a run found again, a phone, the dark, the keyboard alone."""
 
 import csv
+import json
 import shutil
 import socket
+import subprocess
+import sys
+import threading
 import zipfile
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from hftl.cli import execute
 from hftl.errors import ConfigError, HftlError, RunError
+from hftl.runs import process_folder
 from tests.demo.setups import LABELS
 from tests.tiny import tiny_images, tiny_text_rows
-from tests.ui.conftest import Page
+from tests.ui.conftest import Page, reach
 
 
 pytest.importorskip("gradio", reason="the extra ui is not installed")
@@ -144,6 +150,36 @@ def test_the_keyboard_alone_and_answers_that_miss_their_stream(ui, show, tmp_pat
     words, folder = no_process[0]
     assert words[words.index("--data") + 1] == str(ui.folder / "keys.csv")
     assert folder.parent == ui.folder / "runs"
+
+
+def test_a_run_is_stopped_and_resumed_by_the_keyboard_on_a_phone(ui, show):
+    run = ui.folder / "runs" / "keys"
+    home = process_folder(run)
+    home.mkdir(parents=True)
+    going = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])  # stands for a training
+    threading.Thread(target=going.wait, daemon=True).start()
+    begun = psutil.Process(going.pid).create_time()
+    noted = {"words": ["--nosuch", "1"], "cwd": str(ui.folder), "pid": going.pid, "created": begun}
+    (home / "start.json").write_text(json.dumps(noted))
+    lines = [{"time": begun, "started": True}, {"time": begun, "step": "training"}]
+    (home / "progress.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    opened = show("?run=keys", width=390)
+    page = opened.page
+    page.wait_for_function("document.querySelector('#status')?.innerText.startsWith('Training keys')")
+    page.locator("#stop").wait_for()
+    reach(page, "stop")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#status')?.innerText.startsWith('Stopped')")
+    assert going.wait(20) != 0
+    page.locator("#resume").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    reach(page, "resume")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#status')?.innerText.startsWith('Failed')")
+    assert "no flag --nosuch" in page.inner_text("#status"), "what hftl train says of its words"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert opened.said == []
+    shutil.rmtree(home)
 
 
 def test_bad_files_get_a_line(ui, show, tmp_path):

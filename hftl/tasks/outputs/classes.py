@@ -30,7 +30,15 @@ from hftl.errors import DataError, ModelError
 from hftl.evaluation.metrics import COMPARED, SCORES, add_made_up, class_statistics
 from hftl.evaluation.neighbours import nearest_neighbours
 from hftl.evaluation.row_scores import row_scores
-from hftl.tasks.outputs.names import check_names, declared_in, index, late, recognised_by, refuse_unlearnt
+from hftl.tasks.outputs.names import (
+    check_names,
+    declared_in,
+    index,
+    late,
+    recognised_by,
+    refuse_unlearnt,
+    typed_name,
+)
 from hftl.tasks.task import Answer, Output, Summed
 
 
@@ -195,6 +203,11 @@ def check_classifier(config: Any, name: str) -> None:
         raise ModelError(f"{name} gives a row several labels (multi-label), not one of them.")
 
 
+def typed_class(text: str, known: Collection[str], row: Any) -> str:
+    """Return the class that was typed. Raises `DataError` for one that the data do not have."""
+    return typed_name(text.strip(), known, "class")
+
+
 CLASSES = Output(
     problem_type="single_label_classification",
     link="softmax",
@@ -247,10 +260,13 @@ CLASSES = Output(
         "worst": "The wrong answers in which the model gave the true class the least probability.",
         "loss": "loss {:.2f}",
         "ask": "Classify",
+        "typed": "Choose the right class.",
         "for": "speaks for",
         "against": "speaks against",
         "call": "",
         "code": "",
     },
     say=lambda code, labels: labels[code],
+    typed=typed_class,
+    as_typed=lambda code, labels, row: labels[code],
 )

@@ -1,7 +1,7 @@
 """Several labels for one row, or none: each is yes or no by itself, from its own threshold on."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -25,11 +25,20 @@ from hftl.evaluation.label_scores import (
     row_units,
 )
 from hftl.tasks.outputs.classes import CLASSES, Probable
-from hftl.tasks.outputs.names import declared_in, index, late, lists_in, recognised_by, refuse_unlearnt
+from hftl.tasks.outputs.names import (
+    declared_in,
+    index,
+    late,
+    lists_in,
+    recognised_by,
+    refuse_unlearnt,
+    typed_name,
+)
 from hftl.tasks.task import Output, Summed
 
 
 USUAL_THRESHOLD = 0.5
+NO_LABEL = "no label"
 
 
 @dataclass(frozen=True, repr=False)
@@ -159,7 +168,17 @@ def _neighbours(train: np.ndarray, targets: np.ndarray, test: np.ndarray) -> np.
 def in_words(row: Any, labels: Sequence[str]) -> str:
     """Return the labels of one row, a target or a list of the ids of its labels."""
     ids: list[int] = row if isinstance(row, list) else np.flatnonzero(row).tolist()
-    return ", ".join(labels[i] for i in ids) or "no label"
+    return ", ".join(labels[i] for i in ids) or NO_LABEL
+
+
+def typed_set(text: str, known: Collection[str], row: Any) -> tuple[str, ...]:
+    """Return the labels that were typed, with commas between them. Raises `DataError` for one that the data do not have."""
+    if text.strip() == NO_LABEL and NO_LABEL not in known:
+        return ()
+    whole = [text.strip()] if text.strip() in known else [part.strip() for part in text.split(",") if part.strip()]
+    if not whole:
+        raise DataError(f"no label was given: write {NO_LABEL!r} where the row has none")
+    return tuple(dict.fromkeys(typed_name(name, known, "label") for name in whole))
 
 
 LABELS = replace(
@@ -205,11 +224,14 @@ LABELS = replace(
         "per": " per label",
         "guess": "the most frequent set of labels",
         "worst": "The wrong answers whose labels the model found the least probable, all labels of a row together.",
+        "typed": "Write the right labels with commas between them, or: no label.",
         "call": ", top_k={n}",
         "code": "It gives the probability of every label. Those above their threshold are the answer: `thresholds` in "
         "`config.json` has one for each label, in the order of `id2label`; without that field it is 0.5 for all.",
     },
     say=in_words,
+    typed=typed_set,
+    as_typed=lambda target, labels, row: in_words(target, labels),
     tell=lambda answer: ", ".join(answer.value) or "No label is above its threshold",
     beside=lambda outputs, targets: {"map": mean_average_precision(outputs, targets)},
     settle=settle,

@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset
 
-from hftl.data.columns import is_list, kind_of, numbers_of, quoted
+from hftl.data.columns import is_list, kind_of, numbers_of, quoted, shortened
 from hftl.errors import DataError, ModelError, did_you_mean
 
 
@@ -71,6 +71,14 @@ def recognised_by(encode: Callable[..., Any], names: str) -> Callable[..., Any]:
         return encode(values, known)
 
     return recognise
+
+
+def typed_name(name: str, known: Collection[str], what: str) -> str:
+    """Return a name that a person typed. Raises `DataError` for one that is not `known`."""
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise DataError(f"the data have no {what} {shortened(name)}: they have {quoted(sorted(known))}.{hint}")
+    return name
 
 
 def _unknown(values: Sequence[Any], known: Collection[str]) -> tuple[list[str], str]:

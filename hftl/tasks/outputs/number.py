@@ -140,6 +140,17 @@ def _tell(answer: Any) -> str:
     return f"{answer.value:.4g}; for {LEVEL:.0%} of rows the truth lies between {answer.low:.4g} and {answer.high:.4g}"
 
 
+def typed_number(text: str, known: Any, row: Any) -> float:
+    """Return the number that was typed. Raises `DataError` for what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{shortened(text.strip())} is not a number: write it such as 1234.5")
+    return value
+
+
 NUMBER = Output(
     problem_type="regression",
     link="none",
@@ -185,6 +196,7 @@ NUMBER = Output(
         "worst": "The answers that are furthest from the truth.",
         "loss": "off by {:.4g}",
         "ask": "Estimate",
+        "typed": "Write the right number, such as 1234.5.",
         "for": "raises",
         "against": "lowers",
         "call": ', function_to_apply="none"',
@@ -193,6 +205,8 @@ NUMBER = Output(
         "share `conformal_level` of rows.",
     },
     say=lambda value, names: f"{value:.4g}",
+    typed=typed_number,
+    as_typed=lambda value, names, row: f"{value:.4g}",
     tell=_tell,
     beside=lambda outputs, targets: {"spearman": spearman(decode(outputs), targets)},
     smaller=("rmse", "mae"),

@@ -22,6 +22,7 @@ from hftl.evaluation.span_scores import (
 )
 from hftl.tasks.outputs.classes import CLASSES, cross_entropy
 from hftl.tasks.outputs.names import check_names, index, late, recognised_by
+from hftl.tasks.outputs.tag_markup import marked_up, typed_tags
 from hftl.tasks.outputs.tag_schemes import OUTSIDE, check_lengths, tag_ids, tag_names, tags_of
 from hftl.tasks.task import NOT_ASKED, Answer, Output, Ragged, Summed
 
@@ -260,12 +261,15 @@ TAGS = Output(
         "guess": "the most frequent tag",
         "worst": "The rows with most wrong tags, of equals those of the highest loss.",
         "ask": "Find entities",
+        "typed": "Mark the entities in the row as [Ada Lovelace](person), with the types that the data have.",
         "call": ', aggregation_strategy="simple"',
         "code": "Each entity has a type, a score and its place in the text. Tags were learnt at the first piece of every "
         'word: `aggregation_strategy="first"` takes that tag for all of a word. `pipeline` cuts what is longer than the '
         "model reads, unless it is given a `stride`, such as `stride=64`.",
     },
     say=in_words,
+    typed=typed_tags,
+    as_typed=marked_up,
     mark=marked,
     mistaken=mistaken_types,
     fits=check_lengths,
