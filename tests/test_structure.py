@@ -63,9 +63,9 @@ _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
     "hftl": 4060,  # its own files, without folders
     "hftl/cli": 1420,
-    "hftl/data": 3640,
-    "hftl/demo": 1900,
-    "hftl/doctor": 1910,
+    "hftl/data": 3900,
+    "hftl/demo": 1910,
+    "hftl/doctor": 1900,
     "hftl/evaluation": 3710,
     "hftl/evidence": 1390,
     "hftl/export": 1160,
@@ -77,12 +77,12 @@ BUDGETS = {
     "hftl/publishing": 2490,
     "hftl/report": 3220,
     "hftl/selection": 2080,
-    "hftl/tasks": 3810,
+    "hftl/tasks": 3940,
     "hftl/training": 2770,
-    "hftl/ui": 2050,
+    "hftl/ui": 2100,
     "spaces_demo": 620,
 }
-MAX_FILES = 263
+MAX_FILES = 265
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

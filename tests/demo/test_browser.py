@@ -123,6 +123,7 @@ def test_image_on_a_phone(image_demo, show, tmp_path):
     assert opened.foreign == []
 
 
+@pytest.mark.slow
 def test_a_picture_from_the_camera(image_demo, show):
     opened = show(image_demo.url, width=390)
     page = opened.page

@@ -163,6 +163,7 @@ def test_two_runs_are_compared_and_one_is_opened(ui, show, made):
     assert opened.said == []
 
 
+@pytest.mark.slow
 def test_the_result_and_the_runs_by_the_keyboard_on_a_phone(ui, show, made):
     opened = show("?run=probed", width=390)
     page = opened.page

@@ -152,6 +152,7 @@ def test_the_keyboard_alone_and_answers_that_miss_their_stream(ui, show, tmp_pat
     assert folder.parent == ui.folder / "runs"
 
 
+@pytest.mark.slow
 def test_a_run_is_stopped_and_resumed_by_the_keyboard_on_a_phone(ui, show):
     run = ui.folder / "runs" / "keys"
     home = process_folder(run)
