@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 from hftl.atomic import new_file
 from hftl.demo.feedback import as_text
 from hftl.demo.looks import html, in_place, piece, with_messages
-from hftl.demo.served import Served, refuse_addresses
+from hftl.demo.served import Served, read_words, refuse_addresses
 from hftl.errors import DataError
 from hftl.predict_file import names_beside, write_table
 from hftl.report.rows import thumbnail
@@ -78,7 +78,7 @@ def classify(
         readable: dict[int, Any] = {}
         for i, (*_, content) in enumerate(contents[start : start + box.chunk], start):
             try:
-                readable[i] = served.read(content)
+                readable[i] = read_words(content[0]) if isinstance(content[0], list) else served.read(content)
             except DataError as error:
                 faults.append(f"number {i + 1} ({one_line(rows[i].input, 40) or 'empty'}). {error}")
         answers = served.predict(list(readable.values())) if readable else []

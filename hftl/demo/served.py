@@ -157,18 +157,21 @@ def length_note(tokenizer: Any, content: Any) -> str | None:
     return f"The text is longer than what the model reads: the first {limit:,} of its {count:,} tokens counted."
 
 
-def read_text(text: Any) -> Any:
-    """Return the text, or the words of a row of a file, as UTF-8 can hold it.
-
-    Raises `DataError` when it is empty, too long, or no text.
-    """
-    if isinstance(text, list) and all(isinstance(word, str) for word in text):
-        return read_text(" ".join(text)) and [word.encode("utf-8", "replace").decode("utf-8") for word in text]
+def read_text(text: Any) -> str:
+    """Return the text, as UTF-8 can hold it. Raises `DataError` when it is empty, too long, or no text."""
     if not isinstance(text, str) or not text.strip():
         raise DataError("There is no text to classify: type or paste one.")
     if len(text) > MAX_CHARACTERS:
         raise DataError(f"The text has {len(text):,} characters; at most {MAX_CHARACTERS:,} are taken. Shorten it.")
     return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair can be neither read nor saved
+
+
+def read_words(words: list[Any]) -> list[str]:
+    """Return a row of a file that is a list of words. Raises `DataError` as `read_text` does, and for other lists."""
+    if not all(isinstance(word, str) for word in words):
+        raise DataError("A list of words holds something else.")
+    read_text(" ".join(words))
+    return words
 
 
 def read_image(upload: Any) -> PILImage.Image:
