@@ -142,8 +142,8 @@ def adapt(
 
     Args:
         task: a name that `hftl tasks` lists, such as "text-classification"; by default the data tell.
-        data: a file, a folder, `sample:<name>` or a Hub id; a Dataset, a DataFrame, a list of dicts or `(X, y)`; or a
-            dict of these by split (`DatasetDict` included). Splits that are missing are cut off train.
+        data: a file, a folder, `sample:<name>` or a Hub id; a Dataset, a DataFrame, an Arrow table, a list of dicts, a dict
+            of columns or `(X, y)`; or a dict of these by split (`DatasetDict` included). Splits that are missing are cut off train.
         model: a folder, a packaged checkpoint or a Hub id. A model object is saved in a folder of the cache first,
             which config.yaml then names.
         method: which weights learn, see `hftl.METHODS` (default: "auto", a race).

@@ -31,7 +31,6 @@ TASK_KINDS = {  # what a row of each is, which says what files of data there may
     "image-segmentation": "image",
 }
 SHORTLISTS = ("small", "base", "large", "multilingual", "long")  # of `hftl pick`, in hftl/selection/shortlist.csv
-LORA_FLAGS = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
 BY_GRADIENT = ("loss",)  # flags of the methods that answer training rows by gradient
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")  # transformers' words
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from transformers import PreTrainedModel, TrainingArguments
 
 from hftl.config import OWN_FLAGS
+from hftl.data.columns import is_columns
 from hftl.data.splits import recognise_splits
 from hftl.errors import ConfigError
 from hftl.paths import cache_dir
@@ -68,16 +69,20 @@ def data_with(data: Any, eval_dataset: Any) -> Any:
     """Return the data with `eval_dataset` as their validation split. Raises `ConfigError` where they have one."""
     if eval_dataset is None:
         return data
-    splits = dict(data) if isinstance(data, Mapping) else {"train": data}
+    splits = dict(data) if _by_split(data) else {"train": data}
     known = recognise_splits([str(name) for name in splits])
     if isinstance(data, str | Path) and not Path(data).is_file():
         raise ConfigError(
             f"eval_dataset is not taken beside {str(data)!r}, which may have splits of its own. Name them all, as paths or "
             "objects: data={'train': ..., 'validation': ..., 'test': ...}."
         )
-    if "validation" in known or isinstance(eval_dataset, Mapping):
+    if "validation" in known or _by_split(eval_dataset):
         raise ConfigError("eval_dataset is the one validation split, and there are several: give one.")
     return {**splits, "validation": eval_dataset}
+
+
+def _by_split(data: Any) -> bool:
+    return isinstance(data, Mapping) and not is_columns(data)
 
 
 def model_name(model: Any, processor: Any) -> str | None:

@@ -14,7 +14,7 @@ from PIL.Image import Image
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from hftl.config import DataConfig, data_config
-from hftl.data.columns import as_rows
+from hftl.data.columns import as_rows, is_columns
 from hftl.data.load import load_rows
 from hftl.data.splits import Rows
 from hftl.errors import ConfigError, DataError, ModelError, did_you_mean
@@ -90,7 +90,7 @@ class Predictor:
 
         Args:
             inputs: a list, array or Series of what the model reads (texts, dicts of two texts, lists of words, images: PIL,
-                uint8 pixels or paths), or a DataFrame.
+                uint8 pixels or paths), or a table: a DataFrame, a Dataset, a list of dicts or a dict of columns.
 
         Raises:
             DataError: the inputs are anything else.
@@ -99,9 +99,10 @@ class Predictor:
             >>> answers = hftl.load("runs/tickets").predict(["my card was stolen"])
             >>> answers[0].label, answers[0].probability, answers[0].not_sure
         """
-        if isinstance(inputs, str | Path | dict | Image):
+        columns = isinstance(inputs, dict) and is_columns(inputs)
+        if isinstance(inputs, str | Path | dict | Image) and not columns:
             inputs = [inputs]
-        if isinstance(inputs, pd.DataFrame):
+        if columns or isinstance(inputs, pd.DataFrame | Dataset) or self._are_records(inputs):
             rows = self.read(DataConfig(data=inputs, strict=True))
             if rows.skipped:
                 raise DataError(
@@ -111,6 +112,12 @@ class Predictor:
         if not isinstance(inputs, Sequence | np.ndarray | pd.Series) or isinstance(inputs, bytes):
             raise DataError(f"predict takes a list of inputs, not {type(inputs).__name__}.")
         return self.predict_table(self.task.inputs.table(as_rows(inputs)))
+
+    def _are_records(self, inputs: Any) -> bool:
+        """Are these dicts rows of a table, whose columns are to be found? Pairs with the names of their parts are not."""
+        dicts = isinstance(inputs, list) and len(inputs) > 0 and all(isinstance(row, dict) for row in inputs)
+        names = {*self.task.inputs.columns}
+        return dicts and not (len(names) > 1 and all(names <= row.keys() for row in inputs))
 
     def __reduce__(self) -> Any:
         """Pickle all but the task, whose functions cannot be: the model's config tells it."""

@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,16 +115,24 @@ def predict_data(predictor: Predictor, flags: dict[str, Any], wish: Wish = Wish(
     derived = predictor.task.inputs.derived
     columns = {name: cells for name, cells in _plain(rows.table).items() if name not in derived}
     cells = _cells(predictor, rows.inputs, rows.numbers, len(rows.table), wish)
-    names = _columns(cells)
-    for name in names:
-        while names[name] in columns:
-            names[name] = f"hftl_{names[name]}"
-        if names[name] != name:
-            _log.warning("The data has a column %r: the answers are in %r.", name, names[name])
-        columns[names[name]] = [one[name] for one in cells]
+    names = names_beside(columns, _columns(cells))
+    for name, column in names.items():
+        if column != name:
+            _log.warning("The data has a column %r: the answers are in %r.", name, column)
+        columns[column] = [one[name] for one in cells]
     if output is not None:
         write_table(columns, output)
     return Answered([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], names)
+
+
+def names_beside(columns: Container[str], names: Iterable[str]) -> dict[str, str]:
+    """Return for each of the `names` of answers the column that it goes into, where the data have `columns` already."""
+    placed: dict[str, str] = {}
+    for name in names:
+        placed[name] = name
+        while placed[name] in columns:
+            placed[name] = f"hftl_{placed[name]}"
+    return placed
 
 
 def images_of(predictor: Predictor, flags: dict[str, Any]) -> list[Any]:
@@ -194,7 +202,7 @@ def _as_json(values: list[Any]) -> list[Any]:
     """Return a column of lists of dicts, such as entities, as JSON."""
     if not any(isinstance(value, list) and value and isinstance(value[0], dict) for value in values):
         return values
-    return [json.dumps(value, ensure_ascii=False) for value in values]
+    return [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
 
 
 def _cell(value: Any) -> Any:

@@ -111,7 +111,7 @@ def prepare_on(config: RunConfig, task: Task, splits: Splits) -> Prepared:
     finish = task.inputs.fit(loaded.model, loaded.processor, [splits.train, splits.validation], config.model)
     train, validation = (task.encode(part, loaded.processor) for part in (splits.train, splits.validation))
     fitted = finish([train.lengths, validation.lengths])
-    notes += [*fitted.notes, *filter(None, [unread_flags(config)])]
+    notes += [*fitted.notes, *unread_flags(config)]
     if (
         loaded.averaged
         and _is_open(config)

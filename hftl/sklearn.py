@@ -91,6 +91,7 @@ class _Transfer(BaseEstimator):
         targets: np.ndarray = column_or_1d(y, dtype=dtype, warn=True)
         if len(targets) < 2:
             raise ValueError(f"n_samples={len(targets)}: there is nothing to learn from fewer than two rows")
+        assert_all_finite(np.asarray(y, dtype=object), input_name="y")  # beside texts numpy makes NaN a text
         assert_all_finite(targets, input_name="y")
         return targets
 

@@ -10,6 +10,7 @@ else:
 
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -57,15 +58,14 @@ class Kind(NamedTuple):
 class Output(NamedTuple):
     """How a model answers, by the problem_type of its config: another one is one more row of `OUTPUTS`."""
 
-    asked: Callable[[Any], dict[str, Any]]  # the pipeline -> what it is called with
+    asked: Callable[[Any], Callable[[Any], Any]]  # the pipeline -> what answers an input by it
     learned: str  # of {} names
     ask: str  # on the button
     component: Callable[[dict[str, Any]], Any]  # of the config
-    value: Callable[
-        [list[dict[str, Any]], Any, dict[str, Any]], Any
-    ]  # (what the pipeline answers, to what, config) -> its value
+    value: Callable[[Any, Any, dict[str, Any]], Any]  # (what is answered, to what, config) -> its value
     say: Callable[[Any, dict[str, Any], dict[str, Any], str], str]  # (that, config, report, remark) -> it in words
     fades: bool = False  # does it lie over an image, which is to be seen through it?
+    cuts: bool = True  # does it read only as much of a text as the model does at once?
 
 
 class Served(NamedTuple):
@@ -172,7 +172,7 @@ def check_text(text: Any) -> str:
 
 
 def open_image(upload: Any) -> Image.Image:
-    """Return the image upright and in RGB, as transformers decodes it; 16 bits are scaled to eight, not clipped."""
+    """Return the image upright and in RGB, as transformers decodes it; 16 bits and floats are scaled to eight, not clipped."""
     path = upload.get("path") if isinstance(upload, dict) else None
     if not isinstance(path, str):
         raise gr.Error("Give an image.", print_exception=False)
@@ -181,10 +181,12 @@ def open_image(upload: Any) -> Image.Image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError  # as Pillow itself does, from 179 megapixels on
         image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):
-            pixels = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-            if image.mode != "I" or pixels.max(initial=0) > 255:  # mode "I" may hold eight bits
-                image = Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
+        if image.mode[0] in "IF":
+            pixels = np.asarray(image).astype("f8")
+            tops = (65535,) if image.mode[0] == "I" else (1, 255, 65535)  # floats may be shares of white
+            white = next(top for top in tops if image.mode[0] == "I" or 0 <= pixels.min() <= pixels.max() <= top)
+            if image.mode != "I" or pixels.max() > 255:  # mode "I" may hold eight bits
+                image = Image.fromarray((pixels.clip(0, 65535) * (255 / white) + 0.5).astype(np.uint8))
         return image.convert("RGB")
     except Exception:  # of a broken file Pillow raises nearly anything: OSError, SyntaxError, struct.error, ...
         kinds = f"{', '.join(FORMATS)}, of up to {MAX_PIXELS // 1_000_000} megapixels"
@@ -204,10 +206,10 @@ def length_remark(tokenizer: Any, content: Any) -> str:
 def build(served: Served) -> gr.Blocks:
     """Return the page; its one public endpoint is /predict: what the model reads in, {label, confidences} or a number out."""
     pipe, kind, output, columns = served.pipe, served.kind, served.output, served.columns
-    classes, options = pipe.model.config.num_labels, output.asked(pipe)
+    classes, answer_of = pipe.model.config.num_labels, output.asked(pipe)
 
     def score(content: Any) -> list[dict[str, Any]]:
-        return pipe(content, **options)
+        return answer_of(content)
 
     ask = spaces.GPU(score, duration=20) if spaces else score  # seconds of a GPU that ZeroGPU lends for each call
 
@@ -221,7 +223,7 @@ def build(served: Served) -> gr.Blocks:
         return output.value(ask(content), content, served.config)
 
     def say(*values: Any) -> str:
-        remark = "" if "stride" in options else length_remark(pipe.tokenizer, read(values[:-1]))
+        remark = length_remark(pipe.tokenizer, read(values[:-1])) if output.cuts else ""
         return output.say(values[-1], served.config, served.report, remark)
 
     title, link = RUN.name if RUN else MODEL_ID, None if FOLDER else f"{constants.ENDPOINT}/{quote(MODEL_ID)}"
@@ -278,26 +280,42 @@ KINDS = (
 )
 
 
-def whole(function: str) -> Callable[[Any], dict[str, Any]]:
+def whole(function: str) -> Callable[[Any], Callable[[Any], Any]]:
     """Ask for every label, cut at what the model reads."""
 
-    def asked(pipe: Any) -> dict[str, Any]:
+    def asked(pipe: Any) -> Callable[[Any], Any]:
         cut = {"truncation": True} if pipe.tokenizer is not None else {}
-        return {"top_k": pipe.model.config.num_labels, "function_to_apply": function, **cut}
+        return partial(pipe, top_k=pipe.model.config.num_labels, function_to_apply=function, **cut)
 
     return asked
 
 
-def by_entity(pipe: Any) -> dict[str, Any]:
-    """Ask for entities, in windows that share a quarter; of whole words where the tokenizer says which pieces are one."""
-    model = getattr(pipe.tokenizer.backend_tokenizer, "model", None)
-    how = "first" if getattr(model, "continuing_subword_prefix", None) else "simple"
-    return {"aggregation_strategy": how, "stride": min(pipe.tokenizer.model_max_length, 4096) // 4}
+def by_entity(pipe: Any) -> Callable[[Any], Any]:
+    """Ask for entities as `hftl predict` finds them: by the first piece of each word, in windows that share a quarter."""
+    try:
+        import predict_words
+    except ImportError:  # in hftl itself, where a push takes both files from
+        above = Path(__file__).resolve().parents[1]
+        home = above / "hftl" if (above / "hftl").is_dir() else above
+        sys.path += [str(home / "data"), str(home / "export" / "templates")]
+        import predict_words
+    names, limit = list(pipe.model.config.id2label.values()), min(pipe.tokenizer.model_max_length, 4096)
+    backend = type(pipe.tokenizer.backend_tokenizer).from_str(pipe.tokenizer.backend_tokenizer.to_str())  # a copy
+    backend.no_padding()
+    backend.enable_truncation(limit, stride=min(limit // 4, limit - pipe.tokenizer.num_special_tokens_to_add() - 1))
+
+    def tags_of(ids: np.ndarray) -> np.ndarray:
+        row = torch.from_numpy(ids).to(pipe.model.device)
+        with torch.inference_mode():
+            logits = pipe.model(input_ids=row, attention_mask=torch.ones_like(row)).logits[0]
+        return logits.double().softmax(-1).cpu().numpy()
+
+    return lambda text: predict_words.entities(*predict_words.by_word(text, backend, tags_of, len(names)), names)
 
 
-def entities(answers: list[dict[str, Any]], text: Any, _: dict[str, Any]) -> dict[str, Any]:
+def entities(answers: Any, text: Any, _: dict[str, Any]) -> dict[str, Any]:
     """Return the text with its entities, as the component of marked texts takes them."""
-    found = [{"entity": a["entity_group"], "start": a["start"], "end": a["end"]} for a in answers]
+    found = [{"entity": name, "start": start, "end": end} for name, _, start, end, _ in answers]
     return {"text": text, "entities": found}
 
 
@@ -362,9 +380,10 @@ OUTPUTS = {
         lambda _: gr.HighlightedText(label="Entities", combine_adjacent=False, show_legend=True, elem_id="answer"),
         value=entities,
         say=panel.how_many,
+        cuts=False,
     ),
     "image-segmentation": Output(
-        lambda _: {}, "{} classes", "Segment", annotated, value=masks, say=panel.which_classes, fades=True
+        lambda pipe: pipe, "{} classes", "Segment", annotated, value=masks, say=panel.which_classes, fades=True
     ),
 }
 

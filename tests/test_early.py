@@ -84,7 +84,6 @@ CASES = {
     f"{TRAIN} --retain nosuch.csv": "no such file or folder: 'nosuch.csv'",
     f"{TRAIN} --group_column person": "group_column: there is no column 'person'",
     f"{TRAIN} --report_to tensorbord": "--report_to is one of azure_ml, comet_ml",
-    f"{TRAIN} --method full --lora_r 8": "--lora_r is for --method auto and lora, not for full.",
     f"{TRAIN} --method full --budget 10m": "--budget is for --method auto, not for full.",
     f"{TRAIN} --method probe --image_size 64": "--image_size is for images, and text-classification reads texts.",
     f"{TRAIN} --evidence maybe": "--evidence is full or quick or off, not 'maybe'",

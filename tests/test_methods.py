@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from hftl.adapt import Result, adapt
-from hftl.methods import METHODS
+from hftl.config import build_config
+from hftl.methods import METHODS, unread_flags
 from tests.runs import SMALL, checkpoint, stock_model, text_frame, tiny_data, tiny_run, weights
 from tests.thin import thin
 from tests.tiny import IMAGE_FAMILIES, TEXT_FAMILIES
@@ -59,6 +60,26 @@ def _split(family: str, folder: Path) -> tuple[dict[str, torch.Tensor], set[str]
 def _changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
     assert set(before) == set(after)
     return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+@pytest.mark.parametrize(
+    ("method", "flags", "says"),
+    [
+        (
+            "probe",
+            {"learning_rate": 1e-3, "num_train_epochs": 3},
+            ["Nothing reads --learning_rate and --num_train_epochs"],
+        ),
+        ("full", {"lora_r": 8, "learning_rate": 1e-3}, ["Nothing reads --lora_r: full uses no LoRA"]),
+        ("probe", {"max_steps": 3, "lora_dropout": 0.0}, ["--max_steps", "--lora_dropout"]),
+        ("lora", {"lora_r": 8, "max_steps": 3}, []),
+        ("auto", {"lora_r": 8, "max_steps": 3}, []),
+    ],
+)
+def test_flags_that_change_nothing_are_named(method, flags, says) -> None:
+    notes = unread_flags(build_config("text-classification", {"method": method, **flags}))
+    assert len(notes) == len(says)
+    assert all(part in note for part, note in zip(says, notes, strict=True))
 
 
 def test_names_are_the_methods() -> None:

@@ -11,8 +11,10 @@ from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import transformers
+from datasets import Dataset
 from PIL import Image as PILImage
 from transformers import AutoModelForSequenceClassification, EvalPrediction, TrainerCallback, TrainingArguments
 
@@ -20,6 +22,7 @@ import hftl
 from hftl.adapt import Result
 from hftl.config import OWN_FLAGS, build_config
 from hftl.errors import ConfigError, DataError
+from hftl.objects import data_with
 from tests.command import ROOT, environment, shell
 from tests.runs import SMALL, checkpoint, text_frame
 from tests.write_stubs import PACKAGE, STUBS
@@ -156,6 +159,11 @@ def test_what_a_trainer_script_has_is_taken(result, folder):
     assert "disable_tqdm" not in config
 
 
+def test_eval_dataset_goes_beside_columns():
+    columns = {"text": ["a", "b"], "label": ["c", "d"]}
+    assert data_with(columns, columns) == {"train": columns, "validation": columns}
+
+
 def test_a_model_object_is_saved_once_and_named(result, base):
     model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=3)
     model.classifier.weight.data = model.classifier.weight.data + 1
@@ -179,14 +187,22 @@ def test_data_of_every_kind(folder):
         (frame.text.tolist(), frame.label.to_numpy()),
         (frame.text, frame.label),
         (frame[["text"]], frame.label),
+        frame.to_dict("list"),
+        {"text": frame.text.to_numpy(), "label": frame.label.astype("category")},
+        pa.table(
+            {"text": pa.array(frame.text, pa.large_string()), "label": pa.array(frame.label).dictionary_encode()}
+        ),
         {"train": str(folder / "train.csv"), "test": rows},
+        {"train": frame.to_dict("list"), "test": frame.to_dict("list")},
     ]
     from hftl.data.load import load_splits
 
     found = [load_splits("text", table(data=data)) for data in same]
     assert all(splits.labels == found[0].labels for splits in found)
-    assert [len(splits.test) for splits in found] == [2, 2, 2, 2, 12]
+    assert [len(splits.test) for splits in found] == [2, 2, 2, 2, 2, 2, 2, 12, 12]
+    assert all(splits.train[:] == found[0].train[:] for splits in found[:7])
     pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+    assert len(load_splits("image", table(data={"image": pixels, "label": [0, 1] * 6})).train) == 9
     for images in (pixels, [PILImage.fromarray(one) for one in pixels]):
         assert len(load_splits("image", table(data=(images, [0, 1] * 6))).train) == 9
     words = [text.split() for text in frame.text]
@@ -216,6 +232,10 @@ def test_data_of_every_kind(folder):
         ({"data": {"train": [], "dev": []}, "eval_dataset": []}, "there are several"),
         ({"data": ([[1.5]], ["a"])}, r"X holds \[1.5\]"),
         ({"data": (["a"], ["b", "c"])}, "X has 1 rows and y has 2"),
+        ({"data": {"text": ["a"], "label": ["b", "c"]}}, "not equally long: text has 1, label has 2"),
+        ({"data": {"text": [], "label": []}}, "is empty: train has no rows"),
+        ({"data": (iter(["a", "b"]), ["c", "d"])}, "X is of the type list_iterator: give a list"),
+        ({"data": np.array([["a", "b"], ["c", "d"]])}, r"the data is array\(\[\['a', 'b'\], \['c', 'd'\]\]"),
         ({"data": 3}, "of the type int"),
         ({"data": [3]}, "a list of records"),
     ],
@@ -268,6 +288,9 @@ def test_the_predictor(result, monkeypatch):
     texts = frame.text.tolist()
     assert [a.label for a in predictor(texts)] == [a.label for a in answers]
     assert [a.label for a in predictor(frame[["text"]])] == [a.label for a in answers]
+    records = [{"row": i, "review": text} for i, text in enumerate(texts)]
+    for table in (Dataset.from_list(records), records, {"text": texts}, {"text": np.array(texts)}):
+        assert [a.label for a in predictor(table)] == [a.label for a in answers]
     probabilities = predictor.predict_proba(texts)
     assert probabilities.shape == (20, 3)
     assert [predictor.labels[i] for i in probabilities.argmax(1)] == [a.label for a in answers]

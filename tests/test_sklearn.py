@@ -107,6 +107,17 @@ def test_classes_keep_their_kind_and_order(capfd):
     assert np.allclose(again.predict_proba(TEXTS), shares, atol=1e-5)
 
 
+def test_rows_that_are_dicts_are_answered_as_they_were_learnt():
+    rows = [{"body": text, "row": i} for i, text in enumerate(TEXTS)]
+    fitted = TransferClassifier(model(), evidence=False).fit(rows, LABELS)
+    assert np.allclose(fitted.predict_proba(rows[:4]), fitted.predict_proba(TEXTS[:4]), atol=1e-5)
+
+
+def test_a_missing_label_is_no_class():
+    with pytest.raises(ValueError, match="NaN"):
+        TransferClassifier(model()).fit(TEXTS, [float("nan"), float("nan"), *LABELS[2:]])
+
+
 def test_pairs_and_images_and_numbers():
     pairs = pd.DataFrame({"question1": TEXTS, "question2": TEXTS[::-1]})
     assert len(TransferClassifier(model()).fit(pairs, LABELS).predict(pairs[:4])) == 4

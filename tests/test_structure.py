@@ -61,14 +61,14 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 4060,  # its own files, without folders
+    "hftl": 4080,  # its own files, without folders
     "hftl/cli": 1420,
-    "hftl/data": 3900,
-    "hftl/demo": 1910,
+    "hftl/data": 3930,
+    "hftl/demo": 1930,
     "hftl/doctor": 1900,
     "hftl/evaluation": 3710,
     "hftl/evidence": 1390,
-    "hftl/export": 1160,
+    "hftl/export": 1170,
     "hftl/forgetting": 610,
     "hftl/job": 710,
     "hftl/methods": 1040,
@@ -80,7 +80,7 @@ BUDGETS = {
     "hftl/tasks": 3940,
     "hftl/training": 2770,
     "hftl/ui": 2100,
-    "spaces_demo": 620,
+    "spaces_demo": 640,
 }
 MAX_FILES = 265
 LONG_FUNCTIONS = {

@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -94,6 +94,22 @@ def records_table(records: Any, name: str) -> Dataset:
     return _columns_table({key: [record.get(key) for record in records] for key in keys}, name)
 
 
+def is_columns(data: Mapping[Any, Any]) -> bool:
+    """Is this a dict of columns, such as {"text": [...], "label": [...]}, and not one of tables by split?"""
+    sequences = all(isinstance(values, list | np.ndarray | pd.Series) for values in data.values())
+    first = [next(iter(values)) for values in data.values() if len(values)] if sequences else []
+    return sequences and "train" not in data and not (first and all(isinstance(value, dict) for value in first))
+
+
+def columns_table(data: Mapping[Any, Any], name: str) -> Dataset:
+    """Return a dict of columns as a Dataset. Raises `DataError` where they have not as many values, or mix kinds of them."""
+    columns = {str(key): as_rows(values) for key, values in data.items()}
+    if len({*map(len, columns.values())}) > 1:
+        lengths = ", ".join(f"{key} has {len(values)}" for key, values in columns.items())
+        raise DataError(f"the columns of {name} are not equally long: {lengths}")
+    return _columns_table(columns, name)
+
+
 def as_rows(values: Any) -> list[Any]:
     """Return X or y, as scikit-learn takes them, as a list; the rows of a DataFrame are dicts, pixels (uint8) images."""
     if isinstance(values, pd.DataFrame):
@@ -111,6 +127,9 @@ def labelled_table(inputs: Any, labels: Any, kind: str) -> Dataset:
     X holds texts, images, paths of images (where `kind` is "image"), lists of words, or dicts; or it is a DataFrame.
     Raises `DataError` for anything else, and where y is not as long.
     """
+    for name, values in (("X", inputs), ("y", labels)):
+        if not hasattr(values, "__len__"):  # an iterator is empty when it is read once more
+            raise DataError(f"{name} is of the type {type(values).__name__}: give a list, an array or a Series")
     rows, targets = as_rows(inputs), as_rows(labels)
     if len(rows) != len(targets):
         raise DataError(f"X has {len(rows)} rows and y has {len(targets)}: they go together")

@@ -22,7 +22,7 @@ from datasets.table import InMemoryTable
 
 from hftl.data.annotated import plain_records
 from hftl.data.coco import boxes_line, read_coco_tree
-from hftl.data.columns import frame_table, is_usual_name, labelled_table, records_table
+from hftl.data.columns import columns_table, frame_table, is_columns, is_usual_name, labelled_table, records_table
 from hftl.data.files import (
     CONLL_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -73,7 +73,7 @@ def read_source(data: Any, kind: str) -> Source:
 def _read_source(data: Any, kind: str) -> Source:
     if isinstance(data, (IterableDataset, IterableDatasetDict)):
         raise DataError("the data set is a stream: load it without streaming=True")
-    if isinstance(data, Mapping):
+    if isinstance(data, Mapping) and not is_columns(data):
         parts = {str(name): _read_source(part, kind) for name, part in data.items()}
         several = [name for name, part in parts.items() if len(part.tables) != 1]
         if several:
@@ -103,13 +103,17 @@ def _as_table(data: Any, kind: str) -> Dataset:
         return data.with_format(None)
     if isinstance(data, pd.DataFrame):
         return frame_table(data, "the DataFrame")
+    if isinstance(data, Mapping):
+        return columns_table(data, "the dict")
     if isinstance(data, list):
         return records_table(plain_records(data), "the list")
     if isinstance(data, tuple) and len(data) == 2:
         return labelled_table(*data, kind)
+    if hasattr(data, "__arrow_c_stream__") and hasattr(data, "columns"):  # a table of pyarrow, polars or DuckDB
+        return records_table(pa.table(data).to_pylist(), f"the {type(data).__name__}")
     raise DataError(
-        f"the data is {data!r:.60}, of the type {type(data).__name__}: give a path, a 'sample:' name, a Hub id, a Dataset, a "
-        "DatasetDict, a DataFrame, a list of dicts, (X, y), or a dict of these by split"
+        f"the data is {' '.join(repr(data).split()):.60}, of the type {type(data).__name__}: give a path, a 'sample:' name, a Hub id, a Dataset, a "
+        "DatasetDict, a DataFrame, a list of dicts, a dict of columns, (X, y), or a dict of these by split"
     )
 
 

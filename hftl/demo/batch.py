@@ -13,9 +13,9 @@ from PIL import Image as PILImage
 from hftl.atomic import new_file
 from hftl.demo.feedback import as_text
 from hftl.demo.looks import html, in_place, piece, with_messages
-from hftl.demo.served import Served, refuse_addresses
+from hftl.demo.served import Served, read_words, refuse_addresses
 from hftl.errors import DataError
-from hftl.predict_file import write_table
+from hftl.predict_file import names_beside, write_table
 from hftl.report.rows import thumbnail
 from hftl.report.statements import counted
 from hftl.report.visible import one_line
@@ -64,7 +64,7 @@ def classify(
     input. Raises `DataError` when nothing can be read.
     """
     box, kind = served.box, served.inputs.called
-    contents = box.contents(uploads, column, served.inputs)
+    contents = box.contents(uploads, column, served.predictor)
     notes = []
     if len(contents) > box.most:
         notes.append(
@@ -78,7 +78,7 @@ def classify(
         readable: dict[int, Any] = {}
         for i, (*_, content) in enumerate(contents[start : start + box.chunk], start):
             try:
-                readable[i] = served.read(content)
+                readable[i] = read_words(content[0]) if isinstance(content[0], list) else served.read(content)
             except DataError as error:
                 faults.append(f"number {i + 1} ({one_line(rows[i].input, 40) or 'empty'}). {error}")
         answers = served.predict(list(readable.values())) if readable else []
@@ -100,7 +100,7 @@ def classify(
 def write_csv(path: Path, rows: list[BatchRow]) -> None:
     """Write the inputs, prediction, and what goes with it."""
     sure = {None: "", False: "false", True: "true"}
-    cells = [{"prediction": row.prediction, **row.more, "not_sure": sure[row.not_sure]} for row in rows]
+    cells = [{**row.cells, "not_sure": sure[row.not_sure]} for row in rows]
     answers = {column: [one.get(name) for one in cells] for name, column in columns_of(rows).items()}
     write_table({name: [row.inputs[name] for row in rows] for name in rows[0].inputs} | answers, path)
 
@@ -110,7 +110,8 @@ def painter(served: Served, folder: Path) -> Callable[[int, str, Answer], str]:
 
     def paint(number: int, name: str, answer: Answer) -> str:
         place = folder / f"{Path(name).stem}.png"
-        place = folder / f"{place.stem}-{number + 1}.png" if place.exists() else place
+        while place.exists():
+            place = folder / f"{place.stem}-{number + 1}.png"
         with new_file(place) as partial:
             served.output.picture(answer, served.predictor.model.config).save(partial, format="PNG")  # type: ignore[misc]
         return place.name
@@ -124,8 +125,9 @@ def columns_of(rows: list[BatchRow]) -> dict[str, str]:
     Where they have a probability, that is also whether it is too small.
     """
     answered = next((row for row in rows if row.cells), rows[0])
-    names = ["prediction", *answered.more, *(["not_sure"] if "probability" in answered.more else [])]
-    return {name: f"hftl_{name}" if name in rows[0].inputs else name for name in names}
+    told = [name for name, value in answered.cells.items() if value is not None and not isinstance(value, dict)]
+    names = [*(told or ["prediction"]), *(["not_sure"] if "probability" in told else [])]
+    return names_beside(rows[0].inputs, names)
 
 
 def batch_tab(served: Served, folder: Path) -> None:
@@ -170,7 +172,7 @@ def batch_tab(served: Served, folder: Path) -> None:
         return gr.Dropdown(choices=[], value=None, visible=False), "", gr.File(value=None, visible=False)
 
     def offer_columns(path: str | None) -> Any:
-        names, likely = box.columns(Path(path), served.inputs) if path and box.columns else ([], None)
+        names, likely = box.columns(Path(path), served.predictor) if path and box.columns else ([], None)
         return gr.Dropdown(choices=names, value=likely, visible=len(names) > 1)
 
     if box.columns:

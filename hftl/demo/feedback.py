@@ -43,13 +43,14 @@ class Feedback:
         return FileLock(self.folder / ".feedback.lock", timeout=10)
 
     def save(self, content: Any, answer: Answer, right: Any, model: str) -> None:
-        """Append a text, a pair or an image (once whatever its corrections), and what is right, as `as_text` writes it.
+        """Append a text, a pair or an image (once whatever its corrections), and what is right, as `as_text` writes it,
+        numbers in full.
 
         Raises `DataError` when it cannot be saved.
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         sure = "" if math.isnan(answer.confidence) else f"{answer.confidence:.6f}"
-        path, told = self.folder / self.table, (as_text(answer.value), sure, as_text(right))
+        path, told = self.folder / self.table, (_in_full(answer.value), sure, _in_full(right))
         try:
             with self.lock():
                 if sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) >= MAX_BYTES:
@@ -89,6 +90,10 @@ def as_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "|".join(value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _in_full(value: Any) -> str:
+    return str(value) if isinstance(value, float) else as_text(value)
 
 
 def _image_cell(folder: Path, image: Any) -> str:

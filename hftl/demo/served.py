@@ -15,8 +15,9 @@ from PIL import UnidentifiedImageError
 from hftl.config import DataConfig
 from hftl.data.files import DATA_SUFFIXES, data_errors
 from hftl.data.images import decode_image
-from hftl.data.settle import find_columns
+from hftl.data.settle import as_usual, find_columns
 from hftl.data.sources import read_file
+from hftl.data.splits import Source
 from hftl.demo.explain import why_image, why_text
 from hftl.errors import DataError, HftlError
 from hftl.paths import bare_name
@@ -26,7 +27,6 @@ from hftl.report.rows import THUMBNAIL_SIDE
 from hftl.report.visible import one_line
 from hftl.run_data import Artifact, some_rows
 from hftl.surroundings import ONE_AT_A_TIME
-from hftl.tasks.inputs.text import TEXT
 from hftl.tasks.task import Answer, Inputs, Output
 
 
@@ -55,9 +55,9 @@ class Box:
     hint: str
     most: int  # one page is for trying; `hftl predict --data` takes any number
     chunk: int  # inputs between two movements of the progress bar, and for which an answer may have to wait
-    columns: Callable[[Path, Inputs], tuple[list[str], str | None]] | None  # of a file: all, and the likely one
-    # (uploads, column, inputs) -> of each row what the CSV keeps by column, it in a line, and its parts for `read`
-    contents: Callable[[Any, str | None, Inputs], list[tuple[dict[str, Any], str, tuple[Any, ...]]]]
+    columns: Callable[[Path, Predictor], tuple[list[str], str | None]] | None  # of a file: all, and the likely one
+    # (uploads, column, predictor) -> of each row what the CSV keeps by column, it in a line, and its parts for `read`
+    contents: Callable[[Any, str | None, Predictor], list[tuple[dict[str, Any], str, tuple[Any, ...]]]]
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,14 @@ def read_text(text: Any) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate pair can be neither read nor saved
 
 
+def read_words(words: list[Any]) -> list[str]:
+    """Return a row of a file that is a list of words. Raises `DataError` as `read_text` does, and for other lists."""
+    if not all(isinstance(word, str) for word in words):
+        raise DataError("A list of words holds something else.")
+    read_text(" ".join(words))
+    return words
+
+
 def read_image(upload: Any) -> PILImage.Image:
     """Return the image of an upload, {"path": ...}, upright and in RGB. Raises `DataError` for what is no such image.
 
@@ -205,18 +213,25 @@ def refuse_addresses(component: Any) -> Any:
     return component
 
 
-def text_columns(path: Path, inputs: Inputs = TEXT) -> tuple[list[str], str | None]:
+def text_columns(path: Path, predictor: Predictor) -> tuple[list[str], str | None]:
     """Return the columns of a table and the one that holds the text, if it can be told; none to choose from for pairs.
 
     Raises `DataError`.
     """
     names = (table := _table(path)).column_names
-    if len(inputs.columns) > 1:
+    if len(predictor.task.inputs.columns) > 1:
         return [], None
     try:
-        return names, find_columns(table, TEXT, DataConfig(), need_label=False).inputs[0]
+        return names, _columns(table, predictor)[0]
     except DataError:
         return names, names[0] if len(names) == 1 else None
+
+
+def _columns(table: Dataset, predictor: Predictor) -> tuple[str, ...]:
+    """Return the columns that the model reads: those that it was trained on, else as `hftl predict` finds them."""
+    usual = predictor.columns
+    config = DataConfig() if usual is None else as_usual(DataConfig(), usual, Source({"train": table}, ""))
+    return find_columns(table, predictor.task.inputs, config, need_label=False).inputs
 
 
 def _table(path: Path) -> Dataset:
@@ -232,20 +247,23 @@ def _table(path: Path) -> Dataset:
     return Dataset.from_dict({"text": [line for line in lines if line.strip()]})
 
 
-def texts_of(path: str, column: str | None, inputs: Inputs) -> list[tuple[dict[str, Any], str, tuple[str, ...]]]:
+def texts_of(
+    path: str, column: str | None, predictor: Predictor
+) -> list[tuple[dict[str, Any], str, tuple[str | list[str], ...]]]:
     """Return each row of a file with all of its columns, its texts in a line, and they; a missing cell is an empty text.
 
-    Raises `DataError`.
+    A list of words stays one. Raises `DataError`.
     """
     table, name = _table(Path(path)), Path(path).name
-    inputs = inputs if len(inputs.columns) > 1 else TEXT  # words come as a text here
-    columns = (column,) if column else find_columns(table, inputs, DataConfig(), need_label=False).inputs
     if column and column not in table.column_names:
         raise DataError(f"{name} has no column {column!r}: choose one of its own.")
+    columns = (column,) if column else _columns(table, predictor)
     if not len(table):
         raise DataError(f"{name} has no rows.")
-    texts = [["" if value is None else str(value) for value in table[one][:]] for one in columns]
-    return [(kept, " | ".join(row), row) for kept, row in zip(table.to_list(), zip(*texts, strict=True), strict=True)]
+    texts = [["" if v is None else v if isinstance(v, list) else str(v) for v in table[one][:]] for one in columns]
+    lines = [[" ".join(map(str, v)) if isinstance(v, list) else v for v in one] for one in texts]
+    rows = zip(table.to_list(), zip(*lines, strict=True), zip(*texts, strict=True), strict=True)
+    return [(kept, " | ".join(line), row) for kept, line, row in rows]
 
 
 BOXES = {

@@ -23,6 +23,7 @@ _OF_INPUTS = {  # flags that only rows of one kind have
     "image": ("image_column", "image_size", "augment", "no_flip"),
     "text": ("text_column", "text_pair_column", "max_seq_length"),
 }
+_OF_LORA = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")
 _OF_STEPS = (  # training flags that a method without steps by gradient leaves unread
     "learning_rate num_train_epochs max_steps warmup_steps warmup_ratio weight_decay lr_scheduler_type optim "
     "per_device_train_batch_size gradient_accumulation_steps max_grad_norm label_smoothing_factor"
@@ -82,10 +83,14 @@ def check_combination(config: RunConfig) -> None:
             )
 
 
-def unread_flags(config: RunConfig) -> str:
-    """Say which training flags the method leaves unread, since it takes no steps by gradient; "" where it reads all."""
-    method = get_method(str(config.method.method))
+def unread_flags(config: RunConfig) -> list[str]:
+    """Say which flags the method leaves unread: those of LoRA, and of training where it takes no steps by gradient."""
+    method, usual = get_method(str(config.method.method)), MethodConfig()
     unread = [f"--{flag}" for flag in _OF_STEPS.split() if flag in config.training]
-    if method.by_gradient or method is AUTO or not unread:
-        return ""
-    return f"{' and '.join(unread)} change nothing: {method.name} takes no steps by gradient."
+    notes = []
+    if unread and not (method.by_gradient or method is AUTO):
+        notes.append(f"Nothing reads {' and '.join(unread)}: {method.name} takes no steps by gradient.")
+    given = [f"--{flag}" for flag in _OF_LORA if getattr(config.method, flag) != getattr(usual, flag)]
+    if given and method not in (LORA, AUTO):
+        notes.append(f"Nothing reads {' and '.join(given)}: {method.name} uses no LoRA.")
+    return notes

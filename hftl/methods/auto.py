@@ -1,6 +1,5 @@
 """`auto`: the probe, then a race of the other methods for a budget, then averaging; hftl/selection/race.py runs it."""
 
-from hftl.config import LORA_FLAGS
 from hftl.methods.plan import Method
 from hftl.methods.probe import PROBE
 
@@ -11,7 +10,7 @@ AUTO = Method(
     "the method that won a race on the validation rows",
     PROBE.build,  # what the race has to beat
     rows=PROBE.rows,
-    flags=("budget", "race", *LORA_FLAGS),
+    flags=("budget", "race"),
     may_pool=True,
     needs_probe=True,
 )

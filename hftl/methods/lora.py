@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hftl.config import BY_GRADIENT, LORA_FLAGS, MethodConfig
+from hftl.config import BY_GRADIENT, MethodConfig
 from hftl.methods.plan import FEW, Group, Loaded, Method, Plan, Stage, full_defaults, is_convnet, plan_of, top_in_words
 
 
@@ -49,7 +49,7 @@ LORA = Method(
     "small trainable adapters inside the frozen model",
     lora,
     rows=FEW + 1,
-    flags=("train_top", *LORA_FLAGS, *BY_GRADIENT),
+    flags=("train_top", *BY_GRADIENT),
     deepspeed=True,
     check=_targets,
 )

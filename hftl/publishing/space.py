@@ -16,6 +16,7 @@ from hftl.report.visible import one_line
 
 
 APP_FILES = ("app.py", "evidence_panel.py", "requirements.txt")
+_SHARED = ("export/templates/predict_words.py", "data/words.py")  # of hftl, what the app needs to find entities
 TAG = "hftl"  # in the header of every Space that hftl makes
 _OURS = ("MODEL_ID", "REVISION", "TRUST_REMOTE_CODE")
 _SERVES = "SERVES: dict[str, str] = {}\n"  # the line of app.py that a push fills in
@@ -54,8 +55,8 @@ def space_folder(target: Path, serves: Serves, title: str | None = None) -> Path
             "This installation of hftl lacks the Space's app: install hftl again, from a checkout or a wheel."
         )
     target.mkdir(parents=True, exist_ok=True)
-    for name in APP_FILES:
-        shutil.copyfile(sources[0] / name, target / name)
+    for file in (*(sources[0] / name for name in APP_FILES), *(package / name for name in _SHARED)):
+        shutil.copyfile(file, target / file.name)
     model_id, values = serves.model_id, serves.variables
     app = app.replace(_SERVES, f"SERVES: dict[str, str] = {values!r}\n", 1)
     (target / "app.py").write_text(app, encoding="utf-8")
@@ -98,7 +99,7 @@ def push_space(api: HfApi, space_id: str, serves: Serves, *, private: bool = Tru
                 f"Note: the variables of {space_id} could not be set ({plain(str(error))}). The Space serves {serves.model_id} "
                 f"all the same, unless it has other variables already: {constants.ENDPOINT}/spaces/{space_id}/settings"
             )
-        operations = [CommitOperationAdd(name, folder / name) for name in (*APP_FILES, "README.md")]
+        operations = [CommitOperationAdd(file.name, file) for file in sorted(folder.iterdir())]
         message = f"Serve {serves.model_id} with hftl's app"
         commit = partial(api.create_commit, **where, operations=operations, commit_message=message)
         persist(commit, f"sending the Space {space_id}")

@@ -52,13 +52,25 @@ def test_equals_predict_in_order(texts, tmp_path):
 
 def test_columns_are_found_or_chosen(texts, tmp_path):
     path = table(tmp_path / "new.csv", [("id", "review", "note"), ("1", "happy smile", "sad tears")])
-    assert text_columns(path) == (["id", "review", "note"], "review")
+    assert text_columns(path, texts.predictor) == (["id", "review", "note"], "review")
     assert classify(texts, path, None, nothing)[0][0].input == "happy smile"
     assert classify(texts, path, "note", nothing)[0][0].input == "sad tears"
     with pytest.raises(DataError, match="no column 'gone'"):
         classify(texts, path, "gone", nothing)
     numbers = table(tmp_path / "numbers.csv", [("a", "b"), ("1", "2")])
-    assert text_columns(numbers) == (["a", "b"], None)
+    assert text_columns(numbers, texts.predictor) == (["a", "b"], None)
+
+
+def test_the_column_that_the_run_learnt_from_is_read(tmp_path):
+    run = text_run(tmp_path / "run")
+    with (run / "config.yaml").open("a", encoding="utf-8") as file:
+        file.write("text_column: body\n")
+    served = Served(open_artifact(run), load(run))
+    path = table(tmp_path / "new.csv", [("text", "body"), ("7", "happy smile")])
+    assert text_columns(path, served.predictor) == (["text", "body"], "body")
+    assert classify(served, path, None, nothing)[0][0].input == "happy smile"
+    other = table(tmp_path / "other.csv", [("text", "x"), ("sad tears", "1")])
+    assert classify(served, other, None, nothing)[0][0].input == "sad tears"
 
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "tsv"])
@@ -130,13 +142,14 @@ def test_images_have_thumbnails_and_columns_their_names(images, texts, tmp_path)
     rows, notes = classify(images, paths, None, nothing)
     shown = _summary(images, rows, notes)
     assert shown.count('<img src="data:image/webp;base64,') == 2
-    path = table(tmp_path / "new.csv", [("text", "prediction"), ("happy", "mine")])
+    header, cells = ("text", "prediction", "hftl_prediction"), ("happy", "mine", "mine too")
+    path = table(tmp_path / "new.csv", [header, cells])
     rows, _ = classify(texts, path, None, nothing)
     write_csv(tmp_path / "out.csv", rows)
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         (row,) = csv.DictReader(file)
-    assert row["prediction"] == "mine"
-    assert row["hftl_prediction"] == rows[0].prediction
+    assert [row[name] for name in header] == [*cells]
+    assert row["hftl_hftl_prediction"] == rows[0].prediction
 
 
 def test_csv_runs_no_formula(texts, tmp_path):

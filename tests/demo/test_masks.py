@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessor
 
-from hftl.demo.batch import classify, painter
+from hftl.demo.batch import classify, painter, write_csv
 from hftl.demo.served import Served
 from hftl.errors import RunError
 from hftl.predict import load
@@ -98,12 +98,16 @@ def test_a_zip_of_masks(demo, show, tmp_path):
 def test_masks_of_images_of_one_name_are_kept_apart(model, tmp_path):
     served = Served(open_artifact(model), load(model))
     paths = []
-    for i in range(2):
+    for i, name in enumerate(("same-3.png", "same.png", "same.png")):
         (tmp_path / str(i)).mkdir()
-        paths.append(picture(tmp_path / str(i) / "same.png", i))
+        paths.append(picture(tmp_path / str(i) / name, i))
     (tmp_path / "masks").mkdir()
-    classify(served, paths, None, lambda done, total: None, painter(served, tmp_path / "masks"))
-    assert sorted(p.name for p in (tmp_path / "masks").iterdir()) == ["same-2.png", "same.png"]
+    rows, _ = classify(served, paths, None, lambda done, total: None, painter(served, tmp_path / "masks"))
+    names = ["same-3.png", "same.png", "same-3-3.png"]
+    assert sorted(p.name for p in (tmp_path / "masks").iterdir()) == sorted(names)
+    write_csv(tmp_path / "answers.csv", rows)
+    with (tmp_path / "answers.csv").open(newline="") as file:
+        assert [row["file"] for row in csv.DictReader(file)] == names
 
 
 def test_corrections_of_masks_are_refused(model, tmp_path):

@@ -98,6 +98,20 @@ def masks_model(folder: Path) -> Path:
     return folder
 
 
+def tags_model(folder: Path) -> Path:
+    """A model of tags whose tokenizer takes a word apart, letter by letter where it is not known."""
+    import transformers
+
+    base, names = build("roberta", folder / "base"), dict(enumerate(("O", "B-A", "I-A", "B-B", "I-B")))
+    torch.manual_seed(5)
+    make: Any = transformers.AutoModelForTokenClassification
+    make.from_pretrained(
+        base, num_labels=5, id2label=names, label2id={v: k for k, v in names.items()}
+    ).save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(base, add_prefix_space=True).save_pretrained(folder)
+    return folder
+
+
 def images(folder: Path) -> dict[str, Path]:
     """Images of every kind that people have."""
     rng = np.random.default_rng(0)
@@ -105,10 +119,17 @@ def images(folder: Path) -> dict[str, Path]:
     alpha = noise.convert("RGBA")
     alpha.putalpha(Image.fromarray(rng.integers(0, 255, (40, 56), dtype=np.uint8)))
     deep = Image.fromarray(rng.integers(0, 65535, (40, 56)).astype(np.uint16))
+    shares = Image.fromarray(rng.random((40, 56)).astype(np.float32))
     turned = Image.Exif()
     turned[274] = 6
     kinds = {"rgb.png": noise, "grey.png": noise.convert("L"), "palette.png": noise.convert("P"), "alpha.png": alpha}
-    kinds |= {"deep.png": deep, "deep.tiff": deep, "bit.png": noise.convert("1"), "alpha.webp": alpha}
+    kinds |= {
+        "deep.png": deep,
+        "deep.tiff": deep,
+        "float.tiff": shares,
+        "bit.png": noise.convert("1"),
+        "alpha.webp": alpha,
+    }
     for name, image in kinds.items():
         image.save(folder / name)
     noise.save(folder / "turned.jpg", exif=turned)
@@ -175,7 +196,7 @@ def folders_to_serve(folder: Path) -> dict[str, Path]:
     (deberta / "report.json").write_text("{ this is no JSON")
     made = {f"{kind} {inputs}": made_run(folder / f"{kind}-{inputs}", kind, inputs) / "final" for kind, inputs in MADE}
     return made | {
-        "masks": masks_model(folder / "masks"), "hostile": final, "vit": picture, "deberta": deberta, "pooled": pooled_model(folder),
+        "masks": masks_model(folder / "masks"), "tags": tags_model(folder / "tags"), "hostile": final, "vit": picture, "deberta": deberta, "pooled": pooled_model(folder),
         "encoder": build("bert", folder / "encoder"), "packaged": Path(find_checkpoint(PACKAGED, None).path),
     }  # fmt: skip
 

@@ -73,6 +73,22 @@ def test_labels_numbers_and_pairs_are_answered_as_by_the_run(served, name):
     assert "cannot be read" not in page
 
 
+def test_entities_are_those_of_the_run(served):
+    """Of whole words, by their first pieces, also where the tokenizer would split a text elsewhere."""
+    client = Client(served.url("tags"), verbose=False)
+    texts = [TEXT, "sad lonely tears, happy-joyful smile...  unhappy", "日本語 x", "walk home glad, " * 40]
+    count = 0
+    for text, answer in zip(texts, hftl.load(served.folders["tags"]).predict(texts), strict=True):
+        found, at = [], 0
+        for part in client.predict(text, api_name="/predict"):
+            if part["class_or_confidence"]:
+                found.append((at, part["token"], part["class_or_confidence"]))
+            at += len(part["token"])
+        assert found == [(e["start"], e["text"], e["label"]) for e in answer.entities]
+        count += len(found)
+    assert count > 20
+
+
 def test_masks_are_those_of_the_run(served, pictures):
     client = Client(served.url("masks"), verbose=False)
     (expected,) = hftl.load(served.folders["masks"]).predict([pictures["rgb.png"]])

@@ -17,7 +17,8 @@ from tests.hub.target import HubTarget, target_fixture
 
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = {"README.md", "app.py", "evidence_panel.py", "requirements.txt"}
+SHARED = {"predict_words.py": "hftl/export/templates", "words.py": "hftl/data"}  # for entities
+FILES = {"README.md", "app.py", "evidence_panel.py", "requirements.txt", *SHARED}
 
 target = target_fixture(real=False)
 
@@ -59,7 +60,7 @@ def test_the_folder_names_its_model_and_nothing_of_this_machine(tmp_path):
     made = space_folder(tmp_path / "s", Serves("me/x", "v1", True, "apache-2.0"), title='a: "b"\n---\nc')
     assert {p.name for p in made.iterdir()} == FILES
     for name in FILES - {"README.md", "app.py"}:
-        assert (made / name).read_bytes() == (ROOT / "spaces_demo" / name).read_bytes()
+        assert (made / name).read_bytes() == (ROOT / SHARED.get(name, "spaces_demo") / name).read_bytes()
     app, source = ((folder / "app.py").read_text() for folder in (made, ROOT / "spaces_demo"))
     serves = {"MODEL_ID": "me/x", "REVISION": "v1", "TRUST_REMOTE_CODE": "1"}
     assert app == source.replace("SERVES: dict[str, str] = {}", f"SERVES: dict[str, str] = {serves!r}")

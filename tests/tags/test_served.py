@@ -103,6 +103,17 @@ def test_plan(run, capsys):
     assert done.json["tokens"]["truncated"] == 0
 
 
+def test_a_row_without_words_has_an_empty_cell(run, tmp_path, capsys):
+    (tmp_path / "new.csv").write_text(f'text\n"{TEXT}"\n" "\n')
+    out = tmp_path / "out.csv"
+    done = command(capsys, "predict", run.run_dir, "--data", tmp_path / "new.csv", "--output", out)
+    assert done.code == 0, done.err
+    with out.open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert json.loads(first["prediction"]) == hftl.load(run.run_dir).predict([TEXT])[0].entities != []
+    assert second["prediction"] == ""
+
+
 def test_doctor(run, capsys):
     done = command(capsys, "doctor", run.run_dir.parent / "d.jsonl", "--json")
     assert done.code in (0, 1), done.err
@@ -147,6 +158,11 @@ def test_the_demo(run, tmp_path):
     rows, _ = classify(served, str(tmp_path / "new.csv"), None, lambda *_: None)
     write_csv(tmp_path / "o.csv", rows)
     assert json.loads(rows[0].prediction) == ours.entities
+    words = ["happy", "day", ",", "o'clock"]
+    (tmp_path / "new.jsonl").write_text(json.dumps({"tokens": words}) + '\n{"tokens": []}\n')
+    rows, _ = classify(served, str(tmp_path / "new.jsonl"), None, lambda *_: None)
+    assert rows[0].cells["prediction"] == run.predict([words])[0].entities  # not those of "['happy', 'day', ..."
+    assert (rows[0].input, rows[1].cells) == (" ".join(words), {})
     with pytest.raises(RunError, match="no corrections of sentences"):
         launch_demo(run.run_dir, port=0, feedback=tmp_path / "f")
 

@@ -1,4 +1,4 @@
-"""What predict.py needs beside to find entities: the tags of the words of a text, joined to entities."""
+"""What predict.py, or the app of a Space, needs beside to find entities: the tags of the words of a text, joined."""
 
 from pathlib import Path
 
@@ -8,21 +8,31 @@ from words import answered, split_words, starts_of, text_of
 
 
 def by_row(inputs, graph, names):
-    """For every text, or list of words, its words, where they start, and the probability of every tag, [words, tags]."""
+    """For every text, or list of words, what `by_word` has of it."""
     tokenizer = Tokenizer.from_file(str(Path(__file__).resolve().with_name("tokenizer.json")))
-    stride, width = (tokenizer.truncation or {}).get("stride", 0), len(names)
-    even = np.full(width, 1 / width)  # of a word of which the tokenizer leaves nothing
+
+    def tags_of(ids):
+        return graph.run(["probabilities"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})[0][0]
+
     for text in inputs:
-        words, starts = split_words(text) if isinstance(text, str) else (list(text), starts_of(text))
-        encoding = tokenizer.encode(words, is_pretokenized=True)
-        windows = [encoding, *encoding.overflowing]
-        rows = []
-        for window, places in zip(windows, answered([w.word_ids for w in windows], len(words), stride), strict=True):
-            ids = np.array([window.ids], dtype=np.int64)  # each window runs on its own, so that none is padded
-            feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-            tags = graph.run(["probabilities"], feed)[0][0]
-            rows += [even if place < 0 else tags[place] for place in places]
-        yield words, starts, np.array(rows).reshape(-1, width)
+        yield by_word(text, tokenizer, tags_of, len(names))
+
+
+def by_word(text, tokenizer, tags_of, width):
+    """The words of a text, or list of words, where they start, and the probability of every tag, [words, tags].
+
+    The tokenizer cuts windows, and `tags_of` has the probabilities of every token of one, [tokens, tags], by their ids.
+    """
+    stride = (tokenizer.truncation or {}).get("stride", 0)
+    even = np.full(width, 1 / width)  # of a word of which the tokenizer leaves nothing
+    words, starts = split_words(text) if isinstance(text, str) else (list(text), starts_of(text))
+    encoding = tokenizer.encode(words, is_pretokenized=True)
+    windows = [encoding, *encoding.overflowing]
+    rows = []
+    for window, places in zip(windows, answered([w.word_ids for w in windows], len(words), stride), strict=True):
+        tags = tags_of(np.array([window.ids], dtype=np.int64))  # each window runs on its own, so that none is padded
+        rows += [even if place < 0 else tags[place] for place in places]
+    return words, starts, np.array(rows).reshape(-1, width)
 
 
 def entities(words, starts, rows, names):
