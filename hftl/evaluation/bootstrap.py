@@ -39,6 +39,7 @@ class Corrected:
     """
 
     score: Callable[[np.ndarray], np.ndarray]
+    is_share: bool = True  # from 0 to 1, in rows; of a number's scores 0 and 1 are values like others
 
     def __call__(self, sums: np.ndarray) -> np.ndarray:
         return self.score(sums)
@@ -154,7 +155,7 @@ def intervals(
     """Return each score of the rows with its percentile bootstrap interval; `statistics` [n, s] add up over rows.
 
     With very few rows the interval need not contain the value. Where all resamples are 1, or all 0, it has no width
-    whatever the number of rows: it is then the exact one of a share (24 of 24: from 85.8%). It speaks of the choice of
+    whatever the number of rows: that of a share is then the exact one (24 of 24: from 85.8%). It speaks of the choice of
     test rows only.
     """
     kinds = kinds_of(statistics)
@@ -168,17 +169,24 @@ def intervals(
         value, levels = float(score(kinds.sums)[0]), None
         if isinstance(score, Corrected) and len(kinds.of_row) > 1:
             levels = corrected_levels(value, drawn[i], left_out(kinds, score), kinds.counts, level)
-        result[name] = bounded(value, drawn[i], len(kinds.of_row), level, levels)
+        is_share = getattr(score, "is_share", True)
+        result[name] = bounded(value, drawn[i], len(kinds.of_row), level, levels, is_share=is_share)
     return result
 
 
 def bounded(
-    value: float, drawn: np.ndarray, rows: int, level: float = LEVEL, levels: tuple[float, float] | None = None
+    value: float,
+    drawn: np.ndarray,
+    rows: int,
+    level: float = LEVEL,
+    levels: tuple[float, float] | None = None,
+    *,
+    is_share: bool = True,
 ) -> Interval:
-    """Return the interval of a score from its resamples [b]: their quantiles at `levels`, else `ends`; that of a share
-    where all of them are 1 or all are 0.
+    """Return the interval of a score from its resamples [b]: their quantiles at `levels`, else `ends`; the exact one of a
+    share where all of them are 1 or all are 0.
     """
-    if value in (0.0, 1.0) and bool((drawn == value).all()):
+    if is_share and value in (0.0, 1.0) and bool((drawn == value).all()):
         return proportion_interval(int(value) * rows, rows, level)
     if levels is None:
         return Interval(value, *ends(drawn, level))

@@ -67,10 +67,10 @@ def pearson(sums: np.ndarray) -> np.ndarray:
 
 
 SCORES: Scores = {
-    "r2": Corrected(r2),
-    "rmse": Corrected(lambda sums: np.sqrt(sums[:, 2] / sums[:, 0])),
-    "mae": Corrected(lambda sums: sums[:, 1] / sums[:, 0]),
-    "pearson": Corrected(pearson),
+    "r2": Corrected(r2, is_share=False),
+    "rmse": Corrected(lambda sums: np.sqrt(sums[:, 2] / sums[:, 0]), is_share=False),
+    "mae": Corrected(lambda sums: sums[:, 1] / sums[:, 0], is_share=False),
+    "pearson": Corrected(pearson, is_share=False),
 }
 COMPARED = ("r2", "rmse", "mae", "pearson")  # those with an interval and a verdict, the headline first
 

@@ -20,7 +20,7 @@ FROZEN_BODY = tuple(name for name, method in METHODS.items() if method.frozen_bo
 MAY_POOL = tuple(name for name, method in METHODS.items() if method.may_pool)
 OF_METHODS = frozenset(flag for method in METHODS.values() for flag in method.flags)  # flags that not every one reads
 _OF_INPUTS = {  # flags that only rows of one kind have
-    "image": ("image_column", "image_size", "augment", "no_flip"),
+    "image": ("image_column", "image_size", "no_flip"),
     "text": ("text_column", "text_pair_column", "max_seq_length"),
 }
 _OF_LORA = ("lora_r", "lora_alpha", "lora_dropout", "lora_target_modules")

@@ -138,6 +138,12 @@ def model_of(run_or_model: str) -> str:
     return str(final) if (final / "config.json").is_file() else run_or_model
 
 
+def checkpoint_of(model_type: str | None) -> str:
+    """Return "a vit checkpoint", with the right article; "a packaged checkpoint" where no type is known."""
+    kind = model_type or "packaged"
+    return f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind} checkpoint"
+
+
 def check_reads(name: str, revision: str | None, task: str, kind: str) -> None:
     """Raise `ModelError` for a checkpoint that plainly cannot read a task's texts or images (`kind`), by its files.
 
@@ -154,8 +160,8 @@ def check_reads(name: str, revision: str | None, task: str, kind: str) -> None:
     reads = {packaged.input} if packaged is not None and not folder.is_dir() else reads
     if reads and kind not in reads:
         raise ModelError(
-            f"{name} reads {' and '.join(sorted(reads))}s, so it cannot do {task}, which reads {kind}s: try one that "
-            f"`hftl models` or `hftl pick {task}` names."
+            f"{name} is {checkpoint_of(fields.get('model_type'))}, which cannot do {task}: it reads "
+            f"{' and '.join(sorted(reads))}s. For {task} try one that `hftl models` or `hftl pick {task}` names."
         )
     if kind == "image" and fields.get("num_channels", 3) != 3:
         raise ModelError(

@@ -15,7 +15,7 @@ from hftl.errors import ModelError
 from hftl.hub_errors import hub_errors
 from hftl.models.classes import check_loaded, check_positions, classifier_config, load_into
 from hftl.models.decoders import check_own_decoder, decoder_config, levels_read, whole_images
-from hftl.models.find import SAFE, Checkpoint, cached_config, check_reads, find_checkpoint
+from hftl.models.find import SAFE, Checkpoint, cached_config, check_reads, checkpoint_of, find_checkpoint
 from hftl.models.heads import output_linears
 from hftl.models.layers import Layers, find_layers, head_modules
 from hftl.models.pooled import OWN_CLASSES, LinearForSemanticSegmentation, own_auto_model
@@ -199,10 +199,9 @@ def _config_around(config: Any, auto_model: Any, names: dict[str, Any], task: Ta
 def _check_class(auto_model: Any, config: Any, name: str, task: Task) -> None:
     known = type(config) in auto_model._model_mapping
     auto_map = getattr(config, "auto_map", None) or {}  # only remote-code configs have one
-    article = "an" if config.model_type[:1] in "aeiou" else "a"
     if not known and task.auto_model not in auto_map:
         raise ModelError(
-            f"{name} is {article} {config.model_type} checkpoint, which cannot do {task.name}: transformers has no "
+            f"{name} is {checkpoint_of(config.model_type)}, which cannot do {task.name}: transformers has no "
             f"{task.auto_model} for it. For {task.name} try {task.default_model}."
         )
 

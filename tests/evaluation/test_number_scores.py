@@ -117,3 +117,11 @@ def test_worst_rows():
         {"row": 2, "true": 8.0, "predicted": 9.0, "loss": 1.0},
     ]
     assert worst_rows(NUMBER, np.array([[1.0]]), np.array([0.0]), 0) == []
+
+
+def test_scores_of_one_row_are_no_shares():
+    """Of a single row nothing can be drawn but itself; an error of 1 is no share of rows that are right."""
+    scores = intervals(number_statistics([3.0], [4.0]), SCORES)
+    assert {name: (s.value, s.low, s.high) for name, s in scores.items()} == {
+        "r2": (0, 0, 0), "rmse": (1, 1, 1), "mae": (1, 1, 1), "pearson": (0, 0, 0),
+    }  # fmt: skip

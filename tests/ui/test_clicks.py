@@ -76,6 +76,7 @@ def test_a_wrong_label_is_put_right_and_trained_on(ui, show, made, no_hub):
     assert opened.said == []
 
 
+@pytest.mark.slow  # tests/doctor/test_relabel.py holds what is written, in every form
 @pytest.mark.parametrize(
     ("name", "rows", "typed", "cell"),
     [("sets", labelled, "red, green, blue", ["red", "green", "blue"]), ("numbers", measured, "2.5", 2.5)],
