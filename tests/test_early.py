@@ -91,6 +91,7 @@ CASES = {
     "train image-classification --data pictures --model bert": "bert is a bert checkpoint, which cannot do image-classification",
     f"{TRAIN} --model vit": "vit is a vit checkpoint, which cannot do text-classification",
     f"{TRAIN} --model pointer": "model.safetensors is a pointer of Git LFS",
+    f"{TRAIN} --model half": "half has a broken .safetensors file (model.safetensors is cut off, or is none).",
     f"{TRAIN} --model cut": "tokenizer.json is no valid JSON: its end is missing",
     "train image-classification --data pictures --model bare": "bare has no preprocessor_config.json",
     "train image-classification --data pictures --model grey": "grey reads images with num_channels 1",
@@ -143,11 +144,13 @@ def answers(tmp_path_factory):
     build("bert", place / "bert")
     build("vit", place / "vit")
     build("bert", place / "run" / "final", num_labels=3)
-    for name, kind in (("pointer", "bert"), ("cut", "bert"), ("bare", "vit"), ("grey", "vit")):
+    for name, kind in (("pointer", "bert"), ("half", "bert"), ("cut", "bert"), ("bare", "vit"), ("grey", "vit")):
         shutil.copytree(place / kind, place / name)
     (place / "pointer" / "model.safetensors").write_bytes(
         b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"
     )
+    weights = place / "half" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     (place / "cut" / "tokenizer.json").write_bytes((place / "cut" / "tokenizer.json").read_bytes()[:-9])
     (place / "bare" / "preprocessor_config.json").unlink()
     config = json.loads((place / "grey" / "config.json").read_bytes())

@@ -260,6 +260,7 @@ def test_verbs_that_rest_on_the_probe(shapes, dino, segformer, tmp_path):  # noq
     assert all(0 < one["probe"] < 1 and 0 < one["knn"] < 1 for one in picked["models"])
 
 
+@pytest.mark.slow
 def test_curve_and_compare(dino, tmp_path):  # noqa: F811
     data = draw(tmp_path / "data", 50)
     curve = hftl.curve(

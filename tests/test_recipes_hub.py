@@ -70,7 +70,7 @@ def test_recipe_from_the_shell(hub, home, tmp_path, name):
     assert report["data"]["rows"] == {"train": 24, "validation": 12, "test": 12}
 
     gone = {**online(hub, fresh), "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
-    again = answer(shell([*words, tmp_path / "two"], ROOT, gone), tmp_path / "two")
+    again = answer(shell([*words, tmp_path / "two", "--evidence", "off"], ROOT, gone), tmp_path / "two")
     assert again["model"]["source"] == "cache"
     assert again["model"]["revision"] == hub.sha(model)
     assert again["metrics"] == report["metrics"]

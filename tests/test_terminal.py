@@ -130,16 +130,16 @@ def test_a_probe_answers_from_features_as_its_model_does(tmp_path, monkeypatch, 
         lambda model, rows, *more, **named: passed.append(len(rows)) or answers(model, rows, *more, **named),
     )
     monkeypatch.setattr(sys.modules["hftl.adapt"], "CHECKED", 3)
-    fast = tiny_run("bert", "probe", tmp_path, "fast", bf16=bf16, evidence=True).report
+    fast = tiny_run("bert", "probe", tmp_path, "fast", bf16=bf16, evidence="quick").report
     assert passed == [3]
     assert fast["data"]["rows"]["test"] > 3
     monkeypatch.setattr(sys.modules["hftl.adapt"], "by_probe", lambda *_: None)
     monkeypatch.setattr("hftl.evidence.gather.by_probe", lambda *_: None)
-    slow = tiny_run("bert", "probe", tmp_path, "slow", bf16=bf16, evidence=True).report
+    slow = tiny_run("bert", "probe", tmp_path, "slow", bf16=bf16, evidence="quick").report
     assert fast["metrics"]["test"]["log_loss"] == pytest.approx(slow["metrics"]["test"]["log_loss"], rel=1e-5)
     assert fast["metrics"]["test"]["accuracy"] == slow["metrics"]["test"]["accuracy"]
     monkeypatch.setattr(
         sys.modules["hftl.adapt"], "by_probe", lambda *_: np.full((1, 3), 9.0)
     )  # wrong: the check finds it
-    again = tiny_run("bert", "probe", tmp_path, "again", bf16=bf16, evidence=True).report
+    again = tiny_run("bert", "probe", tmp_path, "again", bf16=bf16, evidence="quick").report
     assert again["metrics"]["test"]["accuracy"] == slow["metrics"]["test"]["accuracy"]

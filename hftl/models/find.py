@@ -86,6 +86,10 @@ def _check_files(folder: Path) -> None:
             raise ModelError(
                 f"{file} is a pointer of Git LFS, not the file itself: `git lfs pull` in its folder fetches it."
             )
+        if name.endswith(".safetensors") and not _is_whole(file):
+            raise ModelError(
+                f"{folder} has a broken .safetensors file ({name} is cut off, or is none). Fetch it again."
+            )
         if name == "tokenizer.json" and not _last_bytes(file).rstrip().endswith(b"}"):  # too large to be parsed here
             raise ModelError(f"{file} is no valid JSON: its end is missing. Fetch it again.")
         if name not in _JSON:
@@ -105,6 +109,20 @@ def _check_files(folder: Path) -> None:
 def _is_pointer(file: Path) -> bool:
     with file.open("rb") as opened:
         return opened.read(len(_POINTER)) == _POINTER
+
+
+def _is_whole(weights: Path) -> bool:
+    """Has a safetensors file a header, and all the bytes of which it speaks? Its tensors are not read."""
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length <= weights.stat().st_size:
+            return False
+        try:
+            tensors = {k: v for k, v in json.loads(file.read(length)).items() if k != "__metadata__"}
+            ends = [int(tensor["data_offsets"][1]) for tensor in tensors.values()]
+        except (ValueError, TypeError, AttributeError, KeyError, IndexError):
+            return False
+    return weights.stat().st_size >= 8 + length + max(ends, default=0)
 
 
 def _last_bytes(file: Path) -> bytes:

@@ -137,6 +137,7 @@ def test_a_picture_from_the_camera(image_demo, show):
     assert opened.foreign == []
 
 
+@pytest.mark.slow
 def test_two_pages_of_one_process_take_files_and_keep_them_apart(image_demo, show, tmp_path):
     from hftl.demo.app import launch_demo, page_folder
 
