@@ -14,7 +14,6 @@ from hftl.surroundings import hub_reachable
 
 
 _POINTER = b"version https://git-lfs.github.com/spec"
-_PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _INDEX = "model.safetensors.index.json"
 SAFE = (".safetensors", ".safetensors.index.json")  # endings of files of weights
 _JSON = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "adapter_config.json", _INDEX)
@@ -172,11 +171,14 @@ def check_reads(name: str, revision: str | None, task: str, kind: str) -> None:
     fields: dict[str, Any] = {}
     if config is not None and config.is_file():
         with contextlib.suppress(ValueError):  # of the cache: what is broken there, its loading will say
-            fields = json.loads(config.read_bytes())
+            read = json.loads(config.read_bytes())
+            fields = read if isinstance(read, dict) else {}
     signs = {"text": {"vocab_size", "text_config"}, "image": {"num_channels", "image_size", "vision_config"}}
     reads = {one for one, names in signs.items() if names & fields.keys()}
     reads = {packaged.input} if packaged is not None and not folder.is_dir() else reads
-    if reads and kind not in reads:
+    beside = {"text": ("tokenizer", "vocab"), "image": ("preprocessor_config", "processor_config")}[kind]
+    known = config is not None and any(file.name.startswith(beside) for file in config.parent.glob("*"))
+    if reads and kind not in reads and not known:  # ImageGPT has a vocabulary, of colours
         raise ModelError(
             f"{name} is {checkpoint_of(fields.get('model_type'))}, which cannot do {task}: it reads "
             f"{' and '.join(sorted(reads))}s. For {task} try one that `hftl models` or `hftl pick {task}` names."
@@ -187,7 +189,7 @@ def check_reads(name: str, revision: str | None, task: str, kind: str) -> None:
             "green and blue."
         )
     own = "pretrained_cfg" in fields or "image_processor_type" in fields  # in config.json itself, as timm's
-    if kind == "image" and folder.is_dir() and not own and not any((folder / file).is_file() for file in _PROCESSORS):
+    if kind == "image" and folder.is_dir() and not own and not known:
         raise ModelError(
             f"{folder} has no preprocessor_config.json, which says how images are scaled: copy that of the model it comes "
             "from into the folder."
