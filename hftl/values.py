@@ -71,7 +71,7 @@ def check_bounds(name: str, value: Any) -> None:
 
 @cache
 def _body(module: str) -> list[ast.stmt]:
-    """Return what stands in a module of transformers, from its source: to import it takes seconds."""
+    """Return the statements of a module of transformers, parsed from its source, since importing it takes seconds."""
     spec = importlib.util.find_spec("transformers")
     assert spec is not None
     assert spec.origin is not None

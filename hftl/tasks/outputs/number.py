@@ -206,7 +206,7 @@ NUMBER = Output(
     },
     say=lambda value, names: f"{value:.4g}",
     typed=typed_number,
-    as_typed=lambda value, names, row: f"{value:.4g}",
+    as_typed=lambda value, names, row: f"{value:.7g}",  # the digits of 32 bits
     tell=_tell,
     beside=lambda outputs, targets: {"spearman": spearman(decode(outputs), targets)},
     smaller=("rmse", "mae"),
