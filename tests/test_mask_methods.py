@@ -174,14 +174,13 @@ def test_wise_ends_between_probe_and_full_under_the_linear_decoder(shapes, segfo
 
 @pytest.mark.parametrize("method", ["head", pytest.param("gradual", marks=pytest.mark.slow)])
 def test_decoder_learns_alone_on_a_frozen_body(shapes, dino, tmp_path, method):  # noqa: F811
-    run = adapted(shapes, dino, method, tmp_path / "run", max_steps=2)
+    run = adapted(shapes, dino, method, tmp_path / "run", max_steps=10)  # two for each of five stages
     before = transformers.Dinov2Model.from_pretrained(dino).state_dict()
     after = run.predictor.model.backbone.state_dict()
     moved = [name for name, value in before.items() if name in after and not torch.equal(value, after[name])]
     assert bool(moved) == (method == "gradual")
     norm = run.predictor.model.decode_head.bottleneck.batch_norm
     assert norm.running_mean.abs().max() > 0
-    assert any("no cache of frozen layers" in line for line in run.report["warnings"])
 
 
 def test_auto_is_the_default_and_ranks_by_miou(shapes, dino, tmp_path):  # noqa: F811

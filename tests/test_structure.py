@@ -71,18 +71,18 @@ BUDGETS = {
     "hftl/export": 1170,
     "hftl/forgetting": 610,
     "hftl/job": 710,
-    "hftl/methods": 1040,
+    "hftl/methods": 1050,
     "hftl/models": 1830,
     "hftl/planning": 840,
     "hftl/publishing": 2490,
     "hftl/report": 3220,
     "hftl/selection": 2080,
     "hftl/tasks": 3940,
-    "hftl/training": 2770,
+    "hftl/training": 2930,
     "hftl/ui": 2100,
     "spaces_demo": 640,
 }
-MAX_FILES = 265
+MAX_FILES = 266
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

@@ -28,7 +28,7 @@ def gradual(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     if config.thaw_to is None:
         tops.append(None)
     share = 1.0 / (len(tops) + 1)
-    stages = [head_stage(loaded.layers, loaded.outputs, share, config.thaw_every)]
+    stages = [head_stage(loaded, share, config.thaw_every)]
     for top in tops:
         groups = decayed_groups(loaded.layers, decay, top=top)
         stages.append(Stage(top_in_words(loaded.layers, top), groups, share, epochs=config.thaw_every))

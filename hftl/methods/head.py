@@ -17,7 +17,7 @@ def head(loaded: Loaded, config: MethodConfig, n_train: int) -> Plan:
     """
     rows = MAP_ROWS if answers_pixels(loaded.model) else ROWS
     defaults = {"learning_rate": LEARNING_RATE, "num_train_epochs": EPOCHS, "per_device_train_batch_size": rows}
-    return plan_of(loaded, config, [head_stage(loaded.layers, loaded.outputs, 1.0)], defaults)
+    return plan_of(loaded, config, [head_stage(loaded, 1.0)], defaults)
 
 
 HEAD = Method(

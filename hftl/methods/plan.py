@@ -180,9 +180,11 @@ def plan_of(loaded: Loaded, config: MethodConfig, stages: Sequence[Stage], defau
     return Plan(loaded.model, loaded.outputs, loaded.layers, (*first, *stages), defaults)
 
 
-def head_stage(layers: Layers, outputs: tuple[str, ...], share: float, epochs: float | None = None) -> Stage:
-    """The head alone by gradient; on cached features where it is one Linear."""
-    single = len(outputs) == 1 and set(layers.head) <= {f"{outputs[0]}.weight", f"{outputs[0]}.bias"}
+def head_stage(loaded: Loaded, share: float, epochs: float | None = None) -> Stage:
+    """The head alone by gradient; on cached features where it is one Linear and answers rows or words."""
+    layers, outputs = loaded.layers, loaded.outputs
+    single = not answers_pixels(loaded.model) and len(outputs) == 1
+    single = single and set(layers.head) <= {f"{outputs[0]}.weight", f"{outputs[0]}.bias"}
     return Stage("head", (Group("head", layers.head, 1.0),), share, True, single, epochs)
 
 

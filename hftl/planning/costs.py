@@ -137,7 +137,7 @@ def choose_cache(ready: Prepared, plan: Plan) -> StateChoice:
     maker, note = state_maker(plan, parts, ready.collate, ready.config)
     if maker is None:
         return StateChoice(None, note=note)
-    size = sum(math.prod(shape) for part in parts for shape in maker.shapes(part).values()) * maker.dtype.itemsize
+    size = sum(map(maker.bytes, parts))
     why = shortage("states", size)
     if why is not None:
         return StateChoice(None, note=without(ready.config.method.cache, why)[1])
@@ -240,8 +240,8 @@ def _inputs(ready: Prepared, trial: Plan, stage: Stage, numbers: np.ndarray, cac
         features = rows.by_row(np.zeros((rows.count, trial.model.get_submodule(trial.output).in_features), np.float32))
     first = trial.frozen_blocks(stage)
     if cache.maker is not None and first in cache.maker.firsts:
-        shape = cache.maker.shapes(replace(rows, augment=False))[str(first)]
-        stored = {first: with_states(rows, np.zeros(shape, np.float32))}
+        shapes = cache.maker.arrays(replace(rows, augment=False))
+        stored = {first: with_states(rows, first, {name: np.zeros(*array) for name, array in shapes.items()})}
         states = StateCache(cache.maker.anatomy, stored, stored, [])
     data = replace(
         ready.stage_data, train=rows, validation=rows, train_features=features, validation_features=features

@@ -120,19 +120,19 @@ def _stored(kind: str, key: str) -> dict[str, np.ndarray] | None:
 
 
 @contextmanager
-def new_states(key: str, shapes: dict[str, tuple[int, ...]], dtype: np.dtype) -> Iterator[dict[str, np.ndarray]]:
-    """Give the processes of a machine one writable array per name; `read_states` finds them after the block.
+def new_states(key: str, wanted: dict[str, tuple[tuple[int, ...], np.dtype]]) -> Iterator[dict[str, np.ndarray]]:
+    """Give the processes of a machine one writable array per name, of this shape and kind; `read_states` finds them after the block.
 
     All processes enter and leave together. Raises OSError on every one of them when the budget or the disk has no room.
     """
-    size = sum(math.prod(shape) for shape in shapes.values()) * dtype.itemsize
+    size = sum(math.prod(shape) * kind.itemsize for shape, kind in wanted.values())
     with ExitStack() as stack:
         partial = problem = None
         if is_local_main_process():
             try:
                 partial = stack.enter_context(_new_folder("states", key, size))
-                for name, shape in shapes.items():
-                    _allocate(partial / f"{name}.npy", shape, dtype)
+                for name, (shape, kind) in wanted.items():
+                    _allocate(partial / f"{name}.npy", shape, kind)
             except OSError as error:
                 problem = str(error)
         here = socket.gethostname()
@@ -141,7 +141,7 @@ def new_states(key: str, shapes: dict[str, tuple[int, ...]], dtype: np.dtype) ->
         if problems:
             raise OSError(problems[0])
         folder = next(path for host, path, _ in places if host == here and path)
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in shapes}
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in wanted}
         yield arrays
         for array in arrays.values():
             array.flush()

@@ -1,7 +1,8 @@
 """Store the states that enter a block, and run a model from them: what lies below is left out."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -16,9 +17,11 @@ from hftl.models.layers import Layers, is_under
 from hftl.tasks.task import Encoded, Ragged
 from hftl.training.cache import cache_key, new_states, preprocessing, read_states, weights_hash
 from hftl.training.features import Batch, Passer
+from hftl.training.maps import Maps
 from hftl.training.world import local_world, one_machine
 
 
+MASKS = "masks"
 TOLERANCE = 1e-4  # of the logits, between the whole model and a replay
 
 
@@ -30,6 +33,21 @@ class Anatomy:
     blocks: tuple[str, ...]
     lengths: tuple[int, ...]  # entries of a block's output tuple, 0 for a plain tensor
     shapes: tuple[tuple[int, ...], ...]  # [n, ...] of the states that enter each block, and of what leaves the last
+    pixels: tuple[int, ...] = (3, 1, 1)  # of images that nobody reads
+
+    def capture(self, model: nn.Module, firsts: Sequence[int]) -> AbstractContextManager[dict[int, Any]]:
+        """Collect what enters the blocks numbered in `firsts`."""
+        return capture(model, self.blocks, firsts)
+
+    def bypassed(self, model: nn.Module, first: int, states: torch.Tensor) -> list[tuple[nn.Module, Any]]:
+        """The modules under block `first`, each with what it hands on in place of what it would put out."""
+        modules = [(self.stem, 0), *zip(self.blocks[:first], self.lengths, strict=False)]
+        return [(model.get_submodule(name), _as_output(states, length)) for name, length in modules]
+
+    def below(self, plan: Plan, first: int) -> list[str]:
+        """Names of the parameters and buffers under block `first`, which alone decide about its input."""
+        above = (*plan.layers.modules[first:], *plan.layers.above)
+        return [name for name in plan.model.state_dict() if not is_under(name.removeprefix(plan.path), above)]
 
 
 def first_tensor(value: Any) -> Any:
@@ -122,44 +140,44 @@ class OnStates(nn.Module):
     accepts_loss_kwargs = False
     config: Any = None  # of a PreTrainedModel; Trainer asks for it where labels are smoothed
 
-    def __init__(self, model: nn.Module, anatomy: Anatomy, first: int):
+    def __init__(self, model: nn.Module, anatomy: Anatomy | Maps, first: int):
         super().__init__()
         self.model = model
         self.anatomy, self.first = anatomy, first
 
     @property
     def _keys_to_ignore_on_save(self) -> set[str]:
-        """Trainer asks for what a checkpoint need not hold: all that does not learn."""
-        learning = {name for name, p in self.named_parameters() if p.requires_grad}
-        return set(self.state_dict()) - learning
+        """Trainer asks for what a checkpoint need not hold: weights that do not learn."""
+        return {name for name, p in self.named_parameters() if not p.requires_grad}
 
     def tie_weights(self) -> None:
         """Trainer calls this after such a checkpoint; nothing is tied here."""
 
     def forward(self, states: torch.Tensor, labels: torch.Tensor | None = None, **inputs: torch.Tensor) -> Any:
         """Return the model's output for `states`, the input of block `first` ([n, ...]); `inputs` give the masks."""
-        inputs = inputs or {"pixel_values": states.new_zeros(len(states), 3, 1, 1)}  # read by nobody
-        a = self.anatomy
-        bypassed = [(a.stem, 0), *zip(a.blocks[: self.first], a.lengths, strict=False)]
-        modules = [(self.model.get_submodule(name), length) for name, length in bypassed]
-        for module, length in modules:
+        inputs = inputs or {"pixel_values": states.new_zeros(1).expand(len(states), *self.anatomy.pixels)}
+        bypassed = self.anatomy.bypassed(self.model, self.first, states)
+        for module, output in bypassed:
             # A function of the instance hides the class's own `forward`; deleting it brings that back.
-            module.forward = _hand_on(states, length)  # type: ignore[method-assign]
+            module.forward = partial(_hand_on, output)
         try:
             return self.model(**inputs)
         finally:
-            for module, _ in modules:
+            for module, _ in bypassed:
                 del module.forward
 
 
-def _hand_on(states: torch.Tensor, length: int) -> Any:
-    output = states if length == 0 else (states, *([None] * (length - 1)))
-    return lambda *_, **__: output
+def _as_output(states: torch.Tensor, length: int) -> Any:
+    return states if length == 0 else (states, *([None] * (length - 1)))
 
 
-def replays_exactly(model: nn.Module, anatomy: Anatomy, firsts: Sequence[int], batch: Batch) -> bool:
+def _hand_on(output: Any, *_: Any, **__: Any) -> Any:
+    return output
+
+
+def replays_exactly(model: nn.Module, anatomy: Anatomy | Maps, firsts: Sequence[int], batch: Batch) -> bool:
     """Do the logits from each boundary in `firsts` equal those of the whole model on `batch`?"""
-    with capture(model, anatomy.blocks, firsts) as states:
+    with anatomy.capture(model, firsts) as states:
         whole = _forward(model, batch)
     scale = float(whole.abs().max().clamp(min=1))
     masks = {name: value for name, value in batch.items() if name != "pixel_values"}
@@ -172,7 +190,7 @@ class StateMaker:
     """Stores the states that enter the blocks `firsts`, of augmented rows in `views` versions."""
 
     plan: Plan
-    anatomy: Anatomy
+    anatomy: Anatomy | Maps
     firsts: list[int]
     passer: Passer
     views: int
@@ -187,10 +205,20 @@ class StateMaker:
         """How many versions of every row are stored."""
         return self.views if encoded.augment else 1
 
-    def shapes(self, encoded: Encoded) -> dict[str, tuple[int, ...]]:
-        """Shapes of the stored arrays by number of the block: [views, tokens of all rows, d], or [views, n, ...]."""
+    def arrays(self, encoded: Encoded) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+        """Shape and kind of each stored array: by number of the block the states, [views, tokens of all rows, d] or
+        [views, n, ...]; and the masks that moved with the images, [views, n, height, width].
+        """
         count, inner = (len(encoded), 1) if encoded.starts is None else (int(encoded.starts[-1]), 2)
-        return {str(f): (self.views_of(encoded), count, *self.anatomy.shapes[f][inner:]) for f in self.firsts}
+        views, shapes = self.views_of(encoded), self.anatomy.shapes
+        arrays = {str(f): ((views, count, *shapes[f][inner:]), self.dtype) for f in self.firsts}
+        if encoded.keep is not None:
+            arrays[MASKS] = ((views, count, *self.anatomy.pixels[1:]), np.dtype(np.int32))
+        return arrays
+
+    def bytes(self, encoded: Encoded) -> int:
+        """How many bytes the arrays take."""
+        return sum(math.prod(shape) * kind.itemsize for shape, kind in self.arrays(encoded).values())
 
     def key(self, encoded: Encoded) -> str:
         """Where the states of `encoded` lie in the cache."""
@@ -200,7 +228,7 @@ class StateMaker:
             use_cpu=self.passer.use_cpu,
             kind="states",
             firsts=self.firsts,
-            weights=weights_hash(model, _below(self.plan, max(self.firsts))),
+            weights=weights_hash(model, self.anatomy.below(self.plan, max(self.firsts))),
             bf16=self.passer.bf16,
             rows=encoded.fingerprint(),
             sample=preprocessing(self.passer.collate, encoded),
@@ -224,7 +252,7 @@ class StateMaker:
         stored = read_states(key)
         if stored is None:
             raise OSError("the stored states cannot be read")
-        return {first: with_states(encoded, stored[str(first)]) for first in self.firsts}
+        return {first: with_states(encoded, first, stored) for first in self.firsts}
 
     @contextmanager
     def beside(self, encoded: Encoded) -> Iterator[Callable[[list[int], Batch], None] | None]:
@@ -245,14 +273,16 @@ class StateMaker:
     def _storing(self, encoded: Encoded, key: str) -> Iterator[Callable[..., None]]:
         """Hook the blocks; yield `record(rows, output, batch, view=0)`, which writes what the last pass put into them."""
         with (
-            new_states(key, self.shapes(encoded), self.dtype) as arrays,
-            capture(self.plan.model, self.anatomy.blocks, self.firsts) as states,
+            new_states(key, self.arrays(encoded)) as arrays,
+            self.anatomy.capture(self.plan.model, self.firsts) as states,
         ):
             targets = {first: _by_row(encoded, arrays[str(first)]) for first in self.firsts}
 
             def record(rows: list[int], _: Any, batch: Batch, view: int = 0) -> None:
                 for first, value in states.items():
                     _write(targets[first][view], value, rows, batch.get("attention_mask"))
+                if MASKS in arrays:
+                    arrays[MASKS][view, rows] = batch["labels"].cpu().numpy()
 
             yield record
 
@@ -262,10 +292,30 @@ def with_array(encoded: Encoded, name: str, array: Any) -> Encoded:
     return replace(encoded, arrays={**encoded.arrays, name: array})
 
 
-def with_states(encoded: Encoded, stored: np.ndarray) -> Encoded:
-    """Return the rows with their states, as `StateMaker.shapes` says, read from disk as they are needed."""
-    views = _by_row(encoded, stored)
+def with_states(encoded: Encoded, first: int, stored: dict[str, np.ndarray]) -> Encoded:
+    """Return the rows with their states, of `StateMaker.arrays`, read from disk as they are needed.
+
+    Of masks a row is then nothing but its states and the mask that belongs to them.
+    """
+    views: list[Any] = _by_row(encoded, stored[str(first)])
+    if MASKS in stored:
+        views = [_Pairs(*pair) for pair in zip(views, stored[MASKS], strict=True)]
+        encoded = replace(encoded, arrays={}, targets=np.zeros(len(encoded)))
     return with_array(encoded, "states", _Views(views) if len(views) > 1 else views[0])
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """The states of every row with its mask."""
+
+    states: Any
+    masks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.states[index], self.masks[index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,7 +327,7 @@ class _Views:
     def __len__(self) -> int:
         return len(self.versions[0])
 
-    def __getitem__(self, index: int) -> np.ndarray:
+    def __getitem__(self, index: int) -> Any:
         view = int(torch.randint(len(self.versions), (1,)))  # `Numbered` seeds it by epoch and row
         return self.versions[view][index]
 
@@ -302,9 +352,3 @@ def _write(target: Any, value: torch.Tensor, rows: list[int], mask: torch.Tensor
     real = mask.bool().cpu().numpy() if mask is not None and isinstance(target, Ragged) else [...] * len(rows)
     for i, row in enumerate(rows):
         target[row][:] = array[i][real[i]]
-
-
-def _below(plan: Plan, first: int) -> list[str]:
-    """Names of the parameters and buffers under block `first`, which alone decide about its input."""
-    above = (*plan.layers.modules[first:], *plan.layers.above)
-    return [name for name in plan.model.state_dict() if not is_under(name.removeprefix(plan.path), above)]

@@ -23,6 +23,7 @@ from hftl.training.arguments import stage_epochs
 from hftl.training.cache import drop_states
 from hftl.training.features import Batch, Passer
 from hftl.training.hooks import NO_HOOKS, Hooks
+from hftl.training.maps import Maps, maps_of
 from hftl.training.precision import choose_bf16, runs_on_cpu
 from hftl.training.replay import Anatomy, OnFeatures, OnStates, StateMaker, anatomy_of, replays_exactly, with_array
 from hftl.training.trainer import Groups
@@ -67,7 +68,11 @@ def _labels(items: list[dict[str, Any]]) -> torch.Tensor:
 
 def _collate_states(collate: Callable, items: list[dict[str, Any]]) -> Batch:
     """The task's own batch, with states [n, ...] as float32 beside it."""
-    rows = [_as_tensor(item.pop("states")) for item in items]
+    stored = [item.pop("states") for item in items]
+    if isinstance(stored[0], tuple):
+        labels = torch.from_numpy(np.stack([mask for _, mask in stored])).long()
+        return {"states": torch.stack([_as_tensor(array) for array, _ in stored]), "labels": labels}
+    rows = [_as_tensor(array) for array in stored]
     if "input_ids" in items[0]:
         batch = dict(collate(items))
         mask = batch["attention_mask"].bool()
@@ -86,7 +91,7 @@ def _as_tensor(array: np.ndarray) -> torch.Tensor:
 class StateCache:
     """The rows of each stage that runs from stored states, and the keys of these in the cache."""
 
-    anatomy: Anatomy
+    anatomy: Anatomy | Maps
     train: dict[int, Encoded]  # first block → rows
     validation: dict[int, Encoded]
     keys: list[str]
@@ -148,13 +153,19 @@ def state_maker(
     if mode == "off" or not epochs:
         return None, ""
     train, plain = parts
+    if train.window is not None:
+        return without(mode, "other windows of the images are drawn in every epoch")
     if train.keep is not None:
-        return without(mode, "decoders of pixels read states of several depths, and masks move with their images")
+        epochs = {first: n for first, n in epochs.items() if first == len(plan.layers.modules)}
+        if not epochs:
+            return without(mode, "decoders of pixels read states of several depths")
     views = config.method.cache_views if train.augment else 1
     if mode == "auto" and sum(epochs.values()) < 2 * views:
         return None, f"no cache of frozen layers: {sum(epochs.values()):g} epochs would not pay for {views} passes"
     sample = collate([plain[i] for i in range(min(3, len(plain)))])
-    anatomy = anatomy_of(plan.model, plan.layers, plan.path, sample)
+    anatomy: Anatomy | Maps | None = anatomy_of(plan.model, plan.layers, plan.path, sample)
+    if train.keep is not None:
+        anatomy = maps_of(plan, sample)
     if anatomy is None or not replays_exactly(plan.model, anatomy, sorted(epochs), sample):
         return without(mode, "this model's layers cannot be run from stored states")
     passer = Passer(collate, runs_on_cpu(config.training), choose_bf16(config.training))

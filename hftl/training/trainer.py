@@ -102,12 +102,10 @@ class GroupedTrainer(Trainer):
                 folder = output_dir or str(self.args.output_dir)
                 self.model.save_pretrained(folder, state_dict=state_dict, save_original_format=False)
             return
-        if isinstance(
-            self.model, OnStates | OnFeatures
-        ):  # only what learns changes; the rest stays in memory as it is
-            state_dict = {
-                n: p.detach().cpu().contiguous() for n, p in self.model.named_parameters() if p.requires_grad
-            }
+        if isinstance(self.model, OnStates | OnFeatures):  # weights that do not learn stay in memory as they are
+            frozen = {name for name, p in self.model.named_parameters() if not p.requires_grad}
+            state = self.model.state_dict()
+            state_dict = {name: t.cpu().contiguous().clone() for name, t in state.items() if name not in frozen}
         super()._save(output_dir, state_dict)
 
 
