@@ -12,7 +12,7 @@ import numpy as np
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from hftl import terminal
-from hftl.config import TASK_NAMES, RunConfig, build_config, to_yaml
+from hftl.config import TASK_NAMES, RunConfig, build_config, check_score, to_yaml
 from hftl.data.files import NO_DATA
 from hftl.data.settle import find_task
 from hftl.errors import DataError
@@ -172,9 +172,8 @@ def adapt(
     named = {"method": method, "output_dir": output_dir, "model": model_name(model, processing_class), **flags}
     named = {name: value for name, value in named.items() if value is not None or name in flags}
     config = config_of(task, {"data": data_with(data, eval_dataset), **flags_in(args, named)})
-    return run(
-        config, hooks_for(config.method.method or get_task(config.task).default_method, callbacks, compute_metrics)
-    )
+    hooks = hooks_for(config.method.method or get_task(config.task).default_method, callbacks, compute_metrics)
+    return run(config, hooks)
 
 
 @for_python
@@ -228,9 +227,8 @@ def run(config: RunConfig, hooks: Hooks = NO_HOOKS) -> Result:
 def _run_claimed(config: RunConfig, hooks: Hooks) -> Result:
     check_arguments(config, get_task(config.task).output)
     check_world(runs_on_cpu(config.training))
-    config = stored_race(
-        replace(config, output_dir=broadcast_from_main(config.output_dir))
-    )  # rank 0 chose a free name
+    config = replace(config, output_dir=broadcast_from_main(config.output_dir))  # rank 0 chose a free name
+    config = stored_race(config)
     half = choose_bf16(config.training)
     check_strategy(str(config.method.method), *current_strategy(), half=half, seeds=config.seeds)
     if config.seeds == 1:
@@ -264,6 +262,8 @@ def _prepare(run: Run) -> Prepared:
     """Data, model and encoded rows; what cannot be done with them costs no forward pass."""
     ready = prepare(run.config)
     check_fits(run.config, ready.loaded.model, len(ready.train))
+    if run.hooks.compute_metrics is None:
+        check_score(run.config.training, ready.task.output.scores)
     check_method(run.config.method, ready.loaded)
     rows = f"{len(ready.train):,} training and {len(ready.validation):,} validation rows"
     terminal.sum_up(". ".join([rows, *(line.rstrip(".") for line in ready.splits.readings)]))
@@ -274,7 +274,7 @@ def _see(run: Run, ready: Prepared, base: Base | None) -> Seen:
     """One forward pass over train and validation: the frozen features and, where the plan reads them, the states."""
     config, loaded, build_plan = ready.config, ready.loaded, get_method(str(ready.config.method.method))
     plan = build_plan(loaded, config.method, len(ready.train))
-    dense = ready.task.output.keep is not None
+    output, dense = ready.task.output, ready.task.output.keep is not None
     if dense:
         run.hooks.metrics((), ready.validation.targets)  # which refuses
     if not (loaded.outputs or build_plan.needs_probe):  # a decoder that no probe can be written into
@@ -285,10 +285,10 @@ def _see(run: Run, ready: Prepared, base: Base | None) -> Seen:
         features, origin = frozen_features(ready, parts, beside=beside)
     seen = plan_on(ready, features, origin, plan, base.maps.probe if base and base.maps else None)
     tried = () if dense else seen.probe.logits(values_of(features["validation"][seen.probe.pooling]))
-    run.hooks.metrics(tried, ready.validation.targets)  # what fails, fails before the training
-    terminal.sum_up(
-        f"of {len(ready.train) + len(ready.validation):,} rows{' (from the cache)' if seen.origin == 'cache' else ''}"
-    )
+    own = run.hooks.metrics(tried, ready.validation.targets)  # what fails, fails before the training
+    check_score(config.training, [*output.scores, *(own if output.scale is None else ())])  # numbers are standardised
+    origin = " (from the cache)" if seen.origin == "cache" else ""
+    terminal.sum_up(f"of {len(ready.train) + len(ready.validation):,} rows{origin}")
     if is_main_process() and terminal.verbose:
         show_plan(seen.plan, config.training.get("learning_rate", seen.learning_rate))
     return seen

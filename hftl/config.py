@@ -7,6 +7,7 @@ Every other flag is a field of `transformers.TrainingArguments` and goes to the 
 import dataclasses
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,17 @@ TASK_KINDS = {  # what a row of each is, which says what files of data there may
     "token-classification": "sentence",
     "image-segmentation": "image",
 }
+_ROW_SCORES = (
+    *("accuracy", "macro_f1", "macro_precision", "macro_recall"),
+    *("micro_f1", "exact", "micro_precision", "micro_recall"),
+    *("r2", "rmse", "mae", "pearson"),
+)
+TASK_SCORES = {  # of all outputs of each, which a checkpoint may be chosen by; likewise
+    "text-classification": _ROW_SCORES,
+    "image-classification": _ROW_SCORES,
+    "token-classification": ("f1", "macro_f1", "strict_f1", "precision", "recall"),
+    "image-segmentation": ("miou", "pixel_accuracy", "dice"),
+}
 SHORTLISTS = ("small", "base", "large", "multilingual", "long")  # of `hftl pick`, in hftl/selection/shortlist.csv
 BY_GRADIENT = ("loss",)  # flags of the methods that answer training rows by gradient
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")  # transformers' words
@@ -44,6 +56,16 @@ def check_task(name: object) -> str:
         have = ", ".join(TASK_NAMES)
         raise ConfigError(f"There is no task {name!r}; there are {have}.{did_you_mean(key, TASK_NAMES)}")
     return key
+
+
+def check_score(training: dict[str, Any], scores: Iterable[str]) -> None:
+    """Raise `ConfigError` when `--metric_for_best_model` is none of the scores that will be there."""
+    name, have = training.get("metric_for_best_model"), ["loss", *scores]
+    if name is not None and str(name).removeprefix("eval_") not in have:
+        raise ConfigError(
+            f"--metric_for_best_model {name}: there is no such score here. There are {', '.join(have)}."
+            f"{did_you_mean(str(name), have)}"
+        )
 
 
 def _flag(default: Any, kind: type, text: str, choices: tuple[str, ...] = ()) -> Any:

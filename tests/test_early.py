@@ -6,8 +6,8 @@ import shutil
 
 import pytest
 
-from hftl.config import TASK_KINDS
-from hftl.tasks import TASKS
+from hftl.config import TASK_KINDS, TASK_SCORES
+from hftl.tasks import TASKS, combinations
 from hftl.values import trainer_fields, training_values
 from tests.command import environment, shell, text_csv, write_csv
 from tests.small_data import image_folder
@@ -55,6 +55,7 @@ CASES = {
     "train --data sample:digit": "There is no sample 'digit'; there are wikipedia-topics",
     "doctor sample:digit": "Did you mean 'digits'?",
     "train text-classification": "No data was given",
+    f"{TRAIN} --metric_for_best_model acuracy": "no such score here. There are loss, accuracy, macro_f1",
     f"{TRAIN} --data x.docx": "cannot read files of the kind .docx",
     f"{TRAIN} --data x.conll": "(.conll and .txt hold words: token-classification)",
     f"{TRAIN} --data nothing": "the folder 'nothing' holds no files of data",
@@ -217,8 +218,10 @@ def test_predicting_imports_no_more_than_it_needs(tmp_path):
     assert done.code == 0, done.err
 
 
-def test_light_kinds_equal_the_real_ones():
+def test_light_kinds_and_scores_equal_the_real_ones():
     assert {name: task.inputs.kind for name, task in TASKS.items()} == TASK_KINDS
+    scores = {name: list(dict.fromkeys(s for t in combinations(name) for s in t.output.scores)) for name in TASKS}
+    assert {name: sorted(names) for name, names in TASK_SCORES.items()} == {n: sorted(s) for n, s in scores.items()}
 
 
 def test_values_of_training_flags():

@@ -140,6 +140,7 @@ def result(base, folder) -> Result:
         "callbacks": [Epochs],
         "compute_metrics": shares,
         "eval_dataset": frame[48:],
+        "metric_for_best_model": "mine",
     }
     Epochs.seen.clear()
     rows = frame[:48].to_dict("records")

@@ -61,7 +61,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 4080,  # its own files, without folders
+    "hftl": 4100,  # its own files, without folders
     "hftl/cli": 1420,
     "hftl/data": 3930,
     "hftl/demo": 1930,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hftl.atomic import check_output_file
-from hftl.config import TASK_KINDS, RunConfig
+from hftl.config import TASK_KINDS, TASK_SCORES, RunConfig, check_score
 from hftl.data.files import NO_DATA, check_columns, check_data
 from hftl.errors import ConfigError, DataError, ModelError
 from hftl.methods import check_combination
@@ -22,6 +22,8 @@ def check_run(config: RunConfig, task: str | None, verb: str) -> None:
     if config.resume:
         return
     check_trackers(config.training.get("report_to"))
+    if task:
+        check_score(config.training, TASK_SCORES[config.task])
     if verb == "train" and config.output_dir is not None:
         check_output(config.output_dir, overwrite=config.overwrite, resume=False)
     if config.data.data is None:

@@ -190,7 +190,7 @@ def _cost(ready: Prepared, trial: Plan, stage: Stage, cache: StateChoice, folder
     if stage.solve is not None:
         return StageCost(stage, learning)
     rows = ready.rows_to_train_on
-    args = stage_arguments(trial, stage, ready.config, ready.task.output.best, Path(folder), len(rows))
+    args = stage_arguments(trial, stage, ready.config, ready.task.output, Path(folder), len(rows))
     per_epoch = steps_per_epoch(args, len(rows))
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
     epochs = steps / per_epoch if args.max_steps > 0 else float(args.num_train_epochs)

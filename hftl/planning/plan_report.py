@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hftl.config import RunConfig
+from hftl.config import RunConfig, check_score
 from hftl.errors import ConfigError
 from hftl.evaluation.verdict import Comparison
 from hftl.evidence.ladder import compare
@@ -61,6 +61,7 @@ def measure(config: RunConfig) -> Basis:
     machine = look_at_machine(runs_on_cpu(config.training))
     ready = prepare(config)
     check_fits(config, ready.loaded.model, len(ready.train))
+    check_score(config.training, ready.task.output.scores)
     check_method(config.method, ready.loaded)
     cost = time_features(ready)
     rows, features = comparison_features(ready, cost)

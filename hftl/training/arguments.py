@@ -62,6 +62,13 @@ def keeps_best(config: RunConfig) -> bool:
     return asked and config.training.get("eval_strategy", "epoch") != "no"
 
 
+def followed(config: RunConfig, output: Output) -> tuple[str, bool]:
+    """Return the score by which the best checkpoint is told, and whether more of it is better."""
+    name = str(config.training.get("metric_for_best_model", output.best)).removeprefix("eval_")
+    more = name not in output.smaller and not name.endswith("loss")  # for names of the user's own as Trainer says
+    return name, bool(config.training.get("greater_is_better", more))
+
+
 def batch_size(plan: Plan, stage: Stage, config: RunConfig, rows: int) -> int:
     """Rows of a step: the method's own, or half where typed epochs of so few `rows` would be fewer than `LEAST_STEPS`.
 
@@ -76,7 +83,7 @@ def batch_size(plan: Plan, stage: Stage, config: RunConfig, rows: int) -> int:
 
 
 def stage_arguments(
-    plan: Plan, stage: Stage, config: RunConfig, best_metric: str, folder: Path, rows: int
+    plan: Plan, stage: Stage, config: RunConfig, output: Output, folder: Path, rows: int
 ) -> TrainingArguments:
     """Return the TrainingArguments of a gradient stage over so many rows, whose checkpoints go to `folder`."""
     values: dict[str, Any] = {
@@ -86,7 +93,8 @@ def stage_arguments(
         # Else the last weights stay: at the low end of the schedule they are the better ones. Of 500 training rows the best
         # by macro F1 on 50 validation rows was 1.5 points worse, and by the log-loss 4 (benchmarks/rates.py).
         "load_best_model_at_end": keeps_best(config),
-        "metric_for_best_model": best_metric,
+        "metric_for_best_model": output.best,
+        "greater_is_better": followed(config, output)[1],
         "logging_steps": 0.05,  # of the stage's steps: a curve of 20 points, however long it is
         "logging_nan_inf_filter": False,  # Trainer would hide a NaN loss behind the average
         "report_to": "none",
@@ -173,7 +181,7 @@ def _rehearse(config: RunConfig, output: Output) -> None:
     plan = Plan(toy, ("linear",), Layers((), (), ()), (), {"learning_rate": 1e-3})
     stage = Stage("rehearsal", (), 1.0)
     with tempfile.TemporaryDirectory() as folder:
-        args = stage_arguments(plan, stage, config, output.best, Path(folder), rows=1)
+        args = stage_arguments(plan, stage, config, output, Path(folder), rows=1)
         if args.torch_compile and runs_on_cpu(config.training):
             raise ConfigError("on a CPU it compiles for minutes and trains no faster. Leave it out.")
         for callback in get_reporting_integration_callbacks(args.report_to):
@@ -193,7 +201,7 @@ def _trainer(toy: nn.Module, args: Any, output: Output) -> GroupedTrainer:
         train_dataset=_ROWS,
         eval_dataset=_ROWS,
         compute_loss_func=make_loss(args.label_smoothing_factor),
-        compute_metrics=lambda _: dict.fromkeys(output.scores, 0.0),  # their names are what flags can get wrong
+        compute_metrics=lambda _: {args.metric_for_best_model.removeprefix("eval_"): 0.0},  # `check_score` looks at it
     )
     trainer.stage_groups = [(1.0, list(toy.parameters()))]
     return trainer

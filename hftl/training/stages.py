@@ -32,7 +32,7 @@ from hftl.models.heads import unfold_scale, without_bias
 from hftl.tasks.ragged import values_of
 from hftl.tasks.scores import mean_loss, measure
 from hftl.tasks.task import Encoded
-from hftl.training.arguments import smaller_batch, stage_arguments
+from hftl.training.arguments import followed, smaller_batch, stage_arguments
 from hftl.training.cache import drop_states, weights_hash
 from hftl.training.checkpoints import Interruptible, PauseAt, Paused, stage_running, train_on
 from hftl.training.features import MAPS, Passer, head_watched, predict_logits, read_by_head
@@ -85,7 +85,6 @@ class _Fit:
     plan: Plan
     data: StageData
     config: RunConfig
-    best_metric: str
     work: Path
     states: StateCache | None
     pause: PauseAt | None
@@ -126,7 +125,7 @@ def _fit_stages(
     reports, notes = [StageReport(**entry) for entry in done["stages"]], done["notes"]
     first = len(reports)
     states, note = store(plan, data, config, done["states"]) if first < len(plan.stages) else (None, "")
-    fit = _Fit(plan, data, config, data.output.best, work, states, pause)
+    fit = _Fit(plan, data, config, work, states, pause)
     notes += [note] if note and note not in notes else []
     reads_states = states is not None if done["states"] is None else done["states"]  # decided once: they are rounded
     if is_main_process():
@@ -215,18 +214,16 @@ def _given(fit: _Fit, stage: Stage, probe: Probe) -> Given:
         return Given(probe, fit=partial(_new_probe, fit))
     data, flags = fit.data, fit.config.training
     rows, collate = data.validation, data.collate
-    metric = str(flags.get("metric_for_best_model", fit.best_metric)).removeprefix("eval_")
-    sign = 1 if flags.get("greater_is_better", not metric.endswith("loss")) else -1
+    metric, more = followed(fit.config, data.output)
 
     def score(model: nn.Module) -> float:
         logits = predict_logits(model, rows, collate, use_cpu=runs_on_cpu(flags), title="interpolation")
         values = {
+            **data.hooks.metrics(logits, rows.targets),
             **measure(data.output, data.output.decode(logits), rows.targets, data.labels),
             "loss": mean_loss(data.output, logits, rows.targets),
         }
-        if metric not in values:
-            raise TrainingError(f"--metric_for_best_model {metric} cannot be told; there are {', '.join(values)}.")
-        return sign * float(values[metric])
+        return float(values[metric]) * (1 if more else -1)
 
     return Given(probe, load_file(fit.work / f"stage-{stage.start}.safetensors"), score, metric, data.kept)
 
@@ -253,7 +250,7 @@ def closed_form(features: dict[str, Any], data: StageData, pooling: str, seed: i
 def _with_room(fit: _Fit, stage: Stage, folder: Path, notes: list[str]) -> StageReport:
     """Run the stage; after out-of-memory again from its start, with half the batch and twice the accumulation."""
     plan = fit.plan
-    args = stage_arguments(plan, stage, fit.config, fit.best_metric, folder, len(fit.data.train))
+    args = stage_arguments(plan, stage, fit.config, fit.data.output, folder, len(fit.data.train))
     # Several processes do not try again, and need no second copy of the model.
     start = {k: v.detach().cpu().clone() for k, v in plan.model.state_dict().items()} if args.world_size == 1 else {}
     while True:

@@ -82,6 +82,16 @@ def test_figures_of_labels_are_those_of_scikit_learn(folder):
     assert [row["label"] for row in result.report["per_class"]] == list(splits.labels)
 
 
+def test_of_errors_the_smallest_is_the_best(folder):
+    flags = {"method": "full", "learning_rate": 5e-2, "max_steps": -1, "num_train_epochs": 4}
+    result = run(folder, "number", name="smallest", metric_for_best_model="rmse", **flags)
+    scores = [entry["eval_r2"] for entry in result.report["stages"][-1]["history"] if "eval_r2" in entry]
+    assert len(set(scores)) == 4
+    assert result.report["metrics"]["validation"]["r2"]["value"] == pytest.approx(max(scores), abs=1e-4)
+    with pytest.raises(hftl.HftlError, match=r"no such score here\. There are loss, r2, rmse"):
+        run(folder, "number", name="none", metric_for_best_model="accuracy", **flags)
+
+
 def test_figures_of_numbers_are_those_of_scikit_learn(folder):
     data = measured(200)
     result = run(folder, "number", method="full", name="numbers", data=data, learning_rate=5e-3, max_steps=40)

@@ -19,7 +19,7 @@ WRONG = (
     ("--dataloader_num_workers -1", "--dataloader_num_workers"),
     ("--dataloader_prefetch_factor 2", "--dataloader_num_workers > 0"),
     ("--dataloader_persistent_workers true", "num_workers > 0"),
-    ("--metric_for_best_model nonsense", "eval_macro_f1"),
+    ("--metric_for_best_model nonsense", "no such score here. There are loss, accuracy, macro_f1"),
     ("--report_to foo", "tensorboard"),
     ("--deepspeed nope.json", "--deepspeed"),
     ("--tf32 true", "--tf32"),
