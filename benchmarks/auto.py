@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -70,8 +70,8 @@ def cells() -> Iterator[Cell]:
 
 
 def train(cell: Cell, folder: Path) -> dict[str, Any]:
-    """Train the cell in this process; return its scores, choices and CPU seconds."""
-    from hftl.adapt import adapt
+    """Train the cell in this process, on the rows of the first seed; return its scores, choices and CPU seconds."""
+    from hftl.adapt import config_of, run
     from hftl.surroundings import quiet_libraries
 
     quiet_libraries()
@@ -80,27 +80,27 @@ def train(cell: Cell, folder: Path) -> dict[str, Any]:
         return {**asdict(cell), "test": by_script(task, folder / cell.data), "cpu_seconds": cpu_seconds()}
     flags = {**flags, **({} if cell.rate is None else {"learning_rate": cell.rate})}
     with tempfile.TemporaryDirectory() as place:
-        run = adapt(
-            task,
-            data=str(folder / cell.data),
-            method=cell.method,
-            output_dir=Path(place) / "run",
-            max_train_samples=ROWS,
-            max_eval_samples=TEST,
-            evidence=False,
-            seed=cell.seed,
+        values = {
+            "data": str(folder / cell.data),
+            "method": cell.method,
+            "output_dir": Path(place) / "run",
+            "max_train_samples": ROWS,
+            "max_eval_samples": TEST,
+            "evidence": False,
             **flags,
-        )
-    figures = run.report["metrics"]
+        }
+        config = config_of(task, values)
+        result = run(replace(config, training={**config.training, "seed": cell.seed}))
+    figures = result.report["metrics"]
     validation = figures["validation"][BEST.get(score, score)]
     return {
         **asdict(cell),
-        "test": run.metrics[score]["value"],
+        "test": result.metrics[score]["value"],
         "validation": validation["value"] if isinstance(validation, dict) else validation,
         "loss": figures["validation"].get("log_loss"),
         "cpu_seconds": cpu_seconds(),
-        "seconds": run.report["timing"]["total_seconds"],
-        "selection": run.report["selection"],
+        "seconds": result.report["timing"]["total_seconds"],
+        "selection": result.report["selection"],
     }
 
 

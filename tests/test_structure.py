@@ -77,9 +77,9 @@ BUDGETS = {
     "hftl/publishing": 2490,
     "hftl/report": 3220,
     "hftl/selection": 2080,
-    "hftl/tasks": 3940,
+    "hftl/tasks": 3960,
     "hftl/training": 2930,
-    "hftl/ui": 2100,
+    "hftl/ui": 2120,
     "spaces_demo": 640,
 }
 MAX_FILES = 266

@@ -21,7 +21,7 @@ from hftl.atomic import check_folder, disk_errors, new_folder
 from hftl.data.columns import is_list
 from hftl.data.files import CONLL_SUFFIXES, IMAGE_SUFFIXES
 from hftl.data.images import open_image
-from hftl.data.masks import NAMES_FILES
+from hftl.data.masks import NAMES_FILES, Mask
 from hftl.data.written import file_rows, with_labels
 from hftl.doctor.findings import NO_KEY, NO_LABEL, Records
 from hftl.doctor.input_checks import copies_of, repeats
@@ -31,7 +31,6 @@ from hftl.errors import DataError, RunError
 from hftl.paths import typed_path
 from hftl.report.statements import counted
 from hftl.tasks.outputs.names import declared_in
-from hftl.tasks.task import Task
 from hftl.terminal import progress
 
 
@@ -100,15 +99,14 @@ def relabel(opened: Opened, labels: Mapping[tuple[str, int], str], out: Path) ->
     A label is given as a person types it (`Output.typed`).
 
     Raises:
-        DataError: there is no such row, or such labels cannot be corrected so.
+        DataError: there is no such row, or it cannot have such a label.
         RunError: `out` cannot be written; it is then not there.
     """
     records, output = opened.records, opened.task.output
-    trouble = uncorrectable(opened.task)
-    if trouble:
-        raise DataError(f"{records.name}: {trouble}")
     declared = declared_in(opened.source.tables[opened.named["train"]].features.get(str(opened.columns.label)))
-    known = dict.fromkeys([*opened.names, *(declared or () if output.single else ())])
+    known: Any = dict.fromkeys([*opened.names, *(declared or () if output.single else ())])
+    if records.masks:
+        known = {i for mask in records.masks if mask is not None for i in mask.ids}
     changes = Changes(records, np.ones(len(records), dtype=bool), records.label.copy())
     places = zip(records.split.tolist(), records.row.tolist(), strict=True)
     position_of = {(records.splits[split], row): position for position, (split, row) in enumerate(places)}
@@ -117,19 +115,12 @@ def relabel(opened: Opened, labels: Mapping[tuple[str, int], str], out: Path) ->
         if position is None:
             raise DataError(f"{records.name} has no row {row} (counted from 0) in {split}: has it changed since?")
         (content,) = opened.task.inputs.values(opened.inputs[split].select([row]))
-        value = output.typed(text, known, content)  # type: ignore[misc]
-        before = records.labels[records.label[position]] if records.label[position] != NO_LABEL else None
-        changes.note(position, "corrected", f"label {before!r} changed to {as_name(value, output)!r}")
+        value = output.typed(text, known, content)
+        before = f"label {records.labels[records.label[position]]!r} " if records.label[position] != NO_LABEL else ""
+        changes.note(position, "corrected", f"{before}changed to {as_name(value, output)!r}")
         changes.corrected[position] = value
     order = {split: np.flatnonzero(records.within(split)) for split in records.splits}
     _write(opened, changes, order, out)
-
-
-def uncorrectable(task: Task) -> str:
-    """Return why labels of this task cannot be corrected row by row; an empty text where they can."""
-    if task.output.typed is not None:
-        return ""
-    return f"{task.output.words['names'].capitalize()} cannot be corrected here: each has its place in {task.inputs.noun}. Edit the file itself."
 
 
 def _write(opened: Opened, changes: Changes, order: dict[str, np.ndarray], out: Path) -> None:
@@ -143,10 +134,10 @@ def _write(opened: Opened, changes: Changes, order: dict[str, np.ndarray], out: 
         write = _write_images if any(one.own_file for one in records.facts) else _write_rows
         for split, positions in order.items():
             rows, name = records.row[positions], opened.named[split]
-            if records.masks and write is _write_images:
-                _write_masks(opened, split, rows, folder)
-                continue
             new = {int(records.row[p]): values[p] for p in positions.tolist() if p in values}
+            if records.masks and write is _write_images:
+                _write_masks(opened, split, rows, folder, new)
+                continue
             table = with_labels(source, name, str(opened.columns.label), new, opened.config)
             write(opened, split, rows, table.select(file_rows(source, name, rows.tolist())), folder)
         for name in set(source.tables) - set(opened.named.values()):
@@ -301,9 +292,10 @@ def _write_images(opened: Opened, split: str, rows: np.ndarray, table: Dataset, 
             pd.DataFrame(cells, dtype=object).to_csv(home / "metadata.csv", index=False)
 
 
-def _write_masks(opened: Opened, split: str, numbers: np.ndarray, folder: Path) -> None:
+def _write_masks(opened: Opened, split: str, numbers: np.ndarray, folder: Path, new: Mapping[int, Mask]) -> None:
     """Write the images of these rows and their masks to folder/split/images and folder/split/masks, bytes as they are.
 
+    `new` are other masks, by row.
     A file beside the source that names the classes comes along; where it named none, the ids stay what they are.
     """
     rows, column = numbers.tolist(), str(opened.columns.label)
@@ -319,7 +311,8 @@ def _write_masks(opened: Opened, split: str, numbers: np.ndarray, folder: Path) 
         stems.add(stem.lower())
         _copy(images[row], folder / split / "images" / f"{stem}{name.suffix}")
         if masks is not None:
-            _copy(masks[row], folder / split / "masks" / f"{stem}{Path(masks[row]['path'] or '').suffix or '.png'}")
+            mask = new[row].file if row in new else masks[row]
+            _copy(mask, folder / split / "masks" / f"{stem}{Path(mask['path'] or '').suffix or '.png'}")
 
 
 def _copy(value: dict[str, Any], path: Path) -> None:

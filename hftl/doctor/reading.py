@@ -12,6 +12,7 @@ from datasets import ClassLabel, Dataset, Value
 from hftl.config import DataConfig
 from hftl.data.files import data_errors
 from hftl.data.load import read_values
+from hftl.data.masks import Mask
 from hftl.data.samples import SAMPLES
 from hftl.data.settle import Columns, as_lists, find_columns, likely_kinds, named_by, settle_task, train_of
 from hftl.data.sources import read_source
@@ -132,7 +133,7 @@ def _codes(names: list[str | None]) -> tuple[np.ndarray, tuple[str, ...]]:
 def as_name(value: Any, output: Output) -> str:
     """Return a label as one name: of several labels, of the tags of words, or a number, too."""
     if not isinstance(value, tuple):
-        return str(value)
+        return value.name if isinstance(value, Mask) else str(value)
     names = sorted({*value})
     return str(output.say(output.encode([value], names)[0], names))
 

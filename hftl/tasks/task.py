@@ -291,8 +291,8 @@ class Output:
     words: dict[str, str]
     say: Function  # (the target of a row, also as `coded`, names) -> it in words
     # (what a person typed, all names that the data have, value of the row) -> what `read` would give; raises `DataError`. And
-    # (the target of a row, also as `coded`, names, value of the row) -> such a text. None: an answer cannot be typed.
-    typed: Function | None = None
+    # (the target of a row, also as `coded`, names, value of the row) -> such a text; of a mask what is typed is the path of a file.
+    typed: Function
     as_typed: Function = lambda target, names, row: ""
     picture: Function | None = None  # (`Answer`, config of the model) -> it as a picture, where it is one
     over: Function | None = None  # (image of the row, `Answer`, config of the model) -> the image with it over it

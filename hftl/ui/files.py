@@ -4,9 +4,10 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from hftl.atomic import disk_errors, new_file, new_folder, partial_of, write_new
 from hftl.config import OWN_FLAGS, TASK_NAMES, DataConfig, MethodConfig, build_config
@@ -313,6 +314,17 @@ def corrected_copy(
     relabel(opened, changes, path)
     noted = {"data": data, "changes": [[split, row, label] for (split, row), label in changes.items()]}
     write_new(path.with_name(f".{path.name}.json"), json.dumps(noted, ensure_ascii=False))
+    return str(path)
+
+
+def right_mask(workspace: Workspace, uploaded: str | None, answer: Callable[[], Any]) -> str:
+    """Return the path of a right mask in the workspace: what was uploaded, else the picture that `answer()` returns."""
+    path = workspace.new_data(f"right-mask{Path(uploaded).suffix if uploaded else '.png'}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if uploaded:
+        shutil.copyfile(uploaded, path)
+    else:
+        answer().save(path, format="PNG")
     return str(path)
 
 

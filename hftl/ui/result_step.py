@@ -112,6 +112,11 @@ def _in_words(output: Any, answer: Any) -> tuple[str, list[tuple[str, float]]]:
     return output.tell(answer) or as_text(cells["prediction"]), ranked
 
 
+def _answer_as_mask(view: steps.ResultView, row: steps.WorstRow) -> Any:
+    model = served(view.folder)
+    return model.output.picture(model.predict([row.content])[0], model.predictor.model.config)  # type: ignore[misc]
+
+
 _BOXES = {"text": gr.Textbox, "pair": gr.Textbox, "image": gr.Image, "button": gr.Button}
 
 
@@ -143,8 +148,11 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
             with gr.Column(min_width=220):
                 right = gr.Dropdown([], label="Right label", elem_id=f"right-{i}", allow_custom_value=True)
                 typed = gr.Textbox(label="Right label", elem_id=f"typed-{i}", max_lines=8, max_length=100_000)
+                mask = gr.File(
+                    label="Right mask", elem_id=f"mask-{i}", file_types=["image"], height=110, visible=False
+                )
                 wrong = gr.Button("The label is wrong", size="sm", elem_id=f"wrong-{i}")
-        slots.append((row, shows, right, typed, wrong))
+        slots.append((row, shows, right, typed, mask, wrong))
     said = html("", "corrected")
     again = gr.Button("Train again on the corrected copy", variant="primary", visible=False, elem_id="train-again")
 
@@ -160,7 +168,8 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
                 gr.Row(visible=there),
                 part("worst", row=row, shown=shown(row.content)) if row is not None else "",
                 gr.Dropdown(labels, value=likely if likely in labels else None, visible=can and new.single),
-                gr.Textbox(likely, visible=can and not new.single),
+                gr.Textbox(likely, visible=can and not new.single and not new.painted),
+                gr.File(None, visible=can and new.painted),
                 gr.Button("The label is wrong", interactive=True, visible=can),
             ]
         copy, changes = files.last_corrected(workspace, str(new.config.data))
@@ -168,21 +177,24 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
         line = piece("line", look="note", text=said) if said else ""
         return [*values, str(copy) if said else None, line, gr.Button(visible=bool(said))]
 
-    def correct(i: int, new: steps.ResultView, chosen: str | None, typed: str) -> list[Any]:
+    def correct(i: int, new: steps.ResultView, chosen: str | None, typed: str, mask: str | None) -> list[Any]:
         row, label = new.worst[i], (chosen if new.single else typed) or ""
-        if new.single and not label:
+        if new.painted:  # what was typed would be a path
+            label = files.right_mask(workspace, mask, lambda: _answer_as_mask(new, row))
+        elif new.single and not label:
             raise DataError("Choose the right label first.")
         one = Correction(row.split, row.row, label)
         data = files.corrected_copy(workspace, str(new.config.data), [one], new.report["task"], new.config)
-        line = piece("line", look="note", text=f"Saved as {label} in {Path(data).name}.")
+        saved = "The mask is saved" if new.painted else f"Saved as {label}"
+        line = piece("line", look="note", text=f"{saved} in {Path(data).name}.")
         return [data, line, gr.Button(visible=True), gr.Button("Corrected", interactive=False)]
 
     def train_again(new: steps.ResultView, data: str) -> list[Any]:
         words = (*new.words, "--data", data)
         return begun(workspace, words, str(new.report["method"]), str(new.report["model"]))
 
-    for i, (_, _, right, typed, wrong) in enumerate(slots):
-        wrong.click(with_messages(partial(correct, i)), [view, right, typed], [corrected, said, again, wrong], **_OWN)
+    for i, (_, _, *given, wrong) in enumerate(slots):
+        wrong.click(with_messages(partial(correct, i)), [view, *given], [corrected, said, again, wrong], **_OWN)
     started = again.click(with_messages(train_again), [view, corrected], [*run], trigger_mode="once", **_OWN)
     started.success(None, js=go_to("step-train"), **_OWN)
     return fill, [hint] + [part for slot in slots for part in slot] + [corrected, said, again]

@@ -105,8 +105,9 @@ class ResultView:
     look: str  # good, neutral or bad
     classes: tuple[str, ...]
     worst: tuple[WorstRow, ...]
-    trouble: str  # why its errors are not shown, or their labels cannot be corrected; "": they can
+    trouble: str  # why its errors are not shown; "": they are
     single: bool  # is a label one class?
+    painted: bool  # is it a mask?
     how: str  # a right label is given: a sentence
     config: DataConfig  # the data it was trained on, and how they were read
     words: tuple[str, ...]  # after `hftl train`: trains the same again
@@ -283,7 +284,6 @@ def command_line(words: tuple[str, ...] | list[str]) -> str:
 
 def result(folder: Path) -> ResultView:
     """Return what the page shows of a finished run. Raises `RunError` where there is none."""
-    from hftl.doctor.fix import uncorrectable
     from hftl.report.views import statements_of
     from hftl.run_data import read_report
     from hftl.run_folder import check_finished
@@ -306,8 +306,9 @@ def result(folder: Path) -> ResultView:
         look=said["verdict"]["look"],
         classes=tuple(report["data"]["labels"]),
         worst=worst,
-        trouble=uncorrectable(task) if readable else MOVED,
+        trouble="" if readable else MOVED,
         single=task.output.single,
+        painted=task.output.picture is not None,
         how=task.output.words.get("typed", ""),
         config=_config(folder),
         words=(str(folder / "config.yaml"),),

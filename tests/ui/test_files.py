@@ -5,11 +5,13 @@ import stat
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from hftl.config import DataConfig
+from hftl.data.masks import mask_ids
 from hftl.data.sources import read_source
 from hftl.errors import ConfigError, DataError, ModelError
 from hftl.ui import unzip
@@ -274,7 +276,7 @@ def test_numbers_stay_numbers(space, tmp_path):
         corrected_copy(space, str(path), [Correction("train", 0, "many")])
 
 
-def test_sets_of_labels_and_numbers_are_corrected_and_masks_are_not(space, tmp_path):
+def test_sets_of_labels_and_numbers_are_corrected(space, tmp_path):
     texts = ["one", "two", "three", "four"]
     sets, amounts = [["a"], ["a", "b"], [], ["b"]], [0.25, 1.0, 2.5, 7.125]
     many, number = (tmp_path / f"{name}.jsonl" for name in ("many", "number"))
@@ -287,9 +289,35 @@ def test_sets_of_labels_and_numbers_are_corrected_and_masks_are_not(space, tmp_p
     assert list(read_source(copy, "text").tables["train"]["label"]) == [0.25, 1.0, 3.5, 7.125]
     with pytest.raises(DataError, match="'much' is not a number"):
         corrected_copy(space, str(number), [Correction("train", 2, "much")], config=config)
-    (draw(tmp_path / "shapes", 4) / "labels.txt").write_text("back\nround\nsquare\n")
-    with pytest.raises(DataError, match="cannot be corrected here"):
-        corrected_copy(space, str(tmp_path / "shapes"), [Correction("train", 0, "back")])
+
+
+def test_a_mask_is_replaced_by_another(space, tmp_path):
+    shapes, right = draw(tmp_path / "shapes", 4), tmp_path / "right.tif"
+    (shapes / "labels.txt").write_text("back\nround\nsquare\n")
+    before = {path: path.read_bytes() for path in shapes.rglob("*.png")}
+
+    def refused(picture, said):
+        picture.save(right, format="TIFF")
+        with pytest.raises(DataError, match=said):
+            corrected_copy(space, str(shapes), [Correction("train", 1, str(right))])
+
+    refused(Image.new("L", (5, 4)), r"of another size: right\.tif is 5 x 4 pixels and its image 56 x 48")
+    refused(Image.new("L", (56, 48), 7), "the id 7, which no mask of the data holds")
+    refused(
+        Image.merge("RGB", [Image.linear_gradient("L").resize((56, 48)), *[Image.new("L", (56, 48))] * 2]), "no mask: "
+    )
+    Image.new("L", (56, 48), 2).save(right)
+    copy = Path(corrected_copy(space, str(shapes), [Correction("train", 1, str(right))]))
+    again = Path(corrected_copy(space, str(shapes), [Correction("train", 3, str(shapes / "masks" / "000.png"))]))
+    assert {path: path.read_bytes() for path in before} == before
+    assert (copy / "labels.txt").read_text() == (shapes / "labels.txt").read_text()
+    for folder, changed in ((copy, {1}), (again, {1, 3})):
+        for i in range(4):
+            (written,) = (folder / "train" / "masks").glob(f"00{i}.*")
+            same = written.read_bytes() == (shapes / "masks" / f"00{i}.png").read_bytes()
+            assert same == (i not in changed)
+        assert "changed to 'right.tif'" in (folder / "changes.log").read_text()
+    assert np.unique(mask_ids({"path": str(again / "train/masks/001.tif"), "bytes": None})).tolist() == [2]
 
 
 def test_an_image_is_corrected_by_its_folder(space, tmp_path):

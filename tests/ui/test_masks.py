@@ -4,10 +4,13 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from hftl.config import DataConfig
 from hftl.data.load import load_task
+from hftl.data.masks import mask_ids
 from hftl.data.settle import find_task
 from hftl.ui.files import Workspace, take_upload
 from hftl.ui.steps import result
@@ -51,6 +54,18 @@ def test_a_run_is_tried_with_its_mask(run, shapes, tmp_path, chromium):  # noqa:
     assert page.locator("#said").inner_text().startswith(f"{first} {answer.shares[first]:.1%}")
     assert page.locator("#answer img").evaluate("async (one) => (await one.decode(), one.naturalWidth)") == 56
     assert page.locator(".worst").first.inner_text().endswith("of its pixels are wrong")
+    page.click("#wrong-0")  # without a file: the model's own answer
+    page.wait_for_selector("text=The mask is saved in shapes")
+    Image.new("L", (56, 48), 1).save(tmp_path / "right.png")
+    page.set_input_files("#mask-1 input[type=file]", tmp_path / "right.png")
+    page.wait_for_selector("#mask-1 >> text=right")
+    page.click("#wrong-1")
+    page.wait_for_selector("#wrong-1:has-text('Corrected')")
+    page.wait_for_selector("#train-again")
+    copy = sorted((tmp_path / "space" / "data").glob("shapes*-corrected*"))[-1]
+    for row, ids in zip(worst, (run.predict([worst[0].content])[0].mask, np.full((48, 56), 1)), strict=False):
+        (written,) = (copy / "train" / "masks").glob(f"{row.row:03}.*")
+        assert np.array_equal(mask_ids({"path": str(written), "bytes": None}), ids)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert opened.said == []
     assert opened.foreign == []

@@ -103,6 +103,23 @@ def _check_column(table: Dataset, column: str, where: str) -> None:
         )
 
 
+def right_mask(rule: Rule, path: str, known: Collection[int], image: Any) -> Mask:
+    """Return the mask in a file that a person gave for an image; `known` are the ids of classes that the data have.
+
+    Raises `DataError` for what cannot be its mask.
+    """
+    (mask,) = look_at_masks([{"bytes": None, "path": path}], "corrected")
+    if not isinstance(mask, Mask):
+        raise DataError(f"{mask}")
+    faults = mask_faults([image], [mask])
+    if faults:
+        raise DataError(f"the mask cannot be taken: the image would be {faults[0]}")
+    strange = sorted(rule.of(mask.ids) - {*known})
+    if strange:
+        raise DataError(f"{mask.name} holds the id {strange[0]}, which no mask of the data holds")
+    return mask
+
+
 def names(rule: Rule, parts: dict[str, list[Mask]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
     """Return the names of the classes, and notes. Raises `DataError` as `class_names` does."""
     held = {i for values in parts.values() for mask in values for i in mask.ids}

@@ -40,6 +40,7 @@ from hftl.tasks.outputs.mask_ids import (
     rarest,
     read,
     recognise,
+    right_mask,
 )
 from hftl.tasks.outputs.mask_pictures import annotated, assembled, blended, colours_of, on_grid, picture
 from hftl.tasks.outputs.names import check_names, late
@@ -275,6 +276,7 @@ MASKS = Output(
     draw=annotated,
     tell=lambda answer: _cells(answer)["prediction"],
     picture=picture,
+    typed=partial(right_mask, Rule()),
     explained=False,
     words=CLASSES.words
     | {
@@ -288,6 +290,7 @@ MASKS = Output(
         "worst": "The images of which most pixels are wrong.",
         "loss": "{wrong:.1%} of its pixels are wrong",
         "ask": "Segment",
+        "typed": "Upload the right mask, of ids like those of the data. Without one the model's answer becomes the mask.",
         "code": "Each class that was found is one entry: its name and its mask, a picture of 0 and 255.",
     },
     say=named,
@@ -310,6 +313,7 @@ def _by(rule: Rule) -> Output:
         "asked": asked,
         "examine": examine,
         "known_facts": known_facts,
+        "typed": right_mask,
     }
     bound |= {"counts": counts, "strata": rarest}
     fields: dict[str, Any] = {name: partial(function, rule) for name, function in bound.items()}
