@@ -149,7 +149,7 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
                 right = gr.Dropdown([], label="Right label", elem_id=f"right-{i}", allow_custom_value=True)
                 typed = gr.Textbox(label="Right label", elem_id=f"typed-{i}", max_lines=8, max_length=100_000)
                 mask = gr.File(
-                    label="Right mask", elem_id=f"mask-{i}", file_types=["image"], height=110, visible=False
+                    label="Right mask", elem_id=f"mask-{i}", file_types=["image"], height=130, visible=False
                 )
                 wrong = gr.Button("The label is wrong", size="sm", elem_id=f"wrong-{i}")
         slots.append((row, shows, right, typed, mask, wrong))
