@@ -1,5 +1,6 @@
 """Load a finished run, its baseline or any model of one of the tasks, and let it answer rows."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from hftl.paths import typed_path
 from hftl.run_data import named_columns, read_report
 from hftl.surroundings import quietly
 from hftl.tasks import TASKS, combinations, get_task, task_of
+from hftl.tasks.inputs.pixels import PixelAnswers
 from hftl.tasks.outputs.classes import Prediction as Prediction
 from hftl.tasks.outputs.classes import Probable
 from hftl.tasks.ragged import Ragged
@@ -288,8 +290,8 @@ def load_predictor(name: str | Path, revision: str | None = None) -> Predictor:
     kinds = {kind: task.name for task in reversed(TASKS.values()) for kind in task.inputs.features}
     report = read_report(run / "report.json")
     task = task_of(report) if report else TASKS[kinds.get(baseline.kind, "text-classification")]
-    processor = None
-    if task.inputs.raw is not None and baseline.kind != "majority":
+    processor, dense = None, task.output.keep is not None
+    if task.inputs.raw is not None and (dense or baseline.kind != "majority"):
         try:
             processor = getattr(transformers, task.inputs.processor).from_pretrained(
                 run / "final", local_files_only=True
@@ -299,4 +301,9 @@ def load_predictor(name: str | Path, revision: str | None = None) -> Predictor:
                 f"{name} reads images as {run.name}/final does, which cannot be read "
                 f"({' '.join(str(error).split())[:200]}): keep the two folders side by side."
             ) from None
-    return Predictor(baseline, processor, task, baseline.labels, columns=named_columns(run))
+    model: Any = baseline
+    if dense:
+        known = json.loads((run / "final" / "config.json").read_text(encoding="utf-8"))
+        model = PixelAnswers(baseline, transformers.PretrainedConfig.from_dict(known), processor)
+        task = task.answering_by(model.config)
+    return Predictor(model, processor, task, baseline.labels, columns=named_columns(run))

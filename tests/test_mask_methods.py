@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 import hftl
+from hftl.cli import run_command
 from hftl.config import DataConfig, ModelConfig
 from hftl.data.load import load_task
 from hftl.errors import ConfigError, DataError
 from hftl.evaluation.mask_probe import fit_patches, patch_counts, patches_of
 from hftl.evaluation.mask_scores import UNASKED, pixel_counts
 from hftl.models.load import load_model
+from hftl.predict import load_predictor
 from hftl.training.patches import patch_shares
 from tests.test_segmentation import dino, draw, segformer, shapes  # noqa: F401
 from tests.tiny import tiny_images
@@ -193,6 +196,27 @@ def test_auto_is_the_default_and_ranks_by_miou(shapes, dino, tmp_path):  # noqa:
         run.report["selection"]["winner"] in ("probe", "do not transfer")
     )
     assert any(("stock UperNet" if final.startswith("UperNet") else "one Linear") in w for w in run.report["warnings"])
+
+
+@pytest.mark.parametrize("flags", [{}, {"sliding_windows": True, "image_size": 32}])
+def test_a_baseline_that_is_not_beaten_answers_as_in_the_ladder(shapes, segformer, tmp_path, flags, capsys):  # noqa: F811
+    run = adapted(shapes, segformer, "full", tmp_path / "run", max_steps=1, evidence="quick", **flags)
+    rung = next(one for one in run.report["evidence"]["ladder"] if one["name"].startswith("colour and position"))
+    baseline = load_predictor(run.run_dir / "baseline")
+    _, splits = load_task(TASK, DataConfig(data=str(shapes)), 42)
+    files = [Path(one["path"]) for one in splits.test["image"][:]]
+    for file in files:
+        for kind in ("images", "masks"):
+            (tmp_path / "test" / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copy(shapes / kind / file.name, tmp_path / "test" / kind / file.name)
+    shutil.copy(shapes / "labels.txt", tmp_path / "test" / "labels.txt")
+    scores = baseline.evaluate(str(tmp_path / "test"))["metrics"]
+    assert scores["miou"]["value"] == pytest.approx(rung["miou"]["value"], abs=1e-3 if flags else 1e-6)
+    answer = baseline.predict([str(files[0])])[0]
+    assert answer.mask.shape == (48, 56)
+    words = ["predict", str(run.run_dir / "baseline"), str(files[0]), "--output", str(tmp_path / "mask.png")]
+    assert run_command(words) == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "mask.png")), answer.mask)
 
 
 @pytest.mark.parametrize(

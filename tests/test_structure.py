@@ -61,12 +61,12 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 4100,  # its own files, without folders
+    "hftl": 4110,  # its own files, without folders
     "hftl/cli": 1420,
     "hftl/data": 3930,
     "hftl/demo": 1930,
     "hftl/doctor": 1900,
-    "hftl/evaluation": 3720,
+    "hftl/evaluation": 3760,
     "hftl/evidence": 1390,
     "hftl/export": 1170,
     "hftl/forgetting": 610,
@@ -75,14 +75,14 @@ BUDGETS = {
     "hftl/models": 1830,
     "hftl/planning": 840,
     "hftl/publishing": 2490,
-    "hftl/report": 3220,
+    "hftl/report": 3210,
     "hftl/selection": 2080,
-    "hftl/tasks": 3960,
+    "hftl/tasks": 3970,
     "hftl/training": 2930,
     "hftl/ui": 2120,
     "spaces_demo": 640,
 }
-MAX_FILES = 266
+MAX_FILES = 267
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }

@@ -1,6 +1,6 @@
 """The scores of masks: functions of pixel counts of each image, which add up over images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,7 @@ from hftl.evaluation.metrics import share
 
 
 UNASKED = -100  # of a pixel that is not counted (transformers' own sign)
-PIXELS = 50_000  # that a regression learns from: it has 18 numbers a class
 CONFUSED = 64  # classes of which it is kept, 32 kB an image, what is taken for what
-_PER_IMAGE = 200  # of each image at most
-_ITERATIONS = 200
 
 
 def pixel_counts(predicted: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
@@ -76,35 +73,6 @@ def pixel_accuracy(sums: np.ndarray) -> np.ndarray:
 
 SCORES: Scores = {"miou": Corrected(miou), "pixel_accuracy": pixel_accuracy, "dice": Corrected(dice)}
 COMPARED = ("miou", "pixel_accuracy", "dice")
-
-
-def pixel_features(pixels: np.ndarray) -> np.ndarray:
-    """Return colour and position of every pixel of [3, height, width] bytes, with their squares, [pixels, 10]."""
-    _, height, width = pixels.shape
-    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    plain = np.stack([*(pixels.astype(np.float32) / 127.5 - 1), x, y], axis=-1).reshape(-1, 5)
-    return np.concatenate([plain, plain**2], axis=1).astype(np.float32)
-
-
-def some_pixels(rows: Iterator[tuple[np.ndarray, np.ndarray]], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return features and classes of at most `PIXELS` asked pixels, drawn alike from `count` rows of pixels and masks."""
-    rng, most = np.random.default_rng(0), max(1, min(_PER_IMAGE, PIXELS // max(1, count)))
-    features, classes = [], []
-    for pixels, mask in rows:
-        asked = np.flatnonzero(mask.ravel() != UNASKED)
-        drawn = rng.choice(asked, min(most, len(asked)), replace=False)
-        features.append(pixel_features(pixels)[drawn])
-        classes.append(mask.ravel()[drawn])
-    return np.concatenate(features), np.concatenate(classes)
-
-
-def fit_pixels(features: np.ndarray, classes: np.ndarray) -> Any:
-    """Return a regression of classes on colour and position; None where one class alone was drawn."""
-    from sklearn.linear_model import LogisticRegression  # late: it takes a second
-
-    if len(np.unique(classes)) < 2:
-        return None
-    return LogisticRegression(max_iter=_ITERATIONS).fit(features, classes)
 
 
 def iou_of(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from hftl.errors import DataError, ModelError
 from hftl.evaluation.baselines import Baseline, LinearModel, no_features
 from hftl.evaluation.linear_baselines import histogram_features, raw_pixel_features
+from hftl.evaluation.pixel_baseline import KIND, as_they_are
 from hftl.evaluation.text_features import pair_features, text_features
 from hftl.evaluation.word_tags import WordTags
 from hftl.paths import typed_path, usual_modes
@@ -26,6 +27,7 @@ _FEATURES: dict[str, Callable[[dict[str, np.ndarray], dict[str, Any]], Callable[
     "tfidf_pair": pair_features,
     "raw_pixels": raw_pixel_features,
     "colour_histogram": histogram_features,
+    KIND: lambda arrays, settings: as_they_are,
 }
 
 

@@ -73,8 +73,7 @@ def _ladder_and_verdict(scene: Scene) -> dict[str, Any]:
     ready = scene.ready
     ladder = build_ladder(scene)
     verdict = compare_answers(ready.task.output, ladder.method.answers, ladder.best.answers, *scene.truth)
-    can_save = ready.task.output.keep is None
-    if can_save and (verdict.label != "POSITIVE" or (scene.selection or {}).get("baseline")):
+    if verdict.label != "POSITIVE" or (scene.selection or {}).get("baseline"):
         save_baseline(ladder.best_baseline, scene.run.work / FOLDER, ready.splits.labels)
     compared = None
     if scene.seen.features and verdict.kind == "UNDECIDED" and len(scene.targets) < FEW_TEST_ROWS:

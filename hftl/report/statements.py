@@ -378,12 +378,9 @@ def race(report: Mapping[str, Any]) -> Statement | None:
     rows = counted(int(selection["validation_rows"]), "validation row", "validation rows")
     by = race_scale(selection).name
     if selection["baseline"]:
-        saved = (
-            ", and baseline/ lies beside it" if output_of(report).keep is None else "; the better model is not saved"
-        )
         return Statement(
             "On {} {}, which knows no pretraining, is better than every trial: do not transfer. "
-            f"final/ holds the probe{saved}.",
+            "final/ holds the probe, and baseline/ lies beside it.",
             (rows, selection["baseline"]),
         )
     if not others:

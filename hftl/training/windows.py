@@ -19,6 +19,8 @@ def in_windows(model: Callable[..., Any], side: int, **batch: Any) -> Any:
     Returns the model's output with maps [b, classes, height, width]. The last windows of a row and of a column end with
     the image. An image with a side shorter than a window's is filled up with zeros, which answer nothing.
     """
+    if getattr(model, "whole", False):
+        return model(**batch)
     pixels = batch.pop("pixel_values")
     height, width = pixels.shape[-2:]
     pixels, places = filled(pixels, side, 0.0), places_of(height, width, side)

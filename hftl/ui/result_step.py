@@ -24,6 +24,7 @@ from hftl.ui.verbs import Demos, begun, exported, pushed
 
 _WORST, _LABELS = 5, 5  # rows to put right; labels under an answer
 _ASK = "Is it the label that is wrong? {} A corrected copy of the data is written, your own stay as they are."
+_MASK: dict[str, Any] = {"file_types": ["image"], "height": 130, "visible": False}
 _OWN: dict[str, Any] = {"api_visibility": "private"}
 _QUIET: dict[str, Any] = {**_OWN, "show_progress": "hidden"}
 
@@ -148,9 +149,7 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
             with gr.Column(min_width=220):
                 right = gr.Dropdown([], label="Right label", elem_id=f"right-{i}", allow_custom_value=True)
                 typed = gr.Textbox(label="Right label", elem_id=f"typed-{i}", max_lines=8, max_length=100_000)
-                mask = gr.File(
-                    label="Right mask", elem_id=f"mask-{i}", file_types=["image"], height=130, visible=False
-                )
+                mask = gr.File(None, label="Right mask", elem_id=f"mask-{i}", **_MASK)
                 wrong = gr.Button("The label is wrong", size="sm", elem_id=f"wrong-{i}")
         slots.append((row, shows, right, typed, mask, wrong))
     said = html("", "corrected")
@@ -179,13 +178,13 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
 
     def correct(i: int, new: steps.ResultView, chosen: str | None, typed: str, mask: str | None) -> list[Any]:
         row, label = new.worst[i], (chosen if new.single else typed) or ""
+        saved = f"Saved as {label}"
         if new.painted:  # what was typed would be a path
-            label = files.right_mask(workspace, mask, lambda: _answer_as_mask(new, row))
+            label, saved = files.right_mask(workspace, mask, lambda: _answer_as_mask(new, row)), "The mask is saved"
         elif new.single and not label:
             raise DataError("Choose the right label first.")
         one = Correction(row.split, row.row, label)
         data = files.corrected_copy(workspace, str(new.config.data), [one], new.report["task"], new.config)
-        saved = "The mask is saved" if new.painted else f"Saved as {label}"
         line = piece("line", look="note", text=f"{saved} in {Path(data).name}.")
         return [data, line, gr.Button(visible=True), gr.Button("Corrected", interactive=False)]
 

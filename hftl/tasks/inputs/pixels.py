@@ -8,11 +8,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from datasets import Dataset
+from transformers.modeling_outputs import SemanticSegmenterOutput
 
 from hftl.config import ModelConfig
 from hftl.data.columns import is_image
 from hftl.data.images import decode_image
 from hftl.errors import ConfigError
+from hftl.evaluation.pixel_baseline import pixel_map
 from hftl.tasks.inputs.augment import move_pixels
 from hftl.tasks.inputs.image import (
     IMAGE,
@@ -122,6 +124,23 @@ def some_window(
     canvas[:, :height, :width], asked[:height, :width] = pixels, mask
     y, x = int(torch.randint(high - side + 1, ())), int(torch.randint(wide - side + 1, ()))
     return canvas[:, y : y + side, x : x + side], asked[y : y + side, x : x + side].numpy()
+
+
+class PixelAnswers(torch.nn.Module):
+    """A baseline of masks in a model's place: it answers every pixel of images as the processor makes them."""
+
+    whole = True  # it knows places in the image, so that it is not asked window by window
+
+    def __init__(self, baseline: Any, config: Any, processor: Any):
+        super().__init__()
+        self.baseline, self.config, self.affine = baseline, config, affine_map(processor)
+
+    def forward(self, pixel_values: torch.Tensor) -> SemanticSegmenterOutput:
+        """Return logits [n, classes, height, width] for images [n, 3, height, width]."""
+        scale, offset = self.affine
+        pixels = ((pixel_values.cpu() - offset) / scale).round().clamp(0, 255)
+        maps = np.stack([pixel_map(self.baseline, one.numpy()) for one in pixels])
+        return SemanticSegmenterOutput(logits=torch.from_numpy(maps).to(pixel_values.device))
 
 
 PIXELS = replace(

@@ -18,14 +18,12 @@ from hftl.errors import ModelError
 from hftl.evaluation.mask_scores import (
     COMPARED,
     SCORES,
-    fit_pixels,
     iou_of,
     mask_statistics,
     pixel_cells,
     pixel_counts,
-    pixel_features,
-    some_pixels,
 )
+from hftl.evaluation.pixel_baseline import constant_class, fit_pixels, pixel_map, some_pixels
 from hftl.tasks.inputs.image import file_digest
 from hftl.tasks.inputs.pixels import resized
 from hftl.tasks.outputs.classes import CLASSES
@@ -127,13 +125,6 @@ def answers(outputs: Sequence[Any], labels: Sequence[str]) -> list[Segmented]:
     return found
 
 
-@dataclass(frozen=True)
-class _Plain:
-    """What the report says of a baseline."""
-
-    kind: str
-
-
 def baselines(kinds: Sequence[str], train: Encoded, targets: Made, test: Encoded) -> list[Any]:
     """Return the majority class, and regression of the class on a pixel's colour and position.
 
@@ -150,27 +141,23 @@ def baselines(kinds: Sequence[str], train: Encoded, targets: Made, test: Encoded
 
     start, train, test = time.perf_counter(), train.once(), test.once()
     features, classes = some_pixels(rows(train), len(train))
-    most = int(np.bincount(classes).argmax())
-    models = [("majority", "majority class", None)]
-    models += [("pixels", "colour and position of a pixel, logistic regression", fit_pixels(features, classes))]
+    models = {
+        "majority class": constant_class(classes),
+        "colour and position of a pixel, logistic regression": fit_pixels(features, classes),
+    }
     counted: list[list[np.ndarray]] = [[] for _ in models]
     for pixels, mask in ((test.arrays["pixels"][i], test.targets[i]) for i in range(len(test))):
-        for (_, _, model), into in zip(models, counted, strict=True):
-            guess = np.full(pixels.shape[-2:], most)
-            guess = guess if model is None else model.predict(pixel_features(pixels)).reshape(guess.shape)
-            guess = resized(guess, mask.shape).numpy().astype(np.int64)
+        for model, into in zip(models.values(), counted, strict=True):
+            maps = enlarged(torch.from_numpy(pixel_map(model, pixels))[None], (mask.shape[0], mask.shape[1]))
+            guess = maps[0].argmax(0).numpy()
             into.append(pixel_counts(guess, mask, 1 + int(max(classes.max(), mask.max()))).reshape(3, -1))
     seconds = time.perf_counter() - start
     width = max(one.shape[1] for one in counted[0])
     return [
         Baseline(
-            name,
-            np.stack([np.pad(one, ((0, 0), (0, width - one.shape[1]))) for one in into]),
-            seconds,
-            None,
-            _Plain(kind),
+            name, np.stack([np.pad(one, ((0, 0), (0, width - one.shape[1]))) for one in into]), seconds, None, model
         )
-        for (kind, name, _), into in zip(models, counted, strict=True)
+        for (name, model), into in zip(models.items(), counted, strict=True)
     ]
 
 
