@@ -91,7 +91,7 @@ def test_an_image_smaller_than_a_window_is_filled_up():
         torch.full((3, 5, 20), 9, dtype=torch.uint8),
         torch.tensor([1, 2, 3], dtype=torch.uint8)[:, None, None],
     )
-    window, mask = some_window(pixels, torch.ones(5, 20), 8, mean)
+    window, mask = some_window(pixels, torch.ones(5, 20), 8, mean, 0.3, 0.9)
     assert window[:, :5].unique().tolist() == [9]
     assert window[:, 5:].amax((1, 2)).tolist() == [1, 2, 3]
     assert (mask[:5] == 1).all()
@@ -233,8 +233,8 @@ def test_curve_and_seeds_read_windows(run, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_answer_in_windows_as_one_does(tmp_path):
-    """Training images are windows as a whole, so that nothing is drawn; those of the other splits are larger."""
-    squares(tmp_path / "data/train", [(SIDE, SIDE)] * 12)
+    """Windows of the training images are drawn row by row, alike on any number of processes."""
+    squares(tmp_path / "data/train", [(SIDE + 40, SIDE + 20)] * 12)
     for number, split in enumerate(("val", "test"), start=1):
         squares(tmp_path / "data" / split, [(150, 90), (64, 64), (40, 100), (70, 70), (65, 90)], number)
     save_segformer(tmp_path / "model", drop_path_rate=0.0, classifier_dropout_prob=0.0)

@@ -50,6 +50,8 @@ class Encoded(torch.utils.data.Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = {name: array[index] for name, array in self.arrays.items()}
+        if self.window is not None and self.augment:  # drawn row by row: alike on any number of processes
+            row["place"] = torch.rand(2)
         if self.units is None:
             return {**row, "labels": self.targets[index], "augment": self.augment}
         labels = self.targets.values[self.units.starts[index] : self.units.starts[index + 1]]

@@ -102,7 +102,11 @@ def collator(processor: Any, flip: bool = True, augment: str = "light") -> Any:
         preset = augment if items[0]["augment"] else "none"
         pairs = [(torch.from_numpy(item["pixels"]), item["labels"]) for item in items]
         if window is not None and items[0]["augment"]:
-            pairs = [some_window(pixels, resized(mask, pixels.shape[-2:]), window, mean) for pixels, mask in pairs]
+            places = [item["place"].tolist() for item in items]
+            pairs = [
+                some_window(pixels, resized(mask, pixels.shape[-2:]), window, mean, *place)
+                for (pixels, mask), place in zip(pairs, places, strict=True)
+            ]
         pixels = torch.stack([pixels for pixels, _ in pairs])
         masks = torch.stack([resized(mask, pixels.shape[-2:]) for _, mask in pairs])
         values, masks = move_pixels(scaled(pixels, scale, offset, preset), preset, flip, masks)
@@ -112,9 +116,9 @@ def collator(processor: Any, flip: bool = True, augment: str = "light") -> Any:
 
 
 def some_window(
-    pixels: torch.Tensor, mask: torch.Tensor, side: int, mean: torch.Tensor
+    pixels: torch.Tensor, mask: torch.Tensor, side: int, mean: torch.Tensor, down: float, right: float
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """Return a window of an image [3, height, width] and of its mask [height, width], drawn by torch's generator.
+    """Return a window of an image [3, height, width] and of its mask [height, width], from 0 to 1 down and to the right.
 
     What an image has too little is filled up with `mean` [3, 1, 1], which is 0 to the model, and not asked.
     """
@@ -122,7 +126,7 @@ def some_window(
     high, wide = max(side, height), max(side, width)
     canvas, asked = mean.repeat(1, high, wide), torch.full((high, wide), float(NOT_ASKED))
     canvas[:, :height, :width], asked[:height, :width] = pixels, mask
-    y, x = int(torch.randint(high - side + 1, ())), int(torch.randint(wide - side + 1, ()))
+    y, x = int(down * (high - side + 1)), int(right * (wide - side + 1))
     return canvas[:, y : y + side, x : x + side], asked[y : y + side, x : x + side].numpy()
 
 
