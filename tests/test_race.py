@@ -236,3 +236,17 @@ def test_no_transfer_leaves_the_probe_and_the_baseline(tmp_path):
     page = (run.run_dir / "report.html").read_text()
     assert "do not transfer" in page
     assert all(trial["name"] in page for trial in selection["trials"])
+
+
+def test_a_mixture_has_the_best_loss_of_those_that_do_not_lose():
+    draws = np.zeros(2)
+
+    def looks(**points):
+        return {
+            float(a[1:]) / 10: Look(score, draws, None if loss is None else -loss + draws)
+            for a, (score, loss) in points.items()
+        }
+
+    assert racing.best_mixture(looks(a2=(0.85, 0.6), a6=(0.83, 0.5), a8=(0.80, 0.4), a10=(0.83, 0.5))) == 0.6
+    assert racing.best_mixture(looks(a2=(0.85, None), a6=(0.85, None), a10=(0.83, None))) == 0.2
+    assert racing.best_mixture(looks(a2=(0.82, 0.1), a10=(0.83, 0.5))) == 1.0
