@@ -180,7 +180,7 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     check_export(**{name: options[name] for name in ("format", "max_drop") if name in options})
     check_use(model, flags)
     from hftl.export import export as export_model
-    from hftl.export.timing import HEADER, table_rows
+    from hftl.export.timing import table
     from hftl.report.statements import compared, counted
     from hftl.report.table import print_table
     from hftl.tasks import get_task
@@ -192,8 +192,8 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
         print_json({**values, "output_dir": str(report.output_dir)})
         return
     threads = counted(values["latency"]["threads"], "thread", "threads")
-    title = f"{values['model']['name']}: {threads}, time by batch size, accuracy on validation"
-    print_table(title, HEADER, table_rows(values), stdout=True)
+    title = f"{values['model']['name']}: {threads}, time by batch size"
+    print_table(f"{title}, score on validation" if values["int8"] else title, *table(values), stdout=True)
     task = get_task(values["task"], values["problem_type"], values["rows"])
     print(compared("onnx", values["parity"], task.output.words["same"]))
     example: Any = task.inputs.example

@@ -68,6 +68,11 @@ def number(value: float | None, digits: int = 3) -> str:
     return _NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", MINUS)
 
 
+def chance(p: float) -> str:
+    """Return a p-value, such as p = 0.042 or p < 0.001."""
+    return f"p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}"
+
+
 def duration(seconds: float | None) -> str:
     """Return seconds as a person says them: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
     if seconds is None or not math.isfinite(seconds):
@@ -156,7 +161,6 @@ def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, 
     kind = verdict.get("kind") or verdict["label"]
     p = verdict.get("p")
     test = "McNemar's test" if scale.right else "A test of random swaps"
-    chance = f"{test}: p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}." if p is not None else ""
     side = "over" if verdict["label"] == "POSITIVE" else "against"
     gap = f"{scale.gaps(verdict['gap'])[0]}{scale.unit} {'of' if scale.share else 'in'} {scale.name}"
     text = f"{gap} {side} {{}} ({_bounds(verdict, scale)})."
@@ -172,7 +176,7 @@ def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, 
         "details": [
             compared + meaning,
             *(_other_score(verdict, output.written(what), other) for what, other in others),
-            *([Statement(chance)] if chance else []),
+            *([Statement(f"{test}: {chance(p)}.")] if p is not None else []),
         ],
         "advice": [a for a in verdict.get("advice") or [] if a["advice"] != MORE_TEST_ROWS],  # the details say it
     }
@@ -332,10 +336,10 @@ def pooled(report: Mapping[str, Any]) -> str | None:
     return f"The head reads the mean of the token states{more}"
 
 
-def compared(
-    where: str, check: Mapping[str, Any], same: str = "labels, probabilities apart by at most {}"
-) -> Statement:
-    """Return what loading and comparing an artifact ("final", "hub" or "onnx") in a process of its own gave."""
+def compared(where: str, check: Mapping[str, Any], same: str) -> Statement:
+    """Return what loading and comparing an artifact ("final", "hub" or "onnx") in a process of its own gave; `same`, of
+    `Output.words`, says what is the same.
+    """
     names = {"final": "The saved model", "hub": "The published model, downloaded again,", "onnx": "The ONNX export"}
     if not check.get("labels_equal") or check.get("max_difference") is None:
         return Statement("{}", (check.get("note") or "not compared",))

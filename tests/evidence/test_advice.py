@@ -63,6 +63,11 @@ def test_what_worked_may_work_better():
     assert [step.flags for step in advise(BETTER, replace(FACTS, method="lora"))] == ["--method full"]
 
 
+def test_what_a_race_has_tried_is_not_advised():
+    assert FINE_TUNE in advice(NEGATIVE, replace(FACTS, raced=frozenset({"probe", "contrastive"})))
+    assert advice(NEGATIVE, replace(FACTS, raced=frozenset({"probe", "full"}))) == [CLOSER_DOMAIN, NO_TRANSFER]
+
+
 def test_the_course_of_the_training_is_looked_at():
     course = Course((1.0, 0.8, 0.7), (0.5, 0.6, 0.7), 0.9, 30, 2e-4)
     tuned = replace(FACTS, method="full", course=course)

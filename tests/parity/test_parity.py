@@ -37,11 +37,12 @@ def copied(text, tmp_path) -> Artifact:
 
 
 def test_every_run_is_checked(text):
-    found = json.loads((text / "report.json").read_text())["parity"]["final"]
+    report = json.loads((text / "report.json").read_text())
+    found = report["parity"]["final"]
     assert (found["rows"], found["origin"], found["labels_equal"]) == (64, "test rows of the run", True)
     assert 0 <= found["max_difference"] < TOLERANCE
     assert found["note"] == ""
-    ((where, said),) = parity_rows({"final": found})
+    ((where, said),) = parity_rows({"final": found}, report)
     assert where == "parity of final"
     assert "64 rows (test rows of the run): the same labels" in said
 
@@ -99,7 +100,7 @@ def test_killed_process_is_no_verdict(copied, monkeypatch, tmp_path):
     found = check_folder(copied)
     assert found["labels_equal"] is None
     assert "signal 9" in found["note"]
-    assert parity_rows({"final": found})[0][1] == found["note"]
+    assert parity_rows({"final": found}, copied.report)[0][1] == found["note"]
 
 
 @pytest.mark.parametrize(
