@@ -270,7 +270,9 @@ def test_the_check_is_told_in_the_words_of_the_answers(tmp_path: Path, monkeypat
     rows = [(text, label + 0.25) for text, label in tiny_text_rows(60, 3)]
     data = str(write_csv(tmp_path / "rows.csv", rows))
     run = tiny_run("bert", "probe", tmp_path, data=data, problem_type="regression").run_dir
-    monkeypatch.setattr(hub, "push", lambda *_: Pushed("https://hub/me/x", "0" * 40, "me/x", None, None, CHECKED, None))
+    monkeypatch.setattr(
+        hub, "push", lambda *_: Pushed("https://hub/me/x", "0" * 40, "me/x", None, None, CHECKED, None)
+    )
     monkeypatch.setattr("hftl.publishing.hub_repository.usable_token", lambda _: None)
     monkeypatch.setattr("signal.signal", lambda *_: None)
     done = command(capsys, "push", run, "me/x", "--license", "mit")
