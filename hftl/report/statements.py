@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from hftl.evaluation.bootstrap import Interval
-from hftl.evaluation.scale import MINUS, Scale
+from hftl.evaluation.scale import MINUS, Scale, chance
 from hftl.evaluation.scale import score_name as score_name
 from hftl.evaluation.verdict import MARGIN, stands
 from hftl.evidence.advice import MORE_TEST_ROWS, undecided
@@ -66,11 +66,6 @@ def points(value: float) -> str:
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number with a fixed count of decimals, and a dash for none."""
     return _NONE if value is None or not math.isfinite(value) else f"{value:.{digits}f}".replace("-", MINUS)
-
-
-def chance(p: float) -> str:
-    """Return a p-value, such as p = 0.042 or p < 0.001."""
-    return f"p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}"
 
 
 def duration(seconds: float | None) -> str:

@@ -13,12 +13,12 @@ from hftl.atomic import write_new
 from hftl.config import RunConfig
 from hftl.data.load import load_task
 from hftl.errors import ConfigError
-from hftl.evaluation.scale import MINUS, Scale
+from hftl.evaluation.scale import MINUS, Scale, chance
 from hftl.evaluation.slices import Grouping
 from hftl.evidence.gather import groupings_of
 from hftl.objects import for_python
 from hftl.report.charts import intervals, pareto
-from hftl.report.statements import chance, duration, number, percent
+from hftl.report.statements import duration, number, percent
 from hftl.selection.page import Cell, Section, model_on, write_selection
 from hftl.selection.trials import answers_of, in_folder, named_methods, report_of, trial
 from hftl.tasks.scores import gap, measure
