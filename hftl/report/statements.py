@@ -69,15 +69,14 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return seconds as a person says them: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
+    """Return seconds as a person says them: 0.4 s, 12 s, 3 min 5 s, 10 min, 2 h 10 min."""
     if seconds is None or not math.isfinite(seconds):
         return _NONE
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     minutes, whole = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{whole} s"
-    return f"{minutes} min {whole} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    parts = ((minutes, "min"), (whole, "s")) if minutes < 60 else ((minutes // 60, "h"), (minutes % 60, "min"))
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)
 
 
 def interval(score: Mapping[str, float]) -> str:
@@ -373,7 +372,7 @@ def race(report: Mapping[str, Any]) -> Statement | None:
     selection = report.get("selection")
     if not selection:
         return None
-    probe, *others = selection["trials"]
+    probe, *others = (trial for trial in selection["trials"] if trial["score"] is not None)  # the others had no time
     rows = counted(int(selection["validation_rows"]), "validation row", "validation rows")
     by = race_scale(selection).name
     if selection["baseline"]:
