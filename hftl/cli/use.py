@@ -135,8 +135,8 @@ def _in_words(value: Any) -> str:
         return "-"
     if isinstance(value, list):
         return ", ".join(map(_in_words, value)) or "-"
-    if isinstance(value, dict):
-        return " | ".join(map(str, value.values()))
+    if isinstance(value, dict):  # an entity, or a pair
+        return f"{value['text']} ({value['label']})" if "label" in value else " | ".join(map(str, value.values()))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -165,7 +165,9 @@ def evaluate(model: RunOrModel, *, json: bool, **flags: Any) -> None:
         value = score if isinstance(score, dict) else {"value": score}
         interval = f"{value['low']:.4f} to {value['high']:.4f}" if "low" in value else ""
         rows.append((score_name(name), f"{value['value']:.4f}", interval))
-    print_table(counted(scores["rows"], "row", "rows"), ("metric", "value", "95% interval"), rows, stdout=True)
+    left_out = f", {len(scores['skipped']):,} left out" if scores["skipped"] else ""
+    title = f"{counted(scores['rows'], 'row', 'rows')}{left_out}"
+    print_table(title, ("metric", "value", "95% interval"), rows, stdout=True)
 
 
 @verb(USE, _EXPORT)
