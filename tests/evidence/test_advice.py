@@ -27,7 +27,7 @@ def difference(label, gap, low, high):
 
 def verdict(label, gap, low, high, rows_needed=None):
     found = difference(label, gap, low, high)
-    return Verdict(label, gap, low, high, 0.01, found, kind_of(found), rows_needed)
+    return Verdict(label, gap, low, high, 0.01, found, kind_of(found, 540), rows_needed)
 
 
 NEGATIVE = verdict("NEGATIVE", -0.06, -0.085, -0.035)
