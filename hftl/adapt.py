@@ -375,9 +375,9 @@ def _ship(scene: Scene) -> dict[str, Any]:
         report["timing"]["total_seconds"] = round(time.perf_counter() - run.start, 3)
         if check is not None:
             report = checked(report, check)
-        write_card(final, report)
         if scene.base:
             report = write_run_page(run.work / "report.html", report, ready, test, again, model.config)
+        write_card(final, report)
         write_report(run.work / "report.json", report)
         close_partial(run.folder)
     show_result(report, str(run.folder))

@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HTTPError,
     LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -58,6 +59,13 @@ _STATUSES = {
 _FAILS = (
     f"The Hub fails while {{doing}} ({{answer}}), also when asked again: see https://status.huggingface.co. {AGAIN}"
 )
+# When a model or data are read.
+_READ = {
+    401: _STATUSES[401],
+    403: f"This token may not read {{name}} ({{answer}}): ask its owner for access, or use another token ({TOKENS_PAGE}).",
+    429: "The Hub asks to slow down ({answer}). Try again in five minutes.",
+}
+_READ_FAILS = "The Hub fails while {name} is read ({answer}): see https://status.huggingface.co, and try again."
 # What the files of a checkpoint hold: a pattern of the error's type and text, the line, and the line where neither
 # --trust_remote_code nor --allow_pickle exists.
 _FILES = (
@@ -115,11 +123,11 @@ def push_line(error: BaseException, repo_id: str, doing: str) -> str | None:
         return str(root)
     text = plain(str(root))
     if isinstance(root, HfHubHTTPError):
-        status, message = root.response.status_code, plain(root.server_message or "")
+        status = root.response.status_code
         by_status = _STATUSES.get(status, _FAILS if status >= 500 else "The Hub refused while {doing} ({answer}).")
         template = next((line for kind, _, line in _TYPES if line and isinstance(root, kind)), by_status)
-        answer = f"{status}: {message}" if message else str(status)
-        return template.format(name=repo_id, owner=repo_id.split("/")[0], doing=doing, answer=answer, login=_login())
+        said = {"answer": _answer(root), "login": _login()}
+        return template.format(name=repo_id, owner=repo_id.split("/")[0], doing=doing, **said)
     if isinstance(root, HTTPError | ConnectionError | TimeoutError):
         return f"The connection to {constants.ENDPOINT} broke while {doing} ({type(root).__name__}: {text}). {AGAIN}"
     if isinstance(root, OSError) and root.errno in FULL_DISK:
@@ -127,6 +135,11 @@ def push_line(error: BaseException, repo_id: str, doing: str) -> str | None:
     if isinstance(root, ValueError | RuntimeError | OSError):  # such as a card that the Hub finds invalid, or hf_xet's
         return f"{repo_id}: {doing} failed: {text}"
     return None
+
+
+def _answer(error: HfHubHTTPError) -> str:
+    """Return the status with its text."""
+    return ": ".join(filter(None, (str(error.response.status_code), plain(error.server_message or ""))))
 
 
 def _login() -> str:
@@ -167,10 +180,20 @@ def access_line(error: BaseException, name: str, what: str, others: Iterable[str
 
     `others` are names that may have been meant instead.
     """
+    chain = _chain(error)
     for kind, line, _ in _TYPES:
-        if line and any(isinstance(one, kind) for one in _chain(error)):
+        if line and any(isinstance(one, kind) for one in chain):
             return line.format(name=name, what=what) + (did_you_mean(name, others) if "{what}" in line else "")
-    return None
+    for one in chain:
+        status = one.response.status_code if isinstance(one, HfHubHTTPError) else 0
+        line = _READ.get(status, _READ_FAILS if status >= 500 else None)
+        if line:
+            return line.format(name=name, answer=_answer(one), login=_login())  # type: ignore[arg-type]
+    broken = next((one for one in chain if isinstance(one, HTTPError) and not isinstance(one, HfHubHTTPError)), None)
+    if broken is None or any(isinstance(one, HfHubHTTPError | OfflineModeIsEnabled) for one in chain):
+        return None
+    text = plain(str(broken))
+    return f"The connection to {constants.ENDPOINT} broke while {name} was read ({type(broken).__name__}: {text}). Try again."
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -22,7 +22,7 @@ def compare_paired(method, baseline, references, resamples: int = RESAMPLES, see
     statistics = [class_statistics(ids, true, len(names)) for ids in answers]
     right = (answers[0] == true, answers[1] == true)
     gaps = paired_differences(*statistics, SHOWN, {"accuracy": paired_p(*right)}, add_made_up, resamples, seed)
-    return verdict_of(gaps, right)
+    return verdict_of(gaps, right, len(true))
 
 
 def log_loss(logits, references) -> float:

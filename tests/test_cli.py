@@ -248,6 +248,13 @@ def test_eval(capsys, text_run, place):
     assert f"{scores['metrics']['accuracy']['value']:.4f}" in plain.out
 
 
+def test_eval_says_what_it_left_out(capsys, text_run, place, tmp_path):
+    lines = (place / "t.csv").read_text().splitlines()
+    (tmp_path / "t.csv").write_text("\n".join([*lines, "a text without a label,"]))
+    done = hftl(capsys, "eval", text_run, "--data", tmp_path / "t.csv", "--skip_bad_rows")
+    assert "60 rows, 1 left out" in done.out
+
+
 def test_eval_images(capsys, image_run, place):
     scores = hftl(capsys, "eval", image_run, "--data", place / "images", "--json").json
     assert scores["rows"] == 30

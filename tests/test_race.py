@@ -11,6 +11,7 @@ import pytest
 from hftl.adapt import run
 from hftl.config import build_config, parse_budget, read_yaml
 from hftl.errors import ConfigError
+from hftl.report import statements
 from hftl.selection import race as racing
 from hftl.selection import race_policy as policy
 from hftl.selection.judge import Look
@@ -213,11 +214,12 @@ def test_flags_of_a_race_are_for_auto_alone(tmp_path):
 def test_the_clock_ends_a_race_and_the_report_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(policy, "OVER", 0.0)
     monkeypatch.setattr(policy, "SURE", 0.0)
-    run = tiny_run("bert", "auto", tmp_path, race=LOOKS, budget="1h", max_steps=-1)
+    run = tiny_run("bert", "auto", tmp_path, race=LOOKS, budget="90", max_steps=-1)
     selection = run.report["selection"]
     assert selection["ended_early"]
     assert run.report["stages"][-1]["paused"]
-    assert any("The clock ended the race" in warning for warning in run.report["warnings"])
+    assert any("over its budget of 1 min 30 s." in warning for warning in run.report["warnings"])
+    assert str(statements.race(run.report)).startswith("1 way to train raced against the probe")
     first, *others = [trial for trial in selection["trials"] if trial["name"] != "probe"]
     assert selection["winner"] == first["name"]
     assert [trial["score"] for trial in others] == [None] * 3

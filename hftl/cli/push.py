@@ -63,7 +63,8 @@ def push(
     check_finished(run)
     if not dry_run:
         usable_token(options)
-    from hftl.publishing.hub import push as push_run  # heavy: what is refused above is refused in a second
+    from hftl.publishing.hub import finished_run  # heavy: what is refused above is refused in a second
+    from hftl.publishing.hub import push as push_run
     from hftl.report.show import parity_rows
 
     with on_stderr():
@@ -77,7 +78,8 @@ def push(
     elif json:
         print_json(asdict(pushed))
     else:
-        for where, result in parity_rows({"hub": pushed.parity}):
+        report = finished_run(run).report or {}
+        for where, result in parity_rows({"hub": pushed.parity}, report):
             print(f"{where}: {result}", file=sys.stderr)
         print(f"commit {pushed.commit}", file=sys.stderr)
         print(*filter(None, (pushed.url, pushed.space_url)), sep="\n")

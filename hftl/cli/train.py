@@ -95,7 +95,8 @@ def _config(target: str | None, flags: dict[str, Any], example: str) -> RunConfi
     if task is None:
         from hftl.data.settle import find_task  # late: reading data takes heavy imports
 
-        task = find_task(data_config(values))
+        with on_stderr():
+            task = find_task(data_config(values))
     return build_config(task, values)
 
 

@@ -135,8 +135,8 @@ def _in_words(value: Any) -> str:
         return "-"
     if isinstance(value, list):
         return ", ".join(map(_in_words, value)) or "-"
-    if isinstance(value, dict):
-        return " | ".join(map(str, value.values()))
+    if isinstance(value, dict):  # an entity, or a pair
+        return f"{value['text']} ({value['label']})" if "label" in value else " | ".join(map(str, value.values()))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
@@ -165,7 +165,9 @@ def evaluate(model: RunOrModel, *, json: bool, **flags: Any) -> None:
         value = score if isinstance(score, dict) else {"value": score}
         interval = f"{value['low']:.4f} to {value['high']:.4f}" if "low" in value else ""
         rows.append((score_name(name), f"{value['value']:.4f}", interval))
-    print_table(counted(scores["rows"], "row", "rows"), ("metric", "value", "95% interval"), rows, stdout=True)
+    left_out = f", {len(scores['skipped']):,} left out" if scores["skipped"] else ""
+    title = f"{counted(scores['rows'], 'row', 'rows')}{left_out}"
+    print_table(title, ("metric", "value", "95% interval"), rows, stdout=True)
 
 
 @verb(USE, _EXPORT)
@@ -180,7 +182,7 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
     check_export(**{name: options[name] for name in ("format", "max_drop") if name in options})
     check_use(model, flags)
     from hftl.export import export as export_model
-    from hftl.export.timing import HEADER, table_rows
+    from hftl.export.timing import table
     from hftl.report.statements import compared, counted
     from hftl.report.table import print_table
     from hftl.tasks import get_task
@@ -192,8 +194,8 @@ def export(model: RunOrModel, *, json: bool, **flags: Any) -> None:
         print_json({**values, "output_dir": str(report.output_dir)})
         return
     threads = counted(values["latency"]["threads"], "thread", "threads")
-    title = f"{values['model']['name']}: {threads}, time by batch size, accuracy on validation"
-    print_table(title, HEADER, table_rows(values), stdout=True)
+    title = f"{values['model']['name']}: {threads}, time by batch size"
+    print_table(f"{title}, score on validation" if values["int8"] else title, *table(values), stdout=True)
     task = get_task(values["task"], values["problem_type"], values["rows"])
     print(compared("onnx", values["parity"], task.output.words["same"]))
     example: Any = task.inputs.example

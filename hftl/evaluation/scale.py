@@ -64,6 +64,11 @@ def _capital(words: str) -> str:
     return words if words in (_NAMES["map"], _NAMES["miou"]) else words[:1].upper() + words[1:]
 
 
+def chance(p: float) -> str:
+    """Return a p-value, such as p = 0.042 or p < 0.001."""
+    return f"p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}"
+
+
 def figures(*values: float, sign: str = "") -> list[str]:
     """Return numbers with as many decimals as give the largest of them three digits; `sign` is "+" to show it always."""
     size = max((abs(value) for value in values if math.isfinite(value)), default=0.0)

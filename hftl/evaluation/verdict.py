@@ -24,8 +24,8 @@ MOST_ROWS = 100_000  # a gap that takes more rows than this is as good as none
 class Verdict(Difference):
     """The difference in the headline score, whose label is the verdict; and those in the other scores, by name.
 
-    `kind` tells the two sorts of NEUTRAL apart: EQUIVALENT when the whole interval lies within `MARGIN` of 0, else
-    UNDECIDED. `rows_needed` is about how many test rows would decide an UNDECIDED one; None where it is more than
+    `kind` tells the two sorts of NEUTRAL apart: EQUIVALENT when the whole interval lies within `MARGIN` of 0 (of 50
+    rows or more), else UNDECIDED. `rows_needed` is about how many test rows would decide an UNDECIDED one; None where it is more than
     `MOST_ROWS`, and for scores that are no share of right rows.
     """
 
@@ -51,22 +51,26 @@ class Comparison:
     gap: Interval
 
 
-def verdict_of(differences: dict[str, Difference], right: tuple[np.ndarray, np.ndarray] | None) -> Verdict:
-    """Return the verdict of `paired_differences`, the headline score's first.
+def verdict_of(differences: dict[str, Difference], right: tuple[np.ndarray, np.ndarray] | None, rows: int) -> Verdict:
+    """Return the verdict of `paired_differences` on so many rows, the headline score's first.
 
     `right` [n] each says which rows the method and the baseline have right, where the headline is the share of these.
     """
     (_, headline), *others = differences.items()
-    kind = kind_of(headline)
+    kind = kind_of(headline, rows)
     needed = rows_needed(*right) if right and kind == "UNDECIDED" else None
     return Verdict(**asdict(headline), beside=dict(others), kind=kind, rows_needed=needed)
 
 
-def kind_of(gap: Difference, margin: float = MARGIN) -> Kind | None:
-    """Return which sort of NEUTRAL a difference is, None for POSITIVE and NEGATIVE."""
+def kind_of(gap: Difference, rows: int, margin: float = MARGIN) -> Kind | None:
+    """Return which sort of NEUTRAL a difference on so many rows is, None for POSITIVE and NEGATIVE.
+
+    A few rows that say nothing of a score (no entity is there, or found) leave an interval of 0 to 0. So nothing is
+    EQUIVALENT where one row alone is more than the margin.
+    """
     if gap.label != "NEUTRAL":
         return None
-    return "EQUIVALENT" if -margin <= gap.low and gap.high <= margin else "UNDECIDED"
+    return "EQUIVALENT" if -margin <= gap.low and gap.high <= margin and rows * margin >= 1 else "UNDECIDED"
 
 
 def rows_needed(method: np.ndarray, baseline: np.ndarray) -> int | None:

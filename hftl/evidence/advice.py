@@ -43,7 +43,7 @@ class Facts:
     two on the same rows says so.
     """
 
-    method: str  # as in hftl.methods
+    method: str  # as in hftl.methods, of a race the winner's
     score: float  # of the method
     rows_per_class: float  # median over what can be answered, training rows
     n_test: int
@@ -65,6 +65,7 @@ class Facts:
     course: Course | None = None  # of the training; None where nothing was learned by gradient
     full_seconds: float | None = None  # as the policy's facts, as the next
     width: int | None = None
+    raced: frozenset[str] = frozenset()  # methods that a race has tried
     turned: str = ""  # which classes a mirror makes of each other, where the training mirrored
 
     @property
@@ -156,7 +157,7 @@ def _lower_rate(facts: Facts) -> Advice | None:
 
 def _more_to_learn(verdict: Verdict, facts: Facts) -> Advice | None:
     best = learns_more(facts.choice, facts.method)
-    if best is None:
+    if best is None or best.method in facts.raced:
         return None
     flags = f"--method {best.method}"
     if facts.method not in FROZEN_BODY:

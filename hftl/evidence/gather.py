@@ -115,6 +115,7 @@ def _facts(scene: Scene, ladder: Ladder, compared: Comparison | None) -> Facts:
         full_seconds=policy.full_seconds(ready.loaded, scene.run.config, len(ready.train), one_pass),
         width=policy.width_of(ready.loaded),
         scale=output.written(),
+        raced=frozenset(t["method"] for t in (scene.selection or {}).get("trials", ()) if t["score"] is not None),
         turned=scene.ready.turned,
         **{name: output.words[name] for name in ("per", "guess", "given")},
     )

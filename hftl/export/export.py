@@ -184,7 +184,7 @@ def _add_int8(work: Path, predictor: Predictor, splits: Splits, feeds: list[Feed
     sessions = [session(work / name, torch.get_num_threads()) for name in (MODEL, INT8)]
     outputs = outputs_of(predictor, sessions, splits.validation)
     share = [measure(output, output.decode(o), truth, predictor.labels)[output.headline] for o in outputs]
-    drop, score = share[0] - share[1], output.headline.replace("_", " ")
+    drop, score = share[0] - share[1], output.written().name
     if drop > max_drop:
         raise ModelError(
             f"int8 loses {drop:.4f} of the {score} on {len(truth)} validation rows ({share[0]:.4f} to {share[1]:.4f}), "

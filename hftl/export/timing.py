@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hftl.evaluation.scale import score_name
 from hftl.export.graph import session
 from hftl.export.rows import Feed
 from hftl.terminal import progress
@@ -21,7 +22,7 @@ _SECONDS = 8.0
 _LEAST = 10
 _WARM_UP = 3
 
-HEADER = ("model", "MB", "accuracy", "p50 ms, 1", "p95 ms, 1", "p50 ms, 32", "p95 ms, 32", "rows/s, 8", "rows/s, 32")
+_TIMES = ("p50 ms, 1", "p95 ms, 1", "p50 ms, 32", "p95 ms, 32", "rows/s, 8", "rows/s, 32")
 
 
 def latency(model: Any, files: dict[str, Path], batches: dict[int, list[Feed]]) -> dict[str, Any]:
@@ -62,8 +63,10 @@ def time_batches(
     return timings
 
 
-def table_rows(values: dict[str, Any]) -> list[list[str]]:
-    """Return one row per contender of export.json: size, validation accuracy, and time by batch size."""
+def table(values: dict[str, Any]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Return heads and a row per contender of export.json: size, score on validation where int8 was judged, and time by
+    batch size.
+    """
     judged = values["int8"] or {}
     known = {
         "torch fp32": (values["model"]["parameters"] * 4, None),
@@ -72,9 +75,10 @@ def table_rows(values: dict[str, Any]) -> list[list[str]]:
     }
     rows = []
     for name, by_batch in values["latency"]["batches"].items():
-        size, accuracy = known[name]
+        size, score = known[name]
+        scores = ["-" if score is None else f"{score:.4f}"] * bool(judged)
         wanted = [(batch, key) for batch in ("1", "32") for key in ("p50_ms", "p95_ms")]
         times = [f"{by_batch[batch][key]:.1f}" if batch in by_batch else "-" for batch, key in wanted]
         rates = [f"{by_batch[b]['rows_per_second']:.0f}" if b in by_batch else "-" for b in ("8", "32")]
-        rows.append([name, f"{size / 1e6:.1f}", "-" if accuracy is None else f"{accuracy:.4f}", *times, *rates])
-    return rows
+        rows.append([name, f"{size / 1e6:.1f}", *scores, *times, *rates])
+    return ("model", "MB", *([score_name(judged["score"])] if judged else []), *_TIMES), rows

@@ -29,15 +29,12 @@ def _adapted(question, folder):
     import transformers
     from peft import PeftModel
 
-    labels = dict(enumerate(question["labels"]))
     auto_model = getattr(transformers, question["auto_model"])
     name, revision = question["base"]
     base = auto_model.from_pretrained(
         name,
         revision=revision,
-        num_labels=len(labels),
-        id2label=labels,
-        label2id={name: i for i, name in labels.items()},
+        config=transformers.AutoConfig.from_pretrained(folder),  # labels, and that they may be several
         ignore_mismatched_sizes=True,
         dtype="float32",
     )

@@ -218,7 +218,6 @@ def _ask(place: Place, rows: RealRows, work: Path) -> dict[str, Any] | int:
         "revision": place.revision,
         "base": place.base,
         "own_code": place.own_code,
-        "labels": place.labels,
         "task": task.name,
         "auto_model": task.auto_model,
         "processor": task.inputs.processor,

@@ -150,10 +150,10 @@ def _evidence_rows(report: dict[str, Any], evidence: dict[str, Any]) -> list[tup
     return rows + [(f"doctor: {f['level']}", f"{f['check']} ({f['count']}): {f['fix']}") for f in findings]
 
 
-def parity_rows(parity: dict[str, Any], report: dict[str, Any] | None = None) -> list[tuple[str, str]]:
-    """Return a line per artifact that was loaded and compared in a process of its own; `report` names what it answers."""
-    same = {"same": statements.output_of(report).words["same"]} if report else {}
-    return [(f"parity of {where}", str(statements.compared(where, check, **same))) for where, check in parity.items()]
+def parity_rows(parity: dict[str, Any], report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a line per artifact that was loaded and compared in a process of its own; `report` says what it answers."""
+    same = statements.output_of(report).words["same"]
+    return [(f"parity of {where}", str(statements.compared(where, check, same))) for where, check in parity.items()]
 
 
 def show_seeds(report: dict[str, Any], run_dir: str, news: Sequence[str] = ()) -> None:

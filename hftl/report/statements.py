@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from hftl.evaluation.bootstrap import Interval
-from hftl.evaluation.scale import MINUS, Scale
+from hftl.evaluation.scale import MINUS, Scale, chance
 from hftl.evaluation.scale import score_name as score_name
 from hftl.evaluation.verdict import MARGIN, stands
 from hftl.evidence.advice import MORE_TEST_ROWS, undecided
@@ -69,15 +69,14 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return seconds as a person says them: 0.4 s, 12 s, 3 min 5 s, 2 h 10 min."""
+    """Return seconds as a person says them: 0.4 s, 12 s, 3 min 5 s, 10 min, 2 h 10 min."""
     if seconds is None or not math.isfinite(seconds):
         return _NONE
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     minutes, whole = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{whole} s"
-    return f"{minutes} min {whole} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    parts = ((minutes, "min"), (whole, "s")) if minutes < 60 else ((minutes // 60, "h"), (minutes % 60, "min"))
+    return " ".join(f"{count} {unit}" for count, unit in parts if count)
 
 
 def interval(score: Mapping[str, float]) -> str:
@@ -156,7 +155,6 @@ def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, 
     kind = verdict.get("kind") or verdict["label"]
     p = verdict.get("p")
     test = "McNemar's test" if scale.right else "A test of random swaps"
-    chance = f"{test}: p {'<' if p < 0.001 else '='} {max(p, 0.001):.3f}." if p is not None else ""
     side = "over" if verdict["label"] == "POSITIVE" else "against"
     gap = f"{scale.gaps(verdict['gap'])[0]}{scale.unit} {'of' if scale.share else 'in'} {scale.name}"
     text = f"{gap} {side} {{}} ({_bounds(verdict, scale)})."
@@ -172,7 +170,7 @@ def banner(report: Mapping[str, Any], evidence: Mapping[str, Any]) -> dict[str, 
         "details": [
             compared + meaning,
             *(_other_score(verdict, output.written(what), other) for what, other in others),
-            *([Statement(chance)] if chance else []),
+            *([Statement(f"{test}: {chance(p)}.")] if p is not None else []),
         ],
         "advice": [a for a in verdict.get("advice") or [] if a["advice"] != MORE_TEST_ROWS],  # the details say it
     }
@@ -332,10 +330,10 @@ def pooled(report: Mapping[str, Any]) -> str | None:
     return f"The head reads the mean of the token states{more}"
 
 
-def compared(
-    where: str, check: Mapping[str, Any], same: str = "labels, probabilities apart by at most {}"
-) -> Statement:
-    """Return what loading and comparing an artifact ("final", "hub" or "onnx") in a process of its own gave."""
+def compared(where: str, check: Mapping[str, Any], same: str) -> Statement:
+    """Return what loading and comparing an artifact ("final", "hub" or "onnx") in a process of its own gave; `same`, of
+    `Output.words`, says what is the same.
+    """
     names = {"final": "The saved model", "hub": "The published model, downloaded again,", "onnx": "The ONNX export"}
     if not check.get("labels_equal") or check.get("max_difference") is None:
         return Statement("{}", (check.get("note") or "not compared",))
@@ -374,7 +372,7 @@ def race(report: Mapping[str, Any]) -> Statement | None:
     selection = report.get("selection")
     if not selection:
         return None
-    probe, *others = selection["trials"]
+    probe, *others = (trial for trial in selection["trials"] if trial["score"] is not None)  # the others had no time
     rows = counted(int(selection["validation_rows"]), "validation row", "validation rows")
     by = race_scale(selection).name
     if selection["baseline"]:

@@ -13,7 +13,7 @@ from hftl.atomic import write_new
 from hftl.config import RunConfig
 from hftl.data.load import load_task
 from hftl.errors import ConfigError
-from hftl.evaluation.scale import MINUS, Scale
+from hftl.evaluation.scale import MINUS, Scale, chance
 from hftl.evaluation.slices import Grouping
 from hftl.evidence.gather import groupings_of
 from hftl.objects import for_python
@@ -114,7 +114,7 @@ def _columns(rows: Sequence[dict[str, Any]], scale: Scale) -> dict[str, Callable
             return "best"
         gaps = scale.gaps(*(row[f"{k}_against_best"] for k in ("gap", "low", "high")))
         value, low, high = (one.replace("-", MINUS) for one in gaps)
-        return f"{value}, p {number(row['p_against_best'])}", f"{low} to {high}"
+        return f"{value}, {chance(row['p_against_best'])}", f"{low} to {high}"
 
     seeds: dict[str, Callable[[dict[str, Any]], Cell]] = {}
     if rows[0]["sd"] is not None:
@@ -141,7 +141,7 @@ def _write(document: dict[str, Any], scale: Scale) -> None:
     writer.writerows(rows)
     write_new(Path(folder, "compare.csv"), table.getvalue())
     marks = [{**r, "name": r["method"], "kind": "method", "cost": max(r["seconds"], 0.1)} for r in rows]
-    columns, names, chance = _columns(rows, scale), [row["method"] for row in rows], 0.05 / max(1, len(slices))
+    columns, names, rare = _columns(rows, scale), [row["method"] for row in rows], 0.05 / max(1, len(slices))
     scores = Section(
         "methods",
         "Which method is best here?",
@@ -161,12 +161,12 @@ def _write(document: dict[str, Any], scale: Scale) -> None:
     where = Section(
         "slices",
         "Who wins where?",
-        f"The same rows in groups. p: a paired test of the winner against {best}; a star marks one below {chance:.2g}, which "
+        f"The same rows in groups. p: a paired test of the winner against {best}; a star marks one below {rare:.2g}, which "
         "is more than chance among so many groups (Bonferroni).",
         heads=["Rows", ">Count", *(f">{name}" for name in names), "Winner"],
         rows=[
             (f"{s['by']}: {s['slice']}", f"{s['rows']:,}", *(scale.value(s["values"][name]) for name in names),
-             (s["winner"] or "several", f"p {number(s['p'])}{' *' if s['p'] < chance else ''}" if s["p"] is not None else ""))
+             (s["winner"] or "several", f"{chance(s['p'])}{' *' if s['p'] < rare else ''}" if s["p"] is not None else ""))
             for s in slices
         ],
     )  # fmt: skip

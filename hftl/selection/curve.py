@@ -187,6 +187,7 @@ def findings(scores: dict[str, np.ndarray], shares: np.ndarray, n: int) -> dict[
     for name, (a, b, c) in laws.items():
         curves[name] = {"a": float(a[0]), "b": float(b[0] * n ** c[0]), "c": float(c[0])}
         curves[name]["doubling"] = _interval(b * (1 - 2**-c))
+        curves[name]["foretold"] = None
         if len(shares) > FEWEST_SIZES:  # what the smaller sizes would have foretold of the largest
             a, b, _ = fit_law(shares[:-1], scores[name][:-1])
             curves[name]["foretold"] = _interval(a - b)
@@ -194,13 +195,9 @@ def findings(scores: dict[str, np.ndarray], shares: np.ndarray, n: int) -> dict[
     for name, values in scores.items():
         for share, drawn in zip(shares, values, strict=True):
             needed = None if name == BASELINE else _rows_needed(laws[BASELINE], drawn, shares[0])
-            rows = (
-                {}
-                if name == BASELINE
-                else {"baseline_rows": needed and {k: v and round(v * n) for k, v in needed.items()}}
-            )
-            points.append({"rows": round(share * n), "method": name, **_interval(drawn), **rows})
-    last = next((p["baseline_rows"] for p in reversed(points[: len(shares)]) if "baseline_rows" in p), None)
+            rows = needed and {k: v and round(v * n) for k, v in needed.items()}
+            points.append({"rows": round(share * n), "method": name, **_interval(drawn), "baseline_rows": rows})
+    last = points[len(shares) - 1]["baseline_rows"]  # of the first method with all rows
     fit = {"law": LAW, "source": SOURCE, "curves": curves}
     return {"points": points, "fit": fit, "baseline_rows": last and last["value"]}
 
@@ -226,11 +223,11 @@ def _sentences(document: dict[str, Any], scale: Scale) -> list[str]:
     for name, points in by_method.items():
         gain, low, high = scale.gaps(*fits[name]["doubling"].values())
         says.append(f"Twice the labels, {name}: {gain}{scale.unit} of {scale.name} (95% {low} to {high}).")
-        if "foretold" in fits[name]:
+        if fits[name]["foretold"]:
             value, *ends_of = fits[name]["foretold"].values()
             told = f"the smaller sizes foretold {scale.value(value)} (95% {scale.bounds(*ends_of)})"
             says[-1] += f" Of {n:,} rows {told}; it is {scale.value(points[-1]['value'])}."
-        known = [p for p in points if p.get("baseline_rows")]
+        known = [p for p in points if p["baseline_rows"]]
         if known:
             rows, (value, low, high) = known[-1]["rows"], known[-1]["baseline_rows"].values()
             bounds = f"{low:,} to {high:,}" if high else f"{low:,} or more"

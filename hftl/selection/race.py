@@ -24,10 +24,11 @@ from hftl.evaluation.logistic import Probe
 from hftl.evidence.ladder import Rows, no_pretraining_baselines
 from hftl.methods import get_method
 from hftl.methods.plan import Given, Tensor, write_probe
-from hftl.methods.policy import NO_TRANSFER, duration
+from hftl.methods.policy import NO_TRANSFER
 from hftl.methods.wise import between
 from hftl.prepare import Prepared
 from hftl.probing import Seen, head_pooling, plan_on
+from hftl.report.statements import duration
 from hftl.run import Run
 from hftl.selection import race_policy as policy
 from hftl.selection.judge import Judge, Look, judge_of

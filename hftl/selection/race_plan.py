@@ -15,6 +15,7 @@ from hftl.methods.auto import AUTO
 from hftl.methods.policy import duration
 from hftl.planning.costs import choose_cache, stage_costs, stage_seconds
 from hftl.prepare import Prepared
+from hftl.report import statements
 from hftl.report.table import print_table
 from hftl.run import Run
 from hftl.run_folder import partial_of
@@ -144,10 +145,9 @@ def with_race(run: Run, ready: Prepared) -> Run:
     table = read_race(method.race, parse_budget(method.budget or "1h")) if method.race else plan_race(ready)
     if terminal.verbose and is_main_process():
         print_table(*race_table(asdict(table)))
-    terminal.log(
-        f"{len(table.trials)} trials race against the probe for at most {duration(table.budget)}: "
-        + ", ".join(t.name for t in table.trials)
-    )
+    racing = statements.counted(len(table.trials), "trial races", "trials race")
+    names = ", ".join(t.name for t in table.trials)
+    terminal.log(f"{racing} against the probe for at most {statements.duration(table.budget)}: {names}")
     budget = method.budget or f"{table.budget:.1f}"
     return replace(run, config=replace(run.config, method=replace(method, race=table.text, budget=budget)))
 
@@ -157,7 +157,7 @@ def race_table(table: dict[str, Any]) -> tuple[str, tuple[str, ...], list[Any]]:
     names = [Trial(**trial).name for trial in table["trials"]]
     looks = [" / ".join(map(str, trial["looks"])) for trial in table["trials"]]
     rows = [(name, steps, duration(table["seconds"][name])) for name, steps in zip(names, looks, strict=True)]
-    title = f"Race for at most {duration(table['budget'])}, after the probe"
+    title = f"Race for at most {statements.duration(table['budget'])}, after the probe"
     return title, ("trial", "looked at after steps", "to its end"), rows
 
 

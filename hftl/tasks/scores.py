@@ -109,7 +109,7 @@ def compare(output: Output, method: Any, baseline: Any, targets: Any, names: Seq
     first, second = (output.statistics(answers, targets, names) for answers in pair)
     differences = paired_differences(first, second, _compared(output), exact_p, output.made_up)
     differences = {name: _better(output, name, gap) for name, gap in differences.items()}
-    return verdict_of(differences, right.get(output.headline))  # type: ignore[arg-type]
+    return verdict_of(differences, right.get(output.headline), first.shape[0])  # type: ignore[arg-type]
 
 
 def _better(output: Output, name: str, gap: Difference) -> Difference:

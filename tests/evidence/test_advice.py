@@ -27,7 +27,7 @@ def difference(label, gap, low, high):
 
 def verdict(label, gap, low, high, rows_needed=None):
     found = difference(label, gap, low, high)
-    return Verdict(label, gap, low, high, 0.01, found, kind_of(found), rows_needed)
+    return Verdict(label, gap, low, high, 0.01, found, kind_of(found, 540), rows_needed)
 
 
 NEGATIVE = verdict("NEGATIVE", -0.06, -0.085, -0.035)
@@ -61,6 +61,11 @@ def test_what_worked_may_work_better():
     assert advice(BETTER, replace(FACTS, rows_per_class=8)) == [MORE_LABELS]
     assert advice(BETTER, replace(FACTS, method="full")) == []
     assert [step.flags for step in advise(BETTER, replace(FACTS, method="lora"))] == ["--method full"]
+
+
+def test_what_a_race_has_tried_is_not_advised():
+    assert FINE_TUNE in advice(NEGATIVE, replace(FACTS, raced=frozenset({"probe", "contrastive"})))
+    assert advice(NEGATIVE, replace(FACTS, raced=frozenset({"probe", "full"}))) == [CLOSER_DOMAIN, NO_TRANSFER]
 
 
 def test_the_course_of_the_training_is_looked_at():

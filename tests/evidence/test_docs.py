@@ -6,10 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from hftl.config import OutputConfig
+from hftl.report.schema import REPORT
 from tests.runs import text_frame, tiny_run
 
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def _fields(shape: Any) -> set[str]:
+    """Every name of a field in a shape of the schema."""
+    if isinstance(shape, dict):
+        return {name for name in shape if name is not str}.union(*map(_fields, shape.values()))
+    return set().union(*map(_fields, shape)) if isinstance(shape, list) else set()
+
+
+def test_every_field_of_the_report_is_documented() -> None:
+    words = set(re.findall(r"\w+", (ROOT / "docs" / "report.md").read_text(encoding="utf-8")))
+    assert _fields(REPORT) - words == set()
 
 
 def _keys(value: Any) -> set[str]:

@@ -1,4 +1,5 @@
 import tracemalloc
+from dataclasses import replace
 from math import comb
 
 import numpy as np
@@ -8,6 +9,8 @@ from sklearn.metrics import f1_score
 
 from hftl.evaluation import bootstrap, verdict
 from hftl.evaluation.verdict import paired_p
+from hftl.tasks.outputs.labels import LABELS
+from hftl.tasks.scores import compare
 from tests.evidence.populations import population
 from tests.paired import compare_paired
 
@@ -31,6 +34,14 @@ def test_gaps_equal_sklearn(seed):
     labels = np.unique(true)  # every class is true at least once here
     f1 = [f1_score(true, p, labels=labels, average="macro", zero_division=0) for p in (method, baseline)]
     assert found.beside["macro_f1"].gap == pytest.approx(f1[0] - f1[1], abs=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(1, "UNDECIDED"), (49, "UNDECIDED"), (50, "EQUIVALENT")])
+def test_a_few_rows_never_show_that_two_models_are_equally_good(rows, kind):
+    """Two models that answer another label than the true one: F1 is 0 for both, whichever rows are drawn."""
+    wrong, true = np.tile([1, 0], (rows, 1)), np.tile([0, 1], (rows, 1))
+    found = compare(replace(LABELS, made_up=None), wrong, wrong, true, ("a", "b"))
+    assert (found.gap, found.low, found.high, found.kind) == (0, 0, 0, kind)
 
 
 def test_interval_of_accuracy_equals_a_slow_loop():

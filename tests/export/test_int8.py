@@ -8,6 +8,7 @@ import hftl
 from hftl.errors import DataError, ModelError
 from hftl.export import export
 from hftl.export.rows import run_predict
+from hftl.export.timing import table
 from hftl.run_data import run_splits
 from tests.runs import split_folder, tiny_run
 from tests.tiny import tiny_images
@@ -56,6 +57,22 @@ def test_merged_lora(exports, text):
     validation = run_splits(text).validation
     got = run_predict(text / "onnx", validation["text"][:], "model_int8.onnx")
     assert np.mean(got.argmax(-1) == np.array(validation["label"][:])) == pytest.approx(int8["accuracy_after"])
+
+
+@pytest.mark.parametrize(
+    ("int8", "heads"),
+    [
+        ({"score": "micro_f1", "accuracy_before": 0.41, "accuracy_after": 0.405}, ["model", "MB", "micro F1"]),
+        (None, ["model", "MB", "p50 ms, 1"]),
+    ],
+)
+def test_the_table_names_the_score_that_was_measured(int8, heads):
+    times = {size: {"p50_ms": 1.0, "p95_ms": 2.0, "rows_per_second": 3.0} for size in ("1", "8", "32")}
+    values = {"int8": int8, "model": {"parameters": 10}, "files": {"model.onnx": 40}}
+    names, rows = table({**values, "latency": {"batches": dict.fromkeys(("torch fp32", "onnx fp32"), times)}})
+    assert list(names[:3]) == heads
+    assert {len(row) for row in rows} == {len(names)}
+    assert rows[1][2] == ("0.4100" if int8 else "1.0")
 
 
 def test_static_for_convolutions(exports, image):

@@ -16,7 +16,7 @@ from hftl.predict import load
 from hftl.publishing.parity import TOLERANCE, ParityError, check_pushed, judge
 from hftl.report.show import parity_rows
 from hftl.run_data import Artifact, open_artifact
-from tests.runs import split_folder, tiny_run
+from tests.runs import checkpoint, split_folder, text_frame, tiny_run
 from tests.tiny import tiny_images
 
 
@@ -37,11 +37,12 @@ def copied(text, tmp_path) -> Artifact:
 
 
 def test_every_run_is_checked(text):
-    found = json.loads((text / "report.json").read_text())["parity"]["final"]
+    report = json.loads((text / "report.json").read_text())
+    found = report["parity"]["final"]
     assert (found["rows"], found["origin"], found["labels_equal"]) == (64, "test rows of the run", True)
     assert 0 <= found["max_difference"] < TOLERANCE
     assert found["note"] == ""
-    ((where, said),) = parity_rows({"final": found})
+    ((where, said),) = parity_rows({"final": found}, report)
     assert where == "parity of final"
     assert "64 rows (test rows of the run): the same labels" in said
 
@@ -60,6 +61,20 @@ def test_images(tmp_path):
     found = check_folder(open_artifact(run.run_dir / "final"))
     assert found["labels_equal"] is True
     assert found["rows"] == len(json.loads((run.run_dir / "report.json").read_text())["data"]["labels"]) * 4
+
+
+def test_an_adapter_of_several_labels(tmp_path):
+    """It is put on its base with the labels beside it, which config.json says are several."""
+    data = text_frame(60).assign(
+        label=lambda frame: [f"{one}|even" if i % 2 else one for i, one in enumerate(frame.label)]
+    )
+    data.to_csv(tmp_path / "rows.csv", index=False)
+    run = tiny_run("bert", "lora", tmp_path, data=str(tmp_path / "rows.csv"), label_separator="|").run_dir
+    alone = shutil.copytree(run / "final", tmp_path / "alone", ignore=shutil.ignore_patterns("model.safetensors"))
+    shutil.copytree(run / "adapter", alone, dirs_exist_ok=True)
+    found = check_pushed(open_artifact(run), str(alone), None, adapter_of=(str(checkpoint("bert", tmp_path)), None))
+    assert found["labels_equal"] is True
+    assert found["max_difference"] < TOLERANCE
 
 
 def test_other_weights_are_found_out(copied):
@@ -99,7 +114,7 @@ def test_killed_process_is_no_verdict(copied, monkeypatch, tmp_path):
     found = check_folder(copied)
     assert found["labels_equal"] is None
     assert "signal 9" in found["note"]
-    assert parity_rows({"final": found})[0][1] == found["note"]
+    assert parity_rows({"final": found}, copied.report)[0][1] == found["note"]
 
 
 @pytest.mark.parametrize(

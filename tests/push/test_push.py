@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub import ModelCard
@@ -16,13 +17,15 @@ from hftl.models.pooled import MeanPooledForSequenceClassification
 from hftl.predict import load
 from hftl.publishing import hub
 from hftl.publishing.bundle import Bundle, build_bundle
-from hftl.publishing.hub import push_to_hub
+from hftl.publishing.hub import Pushed, push_to_hub
 from hftl.publishing.hub_repository import left_behind
 from hftl.publishing.parity import DownloadError, ParityError
-from tests.command import shell
+from tests.command import hftl as command
+from tests.command import shell, write_csv
 from tests.hub.target import HubTarget, target_fixture
 from tests.push import CHECKED, LICENSE, on_the_hub, push, text_run, texts_of
 from tests.runs import split_folder, tiny_run
+from tests.tiny import tiny_text_rows
 
 
 target = target_fixture()
@@ -260,6 +263,22 @@ def test_a_difference_is_loud(target: HubTarget, run: Path, monkeypatch: pytest.
     ):
         push_to_hub(run, repo, license="cc-by-sa-4.0", create_pr=True)
     assert (run / "report.json").read_bytes() == before
+
+
+def test_the_check_is_told_in_the_words_of_the_answers(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    """A number has no probability, and no label to be the same."""
+    rows = [(text, label + 0.25) for text, label in tiny_text_rows(60, 3)]
+    data = str(write_csv(tmp_path / "rows.csv", rows))
+    run = tiny_run("bert", "probe", tmp_path, data=data, problem_type="regression").run_dir
+    monkeypatch.setattr(
+        hub, "push", lambda *_: Pushed("https://hub/me/x", "0" * 40, "me/x", None, None, CHECKED, None)
+    )
+    monkeypatch.setattr("hftl.publishing.hub_repository.usable_token", lambda _: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    done = command(capsys, "push", run, "me/x", "--license", "mit")
+    assert (done.code, done.out) == (0, "https://hub/me/x\n")
+    assert "1 row (test rows of the run): the same numbers, apart by at most 0." in done.err
+    assert "probabilities" not in done.err
 
 
 def test_no_rows_to_check_with(target: HubTarget, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,8 @@ def test_files(compared, folder):
     page = (out / "compare.html").read_text()
     assert "Who wins where?" in page
     assert "<bdi>probe</bdi>" in page
+    p = compared["methods"][1]["p_against_best"]
+    assert (f", p = {p:.3f}" if p >= 0.001 else ", p &lt; 0.001") in page
 
 
 @pytest.mark.usefixtures("no_training")

@@ -85,6 +85,7 @@ def test_rows_that_the_baseline_needs():
     assert [rows and rows["value"] for rows in needed[1:4]] == pytest.approx([400, 3200, 6240], rel=0.015)
     assert needed[1]["low"] < 400 < needed[1]["high"]
     assert needed[0] is None  # fewer than were tried
+    assert [p["baseline_rows"] for p in found["points"] if p["method"] == BASELINE] == [None] * 5
     assert needed[4] is found["baseline_rows"] is None  # more than four times the rows
 
 
@@ -204,6 +205,7 @@ def test_every_output_has_a_curve(kind, flags, tmp_path):
     found = hftl.curve(sizes=3, draws=2, **values)
     assert found["score"] == {"labels": "micro_f1", "number": "r2", "tags": "f1"}[kind]
     assert all(p["low"] <= p["value"] <= p["high"] for p in found["points"])
+    assert {fit["foretold"] for fit in found["fit"]["curves"].values()} == {None}  # two smaller sizes foretell nothing
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import hftl
 from hftl.adapt import adapt
 from hftl.errors import RunError
 from hftl.export import export
+from hftl.report.statements import duration
 from tests.architectures.text_models import build_text
 from tests.command import hftl as command
 from tests.runs import SMALL
@@ -48,6 +49,7 @@ def test_the_report(run):
     card = (run.run_dir / "final" / "README.md").read_text()
     assert 'aggregation_strategy="simple"' in card
     assert "pipeline_tag: token-classification" in card
+    assert f", total {duration(run.report['timing']['total_seconds'])} |" in card  # the page included
 
 
 def test_predict_and_eval(run, tmp_path, capsys):
@@ -57,7 +59,9 @@ def test_predict_and_eval(run, tmp_path, capsys):
     for entity in row["prediction"]:
         assert set(entity) == {"start", "end", "text", "label", "score"}
         assert TEXT[entity["start"] : entity["end"]] == entity["text"]
-    assert command(capsys, "predict", run.run_dir, TEXT).code == 0
+    assert row["prediction"]
+    said = ", ".join(f"{entity['text']} ({entity['label']})" for entity in row["prediction"])
+    assert command(capsys, "predict", run.run_dir, TEXT).out == f"{said}\t{row['probability']:.4f}\t{TEXT}\n"
     (tmp_path / "new.csv").write_text(f'text,id\n"{TEXT}",7\n"=day, happy",8\n')
     assert (
         command(capsys, "predict", run.run_dir, "--data", tmp_path / "new.csv", "--output", tmp_path / "o.csv").code

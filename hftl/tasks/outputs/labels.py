@@ -26,6 +26,7 @@ from hftl.evaluation.label_scores import (
 )
 from hftl.tasks.outputs.classes import CLASSES, Probable
 from hftl.tasks.outputs.names import (
+    IN_SOURCE,
     declared_in,
     index,
     late,
@@ -83,8 +84,10 @@ def label_names(parts: dict[str, list[Any]], feature: Any, column: str) -> tuple
     refuse_unlearnt(parts, counts, "label", "labels")
     none = sum(not row for row in parts["train"])
     mean = sum(counts.values()) / len(parts["train"])
-    notes = [f"Rows have several labels ({column}): {len(labels)} labels, {mean:.2f} for a row on average."]
-    return labels, [*notes, *([f"{none} rows of train have no label."] if none else [])]
+    several = (
+        f"Rows have several labels ({column}): {len(labels)} labels, {mean:.2f} for a row {IN_SOURCE} on average."
+    )
+    return labels, [f"{several} Rows without any: {none:,}." if none else several]
 
 
 def as_matrix(rows: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndarray:

@@ -10,6 +10,9 @@ from hftl.data.columns import is_list, kind_of, numbers_of, quoted, shortened
 from hftl.errors import DataError, ModelError, did_you_mean
 
 
+IN_SOURCE = "in the source's train split"  # where notes count: what is cut off or drawn comes later
+
+
 def late(module: str, name: str) -> Callable[..., Any]:
     """Return a function of `hftl.evaluation`, imported when it is called: scikit-learn takes a second."""
     return lambda *given, **options: getattr(import_module(f"hftl.evaluation.{module}"), name)(*given, **options)

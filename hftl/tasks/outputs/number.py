@@ -21,7 +21,7 @@ from hftl.evaluation.number_scores import (
     spearman,
 )
 from hftl.evaluation.scale import FIGURES
-from hftl.tasks.outputs.names import late
+from hftl.tasks.outputs.names import IN_SOURCE, late
 from hftl.tasks.task import Answer, Output, Summed
 
 
@@ -86,7 +86,8 @@ def one_name(parts: dict[str, list[float]], feature: Any, column: str) -> tuple[
             f"in steps of {step:.2g} there (32 bits): subtract {base:,.10g} from all of them, and add it to the answers"
         )
     span = f"{min(values):.2g} to {max(values):.2g}"  # about: a card shows it, and no row
-    return (column,), [f"The answer is a number ({column}): regression, {len({*values}):,} different values, {span}."]
+    said = f"The answer is a number ({column}): regression, {len({*values}):,} different values {IN_SOURCE}, {span}."
+    return (column,), [said]
 
 
 def _recognise(values: Sequence[Any], names: Sequence[str], where: str, column: str) -> np.ndarray:

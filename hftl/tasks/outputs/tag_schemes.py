@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from hftl.data.columns import quoted
 from hftl.errors import DataError
-from hftl.tasks.outputs.names import index, lists_in, refuse_unlearnt
+from hftl.tasks.outputs.names import IN_SOURCE, index, lists_in, refuse_unlearnt
 from hftl.tasks.ragged import Ragged
 
 
@@ -90,7 +90,7 @@ def tag_names(parts: dict[str, list[tuple[str, ...]]], feature: Any, column: str
     spans = sum(count for tag, count in counts.items() if tag[:2] == "B-")
     if plain:
         return names, [f"The tags ({column}) have no B- or I-: neighbours of one tag count as one entity."]
-    found = f"{len(types)} types of entities, {spans:,} entities in train ({column})"
+    found = f"{len(types)} types of entities, {spans:,} entities {IN_SOURCE} ({column})"
     return names, [f"{found}, learnt in BIO: an entity begins with B-."]
 
 
