@@ -14,7 +14,7 @@ from hftl.errors import ConfigError
 from hftl.report import statements
 from hftl.selection import race as racing
 from hftl.selection import race_policy as policy
-from hftl.selection.judge import Look
+from hftl.selection.judge import Look, best_mixture
 from hftl.selection.race_plan import Trial
 from tests.runs import SMALL, checkpoint, split_folder, subprocess_env, text_frame, tiny_data, tiny_run, weights
 
@@ -249,6 +249,6 @@ def test_a_mixture_has_the_best_loss_of_those_that_do_not_lose():
             for a, (score, loss) in points.items()
         }
 
-    assert racing.best_mixture(looks(a2=(0.85, 0.6), a6=(0.83, 0.5), a8=(0.80, 0.4), a10=(0.83, 0.5))) == 0.6
-    assert racing.best_mixture(looks(a2=(0.85, None), a6=(0.85, None), a10=(0.83, None))) == 0.2
-    assert racing.best_mixture(looks(a2=(0.82, 0.1), a10=(0.83, 0.5))) == 1.0
+    assert best_mixture(looks(a2=(0.85, 0.6), a6=(0.83, 0.5), a8=(0.80, 0.4), a10=(0.83, 0.5))) == 0.6
+    assert best_mixture(looks(a2=(0.85, None), a6=(0.85, None), a10=(0.83, None))) == 0.2
+    assert best_mixture(looks(a2=(0.82, 0.1), a10=(0.83, 0.5))) == 1.0

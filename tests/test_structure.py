@@ -61,12 +61,12 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 4110,  # its own files, without folders
+    "hftl": 4130,  # its own files, without folders
     "hftl/cli": 1420,
     "hftl/data": 3930,
     "hftl/demo": 1930,
     "hftl/doctor": 1900,
-    "hftl/evaluation": 3760,
+    "hftl/evaluation": 3770,
     "hftl/evidence": 1390,
     "hftl/export": 1170,
     "hftl/forgetting": 610,
@@ -76,8 +76,8 @@ BUDGETS = {
     "hftl/planning": 840,
     "hftl/publishing": 2490,
     "hftl/report": 3210,
-    "hftl/selection": 2080,
-    "hftl/tasks": 3970,
+    "hftl/selection": 2090,
+    "hftl/tasks": 3980,
     "hftl/training": 2930,
     "hftl/ui": 2120,
     "spaces_demo": 640,

@@ -31,7 +31,7 @@ from hftl.probing import Seen, head_pooling, plan_on
 from hftl.report.statements import duration
 from hftl.run import Run
 from hftl.selection import race_policy as policy
-from hftl.selection.judge import Judge, Look, judge_of
+from hftl.selection.judge import Judge, Look, best_mixture, judge_of
 from hftl.selection.race_plan import Race, Trial, read_race
 from hftl.tasks.ragged import in_memory
 from hftl.terminal import clock, log
@@ -377,21 +377,6 @@ def _mixed(track: _Track, trial: Trial, tuned: _Tuned) -> _Tuned:
         save_file({k: v.contiguous() for k, v in end.items()}, track.run.work / f"stage-{len(stages) - 1}.safetensors")
     wait_for_all()
     return replace(tuned, look=looks[best], alpha=best, fitted=replace(tuned.fitted, stages=[*stages, report]))
-
-
-def best_mixture(looks: dict[float, Look]) -> float:
-    """Return the share of the tuned weights that has the best log-loss, of those whose score does not lose to 1.
-
-    Of answers that are no classes it is the best score, and of equals the nearest to the base. Of five mixtures the macro F1 of
-    200 rows took one that was five points behind on test; the loss, one that was level (docs/log.md, 2026-11-28).
-    """
-
-    def told(alpha: float) -> float:
-        losses = looks[alpha].losses
-        return looks[alpha].score if losses is None else float(losses.mean())
-
-    level = [alpha for alpha in looks if looks[alpha].score >= looks[1.0].score]
-    return max(level, key=lambda alpha: (told(alpha), -alpha))
 
 
 def _state(model: Any) -> dict[str, Tensor]:

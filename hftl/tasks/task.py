@@ -287,9 +287,8 @@ class Output:
     # What a person reads of it; {row}: "a text", {rows}: "texts", {n}: count of names. "does", "learned", "always" and
     # "use" are of the model; "name" and "names": what can be answered, and "units" what is counted of each; "same": what
     # two models have in common that answer alike, and {}: by how much they differ; "given": what a training row has; "per": what follows a count of rows;
-    # "guess": what a model answers that learned nothing of the inputs; "worst": the rows that are most wrong; "loss": how
-    # wrong a row is; "ask": to ask for an answer; "typed": how one is typed; "for" and "against": what parts of a row do; "call" and "code": what
-    # `pipeline` is called with in the code of a card, and what it gives.
+    # "guess": what a model answers that learned nothing of the inputs; "worst": the rows that are most wrong; "loss": how wrong a row is;
+    # "ask": to ask for an answer; "typed": how one is typed; "for", "against": what parts of a row do; "call", "code": what `pipeline` is called with in the code of a card, and what it gives.
     words: dict[str, str]
     say: Function  # (the target of a row, also as `coded`, names) -> it in words
     # (what a person typed, all names that the data have, value of the row) -> what `read` would give; raises `DataError`. And
