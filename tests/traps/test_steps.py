@@ -17,6 +17,7 @@ from hftl.config import build_config
 from hftl.errors import TrainingError
 from hftl.methods.plan import Plan, Stage
 from hftl.models.layers import Layers
+from hftl.tasks import CLASSES
 from hftl.training import stages
 from hftl.training.arguments import stage_arguments
 from hftl.training.losses import LossGuard, class_weights, make_loss
@@ -95,7 +96,7 @@ def test_class_weights_are_scikit_learns_and_exact_under_accumulation() -> None:
 
 def test_arguments_by_default(folder: Path) -> None:
     plan = Plan(nn.Linear(2, 2), ("",), Layers((), (), ()), (), {"learning_rate": 1e-4, "num_train_epochs": 3})
-    args = stage_arguments(plan, Stage("s", (), 1.0), config_of(folder), "macro_f1", folder / "args", 100)
+    args = stage_arguments(plan, Stage("s", (), 1.0), config_of(folder), CLASSES, folder / "args", 100)
     assert args.torch_compile is False
     assert args.push_to_hub is False
     assert args.remove_unused_columns is False
@@ -121,7 +122,7 @@ def test_few_typed_epochs_of_few_rows_take_more_steps(rows: int, typed: Any, siz
     plan = Plan(nn.Linear(2, 2), ("",), Layers((), (), ()), (), method)
     flags = {"data": "x", "model": "x", "method": "full", "use_cpu": True, "bf16": False, **typed}
     config = build_config("text-classification", flags)
-    args = stage_arguments(plan, Stage("s", (), 1.0), config, "macro_f1", folder / "args", rows)
+    args = stage_arguments(plan, Stage("s", (), 1.0), config, CLASSES, folder / "args", rows)
     assert args.per_device_train_batch_size == size
 
 
