@@ -261,6 +261,7 @@ def test_eval_images(capsys, image_run, place):
     assert scores["metrics"]["accuracy"]["value"] > 0.5
 
 
+@pytest.mark.slow
 def test_config_carried_to_another_folder_finds_its_data(place, tmp_path):
     """Relative paths are relative to where the command runs, as everywhere on a command line."""
     text = yaml.safe_dump(

@@ -293,6 +293,7 @@ print(find_packaged("efficientnet-lite0"))
 """
 
 
+@pytest.mark.slow
 def test_of_two_processes_at_once_one_converts(lite0, monkeypatch, tmp_path):
     cache = tmp_path / "cache"
     monkeypatch.setenv("HFTL_CACHE", str(cache))

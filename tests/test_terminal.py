@@ -119,7 +119,7 @@ def test_quick_evidence_leaves_out_what_takes_long(tmp_path):
     assert full["forgetting"]["kept"] is not None
 
 
-@pytest.mark.parametrize("bf16", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("bf16", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_probe_answers_from_features_as_its_model_does(tmp_path, monkeypatch, bf16):
     """The rows are not passed through the model again, also where training is in bf16; a few are, which check it."""
     passed = []

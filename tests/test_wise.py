@@ -88,6 +88,7 @@ def test_a_random_head_is_refused(folder: Path) -> None:
         _run("bert", "wise", folder, "impossible", init_head="random")
 
 
+@pytest.mark.slow
 def test_report_and_page_show_what_was_kept(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     run = _run("bert", "wise", folder, "evidence", evidence=True)
     found = run.report["stages"][-1]["interpolation"]

@@ -38,7 +38,7 @@ def _data(n: int = 160) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("family", "method"),
     [
-        ("bert", "lora"),
+        pytest.param("bert", "lora", marks=pytest.mark.slow),
         ("resnet", "full"),
         pytest.param("bert", "probe", marks=pytest.mark.slow),
         pytest.param("bert", "full", marks=pytest.mark.slow),
