@@ -166,7 +166,8 @@ def states_beside(plan: Plan, parts: tuple[Encoded, Encoded], collate: Any, conf
     A head that may yet become the mean-pooled one is left out: that one reads features. The arguments are
     `state_maker`'s.
     """
-    maker = state_maker(plan, parts, collate, config)[0] if shares_pass(config) else None
+    shared = shares_pass(config) and parts[0].keep is None  # the patches of masks have a pass of their own
+    maker = state_maker(plan, parts, collate, config)[0] if shared else None
     return maker.beside if maker else None
 
 

@@ -61,7 +61,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 # Lines of each folder, templates and scripts of pages included: growth is a decision, taken here.
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
-    "hftl": 4130,  # its own files, without folders
+    "hftl": 4140,  # its own files, without folders
     "hftl/cli": 1420,
     "hftl/data": 3930,
     "hftl/demo": 1930,
@@ -79,7 +79,7 @@ BUDGETS = {
     "hftl/selection": 2090,
     "hftl/tasks": 3980,
     "hftl/training": 2930,
-    "hftl/ui": 2120,
+    "hftl/ui": 2130,
     "spaces_demo": 640,
 }
 MAX_FILES = 267

@@ -163,9 +163,8 @@ def state_maker(
     if mode == "auto" and sum(epochs.values()) < 2 * views:
         return None, f"no cache of frozen layers: {sum(epochs.values()):g} epochs would not pay for {views} passes"
     sample = collate([plain[i] for i in range(min(3, len(plain)))])
-    anatomy: Anatomy | Maps | None = anatomy_of(plan.model, plan.layers, plan.path, sample)
-    if train.keep is not None:
-        anatomy = maps_of(plan, sample)
+    anatomy: Anatomy | Maps | None
+    anatomy = maps_of(plan, sample) if train.keep else anatomy_of(plan.model, plan.layers, plan.path, sample)
     if anatomy is None or not replays_exactly(plan.model, anatomy, sorted(epochs), sample):
         return without(mode, "this model's layers cannot be run from stored states")
     passer = Passer(collate, runs_on_cpu(config.training), choose_bf16(config.training))

@@ -4,7 +4,8 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -317,15 +318,23 @@ def corrected_copy(
     return str(path)
 
 
-def right_mask(workspace: Workspace, uploaded: str | None, answer: Callable[[], Any]) -> str:
-    """Return the path of a right mask in the workspace: what was uploaded, else the picture that `answer()` returns."""
+@contextmanager
+def right_mask(workspace: Workspace, uploaded: str | None, answer: Callable[[], Any]) -> Iterator[str]:
+    """Give the path of a right mask in the workspace: what was uploaded, else the picture that `answer()` returns.
+
+    It stays there, since later copies hold it too, unless the block raises.
+    """
     path = workspace.new_data(f"right-mask{Path(uploaded).suffix if uploaded else '.png'}")
     path.parent.mkdir(parents=True, exist_ok=True)
     if uploaded:
         shutil.copyfile(uploaded, path)
     else:
         answer().save(path, format="PNG")
-    return str(path)
+    try:
+        yield str(path)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def later_name(data: str) -> str:

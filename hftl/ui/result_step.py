@@ -2,6 +2,7 @@
 
 import functools
 import math
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -178,13 +179,13 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
 
     def correct(i: int, new: steps.ResultView, chosen: str | None, typed: str, mask: str | None) -> list[Any]:
         row, label = new.worst[i], (chosen if new.single else typed) or ""
-        saved = f"Saved as {label}"
-        if new.painted:  # what was typed would be a path
-            label, saved = files.right_mask(workspace, mask, lambda: _answer_as_mask(new, row)), "The mask is saved"
-        elif new.single and not label:
+        if new.single and not label:
             raise DataError("Choose the right label first.")
-        one = Correction(row.split, row.row, label)
-        data = files.corrected_copy(workspace, str(new.config.data), [one], new.report["task"], new.config)
+        painted = files.right_mask(workspace, mask, partial(_answer_as_mask, new, row))
+        with painted if new.painted else nullcontext(label) as right:  # of a mask, what was typed would be a path
+            one = Correction(row.split, row.row, right)
+            data = files.corrected_copy(workspace, str(new.config.data), [one], new.report["task"], new.config)
+        saved = "The mask is saved" if new.painted else f"Saved as {label}"
         line = piece("line", look="note", text=f"{saved} in {Path(data).name}.")
         return [data, line, gr.Button(visible=True), gr.Button("Corrected", interactive=False)]
 

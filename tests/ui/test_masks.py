@@ -56,6 +56,15 @@ def test_a_run_is_tried_with_its_mask(run, shapes, tmp_path, chromium):  # noqa:
     assert page.locator(".worst").first.inner_text().endswith("of its pixels are wrong")
     page.click("#wrong-0")  # without a file: the model's own answer
     page.wait_for_selector("text=The mask is saved in shapes")
+    Image.new("L", (5, 4)).save(tmp_path / "small.png")
+    page.set_input_files("#mask-1 input[type=file]", tmp_path / "small.png")
+    page.wait_for_selector("#mask-1 >> text=small")
+    page.click("#wrong-1")
+    page.wait_for_selector("text=of another size")
+    assert [one.name for one in (tmp_path / "space" / "data").glob("right-mask*")] == ["right-mask.png"], (
+        "no second one"
+    )
+    page.click("#mask-1 button[aria-label='Clear']")
     Image.new("L", (56, 48), 1).save(tmp_path / "right.png")
     page.set_input_files("#mask-1 input[type=file]", tmp_path / "right.png")
     page.wait_for_selector("#mask-1 >> text=right")
