@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from hftl.evaluation.number_scores import number_statistics, r2
 
 
 _CV_LABELS = 10  # the most frequent ones, on which the penalty of all is chosen
+_THREADS = 2  # each holds four copies of the weights
 _PREDICT_ROWS = 4096  # features of so many rows at once
 _NEVER = -1e4  # a logit whose exponential is 0
 
@@ -189,6 +191,8 @@ def fit_baseline(recipe: Recipe, train: Any, train_targets: Any, test: Any) -> B
 
     Inputs with nothing to count, or targets that are all alike, give the baseline that looks at nothing.
     """
+    from sklearn.exceptions import ConvergenceWarning
+
     started, goal = time.perf_counter(), recipe.goal
     targets = np.asarray(train_targets)
     alike = len(np.unique(targets, axis=0)) < 2
@@ -199,9 +203,10 @@ def fit_baseline(recipe: Recipe, train: Any, train_targets: Any, test: Any) -> B
     arrays, settings, features = learned
     products = features.size * width  # of a sparse matrix: the values that it holds
     # One thread: several wait for each other in spinning loops, 280 s instead of 4 on digits beside other work.
-    with threadpool_limits(1, user_api="blas"):
+    with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # running out of iterations is no fault of the user's data
         c, cv_accuracy = _choose_c(recipe, features, targets, products)
-        fitted = _fit(recipe.regression(c, False, products), features, targets)
+        fitted = recipe.regression(c, False, products).fit(features, targets)
     settings = {**settings, "C": c, **goal.settings}
     model = LinearModel(recipe.kind, {**_linear_arrays(fitted), **arrays}, settings, recipe.features(arrays, settings))
     return finish(recipe.name, started, model, cv_accuracy, test)
@@ -218,15 +223,6 @@ def no_features(inputs: Any) -> np.ndarray:
     return np.zeros((len(inputs), 0), dtype=np.float32)
 
 
-def _fit(regression: Any, features: Any, targets: np.ndarray) -> Any:
-    """Fit scikit-learn's `regression`. Running out of iterations is no fault of the user's data: no warning."""
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return regression.fit(features, targets)
-
-
 def _choose_c(recipe: Recipe, features: Any, targets: np.ndarray, products: int) -> tuple[float, float | None]:
     """Return the C with the best score in `Goal.folds`, of equals the one nearest to the default, and that score.
 
@@ -241,13 +237,16 @@ def _choose_c(recipe: Recipe, features: Any, targets: np.ndarray, products: int)
         return recipe.default, None
     y = targets[rows]
     answers = {c: np.zeros(y.shape) for c in recipe.penalties}
-    for fit, held in folds:
-        x = features[rows[fit]]
-        new = recipe.renew(x, features[rows[held]])
+
+    def answer(job: tuple[float, np.ndarray, np.ndarray, Any, Any]) -> None:
+        c, fit, held, x, new = job
         alike = len(np.unique(y[fit], axis=0)) < 2  # all that there is to learn is that one
-        for c in recipe.penalties:
-            fitted = None if alike else _fit(recipe.regression(c, True, products), x, y[fit])
-            answers[c][held] = goal.typical(y[fit]) if fitted is None else fitted.predict(new)
+        fitted = None if alike else recipe.regression(c, True, products).fit(x, y[fit])
+        answers[c][held] = goal.typical(y[fit]) if fitted is None else fitted.predict(new)
+
+    parts = [(fit, held, x := features[rows[fit]], recipe.renew(x, features[rows[held]])) for fit, held in folds]
+    with ThreadPoolExecutor(_THREADS) as pool:  # the solvers let other threads run
+        list(pool.map(answer, [(c, *part) for part in parts for c in recipe.penalties]))
     scores = {c: goal.score(given, y) for c, given in answers.items()}
     best = max(recipe.penalties, key=lambda c: (scores[c], -abs(np.log(c / recipe.default))))
     return best, scores[best]
