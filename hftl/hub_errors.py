@@ -87,6 +87,12 @@ _FILES = (
         "{name} has no safetensors weights. If you trust its pickle, add --allow_pickle. ({text})",
         "{name} has no safetensors weights, and hftl reads no pickle for {purpose}.",
     ),
+    (
+        "does not recognize this architecture|Unrecognized model in",
+        "The config.json of {name} has no model_type that this version of transformers knows. Choose another model, such "
+        "as {default_model}, or upgrade transformers.",
+        None,
+    ),
 )
 
 
@@ -222,4 +228,5 @@ def _load_line(error: Exception, name: str, purpose: str, default_model: str, tr
             return template.format(name=name, purpose=purpose, default_model=default_model, text=text[:200])
     if any(isinstance(one, LocalEntryNotFoundError | HfHubHTTPError) for one in _chain(error)):
         return f"{name} could not be fetched from {constants.ENDPOINT}: {text[:200]}"
-    return f"{name} could not be loaded for {purpose}: {whole[:300]}"
+    cut = whole if len(whole) <= 300 else whole[:297] + "..."
+    return f"{name} could not be loaded for {purpose}: {cut.rstrip('.')}. Check its files, or try {default_model}."

@@ -94,6 +94,8 @@ CASES = {
     f"{TRAIN} --model pointer": "model.safetensors is a pointer of Git LFS",
     f"{TRAIN} --model half": "half has a broken .safetensors file (model.safetensors is cut off, or is none).",
     f"{TRAIN} --model cut": "tokenizer.json is no valid JSON: its end is missing",
+    f"{TRAIN} --model wide": "wide/config.json has hidden_size 'big', which cannot be.",
+    "train image-classification --data pictures --model flat": "preprocessor_config.json has image_std [0, 0, 0], which cannot be.",
     "train image-classification --data pictures --model bare": "bare has no preprocessor_config.json",
     "train image-classification --data pictures --model grey": "grey reads images with num_channels 1",
     f"{TRAIN} --model efficientnet-lite0": "which cannot do text-classification: it reads images",
@@ -145,7 +147,8 @@ def answers(tmp_path_factory):
     build("bert", place / "bert")
     build("vit", place / "vit")
     build("bert", place / "run" / "final", num_labels=3)
-    for name, kind in (("pointer", "bert"), ("half", "bert"), ("cut", "bert"), ("bare", "vit"), ("grey", "vit")):
+    changed = {"bert": ("pointer", "half", "cut", "wide"), "vit": ("bare", "grey", "flat")}
+    for kind, name in ((kind, name) for kind, names in changed.items() for name in names):
         shutil.copytree(place / kind, place / name)
     (place / "pointer" / "model.safetensors").write_bytes(
         b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"
@@ -154,8 +157,13 @@ def answers(tmp_path_factory):
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     (place / "cut" / "tokenizer.json").write_bytes((place / "cut" / "tokenizer.json").read_bytes()[:-9])
     (place / "bare" / "preprocessor_config.json").unlink()
-    config = json.loads((place / "grey" / "config.json").read_bytes())
-    (place / "grey" / "config.json").write_text(json.dumps(config | {"num_channels": 1}))
+    fields = {
+        "grey/config.json": {"num_channels": 1},
+        "wide/config.json": {"hidden_size": "big"},
+        "flat/preprocessor_config.json": {"image_std": [0, 0, 0]},
+    }
+    for name, changes in fields.items():
+        (place / name).write_text(json.dumps(json.loads((place / name).read_bytes()) | changes))
     text_csv(place / "t.csv")
     for name in ("nothing", "broken", "taken", "splits"):
         (place / name).mkdir()

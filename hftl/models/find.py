@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from hftl.surroundings import hub_reachable
 _POINTER = b"version https://git-lfs.github.com/spec"
 _INDEX = "model.safetensors.index.json"
 SAFE = (".safetensors", ".safetensors.index.json")  # endings of files of weights
+# What these fields can be: sizes one number, or one for each stage or side; colours one number for each channel.
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size", "image_size")
+_COLOURS = ("image_mean", "image_std")
 _JSON = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "adapter_config.json", _INDEX)
 
 
@@ -91,18 +95,40 @@ def _check_files(folder: Path) -> None:
             )
         if name == "tokenizer.json" and not _last_bytes(file).rstrip().endswith(b"}"):  # too large to be parsed here
             raise ModelError(f"{file} is no valid JSON: its end is missing. Fetch it again.")
-        if name not in _JSON:
-            continue
-        try:
-            fields = json.loads(file.read_bytes())
-        except (ValueError, RecursionError) as error:
-            raise ModelError(f"{file} is no valid JSON: {error}.") from None
-        shards = fields.get("weight_map", {}) if isinstance(fields, dict) else None
-        if not isinstance(shards, dict) or (name == _INDEX and not shards):
-            raise ModelError(f"{file} is no JSON object{' with a weight_map' if name == _INDEX else ''}.")
-        lacking = [shard for shard in shards.values() if not isinstance(shard, str) or shard not in files]
-        if lacking:
-            raise ModelError(f"{file} names the file {lacking[0]!r}, which the folder does not hold.")
+        if name in _JSON:
+            _check_json(file, files)
+
+
+def _check_json(file: Path, beside: Collection[str]) -> None:
+    try:
+        fields = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{file} is no valid JSON: {error}.") from None
+    index = file.name == _INDEX
+    shards = fields.get("weight_map", {}) if isinstance(fields, dict) else None
+    if not isinstance(shards, dict) or (index and not shards):
+        raise ModelError(f"{file} is no JSON object{' with a weight_map' if index else ''}.")
+    odd = _odd_field(fields)
+    if odd:
+        raise ModelError(f"{file} has {odd} {fields[odd]!r}, which cannot be. Fetch the file again.")
+    lacking = [shard for shard in shards.values() if not isinstance(shard, str) or shard not in beside]
+    if lacking:
+        raise ModelError(f"{file} names the file {lacking[0]!r}, which the folder does not hold.")
+
+
+def _odd_field(fields: dict[str, Any]) -> str | None:
+    """Return the first field with a value that no model can have. What is left out (None) has a default."""
+    for name in (*_SIZES, *_COLOURS):
+        value = fields.get(name)
+        values = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        if name in _SIZES:
+            fits = all(v is None or isinstance(v, list) or (isinstance(v, int) and v >= 0) for v in values)
+        else:
+            numbers = all(isinstance(v, int | float) and (v > 0 or name == "image_mean") for v in values)
+            fits = value is None or (numbers and (len(values) == 3 or not isinstance(value, list)))
+        if not fits or (name == "patch_size" and 0 in values):
+            return name
+    return None
 
 
 def _is_pointer(file: Path) -> bool:
