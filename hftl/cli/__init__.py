@@ -11,7 +11,12 @@ from typing import NoReturn
 from typer import Exit, TyperException
 from typer.main import get_command
 
-from hftl.cli import job, listing, push, train, ui, use  # noqa: F401  their verbs register themselves
+
+# The verbs register themselves; `hftl --help` lists them in this order.
+# isort: off
+from hftl.cli import train, use, push, ui, job, listing  # noqa: F401
+
+# isort: on
 from hftl.cli.command import Verbs, app
 from hftl.errors import ConfigError, HftlError, Preempted, shortened
 from hftl.surroundings import note_interrupts
