@@ -290,7 +290,7 @@ def saved_bytes(model: nn.Module) -> Iterator[dict[int, int]]:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # its own output would hold a step of autograd for ever, and all before it
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         yield seen

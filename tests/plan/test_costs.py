@@ -1,5 +1,8 @@
 """What a plan says of memory and time."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 import transformers
@@ -85,6 +88,16 @@ def test_saved_bytes_of_one_linear():
         y = layer(x).square().sum()
     assert sum(seen.values()) == 4 * (11 * 5 + 11 * 7)  # the input and what is squared; not the weight
     y.backward()
+
+
+def test_what_was_counted_is_let_go():
+    layer = torch.nn.Linear(5, 7)
+    alive = weakref.ref(layer.weight)
+    with saved_bytes(layer):
+        layer(torch.randn(11, 5)).softmax(1)  # keeps its own output for the backward pass, which never comes
+    del layer
+    gc.collect()
+    assert alive() is None
 
 
 def test_closed_form_alone_needs_no_activations(folder):
