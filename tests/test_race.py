@@ -133,6 +133,7 @@ def test_with_a_handful_of_rows_contrastive_is_believed():
         (65, 200, {}, ["full", "full at 0.5 plain"]),
         (65, 200, {"width": 1024}, ["full", "lora", "full at 0.5 plain"]),
         (65, 200, {"reads": "pixel_values", "width": None}, ["full", "full at 0.5"]),
+        (65, 200, {"single": False}, ["full", "full at 0.5 spare"]),
         (8, 99, {"fits": lambda method: method.name != "contrastive"}, ["full"]),
     ],
 )
@@ -151,6 +152,7 @@ def test_who_races(monkeypatch, rows, validation, more, race):
         + (f" top {one.train_top}" if one.train_top else "")
         + ("" if one.factor == 1 else f" at {one.factor}")
         + " plain" * one.plain
+        + " spare" * one.spare
         for one in policy.candidates(ready)
     ]
     assert said == race
@@ -191,6 +193,13 @@ def test_nobody_is_dropped_where_there_is_time_for_all():
     assert policy.rungs_of([60.0, 60.0], 90.0) == (1 / 2, 1.0)  # the first drop comes as late as the budget allows
     assert policy.rungs_of([60.0] * 3, 90.0) == (1 / 4, 1.0)
     assert policy.rungs_of([60.0] * 4, 90.0) == policy.LONG_RUNGS
+
+
+def test_a_spare_trial_races_where_all_can_go_to_their_ends():
+    costs = {"own": 60.0, "half": 60.0}
+    assert policy.invited(costs, {"half"}, 120.0) == ["own", "half"]
+    assert policy.invited(costs, {"half"}, 119.0) == ["own"]
+    assert policy.invited(costs, set(), 119.0) == ["own", "half"]
 
 
 def test_a_small_budget_lets_fewer_race(tmp_path):

@@ -62,7 +62,7 @@ EXCEPTIONS: dict[tuple[str, str], str] = {}
 _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
     "hftl": 4140,  # its own files, without folders
-    "hftl/cli": 1420,
+    "hftl/cli": 1430,
     "hftl/data": 3930,
     "hftl/demo": 1930,
     "hftl/doctor": 1900,
@@ -76,7 +76,7 @@ BUDGETS = {
     "hftl/planning": 840,
     "hftl/publishing": 2490,
     "hftl/report": 3210,
-    "hftl/selection": 2090,
+    "hftl/selection": 2110,
     "hftl/tasks": 3980,
     "hftl/training": 2930,
     "hftl/ui": 2130,

@@ -102,15 +102,19 @@ def plan_race(ready: Prepared) -> Race:
     measured: dict[policy.Candidate, tuple[float, int, float]] = {}
     trials: dict[str, Trial] = {}
     costs: dict[str, float] = {}
+    spare: set[str] = set()
     for one in policy.candidates(ready):
-        key = replace(one, factor=1.0)
+        key = replace(one, factor=1.0, spare=False)
         measured[key] = measured.get(key) or broadcast_from_main(_measure(ready, one))
         rate, steps, seconds = measured[key]
         trial = Trial(one.method, typed.get("learning_rate", rate * one.factor), (steps,), one.train_top, one.plain)
+        spare |= {trial.name} if one.spare and trial.name not in trials else set()
         trials[trial.name], costs[trial.name] = trial, seconds * steps
     budget = asked or policy.usual_budget([*costs.values()], any(trial.plain for trial in trials.values()))
     fixed = typed.get("max_steps", -1) > 0 or "num_train_epochs" in typed  # the user's own length, or less
-    names = policy.fitting(list(trials), costs, {n: t.looks[0] for n, t in trials.items()}, budget)
+    names = policy.fitting(
+        policy.invited(costs, spare, budget), costs, {n: t.looks[0] for n, t in trials.items()}, budget
+    )
     if trials and not names:
         raise ConfigError(
             f"--budget {method.budget} allows nothing beyond the probe: the shortest race takes about "
