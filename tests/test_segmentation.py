@@ -227,6 +227,20 @@ def test_predict_writes_ids_with_the_palette_of_the_data(run, shapes, tmp_path, 
     assert np.array_equal(np.asarray(picture), run.predict(Image.open(image))[0].mask)  # one alone is one
 
 
+def test_json_has_all_classes_with_their_pixels_and_the_file(run, shapes, tmp_path, capsys):
+    image, out = shapes / "images" / "004.png", tmp_path / "mask.png"
+    answer = run.predict([str(image)])[0]
+    names, counts = np.unique(answer.mask, return_counts=True)
+    for output in ([], ["--output", str(out)]):
+        with pytest.raises(SystemExit):
+            main(["predict", str(run.run_dir), str(image), "--json", *output])
+        (row,) = json.loads(capsys.readouterr().out)
+        assert row.get("output") == (str(out) if output else None)
+        told = {name: (one["pixels"], one["share"]) for name, one in row["classes"].items()}
+        assert told == {run.predictor.labels[i]: (n, n / answer.mask.size) for i, n in zip(names, counts, strict=True)}
+        assert [*told] == [*answer.shares] == [*answer.pixels]
+
+
 def test_predict_writes_a_mask_for_each_image_of_a_folder(run, shapes, tmp_path):
     with pytest.raises(SystemExit) as ended:
         main(["predict", str(run.run_dir), "--data", str(shapes / "images"), "--output", str(tmp_path / "out")])
@@ -240,7 +254,12 @@ def test_predict_writes_a_mask_for_each_image_of_a_folder(run, shapes, tmp_path)
         write_pictures(run.predictor, [str(path) for path in nested], str(again))
     assert sorted(path.relative_to(again).as_posix() for path in again.rglob("*.png")) == ["x/a.png", "y/a.png"]
     before = nested[0].read_bytes()
-    for place, said in ((nested[0], "would replace the image"), (nested[0].parent, "would replace"), ("a.jpg", "PNG")):
+    for place, said in (
+        (nested[0], "would replace the image"),
+        (nested[0].parent, "would replace"),
+        ("a.jpg", "PNG"),
+        ("a.csv", "PNG"),
+    ):
         with pytest.raises(ConfigError, match=said):
             write_pictures(run.predictor, [str(nested[0])], str(place))
     assert nested[0].read_bytes() == before

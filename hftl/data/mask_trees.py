@@ -4,15 +4,18 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Features, Image
+from PIL import Image as Pixels
 
 from hftl.data.columns import IMAGE_NAMES, is_image, is_string
 from hftl.data.files import IMAGE_SUFFIXES, METADATA_NAMES, SPLIT_NAMES, has_images, split_of, text_errors
-from hftl.data.images import image_table, images_in
-from hftl.data.masks import names_in
+from hftl.data.images import image_table, images_in, in_threads
+from hftl.data.masks import mask_ids, names_in, upright_size
 from hftl.data.splits import Source, exact_split
 from hftl.errors import DataError
 
@@ -22,11 +25,15 @@ MASK_FOLDERS = (
     *("masks", "mask", "annotations", "annotation", "annot", "labels", "label", "segmentationclass", "gtfine"),
     *("segmentations", "segmentation", "groundtruth", "ground_truth", "gt"),
 )
+# Words in other names of such folders, as in ann_dir, masks_machine or ISIC2018_Training_GroundTruth; of masks first.
+_IMAGE_WORDS = {*IMAGE_FOLDERS, "input", "inputs", "photo", "photos", "rgb"}
+_MASK_WORDS = {*MASK_FOLDERS, "ann", "anns", "target", "targets", "seg", "truth"}
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _LISTS = Path("ImageSets") / "Segmentation"  # of VOC: a file with the names of images for each split
 # What names of files say beside the name that an image and its mask share, and what Cityscapes calls the same image.
 _MARKS = "masks?|seg|segmentation|labels?|annot|annotation|gt|groundtruth|img|image|sat|l"
-_BEFORE = re.compile(rf"^({_MARKS})[_\- .]", re.IGNORECASE)
-_BEHIND = re.compile(rf"[_\- .]({_MARKS}|leftImg8bit|gtFine_label(Train)?Ids)$", re.IGNORECASE)
+_BEFORE = re.compile(rf"^({_MARKS})([_\- .]|(?=\d))", re.IGNORECASE)
+_BEHIND = re.compile(rf"[_\- .]({_MARKS}|jpe?g|png|tiff?|bmp|leftImg8bit|gtFine_label(Train)?Ids)$", re.IGNORECASE)
 _MASK_WORD = re.compile(r"mask|seg|label|annot|gt|groundtruth", re.IGNORECASE)
 _KINDS = ("_labelTrainIds", "_labelIds")  # of masks that Cityscapes has of one image, the better one first
 Home = tuple[list[Path], list[Path], Path, Path]  # images and masks, and the folders that their names start from
@@ -48,19 +55,64 @@ def read_mask_tree(folder: Path) -> Source | None:
             "the masks hold no picture" if called & {*IMAGE_FOLDERS} else "there are masks, and no folder of images"
         )
         raise DataError(f"{folder.resolve().name}: {lacking}: put them side by side, as images/a.jpg and masks/a.png")
-    if not homes:  # an archive often holds one folder with everything
+    if not homes:
+        apart = _apart(folder, children)
+        if apart:
+            return Source(apart, folder.resolve().name, folder, classes=names_in(folder))
+        # an archive often holds one folder with everything
         return read_mask_tree(children[0]) if len(children) == 1 and not images_in(folder, "*") else None
     classes = names_in(folder) or names_in(next(iter(homes.values()))[2])
     source, kind = Source({}, folder.resolve().name, folder, classes=classes), _kind(homes)
     for split, (images, masks, top, below) in homes.items():
         pairs = _pairs(images, [mask for mask in masks if mask.stem.endswith(kind)], top, below, split)
         names = [image.relative_to(top).as_posix() for image, _ in pairs]
-        source.tables[split] = image_table([image for image, _ in pairs], names, None, [_stored(m) for _, m in pairs])
+        inner = (
+            [name.partition("/")[0] for name in names] if top == below and all("/" in name for name in names) else None
+        )
+        source.tables[split] = image_table([image for image, _ in pairs], names, inner, [_stored(m) for _, m in pairs])
     return source
 
 
 def _stored(mask: Path | None) -> dict[str, Any] | None:
     return None if mask is None else {"bytes": None, "path": str(mask)}
+
+
+def _apart(folder: Path, children: Sequence[Path]) -> dict[str, Dataset]:
+    """Return the tables of a folder that holds a folder for each image, in it `images` and `masks`: often one of each object.
+
+    Several masks are united into one, the larger id on top.
+    """
+    tables = {}
+    for place in [child for child in children if exact_split(child.name)] or [folder]:
+        inner = [_side_by_side(home) for home in sorted(place.iterdir()) if home.is_dir()]
+        homes = [(images_in(images), images_in(masks)) for images, masks in filter(None, inner)]
+        if homes and all(len(images) == 1 for images, _ in homes):
+            paths = [images[0] for images, _ in homes]
+            masks = list(in_threads(_united, homes, len(homes), "uniting masks"))
+            tables[place.name if place != folder else "train"] = image_table(
+                paths, [p.name for p in paths], None, masks
+            )
+    return tables
+
+
+def _united(home: tuple[list[Path], list[Path]]) -> dict[str, Any] | None:
+    """Return the masks of one image as one, held in memory as a file; one that does not fit alone: why is told later."""
+    (image,), masks = home
+    ids = []
+    for mask in masks if len(masks) > 1 else ():
+        try:
+            one = mask_ids(str(mask))
+            fits = one.shape == upright_size(str(image))[::-1]
+        except OSError:
+            fits = False
+        if not fits:
+            return _stored(mask)
+        ids.append(one)
+    if not ids:
+        return _stored(masks[0])
+    content = BytesIO()
+    Pixels.fromarray(np.maximum.reduce(ids)).save(content, "TIFF")  # PNG files have no negative ids
+    return {"bytes": content.getvalue(), "path": masks[0].name}
 
 
 def _homes(folder: Path, children: Sequence[Path]) -> dict[str, Home]:
@@ -115,34 +167,49 @@ def _side_by_side(folder: Path) -> tuple[Path, Path] | None:
     images = next((by_name[name] for name in IMAGE_FOLDERS if name in by_name), None)
     homes = (by_name[name] for name in MASK_FOLDERS if name in by_name)
     masks = next((home for home in homes if has_images(home)), None)  # `annotations` may hold a COCO file
-    return None if images is None or masks is None else (images, masks)
+    return _by_words([*by_name.values()]) if images is None or masks is None else (images, masks)
+
+
+def _by_words(folders: Sequence[Path]) -> tuple[Path, Path] | None:
+    """Return the folders of images and of masks whose names say so in other words, and whose files go together."""
+    roles = {home: _role(home) for home in folders}
+    homes = {home: {_bare(file.stem) for file in images_in(home)} for home in folders if roles[home][1]}
+    images, masks = ([home for home in homes if roles[home] == (None, kind)] for kind in ("image", "mask"))
+    pairs = [(a, b) for a in images for b in masks if 2 * len(homes[a] & homes[b]) > len(homes[b])]
+    return max(pairs, key=lambda pair: len(homes[pair[0]] & homes[pair[1]]), default=None)
 
 
 def _role(folder: Path) -> tuple[str | None, str]:
-    """Return the split that the name of a folder begins with, and the rest: ("train", "annot") of "trainannot"."""
-    name = folder.name.lower()
-    words = sorted((word for words in SPLIT_NAMES.values() for word in words), key=len, reverse=True)
-    word = next((word for word in words if name.startswith(word)), "")
-    return split_of(word), name.removeprefix(word).strip("_- ")
+    """Return the split that the name of a folder says, and whether "image" or "mask" lies there; "" where it says neither.
+
+    It is ("train", "mask") for "trainannot", "masks_train" and "ISIC_Training_GroundTruth", ("train", "") for "train".
+    """
+    words = {word.lower() for word in _WORD.findall(folder.name)} | {folder.name.lower()}
+    for begun in (name for names in SPLIT_NAMES.values() for name in names):
+        rest = folder.name.lower().removeprefix(begun)
+        words |= {begun, rest} if {rest} & {*IMAGE_FOLDERS, *MASK_FOLDERS} and rest != folder.name.lower() else set()
+    split = next(filter(None, map(split_of, sorted(words))), None)
+    return split, "mask" if words & _MASK_WORDS else "image" if words & _IMAGE_WORDS else ""
 
 
 def _twin(folder: Path, others: Sequence[Path]) -> tuple[Path, Path] | None:
-    """Return a folder of masks such as `trainannot` or `train_labels`, after that of its images: `train`, `train_images`."""
-    split, rest = _role(folder)
-    if split is None or rest not in MASK_FOLDERS:
+    """Return a folder of masks such as `trainannot` or `masks_train`, after that of its images: `train`, `images_train`."""
+    split, kind = _role(folder)
+    if split is None or kind != "mask":
         return None
-    images = next((o for o in others if _role(o)[0] == split and _role(o)[1] in ("", *IMAGE_FOLDERS)), None)
-    if images is None and any(_role(o)[0] and _role(o)[1] in IMAGE_FOLDERS for o in others):
+    named = {_role(other): other for other in others if _role(other)[1] or exact_split(other.name)}
+    images = named.get((split, "image"), named.get((split, "")))
+    if images is None and any(home and kind == "image" for home, kind in named):
         raise DataError(f"{folder.name} holds masks, and there is no folder of their images beside it")
     return None if images is None else (images, folder)
 
 
 def _mixed(folder: Path) -> Home:
-    """Return the images of a folder and the masks among them, such as `a.jpg` and `a_mask.png`."""
-    files = images_in(folder, "*")
+    """Return the images of a folder and the masks among them, such as `a.jpg` and `a_mask.png` in the same inner folder."""
+    files = images_in(folder)
     marked = {path for path in files if _MASK_WORD.search(path.stem.replace(_bare(path.stem), "", 1))}
-    bare = {_bare(path.stem) for path in files if path not in marked}
-    masks = {path for path in marked if _bare(path.stem) in bare}
+    bare = {path.with_name(_bare(path.stem)) for path in files if path not in marked}
+    masks = {path for path in marked if path.with_name(_bare(path.stem)) in bare}
     if 2 * len(masks) < len(files) - len(masks) or any((folder / name).is_file() for name in METADATA_NAMES):
         masks = set()  # photos that happen to be called so
     return [path for path in files if path not in masks], sorted(masks), folder, folder
@@ -212,17 +279,26 @@ def with_mask_files(source: Source, folder: Path | None) -> Source:
 
 
 def _with_files(table: Dataset, base: Path) -> Dataset:
-    """Return the table with columns that name a file of an image in every cell, beside one of the images, as images."""
-    if not any(name.lower() in IMAGE_NAMES for name in table.column_names):
+    """Return the table with columns that name a file of an image in every cell, beside one of the images, as images.
+
+    The column of the images is one then, too: its name may be as unusual as that of the masks.
+    """
+    paths = {name: table[name][:] for name, feature in table.features.items() if is_string(feature)}
+    named = {name: cells for name, cells in paths.items() if _are_files(cells, base)}
+    usual = [name for name in table.column_names if name.lower() in IMAGE_NAMES]
+    if not usual or not named.keys() - {*usual}:
         return table
-    for name, feature in table.features.items():
-        if name.lower() in IMAGE_NAMES or not is_string(feature):
-            continue
-        cells = table[name][:]
-        told = [cell for cell in cells if cell]
-        named = told and all(Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in told)
-        if named and any((base / cell).is_file() for cell in told):
-            files = [_stored(base / cell if cell else None) for cell in cells]
-            images = Dataset.from_dict({name: files}, features=Features({name: Image(decode=False)}))
-            table = table.remove_columns([name]).add_column(name, images[name][:], feature=Image(decode=False))
+    pictures = any(is_image(feature) for feature in table.features.values())
+    for name, cells in named.items():
+        if name in usual and pictures:
+            continue  # the names of images that are there
+        files = [_stored(base / cell if cell else None) for cell in cells]
+        images = Dataset.from_dict({name: files}, features=Features({name: Image(decode=False)}))
+        table = table.remove_columns([name]).add_column(name, images[name][:], feature=Image(decode=False))
     return table
+
+
+def _are_files(cells: Sequence[str | None], base: Path) -> bool:
+    told = [cell for cell in cells if cell]
+    pictures = bool(told) and all(Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in told)
+    return pictures and any((base / cell).is_file() for cell in told)

@@ -113,7 +113,8 @@ def find_columns(
     if label is None:  # the only ClassLabel, else the only column that is left
         left = [name for name in table.column_names if name not in columns and name.lower() not in IMAGE_NAMES]
         classes = [name for name in left if isinstance(table.features[name], ClassLabel)]
-        rest = left if len(left) == 1 else []
+        masks = [name for name in left if is_image(table.features[name])] if output.keep is not None else []
+        rest = left if len(left) == 1 else masks if len(masks) == 1 else []
         label = next(iter(classes if len(classes) == 1 else rest), None)
     if label is None and need_label:
         raise DataError(

@@ -127,9 +127,8 @@ def names(rule: Rule, parts: dict[str, list[Mask]], feature: Any, column: str) -
         found = set().union(*(rule.of(mask.ids) for mask in parts["train"]))
         if len(found) < 2:
             raise DataError("the masks of train hold nothing above 0, or nothing else: there is one class alone")
-        if rule.classes and len(rule.classes) != len(BINARY):
-            raise DataError(f"--mask_values binary has two classes, and the data name {len(rule.classes)}")
-        return rule.classes or BINARY, ["Masks are read as binary: every pixel above 0 is the one class."]
+        own = rule.classes if len(rule.classes) == len(BINARY) else BINARY  # names of more classes are of no use here
+        return own, ["Masks are read as binary: every pixel above 0 is the one class."]
     known = class_names(held, rule.classes, rule.ignored)
     notes = [f"The id {rule.ignored} in masks is not counted."] if rule.ignored in held else []
     if not rule.classes:

@@ -66,6 +66,11 @@ class Segmented(Answer):
         """The share of the pixels of each class that there is, the largest first."""
         return dict(self.detail)
 
+    @property
+    def pixels(self) -> dict[str, int]:
+        """How many pixels each class has that there is, the largest first."""
+        return {name: round(share * self.mask.size) for name, share in self.shares.items()}
+
 
 def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Return maps [b, K, ...] in a size, as `post_process_semantic_segmentation` of transformers enlarges them."""
@@ -212,7 +217,8 @@ def confused(
 
 def _cells(answer: Segmented) -> dict[str, Any]:
     shown = [f"{name} {share:.1%}" for name, share in [*answer.shares.items()][:_SHOWN]]
-    return {"prediction": ", ".join(shown), "probability": answer.confidence}
+    classes = {name: {"pixels": count, "share": answer.shares[name]} for name, count in answer.pixels.items()}
+    return {"prediction": ", ".join(shown), "probability": answer.confidence, "classes": classes}
 
 
 def named(target: Any, labels: Sequence[str]) -> str:
