@@ -129,7 +129,12 @@ def test_images_are_found_wherever_they_lie(tmp_path, content):
     for image in content["images"]:  # as on the machine of who exported it
         image["file_name"] = f"/home/me/{image['file_name']}"
     (tmp_path / "labels.json").write_text(json.dumps(content))
-    assert len(load(tmp_path)[1].train) > 0
+    assert len(load(tmp_path)[1].train) == len(load(tmp_path / "labels.json")[1].train) > 0
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "labels.json").rename(tmp_path / "annotations/labels.json")
+    assert len(load(tmp_path / "annotations/labels.json")[1].train) > 0
+    with pytest.raises(DataError, match=r"lists 8 images, and /home/me/0\.jpg and 7 more are not there"):
+        load(tmp_path / "annotations")
     task, splits = load(tmp_path, mask_values="binary")  # the names of the categories are of no use then
     assert splits.labels == ("background", "object")
     assert {i for mask in task.output.gather(splits.train["label"][:]) for i in np.unique(mask)} == {0, 1}

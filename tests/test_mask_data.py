@@ -77,7 +77,7 @@ def test_ids_that_are_no_classes_are_refused(tmp_path, ids, flags, said):
 
 def test_more_ids_than_names(tmp_path):
     (masked(tmp_path, [0, 1, 2]) / "labels.txt").write_text("a\nb\n")
-    with pytest.raises(DataError, match=r"id 2, and the names of the classes end at 1.*binary"):
+    with pytest.raises(DataError, match=r"id 2 .*, and the names of the classes end at 1.*binary"):
         load(tmp_path)
 
 

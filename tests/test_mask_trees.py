@@ -307,6 +307,32 @@ def test_an_image_that_exif_turns_and_a_mask_that_is_not_turned(tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.txt", "0: ground\n1: block\n"),
+        ("labels.txt", "0 ground\n1 block\n"),
+        ("classes.txt", "ground\nblock\n"),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nground:0,0,0::\nblock:9,9,9::\n"),
+    ],
+)
+def test_files_that_name_the_classes(tmp_path, name, text):
+    for i in range(10):
+        put(tmp_path, f"images/{i}.png", f"masks/{i}.png", i)
+    (tmp_path / name).write_text(text)
+    assert load(tmp_path)[1].labels == ("ground", "block")
+    (tmp_path / name).write_text("block\n")
+    with pytest.raises(DataError, match=r"the id 1 \(0\.png\), .* the first one has to name the id 0"):
+        load(tmp_path)
+
+
+def test_an_image_without_a_mask_is_named(tmp_path):
+    for i in range(10):
+        put(tmp_path, f"images/{i}.png", f"masks/{i}.png" if i != 4 else None, i)
+    with pytest.raises(DataError, match=r"1 without a mask, such as 4\.png"):
+        load(tmp_path)
+
+
 def test_names_that_are_given_twice_or_leave_out_an_id(tmp_path):
     for i in range(6):
         put(tmp_path, f"images/{i}.png", f"masks/{i}.png", i)

@@ -12,10 +12,10 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image
 
-from hftl.data.files import text_encoding
+from hftl.data.files import exact_split, images_in, split_of, text_encoding
 from hftl.data.image_tables import as_named, by_name
-from hftl.data.images import MAX_PIXELS, image_table, images_in, in_threads
-from hftl.data.splits import Source, exact_split, split_of
+from hftl.data.images import MAX_PIXELS, image_table, in_threads
+from hftl.data.splits import Source
 from hftl.errors import DataError, install_extra
 
 
@@ -37,13 +37,15 @@ class _File:
     names: dict[Any, str]  # of categories, by id
 
 
-def read_coco_tree(folder: Path) -> Source | None:
-    """Read a folder of images with COCO files: beside them, in `annotations`, or in every split folder.
+def read_coco_tree(folder: Path, only: Path | None = None) -> Source | None:
+    """Read a folder of images with COCO files: beside them, in `annotations`, or in every split folder; or `only` one file.
 
     Returns None where there is no such file, or none with outlines. Raises `DataError` for a file whose parts do not
     agree with each other, or with the images.
     """
-    found = [(path, split) for path, split in _candidates(folder) if _looks_right(path)]
+    found = [
+        (path, split) for path, split in ([(only, "train")] if only else _candidates(folder)) if _looks_right(path)
+    ]
     whole = {split for path, split in found if path.name.startswith(_INSTANCES)}
     found = [(path, split) for path, split in found if split not in whole or path.name.startswith(_INSTANCES)]
     files = [file for file in (_read(path, split) for path, split in found) if file is not None]

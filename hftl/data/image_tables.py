@@ -8,9 +8,9 @@ from typing import Any
 from datasets import Dataset
 
 from hftl.data.columns import IMAGE_NAMES, LABEL_NAMES, is_image, is_string
-from hftl.data.files import DATA_SUFFIXES, METADATA_NAMES, images_beside
-from hftl.data.images import image_table, images_in
-from hftl.data.splits import Source, exact_split
+from hftl.data.files import DATA_SUFFIXES, METADATA_NAMES, exact_split, images_beside, images_in
+from hftl.data.images import image_table
+from hftl.data.splits import Source
 from hftl.errors import DataError
 
 

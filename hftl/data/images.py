@@ -14,8 +14,8 @@ from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
-from hftl.data.files import IMAGE_SUFFIXES, METADATA_NAMES, has_images
-from hftl.data.splits import Source, exact_split
+from hftl.data.files import METADATA_NAMES, exact_split, has_images, images_in
+from hftl.data.splits import Source
 from hftl.errors import DataError
 from hftl.terminal import progress
 
@@ -129,12 +129,6 @@ def check_images(images: Iterable[Any], size: int, where: str, strict: bool) -> 
 
 def _children(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith((".", "__")))
-
-
-def images_in(folder: Path, pattern: str = "**/*") -> list[Path]:
-    """Return the images, by default at any depth, sorted; hidden files (macOS leaves "._x.jpg") are none."""
-    files = (path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in files if not path.name.startswith(".") and path.is_file())
 
 
 def image_table(

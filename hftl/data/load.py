@@ -202,7 +202,9 @@ class _Loading:
             raise DataError(f"none of the {len(table)} {self.inputs.kind}s of {name} can be read; the first: {first}")
         if values is not None:
             lacks = self.output.words.get("lacks", NO_LABEL)
-            bad |= {row: lacks for row, value in enumerate(values) if value is None} | source.faults.get(name, {})
+            names = table["file_name"][:] if "file_name" in table.column_names else []
+            lacking = [row for row, value in enumerate(values) if value is None]
+            bad |= {row: f"{lacks}: {names[row]}" if names else lacks for row in lacking} | source.faults.get(name, {})
             if self.output.fits is not None:
                 unfit = self.output.fits(inputs, [values[row] or () for row in rows])
                 bad = {int(rows[at]): reason for at, reason in unfit.items()} | bad

@@ -1,9 +1,11 @@
 """Masks: pictures whose pixels are ids of classes, read as they are stored and never through RGB."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,8 @@ from hftl.data.images import in_threads, open_image
 from hftl.errors import DataError
 
 
-NAMES_FILES = ("labels.txt", "id2label.json", "_classes.csv")  # the last one is Roboflow's: id, name
+# The last ones are Roboflow's (id, name) and CVAT's (name:colour:parts:actions, in the order of the ids).
+NAMES_FILES = ("labels.txt", "classes.txt", "id2label.json", "_classes.csv", "labelmap.txt")
 IGNORED = 255  # not counted by default: what VOC, ADE20K and Cityscapes leave unlabelled
 MOST_IDS = 255  # classes that are believed; more are instances or a photo
 _NEEDED = "a mask holds the id of a class in each pixel, as a grey PNG or one with a palette"
@@ -132,16 +135,20 @@ def mask_faults(images: Sequence[Any], masks: Sequence[Any]) -> dict[int, str]:
 
 
 def names_in(folder: Path) -> tuple[str, ...]:
-    """Return the names of the classes that labels.txt (one a line) or another of `NAMES_FILES` gives; () without one.
+    """Return the names of the classes that labels.txt or another of `NAMES_FILES` gives; () without one.
 
-    Raises `DataError` for a file that holds anything else.
+    A line holds a name, or its id and the name. Raises `DataError` for a file that holds anything else.
     """
     path = next((folder / name for name in NAMES_FILES if (folder / name).is_file()), None)
     if path is None:
         return ()
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".txt":
-        names = [line.strip() for line in text.splitlines() if line.strip()]
+        names = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        names = [name.partition(":")[0] for name in names] if path.name == NAMES_FILES[-1] else names
+        numbered = [re.fullmatch(r"(\d+)\s*[\s:=,;]\s*(.+)", name) for name in names]
+        if all(one and int(one[1]) == i for i, one in enumerate(numbered)):  # 0: ground
+            names = [one[2] for one in numbered if one]
         return _checked(names[names[:1] == ["__ignore__"] :], path.name)  # labelme's line of the id -1
     try:
         lines = [line.partition(",") for line in text.splitlines()[1:] if line.strip()]
@@ -166,10 +173,12 @@ def _too_many(ids: Sequence[int], known: Sequence[str]) -> bool:
     return len(ids) > MOST_IDS or (not known and ids[-1] >= _SPARSE * len(ids))
 
 
-def class_names(ids: set[int], known: Sequence[str], ignored: int | None) -> tuple[str, ...]:
+def class_names(
+    ids: Collection[int], known: Sequence[str], ignored: int | None, holders: Mapping[int, str] = MappingProxyType({})
+) -> tuple[str, ...]:
     """Return the names of the classes that the ids of all masks stand for, "class 0" and so on where none are given.
 
-    Raises `DataError` for more ids than classes, for instances and for one class alone.
+    `holders` are names of files that hold each id. Raises `DataError` for more ids than classes, for instances and for one class alone.
     """
     counted = sorted(i for i in ids if i >= 0 and i != ignored)
     hint = "with --mask_values binary every pixel above 0 is the one class"
@@ -181,9 +190,11 @@ def class_names(ids: set[int], known: Sequence[str], ignored: int | None) -> tup
         )
         raise DataError(f"no mask holds a pixel that is counted: {said}")
     if known and counted[-1] >= len(known):
+        lacking = counted[-1] == len(known) and counted[0] == 0
+        fix = "the first one has to name the id 0, as the background" if lacking else "correct the names, or the mask"
         raise DataError(
-            f"the masks hold the id {counted[-1]}, and the names of the classes end at {len(known) - 1} ({known[-1]!r}): "
-            f"correct the names; where the ids count objects, {hint}"
+            f"the masks hold the id {counted[-1]}{f' ({holders[counted[-1]]})' if counted[-1] in holders else ''}, and the "
+            f"names of the classes end at {len(known) - 1} ({known[-1]!r}): {fix}; where the ids count objects, {hint}"
         )
     if len(counted) < 2:
         skipped = f", as {ignored} is not counted" if ignored in ids else ""

@@ -82,11 +82,6 @@ class Rows:
     skipped: tuple[str, ...]  # "path: reason" or "row 3: reason" for each other row
 
 
-def exact_split(name: str) -> str | None:
-    """Return the split that the whole name stands for: "train" is one, "train_station" is a class folder."""
-    return split_of(name) if name.isalpha() else None
-
-
 def recognise_splits(names: Sequence[str]) -> dict[str, str]:
     """Map "train", "validation" and "test" to the source's own names; a split with another name is left out.
 

@@ -279,6 +279,7 @@ MASKS = Output(
         "units": "pixels",
         "same": "masks, but for a share of {} of the pixels",
         "given": "mask",
+        "lacks": "without a mask",
         "guess": "the most frequent class",
         "worst": "The images of which most pixels are wrong.",
         "loss": "{wrong:.1%} of its pixels are wrong",
