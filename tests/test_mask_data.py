@@ -89,6 +89,16 @@ def test_a_photo_is_no_mask(tmp_path):
         load(folder)
 
 
+def test_grey_photos_are_no_masks(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 255, (10, 40, 40)).astype(np.uint8)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        for i, pixels in enumerate(levels):
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    with pytest.raises(DataError, match="are grey levels, as of a photo"):
+        load(tmp_path)
+
+
 def test_masks_without_images_and_of_another_size(tmp_path):
     folder = masked(tmp_path, [0, 1], size=(5, 6))
     with pytest.raises(DataError, match="5 x 6 pixels and its image 6 x 6"):

@@ -227,6 +227,22 @@ def test_predict_writes_ids_with_the_palette_of_the_data(run, shapes, tmp_path, 
     assert np.array_equal(np.asarray(picture), run.predict(Image.open(image))[0].mask)  # one alone is one
 
 
+def test_every_image_of_a_folder_is_answered_and_a_broken_one_stops_before_the_first_mask(
+    run, shapes, tmp_path, capsys
+):
+    for i, name in enumerate(("a.png", "inner/b.png", "inner/more/c.png")):
+        (tmp_path / "new" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(shapes / "images" / f"{i:03}.png", tmp_path / "new" / name)
+    with pytest.raises(SystemExit):
+        main(["predict", str(run.run_dir), "--data", str(tmp_path / "new"), "--json"])
+    assert {Path(row["file_name"]).name for row in json.loads(capsys.readouterr().out)} == {"a.png", "b.png", "c.png"}
+    (tmp_path / "broken.png").write_bytes(b"none")
+    images = [str(tmp_path / "new/a.png"), str(tmp_path / "broken.png")]
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(run.run_dir), *images, "--output", str(tmp_path / "out")])
+    assert (ended.value.code, (tmp_path / "out").exists()) == (2, False)
+
+
 def test_json_has_all_classes_with_their_pixels_and_the_file(run, shapes, tmp_path, capsys):
     image, out = shapes / "images" / "004.png", tmp_path / "mask.png"
     answer = run.predict([str(image)])[0]

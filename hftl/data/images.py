@@ -134,7 +134,7 @@ def _children(folder: Path) -> list[Path]:
 def image_table(
     paths: Sequence[Path],
     names: Sequence[str],
-    labels: Sequence[str] | None,
+    labels: Sequence[str | None] | None,
     masks: Sequence[dict[str, Any] | None] | None = None,
 ) -> Dataset:
     """Return a table of image paths with their file names, and labels or masks ({"bytes", "path"}) where there are any."""
@@ -181,6 +181,7 @@ def _read_split(folder: Path, split: str, source: Source, read_file: Callable[[P
     loose = images_in(folder, "*")
     if paths and loose:
         source.warnings.append(f"{len(loose)} images of {split} lie outside the class folders and are left out")
+        source.loose[split] = image_table(loose, [path.name for path in loose], [None] * len(loose))
     images = paths or loose
     names = [path.relative_to(folder).as_posix() for path in images]
     source.tables[split] = image_table(images, names, labels if paths else None)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, Value, concatenate_datasets
 
 from hftl.config import DataConfig
 from hftl.data.bad_rows import NO_LABEL, counted_rows, refusal
@@ -293,6 +293,9 @@ class _Loading:
         name = named.get("test") or next(iter(source.tables), None)
         if name is None or not len(source.tables[name]):
             raise DataError(f"{source.name} is empty: it has no rows")
+        if labels is None and name in source.loose:
+            whole = concatenate_datasets([source.tables[name], source.loose[name]])
+            source = replace(source, tables={**source.tables, name: whole})
         table = source.tables[name]
         columns = find_columns(table, self.inputs, self.config, need_label=labels is not None, output=self.output)
         label, output = str(columns.label), _asked(self.output, self.config, source)

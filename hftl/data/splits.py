@@ -44,6 +44,9 @@ class Source:
     faults: dict[str, dict[int, str]] = field(default_factory=dict)  # by split: row -> why its label cannot be read
     written: dict[str, Written] = field(default_factory=dict)  # by split, where `tables` were made of others
     unfit: str = ""  # why nothing can be learned from it
+    loose: dict[str, Dataset] = field(
+        default_factory=dict
+    )  # by split: rows outside of all classes, answered where none is asked
 
     def base_of(self, split: str) -> Path:
         """Return the folder that relative image paths of the split start from."""

@@ -26,6 +26,7 @@ from hftl.tasks.task import NOT_ASKED, Made
 
 
 BINARY = ("background", "object")
+_LEVELS = 100  # ids in one mask, beyond which they are no classes unless these have names; ours
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,12 @@ def names(rule: Rule, parts: dict[str, list[Mask]], feature: Any, column: str) -
         own = rule.classes if len(rule.classes) == len(BINARY) else BINARY  # names of more classes are of no use here
         return own, ["Masks are read as binary: every pixel above 0 is the one class."]
     known = class_names(held, rule.classes, rule.ignored, held)
+    usual = sorted(len(mask.ids) for mask in parts["train"])[len(parts["train"]) // 2]
+    if not rule.classes and usual > _LEVELS:
+        raise DataError(
+            f"half of the masks hold {usual} ids and more: these count objects or are grey levels, as of a photo; with "
+            "--mask_values binary every pixel above 0 is the one class"
+        )
     notes = [f"The id {rule.ignored} in masks is not counted."] if rule.ignored in held else []
     if not rule.classes:
         notes.append("The classes have no names: write them in labels.txt beside the data, one a line from id 0 on.")
