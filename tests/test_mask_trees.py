@@ -321,8 +321,36 @@ def test_files_that_name_the_classes(tmp_path, name, text):
         put(tmp_path, f"images/{i}.png", f"masks/{i}.png", i)
     (tmp_path / name).write_text(text)
     assert load(tmp_path)[1].labels == ("ground", "block")
-    (tmp_path / name).write_text("block\n")
+    (tmp_path / name).write_text("block:0,0,0::\n" if name == "labelmap.txt" else "block\n")
     with pytest.raises(DataError, match=r"the id 1 \(0\.png\), .* the first one has to name the id 0"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nground:0,0,0::\nblock:250,0,9::\nsky:1,2,3::\n"),
+        ("class_dict.csv", 'name,r,g,b\n"ground",0, 0, 0\nblock,250,0,9\nsky,1,2,3\n'),
+        ("label_colors.txt", "0 0 0\tground\n250 0 9\tblock\n1 2 3\tsky\n"),
+    ],
+)
+def test_masks_in_colours_that_a_file_names(tmp_path, name, text):
+    colours = np.array([[0, 0, 0], [250, 0, 9], [1, 2, 3]], np.uint8)
+    for i in range(10):
+        put(tmp_path, f"images/{i}.png", f"masks/{i}.png", i, masks=lambda ids: Image.fromarray(colours[ids]))
+    with pytest.raises(DataError, match=r"2 in RGB, which say no ids: name each in labelmap\.txt"):
+        load(tmp_path)
+    (tmp_path / name).write_text(text)
+    assert sizes(tmp_path) == {"train": 10}
+    task, splits = load(tmp_path)
+    assert splits.labels == ("ground", "block", "sky")
+    targets = task.output.gather(splits.train["label"][:])
+    assert task.output.settle([], targets, splits.labels, "")["palette"] == colours.tolist()
+    Image.fromarray(np.full((8, 10, 3), 77, np.uint8) + colours[1]).save(tmp_path / "masks/3.png")
+    with pytest.raises(DataError, match=r"3\.png is no mask: it has colours"):
+        load(tmp_path)
+    (tmp_path / name).write_text(text.replace("250", "0").replace("9", "0"))
+    with pytest.raises(DataError, match="the same colour"):
         load(tmp_path)
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hftl.data.columns import IMAGE_NAMES, is_image, is_string
 from hftl.data.files import IMAGE_SUFFIXES
 from hftl.data.images import image_table, in_threads
 from hftl.data.mask_folders import mask_pairs
-from hftl.data.masks import mask_ids, names_in, upright_size
+from hftl.data.masks import colours_in, mask_ids, names_in, painted_ids, upright_size
 from hftl.data.splits import Source
 
 
@@ -25,7 +27,7 @@ def read_mask_tree(folder: Path) -> Source | None:
         return None
     home, splits = found
     classes = names_in(home) or names_in(next(iter(splits.values())).below)
-    source = Source({}, home.resolve().name, home, classes=classes)
+    source, colours = Source({}, home.resolve().name, home, classes=classes), [*colours_in(home).values()]
     for split, pairs in splits.items():
         names = [image.relative_to(pairs.top).as_posix() for image in pairs.images]
         mixed = pairs.top == pairs.below and all(
@@ -33,36 +35,41 @@ def read_mask_tree(folder: Path) -> Source | None:
         )  # in folders, which may be classes, too
         inner = [name.partition("/")[0] for name in names] if mixed else None
         files = zip(pairs.images, pairs.masks, strict=True)
-        masks = list(in_threads(_united, files, len(names), f"uniting masks ({split})"))
+        masks = list(in_threads(partial(_mask_file, colours), files, len(names), f"reading masks ({split})"))
         source.tables[split] = image_table(pairs.images, names, inner, masks)
     return source
 
 
-def _stored(mask: Path | None) -> dict[str, Any] | None:
-    return None if mask is None else {"bytes": None, "path": str(mask)}
+def _mask_file(colours: Sequence[tuple[int, ...]], pair: tuple[Path, list[Path]]) -> dict[str, Any] | None:
+    """Return the mask of an image as it is stored; made of several, the larger id on top, or of colours, it is in memory.
 
-
-def _united(pair: tuple[Path, list[Path]]) -> dict[str, Any] | None:
-    """Return the masks of one image as one file, several united in memory, the larger id on top.
-
-    Of several one that does not fit is returned alone: what is wrong with it is told later.
+    One that cannot be made so is returned as it is: what is wrong with it is told later.
     """
     image, masks = pair
-    ids = []
-    for mask in masks if len(masks) > 1 else ():
+    if len(masks) < 2 and not colours:
+        return _stored(masks[0] if masks else None)
+    ids, painted = [], False
+    for mask in masks:
         try:
-            one = mask_ids(str(mask))
-            fits = one.shape == upright_size(str(image))[::-1]
+            of_colours = painted_ids(str(mask), colours)
+            painted = painted or of_colours is not None
+            ids.append(mask_ids(str(mask)) if of_colours is None else of_colours)
+            fits = ids[-1].shape == upright_size(str(image))[::-1]
         except OSError:
             fits = False
-        if not fits:
+        if not fits or (len(masks) < 2 and not painted):
             return _stored(mask)
-        ids.append(one)
     if not ids:
-        return _stored(masks[0] if masks else None)
-    content = BytesIO()
-    Pixels.fromarray(np.maximum.reduce(ids)).save(content, "TIFF")  # PNG files have no negative ids
+        return None
+    content, picture = BytesIO(), Pixels.fromarray(np.maximum.reduce(ids))
+    if painted and picture.mode == "L":
+        picture.putpalette([*chain(*colours)])
+    picture.save(content, "TIFF")  # PNG files have no negative ids
     return {"bytes": content.getvalue(), "path": masks[0].name}
+
+
+def _stored(mask: Path | None) -> dict[str, Any] | None:
+    return None if mask is None else {"bytes": None, "path": str(mask)}
 
 
 def with_mask_files(source: Source, folder: Path | None) -> Source:

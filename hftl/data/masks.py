@@ -15,8 +15,13 @@ from hftl.data.images import in_threads, open_image
 from hftl.errors import DataError
 
 
-# The last ones are Roboflow's (id, name) and CVAT's (name:colour:parts:actions, in the order of the ids).
-NAMES_FILES = ("labels.txt", "classes.txt", "id2label.json", "_classes.csv", "labelmap.txt")
+NAMES_FILES = ("labels.txt", "classes.txt", "id2label.json", "_classes.csv")  # the last one is Roboflow's: id, name
+_COLOUR = r"(?P<colour>\d+[ ,]+\d+[ ,]+\d+)"
+COLOUR_FILES = {  # of CVAT, of many sets on Kaggle, and of CamVid: a class a line, from id 0 on, with its colour
+    "labelmap.txt": re.compile(rf"(?P<name>[^:#]+):{_COLOUR}:.*"),
+    "class_dict.csv": re.compile(rf'"?(?P<name>[^"]+?)"?\s*,\s*{_COLOUR}'),
+    "label_colors.txt": re.compile(rf"{_COLOUR}\s+(?P<name>.+)"),
+}
 IGNORED = 255  # not counted by default: what VOC, ADE20K and Cityscapes leave unlabelled
 MOST_IDS = 255  # classes that are believed; more are instances or a photo
 _NEEDED = "a mask holds the id of a class in each pixel, as a grey PNG or one with a palette"
@@ -55,8 +60,12 @@ def mask_ids(value: Any) -> np.ndarray:
         pixels = np.asarray(image)[..., :3]
         if (pixels != pixels[..., :1]).any():
             few = image.convert("RGB").getcolors(MOST_IDS)
-            what = "so it is a photo" if few is None else f"{len(few)} in RGB, which say no ids"
-            raise OSError(f"it has colours, {what}: {_NEEDED}")
+            if few is None:
+                raise OSError(f"it has colours, so it is a photo: {_NEEDED}")
+            fix = "name each in labelmap.txt beside the folders (cell:255,0,0: and so on), or save ids"
+            raise OSError(
+                f"it has colours, {len(few)} in RGB, which say no ids: {fix} as a grey PNG or one with a palette"
+            )
         pixels = pixels[..., 0]
     else:
         pixels = np.asarray(image.getchannel(0) if image.mode == "LA" else image)
@@ -141,11 +150,10 @@ def names_in(folder: Path) -> tuple[str, ...]:
     """
     path = next((folder / name for name in NAMES_FILES if (folder / name).is_file()), None)
     if path is None:
-        return ()
+        return tuple(colours_in(folder))
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".txt":
         names = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-        names = [name.partition(":")[0] for name in names] if path.name == NAMES_FILES[-1] else names
         numbered = [re.fullmatch(r"(\d+)\s*[\s:=,;]\s*(.+)", name) for name in names]
         if all(one and int(one[1]) == i for i, one in enumerate(numbered)):  # 0: ground
             names = [one[2] for one in numbered if one]
@@ -160,6 +168,37 @@ def names_in(folder: Path) -> tuple[str, ...]:
     if sorted(by_id) != list(range(len(by_id))):
         raise DataError(f"{path.name} has to name every id from 0 to {max(by_id, default=0)}")
     return _checked([by_id[i] for i in range(len(by_id))], path.name)
+
+
+def colours_in(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the classes that one of `COLOUR_FILES` names, each with its colour (red, green, blue); {} without such a file.
+
+    Raises `DataError` where two have the same name or colour.
+    """
+    path = next((folder / name for name in COLOUR_FILES if (folder / name).is_file()), None)
+    lines = path.read_text(encoding="utf-8-sig").splitlines() if path is not None else []
+    found = [one for line in lines if path and (one := COLOUR_FILES[path.name].fullmatch(line.strip()))]
+    names = _checked([one["name"].strip() for one in found], path.name if path else "")
+    colours = [tuple(map(int, re.findall(r"\d+", one["colour"]))) for one in found]
+    if len({*colours}) < len(colours):
+        raise DataError(
+            f"{path.name if path else ''} gives two classes the same colour: every class needs one of its own"
+        )
+    return dict(zip(names, colours, strict=True))
+
+
+def painted_ids(value: Any, colours: Sequence[tuple[int, ...]]) -> np.ndarray | None:
+    """Return the ids [height, width] of a mask in RGB, the places of its colours in a list; None for every other mask, and
+    for one with another colour. Raises OSError for a broken one.
+    """
+    image = ImageOps.exif_transpose(open_image(value))
+    if image.mode not in ("RGB", "RGBA") or not colours:
+        return None
+    codes = np.asarray(image)[..., :3].astype(np.int32) @ np.array([2**16, 2**8, 1], dtype=np.int32)
+    known = np.array(colours, dtype=np.int32) @ np.array([2**16, 2**8, 1], dtype=np.int32)
+    order = np.argsort(known)
+    places = order[np.searchsorted(known[order], codes).clip(max=len(known) - 1)]
+    return places.astype(np.uint8) if (known[places] == codes).all() else None
 
 
 def _checked(names: list[str], where: str) -> tuple[str, ...]:
