@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from hftl.config import DataConfig
 from hftl.data.load import load_task
+from hftl.data.settle import find_task
 from hftl.errors import DataError
 
 
@@ -174,6 +176,7 @@ def test_a_table_in_the_folder_of_its_images_and_masks(tmp_path, columns):
         put(tmp_path, f"a/{i}.png", f"b/{i}.png", i)
     (tmp_path / "train.csv").write_text(f"{columns}\n" + "".join(f"a/{i}.png,b/{i}.png\n" for i in range(10)))
     assert sizes(tmp_path) == sizes(tmp_path / "train.csv") == {"train": 10}
+    assert find_task(DataConfig(data=str(tmp_path / "train.csv"))) == "image-segmentation"
 
 
 def test_folders_of_classes_keep_their_classes(tmp_path):
@@ -201,6 +204,7 @@ def test_masks_of_several_files_are_united(tmp_path):
             Image.fromarray(ids).save(tmp_path / f"s/{i}/masks/{k}.png")
     task, splits = load(tmp_path)
     masks = task.output.gather(splits.train["label"][:])
+    assert {Image.open(BytesIO(row["bytes"])).format for row in splits.train["label"][:]} == {"PNG"}
     for image, mask in zip(splits.train["image"][:], masks, strict=True):
         one = np.asarray(Image.open(image["path"]).convert("RGB"))[0, 0, 0] + 1
         assert ((mask == 1).sum(), (mask == 2).sum()) == (1, one)

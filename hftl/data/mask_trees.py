@@ -64,8 +64,9 @@ def _mask_file(colours: Sequence[tuple[int, ...]], pair: tuple[Path, list[Path]]
     content, picture = BytesIO(), Pixels.fromarray(np.maximum.reduce(ids))
     if painted and picture.mode == "L":
         picture.putpalette([*chain(*colours)])
-    picture.save(content, "TIFF")  # PNG files have no negative ids
-    return {"bytes": content.getvalue(), "path": masks[0].name}
+    kind = "TIFF" if picture.mode == "I" else "PNG"  # which has no negative ids
+    picture.save(content, kind)
+    return {"bytes": content.getvalue(), "path": masks[0].with_suffix(f".{kind.lower()}").name}
 
 
 def _stored(mask: Path | None) -> dict[str, Any] | None:
