@@ -30,7 +30,7 @@ from hftl.predict_file import write_pictures
 from hftl.report.show import show_result
 from hftl.tasks import get_task
 from hftl.tasks.inputs.augment import augment_batch, move_pixels
-from hftl.tasks.outputs.masks import MASKS, keep, pixel_loss
+from hftl.tasks.outputs.masks import MASKS, keep, pixel_loss, show
 from hftl.tasks.ragged import Made
 from hftl.training.features import predict_logits
 from hftl.training.losses import make_loss
@@ -111,6 +111,23 @@ def test_scores_equal_an_independent_reference():
     assert miou(sums)[0] == pytest.approx(jaccard_score(*pair, average="macro"))  # class 4 is nowhere: not counted
     assert dice(sums)[0] == pytest.approx(f1_score(*pair, average="macro"))
     assert pixel_accuracy(sums)[0] == pytest.approx(accuracy_score(*pair))
+
+
+@pytest.mark.parametrize("at_once", [2**26, 3 * 20 * 30, 1])
+def test_classes_are_enlarged_some_at_a_time(monkeypatch, at_once):
+    logits = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
+    mask = np.random.default_rng(0).integers(0, 7, (20, 30)).astype(np.int16)
+    mask[:3] = UNASKED
+    maps = torch.nn.functional.interpolate(logits[None], size=(20, 30), mode="bilinear", align_corners=False)[0]
+    monkeypatch.setattr("hftl.tasks.outputs.masks._AT_ONCE", at_once)
+    best, confidence = show(logits, mask)
+    assert np.array_equal(best, maps.argmax(0).numpy())
+    assert confidence == pytest.approx(float(maps.softmax(0).max(0).values.mean()), rel=1e-5)
+    loss = torch.nn.functional.cross_entropy(
+        maps[None], torch.from_numpy(mask.astype(np.int64))[None], ignore_index=UNASKED
+    )
+    assert keep(logits, mask)[-1] == pytest.approx(float(loss), rel=1e-5)
+    assert show(torch.zeros(7, 5, 6), mask)[0].max() == 0  # of equals the first, as argmax has it
 
 
 def test_masks_move_with_their_images():
