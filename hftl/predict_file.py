@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from hftl.atomic import check_output_file, disk_errors, new_file
 from hftl.config import data_config
 from hftl.data.columns import no_formula
-from hftl.data.files import IMAGE_SUFFIXES
+from hftl.data.files import DATA_SUFFIXES, IMAGE_SUFFIXES
 from hftl.errors import ConfigError, HftlError
 from hftl.paths import typed_path
 from hftl.predict import Predictor, load_predictor
@@ -152,8 +152,10 @@ def write_pictures(predictor: Predictor, inputs: list[Any], output: str) -> list
     single, paint = Path(output).suffix.lower() == ".png", predictor.task.output.picture
     if single and len(inputs) > 1:
         raise ConfigError(f"--output {output} is one file, and there are {len(inputs)} images: name a folder.")
-    if not single and Path(output).suffix.lower() in IMAGE_SUFFIXES:
-        raise ConfigError(f"--output {output}: masks are written as PNG files. Name one, or a folder for several.")
+    if not single and Path(output).suffix.lower() in (*IMAGE_SUFFIXES, *DATA_SUFFIXES):
+        raise ConfigError(
+            f"--output {output}: masks are written as PNG files. Name one, or a folder for several; the share of each class is printed, with --json for all."
+        )
     place = check_output_file(output) if single else typed_path(output)
     targets = [place] if single else [place / f"{name}.png" for name in _names(inputs)]
     replaced = {path.resolve() for path in targets} & {Path(one).resolve() for one in inputs if isinstance(one, str)}

@@ -5,7 +5,8 @@ Shell:    python -m recipes.image_segmentation --data your_folder --num_train_ep
 Several:  accelerate launch --config_file accelerate_configs/multi_gpu.yaml -m recipes.image_segmentation
 
 Data are folders images/ and masks/, or columns of both (docs/masks.md). Every flag of `hftl train image-segmentation`
-works.
+works. With the packaged backbone instead (`python -m benchmarks.masks nuclei_segmentation`, 60 test images, one run) `full` reaches a
+mIoU of .745 (95% .671 to .788), a bare Trainer loop of the same model .700. More: recipes/README.md.
 """
 
 from typing import Any

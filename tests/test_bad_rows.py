@@ -101,7 +101,9 @@ def test_every_kind_of_row(tmp_path):
     names = [f"{name}/{i}.png" for name in ("cat", "dog") for i in range(6)]
     (folder / names[3]).write_bytes(b"broken")
     write_csv(folder / "metadata.csv", [(n, "" if n == names[8] else n[:3]) for n in names], ("file_name", "label"))
-    assert "1 of 12 rows cannot be used (1 without label): row 8 counted from 0" in told(folder, "image")
+    assert "1 of 12 rows cannot be used (1 without label, such as dog/2.png): row 8 counted from 0" in told(
+        folder, "image"
+    )
     splits = load_splits("image", DataConfig(data=folder, skip_bad_rows=True))
     assert len(splits.skipped) == 1
     assert len(splits.train) + len(splits.validation) + len(splits.test) == 10

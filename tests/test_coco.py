@@ -76,8 +76,8 @@ def write(folder, content, name="_annotations.coco.json", images=None):
     (folder / name).write_text(json.dumps(content))
 
 
-def load(folder):
-    return load_task("image-segmentation", DataConfig(data=str(folder)))
+def load(folder, **flags):
+    return load_task("image-segmentation", DataConfig(data=str(folder), **flags))
 
 
 def masks(folder):
@@ -124,6 +124,22 @@ def test_layouts(tmp_path, content, home, images):
     assert len(splits.train) + len(splits.test) == 8
 
 
+def test_images_are_found_wherever_they_lie(tmp_path, content):
+    write(tmp_path, content, "labels.json", tmp_path / "data")  # as FiftyOne lays it out
+    for image in content["images"]:  # as on the machine of who exported it
+        image["file_name"] = f"/home/me/{image['file_name']}"
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    assert len(load(tmp_path)[1].train) == len(load(tmp_path / "labels.json")[1].train) > 0
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "labels.json").rename(tmp_path / "annotations/labels.json")
+    assert len(load(tmp_path / "annotations/labels.json")[1].train) > 0
+    with pytest.raises(DataError, match=r"lists 8 images, and /home/me/0\.jpg and 7 more are not there"):
+        load(tmp_path / "annotations")
+    task, splits = load(tmp_path, mask_values="binary")  # the names of the categories are of no use then
+    assert splits.labels == ("background", "object")
+    assert {i for mask in task.output.gather(splits.train["label"][:]) for i in np.unique(mask)} == {0, 1}
+
+
 def test_the_task_is_found(tmp_path, content):
     from hftl.data.settle import find_task
 
@@ -158,7 +174,7 @@ REFUSED = {
         "far outside of its image of 30 x 20",
     ),
     "no outline": (lambda c: _change(c, segmentation=[]), r"annotation 0 has no outline"),
-    "outside": (lambda c: c["images"][3].update(file_name="../secret.jpg"), "outside of the data"),
+    "outside": (lambda c: c["images"][3].update(file_name="../secret.jpg"), "secret.jpg is not there"),
     "twice": (lambda c: c["images"][7].update(id=0), "twice"),
     "no names": (lambda c: c["categories"][1].pop("name"), "no COCO file"),
 }

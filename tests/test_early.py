@@ -96,6 +96,8 @@ CASES = {
     f"{TRAIN} --model cut": "tokenizer.json is no valid JSON: its end is missing",
     f"{TRAIN} --model wide": "wide/config.json has hidden_size 'big', which cannot be.",
     "train image-classification --data pictures --model flat": "preprocessor_config.json has image_std [0, 0, 0], which cannot be.",
+    "train image-segmentation --data halves --model bert": "1 mask has no image, such as b.png",
+    "train image-segmentation --data alone --model bert": "there are masks, and no folder of images",
     "train image-classification --data pictures --model bare": "bare has no preprocessor_config.json",
     "train image-classification --data pictures --model grey": "grey reads images with num_channels 1",
     f"{TRAIN} --model efficientnet-lite0": "which cannot do text-classification: it reads images",
@@ -173,6 +175,9 @@ def answers(tmp_path_factory):
     (place / "splits" / "test_empty.csv").touch()
     (place / "splits" / "test_empty.csv").rename(place / "splits" / "dev_empty.csv")
     image_folder(place / "pictures", count=1)
+    for path in ("halves/images/a.png", "halves/masks/a.png", "halves/masks/b.png", "alone/masks/a.png"):
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        (place / path).touch()
     contents = {
         "x.docx": b"x", "x.conll": b"a\tO\n", "empty.csv": b"", "zeros.csv": b"\0" * 300, "latin.csv": b"text,label\n\xff,a\n",
         "twice.csv": b"text,text\na,b\n", "cut.json": b'{"text": [', "cut.jsonl": b'{"text": "a"}\n{"text\n',

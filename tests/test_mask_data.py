@@ -77,7 +77,7 @@ def test_ids_that_are_no_classes_are_refused(tmp_path, ids, flags, said):
 
 def test_more_ids_than_names(tmp_path):
     (masked(tmp_path, [0, 1, 2]) / "labels.txt").write_text("a\nb\n")
-    with pytest.raises(DataError, match=r"id 2, and the names of the classes end at 1.*binary"):
+    with pytest.raises(DataError, match=r"id 2 .*, and the names of the classes end at 1.*binary"):
         load(tmp_path)
 
 
@@ -87,6 +87,16 @@ def test_a_photo_is_no_mask(tmp_path):
     Image.fromarray(noise).save(folder / "masks" / "0.png")
     with pytest.raises(DataError, match=r"0\.png is no mask: it has colours"):
         load(folder)
+
+
+def test_grey_photos_are_no_masks(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 255, (10, 40, 40)).astype(np.uint8)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        for i, pixels in enumerate(levels):
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    with pytest.raises(DataError, match="are grey levels, as of a photo"):
+        load(tmp_path)
 
 
 def test_masks_without_images_and_of_another_size(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from hftl.config import DataConfig
 from hftl.data.load import load_task
+from hftl.data.settle import find_task
 from hftl.errors import DataError
 
 
@@ -61,6 +63,12 @@ def sizes(folder, **flags):
         ("segment_{i}.png", "segment_{i}_mask.png"),
         ("JPEGImages/{i}.png", "SegmentationClass/{i}.png"),
         ("set/images/{i}.png", "set/masks/{i}.png"),
+        ("images/image{i}.png", "masks/mask{i}.png"),
+        ("ds0/img/{i}.jpg.png", "ds0/masks_machine/{i}.png"),
+        ("original_images/{i}.png", "label_images_semantic/{i}.png"),
+        ("inputs/{i}.png", "targets/{i}.png"),
+        ("x{h}/{j}.png", "x{h}/{j}_mask.png"),
+        ("case{i}/images/a.png", "case{i}/masks/b.png"),
     ],
 )
 def test_names_that_an_image_and_its_mask_have(tmp_path, image, mask):
@@ -77,6 +85,10 @@ def test_names_that_an_image_and_its_mask_have(tmp_path, image, mask):
         ("images/{s}/{i}.png", "annotations/{s}/{i}.png"),
         ("{s}/{i}.png", "{s}annot/{i}.png"),
         ("{s}_images/{i}.png", "{s}_labels/{i}.png"),
+        ("images_{s}/{i}.png", "masks_{s}/{i}.png"),
+        ("ISIC18_{s}_Input/{i}.png", "ISIC18_{s}_GroundTruth/{i}_segmentation.png"),
+        ("data/img_dir/{s}/{i}.png", "data/ann_dir/{s}/{i}.png"),
+        ("{s}/case{i}/images/a.png", "{s}/case{i}/masks/b.png"),
         ("images/{S}/{i}.png", "masks/{s}/{i}.png"),
         ("{s}/{i}.png", "{s}/{i}_mask.png"),
         ("leftImg8bit/{s}/city/{i}_000_leftImg8bit.png", "gtFine/{s}/city/{i}_000_gtFine_labelIds.png"),
@@ -158,6 +170,68 @@ def test_tables_name_files_of_masks(tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("columns", ["image_path,mask_path", "x,y", "file_name,annotation"])
+def test_a_table_in_the_folder_of_its_images_and_masks(tmp_path, columns):
+    for i in range(10):
+        put(tmp_path, f"a/{i}.png", f"b/{i}.png", i)
+    (tmp_path / "train.csv").write_text(f"{columns}\n" + "".join(f"a/{i}.png,b/{i}.png\n" for i in range(10)))
+    assert sizes(tmp_path) == sizes(tmp_path / "train.csv") == {"train": 10}
+    assert find_task(DataConfig(data=str(tmp_path / "train.csv"))) == "image-segmentation"
+
+
+def test_folders_of_classes_keep_their_classes(tmp_path):
+    for i in range(20):
+        put(tmp_path / "faces", f"{('with_mask', 'without_mask')[i % 2]}/{i}.png", None, i)
+        put(
+            tmp_path / "scans",
+            f"{('benign', 'normal')[i % 2]}/{i}.png",
+            f"{('benign', 'normal')[i % 2]}/{i}_mask.png",
+            i,
+        )
+    for name, labels in (("faces", ("with_mask", "without_mask")), ("scans", ("benign", "normal"))):
+        splits = load_task("image-classification", DataConfig(data=str(tmp_path / name)))[1]
+        assert (splits.labels, len(splits.train) + len(splits.validation) + len(splits.test)) == (labels, 20)
+    assert sizes(tmp_path / "scans") == {"train": 20}
+
+
+def test_masks_of_several_files_are_united(tmp_path):
+    for i in range(8):
+        put(tmp_path, f"s/{i}/images/{i}.png", None, i)
+        for k in (1, 2):
+            ids = np.zeros((8, 10), np.uint8)
+            ids.flat[k - 1 : i + k] = k
+            (tmp_path / f"s/{i}/masks").mkdir(exist_ok=True)
+            Image.fromarray(ids).save(tmp_path / f"s/{i}/masks/{k}.png")
+    task, splits = load(tmp_path)
+    masks = task.output.gather(splits.train["label"][:])
+    assert {Image.open(BytesIO(row["bytes"])).format for row in splits.train["label"][:]} == {"PNG"}
+    for image, mask in zip(splits.train["image"][:], masks, strict=True):
+        one = np.asarray(Image.open(image["path"]).convert("RGB"))[0, 0, 0] + 1
+        assert ((mask == 1).sum(), (mask == 2).sum()) == (1, one)
+    (tmp_path / "s/3/masks/2.png").write_bytes(b"none")
+    Image.fromarray(np.zeros((5, 5), np.uint8)).save(tmp_path / "s/4/masks/1.png")
+    with pytest.raises(DataError, match="2 of 8 rows cannot be used"):
+        load(tmp_path)
+
+
+def test_arrays_of_ids_and_paths_are_masks(tmp_path):
+    images = [np.full((8, 10, 3), i, np.uint8) for i in range(10)]
+    ids = [np.arange(80).reshape(8, 10) % 3 - (i == 4) for i in range(10)]  # ids below 0 are not counted
+    for table in (
+        (images, ids),
+        (np.stack(images), np.stack(ids)),
+        [{"image": a, "mask": b} for a, b in zip(images, ids, strict=True)],
+    ):
+        task, splits = load_task("image-segmentation", DataConfig(data=table))
+        for part in (splits.train, splits.validation, splits.test):
+            for row, mask in zip(part["row"], task.output.gather(part["label"][:]), strict=True):
+                assert (mask == np.where(ids[row] < 0, -100, ids[row])).all()
+    for i in range(10):
+        put(tmp_path, f"a/{i}.png", f"b/{i}.png", i)
+    paths = [[tmp_path / f"{home}/{i}.png" for i in range(10)] for home in "ab"]
+    assert load_task("image-segmentation", DataConfig(data=tuple(paths)))[1].labels == ("class 0", "class 1")
+
+
 def test_names_of_roboflow(tmp_path):
     for i in range(10):
         put(tmp_path / "train", f"{i}.png", f"{i}_mask.png", i)
@@ -234,6 +308,60 @@ def test_an_image_that_exif_turns_and_a_mask_that_is_not_turned(tmp_path):
     turned[274] = 6
     Image.new("RGB", (10, 8)).save(tmp_path / "images/0.png", exif=turned)
     with pytest.raises(DataError, match=r"0\.png is 10 x 8 pixels and its image 8 x 10, which its EXIF tag turns"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labels.txt", "0: ground\n1: block\n"),
+        ("labels.txt", "0 ground\n1 block\n"),
+        ("classes.txt", "ground\nblock\n"),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nground:0,0,0::\nblock:9,9,9::\n"),
+    ],
+)
+def test_files_that_name_the_classes(tmp_path, name, text):
+    for i in range(10):
+        put(tmp_path, f"images/{i}.png", f"masks/{i}.png", i)
+    (tmp_path / name).write_text(text)
+    assert load(tmp_path)[1].labels == ("ground", "block")
+    (tmp_path / name).write_text("block:0,0,0::\n" if name == "labelmap.txt" else "block\n")
+    with pytest.raises(DataError, match=r"the id 1 \(0\.png\), .* the first one has to name the id 0"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nground:0,0,0::\nblock:250,0,9::\nsky:1,2,3::\n"),
+        ("class_dict.csv", 'name,r,g,b\n"ground",0, 0, 0\nblock,250,0,9\nsky,1,2,3\n'),
+        ("label_colors.txt", "0 0 0\tground\n250 0 9\tblock\n1 2 3\tsky\n"),
+    ],
+)
+def test_masks_in_colours_that_a_file_names(tmp_path, name, text):
+    colours = np.array([[0, 0, 0], [250, 0, 9], [1, 2, 3]], np.uint8)
+    for i in range(10):
+        put(tmp_path, f"images/{i}.png", f"masks/{i}.png", i, masks=lambda ids: Image.fromarray(colours[ids]))
+    with pytest.raises(DataError, match=r"2 in RGB, which say no ids: name each in labelmap\.txt"):
+        load(tmp_path)
+    (tmp_path / name).write_text(text)
+    assert sizes(tmp_path) == {"train": 10}
+    task, splits = load(tmp_path)
+    assert splits.labels == ("ground", "block", "sky")
+    targets = task.output.gather(splits.train["label"][:])
+    assert task.output.settle([], targets, splits.labels, "")["palette"] == colours.tolist()
+    Image.fromarray(np.full((8, 10, 3), 77, np.uint8) + colours[1]).save(tmp_path / "masks/3.png")
+    with pytest.raises(DataError, match=r"3\.png is no mask: it has colours"):
+        load(tmp_path)
+    (tmp_path / name).write_text(text.replace("250", "0").replace("9", "0"))
+    with pytest.raises(DataError, match="the same colour"):
+        load(tmp_path)
+
+
+def test_an_image_without_a_mask_is_named(tmp_path):
+    for i in range(10):
+        put(tmp_path, f"images/{i}.png", f"masks/{i}.png" if i != 4 else None, i)
+    with pytest.raises(DataError, match=r"1 without a mask, such as 4\.png"):
         load(tmp_path)
 
 

@@ -30,7 +30,7 @@ from hftl.predict_file import write_pictures
 from hftl.report.show import show_result
 from hftl.tasks import get_task
 from hftl.tasks.inputs.augment import augment_batch, move_pixels
-from hftl.tasks.outputs.masks import MASKS, keep, pixel_loss
+from hftl.tasks.outputs.masks import MASKS, keep, pixel_loss, show
 from hftl.tasks.ragged import Made
 from hftl.training.features import predict_logits
 from hftl.training.losses import make_loss
@@ -111,6 +111,23 @@ def test_scores_equal_an_independent_reference():
     assert miou(sums)[0] == pytest.approx(jaccard_score(*pair, average="macro"))  # class 4 is nowhere: not counted
     assert dice(sums)[0] == pytest.approx(f1_score(*pair, average="macro"))
     assert pixel_accuracy(sums)[0] == pytest.approx(accuracy_score(*pair))
+
+
+@pytest.mark.parametrize("at_once", [2**26, 3 * 20 * 30, 1])
+def test_classes_are_enlarged_some_at_a_time(monkeypatch, at_once):
+    logits = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
+    mask = np.random.default_rng(0).integers(0, 7, (20, 30)).astype(np.int16)
+    mask[:3] = UNASKED
+    maps = torch.nn.functional.interpolate(logits[None], size=(20, 30), mode="bilinear", align_corners=False)[0]
+    monkeypatch.setattr("hftl.tasks.outputs.masks._AT_ONCE", at_once)
+    best, confidence = show(logits, mask)
+    assert np.array_equal(best, maps.argmax(0).numpy())
+    assert confidence == pytest.approx(float(maps.softmax(0).max(0).values.mean()), rel=1e-5)
+    loss = torch.nn.functional.cross_entropy(
+        maps[None], torch.from_numpy(mask.astype(np.int64))[None], ignore_index=UNASKED
+    )
+    assert keep(logits, mask)[-1] == pytest.approx(float(loss), rel=1e-5)
+    assert show(torch.zeros(7, 5, 6), mask)[0].max() == 0  # of equals the first, as argmax has it
 
 
 def test_masks_move_with_their_images():
@@ -227,6 +244,36 @@ def test_predict_writes_ids_with_the_palette_of_the_data(run, shapes, tmp_path, 
     assert np.array_equal(np.asarray(picture), run.predict(Image.open(image))[0].mask)  # one alone is one
 
 
+def test_every_image_of_a_folder_is_answered_and_a_broken_one_stops_before_the_first_mask(
+    run, shapes, tmp_path, capsys
+):
+    for i, name in enumerate(("a.png", "inner/b.png", "inner/more/c.png")):
+        (tmp_path / "new" / name).parent.mkdir(exist_ok=True)
+        shutil.copy(shapes / "images" / f"{i:03}.png", tmp_path / "new" / name)
+    with pytest.raises(SystemExit):
+        main(["predict", str(run.run_dir), "--data", str(tmp_path / "new"), "--json"])
+    assert {Path(row["file_name"]).name for row in json.loads(capsys.readouterr().out)} == {"a.png", "b.png", "c.png"}
+    (tmp_path / "broken.png").write_bytes(b"none")
+    images = [str(tmp_path / "new/a.png"), str(tmp_path / "broken.png")]
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(run.run_dir), *images, "--output", str(tmp_path / "out")])
+    assert (ended.value.code, (tmp_path / "out").exists()) == (2, False)
+
+
+def test_json_has_all_classes_with_their_pixels_and_the_file(run, shapes, tmp_path, capsys):
+    image, out = shapes / "images" / "004.png", tmp_path / "mask.png"
+    answer = run.predict([str(image)])[0]
+    names, counts = np.unique(answer.mask, return_counts=True)
+    for output in ([], ["--output", str(out)]):
+        with pytest.raises(SystemExit):
+            main(["predict", str(run.run_dir), str(image), "--json", *output])
+        (row,) = json.loads(capsys.readouterr().out)
+        assert row.get("output") == (str(out) if output else None)
+        told = {name: (one["pixels"], one["share"]) for name, one in row["classes"].items()}
+        assert told == {run.predictor.labels[i]: (n, n / answer.mask.size) for i, n in zip(names, counts, strict=True)}
+        assert [*told] == [*answer.shares] == [*answer.pixels]
+
+
 def test_predict_writes_a_mask_for_each_image_of_a_folder(run, shapes, tmp_path):
     with pytest.raises(SystemExit) as ended:
         main(["predict", str(run.run_dir), "--data", str(shapes / "images"), "--output", str(tmp_path / "out")])
@@ -240,7 +287,12 @@ def test_predict_writes_a_mask_for_each_image_of_a_folder(run, shapes, tmp_path)
         write_pictures(run.predictor, [str(path) for path in nested], str(again))
     assert sorted(path.relative_to(again).as_posix() for path in again.rglob("*.png")) == ["x/a.png", "y/a.png"]
     before = nested[0].read_bytes()
-    for place, said in ((nested[0], "would replace the image"), (nested[0].parent, "would replace"), ("a.jpg", "PNG")):
+    for place, said in (
+        (nested[0], "would replace the image"),
+        (nested[0].parent, "would replace"),
+        ("a.jpg", "PNG"),
+        ("a.csv", "PNG"),
+    ):
         with pytest.raises(ConfigError, match=said):
             write_pictures(run.predictor, [str(nested[0])], str(place))
     assert nested[0].read_bytes() == before

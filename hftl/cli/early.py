@@ -5,6 +5,7 @@ from typing import Any
 from hftl.atomic import check_output_file
 from hftl.config import TASK_KINDS, TASK_SCORES, RunConfig, check_score
 from hftl.data.files import NO_DATA, check_columns, check_data
+from hftl.data.mask_folders import mask_pairs
 from hftl.errors import ConfigError, DataError, ModelError
 from hftl.methods import check_combination
 from hftl.models.find import check_model, check_reads, model_of
@@ -31,6 +32,9 @@ def check_run(config: RunConfig, task: str | None, verb: str) -> None:
     kind = TASK_KINDS[config.task] if task else None
     check_data(config.data.data, kind)
     check_columns(config.data.data, vars(config.data))
+    folder = typed_path(config.data.data) if kind == "image" and isinstance(config.data.data, str) else None
+    if folder is not None and folder.is_dir():
+        mask_pairs(folder)
     if config.retain is not None:
         check_data(config.retain, kind)
     if kind and config.method.method is not None:

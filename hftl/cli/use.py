@@ -92,6 +92,8 @@ def predict(
     if predictor.task.output.picture is not None and flags["output"] is not None:
         if not asked:
             asked = images_of(predictor, flags)
+        else:  # a broken one is said before the first mask is written
+            predictor.task.inputs.table(asked)
         written = write_pictures(predictor, asked, flags["output"])
         print_json(written) if json else print(*(f"{row['output']}\t{row['prediction']}" for row in written), sep="\n")
         return

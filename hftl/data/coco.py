@@ -12,9 +12,10 @@ import numpy as np
 from datasets import Dataset
 from PIL import Image
 
-from hftl.data.files import text_encoding
+from hftl.data.files import exact_split, images_in, split_of, text_encoding
+from hftl.data.image_tables import as_named, by_name
 from hftl.data.images import MAX_PIXELS, image_table, in_threads
-from hftl.data.splits import Source, exact_split, split_of
+from hftl.data.splits import Source
 from hftl.errors import DataError, install_extra
 
 
@@ -36,13 +37,15 @@ class _File:
     names: dict[Any, str]  # of categories, by id
 
 
-def read_coco_tree(folder: Path) -> Source | None:
-    """Read a folder of images with COCO files: beside them, in `annotations`, or in every split folder.
+def read_coco_tree(folder: Path, only: Path | None = None) -> Source | None:
+    """Read a folder of images with COCO files: beside them, in `annotations`, or in every split folder; or `only` one file.
 
     Returns None where there is no such file, or none with outlines. Raises `DataError` for a file whose parts do not
     agree with each other, or with the images.
     """
-    found = [(path, split) for path, split in _candidates(folder) if _looks_right(path)]
+    found = [
+        (path, split) for path, split in ([(only, "train")] if only else _candidates(folder)) if _looks_right(path)
+    ]
     whole = {split for path, split in found if path.name.startswith(_INSTANCES)}
     found = [(path, split) for path, split in found if split not in whole or path.name.startswith(_INSTANCES)]
     files = [file for file in (_read(path, split) for path, split in found) if file is not None]
@@ -169,20 +172,22 @@ def _table(file: _File, folder: Path, classes: Sequence[str]) -> Dataset:
 
 
 def _find_images(file: _File, folder: Path, names: Sequence[str]) -> list[Path]:
-    """Return where each image lies: beside the file, in a folder `images`, or in one of the split. Raises `DataError`."""
-    outside = next((name for name in names if Path(name).is_absolute() or ".." in Path(name).parts), None)
-    if outside is not None:
-        raise DataError(
-            f"{file.path.name}: the image {outside!r} lies outside of the data: name files inside the folder"
-        )
+    """Return where each image lies: beside the file, in a folder `images`, in one of the split, else wherever its name is.
+
+    Folders of another machine before a name do not count. Raises `DataError`.
+    """
     own = [folder, folder / "images"]
     children = (child for top in own if top.is_dir() for child in sorted(top.iterdir()) if child.is_dir())
     own += [child for child in children if split_of(child.name) == split_of(file.split)]
     homes = [home for top in (file.path.parent, *own) for home in (top, top / "images")]
     paths: list[Path] = []
-    missing = []
+    missing, anywhere = [], dict[str, Path]()
     for name in names:
-        path = next((home / name for home in homes if (home / name).is_file()), None)
+        inside = not Path(name).is_absolute() and ".." not in Path(name).parts
+        path = next((home / name for home in homes if inside and (home / name).is_file()), None)
+        if path is None:
+            anywhere = anywhere or by_name(images_in(folder), folder)
+            path = anywhere.get(as_named(name, anywhere))
         if path is None:
             missing.append(name)
             continue

@@ -111,14 +111,24 @@ def columns_table(data: Mapping[Any, Any], name: str) -> Dataset:
 
 
 def as_rows(values: Any) -> list[Any]:
-    """Return X or y, as scikit-learn takes them, as a list; the rows of a DataFrame are dicts, pixels (uint8) images."""
+    """Return X or y, as scikit-learn takes them, as a list; the rows of a DataFrame are dicts, pixels and masks images."""
     if isinstance(values, pd.DataFrame):
         return values.to_dict("records")
-    pixels = isinstance(values, np.ndarray) and values.dtype == np.uint8 and values.ndim > 2
+    pixels = isinstance(values, np.ndarray) and values.dtype.kind in "bui" and values.ndim > 2
     if pixels and values.ndim == 3 and values.shape[-1] in (3, 4):  # one image in colour, not grey ones 3 pixels wide
         values = values[None]
     rows = values.tolist() if isinstance(values, np.ndarray | pd.Series) and not pixels else [*values]
-    return [PILImage.fromarray(row) if isinstance(row, np.ndarray) and row.dtype == np.uint8 else row for row in rows]
+    return [_as_image(row) for row in rows]
+
+
+def _as_image(value: Any) -> Any:
+    """Return an array of pixels (uint8) or of ids [height, width] as an image; any other value as it is."""
+    if not isinstance(value, np.ndarray) or value.ndim < 2 or value.dtype.kind not in "bui":
+        return value
+    if value.dtype == np.uint8 or value.ndim > 2:
+        return PILImage.fromarray(value) if value.dtype == np.uint8 else value
+    smallest = np.uint8 if value.min(initial=0) >= 0 and value.max(initial=0) < 2**8 else np.int32
+    return PILImage.fromarray(value.astype(smallest))
 
 
 def labelled_table(inputs: Any, labels: Any, kind: str) -> Dataset:
@@ -141,7 +151,7 @@ def labelled_table(inputs: Any, labels: Any, kind: str) -> Dataset:
 
 def _name_of(row: Any, kind: str) -> str:
     """Return what a column of such rows is called."""
-    if isinstance(row, str | None):
+    if isinstance(row, str | PurePath | None):
         return "image" if kind == "image" else "text"
     if isinstance(row, PILImage.Image):
         return "image"
@@ -155,8 +165,10 @@ def _columns_table(columns: dict[str, list[Any]], name: str) -> Dataset:
     arrays: dict[str, pa.Array] = {}
     features: dict[str, Any] = {}
     for key, values in columns.items():
+        values = [_as_image(value) if isinstance(value, np.ndarray) else value for value in values]
         if isinstance(next((value for value in values if value is not None), None), PILImage.Image):
             values, features[key] = [_png(value) for value in values], Image(decode=False)
+        values = [str(value) if isinstance(value, PurePath) else value for value in values]
         try:
             array = pa.array(values, type=Image.pa_type if key in features else None, from_pandas=True)
             features.setdefault(key, Features.from_arrow_schema(pa.schema({key: array.type}))[key])
@@ -185,11 +197,11 @@ def _trouble(values: list[Any], error: Exception) -> str:
 
 
 def _png(image: Any) -> dict[str, Any] | None:
-    """Return a PIL image as the bytes of a PNG file, which loses nothing but the modes that PNG lacks."""
+    """Return a PIL image as the bytes of a PNG file; of the modes that PNG lacks, or cuts to 16 bits, as those of a TIFF."""
     if not isinstance(image, PILImage.Image):
         return None
     buffer = io.BytesIO()
-    image.save(buffer, "PNG" if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I", "I;16") else "TIFF")
+    image.save(buffer, "PNG" if image.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else "TIFF")
     return {"bytes": buffer.getvalue(), "path": None}
 
 

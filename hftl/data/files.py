@@ -67,6 +67,11 @@ def split_of(name: str) -> str | None:
     return next((split for split, names in SPLIT_NAMES.items() if words & {*names}), None)
 
 
+def exact_split(name: str) -> str | None:
+    """Return the split that the whole name stands for: "train" is one, "train_station" is a class folder."""
+    return split_of(name) if name.isalpha() else None
+
+
 def existing_path(name: str) -> Path | None:
     """Return the file or folder of that name; None for what may be a Hub id. Raises `DataError` for a path to nothing."""
     path = typed_path(name)
@@ -91,6 +96,12 @@ def is_saved(folder: Path) -> bool:
 def has_images(folder: Path) -> bool:
     """Tell whether any image lies in the folder, at any depth."""
     return any(Path(name).suffix.lower() in IMAGE_SUFFIXES for _, _, names in os.walk(folder) for name in names)
+
+
+def images_in(folder: Path, pattern: str = "**/*") -> list[Path]:
+    """Return the images, by default at any depth, sorted; hidden files (macOS leaves "._x.jpg") are none."""
+    files = (path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in files if not path.name.startswith(".") and path.is_file())
 
 
 def images_beside(path: Path) -> Iterator[Path]:

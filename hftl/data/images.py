@@ -14,8 +14,8 @@ from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 from PIL import ImageOps, UnidentifiedImageError
 
-from hftl.data.files import IMAGE_SUFFIXES, METADATA_NAMES, has_images
-from hftl.data.splits import Source, exact_split
+from hftl.data.files import METADATA_NAMES, exact_split, has_images, images_in
+from hftl.data.splits import Source
 from hftl.errors import DataError
 from hftl.terminal import progress
 
@@ -131,16 +131,10 @@ def _children(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith((".", "__")))
 
 
-def images_in(folder: Path, pattern: str = "**/*") -> list[Path]:
-    """Return the images, by default at any depth, sorted; hidden files (macOS leaves "._x.jpg") are none."""
-    files = (path for path in folder.glob(pattern) if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(path for path in files if not path.name.startswith(".") and path.is_file())
-
-
 def image_table(
     paths: Sequence[Path],
     names: Sequence[str],
-    labels: Sequence[str] | None,
+    labels: Sequence[str | None] | None,
     masks: Sequence[dict[str, Any] | None] | None = None,
 ) -> Dataset:
     """Return a table of image paths with their file names, and labels or masks ({"bytes", "path"}) where there are any."""
@@ -187,6 +181,7 @@ def _read_split(folder: Path, split: str, source: Source, read_file: Callable[[P
     loose = images_in(folder, "*")
     if paths and loose:
         source.warnings.append(f"{len(loose)} images of {split} lie outside the class folders and are left out")
+        source.loose[split] = image_table(loose, [path.name for path in loose], [None] * len(loose))
     images = paths or loose
     names = [path.relative_to(folder).as_posix() for path in images]
     source.tables[split] = image_table(images, names, labels if paths else None)

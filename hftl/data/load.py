@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features, Value
+from datasets import Dataset, Features, Value, concatenate_datasets
 
 from hftl.config import DataConfig
 from hftl.data.bad_rows import NO_LABEL, counted_rows, refusal
@@ -202,7 +202,9 @@ class _Loading:
             raise DataError(f"none of the {len(table)} {self.inputs.kind}s of {name} can be read; the first: {first}")
         if values is not None:
             lacks = self.output.words.get("lacks", NO_LABEL)
-            bad |= {row: lacks for row, value in enumerate(values) if value is None} | source.faults.get(name, {})
+            names = table["file_name"][:] if "file_name" in table.column_names else []
+            lacking = [row for row, value in enumerate(values) if value is None]
+            bad |= {row: f"{lacks}: {names[row]}" if names else lacks for row in lacking} | source.faults.get(name, {})
             if self.output.fits is not None:
                 unfit = self.output.fits(inputs, [values[row] or () for row in rows])
                 bad = {int(rows[at]): reason for at, reason in unfit.items()} | bad
@@ -291,6 +293,9 @@ class _Loading:
         name = named.get("test") or next(iter(source.tables), None)
         if name is None or not len(source.tables[name]):
             raise DataError(f"{source.name} is empty: it has no rows")
+        if labels is None and name in source.loose:
+            whole = concatenate_datasets([source.tables[name], source.loose[name]])
+            source = replace(source, tables={**source.tables, name: whole})
         table = source.tables[name]
         columns = find_columns(table, self.inputs, self.config, need_label=labels is not None, output=self.output)
         label, output = str(columns.label), _asked(self.output, self.config, source)

@@ -1,206 +1,76 @@
-"""Folders of images and masks as people and data sets lay them out, and tables with paths of masks."""
+"""Folders of images and masks as tables, and tables with paths of masks."""
 
-import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Features, Image
+from PIL import Image as Pixels
 
 from hftl.data.columns import IMAGE_NAMES, is_image, is_string
-from hftl.data.files import IMAGE_SUFFIXES, METADATA_NAMES, SPLIT_NAMES, has_images, split_of, text_errors
-from hftl.data.images import image_table, images_in
-from hftl.data.masks import names_in
-from hftl.data.splits import Source, exact_split
-from hftl.errors import DataError
-
-
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit")  # the last two of VOC and Cityscapes
-MASK_FOLDERS = (
-    *("masks", "mask", "annotations", "annotation", "annot", "labels", "label", "segmentationclass", "gtfine"),
-    *("segmentations", "segmentation", "groundtruth", "ground_truth", "gt"),
-)
-_LISTS = Path("ImageSets") / "Segmentation"  # of VOC: a file with the names of images for each split
-# What names of files say beside the name that an image and its mask share, and what Cityscapes calls the same image.
-_MARKS = "masks?|seg|segmentation|labels?|annot|annotation|gt|groundtruth|img|image|sat|l"
-_BEFORE = re.compile(rf"^({_MARKS})[_\- .]", re.IGNORECASE)
-_BEHIND = re.compile(rf"[_\- .]({_MARKS}|leftImg8bit|gtFine_label(Train)?Ids)$", re.IGNORECASE)
-_MASK_WORD = re.compile(r"mask|seg|label|annot|gt|groundtruth", re.IGNORECASE)
-_KINDS = ("_labelTrainIds", "_labelIds")  # of masks that Cityscapes has of one image, the better one first
-Home = tuple[list[Path], list[Path], Path, Path]  # images and masks, and the folders that their names start from
+from hftl.data.files import IMAGE_SUFFIXES
+from hftl.data.images import image_table, in_threads
+from hftl.data.mask_folders import mask_pairs
+from hftl.data.masks import colours_in, mask_ids, names_in, painted_ids, upright_size
+from hftl.data.splits import Source
 
 
 def read_mask_tree(folder: Path) -> Source | None:
-    """Read a folder of images and masks, side by side in folders or by names (`a.jpg`, `a_mask.png`), splits around them
-    or in them; None for any other one.
-
-    Raises `DataError` for masks without images, and for images beside an empty folder of masks.
-    """
-    children = [
-        child for child in sorted(folder.iterdir()) if child.is_dir() and not child.name.startswith((".", "__"))
-    ]
-    homes = _listed(folder) or _homes(folder, children)
-    called = {child.name.lower() for child in children}
-    if not homes and called & {*MASK_FOLDERS[:2]} and called <= {*IMAGE_FOLDERS, *MASK_FOLDERS}:
-        lacking = (
-            "the masks hold no picture" if called & {*IMAGE_FOLDERS} else "there are masks, and no folder of images"
-        )
-        raise DataError(f"{folder.resolve().name}: {lacking}: put them side by side, as images/a.jpg and masks/a.png")
-    if not homes:  # an archive often holds one folder with everything
-        return read_mask_tree(children[0]) if len(children) == 1 and not images_in(folder, "*") else None
-    classes = names_in(folder) or names_in(next(iter(homes.values()))[2])
-    source, kind = Source({}, folder.resolve().name, folder, classes=classes), _kind(homes)
-    for split, (images, masks, top, below) in homes.items():
-        pairs = _pairs(images, [mask for mask in masks if mask.stem.endswith(kind)], top, below, split)
-        names = [image.relative_to(top).as_posix() for image, _ in pairs]
-        source.tables[split] = image_table([image for image, _ in pairs], names, None, [_stored(m) for _, m in pairs])
+    """Read a folder of images and masks, as `mask_pairs` finds them; None for any other one. Raises `DataError` as it does."""
+    found = mask_pairs(folder)
+    if found is None:
+        return None
+    home, splits = found
+    classes = names_in(home) or names_in(next(iter(splits.values())).below)
+    source, colours = Source({}, home.resolve().name, home, classes=classes), [*colours_in(home).values()]
+    for split, pairs in splits.items():
+        names = [image.relative_to(pairs.top).as_posix() for image in pairs.images]
+        mixed = pairs.top == pairs.below and all(
+            "/" in name for name in names
+        )  # in folders, which may be classes, too
+        inner = [name.partition("/")[0] for name in names] if mixed else None
+        files = zip(pairs.images, pairs.masks, strict=True)
+        masks = list(in_threads(partial(_mask_file, colours), files, len(names), f"reading masks ({split})"))
+        source.tables[split] = image_table(pairs.images, names, inner, masks)
     return source
+
+
+def _mask_file(colours: Sequence[tuple[int, ...]], pair: tuple[Path, list[Path]]) -> dict[str, Any] | None:
+    """Return the mask of an image as it is stored; made of several, the larger id on top, or of colours, it is in memory.
+
+    One that cannot be made so is returned as it is: what is wrong with it is told later.
+    """
+    image, masks = pair
+    if len(masks) < 2 and not colours:
+        return _stored(masks[0] if masks else None)
+    ids, painted = [], False
+    for mask in masks:
+        try:
+            of_colours = painted_ids(str(mask), colours)
+            painted = painted or of_colours is not None
+            ids.append(mask_ids(str(mask)) if of_colours is None else of_colours)
+            fits = ids[-1].shape == upright_size(str(image))[::-1]
+        except OSError:
+            fits = False
+        if not fits or (len(masks) < 2 and not painted):
+            return _stored(mask)
+    if not ids:
+        return None
+    content, picture = BytesIO(), Pixels.fromarray(np.maximum.reduce(ids))
+    if painted and picture.mode == "L":
+        picture.putpalette([*chain(*colours)])
+    kind = "TIFF" if picture.mode == "I" else "PNG"  # which has no negative ids
+    picture.save(content, kind)
+    return {"bytes": content.getvalue(), "path": masks[0].with_suffix(f".{kind.lower()}").name}
 
 
 def _stored(mask: Path | None) -> dict[str, Any] | None:
     return None if mask is None else {"bytes": None, "path": str(mask)}
-
-
-def _homes(folder: Path, children: Sequence[Path]) -> dict[str, Home]:
-    """Return where the images and masks of each split lie."""
-    around = _side_by_side(folder)
-    if around is not None:
-        images, masks = around
-        within = {home: _within(home) for home in around}
-        alone = next((place for split, place in within[masks].items() if split not in within[images]), None)
-        if within[images] and alone is not None:
-            raise DataError(f"{masks.name}/{alone.name} holds masks, and {images.name} has no such folder")
-        pairs = [(place, within[masks].get(split, masks / place.name)) for split, place in within[images].items()]
-        return {place.name: _home(place, below) for place, below in pairs} or {"train": _home(*around)}
-    homes: dict[str, Home] = {}
-    for child in children:
-        pair = _side_by_side(child) if exact_split(child.name) else _twin(child, children)
-        if pair is not None:
-            homes[child.name if exact_split(child.name) else str(_role(child)[0])] = _home(*pair)
-    if homes:
-        return homes
-    places = [child for child in children if exact_split(child.name)]
-    mixed = {place.name: _mixed(place) for place in places} if places else {"train": _mixed(folder)}
-    return {split: home for split, home in mixed.items() if home[0]} if any(h[1] for h in mixed.values()) else {}
-
-
-def _kind(homes: dict[str, Home]) -> str:
-    """Return how the names of the masks end that Cityscapes has in all splits; "" elsewhere. Raises `DataError`."""
-    masks = [home[1] for home in homes.values() if home[1]]
-    kinds = [{kind for kind in _KINDS if any(mask.stem.endswith(kind) for mask in one)} for one in masks]
-    common = [kind for kind in _KINDS if all(kind in one for one in kinds)]
-    if any(kinds) and not common:
-        raise DataError(
-            f"the splits have masks of different kinds ({', '.join(_KINDS)}): keep one of them in all splits"
-        )
-    return common[0] if any(kinds) else ""
-
-
-def _within(folder: Path) -> dict[str, Path]:
-    """Return the folders of splits in a folder by their split, "train" of `Training`."""
-    return {
-        split: child for child in sorted(folder.iterdir()) if child.is_dir() and (split := exact_split(child.name))
-    }
-
-
-def _home(images: Path, masks: Path) -> Home:
-    return images_in(images), images_in(masks), images, masks
-
-
-def _side_by_side(folder: Path) -> tuple[Path, Path] | None:
-    """Return the folders of images and of masks in a folder; None unless it has both."""
-    by_name = {child.name.lower(): child for child in sorted(folder.iterdir(), reverse=True) if child.is_dir()}
-    images = next((by_name[name] for name in IMAGE_FOLDERS if name in by_name), None)
-    homes = (by_name[name] for name in MASK_FOLDERS if name in by_name)
-    masks = next((home for home in homes if has_images(home)), None)  # `annotations` may hold a COCO file
-    return None if images is None or masks is None else (images, masks)
-
-
-def _role(folder: Path) -> tuple[str | None, str]:
-    """Return the split that the name of a folder begins with, and the rest: ("train", "annot") of "trainannot"."""
-    name = folder.name.lower()
-    words = sorted((word for words in SPLIT_NAMES.values() for word in words), key=len, reverse=True)
-    word = next((word for word in words if name.startswith(word)), "")
-    return split_of(word), name.removeprefix(word).strip("_- ")
-
-
-def _twin(folder: Path, others: Sequence[Path]) -> tuple[Path, Path] | None:
-    """Return a folder of masks such as `trainannot` or `train_labels`, after that of its images: `train`, `train_images`."""
-    split, rest = _role(folder)
-    if split is None or rest not in MASK_FOLDERS:
-        return None
-    images = next((o for o in others if _role(o)[0] == split and _role(o)[1] in ("", *IMAGE_FOLDERS)), None)
-    if images is None and any(_role(o)[0] and _role(o)[1] in IMAGE_FOLDERS for o in others):
-        raise DataError(f"{folder.name} holds masks, and there is no folder of their images beside it")
-    return None if images is None else (images, folder)
-
-
-def _mixed(folder: Path) -> Home:
-    """Return the images of a folder and the masks among them, such as `a.jpg` and `a_mask.png`."""
-    files = images_in(folder, "*")
-    marked = {path for path in files if _MASK_WORD.search(path.stem.replace(_bare(path.stem), "", 1))}
-    bare = {_bare(path.stem) for path in files if path not in marked}
-    masks = {path for path in marked if _bare(path.stem) in bare}
-    if 2 * len(masks) < len(files) - len(masks) or any((folder / name).is_file() for name in METADATA_NAMES):
-        masks = set()  # photos that happen to be called so
-    return [path for path in files if path not in masks], sorted(masks), folder, folder
-
-
-def _listed(folder: Path) -> dict[str, Home]:
-    """Return the splits of a folder laid out as VOC's, whose lists name the images of each; {} without lists."""
-    pair, lists = _side_by_side(folder), sorted((folder / _LISTS).glob("*.txt"))
-    if pair is None or not lists:
-        return {}
-    images, masks, top, below = _home(*pair)
-    known, homes = {image.stem: image for image in images}, dict[str, Home]()
-    for path in (path for path in lists if exact_split(path.stem)):
-        with text_errors(path.name):
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        names = [line if line in known else line.split()[0] for line in lines]
-        lacking = [name for name in names if name not in known]
-        if lacking:
-            raise DataError(f"{path.name} lists {len(names)} images, and {lacking[0]} is not in {pair[0].name}")
-        chosen = {*names}
-        homes[path.stem] = ([known[name] for name in names], [one for one in masks if one.stem in chosen], top, below)
-    return homes
-
-
-def _bare(stem: str) -> str:
-    return _BEHIND.sub("", _BEFORE.sub("", stem))
-
-
-def _pairs(
-    images: Sequence[Path], masks: Sequence[Path], top: Path, below: Path, where: str
-) -> list[tuple[Path, Path | None]]:
-    """Return each image with its mask, None where it has none: the one of the same path, else of the same name.
-
-    Of names, one that says "mask" or the like counts as the same without it. Raises `DataError` for masks without images,
-    and for several of one image.
-    """
-
-    def paths(name: Callable[[str], str], whole: bool) -> tuple[list[str], list[str]]:
-        both = [(path, home) for home, files in ((top, images), (below, masks)) for path in files]
-        named = [(path.relative_to(home) if whole else Path(path.name), path) for path, home in both]
-        keys = [relative.with_name(name(path.stem) or path.stem).as_posix() for relative, path in named]
-        return keys[: len(images)], keys[len(images) :]
-
-    ways = [paths(name, whole) for name in (str, _bare) for whole in (True, False)]
-    of_images, of_masks = min(ways, key=lambda way: len(masks) - len({*way[0]} & {*way[1]}))
-    by_name = dict(zip(of_masks, masks, strict=True))
-    for kind, files, keys in (("masks of one image", masks, of_masks), ("images of one mask", images, of_images)):
-        double = next((key for key, count in Counter(keys).items() if count > 1 and key in by_name), None)
-        if double is not None:
-            first, second, *_ = (path.name for path, key in zip(files, keys, strict=True) if key == double)
-            raise DataError(f"{where}: {first} and {second} are {kind}: keep one")
-    alone = sorted(by_name.keys() - {*of_images})
-    if alone:
-        count = f"{len(alone)} mask{'s have' if len(alone) > 1 else ' has'} no image"
-        raise DataError(
-            f"{where}: {count}, such as {by_name[alone[0]].name}: an image and its mask have the same name"
-        )
-    return [(image, by_name.get(key)) for image, key in zip(images, of_images, strict=True)]
 
 
 def with_mask_files(source: Source, folder: Path | None) -> Source:
@@ -212,17 +82,26 @@ def with_mask_files(source: Source, folder: Path | None) -> Source:
 
 
 def _with_files(table: Dataset, base: Path) -> Dataset:
-    """Return the table with columns that name a file of an image in every cell, beside one of the images, as images."""
-    if not any(name.lower() in IMAGE_NAMES for name in table.column_names):
+    """Return the table with columns that name a file of an image in every cell, beside one of the images, as images.
+
+    The column of the images is one then, too: its name may be as unusual as that of the masks.
+    """
+    paths = {name: table[name][:] for name, feature in table.features.items() if is_string(feature)}
+    named = {name: cells for name, cells in paths.items() if _are_files(cells, base)}
+    usual = [name for name in table.column_names if name.lower() in IMAGE_NAMES]
+    if not usual or not named.keys() - {*usual}:
         return table
-    for name, feature in table.features.items():
-        if name.lower() in IMAGE_NAMES or not is_string(feature):
-            continue
-        cells = table[name][:]
-        told = [cell for cell in cells if cell]
-        named = told and all(Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in told)
-        if named and any((base / cell).is_file() for cell in told):
-            files = [_stored(base / cell if cell else None) for cell in cells]
-            images = Dataset.from_dict({name: files}, features=Features({name: Image(decode=False)}))
-            table = table.remove_columns([name]).add_column(name, images[name][:], feature=Image(decode=False))
+    pictures = any(is_image(feature) for feature in table.features.values())
+    for name, cells in named.items():
+        if name in usual and pictures:
+            continue  # the names of images that are there
+        files = [_stored(base / cell if cell else None) for cell in cells]
+        images = Dataset.from_dict({name: files}, features=Features({name: Image(decode=False)}))
+        table = table.remove_columns([name]).add_column(name, images[name][:], feature=Image(decode=False))
     return table
+
+
+def _are_files(cells: Sequence[str | None], base: Path) -> bool:
+    told = [cell for cell in cells if cell]
+    pictures = bool(told) and all(Path(cell).suffix.lower() in IMAGE_SUFFIXES for cell in told)
+    return pictures and any((base / cell).is_file() for cell in told)

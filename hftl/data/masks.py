@@ -1,9 +1,11 @@
 """Masks: pictures whose pixels are ids of classes, read as they are stored and never through RGB."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,13 @@ from hftl.data.images import in_threads, open_image
 from hftl.errors import DataError
 
 
-NAMES_FILES = ("labels.txt", "id2label.json", "_classes.csv")  # the last one is Roboflow's: id, name
+NAMES_FILES = ("labels.txt", "classes.txt", "id2label.json", "_classes.csv")  # the last one is Roboflow's: id, name
+_COLOUR = r"(?P<colour>\d+[ ,]+\d+[ ,]+\d+)"
+COLOUR_FILES = {  # of CVAT, of many sets on Kaggle, and of CamVid: a class a line, from id 0 on, with its colour
+    "labelmap.txt": re.compile(rf"(?P<name>[^:#]+):{_COLOUR}:.*"),
+    "class_dict.csv": re.compile(rf'"?(?P<name>[^"]+?)"?\s*,\s*{_COLOUR}'),
+    "label_colors.txt": re.compile(rf"{_COLOUR}\s+(?P<name>.+)"),
+}
 IGNORED = 255  # not counted by default: what VOC, ADE20K and Cityscapes leave unlabelled
 MOST_IDS = 255  # classes that are believed; more are instances or a photo
 _NEEDED = "a mask holds the id of a class in each pixel, as a grey PNG or one with a palette"
@@ -52,8 +60,12 @@ def mask_ids(value: Any) -> np.ndarray:
         pixels = np.asarray(image)[..., :3]
         if (pixels != pixels[..., :1]).any():
             few = image.convert("RGB").getcolors(MOST_IDS)
-            what = "so it is a photo" if few is None else f"{len(few)} in RGB, which say no ids"
-            raise OSError(f"it has colours, {what}: {_NEEDED}")
+            if few is None:
+                raise OSError(f"it has colours, so it is a photo: {_NEEDED}")
+            fix = "name each in labelmap.txt beside the folders (cell:255,0,0: and so on), or save ids"
+            raise OSError(
+                f"it has colours, {len(few)} in RGB, which say no ids: {fix} as a grey PNG or one with a palette"
+            )
         pixels = pixels[..., 0]
     else:
         pixels = np.asarray(image.getchannel(0) if image.mode == "LA" else image)
@@ -132,16 +144,19 @@ def mask_faults(images: Sequence[Any], masks: Sequence[Any]) -> dict[int, str]:
 
 
 def names_in(folder: Path) -> tuple[str, ...]:
-    """Return the names of the classes that labels.txt (one a line) or another of `NAMES_FILES` gives; () without one.
+    """Return the names of the classes that labels.txt or another of `NAMES_FILES` gives; () without one.
 
-    Raises `DataError` for a file that holds anything else.
+    A line holds a name, or its id and the name. Raises `DataError` for a file that holds anything else.
     """
     path = next((folder / name for name in NAMES_FILES if (folder / name).is_file()), None)
     if path is None:
-        return ()
+        return tuple(colours_in(folder))
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".txt":
-        names = [line.strip() for line in text.splitlines() if line.strip()]
+        names = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+        numbered = [re.fullmatch(r"(\d+)\s*[\s:=,;]\s*(.+)", name) for name in names]
+        if all(one and int(one[1]) == i for i, one in enumerate(numbered)):  # 0: ground
+            names = [one[2] for one in numbered if one]
         return _checked(names[names[:1] == ["__ignore__"] :], path.name)  # labelme's line of the id -1
     try:
         lines = [line.partition(",") for line in text.splitlines()[1:] if line.strip()]
@@ -155,6 +170,37 @@ def names_in(folder: Path) -> tuple[str, ...]:
     return _checked([by_id[i] for i in range(len(by_id))], path.name)
 
 
+def colours_in(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the classes that one of `COLOUR_FILES` names, each with its colour (red, green, blue); {} without such a file.
+
+    Raises `DataError` where two have the same name or colour.
+    """
+    path = next((folder / name for name in COLOUR_FILES if (folder / name).is_file()), None)
+    lines = path.read_text(encoding="utf-8-sig").splitlines() if path is not None else []
+    found = [one for line in lines if path and (one := COLOUR_FILES[path.name].fullmatch(line.strip()))]
+    names = _checked([one["name"].strip() for one in found], path.name if path else "")
+    colours = [tuple(map(int, re.findall(r"\d+", one["colour"]))) for one in found]
+    if len({*colours}) < len(colours):
+        raise DataError(
+            f"{path.name if path else ''} gives two classes the same colour: every class needs one of its own"
+        )
+    return dict(zip(names, colours, strict=True))
+
+
+def painted_ids(value: Any, colours: Sequence[tuple[int, ...]]) -> np.ndarray | None:
+    """Return the ids [height, width] of a mask in RGB, the places of its colours in a list; None for every other mask, and
+    for one with another colour. Raises OSError for a broken one.
+    """
+    image = ImageOps.exif_transpose(open_image(value))
+    if image.mode not in ("RGB", "RGBA") or not colours:
+        return None
+    codes = np.asarray(image)[..., :3].astype(np.int32) @ np.array([2**16, 2**8, 1], dtype=np.int32)
+    known = np.array(colours, dtype=np.int32) @ np.array([2**16, 2**8, 1], dtype=np.int32)
+    order = np.argsort(known)
+    places = order[np.searchsorted(known[order], codes).clip(max=len(known) - 1)]
+    return places.astype(np.uint8) if (known[places] == codes).all() else None
+
+
 def _checked(names: list[str], where: str) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         double = next(name for name in names if names.count(name) > 1)
@@ -166,10 +212,12 @@ def _too_many(ids: Sequence[int], known: Sequence[str]) -> bool:
     return len(ids) > MOST_IDS or (not known and ids[-1] >= _SPARSE * len(ids))
 
 
-def class_names(ids: set[int], known: Sequence[str], ignored: int | None) -> tuple[str, ...]:
+def class_names(
+    ids: Collection[int], known: Sequence[str], ignored: int | None, holders: Mapping[int, str] = MappingProxyType({})
+) -> tuple[str, ...]:
     """Return the names of the classes that the ids of all masks stand for, "class 0" and so on where none are given.
 
-    Raises `DataError` for more ids than classes, for instances and for one class alone.
+    `holders` are names of files that hold each id. Raises `DataError` for more ids than classes, for instances and for one class alone.
     """
     counted = sorted(i for i in ids if i >= 0 and i != ignored)
     hint = "with --mask_values binary every pixel above 0 is the one class"
@@ -181,9 +229,11 @@ def class_names(ids: set[int], known: Sequence[str], ignored: int | None) -> tup
         )
         raise DataError(f"no mask holds a pixel that is counted: {said}")
     if known and counted[-1] >= len(known):
+        lacking = counted[-1] == len(known) and counted[0] == 0
+        fix = "the first one has to name the id 0, as the background" if lacking else "correct the names, or the mask"
         raise DataError(
-            f"the masks hold the id {counted[-1]}, and the names of the classes end at {len(known) - 1} ({known[-1]!r}): "
-            f"correct the names; where the ids count objects, {hint}"
+            f"the masks hold the id {counted[-1]}{f' ({holders[counted[-1]]})' if counted[-1] in holders else ''}, and the "
+            f"names of the classes end at {len(known) - 1} ({known[-1]!r}): {fix}; where the ids count objects, {hint}"
         )
     if len(counted) < 2:
         skipped = f", as {ignored} is not counted" if ignored in ids else ""

@@ -113,7 +113,8 @@ def find_columns(
     if label is None:  # the only ClassLabel, else the only column that is left
         left = [name for name in table.column_names if name not in columns and name.lower() not in IMAGE_NAMES]
         classes = [name for name in left if isinstance(table.features[name], ClassLabel)]
-        rest = left if len(left) == 1 else []
+        masks = [name for name in left if is_image(table.features[name])] if output.keep is not None else []
+        rest = left if len(left) == 1 else masks if len(masks) == 1 else []
         label = next(iter(classes if len(classes) == 1 else rest), None)
     if label is None and need_label:
         raise DataError(
@@ -174,10 +175,13 @@ def named_by(table: Dataset, kind: str, config: DataConfig) -> str:
         raise DataError(
             f"every row holds a list of words ({lists[0]}) and one of tags ({lists[1]}): use token-classification"
         )
-    for task in (task for task in TASKS.values() if task.inputs.kind == kind):
+    for task in (task for task in TASKS.values() if task.inputs.kind == kind and task.output.keep is not None):
         label = config.label_column or column_named(table, task.output.usual)
+        others = {name for name, feature in table.features.items() if is_image(feature)}
+        others -= {*(task.inputs.find(table, label, [config.image_column]) or ())}
+        label = label or (others.pop() if len(others) == 1 else None)
         image = label is not None and label in table.column_names and is_image(table.features[label])
-        if image and task.output.keep is not None:
+        if image:
             return task.name
     return next(task.name for task in TASKS.values() if task.inputs.kind == kind)
 

@@ -92,6 +92,10 @@ def _read_source(data: Any, kind: str) -> Source:
         return _read_folder(path, kind)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Source({"train": image_table([path], [path.name], None)}, path.name)
+    home = path.parent.parent if path.parent.name == "annotations" else path.parent
+    outlines = read_coco_tree(home, path) if kind == "image" and path.suffix.lower() == ".json" else None
+    if outlines is not None:
+        return outlines
     files, table = {"train": path}, read_file(path, kind)
     table = with_images_beside(table, path) if kind == "image" else table
     return Source({"train": table}, path.name, path.parent, files=files)
@@ -152,7 +156,7 @@ def _read_folder(folder: Path, kind: str) -> Source:
     if is_saved(folder):
         saved = _load_saved(folder, name)
         return Source(dict(saved) if isinstance(saved, DatasetDict) else {"train": saved}, name)
-    if kind == "image" and has_images(folder):
+    if kind == "image" and (has_images(folder) or read_coco_tree(folder)):
         special = read_mask_tree(folder) or read_coco_tree(folder) or read_image_tables(folder, read_file)
         tree = special or read_image_tree(folder, read_file)
         labelled = any({*table.column_names} - {"image", "file_name"} for table in tree.tables.values())

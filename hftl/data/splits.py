@@ -44,6 +44,9 @@ class Source:
     faults: dict[str, dict[int, str]] = field(default_factory=dict)  # by split: row -> why its label cannot be read
     written: dict[str, Written] = field(default_factory=dict)  # by split, where `tables` were made of others
     unfit: str = ""  # why nothing can be learned from it
+    loose: dict[str, Dataset] = field(
+        default_factory=dict
+    )  # by split: rows outside of all classes, answered where none is asked
 
     def base_of(self, split: str) -> Path:
         """Return the folder that relative image paths of the split start from."""
@@ -80,11 +83,6 @@ class Rows:
     numbers: np.ndarray  # of these rows
     labels: Any | None  # their targets, by `Output.recognise`, when labels were asked for
     skipped: tuple[str, ...]  # "path: reason" or "row 3: reason" for each other row
-
-
-def exact_split(name: str) -> str | None:
-    """Return the split that the whole name stands for: "train" is one, "train_station" is a class folder."""
-    return split_of(name) if name.isalpha() else None
 
 
 def recognise_splits(names: Sequence[str]) -> dict[str, str]:

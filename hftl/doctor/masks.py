@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hftl.data.columns import quoted
-from hftl.data.masks import class_names
+from hftl.data.masks import MOST_IDS, class_names
 from hftl.doctor.findings import Finding, Kind, Records, as_sentence, warned
 from hftl.errors import DataError
 from hftl.report.statements import counted
@@ -33,6 +33,10 @@ def mask_classes(records: Records) -> Finding:
     fault = _no_classes(records)
     if fault is None:
         return Finding("mask_classes")
+    names = len(records.labels_beside) or MOST_IDS
+    strange = [i for i, one in enumerate(records.masks) if one is not None and any(id_ >= names for id_ in one.ids)]
+    if strange:
+        return records.finding("mask_classes", "FAIL", np.array(strange), as_sentence(fault))
     count = len(set(chain(*(one.ids for one in records.masks if one is not None))))
     return Finding("mask_classes", "FAIL", count, fix=as_sentence(fault))
 

@@ -131,7 +131,7 @@ def report_on(basis: Basis, ready: Prepared) -> dict[str, Any]:
         "notes": [
             *ready.splits.warnings,
             *ready.notes,
-            *own_class_note(loaded.model),
+            *own_class_note(loaded.model if race is None else ready.loaded.model),  # a race may end in either
             *([cache.note] if cache.note else []),
             *_notes(costs),
         ],

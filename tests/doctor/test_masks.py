@@ -72,7 +72,10 @@ def test_objects_that_are_counted_are_no_classes(folder):
 
 def test_more_ids_than_names(folder):
     (folder / "labels.txt").write_text("ground\nblock\n")
-    assert "names of the classes end at 1" in findings(folder)["mask_classes"].fix
+    found = findings(folder)["mask_classes"]
+    assert "names of the classes end at 1" in found.fix
+    assert found.rows["test"] == [4, 5, 6, 7, 8]
+    assert found.rows["train"] == [4, 5, 6, 7, 8]
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from hftl.tasks.task import NOT_ASKED, Made
 
 
 BINARY = ("background", "object")
+_LEVELS = 100  # ids in one mask, beyond which they are no classes unless these have names; ours
 
 
 @dataclass(frozen=True)
@@ -122,15 +123,20 @@ def right_mask(rule: Rule, path: str, known: Collection[int], image: Any) -> Mas
 
 def names(rule: Rule, parts: dict[str, list[Mask]], feature: Any, column: str) -> tuple[tuple[str, ...], list[str]]:
     """Return the names of the classes, and notes. Raises `DataError` as `class_names` does."""
-    held = {i for values in parts.values() for mask in values for i in mask.ids}
+    held = {i: mask.name for values in parts.values() for mask in reversed(values) for i in mask.ids}
     if rule.binary:
         found = set().union(*(rule.of(mask.ids) for mask in parts["train"]))
         if len(found) < 2:
             raise DataError("the masks of train hold nothing above 0, or nothing else: there is one class alone")
-        if rule.classes and len(rule.classes) != len(BINARY):
-            raise DataError(f"--mask_values binary has two classes, and the data name {len(rule.classes)}")
-        return rule.classes or BINARY, ["Masks are read as binary: every pixel above 0 is the one class."]
-    known = class_names(held, rule.classes, rule.ignored)
+        own = rule.classes if len(rule.classes) == len(BINARY) else BINARY  # names of more classes are of no use here
+        return own, ["Masks are read as binary: every pixel above 0 is the one class."]
+    known = class_names(held, rule.classes, rule.ignored, held)
+    usual = sorted(len(mask.ids) for mask in parts["train"])[len(parts["train"]) // 2]
+    if not rule.classes and usual > _LEVELS:
+        raise DataError(
+            f"half of the masks hold {usual} ids and more: these count objects or are grey levels, as of a photo; with "
+            "--mask_values binary every pixel above 0 is the one class"
+        )
     notes = [f"The id {rule.ignored} in masks is not counted."] if rule.ignored in held else []
     if not rule.classes:
         notes.append("The classes have no names: write them in labels.txt beside the data, one a line from id 0 on.")

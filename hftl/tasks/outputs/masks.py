@@ -46,6 +46,7 @@ from hftl.tasks.patches import counted, nearest
 from hftl.tasks.task import NOT_ASKED, Answer, Encoded, Made, Output, Summed
 
 
+_AT_ONCE = 2**26  # values of enlarged maps in memory at a time: 256 MB
 _SHOWN = 3  # classes that a line of an answer names
 
 
@@ -65,6 +66,11 @@ class Segmented(Answer):
     def shares(self) -> dict[str, float]:
         """The share of the pixels of each class that there is, the largest first."""
         return dict(self.detail)
+
+    @property
+    def pixels(self) -> dict[str, int]:
+        """How many pixels each class has that there is, the largest first."""
+        return {name: round(share * self.mask.size) for name, share in self.shares.items()}
 
 
 def enlarged(logits: Tensor, size: tuple[int, int]) -> Tensor:
@@ -89,20 +95,40 @@ def keep(logits: Tensor, mask: Any) -> np.ndarray:
     pixels, and the mean loss of a pixel.
     """
     mask = np.asarray(mask)
-    truth = torch.as_tensor(mask, device=logits.device, dtype=torch.int64)[None]
-    maps = enlarged(logits[None], (mask.shape[0], mask.shape[1]))
-    summed, count = pixel_loss(maps, truth)
-    answer = maps[0].argmax(0).cpu().numpy()
+    truth = torch.as_tensor(mask, device=logits.device, dtype=torch.int64)
+    best, _, loss = _likeliest(logits, truth)
+    answer, count = best.cpu().numpy(), int((truth != NOT_ASKED).sum())
     counted = pixel_counts(answer, mask, len(logits))
     wrong = (count - counted[2 * len(logits) :].sum()) / max(1, count)
-    return np.concatenate([counted, pixel_cells(answer, mask, len(logits)), [wrong, float(summed) / max(1, count)]])
+    return np.concatenate([counted, pixel_cells(answer, mask, len(logits)), [wrong, loss / max(1, count)]])
 
 
 def show(logits: Tensor, blank: np.ndarray) -> Any:
     """Return the map of an image in its own size, and the mean probability of its pixels' classes, as one object."""
-    maps = enlarged(logits[None], (blank.shape[0], blank.shape[1]))[0]
-    best = maps.softmax(0).max(0)
-    return best.indices.to(torch.uint8 if len(logits) <= 256 else torch.int16).cpu().numpy(), float(best.values.mean())
+    best, confidence, _ = _likeliest(logits, torch.as_tensor(blank, device=logits.device, dtype=torch.int64))
+    return best.to(torch.uint8 if len(logits) <= 256 else torch.int16).cpu().numpy(), confidence
+
+
+def _likeliest(logits: Tensor, truth: Tensor) -> tuple[Tensor, float, float]:
+    """Return the likeliest class of every pixel of `truth`, their mean probability, and the summed loss of those that count.
+
+    The maps [K, height, width] of a photo and many classes would fill the memory: some classes at a time are enlarged.
+    """
+    size, step, asked = (truth.shape[0], truth.shape[1]), max(1, _AT_ONCE // truth.numel()), truth != NOT_ASKED
+    best, top, total, right = truth, *(torch.zeros(0),) * 3
+    for first in range(0, len(logits), step):
+        maps = enlarged(logits[None, first : first + step], size)[0]
+        value, place = maps.max(0)
+        mass = maps.logsumexp(0)
+        if first:
+            place = torch.where(value > top, place + first, best)
+            value, mass = torch.maximum(value, top), torch.logaddexp(mass, total)
+        best, top, total = place, value, mass
+        if asked.any():
+            own = maps.gather(0, (truth - first).clamp(0, len(maps) - 1)[None])[0]
+            right = torch.where(truth >= first, own, right) if first else own  # the last one is of the right class
+    loss = float((total - right)[asked].sum()) if asked.any() else 0.0
+    return best, float((top - total).exp().mean()), loss
 
 
 def blank(table: Dataset) -> Made:
@@ -148,8 +174,7 @@ def baselines(kinds: Sequence[str], train: Encoded, targets: Made, test: Encoded
     counted: list[list[np.ndarray]] = [[] for _ in models]
     for pixels, mask in ((test.arrays["pixels"][i], test.targets[i]) for i in range(len(test))):
         for model, into in zip(models.values(), counted, strict=True):
-            maps = enlarged(torch.from_numpy(pixel_map(model, pixels))[None], (mask.shape[0], mask.shape[1]))
-            guess = maps[0].argmax(0).numpy()
+            guess = _likeliest(torch.from_numpy(pixel_map(model, pixels)), torch.as_tensor(mask).long())[0].numpy()
             into.append(pixel_counts(guess, mask, 1 + int(max(classes.max(), mask.max()))).reshape(3, -1))
     seconds = time.perf_counter() - start
     width = max(one.shape[1] for one in counted[0])
@@ -212,7 +237,8 @@ def confused(
 
 def _cells(answer: Segmented) -> dict[str, Any]:
     shown = [f"{name} {share:.1%}" for name, share in [*answer.shares.items()][:_SHOWN]]
-    return {"prediction": ", ".join(shown), "probability": answer.confidence}
+    classes = {name: {"pixels": count, "share": answer.shares[name]} for name, count in answer.pixels.items()}
+    return {"prediction": ", ".join(shown), "probability": answer.confidence, "classes": classes}
 
 
 def named(target: Any, labels: Sequence[str]) -> str:
@@ -273,6 +299,7 @@ MASKS = Output(
         "units": "pixels",
         "same": "masks, but for a share of {} of the pixels",
         "given": "mask",
+        "lacks": "without a mask",
         "guess": "the most frequent class",
         "worst": "The images of which most pixels are wrong.",
         "loss": "{wrong:.1%} of its pixels are wrong",
