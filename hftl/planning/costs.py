@@ -290,7 +290,7 @@ def saved_bytes(model: nn.Module) -> Iterator[dict[int, int]]:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
             seen[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # it keeps the memory, and not the step that made it: a circle that nothing would free
 
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         yield seen

@@ -89,6 +89,7 @@ class WorstRow:
     probability: float | None  # of the prediction
     suspect: bool = False
     typed: str = ""  # the prediction as a person would type it
+    truth: Any = None  # of a mask: the class of each pixel [height, width], below 0 where it is not counted
 
 
 @dataclass(frozen=True)
@@ -334,11 +335,14 @@ def _worst(folder: Path, report: dict[str, Any], task: Any) -> tuple[tuple[Worst
         content = _content(task.inputs, splits.test, entry["row"])
         label: str | None
         label, guess = (str(say(entry[what], names)) for what in ("true", "predicted"))
+        truth = None
         if task.output.picture is not None:
             label, guess = None, task.output.words["loss"].format(**entry)
+            (truth,) = task.output.gather(splits.test.select([entry["row"]])["label"][:])
         (value,) = task.inputs.values(splits.test.select([entry["row"]]))
         typed, sure = task.output.as_typed(entry["predicted"], names, value), entry.get("probability")
-        rows.append(WorstRow(homes["test"], entry["source_row"], content, label, guess, sure, typed=typed))
+        home, number = homes["test"], entry["source_row"]
+        rows.append(WorstRow(home, number, content, label, guess, sure, typed=typed, truth=truth))
     for entry in (evidence.get("suspects") or [])[:WORST]:
         content = _content(task.inputs, splits.train, entry["row"])
         label, guess = (names[entry[what]] for what in ("given", "suggested"))

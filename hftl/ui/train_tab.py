@@ -48,16 +48,16 @@ def train_tab(workspace: Workspace, page: gr.Blocks, cache: Path, auth: tuple[st
     """Lay out the four steps and join their events, inside the `gr.Blocks` of the page; return the run shown."""
     progress = html(stepper(1), "stepper")
     look, run = gr.State(None), Run(gr.State(None), gr.Textbox("", visible="hidden", elem_id="run-name"))
-    looked = _data_step(workspace, look, progress)
-    started = _plan_step(workspace, look, run, looked)
+    asked, looked = _data_step(workspace, look, progress)
+    started = _plan_step(workspace, look, run, asked, looked)
     finished = _train_step(workspace, page, run, progress)
     result_step(workspace, page, run, finished, cache, auth)
     started(None, js=go_to("step-train"), **OWN)
     return run
 
 
-def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
-    """Lay out step 1; return what happens after the data were read."""
+def _data_step(workspace: Workspace, look: Any, progress: Any) -> tuple[list[Any], list[Any]]:
+    """Lay out step 1; return what asks for data, and what happens after they were read."""
     with gr.Column(elem_classes="step", elem_id="step-data"):
         hint = "A table of texts, images by class, or images/ and masks/."
         html(part("title", number=1, text="Data", read=hint))
@@ -109,7 +109,8 @@ def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
         events.append(named.then(lambda name, chosen: reads(None, name, chosen), [sample, task], outputs, **shown))
     events.append(fix.click(with_messages(cleaned), look, outputs, **shown))
     text.input(lambda: None, None, upload, **DIRECT)  # what was done last counts
-    return [event.success for event in events]
+    asked = [upload.upload, button.click, text.submit, fix.click, *(sample.click for sample in samples)]
+    return asked, [event.success for event in events]
 
 
 def _at_hand(task: str) -> str | None:
@@ -191,8 +192,8 @@ def _advanced() -> tuple[Any, Any, Any]:
     return model, flags, again
 
 
-def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> Any:
-    """Lay out step 2; return what happens after a run was started."""
+def _plan_step(workspace: Workspace, look: Any, run: Run, asked: list[Any], looked: list[Any]) -> Any:
+    """Lay out step 2, which is planned anew for data that are asked for; return what happens after a run was started."""
     cards = gr.State({})
     with gr.Column(elem_classes="step", elem_id="step-plan", visible=False) as column:
         read = "What each method would take. A quick cross-validation expects the score of the probe; the others have none before they are trained."
@@ -226,10 +227,14 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
         names = [one.method for one in usable]
         return gr.Radio([_choice(one) for one in usable], value=method if method in names else next(iter(names), None))
 
+    plans = []
     for trigger in (*looked, again.click):
         done = trigger(partial(_plan, workspace), [look, model, flags], [cards, column, note, methods], **planned)
+        plans.append(done)
         # Of values that follow each other fast the browser may lose some, such as the first one, which chose a method.
         done.then(settled, [cards, methods], methods, **DIRECT)
+    for trigger in (*asked, again.click):  # else a plan that is under way would go on, and what it is for be trained
+        trigger(lambda: [{}, gr.Radio([], value=None)], None, [cards, methods], cancels=plans, **DIRECT)
     for trigger in (cards.change, methods.change):
         trigger(chosen, [cards, methods], [command, train], **DIRECT)
     started = train.click(with_messages(begin), [cards, methods], [*run], trigger_mode="once", **OWN)

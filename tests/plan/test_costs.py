@@ -1,5 +1,8 @@
 """What a plan says of memory and time."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 import transformers
@@ -85,6 +88,16 @@ def test_saved_bytes_of_one_linear():
         y = layer(x).square().sum()
     assert sum(seen.values()) == 4 * (11 * 5 + 11 * 7)  # the input and what is squared; not the weight
     y.backward()
+
+
+def test_what_was_measured_is_freed():
+    layers = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.Softmax(-1))  # the second saves what it gives
+    with saved_bytes(layers):
+        answer = layers(torch.ones(3, 8))
+    there = weakref.ref(answer)
+    del answer
+    gc.collect()
+    assert there() is None
 
 
 def test_closed_form_alone_needs_no_activations(folder):

@@ -183,6 +183,31 @@ def test_a_run_is_stopped_and_resumed_by_the_keyboard_on_a_phone(ui, show):
     shutil.rmtree(home)
 
 
+def test_other_data_end_the_plan_of_those_before(ui, show, monkeypatch):
+    from hftl.ui import steps
+
+    released = threading.Event()
+
+    def slow(data, task, model, flags):
+        card = steps.Card("probe", "a card", command=f"train {Path(data).name}")
+        yield card
+        if "first" in data:
+            released.wait(60)  # a card that takes long
+            yield steps.Card("probe", "a card that is too late", command="train too-late")
+
+    monkeypatch.setattr(steps, "plan_cards", slow)
+    moods(ui.folder / "first.csv")
+    moods(ui.folder / "second.csv")
+    page = show().page
+    for name in ("first.csv", "second.csv"):
+        page.fill("#data-text textarea, #data-text input", name)
+        page.keyboard.press("Enter")
+        page.wait_for_function(f"document.querySelector('#command textarea')?.value === 'train {name}'")
+    released.set()
+    page.wait_for_timeout(1_000)
+    assert page.input_value("#command textarea") == "train second.csv"
+
+
 def test_bad_files_get_a_line(ui, show, tmp_path):
     climbing = tmp_path / "climbing.zip"
     with zipfile.ZipFile(climbing, "w") as packed:
