@@ -1,5 +1,6 @@
 """Steps 1 to 3 of the page: data, plan, train; the result follows in `hftl.ui.result_step`."""
 
+import shlex
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -80,6 +81,13 @@ def _data_step(workspace: Workspace, look: Any, progress: Any) -> tuple[list[Any
         with gr.Row():
             task = gr.Dropdown([_FOUND, *TASK_NAMES], value=_FOUND, label="Task", elem_id="task", min_width=200)
             button = gr.Button("Look at the data", variant="primary", elem_id="look", min_width=200)
+        with gr.Accordion("Name the columns", open=False, elem_id="name-columns"):
+            columns = gr.Textbox(
+                label="Where they are not found by themselves",
+                placeholder='--text_column title --text_pair_column body --label_column topics --label_separator "|"',
+                elem_id="columns",
+                max_length=2_000,
+            )
         panel = html("", "data-panel", min_height=20)
         fix = gr.Button("Fix what the doctor can fix", visible=False, elem_id="fix")
     outputs = [look, panel, fix, progress]
@@ -88,28 +96,37 @@ def _data_step(workspace: Workspace, look: Any, progress: Any) -> tuple[list[Any
     def found(new: steps.DataLook, said: str = "") -> list[Any]:
         return [new, said + data_html(new), gr.Button(visible=new.fixable), stepper(2)]
 
-    def read(uploaded: str | None, typed: str, chosen: str) -> list[Any]:
+    def read(uploaded: str | None, typed: str, chosen: str, named: str) -> list[Any]:
         if not uploaded and not typed.strip():
             raise DataError("There are no data yet: drop a file, or name a sample.")
+        flags = files.take_columns(named)
         data = files.take_upload(workspace, Path(uploaded)) if uploaded else files.take_text(workspace, typed.strip())
-        return found(steps.look(data, None if chosen == _FOUND else chosen))
+        return found(steps.look(data, None if chosen == _FOUND else chosen, flags))
 
     def cleaned(old: steps.DataLook) -> list[Any]:
-        new = steps.fix(workspace, old.data, old.task)
+        new = steps.fix(workspace, old)
         return found(new, piece("line", look="note", text="This is a cleaned copy; your own data are as they were."))
 
     def emptied(said: str) -> list[Any]:
         return [None, said, gr.Button(visible=False), stepper(1)]
 
     reads = in_place(read, emptied)
-    events = [trigger(reads, [upload, text, task], outputs, **shown) for trigger in (upload.upload, button.click)]
-    events.append(text.submit(lambda typed, chosen: reads(None, typed, chosen), [text, task], outputs, **shown))
+    asks = [upload, text, task, columns]
+    events = [trigger(reads, asks, outputs, **shown) for trigger in (upload.upload, button.click, columns.submit)]
+    events.append(text.submit(partial(reads, None), asks[1:], outputs, **shown))
     for sample in samples:
         named = sample.click(lambda name: [name, None], sample, [text, upload], **DIRECT)
-        events.append(named.then(lambda name, chosen: reads(None, name, chosen), [sample, task], outputs, **shown))
+        events.append(named.then(lambda name, chosen: reads(None, name, chosen, ""), [sample, task], outputs, **shown))
     events.append(fix.click(with_messages(cleaned), look, outputs, **shown))
     text.input(lambda: None, None, upload, **DIRECT)  # what was done last counts
-    asked = [upload.upload, button.click, text.submit, fix.click, *(sample.click for sample in samples)]
+    asked = [
+        upload.upload,
+        button.click,
+        columns.submit,
+        text.submit,
+        fix.click,
+        *(sample.click for sample in samples),
+    ]
     return asked, [event.success for event in events]
 
 
@@ -132,7 +149,7 @@ def _choice(card: steps.Card) -> tuple[str, str]:
 
 def _cards(workspace: Workspace, data: steps.DataLook, named: str, typed: str) -> Iterator[steps.Card | str]:
     """Yield the cards, some of them twice, for what was typed; before other ones a line on the model they are for."""
-    extra = files.take_flags(typed or "")
+    extra = files.take_flags(f"{shlex.join(data.flags)} {typed or ''}")
     usual = not named or named == _USUAL
     wanted = None if usual else files.take_model(workspace, named.strip())
     try:

@@ -63,10 +63,14 @@ def test_a_run_is_tried_with_its_mask(run, shapes, tmp_path, chromium):  # noqa:
         page.keyboard.press("Space")
         layers = page.locator(".worst").first.locator("img.layer:visible")
         assert [layers.nth(i).get_attribute("alt") for i in range(layers.count())] == [chosen]
-        painted = Image.open(io.BytesIO(base64.b64decode(layers.get_attribute("src").partition(",")[2]))).convert("RGBA")
+        painted = Image.open(io.BytesIO(base64.b64decode(layers.get_attribute("src").partition(",")[2]))).convert(
+            "RGBA"
+        )
         pairs = {*zip(expected.ravel().tolist(), map(tuple, np.asarray(painted).reshape(-1, 4).tolist()), strict=True)}
         assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}), "a colour for each class"
-    assert page.locator("#worst-rows .legend li").count() == len(run.report["data"]["labels"]) + 1, "and what is not counted"
+    assert page.locator("#worst-rows .legend li").count() == len(run.report["data"]["labels"]) + 1, (
+        "and what is not counted"
+    )
     page.click("#wrong-0")  # without a file: the model's own answer
     page.wait_for_selector("text=The mask is saved in shapes")
     Image.new("L", (5, 4)).save(tmp_path / "small.png")

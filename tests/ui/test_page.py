@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from PIL import Image
 
 from hftl.cli import execute
 from hftl.errors import ConfigError, HftlError, RunError
@@ -206,6 +207,26 @@ def test_other_data_end_the_plan_of_those_before(ui, show, monkeypatch):
     released.set()
     page.wait_for_timeout(1_000)
     assert page.input_value("#command textarea") == "train second.csv"
+
+
+def test_columns_that_are_not_found_are_named(ui, show, tmp_path, no_process):
+    Image.new("RGB", (8, 8)).save(ui.folder / "beside.png")  # a picture beside says nothing of a table that names none
+    rows = [(LABELS[i % 2], f"so {i}", f"it goes {i}", f"{LABELS[i % 3]}|{LABELS[2]}") for i in range(40)]
+    table = tmp_path / "odd.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([("first", "second", "third", "kinds"), *rows])
+    page = show().page
+    page.set_input_files("#upload input[type=file]", table)
+    page.locator("#data-panel .problem").filter(has_text="no label column found").wait_for()
+    page.locator("#name-columns").get_by_role("button", name="Name the columns").click()
+    page.fill("#columns textarea, #columns input", "--num_train_epochs 3")
+    page.click("#look")
+    page.locator("#data-panel .problem").filter(has_text="--num_train_epochs says nothing of columns").wait_for()
+    flags = "--text_column second --text_pair_column third --label_column kinds --label_separator '|'"
+    page.fill("#columns textarea, #columns input", flags)
+    page.click("#look")
+    page.locator(".look .tone").filter(has_text="3 labels in 'kinds'").wait_for()
+    assert flags in plan(page, "probe")
 
 
 def test_bad_files_get_a_line(ui, show, tmp_path):
