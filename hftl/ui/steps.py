@@ -43,7 +43,7 @@ class Problem:
     rows: tuple[Row, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # as a `gr.State` that is listened to it is hashed
 class DataLook:
     """Step 1."""
 

@@ -190,11 +190,10 @@ def test_other_data_end_the_plan_of_those_before(ui, show, monkeypatch):
     released = threading.Event()
 
     def slow(data, task, model, flags):
-        card = steps.Card("probe", "a card", command=f"train {Path(data).name}")
-        yield card
+        yield steps.Card("probe", "a card", words_of_command=(data,), command=f"train {Path(data).name}")
         if "first" in data:
             released.wait(60)  # a card that takes long
-            yield steps.Card("probe", "a card that is too late", command="train too-late")
+            yield steps.Card("head", "too late", words_of_command=(data,), command="train too-late")
 
     monkeypatch.setattr(steps, "plan_cards", slow)
     moods(ui.folder / "first.csv")
@@ -203,10 +202,17 @@ def test_other_data_end_the_plan_of_those_before(ui, show, monkeypatch):
     for name in ("first.csv", "second.csv"):
         page.fill("#data-text textarea, #data-text input", name)
         page.keyboard.press("Enter")
-        page.wait_for_function(f"document.querySelector('#command textarea')?.value === 'train {name}'")
+        page.locator(".look .tone").filter(has_text=name).wait_for()
+        if name == "first.csv":
+            page.wait_for_function("document.querySelector('#command textarea')?.value === 'train first.csv'")
+    page.locator("#train").wait_for(state="attached")
+    page.wait_for_function(
+        "document.querySelector('#train').disabled"
+    )  # what it is for is no longer what stands there
     released.set()
-    page.wait_for_timeout(1_000)
-    assert page.input_value("#command textarea") == "train second.csv"
+    page.wait_for_function("document.querySelector('#command textarea')?.value === 'train second.csv'")
+    page.locator("#train:not([disabled])").wait_for()
+    assert page.locator(MARKED).count() == 1
 
 
 def test_columns_that_are_not_found_are_named(ui, show, tmp_path, no_process):
@@ -217,7 +223,10 @@ def test_columns_that_are_not_found_are_named(ui, show, tmp_path, no_process):
         csv.writer(file).writerows([("first", "second", "third", "kinds"), *rows])
     page = show().page
     page.set_input_files("#upload input[type=file]", table)
-    page.locator("#data-panel .problem").filter(has_text="no label column found").wait_for()
+    page.wait_for_timeout(15000)
+    print(repr(page.inner_text("body")))
+    page.locator("#data-panel .problem").wait_for()
+    assert "no label column found" in page.inner_text("#data-panel")
     page.locator("#name-columns").get_by_role("button", name="Name the columns").click()
     page.fill("#columns textarea, #columns input", "--num_train_epochs 3")
     page.click("#look")
@@ -226,7 +235,7 @@ def test_columns_that_are_not_found_are_named(ui, show, tmp_path, no_process):
     page.fill("#columns textarea, #columns input", flags)
     page.click("#look")
     page.locator(".look .tone").filter(has_text="3 labels in 'kinds'").wait_for()
-    assert flags in plan(page, "probe")
+    page.wait_for_function("(flags) => document.querySelector('#command textarea')?.value.endsWith(flags)", arg=flags)
 
 
 def test_bad_files_get_a_line(ui, show, tmp_path):
