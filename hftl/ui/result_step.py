@@ -115,8 +115,10 @@ def _in_words(output: Any, answer: Any) -> tuple[str, list[tuple[str, float]]]:
     return output.tell(answer) or as_text(cells["prediction"]), ranked
 
 
-def _painted(view: steps.ResultView, rows: list[steps.WorstRow]) -> tuple[list[dict[str, Any]], str]:
-    """Return the pictures of rows with what is right and what was answered to lie over them, and what chooses between."""
+def _pictures(view: steps.ResultView, rows: list[steps.WorstRow]) -> tuple[list[dict[str, Any]], str]:
+    """Return what is shown of rows, and of masks what chooses between the answer and the right one that lie over them."""
+    if not view.painted or not rows:
+        return [shown(row.content) for row in rows], ""
     model = served(view.folder)
     colours = model.output.colours(model.predictor.model.config, len(view.classes))  # type: ignore[misc]
     answers = [answer.value for answer in model.predict([row.content for row in rows])]
@@ -167,17 +169,15 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
     again = gr.Button("Train again on the corrected copy", variant="primary", visible=False, elem_id="train-again")
 
     def fill(new: steps.ResultView) -> list[Any]:
-        hint, can = piece("line", look="hint", text=new.trouble or _ASK.format(new.how)), not new.trouble
-        rows = [*new.worst[:_WORST]]
-        pictures, bar = _painted(new, rows) if new.painted and rows else ([shown(row.content) for row in rows], "")
-        values: list[Any] = [hint + bar]
+        rows, can = [*new.worst[:_WORST]], not new.trouble
+        pictures, bar = _pictures(new, rows)
+        values: list[Any] = [piece("line", look="hint", text=new.trouble or _ASK.format(new.how)) + bar]
         for i in range(_WORST):
-            there = i < len(rows)
-            row = rows[i] if there else None
+            row = rows[i] if i < len(rows) else None
             labels = [label for label in new.classes if row is None or label != row.label] if new.single else []
             likely = row.typed if row is not None else ""
             values += [
-                gr.Row(visible=there),
+                gr.Row(visible=row is not None),
                 part("worst", row=row, shown=pictures[i]) if row is not None else "",
                 gr.Dropdown(labels, value=likely if likely in labels else None, visible=can and new.single),
                 gr.Textbox(likely, visible=can and not new.single and not new.painted),

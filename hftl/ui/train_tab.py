@@ -66,37 +66,43 @@ def train_tab(workspace: Workspace, page: gr.Blocks, cache: Path, auth: tuple[st
     return run
 
 
+def _data_boxes() -> tuple[Any, Any, Any, Any, Any, list[Any]]:
+    """Lay out what asks for data: a file, a text, the task, the columns, the button, and one for each sample."""
+    hint = "A table of texts, images by class, or images/ and masks/."
+    html(part("title", number=1, text="Data", read=hint))
+    with gr.Row(equal_height=True):
+        label = "Drop a CSV, JSON, parquet or zip of images"
+        upload = refuse_addresses(gr.File(label=label, height=180, elem_id="upload", min_width=280))
+        with gr.Column(min_width=280):
+            text = gr.Textbox(
+                label="or name a path in the folder, a sample or a Hub id",
+                placeholder="tickets.csv",
+                elem_id="data-text",
+                max_length=1_000,
+            )
+            with gr.Row():
+                samples = [
+                    gr.Button(f"sample:{name}", size="sm", min_width=120)
+                    for name, sample in SAMPLES.items()
+                    if sample.task.endswith("classification") and not sample.task.startswith("token")
+                ]
+    with gr.Row():
+        task = gr.Dropdown([_FOUND, *TASK_NAMES], value=_FOUND, label="Task", elem_id="task", min_width=200)
+        button = gr.Button("Look at the data", variant="primary", elem_id="look", min_width=200)
+    with gr.Accordion("Name the columns", open=False, elem_id="name-columns"):
+        columns = gr.Textbox(
+            label="Where they are not found by themselves",
+            placeholder='--text_column title --text_pair_column body --label_column topics --label_separator "|"',
+            elem_id="columns",
+            max_length=2_000,
+        )
+    return upload, text, task, columns, button, samples
+
+
 def _data_step(workspace: Workspace, look: Any, latest: Any, progress: Any) -> Any:
     """Lay out step 1; return what happens after the data were read."""
     with gr.Column(elem_classes="step", elem_id="step-data"):
-        hint = "A table of texts, images by class, or images/ and masks/."
-        html(part("title", number=1, text="Data", read=hint))
-        with gr.Row(equal_height=True):
-            label = "Drop a CSV, JSON, parquet or zip of images"
-            upload = refuse_addresses(gr.File(label=label, height=180, elem_id="upload", min_width=280))
-            with gr.Column(min_width=280):
-                text = gr.Textbox(
-                    label="or name a path in the folder, a sample or a Hub id",
-                    placeholder="tickets.csv",
-                    elem_id="data-text",
-                    max_length=1_000,
-                )
-                with gr.Row():
-                    samples = [
-                        gr.Button(f"sample:{name}", size="sm", min_width=120)
-                        for name, sample in SAMPLES.items()
-                        if sample.task.endswith("classification") and not sample.task.startswith("token")
-                    ]
-        with gr.Row():
-            task = gr.Dropdown([_FOUND, *TASK_NAMES], value=_FOUND, label="Task", elem_id="task", min_width=200)
-            button = gr.Button("Look at the data", variant="primary", elem_id="look", min_width=200)
-        with gr.Accordion("Name the columns", open=False, elem_id="name-columns"):
-            columns = gr.Textbox(
-                label="Where they are not found by themselves",
-                placeholder='--text_column title --text_pair_column body --label_column topics --label_separator "|"',
-                elem_id="columns",
-                max_length=2_000,
-            )
+        upload, text, task, columns, button, samples = _data_boxes()
         panel = html("", "data-panel", min_height=20)
         fix = gr.Button("Fix what the doctor can fix", visible=False, elem_id="fix")
     outputs = [look, panel, fix, progress]
