@@ -45,7 +45,8 @@ def refusal(source: Source, bad: Bad, config: DataConfig) -> str:
 
 def _places(rows: Sequence[int], source: Source, name: str) -> str:
     """Return "rows 55, 80 counted from 0 (rows 57, 82 of the spreadsheet)"."""
-    file, first = source.files.get(name), rows[:_NAMED]
+    files, first = source.files.get(name, ()), rows[:_NAMED]
+    file = files[0] if len(files) == 1 else None
     numbers: list[int] = []
     where = "spreadsheet"
     if file is not None and file.suffix.lower() in (".csv", ".tsv"):
@@ -54,7 +55,7 @@ def _places(rows: Sequence[int], source: Source, name: str) -> str:
         numbers = [n for n, line in enumerate(file.read_bytes().split(b"\n"), start=1) if line.strip()]
         where = "file, line by line"
     beside = ""
-    if len(numbers) == len(source.tables[name]):  # not so of a split in several files
+    if len(numbers) == len(source.tables[name]):
         beside = f" ({_list([numbers[row] for row in first], len(rows))} of the {where})"
     return f"{_list(first, len(rows))} counted from 0{beside}"
 

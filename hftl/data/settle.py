@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ from hftl.tasks import CLASSES, INPUTS, TASKS, combinations, get_task
 from hftl.tasks.task import Inputs, Output, Task
 
 
+_FIRST = 50  # records of a CSV file in which one names an image, where they do
 _GATHERED = "labels"  # the column that stands for `--label_columns`
 _TICKS: dict[Any, bool] = {  # True and False are 1 and 0
     **dict.fromkeys((0, "0", "0.0", "false", "False", "FALSE"), False),
@@ -195,9 +197,11 @@ def likely_kinds(data: Any, config: DataConfig) -> tuple[str, ...]:
         return ("image",)
     if path.suffix.lower() in set(CONLL_SUFFIXES) - {".txt"}:
         return ("sentence",)
-    if path.suffix.lower() in (".csv", ".tsv") and path.is_file() and any(images_beside(path)):
-        header = next(csv_records(path, csv_form(path)), [])
-        if not any(name.lower().strip() in TEXT_NAMES for name in header):
+    if path.suffix.lower() in (".csv", ".tsv") and path.is_file() and (images := [*images_beside(path)]):
+        header, *rows = [*islice(csv_records(path, csv_form(path)), _FIRST)] or [[]]
+        names = {part for image in images for part in (image.name, image.stem)}
+        named = any(re.split(r"[/\\]", cell)[-1] in names for row in rows for cell in row)
+        if named and not any(name.lower().strip() in TEXT_NAMES for name in header):
             return ("image", "text", "sentence")
     pictures = path != Path() and path.is_dir() and has_images(path)
     return ("image",) if pictures and not _has_split_files(path) else ("text", "image", "sentence")

@@ -23,6 +23,7 @@ from datasets.table import InMemoryTable
 from hftl.data.annotated import plain_records
 from hftl.data.coco import boxes_line, read_coco_tree
 from hftl.data.columns import columns_table, frame_table, is_columns, is_usual_name, labelled_table, records_table
+from hftl.data.conll import read_conll
 from hftl.data.files import (
     CONLL_SUFFIXES,
     IMAGE_SUFFIXES,
@@ -47,7 +48,7 @@ from hftl.data.images import image_table, read_image_tree
 from hftl.data.mask_trees import read_mask_tree, with_mask_files
 from hftl.data.samples import load_sample
 from hftl.data.splits import Source
-from hftl.data.tagged import as_words, read_conll
+from hftl.data.tagged import as_words
 from hftl.errors import DataError
 from hftl.hub_errors import access_line
 from hftl.surroundings import hub_reachable
@@ -96,7 +97,7 @@ def _read_source(data: Any, kind: str) -> Source:
     outlines = read_coco_tree(home, path) if kind == "image" and path.suffix.lower() == ".json" else None
     if outlines is not None:
         return outlines
-    files, table = {"train": path}, read_file(path, kind)
+    files, table = {"train": (path,)}, read_file(path, kind)
     table = with_images_beside(table, path) if kind == "image" else table
     return Source({"train": table}, path.name, path.parent, files=files)
 
@@ -163,8 +164,7 @@ def _read_folder(folder: Path, kind: str) -> Source:
         return tree if labelled else replace(tree, unfit=boxes_line(folder))
     files = data_files(folder, kind)
     tables = {split: _join([read_file(path, kind) for path in paths], split) for split, paths in files.items()}
-    alone = {split: paths[0] for split, paths in files.items()}
-    return Source(tables, name, base=folder, files=alone)
+    return Source(tables, name, base=folder, files={split: tuple(paths) for split, paths in files.items()})
 
 
 def _load_saved(folder: Path, name: str) -> Dataset | DatasetDict:
@@ -251,23 +251,30 @@ def _check_header(frame: pd.DataFrame, name: str) -> None:
 
 
 def _read_json(path: Path) -> Dataset:
-    """Read a list of records, records line by line, a dict of columns, or what `DataFrame.to_json` writes."""
     content = json_content(path, path.read_text(encoding=text_encoding(path)))
-    if isinstance(content, dict):
-        lists = [value for value in content.values() if isinstance(value, list)]
-        if {"columns", "data"} <= content.keys() and len(lists) > 1:  # orient="split"
-            content = [dict(zip(map(str, content["columns"]), row, strict=True)) for row in content["data"]]
-        elif isinstance(content.get("annotations"), list) and "classes" in content:  # of an annotator for spaCy
-            content = [record for record in content["annotations"] if record is not None]
-        elif len(lists) == 1 and lists[0] and isinstance(lists[0][0], dict):
-            content = lists[0]  # {"data": [records]}
-        elif lists and len(lists) == len(content) and len({len(value) for value in lists}) == 1:
-            content = [dict(zip(content, row, strict=True)) for row in zip(*lists, strict=True)]
-        elif content and all(isinstance(value, dict) for value in content.values()):
-            content = _by_index(content)
-        else:
-            content = [content]
-    return records_table(plain_records(content), path.name)
+    return records_table(plain_records(records_of(content)[0]), path.name)
+
+
+def records_of(content: Any) -> tuple[Any, str | None]:
+    """Return the records of a JSON file, and the key of a dict that holds them as a list.
+
+    Read are a list of records, a dict of columns, and what `DataFrame.to_json` writes.
+    """
+    if not isinstance(content, dict):
+        return content, None
+    lists = {key: value for key, value in content.items() if isinstance(value, list)}
+    values = [*lists.values()]
+    if {"columns", "data"} <= content.keys() and len(lists) > 1:  # orient="split"
+        return [dict(zip(map(str, content["columns"]), row, strict=True)) for row in content["data"]], None
+    if "annotations" in lists and "classes" in content:  # of an annotator for spaCy
+        return [record for record in content["annotations"] if record is not None], "annotations"
+    if len(lists) == 1 and values[0] and isinstance(values[0][0], dict):
+        return values[0], next(iter(lists))  # {"data": [records]}
+    if lists and len(lists) == len(content) and len({*map(len, values)}) == 1:
+        return [dict(zip(content, row, strict=True)) for row in zip(*values, strict=True)], None
+    if content and all(isinstance(value, dict) for value in content.values()):
+        return _by_index(content), None
+    return [content], None
 
 
 def _by_index(content: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

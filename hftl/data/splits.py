@@ -39,7 +39,7 @@ class Source:
     empty_classes: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     bases: dict[str, Path] = field(default_factory=dict)  # by split, where it differs
-    files: dict[str, Path] = field(default_factory=dict)  # by split, where they are files of rows; of shards the first
+    files: dict[str, tuple[Path, ...]] = field(default_factory=dict)  # by split, where they are files of rows
     classes: tuple[str, ...] = ()  # their names, where a file beside the masks gives them
     faults: dict[str, dict[int, str]] = field(default_factory=dict)  # by split: row -> why its label cannot be read
     written: dict[str, Written] = field(default_factory=dict)  # by split, where `tables` were made of others

@@ -1,11 +1,10 @@
-"""Sources of words and their tags: CoNLL files, texts with marked spans, and lists that CSV holds as text."""
+"""Sources of words and their tags: rows of one word each, texts with marked spans, and lists that CSV holds as text."""
 
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 from datasets import ClassLabel, Dataset, List, Value
@@ -19,7 +18,6 @@ from hftl.data.columns import (
     column_named,
     is_list,
     is_string,
-    records_table,
 )
 from hftl.data.lists import LIST, listed
 from hftl.data.splits import Source, Written
@@ -36,37 +34,6 @@ _FEW = 3  # rows in a line
 # A text; its spans, None where nothing is said of it, or why they cannot be read; and where it stands.
 _Marked = tuple[str, list[tuple[int, int, str]] | str | None, str]
 _BROKEN = "with a span that cannot be read"
-
-
-def read_conll(path: Path, text: str) -> Dataset:
-    """Return the sentences of a CoNLL file as lists of "tokens" and of "tags": its first and its last column.
-
-    Those between are "column_2" and so on. Columns stand apart by tabs, or by spaces; a blank line ends a sentence, -DOCSTART- lines and comments are left
-    out. Raises `DataError` naming the line that has fewer columns than the first one.
-    """
-    rows: list[dict[str, list[str]]] = []
-    sentence: list[list[str]] = []
-    width = 0
-    for number, line in enumerate([*text.split("\n"), ""], start=1):
-        line = line.rstrip("\r")
-        cells = line.split("\t") if "\t" in line else line.split()
-        if not line.strip() or cells[0] == "-DOCSTART-":
-            names = ("tokens", *(f"column_{i}" for i in range(2, width)), "tags")
-            rows += [dict(zip(names, map(list, zip(*sentence, strict=True)), strict=True))] if sentence else []
-            sentence = []
-            continue
-        if not sentence and re.match(r"#\s", line) and len(cells) != width:  # such as "# sent_id = 3"
-            continue
-        width = width or len(cells)
-        if len(cells) < 2 or len(cells) != width or not cells[0].strip() or not cells[-1].strip():
-            raise DataError(
-                f"{path.name}, line {number}: {line[:60]!r} has {len(cells)} column{'s' * (len(cells) != 1)}, and "
-                f"{max(2, width)} are needed: a word and its tag, with blank lines between sentences"
-            )
-        sentence.append([*cells[:-1], cells[-1].strip()])
-    if not rows:
-        raise DataError(f"{path.name} holds no sentences: a word and its tag are needed on every line")
-    return records_table(rows, path.name)
 
 
 def as_words(source: Source) -> Source:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from datasets import ClassLabel, Dataset, Image, Value
 
 from hftl.atomic import check_folder, disk_errors, new_folder
 from hftl.data.columns import is_list
+from hftl.data.copies import copy_of
 from hftl.data.files import CONLL_SUFFIXES, IMAGE_SUFFIXES
 from hftl.data.images import open_image
 from hftl.data.masks import NAMES_FILES, Mask
@@ -131,15 +132,11 @@ def _write(opened: Opened, changes: Changes, order: dict[str, np.ndarray], out: 
     with disk_errors(out, "Give --fix another folder."), new_folder(out) as folder:
         lines = [json.dumps(entry, ensure_ascii=False) for entry in changes.log]
         (folder / LOG_NAME).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        write = _write_images if any(one.own_file for one in records.facts) else _write_rows
+        pictures = any(one.own_file for one in records.facts)
+        write = _write_masks if records.masks and pictures else _write_images if pictures else _write_rows
         for split, positions in order.items():
-            rows, name = records.row[positions], opened.named[split]
             new = {int(records.row[p]): values[p] for p in positions.tolist() if p in values}
-            if records.masks and write is _write_images:
-                _write_masks(opened, split, rows, folder, new)
-                continue
-            table = with_labels(source, name, str(opened.columns.label), new, opened.config)
-            write(opened, split, rows, table.select(file_rows(source, name, rows.tolist())), folder)
+            write(opened, split, new, records.row[positions], folder)
         for name in set(source.tables) - set(opened.named.values()):
             unused = folder / "unused" / re.sub(r"[^\w-]+", "_", name) / "rows.parquet"
             _write_table(source.tables[name], unused)
@@ -230,18 +227,27 @@ def _order(changes: Changes) -> dict[str, np.ndarray]:
     return order
 
 
-def _write_rows(opened: Opened, split: str, rows: np.ndarray, table: Dataset, folder: Path) -> None:
-    """Write a table in the format of the source."""
-    file = opened.source.files.get(opened.named[split])
-    suffix = file.suffix.lower() if file else ".parquet"
-    tabs = file is not None and suffix in CONLL_SUFFIXES and b"\t" in file.read_bytes()
-    _write_table(table, folder / f"{split}{suffix}", "\t" if tabs else " ")
+def _write_rows(opened: Opened, split: str, new: Mapping[int, Any], rows: np.ndarray, folder: Path) -> None:
+    """Write rows of a split, with these labels, in the format of the source: its file as it is but for them, where it is one."""
+    source, name, label = opened.source, opened.named[split], str(opened.columns.label)
+    table, numbers = with_labels(source, name, label, new, opened.config), file_rows(source, name, rows.tolist())
+    files = source.files.get(name, ())
+    written = source.written.get(name)
+    old = source.tables[name] if written is None else written.table
+    spans = None if written is None else written.spans
+    columns = [one for one in opened.config.label_columns or (spans or label,) if one in table.column_names]
+    copy = copy_of(files[0], old, table, columns, numbers) if len(files) == 1 else None
+    path = folder / f"{split}{files[0].suffix.lower() if files else '.parquet'}"
+    if copy is not None:
+        path.write_bytes(copy)
+        return
+    _write_table(table.select(numbers), path, files)
 
 
-def _write_table(table: Dataset, path: Path, between: str = " ") -> None:
+def _write_table(table: Dataset, path: Path, files: Sequence[Path] = ()) -> None:
     """Write the rows as CSV, TSV, JSON, JSON lines, CoNLL or parquet, by the suffix; empty cells are missing values.
 
-    `between` stands between the columns of CoNLL.
+    What stands between the columns of CoNLL is that of `files`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
@@ -250,6 +256,7 @@ def _write_table(table: Dataset, path: Path, between: str = " ") -> None:
         frame = table.to_pandas()
         frame.to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")  # type: ignore[union-attr]
     elif path.suffix in CONLL_SUFFIXES:
+        between = "\t" if any(b"\t" in file.read_bytes() for file in files) else " "
         sentences = ([between.join(cells) for cells in zip(*row.values(), strict=True)] for row in table)
         path.write_text("".join("\n".join([*lines, "", ""]) for lines in sentences), encoding="utf-8")
     else:
@@ -258,13 +265,14 @@ def _write_table(table: Dataset, path: Path, between: str = " ") -> None:
         path.write_text(whole, encoding="utf-8")
 
 
-def _write_images(opened: Opened, split: str, rows: np.ndarray, table: Dataset, folder: Path) -> None:
-    """Give the images of these rows, whose other columns are in `table`, a place in folder/split/class/, bytes as they are.
+def _write_images(opened: Opened, split: str, new: Mapping[int, Any], rows: np.ndarray, folder: Path) -> None:
+    """Give the images of these rows, some with other labels, a place in folder/split/class/, bytes as they are.
 
     Where the source knows more of an image than its class, or a class has a name that no folder can have, they go to
     folder/split/images/ and a metadata file says the rest. Images of a split without labels lie loose in folder/split/.
     """
-    home, label = folder / split, str(opened.columns.label)
+    home, label, source = folder / split, str(opened.columns.label), opened.named[split]
+    table = with_labels(opened.source, source, label, new, opened.config).select(rows)
     inputs = opened.inputs[split].select(rows)
     written = [n for n, one in table.features.items() if isinstance(one, Value | ClassLabel) or is_list(one)]
     facts = {n: table[n][:] for n in written if n not in (*opened.columns.inputs, "file_name")}
@@ -292,7 +300,7 @@ def _write_images(opened: Opened, split: str, rows: np.ndarray, table: Dataset, 
             pd.DataFrame(cells, dtype=object).to_csv(home / "metadata.csv", index=False)
 
 
-def _write_masks(opened: Opened, split: str, numbers: np.ndarray, folder: Path, new: Mapping[int, Mask]) -> None:
+def _write_masks(opened: Opened, split: str, new: Mapping[int, Mask], numbers: np.ndarray, folder: Path) -> None:
     """Write the images of these rows and their masks to folder/split/images and folder/split/masks, bytes as they are.
 
     `new` are other masks, by row.

@@ -140,9 +140,7 @@ def _overlays(
         return [], []
     words, shown = statements.output_of(report).words, rows.overlaid([int(row["row"]) for row in worst])
     said = [{**row, "loss_words": words["loss"].format(**row), **one} for row, one in zip(worst, shown, strict=True)]
-    taken = {i for cell in evidence.get("confusion") or [] for i in cell[:2]}
-    pixels = [line["support"] or i in taken for i, line in enumerate(report["per_class"])]
-    return said, legend_of(rows.labels, rows.colours, pixels)
+    return said, legend_of(report, rows.colours)
 
 
 def _meanings(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -58,9 +58,11 @@ def _uri(file: BytesIO, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
 
 
-def legend_of(labels: Sequence[str], colours: Sequence[Sequence[int]], pixels: Sequence[int]) -> list[dict[str, Any]]:
+def legend_of(report: dict[str, Any], colours: Sequence[Sequence[int]]) -> list[dict[str, Any]]:
     """Return a line for each class that has pixels: its name, its colour as #rrggbb, and whether it is painted."""
-    lines = zip(labels, colours, pixels, strict=True)
+    taken = {i for cell in (report.get("evidence") or {}).get("confusion") or [] for i in cell[:2]}
+    pixels = [line["support"] or i in taken for i, line in enumerate(report["per_class"])]
+    lines = zip(report["data"]["labels"], colours, pixels, strict=True)
     return [
         {"name": name, "colour": "#{:02x}{:02x}{:02x}".format(*colour), "painted": list(colour) != _BLACK}
         for name, colour, count in lines

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hftl.atomic import disk_errors, new_file, new_folder, partial_of, write_new
-from hftl.config import OWN_FLAGS, TASK_NAMES, DataConfig, MethodConfig, build_config
+from hftl.config import COLUMN_FLAGS, OWN_FLAGS, TASK_NAMES, DataConfig, MethodConfig, build_config
 from hftl.data.files import (
     CONLL_SUFFIXES,
     DATA_SUFFIXES,
@@ -288,6 +288,15 @@ def take_flags(text: str) -> list[str]:
             values[name].append(word)
     build_config(next(iter(TASK_NAMES)), {k: v[0] if len(v) == 1 else v or True for k, v in values.items()})
     return [word for name, value in values.items() for word in (f"--{name}", *value)]
+
+
+def take_columns(text: str) -> list[str]:
+    """Return the words of flags that say which columns the data have. Raises `ConfigError` for other flags."""
+    words = take_flags(text)
+    other = next((word for word in words if word.startswith("--") and word[2:] not in COLUMN_FLAGS), None)
+    if other is not None:
+        raise ConfigError(f"{other} says nothing of columns: give it under Advanced, in step 2.")
+    return words
 
 
 # --------------------------------------------------------------------------------------------- corrected labels

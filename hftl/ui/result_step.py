@@ -14,6 +14,7 @@ from hftl.demo.looks import html, in_place, piece, with_messages
 from hftl.demo.served import BOXES, Served, refuse_addresses
 from hftl.errors import DataError
 from hftl.predict import load
+from hftl.report.overlays import legend_of, overlay
 from hftl.report.rows import thumbnail
 from hftl.report.statements import counted
 from hftl.run_data import open_artifact
@@ -55,7 +56,7 @@ def result_step(
                 boxes = _try_boxes()
             with gr.Column(min_width=280):
                 answer = html("", "answer", min_height=60)
-        with gr.Column(visible=False) as errors:
+        with gr.Column(visible=False, elem_id="worst-rows") as errors:
             fill, filled = _worst_rows(workspace, view, run)
         _next_steps(view, page, cache, auth)
     outputs = [view, column, panel, *boxes.values(), answer, errors, *filled]
@@ -114,6 +115,17 @@ def _in_words(output: Any, answer: Any) -> tuple[str, list[tuple[str, float]]]:
     return output.tell(answer) or as_text(cells["prediction"]), ranked
 
 
+def _pictures(view: steps.ResultView, rows: list[steps.WorstRow]) -> tuple[list[dict[str, Any]], str]:
+    """Return what is shown of rows, and of masks what chooses between the answer and the right one that lie over them."""
+    if not view.painted or not rows:
+        return [shown(row.content) for row in rows], ""
+    model = served(view.folder)
+    colours = model.output.colours(model.predictor.model.config, len(view.classes))  # type: ignore[misc]
+    answers = [answer.value for answer in model.predict([row.content for row in rows])]
+    over = [overlay(row.content, row.truth, answer, colours) for row, answer in zip(rows, answers, strict=True)]
+    return over, part("layers", colours=legend_of(view.report, colours), unasked=any(one["unasked"] for one in over))
+
+
 def _answer_as_mask(view: steps.ResultView, row: steps.WorstRow) -> Any:
     model = served(view.folder)
     return model.output.picture(model.predict([row.content])[0], model.predictor.model.config)  # type: ignore[misc]
@@ -145,7 +157,7 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
     hint = html("", "worst-hint", min_height=20)
     slots = []
     for i in range(_WORST):
-        with gr.Row(elem_classes="wrong", visible=False) as row:
+        with gr.Row(elem_classes="to-right", visible=False) as row:
             shows = html("", min_width=280, scale=2)
             with gr.Column(min_width=220):
                 right = gr.Dropdown([], label="Right label", elem_id=f"right-{i}", allow_custom_value=True)
@@ -157,16 +169,16 @@ def _worst_rows(workspace: Workspace, view: Any, run: Any) -> tuple[Any, list[An
     again = gr.Button("Train again on the corrected copy", variant="primary", visible=False, elem_id="train-again")
 
     def fill(new: steps.ResultView) -> list[Any]:
-        values: list[Any] = [piece("line", look="hint", text=new.trouble or _ASK.format(new.how))]
-        can = not new.trouble
+        rows, can = [*new.worst[:_WORST]], not new.trouble
+        pictures, bar = _pictures(new, rows)
+        values: list[Any] = [piece("line", look="hint", text=new.trouble or _ASK.format(new.how)) + bar]
         for i in range(_WORST):
-            there = i < len(new.worst)
-            row = new.worst[i] if there else None
+            row = rows[i] if i < len(rows) else None
             labels = [label for label in new.classes if row is None or label != row.label] if new.single else []
             likely = row.typed if row is not None else ""
             values += [
-                gr.Row(visible=there),
-                part("worst", row=row, shown=shown(row.content)) if row is not None else "",
+                gr.Row(visible=row is not None),
+                part("worst", row=row, shown=pictures[i]) if row is not None else "",
                 gr.Dropdown(labels, value=likely if likely in labels else None, visible=can and new.single),
                 gr.Textbox(likely, visible=can and not new.single and not new.painted),
                 gr.File(None, visible=can and new.painted),

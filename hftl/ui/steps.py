@@ -1,7 +1,7 @@
 """What the four steps of the page show, as plain values: data, plan, result; each by the part of hftl that knows it."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Problem:
     rows: tuple[Row, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # as a `gr.State` that is listened to it is hashed
 class DataLook:
     """Step 1."""
 
@@ -56,6 +56,8 @@ class DataLook:
     classes: dict[str, int]  # rows of train by class, the most frequent first; empty where labels are no classes
     problems: tuple[Problem, ...]  # the gravest first; those that passed are left out
     fixable: bool  # the doctor's fix would change something
+    flags: tuple[str, ...] = ()  # words that name the columns, where they are not found
+    notes: tuple[str, ...] = ()  # how the data were read
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class WorstRow:
     probability: float | None  # of the prediction
     suspect: bool = False
     typed: str = ""  # the prediction as a person would type it
+    truth: Any = None  # of a mask: the class of each pixel [height, width], below 0 where it is not counted
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,15 @@ class ResultView:
     words: tuple[str, ...]  # after `hftl train`: trains the same again
 
 
-def look(data: str, task: str | None = None) -> DataLook:
-    """Examine the data as `hftl doctor` does. Raises an `HftlError` when they cannot be read or learnt from."""
+def look(data: str, task: str | None = None, flags: Sequence[str] = ()) -> DataLook:
+    """Examine the data as `hftl doctor` does; `flags` are words that name columns.
+
+    Raises an `HftlError` when they cannot be read or learnt from.
+    """
     from hftl.doctor import examine_source  # late here and below: with them come torch and its kin
     from hftl.doctor.fix import count_changes
 
-    opened, findings, _ = examine_source(data, task)
+    opened, findings, _ = examine_source(data, task, **_values(flags))
     records, columns, output = opened.records, opened.columns, opened.task.output
     counts = zip(records.labels, records.counts("train").tolist(), strict=True)
     classes = dict(sorted(counts, key=lambda pair: -pair[1])) if records.classes else {}
@@ -140,6 +146,8 @@ def look(data: str, task: str | None = None) -> DataLook:
         classes=classes,
         problems=tuple(Problem(f.check, f.level, f.count, f.fix, _rows(opened, _places(f.rows))) for f in grave),
         fixable=count_changes(records) > 0,
+        flags=tuple(flags),
+        notes=tuple(opened.source.warnings),
     )
 
 
@@ -182,14 +190,14 @@ def _content(inputs: Any, table: Any, row: int) -> Content:
         return f"({' '.join(str(error).split()) or 'nothing'})"
 
 
-def fix(workspace: Workspace, data: str, task: str | None = None) -> DataLook:
-    """Write the doctor's cleaned copy into the workspace and return the look at it."""
+def fix(workspace: Workspace, old: DataLook) -> DataLook:
+    """Write the doctor's cleaned copy of the data into the workspace and return the look at it."""
     from hftl.doctor import examine_source
 
-    path = workspace.new_data(f"{later_name(data)}-cleaned")
+    path = workspace.new_data(f"{later_name(old.data)}-cleaned")
     workspace.data.mkdir(parents=True, exist_ok=True)
-    examine_source(data, task, fix=str(path))
-    return look(str(path), task)
+    examine_source(old.data, old.task, fix=str(path), **_values(old.flags))
+    return look(str(path), old.task, old.flags)
 
 
 def plan_cards(data: str, task: str, model: str | None, flags: list[str]) -> Iterator[Card]:
@@ -266,7 +274,7 @@ def _bounds(share: float, rows: int) -> tuple[float, float]:
     return interval.low, interval.high
 
 
-def _values(flags: list[str]) -> dict[str, Any]:
+def _values(flags: Sequence[str]) -> dict[str, Any]:
     """Return words of flags as values by name."""
     values: dict[str, list[str]] = {}
     for word in flags:
@@ -334,11 +342,14 @@ def _worst(folder: Path, report: dict[str, Any], task: Any) -> tuple[tuple[Worst
         content = _content(task.inputs, splits.test, entry["row"])
         label: str | None
         label, guess = (str(say(entry[what], names)) for what in ("true", "predicted"))
+        truth = None
         if task.output.picture is not None:
             label, guess = None, task.output.words["loss"].format(**entry)
+            (truth,) = task.output.gather(splits.test.select([entry["row"]])["label"][:])
         (value,) = task.inputs.values(splits.test.select([entry["row"]]))
         typed, sure = task.output.as_typed(entry["predicted"], names, value), entry.get("probability")
-        rows.append(WorstRow(homes["test"], entry["source_row"], content, label, guess, sure, typed=typed))
+        home, number = homes["test"], entry["source_row"]
+        rows.append(WorstRow(home, number, content, label, guess, sure, typed=typed, truth=truth))
     for entry in (evidence.get("suspects") or [])[:WORST]:
         content = _content(task.inputs, splits.train, entry["row"])
         label, guess = (names[entry[what]] for what in ("given", "suggested"))

@@ -1,6 +1,8 @@
 """Steps 1 to 3 of the page: data, plan, train; the result follows in `hftl.ui.result_step`."""
 
+import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +39,13 @@ _KEEP = """(name) => {
 _ASKED = "() => new URLSearchParams(location.search).get('run') || ''"
 
 
+@dataclass
+class _Latest:
+    """The data that a page asked for last: a plan for others ends, and is not trained."""
+
+    data: steps.DataLook | None = None
+
+
 class Run(NamedTuple):
     """The run that a page shows: its state, and the hidden box that puts its name into the page's address."""
 
@@ -48,66 +57,88 @@ def train_tab(workspace: Workspace, page: gr.Blocks, cache: Path, auth: tuple[st
     """Lay out the four steps and join their events, inside the `gr.Blocks` of the page; return the run shown."""
     progress = html(stepper(1), "stepper")
     look, run = gr.State(None), Run(gr.State(None), gr.Textbox("", visible="hidden", elem_id="run-name"))
-    looked = _data_step(workspace, look, progress)
-    started = _plan_step(workspace, look, run, looked)
+    latest = gr.State(_Latest())
+    looked = _data_step(workspace, look, latest, progress)
+    started = _plan_step(workspace, look, latest, run, looked)
     finished = _train_step(workspace, page, run, progress)
     result_step(workspace, page, run, finished, cache, auth)
     started(None, js=go_to("step-train"), **OWN)
     return run
 
 
-def _data_step(workspace: Workspace, look: Any, progress: Any) -> Any:
+def _data_boxes() -> tuple[Any, Any, Any, Any, Any, list[Any]]:
+    """Lay out what asks for data: a file, a text, the task, the columns, the button, and one for each sample."""
+    hint = "A table of texts, images by class, or images/ and masks/."
+    html(part("title", number=1, text="Data", read=hint))
+    with gr.Row(equal_height=True):
+        label = "Drop a CSV, JSON, parquet or zip of images"
+        upload = refuse_addresses(gr.File(label=label, height=180, elem_id="upload", min_width=280))
+        with gr.Column(min_width=280):
+            text = gr.Textbox(
+                label="or name a path in the folder, a sample or a Hub id",
+                placeholder="tickets.csv",
+                elem_id="data-text",
+                max_length=1_000,
+            )
+            with gr.Row():
+                samples = [
+                    gr.Button(f"sample:{name}", size="sm", min_width=120)
+                    for name, sample in SAMPLES.items()
+                    if sample.task.endswith("classification") and not sample.task.startswith("token")
+                ]
+    with gr.Row():
+        task = gr.Dropdown([_FOUND, *TASK_NAMES], value=_FOUND, label="Task", elem_id="task", min_width=200)
+        button = gr.Button("Look at the data", variant="primary", elem_id="look", min_width=200)
+    with gr.Accordion("Name the columns", open=False, elem_id="name-columns"):
+        columns = gr.Textbox(
+            label="Where they are not found by themselves",
+            placeholder='--text_column title --text_pair_column body --label_column topics --label_separator "|"',
+            elem_id="columns",
+            max_length=2_000,
+        )
+    return upload, text, task, columns, button, samples
+
+
+def _data_step(workspace: Workspace, look: Any, latest: Any, progress: Any) -> Any:
     """Lay out step 1; return what happens after the data were read."""
     with gr.Column(elem_classes="step", elem_id="step-data"):
-        hint = "A table of texts, images by class, or images/ and masks/."
-        html(part("title", number=1, text="Data", read=hint))
-        with gr.Row(equal_height=True):
-            label = "Drop a CSV, JSON, parquet or zip of images"
-            upload = refuse_addresses(gr.File(label=label, height=180, elem_id="upload", min_width=280))
-            with gr.Column(min_width=280):
-                text = gr.Textbox(
-                    label="or name a path in the folder, a sample or a Hub id",
-                    placeholder="tickets.csv",
-                    elem_id="data-text",
-                    max_length=1_000,
-                )
-                with gr.Row():
-                    samples = [
-                        gr.Button(f"sample:{name}", size="sm", min_width=120)
-                        for name, sample in SAMPLES.items()
-                        if sample.task.endswith("classification") and not sample.task.startswith("token")
-                    ]
-        with gr.Row():
-            task = gr.Dropdown([_FOUND, *TASK_NAMES], value=_FOUND, label="Task", elem_id="task", min_width=200)
-            button = gr.Button("Look at the data", variant="primary", elem_id="look", min_width=200)
+        upload, text, task, columns, button, samples = _data_boxes()
         panel = html("", "data-panel", min_height=20)
         fix = gr.Button("Fix what the doctor can fix", visible=False, elem_id="fix")
     outputs = [look, panel, fix, progress]
     shown: dict[str, Any] = {**OWN, "show_progress_on": panel, "trigger_mode": "once"}
 
-    def found(new: steps.DataLook, said: str = "") -> list[Any]:
+    def found(new: steps.DataLook, now: _Latest, said: str = "") -> list[Any]:
+        now.data = new
         return [new, said + data_html(new), gr.Button(visible=new.fixable), stepper(2)]
 
-    def read(uploaded: str | None, typed: str, chosen: str) -> list[Any]:
+    def read(uploaded: str | None, typed: str, chosen: str, named: str | None, now: _Latest) -> list[Any]:
+        now.data = None
         if not uploaded and not typed.strip():
             raise DataError("There are no data yet: drop a file, or name a sample.")
+        flags = files.take_columns(named or "")  # a box that was never seen holds None
         data = files.take_upload(workspace, Path(uploaded)) if uploaded else files.take_text(workspace, typed.strip())
-        return found(steps.look(data, None if chosen == _FOUND else chosen))
+        return found(steps.look(data, None if chosen == _FOUND else chosen, flags), now)
 
-    def cleaned(old: steps.DataLook) -> list[Any]:
-        new = steps.fix(workspace, old.data, old.task)
-        return found(new, piece("line", look="note", text="This is a cleaned copy; your own data are as they were."))
+    def cleaned(old: steps.DataLook, now: _Latest) -> list[Any]:
+        now.data = None
+        new = steps.fix(workspace, old)
+        return found(
+            new, now, piece("line", look="note", text="This is a cleaned copy; your own data are as they were.")
+        )
 
     def emptied(said: str) -> list[Any]:
         return [None, said, gr.Button(visible=False), stepper(1)]
 
     reads = in_place(read, emptied)
-    events = [trigger(reads, [upload, text, task], outputs, **shown) for trigger in (upload.upload, button.click)]
-    events.append(text.submit(lambda typed, chosen: reads(None, typed, chosen), [text, task], outputs, **shown))
+    none = gr.State("")
+    asks = [upload, text, task, columns, latest]
+    events = [trigger(reads, asks, outputs, **shown) for trigger in (upload.upload, button.click, columns.submit)]
+    events.append(text.submit(partial(reads, None), asks[1:], outputs, **shown))
     for sample in samples:
         named = sample.click(lambda name: [name, None], sample, [text, upload], **DIRECT)
-        events.append(named.then(lambda name, chosen: reads(None, name, chosen), [sample, task], outputs, **shown))
-    events.append(fix.click(with_messages(cleaned), look, outputs, **shown))
+        events.append(named.then(partial(reads, None), [sample, task, none, latest], outputs, **shown))
+    events.append(fix.click(with_messages(cleaned), [look, latest], outputs, **shown))
     text.input(lambda: None, None, upload, **DIRECT)  # what was done last counts
     return [event.success for event in events]
 
@@ -131,7 +162,7 @@ def _choice(card: steps.Card) -> tuple[str, str]:
 
 def _cards(workspace: Workspace, data: steps.DataLook, named: str, typed: str) -> Iterator[steps.Card | str]:
     """Yield the cards, some of them twice, for what was typed; before other ones a line on the model they are for."""
-    extra = files.take_flags(typed or "")
+    extra = files.take_flags(f"{shlex.join(data.flags)} {typed or ''}")
     usual = not named or named == _USUAL
     wanted = None if usual else files.take_model(workspace, named.strip())
     try:
@@ -144,7 +175,9 @@ def _cards(workspace: Workspace, data: steps.DataLook, named: str, typed: str) -
         yield from steps.plan_cards(data.data, data.task, wanted, extra)
 
 
-def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: str) -> Iterator[list[Any]]:
+def _plan(
+    workspace: Workspace, data: steps.DataLook | None, named: str, typed: str, latest: _Latest
+) -> Iterator[list[Any]]:
     """Yield what step 2 shows: cards, its column, a line, the methods; the first of them is chosen until another is."""
     made: dict[str, steps.Card] = {}
     none = gr.Radio(
@@ -158,6 +191,8 @@ def _plan(workspace: Workspace, data: steps.DataLook | None, named: str, typed: 
     yield [made, gr.Column(visible=True), said, none]
     try:
         for card in _cards(workspace, data, named, typed):
+            if latest.data is not data:
+                return
             if isinstance(card, str):
                 lines.append(card)
                 continue
@@ -191,7 +226,7 @@ def _advanced() -> tuple[Any, Any, Any]:
     return model, flags, again
 
 
-def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> Any:
+def _plan_step(workspace: Workspace, look: Any, latest: Any, run: Run, looked: list[Any]) -> Any:
     """Lay out step 2; return what happens after a run was started."""
     cards = gr.State({})
     with gr.Column(elem_classes="step", elem_id="step-plan", visible=False) as column:
@@ -209,13 +244,15 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
         )
         train = gr.Button("Train", variant="primary", interactive=False, elem_id="train")
 
-    def chosen(made: dict[str, steps.Card], method: str) -> list[Any]:
-        card = made.get(method)
-        usable = card is not None and not card.problem
-        return [card.command if card is not None and usable else "", gr.Button(interactive=usable)]
+    def usable(card: steps.Card | None, data: steps.DataLook | None) -> bool:
+        return card is not None and not card.problem and data is not None and data.data in card.words_of_command
 
-    def begin(made: dict[str, steps.Card], method: str) -> list[Any]:
-        if method not in made or made[method].problem:
+    def chosen(made: dict[str, steps.Card], method: str, data: steps.DataLook | None) -> list[Any]:
+        can = usable(made.get(method), data)
+        return [made[method].command if can else "", gr.Button(interactive=can)]
+
+    def begin(made: dict[str, steps.Card], method: str, data: steps.DataLook | None) -> list[Any]:
+        if not usable(made.get(method), data):
             raise DataError("Choose a method first.")
         return begun(workspace, made[method].words_of_command, method)
 
@@ -227,12 +264,13 @@ def _plan_step(workspace: Workspace, look: Any, run: Run, looked: list[Any]) -> 
         return gr.Radio([_choice(one) for one in usable], value=method if method in names else next(iter(names), None))
 
     for trigger in (*looked, again.click):
-        done = trigger(partial(_plan, workspace), [look, model, flags], [cards, column, note, methods], **planned)
+        planning = partial(_plan, workspace)
+        done = trigger(planning, [look, model, flags, latest], [cards, column, note, methods], **planned)
         # Of values that follow each other fast the browser may lose some, such as the first one, which chose a method.
         done.then(settled, [cards, methods], methods, **DIRECT)
-    for trigger in (cards.change, methods.change):
-        trigger(chosen, [cards, methods], [command, train], **DIRECT)
-    started = train.click(with_messages(begin), [cards, methods], [*run], trigger_mode="once", **OWN)
+    for trigger in (cards.change, methods.change, look.change):
+        trigger(chosen, [cards, methods, look], [command, train], **DIRECT)
+    started = train.click(with_messages(begin), [cards, methods, look], [*run], trigger_mode="once", **OWN)
     return started.success
 
 

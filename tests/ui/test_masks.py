@@ -1,5 +1,7 @@
 """The page and masks: a zip of images/ and masks/ comes in, and a finished run answers with the mask over the image."""
 
+import base64
+import io
 import shutil
 import zipfile
 from pathlib import Path
@@ -54,6 +56,21 @@ def test_a_run_is_tried_with_its_mask(run, shapes, tmp_path, chromium):  # noqa:
     assert page.locator("#said").inner_text().startswith(f"{first} {answer.shares[first]:.1%}")
     assert page.locator("#answer img").evaluate("async (one) => (await one.decode(), one.naturalWidth)") == 56
     assert page.locator(".worst").first.inner_text().endswith("of its pixels are wrong")
+    truth = mask_ids({"path": str(shapes / "masks" / f"{worst[0].row:03}.png"), "bytes": None})
+    answered = run.predict([worst[0].content])[0].mask
+    for chosen, expected in (("answer", answered), ("truth", truth), ("wrong", (answered != truth) & (truth < 255))):
+        page.locator(f"#worst-rows [name=layer][value={chosen}]").focus()
+        page.keyboard.press("Space")
+        layers = page.locator(".worst").first.locator("img.layer:visible")
+        assert [layers.nth(i).get_attribute("alt") for i in range(layers.count())] == [chosen]
+        painted = Image.open(io.BytesIO(base64.b64decode(layers.get_attribute("src").partition(",")[2]))).convert(
+            "RGBA"
+        )
+        pairs = {*zip(expected.ravel().tolist(), map(tuple, np.asarray(painted).reshape(-1, 4).tolist()), strict=True)}
+        assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}), "a colour for each class"
+    assert page.locator("#worst-rows .legend li").count() == len(run.report["data"]["labels"]) + 1, (
+        "and what is not counted"
+    )
     page.click("#wrong-0")  # without a file: the model's own answer
     page.wait_for_selector("text=The mask is saved in shapes")
     Image.new("L", (5, 4)).save(tmp_path / "small.png")

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from PIL import Image
 
 from hftl.cli import execute
 from hftl.errors import ConfigError, HftlError, RunError
@@ -181,6 +182,60 @@ def test_a_run_is_stopped_and_resumed_by_the_keyboard_on_a_phone(ui, show):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert opened.said == []
     shutil.rmtree(home)
+
+
+def test_other_data_end_the_plan_of_those_before(ui, show, monkeypatch):
+    from hftl.ui import steps
+
+    released = threading.Event()
+
+    def slow(data, task, model, flags):
+        yield steps.Card("probe", "a card", words_of_command=(data,), command=f"train {Path(data).name}")
+        if "first" in data:
+            released.wait(60)  # a card that takes long
+            yield steps.Card("head", "too late", words_of_command=(data,), command="train too-late")
+
+    monkeypatch.setattr(steps, "plan_cards", slow)
+    moods(ui.folder / "first.csv")
+    moods(ui.folder / "second.csv")
+    page = show().page
+    for name in ("first.csv", "second.csv"):
+        page.fill("#data-text textarea, #data-text input", name)
+        page.keyboard.press("Enter")
+        page.locator(".look .tone").filter(has_text=name).wait_for()
+        if name == "first.csv":
+            page.wait_for_function("document.querySelector('#command textarea')?.value === 'train first.csv'")
+    page.locator("#train").wait_for(state="attached")
+    page.wait_for_function(
+        "document.querySelector('#train').disabled"
+    )  # what it is for is no longer what stands there
+    released.set()
+    page.wait_for_function("document.querySelector('#command textarea')?.value === 'train second.csv'")
+    page.locator("#train:not([disabled])").wait_for()
+    assert page.locator(MARKED).count() == 1
+
+
+def test_columns_that_are_not_found_are_named(ui, show, tmp_path, no_process):
+    Image.new("RGB", (8, 8)).save(ui.folder / "beside.png")  # a picture beside says nothing of a table that names none
+    rows = [(LABELS[i % 2], f"so {i}", f"it goes {i}", f"{LABELS[i % 3]}|{LABELS[2]}") for i in range(40)]
+    table = tmp_path / "odd.csv"
+    with table.open("w", newline="") as file:
+        csv.writer(file).writerows([("first", "second", "third", "kinds"), *rows])
+    page = show().page
+    page.set_input_files("#upload input[type=file]", table)
+    page.wait_for_timeout(15000)
+    print(repr(page.inner_text("body")))
+    page.locator("#data-panel .problem").wait_for()
+    assert "no label column found" in page.inner_text("#data-panel")
+    page.locator("#name-columns").get_by_role("button", name="Name the columns").click()
+    page.fill("#columns textarea, #columns input", "--num_train_epochs 3")
+    page.click("#look")
+    page.locator("#data-panel .problem").filter(has_text="--num_train_epochs says nothing of columns").wait_for()
+    flags = "--text_column second --text_pair_column third --label_column kinds --label_separator '|'"
+    page.fill("#columns textarea, #columns input", flags)
+    page.click("#look")
+    page.locator(".look .tone").filter(has_text="3 labels in 'kinds'").wait_for()
+    page.wait_for_function("(flags) => document.querySelector('#command textarea')?.value.endsWith(flags)", arg=flags)
 
 
 def test_bad_files_get_a_line(ui, show, tmp_path):

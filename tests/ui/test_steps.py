@@ -66,7 +66,7 @@ def test_a_table_is_looked_at_as_the_doctor_does(tmp_path):
 def test_the_button_fixes_a_copy(space, tmp_path):
     path = faulty(tmp_path / "moods.csv")
     before = path.read_bytes()
-    fixed = fix(space, str(path))
+    fixed = fix(space, look(str(path)))
     assert path.read_bytes() == before
     assert space.holds(Path(fixed.data))
     assert fixed.splits == {"train": 40}
