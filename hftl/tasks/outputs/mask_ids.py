@@ -160,6 +160,8 @@ def recognise(rule: Rule, values: Sequence[Mask], labels: Sequence[str], where: 
     model does not know.
     """
     held = set().union(*(rule.of(mask.ids) for mask in values))
+    if values and not held:
+        raise DataError(f"{where}: no mask holds a pixel that is counted (the id {rule.ignored} is not)")
     if rule.classes and not rule.binary and held and max(held) < len(rule.classes):
         strange = sorted(rule.classes[i] for i in held if rule.classes[i] not in labels)
         if strange:
