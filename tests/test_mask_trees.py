@@ -284,6 +284,25 @@ def test_what_pixels_of_masks_may_be(tmp_path, kind, flags, ids):
     assert {int(i) for one in read for i in one} == ids
 
 
+@pytest.mark.parametrize(
+    ("image", "beside"),
+    [
+        ("{i}.png", "{i}.json"),
+        ("images/train/{i}.png", "labels/train/{i}.txt"),
+        ("JPEGImages/{i}.png", "Annotations/{i}.xml"),
+    ],
+)
+def test_outlines_of_other_tools_are_told_what_is_read(tmp_path, image, beside):
+    for i in range(6):
+        put(tmp_path, image.format(i=i), None, i)
+        (tmp_path / beside.format(i=i)).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / beside.format(i=i)).write_text("{}")
+    with pytest.raises(
+        DataError, match=r"masks are needed: folders images/ and masks/.* Convert outlines of labelme, YOLO"
+    ):
+        load(tmp_path)
+
+
 def test_a_mask_that_only_its_transparency_tells_is_refused(tmp_path):
     white = Image.new("L", (10, 8), 255)
     for i in range(6):
