@@ -93,9 +93,9 @@ def _read_source(data: Any, kind: str) -> Source:
         return _read_folder(path, kind)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Source({"train": image_table([path], [path.name], None)}, path.name)
-    files, table = {"train": (path,)}, read_file(path, kind)
+    table = read_file(path, kind)
     table = with_images_beside(table, path) if kind == "image" else table
-    return Source({"train": table}, path.name, path.parent, files=files)
+    return Source({"train": table}, path.name, path.parent, files={"train": (path,)})
 
 
 def _as_table(data: Any, kind: str) -> Dataset:
