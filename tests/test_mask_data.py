@@ -116,3 +116,7 @@ def test_a_run_on_binary_masks_evaluates_new_ones_alike(segformer, tmp_path):  #
     plain, typed = (result.predictor.evaluate(str(data), **more) for more in ({}, {"mask_values": "binary"}))
     assert plain["metrics"] == typed["metrics"]
     assert [line["support"] > 0 for line in plain["per_class"]] == [True, True]
+    (tmp_path / "b").mkdir()
+    nothing = str(masked(tmp_path / "b", [7]))
+    with pytest.raises(DataError, match="no mask holds a pixel that is counted"):
+        result.predictor.evaluate(nothing, mask_values="class", ignore_index=7)

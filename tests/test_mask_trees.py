@@ -284,6 +284,39 @@ def test_what_pixels_of_masks_may_be(tmp_path, kind, flags, ids):
     assert {int(i) for one in read for i in one} == ids
 
 
+@pytest.mark.parametrize(
+    ("image", "beside"),
+    [
+        ("{i}.png", "{i}.json"),
+        ("images/train/{i}.png", "labels/train/{i}.txt"),
+        ("JPEGImages/{i}.png", "Annotations/{i}.xml"),
+    ],
+)
+def test_outlines_of_other_tools_are_told_what_is_read(tmp_path, image, beside):
+    for i in range(6):
+        put(tmp_path, image.format(i=i), None, i)
+        (tmp_path / beside.format(i=i)).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / beside.format(i=i)).write_text("{}")
+    with pytest.raises(
+        DataError, match=r"masks are needed: folders images/ and masks/.* Convert outlines of labelme, YOLO"
+    ):
+        load(tmp_path)
+
+
+def test_a_mask_that_only_its_transparency_tells_is_refused(tmp_path):
+    white = Image.new("L", (10, 8), 255)
+    for i in range(6):
+        put(
+            tmp_path,
+            f"images/{i}.png",
+            f"masks/{i}.png",
+            i,
+            masks=lambda ids: Image.merge("LA", [white, Image.fromarray(ids)]),
+        )
+    with pytest.raises(DataError, match="only its transparency differs"):
+        load(tmp_path)
+
+
 def test_black_and_white_of_jpeg_are_told_apart_and_other_ids_are_not(tmp_path):
     white = lambda ids: Image.fromarray(np.kron(ids, np.full((8, 8), 255, np.uint8)))  # noqa: E731
     big = lambda pixels: Image.fromarray(np.kron(pixels, np.ones((8, 8, 1), np.uint8)))  # noqa: E731

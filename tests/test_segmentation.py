@@ -163,6 +163,29 @@ def test_loss_is_exact_under_accumulation():
     assert torch.allclose(whole, parts, atol=1e-7)
 
 
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_an_image_of_which_no_pixel_counts_teaches_nothing(shapes, segformer, tmp_path, accumulated):
+    """Such as a tile without data: alone in a batch, or in a whole step, it has the loss 0, not 0 by 0."""
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    for count in (None, 0, torch.tensor(0)):
+        loss = make_loss(0.0, row_loss=pixel_loss)({"logits": logits}, torch.full((2, 4, 4), UNASKED), count)
+        loss.backward()
+        assert (float(loss.detach()), float(logits.grad.abs().max())) == (0.0, 0.0)
+    data = shutil.copytree(shapes, tmp_path / "data")
+    for i in range(0, 30, 2):
+        Image.fromarray(np.full_like(np.asarray(Image.open(data / f"masks/{i:03}.png")), 255)).save(
+            data / f"masks/{i:03}.png"
+        )
+    flags = {
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": accumulated,
+        "max_steps": 8,
+        "evidence": "off",
+    }
+    result = hftl.adapt("image-segmentation", str(data), str(segformer), "full", output_dir=tmp_path / "run", **flags)
+    assert result.metrics["miou"]["value"] > 0
+
+
 def test_rows_that_are_made_are_kept_only_as_long_as_there_is_room(monkeypatch):
     monkeypatch.setattr("hftl.tasks.ragged._ROOM", 100)
     made = Made.of(list(range(50)), lambda i: np.full(5, i), lambda i: bytes([i]))

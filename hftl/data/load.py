@@ -116,7 +116,7 @@ class _Loading:
         named = train_of(source)
         train = source.tables[named["train"]]
         columns = find_columns(train, self.inputs, self.config, need_label=True, output=self.output)
-        empty = source.empty_classes.get(named["train"])
+        empty = source.empty_classes.get(named["train"]) if self.output.keep is None else None
         if empty:
             folders = f"class folder{'s' if len(empty) > 1 else ''} {quoted(empty)} of {named['train']}"
             raise DataError(f"{source.name}: no images in the {folders}: fill or remove")

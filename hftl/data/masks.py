@@ -56,6 +56,11 @@ def mask_ids(value: Any) -> np.ndarray:
     """
     opened = open_image(value)
     image = ImageOps.exif_transpose(opened)
+    if image.mode in ("LA", "RGBA"):
+        extrema: Any = image.getextrema()
+        *colours, (low, high) = extrema
+        if low < high and all(least == most for least, most in colours):
+            raise OSError(f"it is of one colour, and only its transparency differs, which is not read: {_NEEDED}")
     if image.mode in ("RGB", "RGBA"):
         pixels = np.asarray(image)[..., :3]
         if (pixels != pixels[..., :1]).any():

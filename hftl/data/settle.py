@@ -119,9 +119,9 @@ def find_columns(
         rest = left if len(left) == 1 else masks if len(masks) == 1 else []
         label = next(iter(classes if len(classes) == 1 else rest), None)
     if label is None and need_label:
+        name = ". Name it with label_column (--label-column); several columns of 0 and 1 with label_columns"
         raise DataError(
-            f"no label column found; {have}. Name it with label_column (--label-column); several columns of 0 and 1 with "
-            "label_columns"
+            f"no label column found; {have}{f'; {wanted}' if (wanted := output.words.get('wanted')) else name}"
         )
     return Columns(columns, label)
 

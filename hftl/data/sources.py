@@ -97,9 +97,9 @@ def _read_source(data: Any, kind: str) -> Source:
     outlines = read_coco_tree(home, path) if kind == "image" and path.suffix.lower() == ".json" else None
     if outlines is not None:
         return outlines
-    files, table = {"train": (path,)}, read_file(path, kind)
+    table = read_file(path, kind)
     table = with_images_beside(table, path) if kind == "image" else table
-    return Source({"train": table}, path.name, path.parent, files=files)
+    return Source({"train": table}, path.name, path.parent, files={"train": (path,)})
 
 
 def _as_table(data: Any, kind: str) -> Dataset:

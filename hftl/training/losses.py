@@ -69,8 +69,8 @@ class LossGuard(TrainerCallback):
         """The loss, kept until the end of the step."""
         value = self._loss(outputs, labels, num_items_in_batch)
         if value.requires_grad:
-            count = (labels != NOT_ASKED).sum()
-            share = count / (count if num_items_in_batch is None else num_items_in_batch)
+            count = (labels != NOT_ASKED).sum().clamp(min=1)  # of none the loss is 0
+            share = count / _at_least_one(count if num_items_in_batch is None else num_items_in_batch)
             self._pending.append((self._taken, value.detach() / share))
             self._taken += 1
         return value
@@ -136,6 +136,11 @@ def make_loss(
         if counts is not None and training:
             logits = logits + torch.tensor(counts).log().to(logits)
         summed, count = row_loss(logits, labels, weight, label_smoothing if training else 0.0)
-        return summed / (count if num_items_in_batch is None else num_items_in_batch)
+        return summed / _at_least_one(count if num_items_in_batch is None else num_items_in_batch)
 
     return loss
+
+
+def _at_least_one(count: Any) -> Any:
+    """Return the number of what is asked, 1 for 0: a batch of masks without a pixel that counts has the loss 0."""
+    return count.clamp(min=1) if isinstance(count, torch.Tensor) else max(1, count)

@@ -30,9 +30,10 @@ def main() -> int:
     parser.add_argument("--stop_after", type=int, default=0, help="seconds after which a checkpoint ends the attempt")
     parser.add_argument("--push_to", help="ns/name on the Hub")
     args = parser.parse_args()
-    if importlib.util.find_spec("hftl") is None:
-        print("error: hftl is not installed here: use `uv run train.py`, or a Python that has it.", file=sys.stderr)
-        return 2
+    for name in ("hftl", "torch"):
+        if importlib.util.find_spec(name) is None:
+            print(f"error: {name} is not installed here: use `uv run train.py`, or a Python that has it.", file=sys.stderr)
+            return 2
     output_dir = str(Path(args.output_dir).absolute())
     os.chdir(HERE)  # relative paths in RUN.yaml begin here
     words = ["-m", "hftl", "train", "RUN.yaml", "--output_dir", output_dir, "--resume"]

@@ -26,6 +26,10 @@ from hftl.tasks.task import NOT_ASKED, Made
 
 
 BINARY = ("background", "object")
+WANTED = (
+    "masks are needed: folders images/ and masks/ with files of the same names, a COCO file with outlines (segmentation), "
+    "or a column of mask images. Convert outlines of labelme, YOLO or Pascal VOC to one of these"
+)
 _LEVELS = 100  # ids in one mask, beyond which they are no classes unless these have names; ours
 
 
@@ -98,10 +102,7 @@ def known_facts(rule: Rule, stored: Sequence[Any]) -> list[MaskFacts]:
 def _check_column(table: Dataset, column: str, where: str) -> None:
     if not is_image(table.features[column]):
         held = kind_of(table.features[column])
-        raise DataError(
-            f"{where}: the column {column!r} holds {held} values, and masks are needed: folders images/ and masks/ with "
-            "files of the same names, a COCO file with outlines (segmentation), or a column of mask images"
-        )
+        raise DataError(f"{where}: the column {column!r} holds {held} values, and {WANTED}")
 
 
 def right_mask(rule: Rule, path: str, known: Collection[int], image: Any) -> Mask:
@@ -160,6 +161,8 @@ def recognise(rule: Rule, values: Sequence[Mask], labels: Sequence[str], where: 
     model does not know.
     """
     held = set().union(*(rule.of(mask.ids) for mask in values))
+    if values and not held:
+        raise DataError(f"{where}: no mask holds a pixel that is counted (the id {rule.ignored} is not)")
     if rule.classes and not rule.binary and held and max(held) < len(rule.classes):
         strange = sorted(rule.classes[i] for i in held if rule.classes[i] not in labels)
         if strange:

@@ -28,6 +28,7 @@ from hftl.tasks.inputs.image import file_digest
 from hftl.tasks.inputs.pixels import resized
 from hftl.tasks.outputs.classes import CLASSES
 from hftl.tasks.outputs.mask_ids import (
+    WANTED,
     Rule,
     counts,
     encode,
@@ -300,6 +301,7 @@ MASKS = Output(
         "same": "masks, but for a share of {} of the pixels",
         "given": "mask",
         "lacks": "without a mask",
+        "wanted": WANTED,
         "guess": "the most frequent class",
         "worst": "The images of which most pixels are wrong.",
         "loss": "{wrong:.1%} of its pixels are wrong",
