@@ -32,7 +32,10 @@ def main() -> int:
     args = parser.parse_args()
     for name in ("hftl", "torch"):
         if importlib.util.find_spec(name) is None:
-            print(f"error: {name} is not installed here: use `uv run train.py`, or a Python that has it.", file=sys.stderr)
+            print(
+                f"error: {name} is not installed here: use `uv run train.py`, or a Python that has it.",
+                file=sys.stderr,
+            )
             return 2
     output_dir = str(Path(args.output_dir).absolute())
     os.chdir(HERE)  # relative paths in RUN.yaml begin here
