@@ -63,26 +63,26 @@ _COUNTED = (".py", ".html", ".css", ".js", ".md")
 BUDGETS = {
     "hftl": 4140,  # its own files, without folders
     "hftl/cli": 1430,
-    "hftl/data": 3930,
+    "hftl/data": 4480,
     "hftl/demo": 1930,
-    "hftl/doctor": 1900,
+    "hftl/doctor": 1910,
     "hftl/evaluation": 3760,
     "hftl/evidence": 1390,
     "hftl/export": 1170,
     "hftl/forgetting": 610,
-    "hftl/job": 710,
+    "hftl/job": 720,
     "hftl/methods": 1050,
     "hftl/models": 1850,
     "hftl/planning": 840,
     "hftl/publishing": 2490,
-    "hftl/report": 3210,
+    "hftl/report": 3220,
     "hftl/selection": 2110,
-    "hftl/tasks": 3980,
-    "hftl/training": 2930,
-    "hftl/ui": 2130,
+    "hftl/tasks": 4020,
+    "hftl/training": 2940,
+    "hftl/ui": 2210,
     "spaces_demo": 640,
 }
-MAX_FILES = 267
+MAX_FILES = 270
 LONG_FUNCTIONS = {
     "hftl.adapt._run": "the flow from data to artefact, one step per line, read from top to bottom",
 }
