@@ -11,12 +11,15 @@ from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 from transformers.image_utils import load_image
 
-from hftl.config import DataConfig
+from hftl.config import DataConfig, build_config
 from hftl.data.columns import as_rows
 from hftl.data.images import decode_image, mode_and_size
 from hftl.data.load import load_rows
 from hftl.data.settle import find_task
 from hftl.errors import DataError
+from hftl.prepare import prepare
+from hftl.tasks.inputs.image import DEEP
+from tests.runs import checkpoint
 from tests.small_data import all_rows, image_folder, load, picture, write
 
 
@@ -241,3 +244,16 @@ def test_an_array_of_one_image_in_colour_is_one_image():
     pixels = np.zeros((8, 6, 3), np.uint8)
     assert [image.size for image in as_rows(pixels)] == [(6, 8)]
     assert [image.size for image in as_rows(np.zeros((5, 8, 6), np.uint8))] == [(6, 8)] * 5
+
+
+def test_a_run_says_that_plain_pipeline_clips_images_of_16_bits(tmp_path):
+    folder = image_folder(tmp_path / "images")
+    values = {"data": folder, "model": checkpoint("vit", tmp_path), "method": "probe"}
+
+    def notes():
+        return [note for note in prepare(build_config("image-classification", values)).notes if "16 bits" in note]
+
+    assert notes() == []
+    deep = np.asarray(picture(7).convert("L")).astype(np.uint16) * 257
+    PILImage.fromarray(deep).save(folder / "cat" / "0.png")
+    assert notes() == [DEEP]

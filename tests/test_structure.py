@@ -77,7 +77,7 @@ BUDGETS = {
     "hftl/publishing": 2490,
     "hftl/report": 3220,
     "hftl/selection": 2110,
-    "hftl/tasks": 4020,
+    "hftl/tasks": 4010,
     "hftl/training": 2940,
     "hftl/ui": 2210,
     "spaces_demo": 640,

@@ -44,7 +44,7 @@ def open_image(value: Any) -> PILImage.Image:
     return image
 
 
-def _is_deep(image: PILImage.Image) -> bool:
+def is_deep(image: PILImage.Image) -> bool:
     """Has it 16 bits or floats? "I;16" and its kin always; "I" (32 bits, often eight-bit in disguise) by its values."""
     return image.mode.startswith(("I;16", "F")) or (image.mode == "I" and int(np.asarray(image).max(initial=0)) > 255)
 
@@ -73,7 +73,7 @@ def decode_image(value: Any) -> PILImage.Image:
     """
     try:
         image = ImageOps.exif_transpose(open_image(value))
-        image = _in_eight_bits(image) if _is_deep(image) else image
+        image = _in_eight_bits(image) if is_deep(image) else image
         return image.convert("RGB")
     except UnidentifiedImageError:
         raise OSError("not an image file, or one of an unknown format") from None

@@ -164,11 +164,6 @@ class Fitted(NamedTuple):
 Finish = Callable[[list[np.ndarray]], Fitted]  # lengths of the rows of each dataset, once they are encoded
 
 
-def nothing_left(lengths: list[np.ndarray]) -> Fitted:
-    """Rows of one size are neither cut nor spoken of."""
-    return Fitted([], 0)
-
-
 @dataclass(frozen=True)
 class Inputs:
     """How a row comes in."""

@@ -15,12 +15,12 @@ from PIL import Image
 
 from hftl.config import ModelConfig
 from hftl.data.columns import IMAGE_NAMES, arrow_table, column_named, is_image, is_string
-from hftl.data.images import check_images, decode_image, mode_and_size
+from hftl.data.images import check_images, decode_image, is_deep, mode_and_size, open_image
 from hftl.data.splits import Splits
 from hftl.errors import ConfigError, DataError
 from hftl.paths import typed_path
 from hftl.tasks.inputs.augment import erase, jitter_colours, move_pixels
-from hftl.tasks.task import Encoded, Faults, Finish, Inputs, Read, nothing_left
+from hftl.tasks.task import Encoded, Faults, Finish, Fitted, Inputs, Read
 from hftl.terminal import progress
 
 
@@ -28,6 +28,7 @@ _SAMPLE = 200  # images whose size is looked at to choose the resolution
 _STEP = 32  # convnets here halve the side five times; other sizes are padded differently by different code
 _SIZES = 8  # that are named
 _THUMB = 32  # pixels a side, at least
+DEEP = "images of 16 bits or of floats were scaled to eight bits: convert them before plain `pipeline`, which clips them (docs/data.md)"
 
 
 def find(table: Dataset, label: str | None, named: Sequence[str | None] = (None,)) -> tuple[str, ...] | None:
@@ -108,21 +109,23 @@ def fit_processor(model: Any, processor: Any, datasets: list[Dataset], config: M
     the model refuses.
     """
     own, asked = image_side(processor), config.image_size
+    deep = any(is_deep(open_image(value)) for value in _some(datasets[0])["image"][:])
+    fitted = Fitted([DEEP] if deep else [], 0)  # rows of one size are not cut
     if not _sizes(processor):  # timm's, whose steps are fixed by the checkpoint
         if asked not in (None, own):
             raise ConfigError(f"--image_size {asked}: this model's processor makes {own} pixels and no other.")
-        return nothing_left
+        return lambda lengths: fitted
     if asked is not None:
         if asked < _STEP or asked % _STEP:
             raise ConfigError(f"--image_size {asked} is not a multiple of {_STEP}.")
         if not reads(model, asked):
             raise ConfigError(f"The model does not read images of {asked} pixels; its size is {own}.")
         set_image_side(processor, asked)
-        return nothing_left
+        return lambda lengths: fitted
     fitting = min(own, -(-_median_short_side(datasets[0]) // _STEP) * _STEP)
     if fitting < own and reads(model, fitting):
         set_image_side(processor, fitting)
-    return nothing_left
+    return lambda lengths: fitted
 
 
 def image_side(processor: Any) -> int:

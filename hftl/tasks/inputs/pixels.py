@@ -27,7 +27,7 @@ from hftl.tasks.inputs.image import (
     scaled,
     set_image_side,
 )
-from hftl.tasks.task import NOT_ASKED, Finish, Made, nothing_left
+from hftl.tasks.task import NOT_ASKED, Finish, Made
 
 
 def find_beside(table: Dataset, label: str | None, named: Sequence[str | None] = (None,)) -> tuple[str, ...] | None:
@@ -42,7 +42,7 @@ def fit_size(model: Any, processor: Any, datasets: list[Dataset], config: ModelC
     With `--sliding_windows` it is that of the windows, and the processor leaves images in their own size. Raises
     `ConfigError` for a model that reads one size only: plain `pipeline` could not use it on whole images.
     """
-    fit_processor(model, processor, datasets, config)
+    finish = fit_processor(model, processor, datasets, config)
     body = model.base_model.config
     patch = getattr(getattr(body, "backbone_config", None) or body, "patch_size", 1)  # convnets have none
     side = image_side(processor)
@@ -56,7 +56,7 @@ def fit_size(model: Any, processor: Any, datasets: list[Dataset], config: ModelC
                 "another model."
             )
         processor.do_resize = False
-    return nothing_left
+    return finish
 
 
 def window_of(processor: Any) -> int | None:
