@@ -223,8 +223,6 @@ def test_columns_that_are_not_found_are_named(ui, show, tmp_path, no_process):
         csv.writer(file).writerows([("first", "second", "third", "kinds"), *rows])
     page = show().page
     page.set_input_files("#upload input[type=file]", table)
-    page.wait_for_timeout(15000)
-    print(repr(page.inner_text("body")))
     page.locator("#data-panel .problem").wait_for()
     assert "no label column found" in page.inner_text("#data-panel")
     page.locator("#name-columns").get_by_role("button", name="Name the columns").click()
