@@ -130,7 +130,7 @@ CAUSES: dict[str, tuple[str, Callable[[Path], Any], tuple[str, ...]]] = {
         ("more layers than the 2", "layer.2."),
     ),
     "more layers in a ViT": ("image", lambda f: edit(f, num_hidden_layers=1), ("more layers than the 1", "layers.1.")),
-    "no layers": ("image", lambda f: edit(f, num_hidden_layers=-1), ("more layers than the 0", "layers.0.")),
+    "no layers": ("image", lambda f: edit(f, num_hidden_layers=-1), ("num_hidden_layers", "-1")),
     "image size": ("image", lambda f: edit(f, image_size=64), ("32",)),
     "config null": ("text", lambda f: (f / "config.json").write_text("null"), ("config.json is no JSON object",)),
     "config cut off": ("text", lambda f: (f / "config.json").write_text("{"), ("config.json is no valid JSON",)),
@@ -164,7 +164,7 @@ CAUSES: dict[str, tuple[str, Callable[[Path], Any], tuple[str, ...]]] = {
         lambda f: wrong_checkpoints.no_special_tokens(f, random.Random(0)),
         ("neither a padding nor an end token",),
     ),
-    "one mean": ("image", lambda f: edit(f, "preprocessor_config.json", image_mean=[0.5]), ("mean", "3")),
+    "one mean": ("image", lambda f: edit(f, "preprocessor_config.json", image_mean=[0.5]), ("image_mean", "0.5")),
     "one channel": ("image", lambda f: edit(f, num_channels=1), ("1", "3")),
     "processor": ("image", lambda f: (f / "preprocessor_config.json").write_text("{"), ("preprocessor_config.json",)),
     "processor size": (
