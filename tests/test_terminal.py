@@ -108,6 +108,7 @@ def test_a_step_that_fails_has_no_line(capfd):
     assert terminal._now.title == ""
 
 
+@pytest.mark.slow
 def test_quick_evidence_leaves_out_what_takes_long(tmp_path):
     quick = tiny_run("bert", "full", tmp_path, "quick", evidence="quick").report["evidence"]
     full = tiny_run("bert", "full", tmp_path, "full", evidence="on").report["evidence"]
@@ -119,7 +120,8 @@ def test_quick_evidence_leaves_out_what_takes_long(tmp_path):
     assert full["forgetting"]["kept"] is not None
 
 
-@pytest.mark.parametrize("bf16", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("bf16", [False, True])
 def test_a_probe_answers_from_features_as_its_model_does(tmp_path, monkeypatch, bf16):
     """The rows are not passed through the model again, also where training is in bf16; a few are, which check it."""
     passed = []

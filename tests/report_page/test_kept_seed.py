@@ -15,6 +15,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Result:
     return tiny_run("bert", "probe", folder, "kept", data=text_frame(120), seeds=2, evidence=True, shots=8)
 
 
+@pytest.mark.slow
 def test_page_of_the_kept_seed(kept: Result) -> None:
     html = (kept.run_dir / "report.html").read_text(encoding="utf-8")
     found = parse(html)
