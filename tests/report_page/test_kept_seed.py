@@ -9,13 +9,15 @@ from tests.report_page.structure import parse
 from tests.runs import text_frame, tiny_run
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Result:
     folder = tmp_path_factory.mktemp("seeds")
     return tiny_run("bert", "probe", folder, "kept", data=text_frame(120), seeds=2, evidence=True, shots=8)
 
 
-@pytest.mark.slow
 def test_page_of_the_kept_seed(kept: Result) -> None:
     html = (kept.run_dir / "report.html").read_text(encoding="utf-8")
     found = parse(html)
