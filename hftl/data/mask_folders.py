@@ -162,7 +162,7 @@ def _by_words(folders: Sequence[Path]) -> tuple[Path, Path] | None:
 
 
 def _role(folder: Path) -> tuple[str | None, str]:
-    """Return the split that the name of a folder says, and whether "image" or "mask" lies there; "" where it says neither.
+    """Return the split in the name of a folder, and whether it holds "image" or "mask"; None and "" where the name does not tell.
 
     It is ("train", "mask") for "trainannot", "masks_train" and "ISIC_Training_GroundTruth", ("train", "") for "train".
     """
